@@ -1,0 +1,28 @@
+// A sealed plan over its blocks: the only place where a buffer's index becomes an address.
+#pragma once
+#include <span>
+
+#include "arena/block.h"
+#include "arena/plan.h"
+
+namespace neurogen {
+
+class Arena {
+ public:
+  // Takes both blocks' memory for a plan that fits. Throws Error (status 2) if it does not fit, (status 1) if the system
+  // has no such memory.
+  explicit Arena(Plan plan);
+
+  const Plan& plan() const { return plan_; }
+  // Index into plan().buffers. Valid as long as the arena.
+  TensorView view(std::size_t buffer) const { return views_[buffer]; }
+  std::byte* data(ArenaKind kind) const { return block(kind).data(); }
+  const Block& block(ArenaKind kind) const { return kind == ArenaKind::device ? device_ : host_; }
+
+ private:
+  Plan plan_;
+  Block device_, host_;
+  std::vector<TensorView> views_;
+};
+
+}  // namespace neurogen

@@ -1,0 +1,39 @@
+// Adafactor without momentum for the decoder (Shazeer & Stern 2018, arXiv:1804.04235), over tiles of rows, so that the
+// whole gradient never exists. A tile uses its own rows' statistics with this step in them, and the columns' as they stood
+// before this step (in the first step: its own tile's). For step n = 1, 2, ..., beta = 0.99:
+//   q = g^2 + 1e-30    row = beta row + (1-beta) mean_O(q)
+//   col^ = n = 1 ? mean over the tile's rows of q : column / (1 - beta^(n-1))
+//   u = g / sqrt(row / (1-beta^n) / mean(col^) * col^)
+//   weight -= lr u / max(1, rms of u over the tile)
+// and after all tiles: column = beta column + (1-beta) mean over all V rows of q.
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+#include "kernels/step_control.h"
+
+namespace neurogen {
+
+inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
+
+struct AdafactorTile {
+  TensorView control;     // StepControl: decoder_learning_rate and the step
+  TensorView gradient;    // [tile, O]
+  TensorView weight;      // [tile, O] updated
+  TensorView row;         // [tile] updated
+  TensorView column;      // [O] as it stood before this step
+  TensorView column_sum;  // [O]: the sum over rows of q is added; cleared before the first tile
+  TensorView scratch;     // [adafactor_scratch(tile, O)] f64
+};
+
+struct AdafactorFinish {
+  TensorView column_sum;        // [O]
+  std::int64_t vocabulary = 0;  // V
+  TensorView column;            // [O] updated
+};
+
+std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements
+
+void adafactor_tile(CpuDevice& device, const AdafactorTile& arguments);
+void adafactor_finish(CpuDevice& device, const AdafactorFinish& arguments);
+
+}  // namespace neurogen

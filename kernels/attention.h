@@ -1,0 +1,49 @@
+// The hippocampus: causal attention over a window, heads of 64 outputs (two column groups), roles q k v g and, with R = 5, s.
+//   q, k: rms-normalised per head (no gain), then rotary positions (Su et al. 2021, arXiv:2104.09864): position t counted
+//   from the window's start, pair i turned by t 10000^(-2i/64): (a, b) -> (a cos - b sin, a sin + b cos), neighbours
+//   R = 5: v = v * 2 sigma(s)
+//   pre_norm = softmax_causal(q k^T / 8) v * sigma(g)      a token sees itself and back to its document's first token
+// No mask and no score matrix of the whole window is stored; backward computes the scores again.
+//
+// Views are those of a range of heads (an even number of column groups).
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+
+namespace neurogen {
+
+inline constexpr std::int64_t kHead = 64;  // outputs in a head
+
+struct AttentionForward {
+  TensorView currents;  // [G, N, 32R], R = 4 or 5
+  TensorView first;     // [N] i32 (documents.h)
+  std::int64_t window = 0;
+  TensorView pre_norm;  // out [N, 32G]
+  TensorView scratch;   // [threads, attention_scratch(window)] of the compute type
+};
+
+struct AttentionBackward {
+  TensorView currents, first;
+  std::int64_t window = 0;
+  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G], [N], [N], [32G]: of the norm behind this (rms_norm.h)
+  TensorView d_currents;                     // out [G, N, 32R]
+  TensorView d_gain;                         // [32G]: added to, window by window in order
+  TensorView scratch;                        // as forward
+};
+
+// One token of each of B streams against a ring of the last `ring` keys and values.
+struct AttentionStep {
+  TensorView currents;     // [G, B, 32R]
+  TensorView keys, values; // [B, ring, 32G]: slot position % ring is overwritten by this token's
+  TensorView position;     // [1] i64: tokens before this one
+  TensorView first;        // [1] i64: position of the current document's first token
+  TensorView pre_norm;     // out [B, 32G]
+};
+
+std::int64_t attention_scratch(std::int64_t window);  // elements a thread, enough for backward
+
+void attention_forward(CpuDevice& device, const AttentionForward& arguments);
+void attention_backward(CpuDevice& device, const AttentionBackward& arguments);
+void attention_step(CpuDevice& device, const AttentionStep& arguments);
+
+}  // namespace neurogen

@@ -1,0 +1,13 @@
+// Moving and clearing whole tensors.
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+
+namespace neurogen {
+
+// Equal type and element count, both contiguous, not overlapping.
+void copy(CpuDevice& device, const TensorView& from, const TensorView& to);
+// All bytes of a contiguous tensor to zero.
+void clear(CpuDevice& device, const TensorView& to);
+
+}  // namespace neurogen

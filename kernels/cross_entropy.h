@@ -1,0 +1,38 @@
+// Softmax and cross entropy over a vocabulary that arrives in tiles: running maximum and sum (Milakov & Gimelshein 2018,
+// arXiv:1805.02867), so that no row of all logits has to exist.
+//   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens
+// A target of -1 counts for nothing: no loss, no gradient.
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+
+namespace neurogen {
+
+// For each tile of the vocabulary in turn.
+struct SoftmaxStatistics {
+  TensorView logits;             // [N, tile], rows may be strided
+  TensorView targets;            // [N] i32
+  std::int64_t first_token = 0;  // the tile's first vocabulary id; 0 starts the running values afresh
+  TensorView maximum, sum;       // [N]: so far, sum of exp(logit - maximum)
+  TensorView target_logit;       // [N], written by the tile that holds the target
+};
+
+// After the last tile.
+struct CrossEntropyLoss {
+  TensorView maximum, sum, target_logit, targets;
+  TensorView log_sum_exp;  // out [N]
+  TensorView loss;         // out [N]: nats, 0 for a target of -1
+  TensorView total;        // out [2] f64: sum of losses (in token order), number of counted tokens
+};
+
+struct CrossEntropyBackward {
+  TensorView logits;  // in [N, tile] logits, out d_logits in place
+  TensorView targets, log_sum_exp, total;
+  std::int64_t first_token = 0;
+};
+
+void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);
+void cross_entropy_loss(CpuDevice& device, const CrossEntropyLoss& arguments);
+void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& arguments);
+
+}  // namespace neurogen

@@ -1,0 +1,29 @@
+// The norm of all gradients together, and the factor that clips it (Pascanu, Mikolov & Bengio 2013):
+//   factor = min(1, limit / (norm + 1e-6))
+// Sums are taken in float64 over chunks of fixed size, so that the bits depend on the shapes alone.
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+
+namespace neurogen {
+
+inline constexpr std::int64_t kNormChunk = 16384;  // elements behind one partial sum
+
+std::int64_t norm_partials(std::int64_t elements);  // partial sums that a tensor needs
+
+struct SumOfSquares {
+  TensorView x;         // contiguous
+  TensorView rows;      // [1] i32 or empty: only the first so many rows count (the rest of the sums become 0)
+  TensorView partials;  // out [norm_partials(elements of x)] f64
+};
+
+struct ClipFactor {
+  TensorView partials;  // [P] f64, of all tensors
+  double limit = 1;
+  TensorView norm;      // out [2] f32 or f64: norm, factor
+};
+
+void sum_of_squares(CpuDevice& device, const SumOfSquares& arguments);
+void clip_factor(CpuDevice& device, const ClipFactor& arguments);
+
+}  // namespace neurogen
