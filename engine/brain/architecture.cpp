@@ -1,0 +1,197 @@
+#include "engine/brain/architecture.h"
+
+#include <flatbuffers/idl.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "architecture_generated.h"
+#include "arena/bytes.h"
+#include "arena/error.h"
+#include "embedded/architecture_fbs.h"
+#include "embedded/preset_full.h"
+#include "embedded/preset_small.h"
+#include "embedded/preset_tiny.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kLargestExtent = 1'000'000'000;  // neurons, outputs or fan-in: products of two stay in 64 bits
+
+struct Wiring {
+  const char* name;
+  std::vector<int> sources;
+  int residual;
+  TimeConstants time_constants;
+};
+
+const Wiring& wiring_of(ModuleIndex module) {
+  static const std::array<Wiring, kModules> table = {{
+      {"thalamus", {kEmbeddingSource}, -1, {1, 8}},
+      {"wernicke", {kThalamus, kEmbeddingSource}, -1, {1, 64}},
+      {"hippocampus", {kWernicke, kThalamus}, -1, {0, 0}},
+      {"basal_ganglia", {kWernicke, kHippocampus, kThalamus}, -1, {1, 64}},
+      {"prefrontal", {kWernicke, kHippocampus}, kWernicke, {4, 512}},
+      {"broca", {kPrefrontal, kWernicke, kHippocampus, kThalamus}, kPrefrontal, {1, 16}},
+  }};
+  return table[module];
+}
+
+// Checks one architecture field by field; every complaint names the field and the nearest value that would do.
+class Checker {
+ public:
+  Checker(Architecture& architecture, const std::string& where) : a_(architecture), where_(where) {}
+
+  void check() {
+    if (a_.vocabulary < 2 || a_.vocabulary > 65536) fail("vocabulary", a_.vocabulary, "use 2 to 65,536 tokens");
+    width("embedding", a_.embedding, 32);
+    for (int m = 0; m < kModules; ++m) extents(static_cast<ModuleIndex>(m));
+    for (int m = 0; m < kModules; ++m) connections(static_cast<ModuleIndex>(m));
+    const auto& prefrontal = a_.modules[kPrefrontal];
+    const auto& opener = a_.modules[kBasalGanglia];
+    if (prefrontal.outputs % opener.outputs != 0) {
+      fail("prefrontal.outputs", prefrontal.outputs,
+           fmt::format("use a multiple of basal_ganglia.outputs ({}), each of which opens a stripe of it", opener.outputs));
+    }
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& field, std::int64_t value, const std::string& advice) const {
+    throw Error(fmt::format("{}: {} is {}: {}", where_, field, value, advice));
+  }
+
+  void width(const std::string& field, std::int64_t value, std::int64_t multiple) const {
+    if (value <= 0 || value > kLargestExtent) fail(field, value, fmt::format("use {} to {}", multiple, with_commas(kLargestExtent)));
+    if (value % multiple != 0) {
+      const std::int64_t nearest = std::max(multiple, (value + multiple / 2) / multiple * multiple);
+      fail(field, value, fmt::format("use a multiple of {}, such as {}", multiple, nearest));
+    }
+  }
+
+  void extents(ModuleIndex index) const {
+    const Module& module = a_.modules[index];
+    const std::string name = name_of(index);
+    if (module.neurons <= 0 || module.neurons > kLargestExtent) {
+      fail(name + ".neurons", module.neurons, "use 1 to " + with_commas(kLargestExtent));
+    }
+    width(name + ".outputs", module.outputs, index == kHippocampus ? 64 : 32);
+    width(name + ".fan_in", module.fan_in, 16);
+    const std::int64_t fewest = index == kHippocampus ? 4 : 2;
+    if (module.neurons % module.outputs != 0 || module.roles() < fewest || module.roles() > 5) {
+      fail(name + ".neurons", module.neurons,
+           fmt::format("use {} to 5 times {}.outputs ({})", fewest, name, module.outputs));
+    }
+  }
+
+  void connections(ModuleIndex index) {
+    Module& module = a_.modules[index];
+    for (int source : sources_of(index)) module.sources += a_.width(source);
+    const int residual = residual_of(index);
+    if (residual >= 0 && module.outputs != a_.modules[residual].outputs) {
+      fail(std::string(name_of(index)) + ".outputs", module.outputs,
+           fmt::format("use {}, the width of {}, which is added to it", a_.modules[residual].outputs,
+                       name_of(static_cast<ModuleIndex>(residual))));
+    }
+  }
+
+  Architecture& a_;
+  const std::string& where_;
+};
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    throw Error(path + ": no such architecture: name full, small, tiny or a readable JSON file");
+  }
+  return text.str();
+}
+
+std::int64_t bounded(std::uint64_t value) { return static_cast<std::int64_t>(std::min<std::uint64_t>(value, INT64_MAX)); }
+
+// flatbuffers' sentence without its place in front: "architecture:3: 12: error: unknown field: cortex" -> "unknown field: cortex"
+std::string complaint(const std::string& error) {
+  const auto at = error.find("error: ");
+  std::string text = at == std::string::npos ? error : error.substr(at + 7);
+  for (char& c : text) c = c == '\n' ? ' ' : c;
+  return text;
+}
+
+}  // namespace
+
+std::int64_t Architecture::neurons() const {
+  std::int64_t sum = 0;
+  for (const Module& module : modules) sum += module.neurons;
+  return sum;
+}
+
+std::int64_t Architecture::synapses() const {
+  std::int64_t sum = 0;
+  for (const Module& module : modules) sum += module.neurons * module.reach();
+  return sum;
+}
+
+std::int64_t Architecture::weights() const { return synapses() + vocabulary * modules[kBroca].outputs; }
+
+const char* name_of(ModuleIndex module) { return wiring_of(module).name; }
+const std::vector<int>& sources_of(ModuleIndex module) { return wiring_of(module).sources; }
+int residual_of(ModuleIndex module) { return wiring_of(module).residual; }
+TimeConstants time_constants_of(ModuleIndex module) { return wiring_of(module).time_constants; }
+
+bool is_preset(std::string_view name) { return name == "full" || name == "small" || name == "tiny"; }
+
+Architecture parse_architecture(std::string_view json, const std::string& where) {
+  flatbuffers::IDLOptions options;
+  options.strict_json = true;
+  flatbuffers::Parser parser(options);
+  if (!parser.Parse(embedded_architecture_fbs)) throw Error("the built-in schema is broken: " + parser.error_, Error::kRunTime);
+  // The parser reads a C string: a zero byte would hide what follows it.
+  const std::string text(json);
+  if (text.find('\0') != std::string::npos || !parser.ParseJson(text.c_str())) {
+    throw Error(fmt::format("{}: not an architecture: {}: see schemas/presets/tiny.json for the fields", where,
+                            parser.error_.empty() ? "it holds a zero byte" : complaint(parser.error_)));
+  }
+  const auto* root = flatbuffers::GetRoot<schema::Architecture>(parser.builder_.GetBufferPointer());
+  Architecture a;
+  a.name = root->name() ? root->name()->str() : where;
+  a.vocabulary = bounded(root->vocabulary());
+  a.embedding = bounded(root->embedding());
+  const std::array<const schema::Module*, kModules> modules = {root->thalamus(),      root->wernicke(),   root->hippocampus(),
+                                                               root->basal_ganglia(), root->prefrontal(), root->broca()};
+  for (int m = 0; m < kModules; ++m) {
+    if (!modules[m]) {
+      const char* name = name_of(static_cast<ModuleIndex>(m));
+      throw Error(fmt::format("{}: {} is missing: give its neurons, outputs and fan_in", where, name));
+    }
+    a.modules[m] = {bounded(modules[m]->neurons()), bounded(modules[m]->outputs()), bounded(modules[m]->fan_in())};
+  }
+  Checker(a, where).check();
+  return a;
+}
+
+Architecture read_architecture(const std::string& preset_or_file) {
+  if (preset_or_file == "full") return parse_architecture(embedded_preset_full, "full");
+  if (preset_or_file == "small") return parse_architecture(embedded_preset_small, "small");
+  if (preset_or_file == "tiny") return parse_architecture(embedded_preset_tiny, "tiny");
+  return parse_architecture(read_text(preset_or_file), preset_or_file);
+}
+
+std::string to_json(const Architecture& a) {
+  std::string name;
+  for (char c : a.name) {
+    if (static_cast<unsigned char>(c) < 0x20) continue;
+    if (c == '"' || c == '\\') name += '\\';
+    name += c;
+  }
+  std::string json = fmt::format("{{\"name\": \"{}\", \"vocabulary\": {}, \"embedding\": {}", name, a.vocabulary, a.embedding);
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = a.modules[m];
+    json += fmt::format(", \"{}\": {{\"neurons\": {}, \"outputs\": {}, \"fan_in\": {}}}", name_of(static_cast<ModuleIndex>(m)),
+                        module.neurons, module.outputs, module.fan_in);
+  }
+  return json + "}";
+}
+
+}  // namespace neurogen

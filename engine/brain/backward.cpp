@@ -1,0 +1,171 @@
+// From the gradient of broca's outputs back to every parameter of the brain and to the embedding.
+//
+// Section by section, module by module against the direction of the signals. Currents and recurrent states are computed
+// again, a tile of column groups at a time; kept are only the modules' outputs and one norm per token and module.
+#include "engine/brain/builder.h"
+#include "engine/brain/views.h"
+#include "kernels/attention.h"
+#include "kernels/copy.h"
+#include "kernels/embedding.h"
+#include "kernels/rms_norm.h"
+
+namespace neurogen {
+
+Gradients Builder::declare_gradients() {
+  Gradients g;
+  const auto cleared = [&](const std::string& name, const Shape& shape) {
+    const TensorId id = graph_.transient("d_" + name, real_, shape);
+    graph_.operation("d_" + name + ".clear", {}, {id}, [=](auto& device, const Bindings& at) { clear(device, at[id]); });
+    return id;
+  };
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = architecture_.modules[m];
+    const std::string name = name_of(static_cast<ModuleIndex>(m));
+    g.synapses[m] = cleared(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()});
+    g.bias[m] = cleared(name + ".bias", {module.roles(), module.outputs});
+    g.gain[m] = cleared(name + ".gain", {module.outputs});
+    if (m != kHippocampus) g.retain[m] = cleared(name + ".retain", {module.outputs});
+  }
+  g.gate_bias = cleared("prefrontal.gate_bias", {architecture_.modules[kBasalGanglia].outputs});
+  g.embedding_output = cleared("embedding.output", {options_.tokens(), architecture_.embedding});
+  return g;
+}
+
+Gradients Builder::backward(const Activations& a, TensorId d_broca, const TouchedRows& touched) {
+  Gradients g = declare_gradients();
+  const std::vector<Section> parts = sections();
+  for (std::size_t s = 0; s < parts.size(); ++s) {
+    const std::string prefix = "section" + std::to_string(s) + ".d_";
+    // Gradients of this section's outputs, each cleared before the first module that adds to it.
+    OutputGradients d{d_broca, {}};
+    for (int m : {kBroca, kPrefrontal, kBasalGanglia, kHippocampus, kWernicke, kThalamus}) {
+      backward_module(static_cast<ModuleIndex>(m), a, parts[s], d, g, prefix);
+    }
+  }
+  const TensorId weight = embedding_weight_, gain = embedding_gain_, scale = a.embedding_scale, d_out = g.embedding_output;
+  g.embedding_gain = graph_.transient("d_embedding.gain", real_, {architecture_.embedding});
+  const std::int64_t most_rows = std::min(options_.tokens(), architecture_.vocabulary);
+  g.embedding_rows = graph_.transient("d_embedding.rows", real_, {most_rows, architecture_.embedding});
+  const TensorId d_gain = g.embedding_gain, d_rows = g.embedding_rows;
+  graph_.operation("d_embedding", {d_out, weight, gain, scale, touched.rows, touched.row_start, touched.order, touched.count},
+                   {d_rows, d_gain}, [=](auto& device, const Bindings& at) {
+                     embedding_backward(device, {at[d_out], at[weight], at[gain], at[scale], at[touched.rows],
+                                                 at[touched.row_start], at[touched.order], at[touched.count], at[d_rows],
+                                                 at[d_gain]});
+                   });
+  return g;
+}
+
+// The gradient of a source's outputs for this section, [rows, O]: made and cleared when first asked for.
+TensorId Builder::output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
+  TensorId& id = d.output[static_cast<std::size_t>(source)];
+  if (!id) {
+    const std::string name = prefix + name_of(static_cast<ModuleIndex>(source)) + ".output";
+    id = graph_.transient(name, real_, {section.rows, architecture_.width(source)});
+    const TensorId cleared = id;
+    graph_.operation(name + ".clear", {}, {cleared}, [=](auto& device, const Bindings& at) { clear(device, at[cleared]); });
+  }
+  return id;
+}
+
+void Builder::backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d,
+                              const Gradients& g, const std::string& prefix) {
+  const Module& shape = architecture_.modules[module];
+  const std::string name = prefix + name_of(module);
+  const ModuleParameters p = module_[module];
+  const std::int64_t window = options_.window, rows = rows_per_product(), fan_in = shape.reach();
+  const std::int64_t columns = kGroup * shape.roles();
+  const double product = 2.0 * static_cast<double>(section.rows * fan_in) * static_cast<double>(columns);
+
+  // Broca's comes from the decoder for the whole batch; the others' lie section by section.
+  const bool top = module == kBroca;
+  const TensorId d_out = top ? d.broca : output_gradient(d, module, section, prefix);
+  const Section d_out_rows = top ? section : Section{0, section.rows};
+  const TensorId output = a.output[module], scale = a.scale[module], first = a.first;
+  const TensorId dot = graph_.transient(name + ".dot", real_, {section.rows});
+  graph_.operation(name + ".norm", {d_out, output}, {dot}, [=](auto& device, const Bindings& at) {
+    rms_norm_backward_dot(device, {rows_of(at[d_out], d_out_rows), rows_of(at[output], section), at[dot]});
+  });
+
+  const int residual_source = residual_of(module);
+  const TensorId residual = residual_source < 0 ? TensorId{} : a.output[residual_source];
+  const TensorId d_residual = residual ? output_gradient(d, residual_source, section, prefix) : TensorId{};
+  const bool gated = module == kPrefrontal;
+  const TensorId opener = gated ? a.output[kBasalGanglia] : TensorId{}, gate_bias = gated ? gate_bias_ : TensorId{};
+  const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
+  const std::int64_t stripe = architecture_.stripe();
+  const TensorId d_gain = g.gain[module], d_retain = g.retain[module];
+  const TensorId d_currents = graph_.transient(name + ".currents", compute_, {shape.groups(), section.rows, columns});
+
+  const std::vector<Tile> ranges = tiles(shape, section);
+  for (std::size_t t = 0; t < ranges.size(); ++t) {
+    const Tile tile = ranges[t];
+    const std::string tile_name = name + ".tile" + std::to_string(t);
+    const TensorId u = currents(tile_name, module, a, section, tile);
+    if (module == kHippocampus) {
+      const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
+      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads},
+                       [=](auto& device, const Bindings& at) {
+                         attention_backward(
+                             device, {at[u], rows_of(at[first], section), window,
+                                      columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
+                                      range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
+                                      range_of(at[d_gain], tile), at[heads]});
+                       });
+      continue;
+    }
+    const TensorId hidden = graph_.transient(tile_name + ".hidden", real_, {tile.groups, section.rows, kGroup});
+    graph_.operation(tile_name + ".microcircuit",
+                     {u, p.retain, first, opener, gate_bias, residual, d_out, scale, dot, p.gain},
+                     {hidden, d_currents, d_retain, d_gain, d_residual, d_gate}, [=](auto& device, const Bindings& at) {
+                       microcircuit_backward(
+                           device, {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
+                                    Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
+                                    columns_of(rows_of(at[residual], section), tile),
+                                    columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
+                                    range_of(at[p.gain], tile), at[hidden], at[d_currents].rows(tile.group, tile.groups),
+                                    range_of(at[d_retain], tile), range_of(at[d_gain], tile), columns_of(at[d_residual], tile),
+                                    columns_of(at[d_gate], tile)});
+                     });
+  }
+  if (gated) {
+    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
+    graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias}, [=](auto& device, const Bindings& at) {
+      gate_backward(device, {at[d_gate], Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0}, window, at[d_opener],
+                             at[d_bias]});
+    });
+  }
+
+  const std::vector<TensorId> sources = source_ids(module, a);
+  const TensorId wiring = brain_.wiring[module], d_weight = g.synapses[module], d_bias = g.bias[module];
+  const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
+  std::vector<TensorId> reads = sources;
+  reads.insert(reads.end(), {wiring, d_currents});
+  graph_.operation(
+      name + ".synapses", reads, {d_weight, d_bias, panel},
+      [=](auto& device, const Bindings& at) {
+        synapses_backward_weights(device, {sources_at(at, sources, section), at[wiring], at[d_currents], at[d_weight], at[d_bias],
+                                           rows, at[panel]});
+      },
+      product * static_cast<double>(shape.groups()));
+
+  std::vector<TensorId> d_sources;
+  for (int source : sources_of(module)) {
+    d_sources.push_back(source == kEmbeddingSource ? g.embedding_output : output_gradient(d, source, section, prefix));
+  }
+  // The embedding's gradient lies for the whole batch, the modules' for this section.
+  const auto whole_batch = g.embedding_output.index;
+  const TensorId weight = p.low_synapses, start = brain_.reader_start[module], readers = brain_.readers[module];
+  graph_.operation(
+      name + ".sources", {d_currents, weight, start, readers}, d_sources,
+      [=](auto& device, const Bindings& at) {
+        Sources into;
+        for (TensorId id : d_sources) {
+          into.outputs[static_cast<std::size_t>(into.count++)] = id.index == whole_batch ? rows_of(at[id], section) : at[id];
+        }
+        synapses_backward_sources(device, {at[d_currents], at[weight], at[start], at[readers], into, rows});
+      },
+      product * static_cast<double>(shape.groups()));
+}
+
+}  // namespace neurogen

@@ -1,0 +1,59 @@
+#include "engine/brain/brain.h"
+
+#include "engine/brain/builder.h"
+
+namespace neurogen {
+
+Brain build_training(const Architecture& architecture, const BrainOptions& options) {
+  Brain brain;
+  brain.architecture = architecture;
+  brain.options = options;
+  const auto host = [&](const char* name, DType type, Shape shape) {
+    return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
+  };
+  brain.host_batch = host("batch", DType::i32, {2, options.tokens()});
+  brain.host_loss = host("metrics.loss", DType::f64, {2});
+  brain.host_norm = host("metrics.norm", options.real(), {2});
+
+  Builder build(brain);
+  build.declare_parameters(true);
+  brain.graph.begin_program("train");
+  Activations a = build.read_batch("", true);
+  build.forward(a, "");
+  brain.features = a.output[kBroca];
+  const TensorId d_broca = build.decoder_training(a);
+  const auto touched = build.touched_rows(a);
+  const Gradients gradients = build.backward(a, d_broca, touched);
+  build.update(gradients, touched);
+
+  brain.graph.begin_program("evaluate");
+  Activations e = build.read_batch("evaluate.", true);
+  build.forward(e, "evaluate.");
+  build.decoder_evaluation("evaluate.", e);
+  return brain;
+}
+
+Brain build_stream(const Architecture& architecture, const BrainOptions& options) {
+  Brain brain;
+  brain.architecture = architecture;
+  brain.options = options;
+  brain.options.batch = brain.options.window = 1;
+  brain.options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
+  const auto host = [&](const char* name, DType type, Shape shape) {
+    return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
+  };
+  brain.host_batch = host("batch", DType::i32, {1, 1});
+  brain.host_position = host("position.host", DType::i64, {2});
+  brain.host_logits = host("logits.host", options.real(), {architecture.vocabulary});
+
+  Builder build(brain, options.window);
+  build.declare_parameters(false);
+  brain.graph.begin_program("step");
+  build.declare_stream();
+  Activations a = build.read_batch("", false);
+  build.forward(a, "");
+  build.decoder_stream(a);
+  return brain;
+}
+
+}  // namespace neurogen

@@ -1,0 +1,63 @@
+// A brain as a graph: its parameters in canonical order, and the programs that train, evaluate and speak.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+
+#include "engine/brain/architecture.h"
+#include "engine/brain/options.h"
+#include "engine/graph/graph.h"
+
+namespace neurogen {
+
+enum class UpdateRule { adamw, adamw_decay, adamw_rows, adafactor };
+
+struct Parameter {
+  std::string name;  // "wernicke.synapses"
+  Shape shape;
+  UpdateRule rule;
+  TensorId value;  // persistent
+  TensorId m, v;   // persistent, AdamW's moments; empty for the decoder and where nothing is trained
+};
+
+// Index into Brain::parameters is found by name once, at start-up.
+struct Brain {
+  Architecture architecture;
+  BrainOptions options;
+  Graph graph;
+
+  std::vector<Parameter> parameters;      // canonical order: embedding, modules, gate bias, decoder
+  std::array<TensorId, kModules> wiring;  // [G, K] i32, persistent
+  std::array<TensorId, kModules> reader_start, readers;  // inverse wiring, derived (training)
+  TensorId embedding_steps;               // [V] i32, persistent: updates of each row
+  TensorId decoder_row, decoder_column;   // [V], [O], persistent: Adafactor's statistics
+
+  TensorId control;                   // StepControl, derived
+  TensorId host_batch;                // [2, N] i32 in the host arena: token ids, targets
+  TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens
+  TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
+  TensorId features;                  // broca's outputs of the first program, [N, O] (transient)
+  std::vector<TensorId> gradients;    // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
+  std::vector<TensorId> decoder_gradients;  // one a tile of the vocabulary (transient)
+
+  // Streaming.
+  std::vector<TensorId> state;        // what a stream remembers, derived: cleared to start anew
+  TensorId host_logits;               // [V] in the host arena
+  TensorId host_position;             // [2] i64 in the host arena: tokens so far, the document's first
+
+  const Parameter& parameter(const std::string& name) const;
+};
+
+// Programs "train" and "evaluate" on batches of options.batch windows.
+// train reads host_batch and control, updates every parameter, writes host_loss and host_norm.
+// evaluate reads host_batch and writes host_loss.
+Brain build_training(const Architecture& architecture, const BrainOptions& options);
+
+// Program "step": one token of one stream (host_batch [1, 1]) to host_logits; options.window is the length of the ring of
+// keys and values. Batch and schedule are not read.
+Brain build_stream(const Architecture& architecture, const BrainOptions& options);
+
+// Shapes and rules of all parameters in canonical order; wiring is apart.
+std::vector<Parameter> parameters_of(const Architecture& architecture);
+
+}  // namespace neurogen

@@ -1,0 +1,126 @@
+// Inside engine/brain only: the hands that put tensors and operations of a brain into its graph.
+#pragma once
+#include "engine/brain/brain.h"
+#include "kernels/microcircuit.h"
+#include "kernels/synapses.h"
+
+namespace neurogen {
+
+// A run of whole sequences: rows [begin, begin + rows) of every [N, ...] tensor.
+struct Section {
+  std::int64_t begin, rows;
+};
+
+// A range of column groups of one module.
+struct Tile {
+  std::int64_t group, groups;
+  std::int64_t output() const { return group * kGroup; }
+  std::int64_t outputs() const { return groups * kGroup; }
+};
+
+// What the forward pass leaves for those who come after it. All [N, ...], rows in batch order.
+struct Activations {
+  TensorId ids, targets, first;           // [N] i32
+  TensorId embedding, embedding_scale;    // [N, E], [N] inverse rms
+  std::array<TensorId, kModules> output;  // [N, O]
+  std::array<TensorId, kModules> scale;   // [N] inverse rms
+  TensorId of(int source) const { return source == kEmbeddingSource ? embedding : output[source]; }
+};
+
+// Gradients of one training program's parameters, by module, and of the embedding's output, [N, E].
+struct Gradients {
+  std::array<TensorId, kModules> synapses, bias, gain, retain;
+  TensorId gate_bias, embedding_output, embedding_rows, embedding_gain;
+};
+
+class Builder {
+ public:
+  // ring > 0: a stream of single tokens with a memory: recurrent state and a ring of keys and values so many tokens long.
+  explicit Builder(Brain& brain, std::int64_t ring = 0);
+
+  // parameters.cpp: persistent and derived tensors.
+  void declare_parameters(bool training);
+
+  // forward.cpp
+  Activations read_batch(const std::string& prefix, bool with_targets);
+  void forward(Activations& a, const std::string& prefix);
+
+  // decoder.cpp: returns the gradient of broca's outputs, [N, O].
+  TensorId decoder_training(const Activations& a);
+  void decoder_evaluation(const std::string& prefix, const Activations& a);
+  void decoder_stream(const Activations& a);
+
+  // update.cpp
+  struct TouchedRows {
+    TensorId rows, row_start, order, count;
+  };
+  TouchedRows touched_rows(const Activations& a);
+  void update(const Gradients& gradients, const TouchedRows& touched);
+
+  // backward.cpp
+  Gradients backward(const Activations& a, TensorId d_broca, const TouchedRows& touched);
+
+  // stream.cpp
+  void declare_stream();
+
+ private:
+  struct ModuleParameters {
+    TensorId synapses, bias, gain, retain;
+    TensorId low_synapses;  // what products read: synapses, or their 16-bit copy
+  };
+
+  std::vector<Section> sections() const;
+  std::vector<Tile> tiles(const Module& module, Section section) const;
+  std::int64_t rows_per_product() const;
+  TensorId scratch(const std::string& name, std::int64_t elements);  // [threads, elements]; empty with CUDA
+
+  std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
+  // Operation: currents of a tile's neurons over a section.
+  TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
+  // stream.cpp
+  TensorId remembered(const std::string& name, const Shape& shape);
+  void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
+
+  void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
+
+  // backward.cpp
+  struct OutputGradients {
+    TensorId broca;                         // [N, O], the whole batch
+    std::array<TensorId, kModules> output;  // [rows, O], of this section; broca's stays empty
+  };
+  Gradients declare_gradients();
+  TensorId output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix);
+  void backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d, const Gradients& gradients,
+                       const std::string& prefix);
+
+  // update.cpp
+  std::vector<TensorId> in_order(const Gradients& gradients) const;
+
+  // decoder.cpp
+  struct VocabularyTile {
+    std::int64_t begin, tokens;
+  };
+  struct TileWeights {
+    TensorId id;
+    std::int64_t row;  // of the tile's first token in it
+  };
+  struct LossStatistics {
+    TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
+  };
+  std::vector<VocabularyTile> vocabulary_tiles() const;
+  TileWeights tile_weights(const std::string& name, VocabularyTile tile);
+  void logits_tile(const std::string& name, TensorId features, VocabularyTile tile, TensorId logits, std::int64_t column);
+  TensorId loss_forward(const std::string& prefix, const Activations& a, LossStatistics& l, bool keep);
+
+  Brain& brain_;
+  Graph& graph_;
+  const Architecture& architecture_;
+  const BrainOptions& options_;
+  DType real_, compute_;
+  TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
+  std::array<ModuleParameters, kModules> module_;
+  std::int64_t ring_;
+  TensorId keys_, values_, position_;  // of a stream
+};
+
+}  // namespace neurogen

@@ -1,0 +1,177 @@
+// From broca's outputs to the loss, and back: the vocabulary in tiles, each updated as soon as its gradient is complete, so
+// that the decoder's gradient never exists whole.
+#include <algorithm>
+
+#include "engine/brain/builder.h"
+#include "engine/brain/views.h"
+#include "kernels/adafactor.h"
+#include "kernels/cast.h"
+#include "kernels/copy.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/matmul.h"
+
+namespace neurogen {
+namespace {
+
+double product_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+}  // namespace
+
+std::vector<Builder::VocabularyTile> Builder::vocabulary_tiles() const {
+  std::vector<VocabularyTile> list;
+  for (std::int64_t v = 0; v < architecture_.vocabulary; v += options_.vocabulary_tile) {
+    list.push_back({v, std::min(options_.vocabulary_tile, architecture_.vocabulary - v)});
+  }
+  return list;
+}
+
+// The tile's weights as products read them: the stored rows themselves, or a copy in the products' type.
+Builder::TileWeights Builder::tile_weights(const std::string& name, VocabularyTile tile) {
+  if (options_.decoder_storage == compute_) return {decoder_, tile.begin};
+  const TensorId copy = graph_.transient(name + ".weights", compute_, {tile.tokens, architecture_.modules[kBroca].outputs});
+  const TensorId decoder = decoder_;
+  graph_.operation(name + ".cast", {decoder}, {copy}, [=](auto& device, const Bindings& at) {
+    cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]);
+  });
+  return {copy, 0};
+}
+
+// logits[:, tile] = features D_tile^T, into the tile's columns of `logits` (from `column` on).
+void Builder::logits_tile(const std::string& name, TensorId features, VocabularyTile tile, TensorId logits, std::int64_t column) {
+  const TileWeights weights = tile_weights(name + ".logits", tile);
+  const std::int64_t n = options_.tokens(), outputs = architecture_.modules[kBroca].outputs;
+  graph_.operation(
+      name + ".logits", {features, weights.id}, {logits},
+      [=](auto& device, const Bindings& at) {
+        matmul(device, {at[features], at[weights.id].rows(weights.row, tile.tokens), at[logits].columns(column, tile.tokens),
+                        Transpose::no, Transpose::yes, 0});
+      },
+      product_flops(n, tile.tokens, outputs));
+}
+
+// Forward over all tiles: the loss of every token and what its gradient needs. Kept logits lie in one [N, V] tensor,
+// which is returned; otherwise each tile has its own and dies at once.
+TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, LossStatistics& l, bool keep) {
+  const std::int64_t n = options_.tokens();
+  const TensorId features = a.output[kBroca], targets = a.targets, host = brain_.host_loss;
+  l.maximum = graph_.transient(prefix + "softmax.maximum", real_, {n});
+  l.sum = graph_.transient(prefix + "softmax.sum", real_, {n});
+  l.target_logit = graph_.transient(prefix + "softmax.target_logit", real_, {n});
+  l.log_sum_exp = graph_.transient(prefix + "softmax.log_sum_exp", real_, {n});
+  l.loss = graph_.transient(prefix + "loss", real_, {n});
+  l.total = graph_.transient(prefix + "loss.total", DType::f64, {2});
+  const TensorId kept = keep ? graph_.transient(prefix + "logits", compute_, {n, architecture_.vocabulary}) : TensorId{};
+  const auto tiles = vocabulary_tiles();
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    const VocabularyTile tile = tiles[t];
+    const std::string name = prefix + "decoder.tile" + std::to_string(t);
+    const TensorId logits = keep ? kept : graph_.transient(name + ".logits", compute_, {n, tile.tokens});
+    const std::int64_t column = keep ? tile.begin : 0;
+    logits_tile(name, features, tile, logits, column);
+    graph_.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
+                     [=](auto& device, const Bindings& at) {
+                       softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
+                                                   at[l.maximum], at[l.sum], at[l.target_logit]});
+                     });
+  }
+  graph_.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
+                   [=](auto& device, const Bindings& at) {
+                     cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets],
+                                                 at[l.log_sum_exp], at[l.loss], at[l.total]});
+                     copy(device, at[l.total], at[host]);
+                   });
+  return kept;
+}
+
+TensorId Builder::decoder_training(const Activations& a) {
+  const std::int64_t n = options_.tokens(), outputs = architecture_.modules[kBroca].outputs;
+  LossStatistics l;
+  const TensorId kept = loss_forward("", a, l, options_.schedule.keep_logits);
+  const TensorId features = a.output[kBroca], targets = a.targets, control = brain_.control;
+  const TensorId row = brain_.decoder_row, column = brain_.decoder_column, decoder = decoder_;
+  // Sums over tiles are in `real`; a 16-bit gradient is rounded once, so it needs one whole product over kept logits.
+  const bool whole = compute_ != real_ && kept;
+  const TensorId d_broca = graph_.transient("d_features", whole ? compute_ : real_, {n, outputs});
+  const TensorId column_sum = graph_.transient("decoder.column_sum", real_, {outputs});
+  graph_.operation("decoder.column_sum.clear", {}, {column_sum},
+                   [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
+  const auto tiles = vocabulary_tiles();
+  const auto d_logits = [&](const std::string& name, VocabularyTile tile, TensorId logits, std::int64_t at_column) {
+    graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total}, {logits}, [=](auto& device, const Bindings& at) {
+      cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp], at[l.total],
+                                      tile.begin});
+    });
+  };
+  if (whole) {
+    for (std::size_t t = 0; t < tiles.size(); ++t) d_logits("decoder.tile" + std::to_string(t), tiles[t], kept, tiles[t].begin);
+    graph_.operation(
+        "decoder.d_features", {kept, decoder}, {d_broca},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[kept], at[decoder], at[d_broca], Transpose::no, Transpose::no, 0});
+        },
+        product_flops(n, outputs, architecture_.vocabulary));
+  }
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    const VocabularyTile tile = tiles[t];
+    const std::string name = "decoder.tile" + std::to_string(t);
+    const std::int64_t at_column = kept ? tile.begin : 0;
+    TensorId logits = kept;
+    if (!kept) {
+      logits = graph_.transient(name + ".logits_again", compute_, {n, tile.tokens});
+      logits_tile(name + ".again", features, tile, logits, 0);
+    }
+    if (!whole) {
+      d_logits(name, tile, logits, at_column);
+      const TileWeights weights = tile_weights(name + ".d_features", tile);
+      const double beta = t == 0 ? 0 : 1;
+      graph_.operation(
+          name + ".d_features", {logits, weights.id}, {d_broca},
+          [=](auto& device, const Bindings& at) {
+            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens),
+                            at[d_broca], Transpose::no, Transpose::no, beta});
+          },
+          product_flops(n, outputs, tile.tokens));
+    }
+    const TensorId gradient = graph_.transient(name + ".gradient", real_, {tile.tokens, outputs});
+    graph_.operation(
+        name + ".d_weights", {logits, features}, {gradient},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[logits].columns(at_column, tile.tokens), at[features], at[gradient], Transpose::yes,
+                          Transpose::no, 0});
+        },
+        product_flops(tile.tokens, outputs, n));
+    const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {adafactor_scratch(tile.tokens, outputs)});
+    graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
+                     [=](auto& device, const Bindings& at) {
+                       adafactor_tile(device, {at[control], at[gradient], at[decoder].rows(tile.begin, tile.tokens),
+                                               at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums]});
+                     });
+    brain_.decoder_gradients.push_back(gradient);
+  }
+  const std::int64_t vocabulary = architecture_.vocabulary;
+  graph_.operation("decoder.column", {column_sum}, {column}, [=](auto& device, const Bindings& at) {
+    adafactor_finish(device, {at[column_sum], vocabulary, at[column]});
+  });
+  return d_broca;
+}
+
+void Builder::decoder_evaluation(const std::string& prefix, const Activations& a) {
+  LossStatistics l;
+  loss_forward(prefix, a, l, false);
+}
+
+void Builder::decoder_stream(const Activations& a) {
+  const TensorId logits = graph_.transient("logits", compute_, {1, architecture_.vocabulary});
+  const auto tiles = vocabulary_tiles();
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    logits_tile("decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
+  }
+  const TensorId host = brain_.host_logits;
+  graph_.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {
+    cast(device, at[logits], at[host].reshaped({1, at[host].elements()}));
+  });
+}
+
+}  // namespace neurogen

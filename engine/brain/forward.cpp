@@ -1,0 +1,127 @@
+// From token ids to broca's outputs.
+#include <algorithm>
+
+#include "engine/brain/builder.h"
+#include "engine/brain/views.h"
+#include "kernels/attention.h"
+#include "kernels/cast.h"
+#include "kernels/copy.h"
+#include "kernels/documents.h"
+#include "kernels/embedding.h"
+#include "kernels/rms_norm.h"
+
+namespace neurogen {
+
+Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
+  Activations a;
+  const std::int64_t n = options_.tokens();
+  a.ids = graph_.transient(prefix + "ids", DType::i32, {n});
+  a.first = graph_.transient(prefix + "first", DType::i32, {n});
+  if (with_targets) a.targets = graph_.transient(prefix + "targets", DType::i32, {n});
+  const TensorId host = brain_.host_batch;
+  graph_.operation(prefix + "read_batch", {host}, {a.ids, a.targets}, [=](auto& device, const Bindings& at) {
+    copy(device, at[host].rows(0, 1), at[a.ids]);
+    if (a.targets) copy(device, at[host].rows(1, 1), at[a.targets]);
+  });
+  const std::int64_t window = options_.window, document_end = options_.document_end;
+  graph_.operation(prefix + "documents", {a.ids}, {a.first}, [=](auto& device, const Bindings& at) {
+    documents(device, {at[a.ids], window, document_end, at[a.first]});
+  });
+  return a;
+}
+
+void Builder::forward(Activations& a, const std::string& prefix) {
+  const std::int64_t n = options_.tokens();
+  a.embedding = graph_.transient(prefix + "embedding.output", compute_, {n, architecture_.embedding});
+  a.embedding_scale = graph_.transient(prefix + "embedding.scale", real_, {n});
+  for (int m = 0; m < kModules; ++m) {
+    const std::string name = prefix + name_of(static_cast<ModuleIndex>(m));
+    a.output[m] = graph_.transient(name + ".output", compute_, {n, architecture_.modules[m].outputs});
+    a.scale[m] = graph_.transient(name + ".scale", real_, {n});
+  }
+  if (compute_ != real_) {
+    for (int m = 0; m < kModules; ++m) {
+      const ModuleParameters p = module_[m];
+      graph_.operation(prefix + name_of(static_cast<ModuleIndex>(m)) + ".synapses.cast", {p.synapses}, {p.low_synapses},
+                       [=](auto& device, const Bindings& at) { cast(device, at[p.synapses], at[p.low_synapses]); });
+    }
+  }
+  const TensorId weight = embedding_weight_, gain = embedding_gain_, ids = a.ids, out = a.embedding, scale = a.embedding_scale;
+  graph_.operation(prefix + "embedding", {ids, weight, gain}, {out, scale}, [=](auto& device, const Bindings& at) {
+    embedding_forward(device, {at[ids], at[weight], at[gain], at[out], at[scale]});
+  });
+  const std::vector<Section> parts = sections();
+  for (std::size_t s = 0; s < parts.size(); ++s) {
+    for (int m = 0; m < kModules; ++m) {
+      forward_module(static_cast<ModuleIndex>(m), a, parts[s], prefix + "section" + std::to_string(s) + ".");
+    }
+  }
+}
+
+TensorId Builder::currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile) {
+  const Module& shape = architecture_.modules[module];
+  const std::int64_t rows = rows_per_product(), fan_in = shape.reach();
+  const TensorId currents =
+      graph_.transient(name + ".currents", real_, {tile.groups, section.rows, kGroup * shape.roles()});
+  const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
+  const std::vector<TensorId> sources = source_ids(module, a);
+  const TensorId wiring = brain_.wiring[module], weight = module_[module].low_synapses, bias = module_[module].bias;
+  std::vector<TensorId> reads = sources;
+  reads.insert(reads.end(), {wiring, weight, bias});
+  const double flops = 2.0 * static_cast<double>(section.rows * tile.groups * fan_in) * static_cast<double>(kGroup * shape.roles());
+  graph_.operation(
+      name + ".synapses", reads, {currents, panel},
+      [=](auto& device, const Bindings& at) {
+        synapses_forward(device, {sources_at(at, sources, section), at[wiring].rows(tile.group, tile.groups),
+                                  at[weight].rows(tile.group, tile.groups), at[bias].columns(tile.output(), tile.outputs()),
+                                  at[currents], rows, at[panel]});
+      },
+      flops);
+  return currents;
+}
+
+void Builder::forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix) {
+  const Module& shape = architecture_.modules[module];
+  const std::string name = prefix + name_of(module);
+  const ModuleParameters p = module_[module];
+  const std::int64_t window = options_.window;
+  const TensorId first = a.first, output = a.output[module], scale = a.scale[module];
+  const TensorId pre_norm = graph_.transient(name + ".pre_norm", real_, {section.rows, shape.outputs});
+  const int residual_source = residual_of(module);
+  const TensorId residual = residual_source < 0 ? TensorId{} : a.output[residual_source];
+  const TensorId opener = module == kPrefrontal ? a.output[kBasalGanglia] : TensorId{};
+  const TensorId gate_bias = opener ? gate_bias_ : TensorId{};
+  const std::int64_t stripe = architecture_.stripe();
+  const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
+  const std::vector<Tile> ranges = tiles(shape, section);
+  for (std::size_t t = 0; t < ranges.size(); ++t) {
+    const Tile tile = ranges[t];
+    const std::string tile_name = name + ".tile" + std::to_string(t);
+    const TensorId u = currents(tile_name, module, a, section, tile);
+    if (module == kHippocampus && ring_ > 0) {
+      attend_ring(tile_name, u, pre_norm);
+      continue;
+    }
+    if (module == kHippocampus) {
+      const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
+      graph_.operation(tile_name + ".attention", {u, first}, {pre_norm, heads}, [=](auto& device, const Bindings& at) {
+        attention_forward(device, {at[u], rows_of(at[first], section), window,
+                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
+      });
+      continue;
+    }
+    graph_.operation(tile_name + ".microcircuit", {u, p.retain, first, opener, gate_bias, residual}, {pre_norm, state},
+                     [=](auto& device, const Bindings& at) {
+                       microcircuit_forward(
+                           device, {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
+                                    Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
+                                    columns_of(rows_of(at[residual], section), tile), columns_of(at[state], tile),
+                                    columns_of(at[pre_norm], tile)});
+                     });
+  }
+  graph_.operation(name + ".norm", {pre_norm, p.gain}, {output, scale}, [=](auto& device, const Bindings& at) {
+    rms_norm_forward(device, {at[pre_norm], at[p.gain], rows_of(at[output], section), rows_of(at[scale], section)});
+  });
+}
+
+}  // namespace neurogen

@@ -1,0 +1,100 @@
+#include "engine/brain/initialize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/dispatch.h"
+#include "kernels/random.h"
+#include "kernels/synapses.h"
+
+namespace neurogen {
+namespace {
+
+// Random streams: parameter i draws from stream i, module m's wiring from kWiringStream + m.
+constexpr std::uint64_t kWiringStream = 1000;
+constexpr std::int64_t kChunk = 65536;  // elements a thread fills at a time
+
+template <typename Value>
+void fill(CpuDevice& device, const TensorView& view, Value&& value) {
+  const std::int64_t n = view.elements();
+  dispatch_real(view.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    device.parallel((n + kChunk - 1) / kChunk, [&](std::int64_t chunk, int) {
+      const std::int64_t end = std::min(n, (chunk + 1) * kChunk);
+      for (std::int64_t i = chunk * kChunk; i < end; ++i) view.as<Real>()[i] = static_cast<Real>(value(i));
+    });
+  });
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+void fill_parameter(CpuDevice& device, const Parameter& p, const TensorView& view, std::uint64_t seed,
+                    std::uint64_t stream) {
+  const auto normals = [&](double deviation) {
+    fill(device, view, [=](std::int64_t i) { return deviation * normal(seed, stream, static_cast<std::uint64_t>(i)); });
+  };
+  if (p.name == "embedding.weight") return normals(0.25);
+  if (p.name == "decoder.weight") return normals(0.02 * std::sqrt(768.0 / static_cast<double>(p.shape[1])));
+  if (ends_with(p.name, ".synapses")) return normals(1 / std::sqrt(static_cast<double>(p.shape[1])));
+  if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias")) return fill(device, view, [](std::int64_t) { return 1.0; });
+  if (ends_with(p.name, ".retain")) {
+    for (int m = 0; m < kModules; ++m) {
+      const auto module = static_cast<ModuleIndex>(m);
+      if (p.name != std::string(name_of(module)) + ".retain") continue;
+      const double low = std::log(time_constants_of(module).shortest), high = std::log(time_constants_of(module).longest);
+      fill(device, view, [=](std::int64_t i) {
+        const double tau = std::exp(low + uniform(seed, stream, static_cast<std::uint64_t>(i)) * (high - low));
+        return std::log(std::max(tau, 1.05) - 1);
+      });
+    }
+    return;
+  }
+  fill(device, view, [](std::int64_t) { return 0.0; });
+}
+
+// Deals `per_group` different source blocks to every group from shuffled decks, so that all are used almost equally often.
+void deal_wiring(const TensorView& wiring, std::int64_t blocks, std::uint64_t seed, std::uint64_t stream) {
+  std::vector<std::int32_t> deck;
+  std::uint64_t drawn = 0;
+  for (std::int64_t g = 0; g < wiring[0]; ++g) {
+    std::int32_t* hand = wiring.as<std::int32_t>() + g * wiring[1];
+    for (std::int64_t k = 0; k < wiring[1];) {
+      const auto fresh = std::find_if(deck.begin(), deck.end(), [&](std::int32_t b) { return std::find(hand, hand + k, b) == hand + k; });
+      if (fresh != deck.end()) {
+        hand[k++] = *fresh;
+        deck.erase(fresh);
+        continue;
+      }
+      const std::size_t begin = deck.size();
+      deck.resize(begin + static_cast<std::size_t>(blocks));
+      std::iota(deck.begin() + static_cast<std::ptrdiff_t>(begin), deck.end(), 0);
+      for (std::size_t i = deck.size() - 1; i > begin; --i) std::swap(deck[i], deck[begin + below(i - begin + 1, seed, stream, drawn++)]);
+    }
+  }
+}
+
+}  // namespace
+
+void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
+  for (std::size_t i = 0; i < brain.parameters.size(); ++i) {
+    const Parameter& p = brain.parameters[i];
+    fill_parameter(program.device(), p, program.view(p.value), seed, i);
+  }
+  for (int m = 0; m < kModules; ++m) {
+    deal_wiring(program.view(brain.wiring[m]), brain.architecture.modules[m].blocks(), seed, kWiringStream + static_cast<std::uint64_t>(m));
+  }
+  derive(brain, program);
+}
+
+void derive(const Brain& brain, Program& program) {
+  for (int m = 0; m < kModules; ++m) {
+    if (!brain.readers[m]) continue;  // a stream has no backward pass
+    synapses_readers(program.device(),
+                     {program.view(brain.wiring[m]), program.view(brain.reader_start[m]), program.view(brain.readers[m])});
+  }
+}
+
+}  // namespace neurogen

@@ -1,0 +1,28 @@
+// First values of everything persistent, and what is derived from it.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "engine/brain/brain.h"
+#include "engine/graph/program.h"
+
+namespace neurogen {
+
+// Parameters and wiring from a seed, moments and statistics zero. Depends on the seed alone, not on threads or device.
+// Embedding N(0, 0.25^2); synapses N(0, 1/F); decoder N(0, (0.02 sqrt(768/O))^2); biases 0; gains and the gate's bias 1;
+// retain log(tau - 1), tau log-uniform between the module's time constants, at least 1.05 tokens.
+// Wiring: source blocks dealt from shuffled decks, so that all are read almost equally often and none twice by a group.
+void initialize(const Brain& brain, Program& program, std::uint64_t seed);
+
+// Replaces parameters and wiring by those of a safetensors file, found by name ("broca.gain" or "param.broca.gain",
+// "wiring.broca"); every parameter must be there in the right shape, wiring may be missing altogether. Throws Error,
+// naming file and tensor, before anything was replaced.
+void initialize_from(const Brain& brain, Program& program, const std::string& file);
+
+// Makes the derived tensors again: call after any change of the wiring.
+void derive(const Brain& brain, Program& program);
+
+// Writes parameters and wiring, with architecture and tokenizer hash as metadata ("architecture", "tokenizer").
+void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer);
+
+}  // namespace neurogen

@@ -1,0 +1,33 @@
+// What is chosen about a brain besides its architecture: the shape of a step, storage, the recipe and the schedule.
+#pragma once
+#include <cstdint>
+
+#include "arena/tensor_view.h"
+
+namespace neurogen {
+
+// How much is kept and how much is computed again. It decides how much memory a step needs, never what it computes: the
+// bits are the same for every schedule.
+struct Schedule {
+  bool keep_logits = true;         // false: the decoder's logits are computed a second time for their gradient
+  std::int64_t sections = 1;       // the brain runs forward and backward in so many parts of the batch
+  Bytes tile_bytes = 16'000'000;   // currents of a range of column groups that exist at once, about
+};
+
+struct BrainOptions {
+  std::int64_t batch = 32, window = 256;    // B sequences of T tokens
+  DType compute = DType::f32;               // activations and products: f32, bf16, f16; f64 for checks
+  DType decoder_storage = DType::f32;       // f32, bf16, f16; f64 with f64
+  std::int64_t vocabulary_tile = 1280;      // rows of the decoder that are updated together
+  std::int64_t document_end = -1;           // token that ends a document, -1: none
+  std::int64_t threads = 1;                 // CPU threads that need scratch of their own; 0 with CUDA
+  Bytes workspace = 0;                      // bytes for the matrix library (CUDA)
+  double synapse_decay = 0.05, clip = 1.0;  // AdamW's decay, limit of the gradient's norm
+  Schedule schedule;
+
+  std::int64_t tokens() const { return batch * window; }
+  // Parameters, gradients and sums: float32, or float64 in a float64 brain.
+  DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }
+};
+
+}  // namespace neurogen

@@ -1,0 +1,136 @@
+// A brain's parameters in canonical order, and its persistent and derived tensors.
+#include <algorithm>
+#include <stdexcept>
+
+#include "arena/error.h"
+#include "engine/brain/builder.h"
+#include "kernels/step_control.h"
+
+namespace neurogen {
+
+std::vector<Parameter> parameters_of(const Architecture& a) {
+  std::vector<Parameter> list;
+  const auto put = [&](std::string name, Shape shape, UpdateRule rule) {
+    list.push_back({std::move(name), std::move(shape), rule, {}, {}, {}});
+  };
+  put("embedding.weight", {a.vocabulary, a.embedding}, UpdateRule::adamw_rows);
+  put("embedding.gain", {a.embedding}, UpdateRule::adamw);
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = a.modules[m];
+    const std::string name = name_of(static_cast<ModuleIndex>(m));
+    put(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()}, UpdateRule::adamw_decay);
+    put(name + ".bias", {module.roles(), module.outputs}, UpdateRule::adamw);
+    put(name + ".gain", {module.outputs}, UpdateRule::adamw);
+    if (m != kHippocampus) put(name + ".retain", {module.outputs}, UpdateRule::adamw);
+  }
+  put("prefrontal.gate_bias", {a.modules[kBasalGanglia].outputs}, UpdateRule::adamw);
+  put("decoder.weight", {a.vocabulary, a.modules[kBroca].outputs}, UpdateRule::adafactor);
+  return list;
+}
+
+const Parameter& Brain::parameter(const std::string& name) const {
+  for (const Parameter& p : parameters) {
+    if (p.name == name) return p;
+  }
+  throw std::out_of_range("no parameter " + name);
+}
+
+Builder::Builder(Brain& brain, std::int64_t ring)
+    : brain_(brain),
+      graph_(brain.graph),
+      architecture_(brain.architecture),
+      options_(brain.options),
+      real_(brain.options.real()),
+      compute_(brain.options.compute),
+      ring_(ring) {}
+
+void Builder::declare_parameters(bool training) {
+  const auto persistent = [&](const std::string& name, DType type, const Shape& shape) {
+    return graph_.tensor(name, type, shape, BufferKind::persistent);
+  };
+  const auto derived = [&](const std::string& name, DType type, const Shape& shape) {
+    return graph_.tensor(name, type, shape, BufferKind::derived);
+  };
+  brain_.parameters = parameters_of(architecture_);
+  for (Parameter& p : brain_.parameters) {
+    p.value = persistent(p.name, p.rule == UpdateRule::adafactor ? options_.decoder_storage : real_, p.shape);
+  }
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = architecture_.modules[m];
+    brain_.wiring[m] = persistent("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), DType::i32,
+                                  {module.groups(), module.blocks_per_group()});
+  }
+  if (training) {
+    for (Parameter& p : brain_.parameters) {
+      if (p.rule == UpdateRule::adafactor) continue;
+      p.m = persistent(p.name + ".m", real_, p.shape);
+      p.v = persistent(p.name + ".v", real_, p.shape);
+    }
+    brain_.embedding_steps = persistent("embedding.steps", DType::i32, {architecture_.vocabulary});
+    brain_.decoder_row = persistent("decoder.row", real_, {architecture_.vocabulary});
+    brain_.decoder_column = persistent("decoder.column", real_, {architecture_.modules[kBroca].outputs});
+    brain_.control = derived("control", DType::u8, {sizeof(StepControl)});
+    for (int m = 0; m < kModules; ++m) {
+      const Module& module = architecture_.modules[m];
+      const std::string name = name_of(static_cast<ModuleIndex>(m));
+      brain_.reader_start[m] = derived(name + ".reader_start", DType::i32, {module.blocks() + 1});
+      brain_.readers[m] = derived(name + ".readers", DType::i32, {module.groups() * module.blocks_per_group()});
+    }
+  }
+  if (options_.workspace > 0) derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
+
+  embedding_weight_ = brain_.parameter("embedding.weight").value;
+  embedding_gain_ = brain_.parameter("embedding.gain").value;
+  gate_bias_ = brain_.parameter("prefrontal.gate_bias").value;
+  decoder_ = brain_.parameter("decoder.weight").value;
+  for (int m = 0; m < kModules; ++m) {
+    const std::string name = name_of(static_cast<ModuleIndex>(m));
+    ModuleParameters& p = module_[m];
+    p.synapses = p.low_synapses = brain_.parameter(name + ".synapses").value;
+    p.bias = brain_.parameter(name + ".bias").value;
+    p.gain = brain_.parameter(name + ".gain").value;
+    if (m != kHippocampus) p.retain = brain_.parameter(name + ".retain").value;
+    if (compute_ != real_) p.low_synapses = derived(name + ".synapses.low", compute_, brain_.parameter(name + ".synapses").shape);
+  }
+}
+
+std::int64_t Builder::rows_per_product() const {
+  const std::int64_t sequences = std::max<std::int64_t>(1, 256 / options_.window);
+  return std::min(sequences, options_.batch) * options_.window;
+}
+
+// Sections begin at multiples of rows_per_product, so that no product, and no bit, depends on how many there are.
+std::vector<Section> Builder::sections() const {
+  const std::int64_t unit = rows_per_product(), units = (options_.tokens() + unit - 1) / unit;
+  const std::int64_t count = std::min(options_.schedule.sections, units);
+  std::vector<Section> list;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t begin = i * units / count * unit;
+    const std::int64_t end = std::min((i + 1) * units / count * unit, options_.tokens());
+    list.push_back({begin, end - begin});
+  }
+  return list;
+}
+
+// An even number of groups a tile, since a head of the hippocampus is two groups wide.
+std::vector<Tile> Builder::tiles(const Module& module, Section section) const {
+  const Bytes group = size_of(real_, {section.rows, kGroup * module.roles()});
+  const auto fit = static_cast<std::int64_t>(options_.schedule.tile_bytes / group) / 2 * 2;
+  const std::int64_t size = std::clamp<std::int64_t>(fit, 2, module.groups() + 1);
+  std::vector<Tile> list;
+  for (std::int64_t g = 0; g < module.groups(); g += size) list.push_back({g, std::min(size, module.groups() - g)});
+  return list;
+}
+
+TensorId Builder::scratch(const std::string& name, std::int64_t elements) {
+  if (options_.threads == 0) return {};
+  return graph_.transient(name + ".scratch", real_, {options_.threads, elements});
+}
+
+std::vector<TensorId> Builder::source_ids(ModuleIndex module, const Activations& a) const {
+  std::vector<TensorId> ids;
+  for (int source : sources_of(module)) ids.push_back(a.of(source));
+  return ids;
+}
+
+}  // namespace neurogen

@@ -1,0 +1,86 @@
+// The touched rows of the embedding, the clipped norm of all gradients but the decoder's, and AdamW.
+#include <algorithm>
+
+#include "engine/brain/builder.h"
+#include "kernels/adamw.h"
+#include "kernels/copy.h"
+#include "kernels/embedding.h"
+#include "kernels/gradient_norm.h"
+
+namespace neurogen {
+
+Builder::TouchedRows Builder::touched_rows(const Activations& a) {
+  const std::int64_t n = options_.tokens(), vocabulary = architecture_.vocabulary, most = std::min(n, vocabulary);
+  const TensorId histogram = graph_.transient("embedding.histogram", DType::i32, {vocabulary + 1}), ids = a.ids;
+  const TouchedRows t{graph_.transient("embedding.rows", DType::i32, {most}),
+                      graph_.transient("embedding.row_start", DType::i32, {most + 1}),
+                      graph_.transient("embedding.order", DType::i32, {n}), graph_.transient("embedding.count", DType::i32, {1})};
+  graph_.operation("embedding.rows", {ids}, {histogram, t.rows, t.row_start, t.order, t.count},
+                   [=](auto& device, const Bindings& at) {
+                     embedding_rows(device, {at[ids], at[histogram], at[t.rows], at[t.row_start], at[t.order], at[t.count]});
+                   });
+  return t;
+}
+
+// The gradient of each parameter in canonical order; empty for the decoder, which is updated already.
+std::vector<TensorId> Builder::in_order(const Gradients& g) const {
+  std::vector<TensorId> list = {g.embedding_rows, g.embedding_gain};
+  for (int m = 0; m < kModules; ++m) {
+    list.insert(list.end(), {g.synapses[m], g.bias[m], g.gain[m]});
+    if (m != kHippocampus) list.push_back(g.retain[m]);
+  }
+  list.push_back(g.gate_bias);
+  list.push_back({});
+  return list;
+}
+
+void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
+  const std::vector<TensorId> list = in_order(gradients);
+  const auto elements = [&](TensorId id) {
+    return static_cast<std::int64_t>(size_of(DType::u8, graph_.tensors()[id.index].shape));
+  };
+  std::int64_t partial_count = 0;
+  for (TensorId id : list) partial_count += id ? norm_partials(elements(id)) : 0;
+  const TensorId partials = graph_.transient("norm.partials", DType::f64, {partial_count});
+  const TensorId norm = graph_.transient("norm", real_, {2}), host = brain_.host_norm, count = touched.count;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const TensorId gradient = list[i];
+    if (!gradient) continue;
+    const std::int64_t first = begin, chunks = norm_partials(elements(gradient));
+    const TensorId rows = brain_.parameters[i].rule == UpdateRule::adamw_rows ? count : TensorId{};
+    graph_.operation("norm." + brain_.parameters[i].name, {gradient, rows}, {partials}, [=](auto& device, const Bindings& at) {
+      sum_of_squares(device, {at[gradient], at[rows], at[partials].rows(first, chunks)});
+    });
+    begin += chunks;
+  }
+  const double limit = options_.clip;
+  graph_.operation("norm", {partials}, {norm, host}, [=](auto& device, const Bindings& at) {
+    clip_factor(device, {at[partials], limit, at[norm]});
+    copy(device, at[norm], at[host]);
+  });
+
+  const TensorId control = brain_.control;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const Parameter p = brain_.parameters[i];
+    const TensorId gradient = list[i];
+    if (p.rule == UpdateRule::adafactor) continue;
+    if (p.rule == UpdateRule::adamw_rows) {
+      const TensorId steps = brain_.embedding_steps, rows = touched.rows;
+      graph_.operation("update." + p.name, {control, norm, rows, count, gradient}, {p.value, p.m, p.v, steps},
+                       [=](auto& device, const Bindings& at) {
+                         adamw_rows(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[p.value], at[p.m],
+                                             at[p.v], at[steps]});
+                       });
+      continue;
+    }
+    const double decay = p.rule == UpdateRule::adamw_decay ? options_.synapse_decay : 0;
+    graph_.operation("update." + p.name, {control, norm, gradient}, {p.value, p.m, p.v},
+                     [=](auto& device, const Bindings& at) {
+                       adamw(device, {at[control], at[norm], at[gradient], at[p.value], at[p.m], at[p.v], decay});
+                     });
+  }
+  brain_.gradients = list;
+}
+
+}  // namespace neurogen

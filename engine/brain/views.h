@@ -1,0 +1,22 @@
+// Inside engine/brain only: parts of bound tensors. A part of an empty view is empty.
+#pragma once
+#include "engine/brain/builder.h"
+
+namespace neurogen {
+
+inline TensorView rows_of(const TensorView& view, Section section) {
+  return view ? view.rows(section.begin, section.rows) : view;
+}
+inline TensorView columns_of(const TensorView& view, Tile tile) {
+  return view ? view.columns(tile.output(), tile.outputs()) : view;
+}
+inline TensorView range_of(const TensorView& view, Tile tile) {  // of a vector over outputs
+  return view ? view.rows(tile.output(), tile.outputs()) : view;
+}
+inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, Section section) {
+  Sources sources;
+  for (TensorId id : ids) sources.outputs[static_cast<std::size_t>(sources.count++)] = rows_of(at[id], section);
+  return sources;
+}
+
+}  // namespace neurogen

@@ -1,0 +1,66 @@
+#include "engine/graph/graph.h"
+
+#include <stdexcept>
+
+namespace neurogen {
+
+TensorId Graph::tensor(std::string name, DType dtype, Shape shape, BufferKind kind, ArenaKind arena) {
+  Buffer buffer;
+  buffer.name = std::move(name);
+  buffer.dtype = dtype;
+  buffer.shape = std::move(shape);
+  buffer.kind = kind;
+  buffer.arena = arena;
+  tensors_.push_back(std::move(buffer));
+  return {tensors_.size() - 1};
+}
+
+void Graph::operation(std::string name, std::vector<TensorId> reads, std::vector<TensorId> writes,
+                      std::function<void(CpuDevice&, const Bindings&)> run, double flops) {
+  Operation operation{std::move(name), {}, flops, std::move(run)};
+  for (const auto* ids : {&reads, &writes}) {
+    for (TensorId id : *ids) {
+      if (id) operation.touches.push_back(id);
+    }
+  }
+  operations_.push_back(std::move(operation));
+}
+
+void Graph::begin_program(std::string name) { programs_.push_back({std::move(name), operations_.size()}); }
+
+Graph::Range Graph::program(const std::string& name) const {
+  for (std::size_t i = 0; i < programs_.size(); ++i) {
+    if (programs_[i].name == name) {
+      return {programs_[i].operation, i + 1 < programs_.size() ? programs_[i + 1].operation : operations_.size()};
+    }
+  }
+  throw std::out_of_range("no program " + name);
+}
+
+PlanRequest Graph::plan_request() const {
+  PlanRequest request;
+  request.buffers = tensors_;
+  const auto last = static_cast<std::int64_t>(operations_.size()) - 1;
+  std::vector<bool> touched(tensors_.size(), false);
+  for (std::size_t o = 0; o < operations_.size(); ++o) {
+    request.operations.push_back(operations_[o].name);
+    for (TensorId id : operations_[o].touches) {
+      Buffer& buffer = request.buffers[id.index];
+      if (!touched[id.index]) buffer.first_op = static_cast<std::int64_t>(o);
+      buffer.last_op = static_cast<std::int64_t>(o);
+      touched[id.index] = true;
+    }
+  }
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    Buffer& buffer = request.buffers[i];
+    if (buffer.kind != BufferKind::transient) {
+      buffer.first_op = 0;
+      buffer.last_op = last;
+    } else if (!touched[i]) {
+      throw std::logic_error("no operation touches " + buffer.name);
+    }
+  }
+  return request;
+}
+
+}  // namespace neurogen

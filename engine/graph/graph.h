@@ -1,0 +1,74 @@
+// A computation as a list of tensors and a list of operations: each tensor declared once, each operation saying what it
+// reads and writes. Lifetimes, and so the memory plan, follow from that. Knows no model.
+//
+// Declaring a size and obtaining an address are two phases: an operation is written against TensorIds and receives views
+// only when it runs, from a plan that was sealed before (program.h).
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "arena/plan.h"
+#include "kernels/device.h"
+
+namespace neurogen {
+
+struct TensorId {
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  std::size_t index = kNone;
+  explicit operator bool() const { return index != kNone; }
+};
+
+// From ids to addresses, for one arena. The view of an absent tensor (an empty TensorId) is empty.
+class Bindings {
+ public:
+  explicit Bindings(std::vector<TensorView> views) : views_(std::move(views)) {}
+  TensorView operator[](TensorId id) const { return id ? views_[id.index] : TensorView{}; }
+
+ private:
+  std::vector<TensorView> views_;
+};
+
+struct Operation {
+  std::string name;
+  std::vector<TensorId> touches;  // what it reads or writes
+  double flops = 0;               // useful floating-point operations: 2 for a multiply-add of a product, products alone
+  std::function<void(CpuDevice&, const Bindings&)> run;
+};
+
+class Graph {
+ public:
+  TensorId tensor(std::string name, DType dtype, Shape shape, BufferKind kind, ArenaKind arena = ArenaKind::device);
+  TensorId transient(std::string name, DType dtype, Shape shape) {
+    return tensor(std::move(name), dtype, std::move(shape), BufferKind::transient);
+  }
+
+  // `run(device, bindings)` may ask for the named tensors alone. Empty ids in the lists are passed over.
+  void operation(std::string name, std::vector<TensorId> reads, std::vector<TensorId> writes,
+                 std::function<void(CpuDevice&, const Bindings&)> run, double flops = 0);
+
+  // Operations from here on belong to a program of this name, a range that is run as one.
+  void begin_program(std::string name);
+  struct Range {
+    std::size_t begin, end;
+  };
+  Range program(const std::string& name) const;  // throws std::out_of_range for a name that was never begun
+
+  const std::vector<Buffer>& tensors() const { return tensors_; }
+  const std::vector<Operation>& operations() const { return operations_; }
+
+  // What the planner needs: every tensor with the lifetime that its operations give it. A transient that no operation
+  // touches is a mistake of the builder: throws std::logic_error.
+  PlanRequest plan_request() const;
+
+ private:
+  struct Begin {
+    std::string name;
+    std::size_t operation;
+  };
+  std::vector<Buffer> tensors_;
+  std::vector<Operation> operations_;
+  std::vector<Begin> programs_;
+};
+
+}  // namespace neurogen
