@@ -3,17 +3,33 @@
 #include "engine/brain/builder.h"
 
 namespace neurogen {
+namespace {
 
-Brain build_training(const Architecture& architecture, const BrainOptions& options) {
+Brain empty_brain(const Architecture& architecture, const BrainOptions& options) {
   Brain brain;
   brain.architecture = architecture;
   brain.options = options;
-  const auto host = [&](const char* name, DType type, Shape shape) {
-    return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
-  };
-  brain.host_batch = host("batch", DType::i32, {2, options.tokens()});
-  brain.host_loss = host("metrics.loss", DType::f64, {2});
-  brain.host_norm = host("metrics.norm", options.real(), {2});
+  return brain;
+}
+
+TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
+  return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
+}
+
+void evaluation_program(Brain& brain, Builder& build) {
+  brain.graph.begin_program("evaluate");
+  Activations a = build.read_batch("evaluate.", true);
+  build.forward(a, "evaluate.");
+  build.decoder_evaluation("evaluate.", a);
+}
+
+}  // namespace
+
+Brain build_training(const Architecture& architecture, const BrainOptions& options) {
+  Brain brain = empty_brain(architecture, options);
+  brain.host_batch = host_tensor(brain, "batch", DType::i32, {2, options.tokens()});
+  brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
+  brain.host_norm = host_tensor(brain, "metrics.norm", options.real(), {2});
 
   Builder build(brain);
   build.declare_parameters(true);
@@ -26,25 +42,27 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   const Gradients gradients = build.backward(a, d_broca, touched);
   build.update(gradients, touched);
 
-  brain.graph.begin_program("evaluate");
-  Activations e = build.read_batch("evaluate.", true);
-  build.forward(e, "evaluate.");
-  build.decoder_evaluation("evaluate.", e);
+  evaluation_program(brain, build);
+  return brain;
+}
+
+Brain build_evaluation(const Architecture& architecture, const BrainOptions& options) {
+  Brain brain = empty_brain(architecture, options);
+  brain.host_batch = host_tensor(brain, "batch", DType::i32, {2, options.tokens()});
+  brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
+  Builder build(brain);
+  build.declare_parameters(false);
+  evaluation_program(brain, build);
   return brain;
 }
 
 Brain build_stream(const Architecture& architecture, const BrainOptions& options) {
-  Brain brain;
-  brain.architecture = architecture;
-  brain.options = options;
+  Brain brain = empty_brain(architecture, options);
   brain.options.batch = brain.options.window = 1;
   brain.options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
-  const auto host = [&](const char* name, DType type, Shape shape) {
-    return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
-  };
-  brain.host_batch = host("batch", DType::i32, {1, 1});
-  brain.host_position = host("position.host", DType::i64, {2});
-  brain.host_logits = host("logits.host", options.real(), {architecture.vocabulary});
+  brain.host_batch = host_tensor(brain, "batch", DType::i32, {1, 1});
+  brain.host_position = host_tensor(brain, "position.host", DType::i64, {2});
+  brain.host_logits = host_tensor(brain, "logits.host", options.real(), {architecture.vocabulary});
 
   Builder build(brain, options.window);
   build.declare_parameters(false);

@@ -53,6 +53,9 @@ struct Brain {
 // evaluate reads host_batch and writes host_loss.
 Brain build_training(const Architecture& architecture, const BrainOptions& options);
 
+// Parameters and program "evaluate" alone.
+Brain build_evaluation(const Architecture& architecture, const BrainOptions& options);
+
 // Program "step": one token of one stream (host_batch [1, 1]) to host_logits; options.window is the length of the ring of
 // keys and values. Batch and schedule are not read.
 Brain build_stream(const Architecture& architecture, const BrainOptions& options);

@@ -1,9 +1,13 @@
 #include "engine/brain/initialize.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "arena/error.h"
+#include "engine/files/safetensors.h"
 #include "kernels/dispatch.h"
 #include "kernels/random.h"
 #include "kernels/synapses.h"
@@ -95,6 +99,66 @@ void derive(const Brain& brain, Program& program) {
     synapses_readers(program.device(),
                      {program.view(brain.wiring[m]), program.view(brain.reader_start[m]), program.view(brain.readers[m])});
   }
+}
+
+void initialize_from(const Brain& brain, Program& program, const std::string& file) {
+  const Safetensors source(file);
+  const auto find = [&](const std::string& name, const std::string& golden) {
+    const Safetensors::Tensor* tensor = source.find(name);
+    return tensor ? tensor : source.find(golden);
+  };
+  const auto check = [&](const Safetensors::Tensor& tensor, const Shape& shape) {
+    if (tensor.shape != shape) {
+      throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
+                              tensor.name, to_string(tensor.shape), to_string(shape)));
+    }
+  };
+  // Everything is checked before anything is replaced.
+  std::vector<const Safetensors::Tensor*> values;
+  for (const Parameter& p : brain.parameters) {
+    values.push_back(find(p.name, "param." + p.name));
+    if (!values.back()) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters", file, p.name));
+    check(*values.back(), p.shape);
+  }
+  std::array<std::vector<std::int32_t>, kModules> wiring;
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = brain.architecture.modules[m];
+    const std::string name = "wiring." + std::string(name_of(static_cast<ModuleIndex>(m)));
+    const Safetensors::Tensor* tensor = source.find(name);
+    if (!tensor) continue;
+    check(*tensor, {module.groups(), module.blocks_per_group()});
+    wiring[m].resize(static_cast<std::size_t>(tensor->elements()));
+    source.read_as_int32(name, wiring[m]);
+    for (std::int32_t block : wiring[m]) {
+      if (block < 0 || block >= module.blocks()) {
+        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block, module.blocks()));
+      }
+    }
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const TensorView view = program.view(brain.parameters[i].value);
+    const auto count = static_cast<std::size_t>(view.elements());
+    if (view.dtype == DType::f64) source.read_as_double(values[i]->name, {view.as<double>(), count});
+    else source.read_as_float(values[i]->name, {view.as<float>(), count});
+  }
+  for (int m = 0; m < kModules; ++m) {
+    std::copy(wiring[m].begin(), wiring[m].end(), program.view(brain.wiring[m]).as<std::int32_t>());
+  }
+  derive(brain, program);
+}
+
+void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
+  std::vector<TensorToWrite> tensors;
+  for (const Parameter& p : brain.parameters) {
+    const TensorView view = program.view(p.value);
+    tensors.push_back({p.name, view.dtype, p.shape, view.data});
+  }
+  for (int m = 0; m < kModules; ++m) {
+    const Module& module = brain.architecture.modules[m];
+    tensors.push_back({"wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), DType::i32,
+                       {module.groups(), module.blocks_per_group()}, program.view(brain.wiring[m]).data});
+  }
+  write_safetensors(file, {{"architecture", to_json(brain.architecture)}, {"tokenizer", tokenizer}}, tensors);
 }
 
 }  // namespace neurogen

@@ -1,0 +1,50 @@
+#include "engine/files/log.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "arena/error.h"
+
+namespace neurogen {
+
+Log::Log(const std::string& path, bool append) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), 0644);
+  if (descriptor_ < 0) throw Error(path + ": cannot write the log: " + std::strerror(errno));
+}
+
+Log::Log(Log&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+Log& Log::operator=(Log&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+Log::~Log() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void Log::line(std::string_view object) {
+  if (descriptor_ < 0) return;
+  char newline = '\n';
+  iovec parts[2] = {{const_cast<char*>(object.data()), object.size()}, {&newline, 1}};
+  int first = 0;
+  while (first < 2) {
+    const ssize_t written = ::writev(descriptor_, parts + first, 2 - first);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw Error(path_ + ": cannot write the log: " + std::strerror(errno), Error::kRunTime);
+    auto rest = static_cast<std::size_t>(written);
+    while (first < 2 && rest >= parts[first].iov_len) rest -= parts[first++].iov_len;
+    if (first < 2) {
+      parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + rest;
+      parts[first].iov_len -= rest;
+    }
+  }
+}
+
+}  // namespace neurogen

@@ -1,0 +1,30 @@
+#include "engine/run/evaluator.h"
+
+#include <algorithm>
+
+#include "engine/run/batch.h"
+
+namespace neurogen {
+
+Evaluator::Evaluator(const Brain& brain, Program& program)
+    : brain_(brain), program_(program), range_(brain.graph.program("evaluate")) {}
+
+Evaluation Evaluator::run(const Tokens& text, std::int64_t most_tokens) {
+  const std::int64_t batch = brain_.options.batch, window = brain_.options.window, last = text.size() - 1;
+  const std::int64_t count = std::min((last + window - 1) / window, std::max<std::int64_t>(1, most_tokens / window));
+  Evaluation sum;
+  for (std::int64_t first = 0; first < count; first += batch) {
+    for (std::int64_t i = 0; i < batch; ++i) {
+      const std::int64_t begin = std::min((first + i) * window, last);
+      fill_sequence(brain_, program_, text, i, begin, first + i < count ? std::min(window, last - begin) : 0);
+    }
+    program_.run(range_);
+    const double* loss = program_.view(brain_.host_loss).as<const double>();
+    sum.loss += loss[0];
+    sum.tokens += static_cast<std::int64_t>(loss[1]);
+  }
+  sum.loss /= static_cast<double>(sum.tokens);
+  return sum;
+}
+
+}  // namespace neurogen

@@ -1,0 +1,31 @@
+// How well a brain predicts a text.
+#pragma once
+#include <cstdint>
+
+#include "engine/brain/brain.h"
+#include "engine/files/tokens.h"
+#include "engine/graph/program.h"
+
+namespace neurogen {
+
+struct Evaluation {
+  double loss = 0;          // mean nats per token
+  std::int64_t tokens = 0;  // predicted
+};
+
+class Evaluator {
+ public:
+  // `brain` from build_training or build_evaluation; both must outlive the evaluator.
+  Evaluator(const Brain& brain, Program& program);
+
+  // Every token but the first is predicted once, from the tokens of its own window before it. At most the first `most_tokens`
+  // are, in whole windows. The text must hold two tokens. Allocates nothing.
+  Evaluation run(const Tokens& text, std::int64_t most_tokens = INT64_MAX);
+
+ private:
+  const Brain& brain_;
+  Program& program_;
+  Graph::Range range_;
+};
+
+}  // namespace neurogen

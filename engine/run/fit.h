@@ -1,0 +1,42 @@
+// What fits: from architecture, options and budget to a schedule and its plan, or to a page that says what would fit.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "arena/plan.h"
+#include "engine/brain/brain.h"
+
+namespace neurogen {
+
+struct Budget {
+  Bytes bytes = 0;     // everything held on the device, and the pinned arena
+  Bytes overhead = 0;  // allowance for what no plan can place: driver context, libraries, code, C++ heap
+};
+
+struct Fit {
+  BrainOptions options;  // as asked, with the schedule that was chosen
+  Plan plan;             // of that schedule; the leanest one where none fits
+  Bytes minimum = 0;     // the smallest budget with which these options run
+  bool fits() const { return plan.fits(); }
+};
+
+// Schedules from the fastest to the leanest; none of them changes a bit of what is computed.
+std::vector<Schedule> schedules(const BrainOptions& options);
+
+// The first schedule that fits. `overlay` false gives every buffer bytes of its own (for debugging).
+Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget, bool overlay = true);
+
+// The largest batch in [1, most] that fits, 0 if none does.
+std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most);
+
+// The plan of any graph.
+Plan plan_graph(const Graph& graph, Budget budget, bool overlay = true);
+
+// "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
+std::string describe(const Architecture& architecture, const BrainOptions& options);
+
+// One page for a person whose settings do not fit: budget, needed, missing, what is alive at the peak, and settings that
+// fit, each with the largest batch that does.
+std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget);
+
+}  // namespace neurogen

@@ -1,0 +1,22 @@
+// What the run itself costs: allocations since the seal, memory outside the arenas.
+#pragma once
+#include <cstdint>
+
+#include "arena/bytes.h"
+
+namespace neurogen {
+
+// Counts of a whole process, filled by a program that replaces the allocator (tools/neurogen-engine/heap.cpp) and 0 in one
+// that does not.
+struct HeapCounters {
+  std::uint64_t allocations = 0;  // calls of malloc, calloc, realloc, new and their kin so far, by any library
+};
+HeapCounters heap_counters();
+// A program with a counting allocator names it here, first thing.
+void set_heap_counters(HeapCounters (*source)());
+
+// Anonymous memory that the process really holds at this moment (RssAnon of /proc/self/status), 0 where the system does not
+// say. Allocates nothing.
+Bytes resident_anonymous_bytes();
+
+}  // namespace neurogen

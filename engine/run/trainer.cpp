@@ -1,0 +1,58 @@
+#include "engine/run/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "arena/error.h"
+#include "engine/files/shuffle.h"
+#include "engine/run/batch.h"
+#include "kernels/dispatch.h"
+
+namespace neurogen {
+
+double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
+  const double s = static_cast<double>(step), all = static_cast<double>(steps);
+  const double up = warmup > 0 ? std::min(1.0, (s + 1) / static_cast<double>(warmup)) : 1.0;
+  return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
+}
+
+Trainer::Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed)
+    : brain_(brain),
+      program_(program),
+      train_(train),
+      rates_(rates),
+      seed_(seed),
+      windows_(windows(train.size(), brain.options.window)),
+      batches_(windows_ / brain.options.batch),
+      range_(brain.graph.program("train")) {
+  if (batches_ == 0) {
+    throw Error(fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
+                            "shorter --seq",
+                            train.size(), brain.options.batch, brain.options.tokens() + 1));
+  }
+}
+
+StepResult Trainer::run_step(std::int64_t steps) {
+  const std::int64_t batch = brain_.options.batch;
+  const Shuffle order(static_cast<std::uint64_t>(windows_), seed_, static_cast<std::uint64_t>(step_ / batches_));
+  for (std::int64_t i = 0; i < batch; ++i) {
+    const auto index = static_cast<std::int64_t>(order(static_cast<std::uint64_t>(step_ % batches_ * batch + i)));
+    fill_sequence(brain_, program_, train_, i, index * brain_.options.window, brain_.options.window);
+  }
+  const double factor = rate_factor(step_, steps, rates_.warmup);
+  *program_.view(brain_.control).as<StepControl>() = {step_, static_cast<float>(factor * rates_.learning_rate),
+                                                      static_cast<float>(factor * rates_.embedding),
+                                                      static_cast<float>(factor * rates_.decoder), 0};
+  program_.run(range_);
+  ++step_;
+  StepResult result;
+  const double* loss = program_.view(brain_.host_loss).as<const double>();
+  result.loss = loss[0] / loss[1];
+  result.rate = factor * rates_.learning_rate;
+  const TensorView norm = program_.view(brain_.host_norm);
+  dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
+  return result;
+}
+
+}  // namespace neurogen

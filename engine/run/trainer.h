@@ -1,0 +1,49 @@
+// Training: batches in, losses out. Everything is allocated by the time the constructor returns.
+#pragma once
+#include <cstdint>
+
+#include "engine/brain/brain.h"
+#include "engine/files/tokens.h"
+#include "engine/graph/program.h"
+#include "kernels/step_control.h"
+
+namespace neurogen {
+
+struct Rates {
+  double learning_rate = 4e-3, embedding = 3e-2, decoder = 1e-3;
+  std::int64_t warmup = 100;  // steps
+};
+
+// The factor on all three rates at step s (from 0) of `steps`: a straight line up over the warm-up, flat to half way, then
+// a straight line down to 5 %: min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
+double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup);
+
+struct StepResult {
+  double loss = 0;       // mean nats per token, of the parameters before this step
+  double grad_norm = 0;  // before clipping, of all but the decoder
+  double rate = 0;       // learning rate of the synapses
+};
+
+class Trainer {
+ public:
+  // All must outlive the trainer; `brain` from build_training. Windows start at multiples of T, are drawn in a shuffled order, each once an epoch; the last (windows mod B) of an epoch
+  // are left out. Throws Error if an epoch holds no whole batch.
+  Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed);
+
+  std::int64_t step() const { return step_; }  // steps done
+  std::int64_t steps_per_epoch() const { return batches_; }
+
+  // One step of a run of `steps` steps in all. Allocates nothing.
+  StepResult run_step(std::int64_t steps);
+
+ private:
+  const Brain& brain_;
+  Program& program_;
+  const Tokens& train_;
+  Rates rates_;
+  std::uint64_t seed_;
+  std::int64_t windows_, batches_, step_ = 0;
+  Graph::Range range_;
+};
+
+}  // namespace neurogen

@@ -1,0 +1,11 @@
+// The subcommands, one file each. Each adds its options to `app` and sets `status` when it has run.
+#pragma once
+#include <CLI/CLI.hpp>
+
+namespace neurogen {
+
+void add_train(CLI::App& app, int& status);
+void add_evaluate(CLI::App& app, int& status);
+void add_generate(CLI::App& app, int& status);
+
+}  // namespace neurogen

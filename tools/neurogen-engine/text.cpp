@@ -1,0 +1,56 @@
+#include "tools/neurogen-engine/text.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "arena/error.h"
+
+namespace neurogen {
+
+void add_text_settings(CLI::App& app, TextSettings& settings) {
+  app.add_option("--data", settings.data, "the text: .bin files of tokens, or UTF-8 text with --tokenizer");
+  app.add_option("--tokenizer", settings.tokenizer, "a SentencePiece model");
+}
+
+void find_demonstration_text(TextSettings& settings) {
+  if (!settings.data.empty()) return;
+  const auto readable = [](const char* file) { return ::access(file, R_OK) == 0; };
+  if (!readable("demo/train.bin")) {
+    throw Error("no text to train on: name one with --data FILE.bin, or --data FILE.txt --tokenizer FILE.model, or make the "
+                "demonstration's with `make demo` and start in its folder");
+  }
+  settings.data = {"demo/train.bin"};
+  if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = "demo/valid.bin";
+  if (settings.tokenizer.empty() && readable("demo/tokenizer.model")) settings.tokenizer = "demo/tokenizer.model";
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file, std::int64_t vocabulary) {
+  if (file.empty()) return nullptr;
+  auto tokenizer = std::make_unique<Tokenizer>(file);
+  if (tokenizer->vocabulary() > vocabulary) {
+    throw Error(fmt::format("{}: {} pieces, but the architecture has a vocabulary of {}: use a smaller tokenizer or another --arch",
+                            file, tokenizer->vocabulary(), vocabulary));
+  }
+  return tokenizer;
+}
+
+namespace {
+
+Tokens checked(Tokens tokens, std::int64_t vocabulary) {
+  tokens.check_vocabulary(vocabulary);
+  return tokens;
+}
+
+}  // namespace
+
+Texts::Texts(const TextSettings& settings, std::int64_t vocabulary)
+    : tokenizer(load_tokenizer(settings.tokenizer, vocabulary)),
+      train(checked(Tokens(settings.data, tokenizer.get()), vocabulary)) {
+  if (settings.valid.empty()) return;
+  valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));
+  if (valid->size() < 2) throw Error(settings.valid + ": fewer than two tokens: name a longer held-out text");
+}
+
+std::string Texts::tokenizer_hash() const { return tokenizer ? fmt::format("{:016x}", tokenizer->hash()) : ""; }
+
+}  // namespace neurogen

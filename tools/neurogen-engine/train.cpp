@@ -1,0 +1,228 @@
+// neurogen-engine train: plan, take the memory, train, and say how it went.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "arena/error.h"
+#include "arena/report.h"
+#include "engine/brain/initialize.h"
+#include "engine/files/log.h"
+#include "engine/files/tokenizer.h"
+#include "engine/run/evaluator.h"
+#include "engine/run/process.h"
+#include "engine/run/session.h"
+#include "engine/run/signals.h"
+#include "engine/run/trainer.h"
+#include "tools/common/settings.h"
+#include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/progress.h"
+#include "tools/neurogen-engine/text.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kEvaluatedTokens = 40 * 32 * 256;  // of the held-out text while training goes on
+constexpr std::int64_t kEstimateSteps = 50;               // after which --minutes becomes a number of steps
+
+struct TrainSettings {
+  Settings common;
+  TextSettings text;
+  Rates rates;
+  std::int64_t steps = 0, seed = 1, eval_every = 0;
+  double epochs = 0, minutes = 0;
+  std::string init, log, progress = "auto", export_file;
+};
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// One training run, from the first step to the summary.
+class Run {
+ public:
+  Run(const TrainSettings& settings, Session& session, const Texts& texts)
+      : settings_(settings),
+        session_(session),
+        texts_(texts),
+        trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed)),
+        evaluator_(session.brain, session.program),
+        log_(settings.log.empty() ? Log() : Log(settings.log, false)),
+        progress_(settings.progress) {
+    if (settings.steps > 0) steps_ = settings.steps;
+    else if (settings.minutes == 0) {
+      const double epochs = settings.epochs > 0 ? settings.epochs : 1;
+      steps_ = std::max<std::int64_t>(1, std::llround(epochs * static_cast<double>(trainer_.steps_per_epoch())));
+    }
+  }
+
+  void log_start(const ReportFacts& facts) {
+    log_.line(fmt::format("{{\"event\":\"start\",\"plan\":{},\"device\":\"cpu, {} threads\",\"arch\":{},\"seed\":{}}}",
+                          plan_json(session_.arena.plan(), facts), session_.device.threads(),
+                          to_json(session_.brain.architecture), settings_.seed));
+  }
+
+  // Stops if arenas and what is measured beside them exceed the budget.
+  void check_overhead() {
+    const Plan& plan = session_.arena.plan();
+    const Bytes arenas = plan.device.bytes + plan.host.bytes, resident = resident_anonymous_bytes();
+    overhead_ = resident > arenas ? resident - arenas : 0;
+    if (arenas + overhead_ > plan.budget) {
+      throw Error(fmt::format("libraries and heap take {} bytes, {} were set aside and the budget is {} with arenas of {}: pass "
+                              "--overhead {} or a larger --budget",
+                              with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), with_commas(arenas),
+                              overhead_),
+                  Error::kRunTime);
+    }
+  }
+
+  int train() {
+    catch_signals();
+    check_overhead();
+    const std::uint64_t sealed = heap_counters().allocations;
+    begin_ = Clock::now();
+    while ((steps_ == 0 || trainer_.step() < steps_) && !caught_signal()) {
+      const Clock::time_point step_begin = Clock::now();
+      const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
+      const double seconds = seconds_since(step_begin);
+      training_seconds_ += seconds;
+      if (!std::isfinite(result.loss)) {
+        progress_.finish();
+        throw Error(fmt::format("the loss of step {} is not finite: train with a lower --lr", trainer_.step()), Error::kRunTime);
+      }
+      report(result, seconds, heap_counters().allocations - sealed);
+      if (steps_ == 0 && trainer_.step() == kEstimateSteps) estimate_steps();
+      if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0 && trainer_.step() != steps_) evaluate();
+    }
+    if (texts_.valid) evaluate();
+    allocations_ = heap_counters().allocations - sealed;
+    progress_.finish();
+    summarise();
+    return caught_signal() ? 128 + caught_signal() : 0;
+  }
+
+ private:
+  std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
+  double rate() const { return static_cast<double>(tokens()) / std::max(training_seconds_, 1e-9); }
+
+  void estimate_steps() {
+    const double per_step = training_seconds_ / static_cast<double>(kEstimateSteps);
+    steps_ = std::max<std::int64_t>(kEstimateSteps + 1, std::llround(settings_.minutes * 60 / per_step));
+  }
+
+  void report(const StepResult& result, double seconds, std::uint64_t allocations) {
+    loss_ = result.loss;
+    smooth_ = trainer_.step() == 1 ? result.loss : 0.95 * smooth_ + 0.05 * result.loss;
+    char line[1024];
+    const auto end = fmt::format_to_n(
+        line, sizeof line,
+        "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
+        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":0,\"synchronizations\":0}}",
+        trainer_.step(), tokens(), result.loss, result.rate, result.grad_norm,
+        static_cast<double>(session_.brain.options.tokens()) / seconds, seconds * 1e3, allocations);
+    log_.line({line, end.size});
+    const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(trainer_.step()) * static_cast<double>(steps_ - trainer_.step())
+                                   : settings_.minutes * 60 - training_seconds_;
+    progress_.show(trainer_.step(), steps_, smooth_, rate(), left);
+  }
+
+  void evaluate() {
+    valid_loss_ = evaluator_.run(*texts_.valid, kEvaluatedTokens).loss;
+    char line[256];
+    const auto end = fmt::format_to_n(line, sizeof line,
+                                      "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.4f}}}",
+                                      trainer_.step(), valid_loss_, std::exp(valid_loss_));
+    log_.line({line, end.size});
+  }
+
+  void summarise() {
+    const Plan& plan = session_.arena.plan();
+    const Bytes arenas = plan.device.bytes + plan.host.bytes, resident = resident_anonymous_bytes();
+    overhead_ = std::max(overhead_, resident > arenas ? resident - arenas : 0);
+    log_.line(fmt::format("{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
+                          "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
+                          trainer_.step(), tokens(), rate(), loss_, plan.device.bytes, overhead_, plan.budget));
+    fmt::print("{} {} steps, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
+               caught_signal() ? "stopped after" : "trained", trainer_.step(), with_commas(static_cast<Bytes>(tokens())),
+               seconds_since(begin_), rate(), loss_);
+    if (texts_.valid) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    fmt::print("memory: arenas {} bytes, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
+               with_commas(arenas), with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), allocations_);
+  }
+
+  const TrainSettings& settings_;
+  Session& session_;
+  const Texts& texts_;
+  Trainer trainer_;
+  Evaluator evaluator_;
+  Log log_;
+  Progress progress_;
+  std::int64_t steps_ = 0;  // 0: not known yet
+  Clock::time_point begin_;
+  double training_seconds_ = 0, loss_ = 0, smooth_ = 0, valid_loss_ = 0;
+  Bytes overhead_ = 0;
+  std::uint64_t allocations_ = 0;
+};
+
+void check_run_length(const TrainSettings& s) {
+  if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1) throw Error("--steps, --epochs and --minutes exclude each other: give one");
+  if (s.steps < 0) throw Error(fmt::format("--steps is {}: use a positive number", s.steps));
+  if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
+  if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
+  if (s.eval_every < 0) throw Error(fmt::format("--eval-every is {}: use a number of steps, or 0 for the end alone", s.eval_every));
+  if (s.rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", s.rates.warmup));
+  for (const auto& [flag, value] : {std::pair{"--lr", s.rates.learning_rate}, {"--embedding-lr", s.rates.embedding}, {"--decoder-lr", s.rates.decoder}}) {
+    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate of 0 or more", flag, value));
+  }
+}
+
+int train(TrainSettings s) {
+  check_run_length(s);
+  const Resolved resolved = resolve(s.common, false);
+  const Fit planned = fit(resolved);
+  if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
+  find_demonstration_text(s.text);
+  const Texts texts(s.text, resolved.architecture.vocabulary);
+  const ReportFacts facts{describe(resolved.architecture, planned.options) + ", CPU", planned.options.tokens(), planned.minimum};
+  fmt::print("{}\n", plan_table(planned.plan, facts));
+
+  Session session(build_training(resolved.architecture, planned.options), planned.plan);
+  initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
+  if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
+  Run run(s, session, texts);
+  run.log_start(facts);
+  fmt::print("training on {} tokens of {}, seed {}, CPU with {} thread{}\n", with_commas(static_cast<Bytes>(texts.train.size())),
+             fmt::join(s.text.data, ", "), s.seed, session.device.threads(), session.device.threads() == 1 ? "" : "s");
+  std::fflush(stdout);
+  const int status = run.train();
+  if (!s.export_file.empty()) {
+    export_parameters(session.brain, session.program, s.export_file, texts.tokenizer_hash());
+    fmt::print("parameters written to {}\n", s.export_file);
+  }
+  return status;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& status) {
+  auto s = std::make_shared<TrainSettings>();
+  add_settings(app, s->common);
+  add_text_settings(app, s->text);
+  app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
+  app.add_option("--steps", s->steps, "length of the run in steps");
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)");
+  app.add_option("--minutes", s->minutes, "length of the run in minutes, estimated from the first 50 steps");
+  app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")->capture_default_str();
+  app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
+  app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
+  app.add_option("--warmup", s->rates.warmup, "steps until the rates are at their height")->capture_default_str();
+  app.add_option("--seed", s->seed, "of first weights, wiring and the order of the text")->capture_default_str();
+  app.add_option("--init", s->init, "first weights from a safetensors file");
+  app.add_option("--export", s->export_file, "write the trained weights to a safetensors file");
+  app.add_option("--eval-every", s->eval_every, "steps between evaluations on the held-out text (default: at the end alone)");
+  app.add_option("--log", s->log, "write one JSON object a line for every step");
+  app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
+  app.callback([s, &status] { status = train(*s); });
+}
+
+}  // namespace neurogen
