@@ -1,0 +1,114 @@
+#include "engine/files/file_io.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arena/error.h"
+
+namespace neurogen {
+namespace {
+
+// Closes on every way out.
+struct Descriptor {
+  int value;
+  ~Descriptor() {
+    if (value >= 0) close(value);
+  }
+};
+
+mode_t default_mode() {
+  const mode_t mask = umask(0);  // can only be read by setting it; programs start with one thread
+  umask(mask);
+  return 0666 & ~mask;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::string& path) {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat status {};
+  if (file.value < 0 || fstat(file.value, &status) != 0) {
+    if (errno == ENOENT) throw Error(fmt::format("{} does not exist: check the path", path));
+    throw Error(fmt::format("{} cannot be read: {}", path, std::strerror(errno)));
+  }
+  if (S_ISDIR(status.st_mode)) throw Error(fmt::format("{} is a directory: name a file in it", path));
+  if (!S_ISREG(status.st_mode)) throw Error(fmt::format("{} is not a regular file: save its contents in one first", path));
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ == 0) return;  // mmap refuses zero bytes
+  void* data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
+  if (data == MAP_FAILED) throw Error(fmt::format("{} cannot be mapped: {}", path, std::strerror(errno)), Error::kRunTime);
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  std::error_code ignored;
+  // Through a link to the file itself: rename would replace the link.
+  if (std::filesystem::is_symlink(path_, ignored)) {
+    const auto target = std::filesystem::weakly_canonical(path_, ignored);
+    if (!ignored) path_ = target.string();
+  }
+  if (std::filesystem::is_directory(path_, ignored)) throw Error(fmt::format("{} is a directory: name a file in it", path_));
+  if (std::filesystem::exists(path_, ignored) && !std::filesystem::is_regular_file(path_, ignored)) {
+    throw Error(fmt::format("{} is not a regular file: write to another path", path_));
+  }
+  temporary_ = path_ + ".XXXXXX";
+  descriptor_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  if (descriptor_ < 0) fail("created");
+  fchmod(descriptor_, default_mode());  // mkostemp lets only the owner read
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  close(descriptor_);
+  unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, std::size_t bytes) {
+  const auto* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::write(descriptor_, from, bytes);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("written");
+    from += written;
+    bytes -= static_cast<std::size_t>(written);
+  }
+}
+
+void AtomicFile::commit() {
+  if (fsync(descriptor_) != 0) fail("written");
+  if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("put in place");
+  close(std::exchange(descriptor_, -1));
+  // The new name is safe once its directory is on the disk too.
+  const std::filesystem::path directory = std::filesystem::path(path_).parent_path();
+  const Descriptor parent{open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (parent.value >= 0 && fsync(parent.value) != 0 && errno != EINVAL) fail("made safe on the disk");
+}
+
+void AtomicFile::fail(const char* verb) const {
+  throw Error(fmt::format("{} cannot be {}: {}", path_, verb, std::strerror(errno)), Error::kRunTime);
+}
+
+}  // namespace neurogen

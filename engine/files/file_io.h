@@ -1,0 +1,49 @@
+// Files as the engine uses them: read by mapping, written whole or not at all.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace neurogen {
+
+// A regular file, mapped read-only. Move-only; spans into it live as long as it does.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws Error that names the file: missing, a directory, not a regular file, unreadable. An empty file maps to nothing.
+  explicit MappedFile(const std::string& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync,
+// rename, fsync of the directory. Without commit() the destructor removes the temporary and an existing file stays as it
+// was. Errors are run-time Errors that name the file and the system's reason.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* data, std::size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* verb) const;
+
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+};
+
+}  // namespace neurogen

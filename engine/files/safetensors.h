@@ -1,0 +1,59 @@
+// Safetensors, a file of named tensors (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the
+// header, then the tensors side by side. Nothing in a file is trusted.
+#pragma once
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "arena/tensor_view.h"
+#include "engine/files/file_io.h"
+
+namespace neurogen {
+
+class Safetensors {
+ public:
+  struct Tensor {
+    std::string name;
+    DType dtype = DType::f32;
+    Shape shape;
+    std::span<const std::byte> data;  // mapped; not aligned to its type: copy, do not cast
+    std::int64_t elements() const;
+  };
+
+  // Throws Error that names the file, and the tensor where there is one, for anything that is not exactly as promised.
+  explicit Safetensors(const std::string& path);
+
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }  // in the order of their data
+  const Tensor* find(std::string_view name) const;                 // null if there is none
+  const Tensor& at(std::string_view name) const;                   // throws Error
+
+  // Copies and converts. `out` must have as many elements as the tensor, whose type must be a floating one (float, double)
+  // or an integer one whose values fit (int32); else Error.
+  void read_as_float(std::string_view name, std::span<float> out) const;
+  void read_as_double(std::string_view name, std::span<double> out) const;
+  void read_as_int32(std::string_view name, std::span<std::int32_t> out) const;
+
+ private:
+  std::string path_;
+  MappedFile file_;
+  std::map<std::string, std::string> metadata_;
+  std::vector<Tensor> tensors_;
+  std::map<std::string, std::size_t, std::less<>> index_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  const void* data = nullptr;  // contiguous
+};
+
+// Tensors lie in the order given. Whole or not at all (AtomicFile). Throws Error for a name that is taken twice or cannot be
+// written.
+void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::span<const TensorToWrite> tensors);
+
+}  // namespace neurogen

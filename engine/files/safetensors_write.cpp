@@ -1,0 +1,43 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "arena/error.h"
+#include "engine/files/safetensors.h"
+#include "engine/files/safetensors_header.h"
+
+namespace neurogen {
+
+void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::span<const TensorToWrite> tensors) {
+  nlohmann::json header = nlohmann::json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  Bytes end = 0;
+  for (const TensorToWrite& tensor : tensors) {
+    if (header.contains(tensor.name) || tensor.name == kMetadata) {
+      throw Error(fmt::format("{} cannot be written: the tensor name {} is taken", path, tensor.name));
+    }
+    const Bytes begin = end;
+    end = add(end, size_of(tensor.dtype, tensor.shape));
+    const auto type = std::find_if(kSafetensorsTypes.begin(), kSafetensorsTypes.end(),
+                                   [&](const auto& known) { return known.second == tensor.dtype; });
+    header[tensor.name] = {{"dtype", type->first}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(fmt::format("{} cannot be written: a name or a metadata text is not UTF-8", path));
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data start aligned
+  const std::uint64_t length = text.size();
+  if (length > kMaxSafetensorsHeader) throw Error(fmt::format("{} cannot be written: its header is over 100 MB", path));
+  AtomicFile file(path);
+  file.write(&length, sizeof length);
+  file.write(text);
+  for (const TensorToWrite& tensor : tensors) file.write(tensor.data, size_of(tensor.dtype, tensor.shape));
+  file.commit();
+}
+
+}  // namespace neurogen

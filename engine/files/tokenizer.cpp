@@ -1,0 +1,105 @@
+#include "engine/files/tokenizer.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <sentencepiece_processor.h>
+#include <xxhash.h>
+
+#include "arena/error.h"
+#include "engine/files/file_io.h"
+#include "engine/files/segment.h"
+#include "engine/files/tokens.h"
+
+namespace neurogen {
+namespace {
+
+// SentencePiece writes a space as this character, which therefore stands for a space when it is read back.
+constexpr std::string_view kSpace = "\u2581";
+
+std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id) {
+  if (id == model.eos_id()) return "\n";
+  if (model.IsControl(id)) return "";
+  if (model.IsUnknown(id)) return "\uFFFD";
+  std::string piece = model.IdToPiece(id);
+  if (model.IsByte(id)) return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));  // <0x0A>
+  for (std::size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at) piece.replace(at, kSpace.size(), 1, ' ');
+  return piece;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(const std::string& path) : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+  const MappedFile file(path);
+  if (file.bytes().empty() || !processor_->LoadFromSerializedProto(file.text()).ok()) {
+    throw Error(fmt::format("{} is not a SentencePiece model: make one with corpus train-tokenizer", path));
+  }
+  const int vocabulary = processor_->GetPieceSize();
+  if (vocabulary > kMaxVocabulary) {
+    throw Error(fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, vocabulary,
+                            kMaxVocabulary));
+  }
+  if (processor_->eos_id() < 0) throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
+  line_end_ = static_cast<std::uint16_t>(processor_->eos_id());
+  hash_ = XXH3_64bits(file.bytes().data(), file.bytes().size());
+  pieces_.offsets.push_back(0);
+  for (int id = 0; id < vocabulary; ++id) {
+    pieces_.bytes += bytes_of(*processor_, id);
+    pieces_.offsets.push_back(static_cast<std::uint32_t>(pieces_.bytes.size()));
+  }
+  for (const char byte : kSpace) {
+    const int id = processor_->PieceToId(fmt::format("<0x{:02X}>", static_cast<unsigned char>(byte)));
+    if (processor_->IsByte(id)) escaped_space_.push_back(static_cast<std::uint16_t>(id));
+  }
+}
+
+Tokenizer::~Tokenizer() = default;
+
+void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const {
+  std::vector<int> encoded;
+  if (const auto status = processor_->Encode(text, &encoded); !status.ok()) {
+    throw Error(fmt::format("text cannot be encoded: {}", status.message()), Error::kRunTime);
+  }
+  ids.insert(ids.end(), encoded.begin(), encoded.end());
+}
+
+void Tokenizer::append_line(std::string_view line, std::vector<std::uint16_t>& ids) const {
+  while (!line.empty()) {
+    const std::size_t space = escaped_space_.empty() ? std::string_view::npos : line.find(kSpace);
+    for (std::string_view rest = line.substr(0, space); !rest.empty();) {
+      // The library takes a hundred bytes of memory for each of a line, and some corpora are a single line.
+      const std::size_t length = segment_length(rest, 65536);
+      append_segment(rest.substr(0, length), ids);
+      rest.remove_prefix(length);
+    }
+    if (space == std::string_view::npos) return;
+    ids.insert(ids.end(), escaped_space_.begin(), escaped_space_.end());
+    line.remove_prefix(space + kSpace.size());
+  }
+}
+
+std::vector<std::uint16_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<std::uint16_t> ids;
+  while (!text.empty()) {
+    const std::size_t newline = text.find('\n');
+    append_line(text.substr(0, newline), ids);
+    if (newline == std::string_view::npos) break;
+    ids.push_back(line_end_);
+    text.remove_prefix(newline + 1);
+  }
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const {
+  std::string text;
+  for (const std::uint16_t id : ids) text += piece_bytes(id);
+  return text;
+}
+
+std::string_view Tokenizer::piece_bytes(std::uint16_t id) const {
+  if (id >= vocabulary()) return {};
+  const std::uint32_t begin = pieces_.offsets[id];
+  return std::string_view(pieces_.bytes).substr(begin, pieces_.offsets[id + 1u] - begin);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,59 @@
+// Text to token ids and back, over a SentencePiece model (Kudo & Richardson 2018). Encoding calls the library, which
+// allocates: it is for start-up. Decoding needs a table alone, made when the model is loaded.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
+
+namespace neurogen {
+
+// The bytes behind every id, side by side: id's are bytes[offsets[id] ... offsets[id + 1]).
+struct PieceTable {
+  std::vector<std::uint32_t> offsets;  // [vocabulary + 1]
+  std::string bytes;
+};
+
+class Tokenizer {
+ public:
+  // Throws Error that names the file: as MappedFile, not a model, more than 65,536 pieces, no piece that ends a line (</s>).
+  explicit Tokenizer(const std::string& path);
+  ~Tokenizer();
+
+  std::int64_t vocabulary() const { return static_cast<std::int64_t>(pieces_.offsets.size()) - 1; }
+  std::uint16_t line_end() const { return line_end_; }  // stands for '\n'; </s>, id 2 in our own models
+  std::uint64_t hash() const { return hash_; }          // XXH3 of the model file
+
+  // Line by line: a line's pieces, then line_end() for its '\n'. `text` is UTF-8. With a model from train_tokenizer,
+  // decode(encode(text)) is text, byte for byte; other models may normalise.
+  std::vector<std::uint16_t> encode(std::string_view text) const;
+  std::string decode(std::span<const std::uint16_t> ids) const;
+
+  // What an id stands for: its text, its byte, "\n" for line_end(), nothing for other control pieces, U+FFFD for <unk>.
+  // An id at or above the vocabulary stands for nothing.
+  std::string_view piece_bytes(std::uint16_t id) const;
+  const PieceTable& pieces() const { return pieces_; }
+
+ private:
+  void append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const;
+  void append_line(std::string_view line, std::vector<std::uint16_t>& ids) const;
+
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  PieceTable pieces_;
+  std::vector<std::uint16_t> escaped_space_;  // the byte pieces of a literal U+2581; empty without byte fallback
+  std::uint16_t line_end_ = 0;
+  std::uint64_t hash_ = 0;
+};
+
+// Byte-pair encoding (Sennrich, Haddow & Birch 2016) with every byte as a fallback and no normalisation, so that any text
+// comes back unchanged. Deterministic; the model depends on the texts' lines and the vocabulary alone. Returns the model
+// file's bytes. Throws Error where the texts (named `name` in it) are too small for so many pieces.
+std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_t vocabulary, const std::string& name);
+
+}  // namespace neurogen

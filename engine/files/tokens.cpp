@@ -1,0 +1,88 @@
+#include "engine/files/tokens.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "arena/error.h"
+#include "engine/files/text.h"
+#include "engine/files/tokenizer.h"
+
+namespace neurogen {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "token files are mapped as they lie, little-endian");
+
+constexpr std::int32_t kMagic = 20240520;
+constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
+
+}  // namespace
+
+TokenFile::TokenFile(const std::string& path) : file_(path) {
+  std::span<const std::byte> bytes = file_.bytes();
+  if (bytes.empty()) throw Error(fmt::format("{} is empty: make it with corpus tokenize", path));
+  std::array<std::int32_t, 3> header{};  // magic, version, tokens
+  if (bytes.size() >= kHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof header);
+  if (header[0] == kMagic) {
+    if (header[1] != 1) {
+      throw Error(fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
+    }
+    bytes = bytes.subspan(kHeaderBytes);
+    if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t)) {
+      throw Error(fmt::format("{} promises {} tokens in its header but holds {} bytes of them: it is damaged, make it again",
+                              path, header[2], bytes.size()));
+    }
+  }
+  if (bytes.size() % sizeof(std::uint16_t) != 0) {
+    throw Error(fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
+  }
+  tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
+}
+
+Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer) {
+  if (paths.empty()) throw Error("there is no file to read: name one or several");
+  for (const std::string& path : paths) {
+    if (path.ends_with(".bin")) {
+      parts_.push_back({path, files_.emplace_back(path).tokens()});
+    } else {
+      const TextFile text(path);
+      if (tokenizer == nullptr) {
+        throw Error(fmt::format("{} is read as text: give --tokenizer FILE.model, or tokens in a .bin file", path));
+      }
+      parts_.push_back({path, texts_.emplace_back(tokenizer->encode(text.text()))});
+    }
+    size_ += static_cast<std::int64_t>(parts_.back().tokens.size());
+  }
+}
+
+void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
+  auto skip = static_cast<std::size_t>(begin);
+  for (const Part& part : parts_) {
+    if (skip < part.tokens.size()) {
+      const auto from = part.tokens.subspan(skip, std::min(ids.size(), part.tokens.size() - skip));
+      std::copy(from.begin(), from.end(), ids.begin());
+      ids = ids.subspan(from.size());
+      skip = 0;
+    } else {
+      skip -= part.tokens.size();
+    }
+  }
+}
+
+void Tokens::check_vocabulary(std::int64_t vocabulary) const {
+  for (const Part& part : parts_) neurogen::check_vocabulary(part.tokens, vocabulary, part.path);
+}
+
+void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {
+  const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](std::uint16_t id) { return id >= vocabulary; });
+  if (wrong == tokens.end()) return;
+  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
+                          *wrong, wrong - tokens.begin(), vocabulary));
+}
+
+std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }
+
+}  // namespace neurogen

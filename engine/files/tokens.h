@@ -1,0 +1,59 @@
+// Token ids from files: raw little-endian uint16 mapped as it lies, text through a tokenizer at start-up.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/files/file_io.h"
+
+namespace neurogen {
+
+class Tokenizer;
+
+inline constexpr std::int64_t kMaxVocabulary = 65536;  // ids are uint16
+
+// A mapped `.bin`: ids one after another (nanoGPT's layout), or behind llm.c's header of 256 int32 (magic 20240520,
+// version 1, number of tokens).
+class TokenFile {
+ public:
+  // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not fit its file.
+  explicit TokenFile(const std::string& path);
+  std::span<const std::uint16_t> tokens() const { return tokens_; }
+
+ private:
+  MappedFile file_;
+  std::span<const std::uint16_t> tokens_;
+};
+
+// One or several files, laid end to end: one stream of tokens.
+class Tokens {
+ public:
+  // Files whose names end in `.bin` are mapped; any other is UTF-8 text and is encoded into memory by `tokenizer`, which may
+  // be null where there is no text. Throws Error for no files, for text without tokenizer, and as TokenFile and TextFile.
+  Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer);
+
+  std::int64_t size() const { return size_; }
+  // Tokens [begin, begin + ids.size()) of the stream, which must lie inside it. Allocates nothing.
+  void read(std::int64_t begin, std::span<std::int32_t> ids) const;
+  // Throws Error that names file, position and value of the first token at or above the vocabulary. Reads everything.
+  void check_vocabulary(std::int64_t vocabulary) const;
+
+ private:
+  struct Part {
+    std::string path;
+    std::span<const std::uint16_t> tokens;
+  };
+  std::vector<TokenFile> files_;                    // own the mapped parts
+  std::vector<std::vector<std::uint16_t>> texts_;   // own the others
+  std::vector<Part> parts_;
+  std::int64_t size_ = 0;
+};
+
+void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name);
+
+// Windows of T tokens, each with its T targets one token further on: (tokens - 1) / T, 0 for a text shorter than one.
+std::int64_t windows(std::int64_t tokens, std::int64_t window);
+
+}  // namespace neurogen
