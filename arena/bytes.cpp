@@ -74,7 +74,7 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
 
 std::string with_commas(Bytes bytes) {
   std::string text = std::to_string(bytes);
-  for (std::size_t at = text.size(); at > 3;) text.insert(at -= 3, ",");
+  for (std::size_t at = text.size(); at > 3;) text.insert(at -= 3, 1, ',');
   return text;
 }
 

@@ -102,9 +102,8 @@ void AtomicFile::commit() {
   if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("put in place");
   close(std::exchange(descriptor_, -1));
   // The new name is safe once its directory is on the disk too.
-  std::string directory = std::filesystem::path(path_).parent_path().string();
-  if (directory.empty()) directory = ".";
-  const Descriptor parent{open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  const std::filesystem::path directory = std::filesystem::path(path_).parent_path();
+  const Descriptor parent{open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (parent.value >= 0 && fsync(parent.value) != 0 && errno != EINVAL) fail("made safe on the disk");
 }
 

@@ -23,7 +23,7 @@ std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id)
   if (model.IsUnknown(id)) return "\uFFFD";
   std::string piece = model.IdToPiece(id);
   if (model.IsByte(id)) return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));  // <0x0A>
-  for (std::size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at) piece.replace(at, kSpace.size(), " ");
+  for (std::size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at) piece.replace(at, kSpace.size(), 1, ' ');
   return piece;
 }
 

@@ -1,0 +1,45 @@
+// What counting alone reaches: an interpolated Kneser-Ney n-gram model over token ids, the baseline that a learned model must
+// beat. Kneser & Ney 1995, "Improved backing-off for m-gram language modeling"; the interpolated form with one discount an
+// order is Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 3.6:
+//   p_k(w | h) = max(c(h w) - D_k, 0) / c(h) + D_k types(h) / c(h) * p_{k-1}(w | h without its first token)
+//   D_k = n1 / (n1 + 2 n2)      n1, n2: k-grams counted once, twice
+// c counts occurrences in the highest order; in the lower ones, in how many different contexts the k-gram was seen (the
+// number of different tokens before it). c(h) sums c(h w) over w; types(h) is the number of different w. A context never seen
+// leaves p_{k-1}; p_0 = 1 / V.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace neurogen {
+
+class KneserNey {
+ public:
+  // order 1 to 4 (2: bigram); all tokens below the vocabulary V. Throws Error else, or for fewer tokens than the order.
+  KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary);
+
+  // p(token | context); of the context the last order - 1 tokens count, and fewer will do.
+  double probability(std::span<const std::uint16_t> context, std::uint16_t token) const;
+  // Mean negative log-likelihood, in nats a token, of tokens 1 ... n-1, each from those before it. n >= 2.
+  double mean_loss(std::span<const std::uint16_t> held_out) const;
+  double discount(int order) const { return levels_[static_cast<std::size_t>(order - 1)].discount; }
+
+ private:
+  struct Context {
+    std::uint64_t key;
+    std::size_t begin;    // of its grams
+    std::uint64_t total;  // c(h)
+  };
+  // The k-grams of one order. A key holds a gram's tokens, 16 bits each, the last lowest.
+  struct Level {
+    std::vector<std::uint64_t> grams;   // sorted
+    std::vector<std::uint32_t> counts;  // c, one a gram
+    std::vector<Context> contexts;      // sorted, and one behind the last
+    double discount = 0;
+  };
+
+  std::vector<Level> levels_;  // [order - 1]
+  std::int64_t vocabulary_;
+};
+
+}  // namespace neurogen
