@@ -51,7 +51,7 @@ void Progress::show(std::int64_t step, std::int64_t steps, double loss, double t
     const auto left = static_cast<std::int64_t>(seconds_left + 0.5);
     end = fmt::format_to(end, "  {}:{:02} left", left / 60, left % 60);
   }
-  end = fmt::format_to(end, style_ == Style::bar ? "   " : "\n");
+  end = fmt::format_to(end, "{}", style_ == Style::bar ? "   " : "\n");
   put(line, static_cast<std::size_t>(end - line));
   open_ = style_ == Style::bar;
 }
