@@ -45,9 +45,32 @@ class Sentences : public sentencepiece::SentenceIterator {
   bool done_ = false;
 };
 
+// The number behind the last occurrence of `words` in the library's message, empty if there is none.
+std::string number_behind(std::string_view message, std::string_view words) {
+  const std::size_t at = message.rfind(words);
+  if (at == std::string_view::npos) return "";
+  const std::string_view rest = message.substr(at + words.size());
+  return std::string(rest.substr(0, rest.find_first_not_of("0123456789")));
+}
+
+// The library's two refusals that a person can do something about, in our words.
+std::string explain(std::string_view message, std::int64_t vocabulary, const std::string& name) {
+  if (const std::string most = number_behind(message, "set it to a value <= "); !most.empty()) {
+    return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary, most);
+  }
+  if (const std::string least = number_behind(message, " vs "); !least.empty()) {
+    return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
+                       least);
+  }
+  return fmt::format("{} gives no tokenizer ({}): give more text", name, message);
+}
+
 }  // namespace
 
 std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_t vocabulary, const std::string& name) {
+  if (vocabulary < 1 || vocabulary > kMaxVocabulary) {
+    throw Error(fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
+  }
   const std::unordered_map<std::string, std::string> options = {
       {"model_type", "bpe"},
       {"vocab_size", std::to_string(vocabulary)},
@@ -64,7 +87,7 @@ std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_
   Sentences sentences(texts);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sentences, &model);
-  if (!status.ok()) throw Error(fmt::format("DEBUG {} {}", name, status.message()));
+  if (!status.ok()) throw Error(explain(status.message(), vocabulary, name));
   return model;
 }
 

@@ -112,27 +112,4 @@ int refuse(const std::string& program, const Resolved& r, const Fit& fit) {
   return Error::kMisuse;
 }
 
-int run_program(const std::string& program, CLI::App& app, int argc, char** argv) {
-  try {
-    app.parse(argc, argv);
-    return 0;
-  } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    std::string text = error.what();
-    for (char& c : text) c = c == '\n' ? ' ' : c;
-    fmt::print(stderr, "{}: {}: see {} --help\n", program, text, program);
-    return Error::kMisuse;
-  } catch (const Error& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
-    return error.status();
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "{}: out of memory: close other programs or use a smaller --budget\n", program);
-    return Error::kRunTime;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}: internal failure: {}\n", program, error.what());
-    return Error::kRunTime;
-  }
-}
-
 }  // namespace neurogen

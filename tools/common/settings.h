@@ -37,7 +37,4 @@ Fit fit(const Resolved& resolved);
 // A refused plan: the page on standard error. Returns the exit status.
 int refuse(const std::string& program, const Resolved& resolved, const Fit& fit);
 
-// Parses and runs; every failure becomes one sentence "program: what is wrong: what to do" on standard error.
-int run_program(const std::string& program, CLI::App& app, int argc, char** argv);
-
 }  // namespace neurogen

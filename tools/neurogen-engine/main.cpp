@@ -3,7 +3,8 @@
 #include <vector>
 
 #include "engine/run/process.h"
-#include "tools/common/settings.h"
+#include "tools/common/program.h"
+#include "tools/common/program.h"
 #include "tools/neurogen-engine/commands.h"
 
 namespace neurogen {
@@ -13,19 +14,19 @@ HeapCounters counted_heap();  // heap.cpp
 int main(int argc, char** argv) {
   neurogen::set_heap_counters(neurogen::counted_heap);
   CLI::App app("Trains a brain-shaped language model inside a memory budget that is planned to the byte.", "neurogen-engine");
-  app.set_version_flag("--version", NEUROGEN_VERSION);
+  neurogen::add_standard_options(app);
   app.require_subcommand(1);
   app.footer("Without a subcommand: train. Memory is predicted by the program `plan`, texts are prepared by `corpus`.");
   int status = 0;
-  neurogen::add_train(*app.add_subcommand("train", "train a brain on a text"), status);
-  neurogen::add_evaluate(*app.add_subcommand("eval", "how well a trained brain predicts a text"), status);
-  neurogen::add_generate(*app.add_subcommand("generate", "let a trained brain continue a prompt"), status);
+  neurogen::add_train(*neurogen::add_command(app, "train", "train a brain on a text"), status);
+  neurogen::add_evaluate(*neurogen::add_command(app, "eval", "how well a trained brain predicts a text"), status);
+  neurogen::add_generate(*neurogen::add_command(app, "generate", "let a trained brain continue a prompt"), status);
 
   // `neurogen-engine --budget 3200M` trains: the subcommand may be left out.
   std::vector<char*> words(argv, argv + argc);
   std::string train = "train";
   const std::string first = argc > 1 ? argv[1] : "";
   if (first.empty() || (first.rfind("--", 0) == 0 && first != "--help" && first != "--version")) words.insert(words.begin() + 1, train.data());
-  const int failure = neurogen::run_program("neurogen-engine", app, static_cast<int>(words.size()), words.data());
+  const int failure = neurogen::run_program(app, static_cast<int>(words.size()), words.data());
   return failure ? failure : status;
 }

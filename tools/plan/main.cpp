@@ -3,12 +3,13 @@
 
 #include "arena/report.h"
 #include "engine/files/file_io.h"
+#include "tools/common/program.h"
 #include "tools/common/settings.h"
 
 int main(int argc, char** argv) {
   using namespace neurogen;
   CLI::App app("Predicts exactly how a training step uses memory: a table, one JSON object, or a picture.", "plan");
-  app.set_version_flag("--version", NEUROGEN_VERSION);
+  add_standard_options(app);
   Settings settings;
   add_settings(app, settings);
   bool json = false;
@@ -33,6 +34,6 @@ int main(int argc, char** argv) {
       fmt::print("{}", plan_table(planned.plan, facts));
     }
   });
-  const int failure = run_program("plan", app, argc, argv);
+  const int failure = run_program(app, argc, argv);
   return failure ? failure : status;
 }

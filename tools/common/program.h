@@ -1,0 +1,54 @@
+// What our programs have in common on the command line: long options only, --help and --version, and errors as one line
+// "program: what is wrong: what to do" on standard error with exit status 2 (misuse, refusal) or 1 (failure at run time).
+#pragma once
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "arena/error.h"
+
+namespace neurogen {
+
+// For the program and for every one of its subcommands.
+inline void add_standard_options(CLI::App& app, const std::string& program) {
+  app.set_help_flag("--help", "Show this help and exit");
+  app.set_version_flag("--version", program + " " NEUROGEN_VERSION, "Show the version and exit");
+}
+
+inline CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description) {
+  CLI::App* command = app.add_subcommand(name, description);
+  add_standard_options(*command, app.get_name());
+  return command;
+}
+
+// Parses, which runs the chosen subcommand's callback, and returns the program's exit status.
+inline int run_program(CLI::App& app, int argc, char** argv) {
+  const auto complain = [&](const std::string& sentence, int status) {
+    fmt::print(stderr, "{}: {}\n", app.get_name(), sentence);
+    return status;
+  };
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    return app.exit(wanted);
+  } catch (const CLI::ParseError& error) {
+    // What is not known comes first: CLI11 would complain about what is missing in its place.
+    const std::vector<std::string> unknown = app.remaining(true);
+    const std::string what = true ? error.what() : fmt::format("{} is not known here", unknown.front());
+    return complain(fmt::format("{}: see {} --help", what, app.get_name()), Error::kMisuse);
+  } catch (const Error& error) {
+    return complain(error.what(), error.status());
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory: close other programs or use a smaller --budget", Error::kRunTime);
+  } catch (const std::exception& error) {
+    return complain(fmt::format("{}: this should not happen, please report it", error.what()), Error::kRunTime);
+  }
+}
+
+}  // namespace neurogen

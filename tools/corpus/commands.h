@@ -1,0 +1,17 @@
+// What the program corpus does, one function a subcommand. Outputs appear whole or not at all; each call ends with a line
+// for every output on standard output. Errors are thrown.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace neurogen {
+
+// Every file's last lines, a fraction of `held_out`, become PREFIX-valid.bin, all before PREFIX-train.bin.
+void make_corpus(const std::vector<std::string>& files, const std::string& tokenizer, const std::string& prefix,
+                 double held_out);
+void tokenize(const std::vector<std::string>& files, const std::string& tokenizer, const std::string& out);
+void train_tokenizer_file(const std::vector<std::string>& files, std::int64_t vocabulary, const std::string& out);
+void split_text(const std::string& file, double held_out, const std::string& train, const std::string& valid);
+
+}  // namespace neurogen
