@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -12,10 +13,16 @@
 
 namespace neurogen {
 
-// Long --help and --version, also for the subcommands made behind this call.
-inline void add_standard_options(CLI::App& app) {
+// For the program and for every one of its subcommands.
+inline void add_standard_options(CLI::App& app, const std::string& program) {
   app.set_help_flag("--help", "Show this help and exit");
-  app.set_version_flag("--version", fmt::format("{} {}", app.get_name(), NEUROGEN_VERSION), "Show the version and exit");
+  app.set_version_flag("--version", program + " " NEUROGEN_VERSION, "Show the version and exit");
+}
+
+inline CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description) {
+  CLI::App* command = app.add_subcommand(name, description);
+  add_standard_options(*command, app.get_name());
+  return command;
 }
 
 // Parses, which runs the chosen subcommand's callback, and returns the program's exit status.
@@ -30,7 +37,10 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::Success& wanted) {  // --help, --version
     return app.exit(wanted);
   } catch (const CLI::ParseError& error) {
-    return complain(fmt::format("{}: see {} --help", error.what(), app.get_name()), Error::kMisuse);
+    // What is not known comes first: CLI11 would complain about what is missing in its place.
+    const std::vector<std::string> unknown = app.remaining(true);
+    const std::string what = unknown.empty() ? error.what() : fmt::format("{} is not known here", unknown.front());
+    return complain(fmt::format("{}: see {} --help", what, app.get_name()), Error::kMisuse);
   } catch (const Error& error) {
     return complain(error.what(), error.status());
   } catch (const std::exception& error) {
