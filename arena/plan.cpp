@@ -1,0 +1,97 @@
+#include "arena/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "arena/error.h"
+#include "arena/placement.h"
+
+namespace neurogen {
+namespace {
+
+// Buffers that live for ever get the whole run as their lifetime; the others' must lie inside it.
+void settle_lifetime(Buffer& buffer, std::int64_t operations) {
+  if (buffer.kind != BufferKind::transient) {
+    buffer.first_op = 0;
+    buffer.last_op = std::max<std::int64_t>(operations - 1, 0);
+  } else if (buffer.first_op < 0 || buffer.last_op < buffer.first_op || buffer.last_op >= operations) {
+    throw Error(fmt::format("buffer {} lives from operation {} to {}, which is not a span of the {} operations", buffer.name,
+                            buffer.first_op, buffer.last_op, operations));
+  }
+}
+
+// Gives all buffers of one kind and arena the bytes behind `end`, in declared order, and returns where they end.
+Bytes bump(std::vector<Buffer>& buffers, ArenaKind arena, BufferKind kind, Bytes end) {
+  for (Buffer& buffer : buffers) {
+    if (buffer.arena != arena || buffer.kind != kind) continue;
+    buffer.offset = end;
+    end = add(end, align_up(buffer.bytes));
+  }
+  return end;
+}
+
+ArenaPlan plan_arena(std::vector<Buffer>& buffers, ArenaKind arena, bool overlay) {
+  ArenaPlan plan;
+  plan.persistent = bump(buffers, arena, BufferKind::persistent, 0);
+  const Bytes fixed = bump(buffers, arena, BufferKind::derived, plan.persistent);
+  plan.derived = fixed - plan.persistent;
+
+  std::vector<Buffer*> transients;
+  std::vector<Interval> intervals;
+  for (Buffer& buffer : buffers) {
+    if (buffer.arena != arena || buffer.kind != BufferKind::transient) continue;
+    transients.push_back(&buffer);
+    intervals.push_back({align_up(buffer.bytes), buffer.first_op, buffer.last_op});
+  }
+  plan.lower_bound = add(fixed, lower_bound(intervals, &plan.peak_op));
+  if (!overlay) {
+    plan.bytes = bump(buffers, arena, BufferKind::transient, fixed);
+    plan.order = "no overlay";
+    return plan;
+  }
+  const Placement placement = place(intervals);
+  for (std::size_t i = 0; i < transients.size(); ++i) transients[i]->offset = add(fixed, placement.offsets[i]);
+  plan.bytes = add(fixed, placement.height);
+  plan.order = placement.order;
+  return plan;
+}
+
+}  // namespace
+
+const char* name_of(ArenaKind kind) { return kind == ArenaKind::device ? "device" : "host"; }
+
+const char* name_of(BufferKind kind) {
+  static constexpr const char* kNames[] = {"persistent", "derived", "transient"};
+  return kNames[static_cast<int>(kind)];
+}
+
+Bytes Plan::total() const { return add(add(device.bytes, host.bytes), overhead); }
+
+Bytes Plan::lower_bound() const { return add(add(device.lower_bound, host.lower_bound), overhead); }
+
+std::vector<std::size_t> Plan::alive(ArenaKind arena, std::int64_t operation) const {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    const Buffer& buffer = buffers[i];
+    if (buffer.arena == arena && buffer.first_op <= operation && operation <= buffer.last_op) found.push_back(i);
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [&](std::size_t a, std::size_t b) { return buffers[a].bytes > buffers[b].bytes; });
+  return found;
+}
+
+Plan make_plan(PlanRequest request) {
+  Plan plan{.buffers = std::move(request.buffers), .operations = std::move(request.operations), .device = {}, .host = {},
+            .budget = request.budget, .overhead = request.overhead};
+  for (Buffer& buffer : plan.buffers) {
+    settle_lifetime(buffer, static_cast<std::int64_t>(plan.operations.size()));
+    buffer.bytes = size_of(buffer.dtype, buffer.shape);
+  }
+  plan.device = plan_arena(plan.buffers, ArenaKind::device, request.overlay);
+  plan.host = plan_arena(plan.buffers, ArenaKind::host, request.overlay);
+  plan.total();  // throws here, not at the first question, where the sum does not fit 64 bits
+  return plan;
+}
+
+}  // namespace neurogen

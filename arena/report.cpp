@@ -1,0 +1,160 @@
+#include "arena/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace neurogen {
+namespace {
+
+constexpr ArenaKind kArenas[] = {ArenaKind::device, ArenaKind::host};
+constexpr BufferKind kKinds[] = {BufferKind::persistent, BufferKind::derived, BufferKind::transient};
+constexpr std::size_t kNameWidth = 46;
+constexpr std::size_t kRefusalLines = 24;  // with what follows on the same page
+
+const ArenaPlan& part(const Plan& plan, ArenaKind kind) { return kind == ArenaKind::device ? plan.device : plan.host; }
+
+// "wernicke.currents 12" -> "wernicke.currents #"
+std::string family_of(const std::string& name) {
+  std::string family;
+  for (const char c : name) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit) family += c;
+    if (digit && !family.ends_with('#')) family += '#';
+  }
+  return family;
+}
+
+std::string shortened(const std::string& text, std::size_t width) {
+  return text.size() <= width ? text : text.substr(0, width - 3) + "...";
+}
+
+double percent(Bytes some, Bytes all) { return all == 0 ? 0 : 100.0 * static_cast<double>(some) / static_cast<double>(all); }
+
+struct Line {
+  std::string name;
+  std::size_t buffers = 0;
+  Bytes bytes = 0, at_peak = 0;  // rounded sizes, all of them and those alive at the peak
+
+  void add_buffer(const Buffer& buffer, std::int64_t peak_op) {
+    const Bytes size = align_up(buffer.bytes);
+    ++buffers;
+    bytes = add(bytes, size);
+    if (buffer.first_op <= peak_op && peak_op <= buffer.last_op) at_peak = add(at_peak, size);
+  }
+  std::string text(Bytes whole) const {
+    return fmt::format("{:<{}} {:>7} {:>17} {:>17} {:>6.1f} %\n", shortened(name, kNameWidth), kNameWidth, buffers,
+                       with_commas(bytes), with_commas(at_peak), percent(at_peak, whole));
+  }
+};
+
+// One class of one arena: its own line, then its families; those below a thousandth of the arena share the last line.
+std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
+  const ArenaPlan& whole = part(plan, arena);
+  Line all{.name = fmt::format("  {}", name_of(kind))};
+  std::map<std::string, Line> families;
+  for (const Buffer& buffer : plan.buffers) {
+    if (buffer.arena != arena || buffer.kind != kind) continue;
+    Line& family = families[family_of(buffer.name)];
+    family.name = fmt::format("    {}", family.buffers == 0 ? buffer.name : family_of(buffer.name));
+    family.add_buffer(buffer, whole.peak_op);
+    all.add_buffer(buffer, whole.peak_op);
+  }
+  if (all.buffers == 0) return "";
+  std::vector<Line> lines;
+  for (const auto& [key, line] : families) lines.push_back(line);
+  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.bytes > b.bytes; });
+  std::string text = all.text(whole.lower_bound);
+  Line rest;
+  for (const Line& line : lines) {
+    if (line.bytes >= whole.bytes / 1000) {
+      text += line.text(whole.lower_bound);
+      continue;
+    }
+    rest.buffers += line.buffers;
+    rest.bytes += line.bytes;
+    rest.at_peak += line.at_peak;
+  }
+  rest.name = "    smaller than 0.1 % of the arena";
+  return rest.buffers == 0 ? text : text + rest.text(whole.lower_bound);
+}
+
+std::string total_line(const std::string& name, Bytes bytes) {
+  return fmt::format("{:<{}} {:>25}   {}\n", name, kNameWidth, with_commas(bytes), human(bytes));
+}
+
+}  // namespace
+
+std::string plan_table(const Plan& plan, const ReportFacts& facts) {
+  std::string text = facts.title + "\n\n";
+  for (const ArenaKind arena : kArenas) {
+    const ArenaPlan& whole = part(plan, arena);
+    if (whole.bytes == 0) continue;
+    text += fmt::format("{:<{}} {:>7} {:>17} {:>17} {:>8}\n", fmt::format("{} arena", name_of(arena)), kNameWidth, "buffers",
+                        "bytes", "at the peak", "share");
+    for (const BufferKind kind : kKinds) text += class_lines(plan, arena, kind);
+    const std::string peak = plan.operations.empty() ? "" : plan.operations[static_cast<std::size_t>(whole.peak_op)];
+    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n  peak at operation {} of {}: {}\n\n",
+                        with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
+                        with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
+  }
+  text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
+          total_line("overhead (context, libraries, heap)", plan.overhead) + total_line("total", plan.total()) +
+          total_line("budget", plan.budget);
+  text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
+  text += total_line("smallest budget that runs these settings", facts.minimum_budget);
+  return text + total_line("lower bound of any placement", plan.lower_bound());
+}
+
+std::string plan_json(const Plan& plan, const ReportFacts& facts) {
+  nlohmann::ordered_json json = {{"budget_bytes", plan.budget},
+                                 {"device_arena_bytes", plan.device.bytes},
+                                 {"host_arena_bytes", plan.host.bytes},
+                                 {"overhead_bytes", plan.overhead},
+                                 {"total_bytes", plan.total()},
+                                 {"lower_bound_bytes", plan.lower_bound()},
+                                 {"minimum_budget_bytes", facts.minimum_budget},
+                                 {"fits", plan.fits()},
+                                 {"tokens_per_step", facts.tokens_per_step},
+                                 {"buffers", nlohmann::ordered_json::array()}};
+  for (const Buffer& buffer : plan.buffers) {
+    json["buffers"].push_back({{"name", buffer.name},
+                               {"dtype", name_of(buffer.dtype)},
+                               {"shape", buffer.shape},
+                               {"bytes", buffer.bytes},
+                               {"arena", name_of(buffer.arena)},
+                               {"kind", name_of(buffer.kind)},
+                               {"first_op", buffer.first_op},
+                               {"last_op", buffer.last_op},
+                               {"offset", buffer.offset}});
+  }
+  return json.dump();
+}
+
+std::string refusal_table(const Plan& plan) {
+  std::string text = total_line("budget", plan.budget) + total_line("needed", plan.total()) +
+                     total_line("missing", plan.fits() ? 0 : plan.total() - plan.budget);
+  std::vector<std::size_t> alive;
+  for (const ArenaKind arena : kArenas) {
+    for (const std::size_t i : plan.alive(arena, part(plan, arena).peak_op)) alive.push_back(i);
+  }
+  std::stable_sort(alive.begin(), alive.end(),
+                   [&](std::size_t a, std::size_t b) { return plan.buffers[a].bytes > plan.buffers[b].bytes; });
+  text += "\nalive at the peak, largest first\n";
+  Bytes rest = 0;
+  for (std::size_t i = 0; i < alive.size(); ++i) {
+    const Buffer& buffer = plan.buffers[alive[i]];
+    if (i >= kRefusalLines) {
+      rest = add(rest, align_up(buffer.bytes));
+      continue;
+    }
+    text += fmt::format("  {:<{}} {:>25}   {:<10} {} {}\n", shortened(buffer.name, kNameWidth - 2), kNameWidth - 2,
+                        with_commas(buffer.bytes), name_of(buffer.kind), name_of(buffer.dtype), to_string(buffer.shape));
+  }
+  if (alive.size() > kRefusalLines) text += total_line(fmt::format("  and {} smaller", alive.size() - kRefusalLines), rest);
+  return text + total_line("overhead (context, libraries, heap)", plan.overhead);
+}
+
+}  // namespace neurogen
