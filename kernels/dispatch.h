@@ -1,9 +1,15 @@
-// From a view's run-time element type to the template that works on it, and checks that name what is wrong.
+// What every operation on the CPU begins with: from a view's run-time element type to the template that works on it, checks
+// that name what is wrong, and work cut into pieces.
 #pragma once
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
 #include "arena/error.h"
 #include "arena/tensor_view.h"
+#include "kernels/device.h"
 
 namespace neurogen {
 
@@ -27,6 +33,13 @@ inline void require_type(const char* operation, DType type, std::initializer_lis
   for (const TensorView& view : views)
     if (view && view.dtype != type)
       throw Error(fmt::format("{}: operands of {} and {} in one call", operation, name_of(type), name_of(view.dtype)));
+}
+
+// [0, n) in pieces of `piece`: body(begin, end, thread).
+template <typename Body>
+void parallel_pieces(CpuDevice& device, std::int64_t n, std::int64_t piece, Body&& body) {
+  device.parallel((n + piece - 1) / piece,
+                  [&](std::int64_t i, int thread) { body(i * piece, std::min(n, (i + 1) * piece), thread); });
 }
 
 }  // namespace neurogen

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/rms_norm.h"
+
 // A function so marked is compiled for three generations of CPUs and picked at load time. What it calls must be inlined into
 // it (NEUROGEN_INLINE), or it stays at the oldest. Sanitizers cannot start a program that has such functions.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
@@ -13,6 +15,7 @@
 #define NEUROGEN_CLONES
 #endif
 #define NEUROGEN_INLINE inline __attribute__((always_inline))
+#define NEUROGEN_LAMBDA __attribute__((always_inline))
 
 namespace neurogen {
 
@@ -68,6 +71,22 @@ NEUROGEN_INLINE Real sum_over(std::int64_t n, Term&& term) {
   for (std::int64_t half = kLanes / 2; half > 0; half /= 2)
     for (std::int64_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
   return lanes[0];
+}
+
+// 1 / sqrt(mean(x^2) + epsilon)
+template <typename Real>
+NEUROGEN_INLINE Real inverse_rms_of(const Real* x, std::int64_t n) {
+  const Real sum = sum_over<Real>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
+  return Real(1) / std::sqrt(sum / static_cast<Real>(n) + static_cast<Real>(kRmsEpsilon));
+}
+
+// out = x / rms(x) * gain
+template <typename Real>
+NEUROGEN_CLONES void rms_normalise(const Real* x, const Real* gain, Real* out, Real* inverse_rms, std::int64_t n) {
+  const Real inverse = inverse_rms_of(x, n);
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * gain[i];
+  *inverse_rms = inverse;
 }
 
 }  // namespace neurogen
