@@ -73,7 +73,7 @@ NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64
 
 // The way back: d, the gradient of what `turned` gave, to the gradient of the current.
 template <typename Real>
-NEUROGEN_INLINE void turned_backward(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
+NEUROGEN_CLONES void turned_backward(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
                                      const Real* d, const HeadCurrents<Real>& d_currents) {
   Real x[kHead], d_x[kHead];
   currents.read(t, role, x);
@@ -221,12 +221,6 @@ NEUROGEN_CLONES void softmax_backward(const Real* probabilities, Real* d_scores,
 }
 
 template <typename Real>
-NEUROGEN_CLONES void rotate_back(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
-                                 const Real* d, const HeadCurrents<Real>& d_currents) {
-  turned_backward(currents, t, role, cos_sin, d, d_currents);
-}
-
-template <typename Real>
 void forward(CpuDevice& device, const AttentionForward& a) {
   make_table<Real>(device, a.scratch, a.window);
   const std::int64_t windows = a.currents[1] / a.window;
@@ -275,10 +269,10 @@ void backward_window(const AttentionBackward& a, std::int64_t head, std::int64_t
     matmul_serial<Real>(Transpose::no, Transpose::no, b.rows, kHead, b.keys, s.d_scores, b.keys, k, kHead, Real(0), s.d_q, kHead);
     matmul_serial<Real>(Transpose::yes, Transpose::no, b.keys, kHead, b.rows, s.d_scores, b.keys, q, kHead, Real(1), d_k, kHead);
     for (std::int64_t i = 0; i < b.rows; ++i)
-      rotate_back<Real>(currents, begin + i, kQuery, table + (begin + i) * kHead, s.d_q + i * kHead, d_currents);
+      turned_backward<Real>(currents, begin + i, kQuery, table + (begin + i) * kHead, s.d_q + i * kHead, d_currents);
   }
   for (std::int64_t t = 0; t < a.window; ++t) {
-    rotate_back<Real>(currents, t, kKey, table + t * kHead, s.d_k + t * kHead, d_currents);
+    turned_backward<Real>(currents, t, kKey, table + t * kHead, s.d_k + t * kHead, d_currents);
     value_backward<Real>(currents, t, s.d_v + t * kHead, d_currents);
   }
   // A window's own sum first, then the total: sections of a batch add up to the same bits as the whole.

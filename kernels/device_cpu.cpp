@@ -59,8 +59,8 @@ void touch_matrix_library() {
 // The caller publishes a job and takes items like everybody else; it waits for items, not for threads, so that a worker that
 // the system has put aside delays nothing that it has not begun.
 //
-// `claim` holds the job's number in its upper half and the next free item in its lower. A worker that comes late may read
-// the fields of a later job than it thinks, but then its exchange on `claim` fails and it takes nothing.
+// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on it
+// succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
 struct CpuDevice::Pool {
   static constexpr std::uint64_t kItemMask = 0xffffffffu;
 
@@ -68,9 +68,8 @@ struct CpuDevice::Pool {
   std::atomic<bool> stop{false};
   std::atomic<Call> call{nullptr};
   std::atomic<void*> context{nullptr};
-  std::atomic<std::uint32_t> items{0};
   alignas(64) std::atomic<std::uint64_t> claim{0};
-  alignas(64) std::atomic<std::uint32_t> finished{0};
+  alignas(64) std::atomic<std::uint32_t> unfinished{0};
   std::atomic<int> ready{0};
   std::vector<std::thread> workers;
 
@@ -83,14 +82,12 @@ struct CpuDevice::Pool {
 
   void take_items(int thread) {
     std::uint64_t now = claim.load(std::memory_order_acquire);
-    for (;;) {
-      const std::uint32_t count = items.load(std::memory_order_relaxed), item = static_cast<std::uint32_t>(now & kItemMask);
+    while ((now & kItemMask) != 0) {
       const Call body = call.load(std::memory_order_relaxed);
       void* const argument = context.load(std::memory_order_relaxed);
-      if (item >= count) return;
-      if (!claim.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      body(argument, item, thread);
-      if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 == count) finished.notify_one();
+      if (!claim.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      body(argument, static_cast<std::int64_t>(now & kItemMask) - 1, thread);
+      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
       now = claim.load(std::memory_order_acquire);
     }
   }
@@ -106,20 +103,18 @@ struct CpuDevice::Pool {
     }
   }
 
-  void run(std::uint32_t count, Call body, void* argument) {
+  void run(std::uint32_t items, Call body, void* argument) {
     call.store(body, std::memory_order_relaxed);
     context.store(argument, std::memory_order_relaxed);
-    items.store(count, std::memory_order_relaxed);
-    finished.store(0, std::memory_order_relaxed);
+    unfinished.store(items, std::memory_order_relaxed);
     const std::uint32_t number = job.load(std::memory_order_relaxed) + 1;
-    claim.store(std::uint64_t{number} << 32, std::memory_order_release);
+    claim.store(std::uint64_t{number} << 32 | items, std::memory_order_release);
     job.store(number, std::memory_order_release);
     job.notify_all();
     take_items(0);
-    std::uint32_t done = 0;
-    while ((done = finished.load(std::memory_order_acquire)) != count)
-      if (!spin_until([&] { return finished.load(std::memory_order_acquire) != done; }))
-        finished.wait(done, std::memory_order_acquire);
+    const auto done = [this] { return unfinished.load(std::memory_order_acquire) == 0; };
+    while (!spin_until(done))
+      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire)) unfinished.wait(left, std::memory_order_acquire);
   }
 };
 

@@ -40,7 +40,7 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     // What is not known comes first: CLI11 would complain about what is missing in its place.
     const std::vector<std::string> unknown = app.remaining(true);
-    const std::string what = true ? error.what() : fmt::format("{} is not known here", unknown.front());
+    const std::string what = unknown.empty() ? error.what() : fmt::format("{} is not known here", unknown.front());
     return complain(fmt::format("{}: see {} --help", what, app.get_name()), Error::kMisuse);
   } catch (const Error& error) {
     return complain(error.what(), error.status());

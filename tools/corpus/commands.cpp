@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "arena/bytes.h"
+#include "arena/error.h"
 #include "engine/files/file_io.h"
 #include "engine/files/text.h"
 #include "engine/files/tokenizer.h"
@@ -72,6 +73,7 @@ void train_tokenizer_file(const std::vector<std::string>& files, std::int64_t vo
 }
 
 void split_text(const std::string& file, double held_out, const std::string& train, const std::string& valid) {
+  if (train == valid) throw Error(fmt::format("{} is named for both parts: give --train and --valid a file each", train));
   const TextFile text(file);
   const auto [before, behind] = split_lines(text.text(), held_out, file);
   AtomicFile train_file(train), valid_file(valid);

@@ -5,7 +5,7 @@
 
 int main(int argc, char** argv) {
   CLI::App app("Makes tokens of text: split it, train a tokenizer, tokenise.", "corpus");
-  neurogen::add_standard_options(app);
+  neurogen::add_standard_options(app, app.get_name());
   app.require_subcommand(1);
 
   std::vector<std::string> files;
@@ -20,37 +20,36 @@ int main(int argc, char** argv) {
         })
         ->capture_default_str();
   };
-  const auto add_files = [&](CLI::App* command) {
-    command->add_option("FILE", files, "UTF-8 text")->required();
+  const auto add_files = [&](CLI::App* command) { command->add_option("FILE", files, "UTF-8 text")->required(); };
+  const auto add_path = [](CLI::App* command, const char* option, std::string& path, const char* description) {
+    command->add_option(option, path, description)->required()->type_name("FILE");
   };
-  const auto add_tokenizer = [&](CLI::App* command) {
-    command->add_option("--tokenizer", tokenizer, "SentencePiece model (FILE.model)")->required();
-  };
+  const char* const model = "SentencePiece model";
 
-  CLI::App* make = app.add_subcommand("make", "Hold out the last lines of every text and tokenise both parts");
+  CLI::App* make = neurogen::add_command(app, "make", "Hold out the last lines of every text and tokenise both parts");
   add_files(make);
-  add_tokenizer(make);
-  make->add_option("--out", out, "PREFIX of PREFIX-train.bin and PREFIX-valid.bin")->required();
+  add_path(make, "--tokenizer", tokenizer, model);
+  make->add_option("--out", out, "PREFIX of PREFIX-train.bin and PREFIX-valid.bin")->required()->type_name("PREFIX");
   add_held_out(make);
   make->callback([&] { neurogen::make_corpus(files, tokenizer, out, held_out); });
 
-  CLI::App* tokenize = app.add_subcommand("tokenize", "Tokenise texts, one behind the other, into one file");
+  CLI::App* tokenize = neurogen::add_command(app, "tokenize", "Tokenise texts, one behind the other, into one file");
   add_files(tokenize);
-  add_tokenizer(tokenize);
-  tokenize->add_option("--out", out, "FILE.bin: raw little-endian uint16")->required();
+  add_path(tokenize, "--tokenizer", tokenizer, model);
+  add_path(tokenize, "--out", out, "Tokens (.bin): raw little-endian uint16");
   tokenize->callback([&] { neurogen::tokenize(files, tokenizer, out); });
 
-  CLI::App* learn = app.add_subcommand("train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
+  CLI::App* learn = neurogen::add_command(app, "train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
   add_files(learn);
   learn->add_option("--vocabulary", vocabulary, fmt::format("Pieces, at most {}", neurogen::kMaxVocabulary))->required();
-  learn->add_option("--out", out, "FILE.model")->required();
+  add_path(learn, "--out", out, "SentencePiece model to write");
   learn->callback([&] { neurogen::train_tokenizer_file(files, vocabulary, out); });
 
-  CLI::App* split = app.add_subcommand("split", "Split a text into its first and its last lines");
+  CLI::App* split = neurogen::add_command(app, "split", "Split a text into its first and its last lines");
   split->add_option("FILE", files, "UTF-8 text")->required()->expected(1);
   add_held_out(split);
-  split->add_option("--train", train, "File for the first lines")->required();
-  split->add_option("--valid", valid, "File for the held-out lines")->required();
+  add_path(split, "--train", train, "File for the first lines");
+  add_path(split, "--valid", valid, "File for the held-out lines");
   split->callback([&] { neurogen::split_text(files.front(), held_out, train, valid); });
 
   return neurogen::run_program(app, argc, argv);

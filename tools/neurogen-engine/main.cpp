@@ -14,7 +14,7 @@ HeapCounters counted_heap();  // heap.cpp
 int main(int argc, char** argv) {
   neurogen::set_heap_counters(neurogen::counted_heap);
   CLI::App app("Trains a brain-shaped language model inside a memory budget that is planned to the byte.", "neurogen-engine");
-  neurogen::add_standard_options(app);
+  neurogen::add_standard_options(app, "neurogen-engine");
   app.require_subcommand(1);
   app.footer("Without a subcommand: train. Memory is predicted by the program `plan`, texts are prepared by `corpus`.");
   int status = 0;

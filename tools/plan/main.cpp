@@ -9,7 +9,7 @@
 int main(int argc, char** argv) {
   using namespace neurogen;
   CLI::App app("Predicts exactly how a training step uses memory: a table, one JSON object, or a picture.", "plan");
-  add_standard_options(app);
+  add_standard_options(app, "plan");
   Settings settings;
   add_settings(app, settings);
   bool json = false;

@@ -1,0 +1,166 @@
+#include "engine/files/tokenizer.h"
+
+#include <random>
+
+#include "engine/files/segment.h"
+#include "engine/files/text.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+using std::string;
+
+// A few hundred made-up words, each line another: enough to train on.
+string make_text(int lines) {
+  const char* syllables[] = {"ba", "ko", "ri", "stu", "men", "lo", "thar", "ek"};
+  std::mt19937 random(7);
+  string text;
+  for (int line = 0; line < lines; ++line) {
+    for (int word = 0; word < 9; ++word) {
+      for (auto n = random() % 3 + 1; n > 0; --n) text += syllables[random() % 8];
+      text += word == 8 ? ".\n" : " ";
+    }
+  }
+  return text;
+}
+
+string train(const string& text, std::int64_t vocabulary) {
+  const std::string_view texts[] = {text};
+  return train_tokenizer(texts, vocabulary, "text");
+}
+
+class TokenizerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { model_ = new string(train(make_text(300), 400)); }
+  static void TearDownTestSuite() { delete model_; }
+
+  void expect_unchanged(const string& text) const {
+    const string back = tokenizer_.decode(tokenizer_.encode(text));
+    EXPECT_EQ(back.size(), text.size());
+    EXPECT_TRUE(back == text) << text.substr(0, 200);
+  }
+
+  static string* model_;
+  TemporaryDirectory directory_;
+  Tokenizer tokenizer_{directory_.file("t.model", *model_)};
+};
+string* TokenizerTest::model_ = nullptr;
+
+TEST_F(TokenizerTest, AnyTextComesBackByteForByte) {
+  for (const char* text : {"", "\n", "\n\n\n", " ", "  two  spaces ", "\ttab\t", "no newline", "crlf\r\n", " \n \n", "ba ko ri.\n",
+                           "\u2581", "a\u2581\u2581 b\u2581\n", " \u2581 ", "\u2585\u2047\uFEFF\uFFFD", "</s><s><unk> <0x41> <pad>",
+                           "caf\u00E9 \u4E2D\u6587 \U0001F600\U0010FFFF", "e\u0301 \u00A0\u2003\u3000\u2028", "\x01\x7F\x1B"}) {
+    expect_unchanged(text);
+  }
+  expect_unchanged(string("nul \0 nul\n\0", 11));
+}
+
+TEST_F(TokenizerTest, RandomTextComesBackByteForByte) {
+  std::mt19937 random(1);
+  const char32_t ranges[] = {0x80, 0x800, 0x3000, 0x110000};
+  for (int trial = 0; trial < 300; ++trial) {
+    string text;
+    for (int i = 0; i < 60; ++i) {
+      const char32_t c = random() % ranges[random() % 4];
+      if (c < 0x80) text += static_cast<char>(c);
+      else if (c < 0x800) text += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+      else if (c < 0x10000 && (c < 0xD800 || c > 0xDFFF))
+        text += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
+      else text += random() % 2 ? "\n" : " ";
+    }
+    ASSERT_EQ(find_invalid_utf8(text), string::npos);
+    expect_unchanged(text);
+  }
+}
+
+TEST_F(TokenizerTest, ALineAsLongAsABookComesBack) {
+  string line;
+  for (int i = 0; i < 30000; ++i) line += i % 7 ? "bakori " : "\u20AC  ";
+  ASSERT_GT(line.size(), 3u * 65536);
+  expect_unchanged(line);
+  expect_unchanged(string(100000, 'x') + "\u20AC\u20AC\n");
+  string euros;
+  for (int i = 0; i < 50000; ++i) euros += "\u20AC";  // 65,536 is no multiple of 3: a cut must not fall into a character
+  expect_unchanged(euros);
+}
+
+TEST_F(TokenizerTest, EveryNewlineIsOneEndOfLine) {
+  EXPECT_EQ(tokenizer_.line_end(), 2);
+  EXPECT_EQ(tokenizer_.encode("\n\n"), (std::vector<std::uint16_t>{2, 2}));
+  const auto open = tokenizer_.encode("ba ko"), closed = tokenizer_.encode("ba ko\n");
+  EXPECT_EQ(closed.size(), open.size() + 1);
+  EXPECT_EQ(closed.back(), 2);
+  EXPECT_EQ(std::count(open.begin(), open.end(), 2), 0);
+}
+
+TEST_F(TokenizerTest, PiecesHaveTheirBytes) {
+  EXPECT_EQ(tokenizer_.vocabulary(), 400);
+  EXPECT_EQ(tokenizer_.piece_bytes(0), "\uFFFD");  // <unk>
+  EXPECT_EQ(tokenizer_.piece_bytes(1), "");        // <s>
+  EXPECT_EQ(tokenizer_.piece_bytes(2), "\n");      // </s>
+  for (int byte = 0; byte < 256; ++byte) {
+    EXPECT_EQ(tokenizer_.piece_bytes(static_cast<std::uint16_t>(3 + byte)), string(1, static_cast<char>(byte)));
+  }
+  EXPECT_EQ(tokenizer_.piece_bytes(400), "");
+  EXPECT_EQ(tokenizer_.piece_bytes(65535), "");
+  EXPECT_EQ(tokenizer_.pieces().offsets.size(), 401u);
+  EXPECT_EQ(tokenizer_.pieces().offsets.back(), tokenizer_.pieces().bytes.size());
+}
+
+TEST_F(TokenizerTest, CompressesWhatItWasTrainedOn) {
+  const string text = make_text(50);
+  EXPECT_LT(tokenizer_.encode(text).size() * 2, text.size());
+}
+
+TEST_F(TokenizerTest, TrainingIsDeterministicAndTheHashKnowsTheModel) {
+  EXPECT_EQ(train(make_text(300), 400), *model_);
+  const string other = train(make_text(300), 401);
+  EXPECT_NE(other, *model_);
+  EXPECT_EQ(Tokenizer(directory_.file("same.model", *model_)).hash(), tokenizer_.hash());
+  EXPECT_NE(Tokenizer(directory_.file("other.model", other)).hash(), tokenizer_.hash());
+}
+
+TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
+  string text = make_text(300);
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  const Tokenizer tokenizer(directory_.file("line.model", train(text, 400)));
+  EXPECT_EQ(tokenizer.vocabulary(), 400);
+}
+
+TEST_F(TokenizerTest, SaysWhyItCannotTrain) {
+  EXPECT_ERROR(train("hello there\nhello world\n", 4096), "text is too small for 4096 pieces", "a vocabulary of at most ");
+  EXPECT_ERROR(train("hello there\n", 259), "a vocabulary of 259 is too small", "give at least ");
+  EXPECT_ERROR(train("\n\n", 300), "give more text");
+  EXPECT_ERROR(train("hello\n", 65537), "65537", "choose 1 to 65536");
+  EXPECT_ERROR(train("hello\n", 0), "a vocabulary of 0");
+}
+
+TEST_F(TokenizerTest, RefusesWhatIsNoModel) {
+  EXPECT_ERROR(Tokenizer(directory_.path("none.model")), "none.model does not exist");
+  EXPECT_ERROR(Tokenizer(directory_.path("")), "is a directory");
+  EXPECT_ERROR(Tokenizer(directory_.file("empty.model", "")), "empty.model is not a SentencePiece model");
+  EXPECT_ERROR(Tokenizer(directory_.file("text.model", make_text(3))), "is not a SentencePiece model");
+  std::mt19937 random(3);
+  for (std::size_t cut = 1; cut < model_->size(); cut += 1 + random() % 97) {  // cut short: refused or a smaller model, no crash
+    try {
+      const Tokenizer tokenizer(directory_.file("cut.model", model_->substr(0, cut)));
+      EXPECT_LE(tokenizer.vocabulary(), 400);
+    } catch (const Error& error) {
+      EXPECT_NE(string(error.what()).find("cut.model"), string::npos);
+    }
+  }
+}
+
+TEST(SegmentLength, CutsBeforeASpaceElseBetweenCharacters) {
+  EXPECT_EQ(segment_length("abc", 8), 3u);
+  EXPECT_EQ(segment_length("ab cd ef", 5), 5u);
+  EXPECT_EQ(segment_length("ab cd ef", 4), 2u);
+  EXPECT_EQ(segment_length(" abcdefgh", 4), 4u);
+  EXPECT_EQ(segment_length("\u20AC\u20AC\u20AC", 4), 3u);
+  EXPECT_EQ(segment_length("\U0001F600\U0001F600", 7), 4u);
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,119 @@
+#include "engine/files/tokens.h"
+
+#include <sys/stat.h>
+
+#include "engine/files/text.h"
+#include "engine/files/tokenizer.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+using std::string;
+
+string raw(std::initializer_list<std::uint16_t> ids) {
+  string bytes;
+  for (const std::uint16_t id : ids) bytes += {static_cast<char>(id & 255), static_cast<char>(id >> 8)};
+  return bytes;
+}
+
+string header(std::int32_t magic, std::int32_t version, std::int32_t tokens) {
+  string bytes(1024, '\0');
+  const std::int32_t fields[] = {magic, version, tokens};
+  bytes.replace(0, sizeof fields, reinterpret_cast<const char*>(fields), sizeof fields);
+  return bytes;
+}
+
+std::vector<std::uint16_t> read(const string& path) {
+  const TokenFile file(path);
+  return {file.tokens().begin(), file.tokens().end()};
+}
+
+TEST(TokenFile, ReadsRawTokensAndThoseBehindAnLlmcHeader) {
+  const TemporaryDirectory directory;
+  const std::vector<std::uint16_t> expected = {1, 256, 65535};
+  EXPECT_EQ(read(directory.file("raw.bin", raw({1, 256, 65535}))), expected);
+  EXPECT_EQ(read(directory.file("llmc.bin", header(20240520, 1, 3) + raw({1, 256, 65535}))), expected);
+  // Another magic is no header: these are 512 tokens and three.
+  EXPECT_EQ(read(directory.file("other.bin", header(20240521, 1, 3) + raw({1, 256, 65535}))).size(), 515u);
+}
+
+TEST(TokenFile, RefusesWhatIsNoTokenFileAndNamesIt) {
+  const TemporaryDirectory directory;
+  EXPECT_ERROR(TokenFile(directory.path("none.bin")), directory.path("none.bin"), "does not exist");
+  EXPECT_ERROR(TokenFile(directory.path("")), "is a directory");
+  EXPECT_ERROR(TokenFile(directory.path("none/none.bin")), "does not exist");
+  EXPECT_ERROR(TokenFile("/dev/null"), "/dev/null is not a regular file");
+  EXPECT_ERROR(TokenFile(directory.file("empty.bin", "")), directory.path("empty.bin"), "is empty");
+  EXPECT_ERROR(TokenFile(directory.file("odd.bin", "abc")), directory.path("odd.bin"), "odd number of bytes (3)");
+  EXPECT_ERROR(TokenFile(directory.file("v7.bin", header(20240520, 7, 1) + raw({1, 0}))), "version 7");
+  EXPECT_ERROR(TokenFile(directory.file("cut.bin", header(20240520, 1, 3) + raw({1, 2}))), "promises 3 tokens", "4 bytes");
+  EXPECT_ERROR(TokenFile(directory.file("long.bin", header(20240520, 1, 1) + raw({1, 2}))), "promises 1 tokens");
+  EXPECT_ERROR(TokenFile(directory.file("none2.bin", header(20240520, 1, 0))), "promises 0 tokens");
+  ASSERT_EQ(mkfifo(directory.path("pipe.bin").c_str(), 0600), 0);
+  EXPECT_ERROR(TokenFile(directory.path("pipe.bin")), "is not a regular file");
+}
+
+TEST(Tokens, AreOneStreamAcrossFilesAndTexts) {
+  const TemporaryDirectory directory;
+  const string line = "to be or not to be\n";
+  const std::string_view texts[] = {line};
+  const Tokenizer tokenizer(directory.file("t.model", train_tokenizer(texts, 268, "text")));
+  const Tokens tokens({directory.file("a.bin", raw({7, 8, 9})), directory.file("b.txt", line),
+                       directory.file("c.bin", raw({10, 11}))}, &tokenizer);
+  std::vector<std::int32_t> expected = {7, 8, 9};
+  const auto middle = tokenizer.encode(line);
+  expected.insert(expected.end(), middle.begin(), middle.end());
+  expected.insert(expected.end(), {10, 11});
+  ASSERT_EQ(tokens.size(), static_cast<std::int64_t>(expected.size()));
+  for (std::size_t begin = 0; begin < expected.size(); ++begin) {
+    for (std::size_t count = 0; begin + count <= expected.size(); ++count) {
+      std::vector<std::int32_t> part(count, -1);
+      tokens.read(static_cast<std::int64_t>(begin), part);
+      ASSERT_TRUE(std::equal(part.begin(), part.end(), expected.begin() + static_cast<std::ptrdiff_t>(begin)))
+          << begin << " + " << count;
+    }
+  }
+}
+
+TEST(Tokens, SayWhatIsMissing) {
+  const TemporaryDirectory directory;
+  const string text = directory.file("a.txt", "text\n"), bin = directory.file("a.bin", raw({3, 4095, 4096, 9}));
+  EXPECT_ERROR(Tokens({}, nullptr), "no file");
+  EXPECT_ERROR(Tokens({text}, nullptr), text, "--tokenizer");
+  EXPECT_ERROR(Tokens({directory.file("latin.txt", "caf\xE9\n")}, nullptr), "is not UTF-8 text at byte 3");
+  const Tokens tokens({bin}, nullptr);
+  EXPECT_NO_THROW(tokens.check_vocabulary(4097));
+  EXPECT_ERROR(tokens.check_vocabulary(4096), bin, "token 4096 at position 2", "the vocabulary has 4096");
+}
+
+TEST(Windows, NeedOneTokenMoreThanTheyHave) {
+  EXPECT_EQ(windows(0, 4), 0);
+  EXPECT_EQ(windows(1, 4), 0);
+  EXPECT_EQ(windows(4, 4), 0);
+  EXPECT_EQ(windows(5, 4), 1);
+  EXPECT_EQ(windows(8, 4), 1);
+  EXPECT_EQ(windows(9, 4), 2);
+}
+
+TEST(Utf8, KnowsWellFormedSequences) {
+  EXPECT_EQ(find_invalid_utf8("a\u00E9\u20AC\U0001F600\U0010FFFF\uD7FF\uE000"), string::npos);
+  EXPECT_EQ(find_invalid_utf8(string("a\0b", 3)), string::npos);
+  for (const char* wrong : {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+                            "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\xC3(", "\xE2\x82("}) {
+    EXPECT_EQ(find_invalid_utf8(string("ok ") + wrong), 3u) << wrong;
+  }
+}
+
+TEST(SplitLines, HoldsOutTheLastOnes) {
+  const auto parts = split_lines("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n", 0.1, "x");
+  EXPECT_EQ(parts.second, "10\n");
+  EXPECT_EQ(split_lines("1\n2\n3\n4\n5\n6\n7\n8\n9\n10", 0.25, "x").second, "8\n9\n10");
+  EXPECT_EQ(split_lines("1\n2", 0.001, "x"), (std::pair<std::string_view, std::string_view>("1\n", "2")));
+  EXPECT_ERROR(split_lines("1\n", 0.1, "x.txt"), "x.txt has 1 line,");
+  EXPECT_ERROR(split_lines("1\n2\n", 0.9, "x.txt"), "x.txt has 2 lines");
+}
+
+}  // namespace
+}  // namespace neurogen

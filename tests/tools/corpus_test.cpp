@@ -1,0 +1,138 @@
+// The program corpus, run as a person runs it.
+#include <cstdlib>
+
+#include <sys/wait.h>
+
+#include <gtest/gtest.h>
+
+#include "engine/files/tokenizer.h"
+#include "engine/files/tokens.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+using std::string;
+
+class CorpusTest : public testing::Test {
+ protected:
+  struct Result {
+    int status;
+    string out, err;
+  };
+
+  // Runs `corpus ARGUMENTS` inside the directory.
+  Result run(const string& arguments) const {
+    const int status = std::system(("cd " + at("") + " && " NEUROGEN_BIN "/corpus " + arguments + " >.out 2>.err").c_str());
+    Result result{WEXITSTATUS(status), read_file(at(".out")), read_file(at(".err"))};
+    std::filesystem::remove(at(".out"));
+    std::filesystem::remove(at(".err"));
+    return result;
+  }
+  // One line on standard error, "corpus: ...sentence...", nothing on standard output, and no file made.
+  void refuses(const string& arguments, const string& sentence, int status = 2) const {
+    const std::size_t files = directory_.files();
+    const Result result = run(arguments);
+    EXPECT_EQ(result.status, status) << arguments;
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(result.err.rfind("corpus: ", 0), 0u) << result.err;
+    EXPECT_NE(result.err.find(sentence), string::npos) << result.err << "lacks: " << sentence;
+    EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+    EXPECT_EQ(directory_.files(), files) << arguments;
+  }
+  string at(const string& name) const { return directory_.path(name); }
+
+  CorpusTest() {
+    for (int i = 0; i < 200; ++i) text_ += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
+    directory_.file("text.txt", text_);
+  }
+  void train() const { ASSERT_EQ(run("train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0); }
+
+  TemporaryDirectory directory_;
+  string text_;
+};
+
+TEST_F(CorpusTest, TrainsTokenisesAndSplits) {
+  const Result trained = run("train-tokenizer text.txt --vocabulary 300 --out t.model");
+  EXPECT_EQ(trained.status, 0) << trained.err;
+  EXPECT_EQ(trained.out, "t.model: 300 pieces\n");
+  EXPECT_EQ(trained.err, "");
+  const Tokenizer tokenizer(at("t.model"));
+  const auto decoded = [&](const string& name) { return tokenizer.decode(TokenFile(at(name)).tokens()); };
+
+  const Result tokenised = run("tokenize text.txt text.txt --tokenizer t.model --out all.bin");
+  EXPECT_EQ(tokenised.status, 0) << tokenised.err;
+  EXPECT_NE(tokenised.out.find(" bytes of text, "), string::npos) << tokenised.out;
+  EXPECT_EQ(decoded("all.bin"), text_ + text_);
+
+  EXPECT_EQ(run("make text.txt --tokenizer t.model --out c --held-out 0.25").status, 0);
+  const string valid = decoded("c-valid.bin");
+  EXPECT_EQ(decoded("c-train.bin") + valid, text_);
+  EXPECT_EQ(std::count(valid.begin(), valid.end(), '\n'), 50);
+
+  const Result split = run("split text.txt --train a.txt --valid b.txt");
+  EXPECT_EQ(split.status, 0) << split.err;
+  EXPECT_NE(split.out.find("a.txt: 180 lines"), string::npos) << split.out;
+  EXPECT_NE(split.out.find("b.txt: 20 lines"), string::npos) << split.out;
+  EXPECT_EQ(read_file(at("a.txt")) + read_file(at("b.txt")), text_);
+  EXPECT_EQ(directory_.files(), 7u);  // and no temporary
+}
+
+TEST_F(CorpusTest, MakesOfSeveralTextsTheLastLinesOfEach) {
+  train();
+  directory_.file("one.txt", "1\n2\n3\n4");
+  directory_.file("two.txt", "a\nb\n");
+  ASSERT_EQ(run("make one.txt two.txt --tokenizer t.model --out c").status, 0);
+  const Tokenizer tokenizer(at("t.model"));
+  EXPECT_EQ(tokenizer.decode(TokenFile(at("c-train.bin")).tokens()), "1\n2\n3\na\n");
+  EXPECT_EQ(tokenizer.decode(TokenFile(at("c-valid.bin")).tokens()), "4b\n");
+}
+
+TEST_F(CorpusTest, HelpsAndTellsItsVersion) {
+  for (const char* command : {"", "make ", "tokenize ", "train-tokenizer ", "split "}) {
+    const Result help = run(string(command) + "--help"), version = run(string(command) + "--version");
+    EXPECT_EQ(help.status, 0);
+    EXPECT_NE(help.out.find("--version"), string::npos) << help.out;
+    EXPECT_EQ(version.status, 0) << command << version.err;
+    EXPECT_EQ(version.out, "corpus 0.1.0\n");
+  }
+}
+
+TEST_F(CorpusTest, RefusesMisuse) {
+  train();
+  refuses("", "subcommand");
+  refuses("frobnicate", "frobnicate is not known here: see corpus --help");
+  refuses("tokenize text.txt --tokenizer t.model --out x.bin --fast", "--fast is not known here");
+  refuses("tokenize text.txt -t t.model --out x.bin", "-t is not known here");
+  refuses("tokenize text.txt --out x.bin", "--tokenizer is required");
+  refuses("tokenize --tokenizer t.model --out x.bin", "FILE is required");
+  refuses("make text.txt --tokenizer t.model", "--out is required");
+  for (const char* fraction : {"0", "1", "-0.5", "1.5", "much"}) {
+    refuses(string("make text.txt --tokenizer t.model --out c --held-out=") + fraction, "--held-out: must lie between 0 and 1");
+  }
+  refuses("train-tokenizer text.txt --vocabulary many --out x.model", "--vocabulary");
+  refuses("train-tokenizer text.txt --vocabulary 65537 --out x.model", "choose 1 to 65536");
+  refuses("train-tokenizer text.txt --vocabulary 20000 --out x.model", "text.txt is too small for 20000 pieces");
+  refuses("train-tokenizer text.txt --vocabulary 100 --out x.model", "too small for the bytes and characters of text.txt");
+  refuses("split text.txt --train a.txt --valid a.txt", "a.txt is named for both parts");
+}
+
+TEST_F(CorpusTest, RefusesWrongFiles) {
+  train();
+  directory_.file("empty.txt", "");
+  directory_.file("latin.txt", "caf\xE9\n");
+  directory_.file("line.txt", "one line\n");
+  refuses("tokenize none.txt --tokenizer t.model --out x.bin", "none.txt does not exist");
+  refuses("tokenize . --tokenizer t.model --out x.bin", ". is a directory");
+  refuses("tokenize empty.txt --tokenizer t.model --out x.bin", "empty.txt is empty");
+  refuses("tokenize text.txt latin.txt --tokenizer t.model --out x.bin", "latin.txt is not UTF-8 text at byte 3");
+  refuses("tokenize text.txt --tokenizer text.txt --out x.bin", "text.txt is not a SentencePiece model");
+  refuses("tokenize text.txt --tokenizer none.model --out x.bin", "none.model does not exist");
+  refuses("make text.txt line.txt --tokenizer t.model --out c", "line.txt has 1 line");
+  refuses("split line.txt --train a.txt --valid b.txt", "line.txt has 1 line");
+  refuses("split text.txt --train a.txt --valid none/b.txt", "none/b.txt cannot be created: No such file", 1);
+  refuses("tokenize text.txt --tokenizer t.model --out /dev/null", "/dev/null is not a regular file");
+}
+
+}  // namespace
+}  // namespace neurogen
