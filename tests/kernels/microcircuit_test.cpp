@@ -184,10 +184,10 @@ TEST_P(Microcircuit, ThreadsRangesAndSectionsChangeNoBit) {
   for (const std::int64_t group : {1, 0}) ranges.backward_part(2, group, 1, 0, kTokens);
   ranges.gates_part(2, 0, kTokens);
   ranges.expect_same(whole);
-  for (const auto [token, tokens] : {std::pair{std::int64_t{0}, kWindow}, std::pair{kWindow, 2 * kWindow}})
+  for (const auto& [token, tokens] : {std::pair{std::int64_t{0}, kWindow}, std::pair{kWindow, 2 * kWindow}})
     sections.forward_part(2, 0, kGroups, token, tokens);
   sections.norm(2);
-  for (const auto [token, tokens] : {std::pair{std::int64_t{0}, kWindow}, std::pair{kWindow, 2 * kWindow}}) {
+  for (const auto& [token, tokens] : {std::pair{std::int64_t{0}, kWindow}, std::pair{kWindow, 2 * kWindow}}) {
     sections.backward_part(2, 0, kGroups, token, tokens);
     sections.gates_part(2, token, tokens);
   }
