@@ -1,0 +1,141 @@
+#include "kernels/device.h"
+
+#include <sched.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "arena/error.h"
+#include "kernels/matmul.h"
+#include "kernels/openblas.h"
+
+namespace neurogen {
+namespace {
+
+int cores_of_this_process() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
+  const unsigned all = std::thread::hardware_concurrency();  // more cores than a cpu_set_t holds
+  return all > 0 ? static_cast<int>(all) : 1;
+}
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Operations follow each other within microseconds during a step: spin that long, then sleep.
+constexpr int kSpins = 2000;
+
+template <typename Done>
+bool spin_until(Done&& done) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (done()) return true;
+    pause();
+  }
+  return done();
+}
+
+// Both of the library's ways, for small and for large products, so that whatever it sets up at first use is set up.
+template <typename Real>
+void touch_products() {
+  for (const std::int64_t n : {4, 256}) {
+    const std::vector<Real> a(static_cast<std::size_t>(n * n), Real(1));
+    std::vector<Real> c(a.size());
+    matmul_serial<Real>(Transpose::no, Transpose::no, n, n, n, a.data(), n, a.data(), n, Real(0), c.data(), n);
+  }
+}
+
+void touch_matrix_library() {
+  touch_products<float>();
+  touch_products<double>();
+}
+
+}  // namespace
+
+// The caller publishes a job and takes items like everybody else; it waits for items, not for threads, so that a worker that
+// the system has put aside delays nothing that it has not begun.
+//
+// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on it
+// succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
+struct CpuDevice::Pool {
+  static constexpr std::uint64_t kItemMask = 0xffffffffu;
+
+  alignas(64) std::atomic<std::uint32_t> job{0};
+  std::atomic<bool> stop{false};
+  std::atomic<Call> call{nullptr};
+  std::atomic<void*> context{nullptr};
+  alignas(64) std::atomic<std::uint64_t> claim{0};
+  alignas(64) std::atomic<std::uint32_t> unfinished{0};
+  std::atomic<int> ready{0};
+  std::vector<std::thread> workers;
+
+  ~Pool() {
+    stop = true;
+    job.fetch_add(1);
+    job.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
+
+  void take_items(int thread) {
+    std::uint64_t now = claim.load(std::memory_order_acquire);
+    while ((now & kItemMask) != 0) {
+      const Call body = call.load(std::memory_order_relaxed);
+      void* const argument = context.load(std::memory_order_relaxed);
+      if (!claim.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      body(argument, static_cast<std::int64_t>(now & kItemMask) - 1, thread);
+      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
+      now = claim.load(std::memory_order_acquire);
+    }
+  }
+
+  void work(int thread) {
+    touch_matrix_library();
+    ready.fetch_add(1, std::memory_order_release);
+    for (std::uint32_t seen = 0;;) {
+      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; })) job.wait(seen, std::memory_order_acquire);
+      seen = job.load(std::memory_order_acquire);
+      if (stop) return;
+      take_items(thread);
+    }
+  }
+
+  void run(std::uint32_t items, Call body, void* argument) {
+    call.store(body, std::memory_order_relaxed);
+    context.store(argument, std::memory_order_relaxed);
+    unfinished.store(items, std::memory_order_relaxed);
+    const std::uint32_t number = job.load(std::memory_order_relaxed) + 1;
+    claim.store(std::uint64_t{number} << 32 | items, std::memory_order_release);
+    job.store(number, std::memory_order_release);
+    job.notify_all();
+    take_items(0);
+    const auto done = [this] { return unfinished.load(std::memory_order_acquire) == 0; };
+    while (!spin_until(done))
+      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire)) unfinished.wait(left, std::memory_order_acquire);
+  }
+};
+
+CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(threads) {
+  if (threads < 0) throw Error("the number of threads is negative: give 0 for one on each core, or a positive number");
+  if (threads_ == 0) threads_ = cores_of_this_process();
+  reserve_openblas_buffers(threads_);
+  touch_matrix_library();
+  for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread] { pool_->work(thread); });
+  while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();
+}
+
+CpuDevice::~CpuDevice() = default;
+
+void CpuDevice::run(std::int64_t items, Call call, void* context) {
+  if (items > std::int64_t{Pool::kItemMask}) throw Error("an operation has more parts than 32 bits count: make the batch smaller");
+  if (threads_ == 1 || items <= 1) {
+    for (std::int64_t item = 0; item < items; ++item) call(context, item, 0);
+    return;
+  }
+  pool_->run(static_cast<std::uint32_t>(items), call, context);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,181 @@
+#include "kernels/synapses.h"
+
+#include <utility>
+
+#include "kernels/dispatch.h"
+#include "kernels/matmul.h"
+#include "kernels/vector_math.h"
+
+namespace neurogen {
+namespace {
+
+// The part of a source tensor that one block is.
+template <typename Real>
+struct Block {
+  Real* data;  // of the first token
+  std::int64_t row_stride;
+};
+
+template <typename Real>
+Block<Real> find_block(const Sources& sources, std::int64_t column) {
+  std::size_t i = 0;
+  for (; column >= sources.outputs[i][1]; ++i) column -= sources.outputs[i][1];
+  return {sources.outputs[i].as<Real>() + column, sources.outputs[i].row_stride};
+}
+
+// Before the work is spread: find_block trusts its block.
+void require_blocks(const Sources& sources, const TensorView& wiring, std::int64_t width) {
+  std::int64_t blocks = 0;
+  for (int i = 0; i < sources.count; ++i) blocks += sources.outputs[static_cast<std::size_t>(i)][1] / width;
+  for (std::int64_t g = 0; g < wiring[0]; ++g)
+    for (std::int64_t slot = 0; slot < wiring[1]; ++slot) {
+      const std::int32_t block = wiring.as<const std::int32_t>()[g * wiring.row_stride + slot];
+      require(block >= 0 && block < blocks, "synapses: the wiring names a source block that does not exist");
+    }
+}
+
+template <typename Real, std::int64_t width>
+NEUROGEN_CLONES void copy_block(const Real* from, std::int64_t from_stride, Real* to, std::int64_t to_stride, std::int64_t rows) {
+  for (std::int64_t n = 0; n < rows; ++n)
+#pragma omp simd
+    for (std::int64_t j = 0; j < width; ++j) to[n * to_stride + j] = from[n * from_stride + j];
+}
+
+// What a column group sees of `rows` tokens: panel [rows, F].
+template <typename Real>
+void gather(const Sources& sources, const std::int32_t* blocks, std::int64_t count, std::int64_t width, std::int64_t token,
+            std::int64_t rows, Real* panel) {
+  for (std::int64_t slot = 0; slot < count; ++slot) {
+    const Block<const Real> block = find_block<const Real>(sources, blocks[slot] * width);
+    const auto copy = width == 32 ? copy_block<Real, 32> : copy_block<Real, 16>;
+    copy(block.data + token * block.row_stride, block.row_stride, panel + slot * width, count * width, rows);
+  }
+}
+
+template <typename Real>
+NEUROGEN_CLONES void fill_bias(const Real* bias, std::int64_t bias_stride, Real* currents, std::int64_t rows, std::int64_t roles) {
+  for (std::int64_t n = 0; n < rows; ++n)
+    for (std::int64_t r = 0; r < roles; ++r)
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) currents[(n * roles + r) * kGroup + j] = bias[r * bias_stride + j];
+}
+
+// A product's own sum first, then the total: sections of a batch add up to the same bits as the whole.
+template <typename Real>
+NEUROGEN_CLONES void add_bias_gradient(const Real* d_currents, std::int64_t rows, std::int64_t roles, Real* d_bias,
+                                       std::int64_t bias_stride) {
+  for (std::int64_t r = 0; r < roles; ++r) {
+    Real sum[kGroup] = {};
+    for (std::int64_t n = 0; n < rows; ++n)
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) sum[j] += d_currents[(n * roles + r) * kGroup + j];
+    for (std::int64_t j = 0; j < kGroup; ++j) d_bias[r * bias_stride + j] += sum[j];
+  }
+}
+
+struct Extents {
+  std::int64_t groups, tokens, slots, fan_in, width, columns, roles, products, rows;
+
+  Extents(const char* operation, const TensorView& weight, const TensorView& currents, std::int64_t slots_,
+          std::int64_t rows_per_product)
+      : groups(weight[0]), tokens(currents[1]), slots(slots_), fan_in(weight[1]), width(fan_in / std::max<std::int64_t>(slots, 1)),
+        columns(weight[2]), roles(columns / kGroup), rows(rows_per_product) {
+    const auto demand = [operation](bool condition, const char* sentence) {
+      if (!condition) throw Error(fmt::format("{}: {}", operation, sentence));
+    };
+    demand((width == 32 || width == 16) && width * slots == fan_in, "source blocks are neither 32 nor 16 wide");
+    demand(columns % kGroup == 0 && currents[2] == columns && currents[0] == groups, "weights and currents differ in shape");
+    demand(rows > 0, "no rows in a product: give a positive number");
+    products = (tokens + rows - 1) / rows;
+  }
+  std::int64_t rows_of(std::int64_t product) const { return std::min(rows, tokens - product * rows); }
+};
+
+template <typename Real>
+void forward(CpuDevice& device, const SynapsesForward& a) {
+  const Extents x("synapses_forward", a.weight, a.currents, a.wiring[1], a.rows_per_product);
+  require_blocks(a.sources, a.wiring, x.width);
+  device.parallel(x.groups * x.products, [&](std::int64_t item, int thread) {
+    const std::int64_t g = item / x.products, token = item % x.products * x.rows, rows = x.rows_of(item % x.products);
+    Real* const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride;
+    Real* const currents = a.currents.as<Real>() + g * a.currents.row_stride + token * x.columns;
+    gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
+    fill_bias<Real>(a.bias.as<const Real>() + g * kGroup, a.bias.row_stride, currents, rows, x.roles);
+    matmul_serial<Real>(Transpose::no, Transpose::no, rows, x.columns, x.fan_in, panel, x.fan_in,
+                        a.weight.as<const Real>() + g * a.weight.row_stride, x.columns, Real(1), currents, x.columns);
+  });
+}
+
+template <typename Real>
+void backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
+  const Extents x("synapses_backward_weights", a.d_weight, a.d_currents, a.wiring[1], a.rows_per_product);
+  require_blocks(a.sources, a.wiring, x.width);
+  device.parallel(x.groups, [&](std::int64_t g, int thread) {
+    Real* const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride;
+    for (std::int64_t product = 0; product < x.products; ++product) {
+      const std::int64_t token = product * x.rows, rows = x.rows_of(product);
+      const Real* const d_currents = a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns;
+      gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
+      matmul_serial<Real>(Transpose::yes, Transpose::no, x.fan_in, x.columns, rows, panel, x.fan_in, d_currents, x.columns,
+                          Real(1), a.d_weight.as<Real>() + g * a.d_weight.row_stride, x.columns);
+      add_bias_gradient<Real>(d_currents, rows, x.roles, a.d_bias.as<Real>() + g * kGroup, a.d_bias.row_stride);
+    }
+  });
+}
+
+template <typename Real>
+void backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
+  const std::int64_t slots = a.readers[0] / std::max<std::int64_t>(a.weight[0], 1), blocks = a.reader_start[0] - 1;
+  const Extents x("synapses_backward_sources", a.weight, a.d_currents, slots, a.rows_per_product);
+  const std::int32_t* const start = a.reader_start.as<const std::int32_t>();
+  device.parallel(blocks * x.products, [&](std::int64_t item, int) {
+    const std::int64_t b = item / x.products, token = item % x.products * x.rows, rows = x.rows_of(item % x.products);
+    const Block<Real> block = find_block<Real>(a.d_sources, b * x.width);
+    for (std::int32_t i = start[b]; i < start[b + 1]; ++i) {
+      const std::int64_t reader = a.readers.as<const std::int32_t>()[i], g = reader / x.slots, slot = reader % x.slots;
+      matmul_serial<Real>(Transpose::no, Transpose::yes, rows, x.width, x.columns,
+                          a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns, x.columns,
+                          a.weight.as<const Real>() + g * a.weight.row_stride + slot * x.width * x.columns, x.columns, Real(1),
+                          block.data + token * block.row_stride, block.row_stride);
+    }
+  });
+}
+
+}  // namespace
+
+std::int64_t synapses_scratch(std::int64_t fan_in, std::int64_t rows_per_product) {
+  return static_cast<std::int64_t>(multiply(static_cast<Bytes>(fan_in), static_cast<Bytes>(rows_per_product)));
+}
+
+void synapses_forward(CpuDevice& device, const SynapsesForward& a) {
+  require_type("synapses_forward", a.currents.dtype, {a.weight, a.bias, a.scratch, a.sources.outputs[0]});
+  dispatch_real(a.currents.dtype, [&](auto zero) { forward<decltype(zero)>(device, a); });
+}
+
+void synapses_backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
+  require_type("synapses_backward_weights", a.d_currents.dtype, {a.d_weight, a.d_bias, a.scratch, a.sources.outputs[0]});
+  dispatch_real(a.d_currents.dtype, [&](auto zero) { backward_weights<decltype(zero)>(device, a); });
+}
+
+void synapses_backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
+  require_type("synapses_backward_sources", a.d_currents.dtype, {a.weight, a.d_sources.outputs[0]});
+  dispatch_real(a.d_currents.dtype, [&](auto zero) { backward_sources<decltype(zero)>(device, a); });
+}
+
+// A counting sort with `start` as the cursor: start[b + 1] counts, then points at block b's next place, and so ends where
+// block b + 1 begins.
+void synapses_readers(CpuDevice&, const SynapsesReaders& a) {
+  const std::int64_t blocks = a.reader_start[0] - 1, readers = a.wiring.elements();
+  const std::int32_t* const wiring = a.wiring.as<const std::int32_t>();
+  std::int32_t* const start = a.reader_start.as<std::int32_t>();
+  std::fill_n(start, blocks + 1, 0);
+  for (std::int64_t i = 0; i < readers; ++i) {
+    require(wiring[i] >= 0 && wiring[i] < blocks, "synapses_readers: the wiring names a source block that does not exist");
+    ++start[wiring[i] + 1];
+  }
+  std::int32_t position = 0;
+  for (std::int64_t b = 0; b < blocks; ++b) position += std::exchange(start[b + 1], position);
+  for (std::int64_t i = 0; i < readers; ++i) a.readers.as<std::int32_t>()[start[wiring[i] + 1]++] = static_cast<std::int32_t>(i);
+}
+
+}  // namespace neurogen

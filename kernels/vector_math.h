@@ -1,0 +1,92 @@
+// Arithmetic that the compiler can turn into vector instructions, and the means to do so for every CPU in one binary.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/rms_norm.h"
+
+// A function so marked is compiled for three generations of CPUs and picked at load time. What it calls must be inlined into
+// it (NEUROGEN_INLINE), or it stays at the oldest. Sanitizers cannot start a program that has such functions.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define NEUROGEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define NEUROGEN_CLONES
+#endif
+#define NEUROGEN_INLINE inline __attribute__((always_inline))
+#define NEUROGEN_LAMBDA __attribute__((always_inline))
+
+namespace neurogen {
+
+// e^x to about one unit in the last place, without a branch: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (the
+// coefficients of Cephes' expf, S. Moshier), and n put into the exponent. 0 below the smallest normal number; above 88.37 the
+// value at 88.37, so that no infinity arises; NaN stays NaN.
+NEUROGEN_INLINE float fast_exp(float x) {
+  constexpr float kLargest = 88.3762626f, kSmallest = -87.3365402f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds
+  const float bounded = x > kLargest ? kLargest : x < kSmallest ? kSmallest : x;
+  const float shifted = bounded * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const std::uint32_t exponent = std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(kRound) + 127u;
+  const float power = p * std::bit_cast<float>(exponent << 23);
+  return x < kSmallest ? 0.0f : power;
+}
+// float64 serves the checks of the formulas, not speed.
+NEUROGEN_INLINE double fast_exp(double x) { return std::exp(x); }
+
+template <typename Real>
+NEUROGEN_INLINE Real sigmoid(Real x) {
+  return Real(1) / (Real(1) + fast_exp(-x));
+}
+template <typename Real>
+NEUROGEN_INLINE Real silu(Real x) {
+  return x * sigmoid(x);
+}
+template <typename Real>
+NEUROGEN_INLINE Real silu_derivative(Real x) {
+  const Real s = sigmoid(x);
+  return s * (Real(1) + x * (Real(1) - s));
+}
+
+// The sum of term(0) ... term(n - 1) in 32 interleaved partial sums: an order that depends on n alone, never on where the
+// memory lies or how wide the CPU's vectors are.
+template <typename Real, typename Term>
+NEUROGEN_INLINE Real sum_over(std::int64_t n, Term&& term) {
+  constexpr std::int64_t kLanes = 32;
+  Real lanes[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] += term(i + j);
+  }
+  for (std::int64_t j = 0; i + j < n; ++j) lanes[j] += term(i + j);
+  for (std::int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (std::int64_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  return lanes[0];
+}
+
+// 1 / sqrt(mean(x^2) + epsilon)
+template <typename Real>
+NEUROGEN_INLINE Real inverse_rms_of(const Real* x, std::int64_t n) {
+  const Real sum = sum_over<Real>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
+  return Real(1) / std::sqrt(sum / static_cast<Real>(n) + static_cast<Real>(kRmsEpsilon));
+}
+
+// out = x / rms(x) * gain
+template <typename Real>
+NEUROGEN_CLONES void rms_normalise(const Real* x, const Real* gain, Real* out, Real* inverse_rms, std::int64_t n) {
+  const Real inverse = inverse_rms_of(x, n);
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * gain[i];
+  *inverse_rms = inverse;
+}
+
+}  // namespace neurogen

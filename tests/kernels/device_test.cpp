@@ -1,0 +1,84 @@
+#include "kernels/device.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <vector>
+
+#include "arena/error.h"
+#include "kernels/copy.h"
+#include "kernels/vector_math.h"
+#include "tests/kernels/finite_difference.h"
+
+namespace neurogen {
+namespace {
+
+TEST(Device, RunsEveryItemOnceOnAThreadOfItsOwn) {
+  for (const int threads : {1, 2, 3, 7}) {
+    CpuDevice device(threads);
+    ASSERT_EQ(device.threads(), threads);
+    for (const std::int64_t items : {0, 1, 2, 5, 1000}) {
+      std::vector<int> runs(static_cast<std::size_t>(items), 0);
+      std::vector<std::atomic<int>> inside(static_cast<std::size_t>(threads));
+      device.parallel(items, [&](std::int64_t item, int thread) {
+        ASSERT_TRUE(thread >= 0 && thread < threads);
+        EXPECT_EQ(inside[static_cast<std::size_t>(thread)]++, 0) << "two items on one thread number at a time";
+        ++runs[static_cast<std::size_t>(item)];
+        --inside[static_cast<std::size_t>(thread)];
+      });
+      for (const int count : runs) ASSERT_EQ(count, 1);
+    }
+  }
+}
+
+// Late workers of one job must not take items of another with the wrong body.
+TEST(Device, ManyShortJobsDoNotMix) {
+  CpuDevice device(3);
+  std::vector<std::int64_t> values(17);
+  for (std::int64_t job = 0; job < 20000; ++job) {
+    const std::int64_t items = 1 + job % 17;
+    device.parallel(items, [&values, job](std::int64_t item, int) { values[static_cast<std::size_t>(item)] = job + item; });
+    for (std::int64_t item = 0; item < items; ++item) ASSERT_EQ(values[static_cast<std::size_t>(item)], job + item);
+  }
+}
+
+TEST(Device, RefusesNegativeThreads) {
+  EXPECT_THROW(CpuDevice(-1), Error);
+  EXPECT_GE(CpuDevice().threads(), 1);
+}
+
+TEST(Copy, MovesAndClearsWholeTensors) {
+  auto from = Tensor<float>::noise({700, 501}, 1), to = Tensor<float>::poisoned({700, 501});
+  copy(device_of(3), from.view(), to.view());
+  expect_same_bits(to, from, "copy");
+  clear(device_of(3), to.view());
+  expect_same_bits(to, Tensor<float>({700, 501}, 0), "clear");
+  EXPECT_THROW(copy(device_of(1), from.view().rows(0, 2), to.view()), Error);
+  EXPECT_THROW(clear(device_of(1), to.view().columns(0, 2)), Error);
+}
+
+TEST(VectorMath, ExponentialIsAccurateToAUnitInTheLastPlace) {
+  for (float x = -87.3f; x < 88.3f; x += 0.0137f) {
+    const double exact = std::exp(static_cast<double>(x));
+    const float unit = std::nextafter(static_cast<float>(exact), INFINITY) - static_cast<float>(exact);
+    ASSERT_NEAR(fast_exp(x), exact, 1.01 * static_cast<double>(unit)) << x;
+  }
+  EXPECT_EQ(fast_exp(0.0f), 1.0f);
+  EXPECT_EQ(fast_exp(-INFINITY), 0.0f);
+  EXPECT_EQ(fast_exp(-1e30f), 0.0f);
+  EXPECT_TRUE(std::isfinite(fast_exp(INFINITY)));
+  EXPECT_TRUE(std::isnan(fast_exp(NAN)));
+  EXPECT_TRUE(std::isnan(sigmoid(NAN)));
+  EXPECT_EQ(sigmoid(200.0f), 1.0f);
+  EXPECT_LT(sigmoid(-200.0f), 1e-37f);
+}
+
+TEST(VectorMath, DerivativesAndSums) {
+  for (double x = -6; x < 6; x += 0.37)
+    EXPECT_NEAR(silu_derivative(x), (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5, 1e-9);
+  for (const std::int64_t n : {1, 31, 32, 33, 100})
+    EXPECT_EQ(sum_over<double>(n, [](std::int64_t i) { return static_cast<double>(i); }), static_cast<double>(n * (n - 1) / 2));
+}
+
+}  // namespace
+}  // namespace neurogen
