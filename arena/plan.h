@@ -22,7 +22,7 @@ const char* name_of(BufferKind kind);
 struct Buffer {
   std::string name;
   DType dtype = DType::f32;
-  Shape shape;
+  Shape shape{};
   ArenaKind arena = ArenaKind::device;
   BufferKind kind = BufferKind::transient;
   // Operations (indices into Plan::operations) at whose start and end the buffer comes to life and dies, both inclusive.
@@ -44,8 +44,8 @@ struct ArenaPlan {
 };
 
 struct PlanRequest {
-  std::vector<Buffer> buffers;
-  std::vector<std::string> operations;  // names, in the order in which they run
+  std::vector<Buffer> buffers{};
+  std::vector<std::string> operations{};  // names, in the order in which they run
   Bytes budget = 0;
   Bytes overhead = 0;  // allowance for what is not in the arenas: context, libraries, C++ heap
   // false gives every buffer its own bytes for the whole run: for debugging and for proving that sharing changes nothing

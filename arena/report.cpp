@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 namespace neurogen {
 namespace {
@@ -50,7 +51,8 @@ struct Line {
   }
 };
 
-// One class of one arena: its own line, then its families; those below a thousandth of the arena share the last line.
+// One class of one arena: its own line, then its families; the largest at the peak first; those that are
+// never a 200th of the arena share the last line.
 std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
   const ArenaPlan& whole = part(plan, arena);
   Line all{.name = fmt::format("  {}", name_of(kind))};
@@ -65,11 +67,13 @@ std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
   if (all.buffers == 0) return "";
   std::vector<Line> lines;
   for (const auto& [key, line] : families) lines.push_back(line);
-  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.bytes > b.bytes; });
+  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
+    return std::tie(a.at_peak, a.bytes) > std::tie(b.at_peak, b.bytes);
+  });
   std::string text = all.text(whole.lower_bound);
   Line rest;
   for (const Line& line : lines) {
-    if (line.bytes >= whole.bytes / 1000) {
+    if (line.bytes >= whole.bytes / 200) {
       text += line.text(whole.lower_bound);
       continue;
     }
@@ -77,7 +81,7 @@ std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
     rest.bytes += line.bytes;
     rest.at_peak += line.at_peak;
   }
-  rest.name = "    smaller than 0.1 % of the arena";
+  rest.name = "    each less than 0.5 % of the arena";
   return rest.buffers == 0 ? text : text + rest.text(whole.lower_bound);
 }
 

@@ -11,7 +11,7 @@
 namespace neurogen {
 namespace {
 
-constexpr double kLeft = 92, kRight = 1372, kTop = 128, kBottom = 760, kWidth = 1400, kHeight = 880;
+constexpr double kLeft = 92, kRight = 1372, kTop = 128, kBottom = 760, kWidth = 1400, kHeight = 900;
 constexpr double kFixedShare = 0.3;      // of the picture's height, at most, for what lives for ever
 constexpr std::size_t kFamilies = 10;    // colours for the transients' largest families; the others are grey
 constexpr double kLetter = 5.7;          // a letter's width at the labels' size
@@ -22,10 +22,11 @@ constexpr const char* kColours[] = {"#8ab6f0", "#f4a988", "#8fd3a5", "#e6a3d1", 
 constexpr const char* kStyle = R"(<style>
 text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#222}
 .page{fill:#fff}.line{stroke:#888;fill:none}.grid{stroke:#0001;fill:none}.title{font-size:18px;font-weight:600}.small{fill:#666}
-.b{stroke:#fff;stroke-width:.7}.b+text,.on{fill:#111}.persistent{fill:#9aa7b8}.derived{fill:#c4ccd6}.rest{fill:#d9d9d9}
+.b{stroke:#fff;stroke-width:.7}.on{fill:#111}
+.persistent{fill:#9aa7b8;stroke-width:.35}.derived{fill:#c4ccd6;stroke-width:.35}.rest{fill:#d9d9d9}
 .bound{stroke:#c0392b;stroke-dasharray:7 4;fill:none}.peak{stroke:#c0392b;stroke-dasharray:2 3;fill:none}
-.alive{stroke:#222;stroke-width:1.3;fill:none}.mark{fill:#c0392b;font-weight:600}
-@media(prefers-color-scheme:dark){text{fill:#ddd}.page{fill:#14171c}.small{fill:#999}.grid{stroke:#fff2}.b{stroke:#14171c}
+.alive{stroke:#222;stroke-opacity:.6;stroke-width:1.2;fill:none}.mark{fill:#c0392b;font-weight:600}
+@media(prefers-color-scheme:dark){text{fill:#ddd}.on{fill:#111}.page{fill:#14171c}.small{fill:#999}.grid{stroke:#fff2}.b{stroke:#14171c}
 .alive{stroke:#fff}.bound,.peak{stroke:#ff8a7a}.mark{fill:#ff8a7a}}
 )";
 
@@ -223,7 +224,7 @@ class Picture {
       free_from = at + kOperationGap;
       svg += line_at(at, kBottom, at, kBottom + 4, "line");
       svg += fmt::format("<text class=\"small\" text-anchor=\"end\" transform=\"translate({:.1f} {:.1f})rotate(-55)\">{}</text>\n",
-                         at + 4, kBottom + 12, escaped(plan_.operations[i].substr(0, 24)));
+                         at + 4, kBottom + 12, escaped(plan_.operations[i].substr(0, 28)));
     }
     return svg;
   }
