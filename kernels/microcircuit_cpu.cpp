@@ -113,7 +113,7 @@ NEUROGEN_CLONES void forward_window(const ForwardGroup<Real>& a) {
   for (std::int64_t t = 0; t < a.window; ++t) {
     const Real* const u = a.currents.at(t);
     Real* const out = a.pre_norm.at(t);
-    if (a.first[t] == t) clear_lanes(h);
+    if (t > 0 && a.first[t] == t) clear_lanes(h);
     factors.template compute<gated>(u, a.retain, a.gate, t);
 #pragma omp simd
     for (std::int64_t j = 0; j < kGroup; ++j) {
