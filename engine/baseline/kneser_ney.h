@@ -1,11 +1,11 @@
-// What counting alone reaches: an interpolated Kneser-Ney n-gram model over token ids, the baseline that a learned model must
-// beat. Kneser & Ney 1995, "Improved backing-off for m-gram language modeling"; the interpolated form with one discount an
-// order is Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 3.6:
+// What counting alone reaches: an interpolated Kneser-Ney n-gram model over token ids, the baseline that a learned model
+// must beat. Kneser & Ney 1995, "Improved backing-off for m-gram language modeling"; the interpolated form with one discount
+// an order is Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 2.7:
 //   p_k(w | h) = max(c(h w) - D_k, 0) / c(h) + D_k types(h) / c(h) * p_{k-1}(w | h without its first token)
 //   D_k = n1 / (n1 + 2 n2)      n1, n2: k-grams counted once, twice
 // c counts occurrences in the highest order; in the lower ones, in how many different contexts the k-gram was seen (the
-// number of different tokens before it). c(h) sums c(h w) over w; types(h) is the number of different w. A context never seen
-// leaves p_{k-1}; p_0 = 1 / V.
+// number of different tokens before it). c(h) sums c(h w) over w; types(h) is the number of different w. A context never
+// seen leaves p_{k-1}; p_0 = 1 / V.
 #pragma once
 #include <cstdint>
 #include <span>

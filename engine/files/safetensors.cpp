@@ -22,7 +22,8 @@ json parse_header(std::string_view text, const std::string& path) {
   constexpr int kDepth = 4;  // file, tensor, shape or offsets, numbers
   std::array<std::set<std::string>, kDepth + 1> keys;
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kDepth) throw Error(fmt::format("{} nests its header too deeply: it is damaged or no safetensors file", path));
+    if (depth > kDepth)
+      throw Error(fmt::format("{} nests its header too deeply: it is damaged or no safetensors file", path));
     if (event == json::parse_event_t::object_start) keys[depth + 1].clear();
     if (event == json::parse_event_t::key && !keys[depth].insert(parsed.get<std::string>()).second) {
       throw Error(fmt::format("{} has the name {} twice in its header: it is damaged", path, parsed.dump()));
@@ -58,19 +59,27 @@ float from_bfloat(std::uint16_t bits) {
 // One element of a floating or integer type.
 double floating(DType type, const std::byte* at) {
   switch (type) {
-    case DType::f64: return load<double>(at);
-    case DType::f32: return load<float>(at);
-    case DType::bf16: return from_bfloat(load<std::uint16_t>(at));
-    default: return from_half(load<std::uint16_t>(at));
+    case DType::f64:
+      return load<double>(at);
+    case DType::f32:
+      return load<float>(at);
+    case DType::bf16:
+      return from_bfloat(load<std::uint16_t>(at));
+    default:
+      return from_half(load<std::uint16_t>(at));
   }
 }
 
 std::int64_t integer(DType type, const std::byte* at) {
   switch (type) {
-    case DType::i64: return load<std::int64_t>(at);
-    case DType::i32: return load<std::int32_t>(at);
-    case DType::u16: return load<std::uint16_t>(at);
-    default: return load<std::uint8_t>(at);
+    case DType::i64:
+      return load<std::int64_t>(at);
+    case DType::i32:
+      return load<std::int32_t>(at);
+    case DType::u16:
+      return load<std::uint16_t>(at);
+    default:
+      return load<std::uint8_t>(at);
   }
 }
 
@@ -84,8 +93,8 @@ void check_readable(const Safetensors::Tensor& tensor, std::size_t expected, boo
                             expect_floating ? "floating-point" : "whole"));
   }
   if (static_cast<std::size_t>(tensor.elements()) != expected) {
-    throw Error(fmt::format("{}: tensor {} {} has {} elements, but {} are needed", path, tensor.name, to_string(tensor.shape),
-                            tensor.elements(), expected));
+    throw Error(fmt::format("{}: tensor {} {} has {} elements, but {} are needed", path, tensor.name,
+                            to_string(tensor.shape), tensor.elements(), expected));
   }
 }
 
@@ -93,7 +102,8 @@ template <typename Real>
 void read_floating(const Safetensors::Tensor& tensor, std::span<Real> out, const std::string& path) {
   check_readable(tensor, out.size(), true, path);
   const Bytes step = size_of(tensor.dtype);
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<Real>(floating(tensor.dtype, tensor.data.data() + i * step));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<Real>(floating(tensor.dtype, tensor.data.data() + i * step));
 }
 
 // One tensor's entry in the header; `data` is everything behind the header.
@@ -170,7 +180,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   const std::byte* next = data.data();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (tensors_[i].data.data() != next) {
-      throw Error(fmt::format("{}: tensor {} leaves a hole or lies over another: the file is damaged", path, tensors_[i].name));
+      throw Error(
+          fmt::format("{}: tensor {} leaves a hole or lies over another: the file is damaged", path, tensors_[i].name));
     }
     next += tensors_[i].data.size();
     index_.emplace(tensors_[i].name, i);

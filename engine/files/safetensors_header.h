@@ -12,8 +12,14 @@ inline constexpr std::uint64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, t
 inline constexpr std::string_view kMetadata = "__metadata__";
 
 inline constexpr std::array<std::pair<std::string_view, DType>, 8> kSafetensorsTypes = {{
-    {"F64", DType::f64}, {"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16},
-    {"I64", DType::i64}, {"I32", DType::i32}, {"U16", DType::u16},   {"U8", DType::u8},
+    {"F64", DType::f64},
+    {"F32", DType::f32},
+    {"BF16", DType::bf16},
+    {"F16", DType::f16},
+    {"I64", DType::i64},
+    {"I32", DType::i32},
+    {"U16", DType::u16},
+    {"U8", DType::u8},
 }};
 
 }  // namespace neurogen

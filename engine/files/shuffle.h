@@ -1,13 +1,14 @@
-// A seeded permutation of [0, n), computed on the fly: every window once an epoch, in constant memory however large the corpus.
+// A seeded permutation of [0, n), computed on the fly: every window once an epoch, in constant memory however large the
+// corpus.
 #pragma once
 #include <array>
 #include <cstdint>
 
 namespace neurogen {
 
-// A balanced Feistel network over the smallest 2^2k >= n (Luby & Rackoff 1988, "How to construct pseudorandom permutations"),
-// with cycle walking back into [0, n) (Black & Rogaway 2002, "Ciphers with arbitrary finite domains", section 4); 2^2k < 4 n,
-// so a walk takes less than four turns on average.
+// A balanced Feistel network over the smallest 2^2k >= n (Luby & Rackoff 1988, "How to construct pseudorandom
+// permutations"), with cycle walking back into [0, n) (Black & Rogaway 2002, "Ciphers with arbitrary finite domains",
+// section 4); 2^2k < 4 n, so a walk takes less than four turns on average.
 class Shuffle {
  public:
   // 1 <= n <= 2^62. Another permutation for every (seed, epoch); equal ones on every machine.

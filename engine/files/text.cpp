@@ -13,7 +13,9 @@ namespace {
 // Bytes of the well-formed sequence at the start of `text`, 0 if there is none. Table 3-7 of the Unicode Standard.
 std::size_t sequence_length(std::string_view text) {
   const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xBF) { return at(i) >= low && at(i) <= high; };
+  const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xBF) {
+    return at(i) >= low && at(i) <= high;
+  };
   const unsigned first = at(0);
   if (first < 0x80) return 1;
   if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
@@ -53,8 +55,8 @@ std::pair<std::string_view, std::string_view> split_lines(std::string_view text,
   const std::size_t lines = count_lines(text);
   const auto last = std::max<std::size_t>(1, static_cast<std::size_t>(std::llround(static_cast<double>(lines) * held_out)));
   if (last >= lines) {
-    throw Error(fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller --held-out", name,
-                            lines, lines == 1 ? "" : "s", std::min(last, lines)));
+    throw Error(fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller --held-out",
+                            name, lines, lines == 1 ? "" : "s", std::min(last, lines)));
   }
   std::size_t begin = 0;
   for (std::size_t line = last; line < lines; ++line) begin = text.find('\n', begin) + 1;

@@ -24,8 +24,8 @@ class TextFile {
 
 std::size_t count_lines(std::string_view text);  // a last line without newline counts
 
-// The text before and from the held-out lines: the last `held_out` (0 to 1) of its lines, rounded to whole lines, at least one.
-// Throws Error that starts with `name` unless both sides have a line.
+// The text before and from the held-out lines: the last `held_out` (0 to 1) of its lines, rounded to whole lines, at least
+// one. Throws Error that starts with `name` unless both sides have a line.
 std::pair<std::string_view, std::string_view> split_lines(std::string_view text, double held_out, const std::string& name);
 
 }  // namespace neurogen

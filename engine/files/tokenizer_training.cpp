@@ -56,11 +56,12 @@ std::string number_behind(std::string_view message, std::string_view words) {
 // The library's two refusals that a person can do something about, in our words.
 std::string explain(std::string_view message, std::int64_t vocabulary, const std::string& name) {
   if (const std::string most = number_behind(message, "set it to a value <= "); !most.empty()) {
-    return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary, most);
+    return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary,
+                       most);
   }
   if (const std::string least = number_behind(message, " vs "); !least.empty()) {
-    return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
-                       least);
+    return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary,
+                       name, least);
   }
   return fmt::format("{} gives no tokenizer ({}): give more text", name, message);
 }
@@ -69,7 +70,8 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
 
 std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_t vocabulary, const std::string& name) {
   if (vocabulary < 1 || vocabulary > kMaxVocabulary) {
-    throw Error(fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
+    throw Error(
+        fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
   }
   const std::unordered_map<std::string, std::string> options = {
       {"model_type", "bpe"},

@@ -28,7 +28,8 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   if (bytes.size() >= kHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof header);
   if (header[0] == kMagic) {
     if (header[1] != 1) {
-      throw Error(fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
+      throw Error(
+          fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
     }
     bytes = bytes.subspan(kHeaderBytes);
     if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t)) {
@@ -37,7 +38,8 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
     }
   }
   if (bytes.size() % sizeof(std::uint16_t) != 0) {
-    throw Error(fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
+    throw Error(
+        fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
   }
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
 }
@@ -79,8 +81,8 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {
   const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](std::uint16_t id) { return id >= vocabulary; });
   if (wrong == tokens.end()) return;
-  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
-                          *wrong, wrong - tokens.begin(), vocabulary));
+  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file",
+                          name, *wrong, wrong - tokens.begin(), vocabulary));
 }
 
 std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }

@@ -45,8 +45,8 @@ class Tokens {
     std::string path;
     std::span<const std::uint16_t> tokens;
   };
-  std::vector<TokenFile> files_;                    // own the mapped parts
-  std::vector<std::vector<std::uint16_t>> texts_;   // own the others
+  std::vector<TokenFile> files_;                   // own the mapped parts
+  std::vector<std::vector<std::uint16_t>> texts_;  // own the others
   std::vector<Part> parts_;
   std::int64_t size_ = 0;
 };

@@ -37,9 +37,9 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
   const double f64[] = {0.1, -1e300};
   const std::int32_t i32[] = {-7, 8};
   const std::uint8_t u8[] = {255};
-  const std::vector<TensorToWrite> tensors = {{"byte", DType::u8, {1}, u8},      {"z.weight", DType::f32, {2, 3}, f32},
+  const std::vector<TensorToWrite> tensors = {{"byte", DType::u8, {1}, u8},           {"z.weight", DType::f32, {2, 3}, f32},
                                               {"a \"\u00E9\"", DType::f64, {2}, f64}, {"wiring", DType::i32, {2, 1}, i32},
-                                              {"none", DType::f32, {0, 5}, nullptr}, {"scalar", DType::f32, {}, f32}};
+                                              {"none", DType::f32, {0, 5}, nullptr},  {"scalar", DType::f32, {}, f32}};
   const string path = directory.path("x.safetensors");
   write_safetensors(path, {{"step", "3"}, {"note", "line\nbreak"}}, tensors);
   EXPECT_EQ(directory.files(), 1u);
@@ -76,11 +76,11 @@ TEST(Safetensors, ReadsEveryType) {
   const string bfloats = bytes_of<std::uint16_t>({0x3F80, 0xC0A0});
   const string longs = bytes_of<std::int64_t>({-1, 2147483647}), shorts = bytes_of<std::uint16_t>({65535});
   const string big = bytes_of<std::int64_t>({2147483648});
-  const Safetensors file(directory.file(
-      "t", make("{" + entry("h", "F16", "[8]", "[0,16]") + "," + entry("b", "BF16", "[2]", "[16,20]") + "," +
-                    entry("l", "I64", "[2]", "[20,36]") + "," + entry("s", "U16", "[1]", "[36,38]") + "," +
-                    entry("big", "I64", "[1]", "[38,46]") + "}   ",
-                halves + bfloats + longs + shorts + big)));
+  const Safetensors file(
+      directory.file("t", make("{" + entry("h", "F16", "[8]", "[0,16]") + "," + entry("b", "BF16", "[2]", "[16,20]") + "," +
+                                   entry("l", "I64", "[2]", "[20,36]") + "," + entry("s", "U16", "[1]", "[36,38]") + "," +
+                                   entry("big", "I64", "[1]", "[38,46]") + "}   ",
+                               halves + bfloats + longs + shorts + big)));
   std::vector<float> h(8), b(2);
   file.read_as_float("h", h);
   EXPECT_EQ(std::vector<float>(h.begin(), h.begin() + 5), (std::vector<float>{1, -5, std::ldexp(1.f, -24), 65504, -0.f}));
@@ -130,7 +130,8 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
   EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", "1234567"), "lies outside the file");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,8]") + "}", two), "tensor a has 8 bytes", "need 4");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[4,8]") + "}", two), "leaves a hole");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two), "lies over");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two),
+               "lies over");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", two + "!"), "goes on behind its last tensor");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("a", "F32", "[1]", "[4,8]") + "}", two),
                "has the name \"a\" twice");
@@ -143,8 +144,9 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
 // Every byte of a small file, changed in every bit: read or refused with a sentence, nothing else.
 TEST(Safetensors, SurvivesEveryFlippedBitAndEveryCut) {
   const TemporaryDirectory directory;
-  const string good = make(R"({"__metadata__":{"k":"v"},)" + entry("a", "F32", "[1,2]", "[0,8]") + "," +
-                               entry("b", "U8", "[1]", "[8,9]") + "}", "123456789");
+  const string good = make(
+      R"({"__metadata__":{"k":"v"},)" + entry("a", "F32", "[1,2]", "[0,8]") + "," + entry("b", "U8", "[1]", "[8,9]") + "}",
+      "123456789");
   int read = 0;
   const auto attempt = [&](const string& contents) {
     try {

@@ -60,8 +60,9 @@ TEST(Tokens, AreOneStreamAcrossFilesAndTexts) {
   const string line = "to be or not to be\n";
   const std::string_view texts[] = {line};
   const Tokenizer tokenizer(directory.file("t.model", train_tokenizer(texts, 268, "text")));
-  const Tokens tokens({directory.file("a.bin", raw({7, 8, 9})), directory.file("b.txt", line),
-                       directory.file("c.bin", raw({10, 11}))}, &tokenizer);
+  const Tokens tokens(
+      {directory.file("a.bin", raw({7, 8, 9})), directory.file("b.txt", line), directory.file("c.bin", raw({10, 11}))},
+      &tokenizer);
   std::vector<std::int32_t> expected = {7, 8, 9};
   const auto middle = tokenizer.encode(line);
   expected.insert(expected.end(), middle.begin(), middle.end());
@@ -100,8 +101,9 @@ TEST(Windows, NeedOneTokenMoreThanTheyHave) {
 TEST(Utf8, KnowsWellFormedSequences) {
   EXPECT_EQ(find_invalid_utf8("a\u00E9\u20AC\U0001F600\U0010FFFF\uD7FF\uE000"), string::npos);
   EXPECT_EQ(find_invalid_utf8(string("a\0b", 3)), string::npos);
-  for (const char* wrong : {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
-                            "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\xC3(", "\xE2\x82("}) {
+  for (const char* wrong :
+       {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\xC3(", "\xE2\x82("}) {
     EXPECT_EQ(find_invalid_utf8(string("ok ") + wrong), 3u) << wrong;
   }
 }

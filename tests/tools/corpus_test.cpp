@@ -43,7 +43,8 @@ class CorpusTest : public testing::Test {
   string at(const string& name) const { return directory_.path(name); }
 
   CorpusTest() {
-    for (int i = 0; i < 200; ++i) text_ += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
+    for (int i = 0; i < 200; ++i)
+      text_ += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
     directory_.file("text.txt", text_);
   }
   void train() const { ASSERT_EQ(run("train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0); }
@@ -108,7 +109,8 @@ TEST_F(CorpusTest, RefusesMisuse) {
   refuses("tokenize --tokenizer t.model --out x.bin", "FILE is required");
   refuses("make text.txt --tokenizer t.model", "--out is required");
   for (const char* fraction : {"0", "1", "-0.5", "1.5", "much"}) {
-    refuses(string("make text.txt --tokenizer t.model --out c --held-out=") + fraction, "--held-out: must lie between 0 and 1");
+    refuses(string("make text.txt --tokenizer t.model --out c --held-out=") + fraction,
+            "--held-out: must lie between 0 and 1");
   }
   refuses("train-tokenizer text.txt --vocabulary many --out x.model", "--vocabulary");
   refuses("train-tokenizer text.txt --vocabulary 65537 --out x.model", "choose 1 to 65536");

@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
   add_path(tokenize, "--out", out, "Tokens (.bin): raw little-endian uint16");
   tokenize->callback([&] { neurogen::tokenize(files, tokenizer, out); });
 
-  CLI::App* learn = neurogen::add_command(app, "train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
+  CLI::App* learn =
+      neurogen::add_command(app, "train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
   add_files(learn);
   learn->add_option("--vocabulary", vocabulary, fmt::format("Pieces, at most {}", neurogen::kMaxVocabulary))->required();
   add_path(learn, "--out", out, "SentencePiece model to write");
