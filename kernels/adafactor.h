@@ -35,5 +35,7 @@ std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // ele
 
 void adafactor_tile(CpuDevice& device, const AdafactorTile& arguments);
 void adafactor_finish(CpuDevice& device, const AdafactorFinish& arguments);
+void adafactor_tile(CudaDevice& device, const AdafactorTile& arguments);
+void adafactor_finish(CudaDevice& device, const AdafactorFinish& arguments);
 
 }  // namespace neurogen

@@ -31,5 +31,7 @@ struct AdamWRows {
 
 void adamw(CpuDevice& device, const AdamW& arguments);
 void adamw_rows(CpuDevice& device, const AdamWRows& arguments);
+void adamw(CudaDevice& device, const AdamW& arguments);
+void adamw_rows(CudaDevice& device, const AdamWRows& arguments);
 
 }  // namespace neurogen

@@ -45,5 +45,8 @@ std::int64_t attention_scratch(std::int64_t window);  // elements a thread, enou
 void attention_forward(CpuDevice& device, const AttentionForward& arguments);
 void attention_backward(CpuDevice& device, const AttentionBackward& arguments);
 void attention_step(CpuDevice& device, const AttentionStep& arguments);
+void attention_forward(CudaDevice& device, const AttentionForward& arguments);
+void attention_backward(CudaDevice& device, const AttentionBackward& arguments);
+void attention_step(CudaDevice& device, const AttentionStep& arguments);
 
 }  // namespace neurogen

@@ -7,7 +7,9 @@ namespace neurogen {
 
 // Equal type and element count, both contiguous, not overlapping.
 void copy(CpuDevice& device, const TensorView& from, const TensorView& to);
+void copy(CudaDevice& device, const TensorView& from, const TensorView& to);
 // All bytes of a contiguous tensor to zero.
 void clear(CpuDevice& device, const TensorView& to);
+void clear(CudaDevice& device, const TensorView& to);
 
 }  // namespace neurogen

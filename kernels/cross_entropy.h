@@ -34,5 +34,8 @@ struct CrossEntropyBackward {
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CpuDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& arguments);
+void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& arguments);
+void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& arguments);
+void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& arguments);
 
 }  // namespace neurogen

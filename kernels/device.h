@@ -6,6 +6,9 @@
 
 namespace neurogen {
 
+// The GPU as a device (cuda_device.h). Every operation is declared for both; a build without CUDA defines none for it.
+class CudaDevice;
+
 class CpuDevice {
  public:
   // 0 threads: one for each core this process may run on. Loads the matrix library and lets every thread touch it once,

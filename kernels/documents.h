@@ -13,5 +13,6 @@ struct Documents {
 };
 
 void documents(CpuDevice& device, const Documents& arguments);
+void documents(CudaDevice& device, const Documents& arguments);
 
 }  // namespace neurogen

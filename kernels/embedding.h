@@ -35,5 +35,8 @@ struct EmbeddingBackward {
 void embedding_forward(CpuDevice& device, const EmbeddingForward& arguments);
 void embedding_rows(CpuDevice& device, const EmbeddingRows& arguments);
 void embedding_backward(CpuDevice& device, const EmbeddingBackward& arguments);
+void embedding_forward(CudaDevice& device, const EmbeddingForward& arguments);
+void embedding_rows(CudaDevice& device, const EmbeddingRows& arguments);
+void embedding_backward(CudaDevice& device, const EmbeddingBackward& arguments);
 
 }  // namespace neurogen

@@ -25,5 +25,7 @@ struct ClipFactor {
 
 void sum_of_squares(CpuDevice& device, const SumOfSquares& arguments);
 void clip_factor(CpuDevice& device, const ClipFactor& arguments);
+void sum_of_squares(CudaDevice& device, const SumOfSquares& arguments);
+void clip_factor(CudaDevice& device, const ClipFactor& arguments);
 
 }  // namespace neurogen

@@ -17,6 +17,7 @@ struct Matmul {
 
 // Spread over the device's threads in tiles that depend on the shape alone: equal bits for every thread count.
 void matmul(CpuDevice& device, const Matmul& product);
+void matmul(CudaDevice& device, const Matmul& product);
 
 // The same on the calling thread, from inside CpuDevice::parallel. ld*: elements from one row to the next.
 template <typename Real>

@@ -59,5 +59,8 @@ struct GateBackward {
 void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& arguments);
 void microcircuit_backward(CpuDevice& device, const MicrocircuitBackward& arguments);
 void gate_backward(CpuDevice& device, const GateBackward& arguments);
+void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& arguments);
+void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& arguments);
+void gate_backward(CudaDevice& device, const GateBackward& arguments);
 
 }  // namespace neurogen

@@ -26,5 +26,7 @@ struct RmsNormBackwardDot {
 
 void rms_norm_forward(CpuDevice& device, const RmsNormForward& arguments);
 void rms_norm_backward_dot(CpuDevice& device, const RmsNormBackwardDot& arguments);
+void rms_norm_forward(CudaDevice& device, const RmsNormForward& arguments);
+void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& arguments);
 
 }  // namespace neurogen

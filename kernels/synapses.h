@@ -67,5 +67,9 @@ void synapses_forward(CpuDevice& device, const SynapsesForward& arguments);
 void synapses_backward_weights(CpuDevice& device, const SynapsesBackwardWeights& arguments);
 void synapses_backward_sources(CpuDevice& device, const SynapsesBackwardSources& arguments);
 void synapses_readers(CpuDevice& device, const SynapsesReaders& arguments);
+void synapses_forward(CudaDevice& device, const SynapsesForward& arguments);
+void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& arguments);
+void synapses_backward_sources(CudaDevice& device, const SynapsesBackwardSources& arguments);
+void synapses_readers(CudaDevice& device, const SynapsesReaders& arguments);
 
 }  // namespace neurogen

@@ -15,15 +15,16 @@ TensorId Graph::tensor(std::string name, DType dtype, Shape shape, BufferKind ki
   return {tensors_.size() - 1};
 }
 
-void Graph::operation(std::string name, std::vector<TensorId> reads, std::vector<TensorId> writes,
-                      std::function<void(CpuDevice&, const Bindings&)> run, double flops) {
-  Operation operation{std::move(name), {}, flops, std::move(run)};
+Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, double flops) {
+  Operation& operation = operations_.emplace_back();
+  operation.name = std::move(name);
+  operation.flops = flops;
   for (const auto* ids : {&reads, &writes}) {
     for (TensorId id : *ids) {
       if (id) operation.touches.push_back(id);
     }
   }
-  operations_.push_back(std::move(operation));
+  return operation;
 }
 
 void Graph::begin_program(std::string name) { programs_.push_back({std::move(name), operations_.size()}); }

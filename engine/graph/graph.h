@@ -33,7 +33,10 @@ struct Operation {
   std::string name;
   std::vector<TensorId> touches;  // what it reads or writes
   double flops = 0;               // useful floating-point operations: 2 for a multiply-add of a product, products alone
-  std::function<void(CpuDevice&, const Bindings&)> run;
+  std::function<void(CpuDevice&, const Bindings&)> on_cpu;
+#ifdef NEUROGEN_CUDA
+  std::function<void(CudaDevice&, const Bindings&)> on_cuda;
+#endif
 };
 
 class Graph {
@@ -43,9 +46,17 @@ class Graph {
     return tensor(std::move(name), dtype, std::move(shape), BufferKind::transient);
   }
 
-  // `run(device, bindings)` may ask for the named tensors alone. Empty ids in the lists are passed over.
-  void operation(std::string name, std::vector<TensorId> reads, std::vector<TensorId> writes,
-                 std::function<void(CpuDevice&, const Bindings&)> run, double flops = 0);
+  // `run(auto& device, const Bindings&)` may ask for the named tensors alone; it is compiled for every device of the build.
+  // Empty ids in the lists are passed over.
+  template <typename Run>
+  void operation(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Run run,
+                 double flops = 0) {
+    Operation& operation = add(std::move(name), reads, writes, flops);
+#ifdef NEUROGEN_CUDA
+    operation.on_cuda = run;
+#endif
+    operation.on_cpu = std::move(run);
+  }
 
   // Operations from here on belong to a program of this name, a range that is run as one.
   void begin_program(std::string name);
@@ -62,6 +73,8 @@ class Graph {
   PlanRequest plan_request() const;
 
  private:
+  Operation& add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, double flops);
+
   struct Begin {
     std::string name;
     std::size_t operation;

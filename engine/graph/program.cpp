@@ -18,7 +18,7 @@ Program::Program(const Graph& graph, const Arena& arena, CpuDevice& device)
 
 void Program::run(Graph::Range range) {
   for (std::size_t o = range.begin; o < range.end; ++o) {
-    graph_.operations()[o].run(device_, bindings_);
+    graph_.operations()[o].on_cpu(device_, bindings_);
     if (poison_) poison_after(o);
   }
 }
