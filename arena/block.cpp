@@ -21,7 +21,7 @@ Block Block::on_host(Bytes bytes) {
   }
   block.data_ = static_cast<std::byte*>(memory);
   block.size_ = bytes;
-  // A wish, not a need: matrix products spend less time on address translation. Before the pages exist, or it comes too late.
+  // A wish, not a need: matrix products spend less time on address translation. Later would be too late.
   madvise(memory, bytes, MADV_HUGEPAGE);
   static constexpr Bytes kPage = 4096;
   for (Bytes at = 0; at < bytes; at += kPage) *static_cast<volatile std::byte*>(block.data_ + at) = std::byte{0};

@@ -105,7 +105,8 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
                         "bytes", "at the peak", "share");
     for (const BufferKind kind : kKinds) text += class_lines(plan, arena, kind);
     const std::string peak = plan.operations.empty() ? "" : plan.operations[static_cast<std::size_t>(whole.peak_op)];
-    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n  peak at operation {} of {}: {}\n\n",
+    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n"
+                        "  peak at operation {} of {}: {}\n\n",
                         with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
                         with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
   }

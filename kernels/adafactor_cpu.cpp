@@ -6,7 +6,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRows = 64;       // of a tile that one thread takes at a time; each such block has its own column sums
+constexpr std::int64_t kRows = 64;       // of a tile that one thread takes at a time: a block, with its own column sums
 constexpr std::int64_t kColumns = 1024;  // the same for what is done by columns
 
 std::int64_t blocks(std::int64_t tile) { return (tile + kRows - 1) / kRows; }
@@ -60,7 +60,8 @@ double sum_of(const double* x, std::int64_t n) {
 template <typename Real>
 void tile_update(CpuDevice& device, const AdafactorTile& a) {
   const std::int64_t tile = a.gradient[0], outputs = a.gradient[1];
-  const double step = static_cast<double>(step_control(a.control).step), rate = step_control(a.control).decoder_learning_rate;
+  const double step = static_cast<double>(step_control(a.control).step),
+               rate = step_control(a.control).decoder_learning_rate;
   const Scratch s(a.scratch, tile, outputs);
   const auto gradient = [&](std::int64_t row) { return a.gradient.as<const Real>() + row * a.gradient.row_stride; };
 

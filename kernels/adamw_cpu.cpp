@@ -24,7 +24,8 @@ struct Update {
 };
 
 template <typename Real>
-NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* parameter, Real* m, Real* v, std::int64_t n) {
+NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* parameter, Real* m, Real* v,
+                            std::int64_t n) {
   constexpr Real b1 = kAdamBeta1, b2 = kAdamBeta2, rest1 = 1 - kAdamBeta1, rest2 = 1 - kAdamBeta2, epsilon = kAdamEpsilon;
   const auto [clip, keep, rate, correct_m, correct_v] = by;
 #pragma omp simd

@@ -78,8 +78,8 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
         const std::int64_t rows = std::min(tile, V - from);
         auto scratch = Tensor<double>::poisoned({adafactor_scratch(rows, O)});
         adafactor_tile(device, {make_view(&control, DType::u8, {sizeof control}), gradient.view().rows(from, rows),
-                                weight.view().rows(from, rows), row.view().rows(from, rows), column.view(), column_sum.view(),
-                                scratch.view()});
+                                weight.view().rows(from, rows), row.view().rows(from, rows), column.view(),
+                                column_sum.view(), scratch.view()});
       }
       adafactor_finish(device, {column_sum.view(), V, column.view()});
       reference.step(wide, 1e-3f, n);
@@ -87,7 +87,8 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
     EXPECT_GT(reference.largest_rms, 1.5);  // the clip was at work
     Tensor<double> expected({V, O}, 0), expected_row({V}, 0), expected_column({O}, 0);
     for (std::int64_t i = 0; i < V; ++i)
-      std::copy(reference.weight[static_cast<std::size_t>(i)].begin(), reference.weight[static_cast<std::size_t>(i)].end(), &expected[i * O]);
+      std::copy(reference.weight[static_cast<std::size_t>(i)].begin(), reference.weight[static_cast<std::size_t>(i)].end(),
+                &expected[i * O]);
     expected_row.data = reference.row;
     expected_column.data = reference.column;
     expect_close(weight, expected, kTolerance<Real>, "weight");
@@ -118,8 +119,8 @@ TYPED_TEST(Adafactor, StridedRowsGiveTheSame) {
     StepControl control{.decoder_learning_rate = 1e-2f};
     Tensor<Real> row({9}, 0), column({20}, 0), sum({20}, 0);
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(9, 20)});
-    adafactor_tile(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(), sum.view(),
-                                  scratch.view()});
+    adafactor_tile(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(),
+                                  sum.view(), scratch.view()});
   };
   const Tensor<Real> untouched = wide_weight;
   run(wide_gradient.view().columns(7, 20), wide_weight.view().columns(7, 20));
@@ -132,11 +133,13 @@ TYPED_TEST(Adafactor, StridedRowsGiveTheSame) {
 }
 
 TYPED_TEST(Adafactor, RefusesTooLittleScratch) {
-  auto x = Tensor<TypeParam>::noise({4, 6}, 1), row = Tensor<TypeParam>::noise({4}, 1), column = Tensor<TypeParam>::noise({6}, 1);
+  auto x = Tensor<TypeParam>::noise({4, 6}, 1), row = Tensor<TypeParam>::noise({4}, 1),
+       column = Tensor<TypeParam>::noise({6}, 1);
   Tensor<double> scratch({adafactor_scratch(4, 6) - 1}, 0);
   StepControl control;
-  EXPECT_THROW(adafactor_tile(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(), row.view(),
-                                             column.view(), column.view(), scratch.view()}), Error);
+  EXPECT_THROW(adafactor_tile(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(),
+                                             row.view(), column.view(), column.view(), scratch.view()}),
+               Error);
 }
 
 }  // namespace

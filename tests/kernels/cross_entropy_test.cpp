@@ -25,11 +25,11 @@ Run<Real> run(Tensor<Real> logits, Tensor<std::int32_t> targets, std::int64_t ti
     softmax_statistics(device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(), from, maximum.view(),
                                 sum.view(), target_logit.view()});
   }
-  cross_entropy_loss(device, {maximum.view(), sum.view(), target_logit.view(), targets.view(), log_sum_exp.view(), loss.view(),
-                              total.view()});
+  cross_entropy_loss(device, {maximum.view(), sum.view(), target_logit.view(), targets.view(), log_sum_exp.view(),
+                              loss.view(), total.view()});
   for (std::int64_t from = 0; backward && from < V; from += tile) {
-    cross_entropy_backward(device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(), log_sum_exp.view(),
-                                    total.view(), from});
+    cross_entropy_backward(device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(),
+                                    log_sum_exp.view(), total.view(), from});
   }
   return {logits, loss, log_sum_exp, total};
 }
@@ -62,7 +62,8 @@ TYPED_TEST(CrossEntropy, FollowsTheFormulaHoweverTheVocabularyIsTiled) {
         if (targets[n] < 0) continue;
         double sum = 0;
         for (std::int64_t j = 0; j < V; ++j) sum += std::exp(static_cast<double>(logits[n * V + j]));
-        for (std::int64_t j = 0; j < V; ++j) gradient[n * V + j] = (std::exp(static_cast<double>(logits[n * V + j])) / sum - (j == targets[n])) / counted;
+        for (std::int64_t j = 0; j < V; ++j)
+          gradient[n * V + j] = (std::exp(static_cast<double>(logits[n * V + j])) / sum - (j == targets[n])) / counted;
         loss[n] = -std::log(std::exp(static_cast<double>(logits[n * V + targets[n]])) / sum);
         total += loss[n];
       }
@@ -70,7 +71,8 @@ TYPED_TEST(CrossEntropy, FollowsTheFormulaHoweverTheVocabularyIsTiled) {
         SCOPED_TRACE(testing::Message() << N << " x " << V << " in tiles of " << tile);
         const auto result = run<Real>(logits, targets, tile);
         for (std::int64_t n = 0; n < N; ++n) EXPECT_NEAR(result.loss[n], loss[n], 3 * kTolerance<Real>);
-        for (std::int64_t i = 0; i < N * V; ++i) ASSERT_NEAR(result.logits[i], gradient[i], kTolerance<Real> / std::max(1.0, counted));
+        for (std::int64_t i = 0; i < N * V; ++i)
+          ASSERT_NEAR(result.logits[i], gradient[i], kTolerance<Real> / std::max(1.0, counted));
         EXPECT_NEAR(result.total[0], total, kTolerance<Real> * N);
         EXPECT_EQ(result.total[1], counted);
         for (const int threads : {2, 3}) {

@@ -13,14 +13,16 @@ TYPED_TEST_SUITE(GradientNorm, Reals);
 
 TYPED_TEST(GradientNorm, IsTheNormOfAllTensorsTogether) {
   using Real = TypeParam;
-  auto a = Tensor<Real>::noise({37, 1001}, 1, 0.3), b = Tensor<Real>::noise({5}, 2, 2), c = Tensor<Real>::noise({kNormChunk * 2}, 3);
+  auto a = Tensor<Real>::noise({37, 1001}, 1, 0.3), b = Tensor<Real>::noise({5}, 2, 2),
+       c = Tensor<Real>::noise({kNormChunk * 2}, 3);
   Tensor<std::int32_t> rows({1}, 11);
   double expected = 0;
   for (std::int64_t i = 0; i < 11 * 1001; ++i) expected += static_cast<double>(a[i]) * a[i];
   for (const Real x : b.data) expected += static_cast<double>(x) * x;
   for (const Real x : c.data) expected += static_cast<double>(x) * x;
   expected = std::sqrt(expected);
-  for (std::int64_t i = 11 * 1001; i < 37 * 1001; ++i) a[i] = std::numeric_limits<Real>::quiet_NaN();  // rows that do not count
+  for (std::int64_t i = 11 * 1001; i < 37 * 1001; ++i)
+    a[i] = std::numeric_limits<Real>::quiet_NaN();  // rows that do not count
 
   const std::int64_t pa = norm_partials(37 * 1001), pb = norm_partials(5), pc = norm_partials(kNormChunk * 2);
   EXPECT_EQ(pa, 3);
