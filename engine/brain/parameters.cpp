@@ -7,6 +7,9 @@
 #include "kernels/step_control.h"
 
 namespace neurogen {
+namespace {
+constexpr std::int64_t kMostTiles = 16;  // of a module, in a section
+}
 
 std::vector<Parameter> parameters_of(const Architecture& a) {
   std::vector<Parameter> list;
@@ -113,11 +116,13 @@ std::vector<Section> Builder::sections() const {
   return list;
 }
 
-// An even number of groups a tile, since a head of the hippocampus is two groups wide.
+// An even number of groups a tile, since a head of the hippocampus is two groups wide, and at most kMostTiles tiles: beyond,
+// they only lengthen the list of operations.
 std::vector<Tile> Builder::tiles(const Module& module, Section section) const {
   const Bytes group = size_of(real_, {section.rows, kGroup * module.roles()});
   const auto fit = static_cast<std::int64_t>(options_.schedule.tile_bytes / group) / 2 * 2;
-  const std::int64_t size = std::clamp<std::int64_t>(fit, 2, module.groups() + 1);
+  const std::int64_t least = (module.groups() + 2 * kMostTiles - 1) / (2 * kMostTiles) * 2;
+  const std::int64_t size = std::clamp<std::int64_t>(fit, least, module.groups() + 1);
   std::vector<Tile> list;
   for (std::int64_t g = 0; g < module.groups(); g += size) list.push_back({g, std::min(size, module.groups() - g)});
   return list;
