@@ -111,7 +111,8 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
                         with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
   }
   text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
-          total_line("overhead (context, libraries, heap)", plan.overhead) + total_line("total", plan.total()) +
+          total_line("overhead (context, libraries, heap)", plan.overhead) +
+          total_line("  of that at most for the C++ heap", facts.heap_cap) + total_line("total", plan.total()) +
           total_line("budget", plan.budget);
   text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
   text += total_line("smallest budget that runs these settings", facts.minimum_budget);

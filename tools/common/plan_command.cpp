@@ -4,6 +4,7 @@
 
 #include "arena/report.h"
 #include "engine/files/file_io.h"
+#include "engine/run/process.h"
 #include "tools/common/settings.h"
 
 namespace neurogen {
@@ -19,7 +20,7 @@ int plan(const PlanSettings& s) {
   const Resolved resolved = resolve(s.common, true);
   const Fit planned = fit(resolved);
   const ReportFacts facts{describe(resolved.architecture, planned.options) + (resolved.cuda ? ", CUDA" : ", CPU"),
-                          planned.options.tokens(), planned.minimum};
+                          planned.options.tokens(), planned.minimum, kHeapCap};
   if (!s.svg.empty()) {
     AtomicFile file(s.svg);
     file.write(plan_svg(planned.plan, facts));

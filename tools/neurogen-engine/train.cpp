@@ -183,7 +183,7 @@ int train(TrainSettings s) {
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   find_demonstration_text(s.text);
   const Texts texts(s.text, resolved.architecture.vocabulary);
-  const ReportFacts facts{describe(resolved.architecture, planned.options) + ", CPU", planned.options.tokens(), planned.minimum};
+  const ReportFacts facts{describe(resolved.architecture, planned.options) + ", CPU", planned.options.tokens(), planned.minimum, kHeapCap};
   fmt::print("{}\n", plan_table(planned.plan, facts));
 
   Session session(build_training(resolved.architecture, planned.options), planned.plan);
