@@ -8,14 +8,22 @@
 // Why not a fixed region given to mimalloc (mi_manage_os_memory): Debian's 2.0.9 hands out such a region in pieces of 32 MiB,
 // at least one for each thread that allocates, so that a cap of 64 MB would hold two threads; a region with an unaligned base
 // silently holds nothing; and its own operator new aborts instead of throwing. Counting bytes is exact and has none of this.
+//
+// A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
+#include "engine/run/process.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+namespace neurogen {
+HeapCounters counted_heap() { return {}; }
+}  // namespace neurogen
+#else
+
 #include <mimalloc.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <new>
-
-#include "engine/run/process.h"
 
 namespace {
 
@@ -103,3 +111,5 @@ void operator delete(void* block, std::size_t, std::align_val_t) noexcept { rele
 void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { release(block); }
 void operator delete(void* block, const std::nothrow_t&) noexcept { release(block); }
 void operator delete[](void* block, const std::nothrow_t&) noexcept { release(block); }
+
+#endif
