@@ -1,0 +1,20 @@
+// The engine's laws about memory, on random brains.
+#include "tests/engine/laws.h"
+
+namespace neurogen {
+namespace {
+
+TEST(Laws, TheSmallestBudgetRunsAndOneByteLessIsRefused) {
+  for (std::uint64_t seed = 0; seed < 60; ++seed) check_smallest_budget(seed);
+}
+
+TEST(Laws, SchedulesThreadsOverlayAndPoisonChangeNoBit) {
+  for (std::uint64_t seed = 1000; seed < 1005; ++seed) check_equal_bits(seed);
+}
+
+TEST(Laws, PredictedBytesAreUsedBytes) {
+  for (std::uint64_t seed = 2000; seed < 2040; ++seed) check_canary(seed, seed % 4 != 0);
+}
+
+}  // namespace
+}  // namespace neurogen
