@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <sstream>
 
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
@@ -103,6 +105,16 @@ inline void check_equal_bits(std::uint64_t seed) {
   }
 }
 
+// Which bytes of an arena, and of the rest of its last page, belong to a buffer.
+inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
+  const Bytes bytes = kind == ArenaKind::device ? plan.device.bytes : plan.host.bytes;
+  std::vector<bool> owned((bytes + 4095) / 4096 * 4096, false);
+  for (const Buffer& b : plan.buffers) {
+    if (b.arena == kind) std::fill_n(owned.begin() + static_cast<std::ptrdiff_t>(b.offset), b.bytes, true);
+  }
+  return owned;
+}
+
 // Predicted bytes are used bytes, by what the steps leave in memory: nothing outside the buffers is written, and of every
 // arena the very top is.
 inline void check_canary(std::uint64_t seed, bool overlay) {
@@ -110,50 +122,69 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   Random random(seed);
   const Architecture a = random_architecture(random);
   const BrainOptions o = random_options(random, a);
-  auto batch = random_batch(random, a, o);
+  const auto batch = random_batch(random, a, o);
   Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty, overlay));
   const Plan& plan = session.arena.plan();
   initialize(session.brain, session.program, 5);
   // Twice with opposite patterns: a byte that a step writes differs from one of them.
-  std::vector<Bytes> highest(2, 0);
-  for (const int pattern : {0x5A, 0xA5}) {
+  Bytes highest[2] = {0, 0};
+  for (const auto pattern : {std::byte{0x5A}, std::byte{0xA5}}) {
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
       const ArenaPlan& part = kind == ArenaKind::device ? plan.device : plan.host;
-      const Bytes page_end = (part.bytes + 4095) / 4096 * 4096;  // the system gave whole pages
-      std::vector<bool> owned(page_end, false);
-      for (const Buffer& b : plan.buffers) {
-        if (b.arena == kind) std::fill_n(owned.begin() + static_cast<std::ptrdiff_t>(b.offset), b.bytes, true);
-      }
-      const Bytes fixed = part.persistent + part.derived;
-      std::byte* memory = session.arena.data(kind);
-      for (Bytes i = 0; i < page_end; ++i) {
-        if (!owned[i] || i >= fixed) memory[i] = static_cast<std::byte>(pattern);
+      const std::vector<bool> owned = owned_bytes(plan, kind);
+      for (Bytes i = 0; i < owned.size(); ++i) {
+        if (!owned[i] || i >= part.persistent + part.derived) session.arena.data(kind)[i] = pattern;
       }
     }
     Outcome ignored;
     steps(session, batch, 1, ignored);
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
-      const ArenaPlan& part = kind == ArenaKind::device ? plan.device : plan.host;
-      const Bytes page_end = (part.bytes + 4095) / 4096 * 4096;
-      std::vector<bool> owned(page_end, false);
-      for (const Buffer& b : plan.buffers) {
-        if (b.arena == kind) std::fill_n(owned.begin() + static_cast<std::ptrdiff_t>(b.offset), b.bytes, true);
-      }
-      const std::byte* memory = session.arena.data(kind);
-      Bytes wrong = 0, last = 0;
-      for (Bytes i = 0; i < page_end; ++i) {
-        const bool changed = memory[i] != static_cast<std::byte>(pattern);
-        if (changed) last = i + 1;
-        if (changed && !owned[i]) ++wrong;
+      const std::vector<bool> owned = owned_bytes(plan, kind);
+      Bytes wrong = 0, &high = highest[static_cast<std::size_t>(kind)];
+      for (Bytes i = 0; i < owned.size(); ++i) {
+        if (session.arena.data(kind)[i] == pattern) continue;
+        high = std::max(high, i + 1);
+        wrong += !owned[i];
       }
       EXPECT_EQ(wrong, 0u) << name_of(kind);
-      Bytes& high = highest[static_cast<std::size_t>(kind)];
-      high = std::max(high, last);
     }
   }
   EXPECT_LE(highest[0], plan.device.bytes);
   EXPECT_GT(highest[0] + kAlignment, plan.device.bytes) << "the device arena's top is never used";
   EXPECT_GT(highest[1] + kAlignment, plan.host.bytes) << "the host arena's top is never used";
+}
+
+// Every line of the refusal page names settings that fit, the largest batch among them, and the least budget.
+inline void check_refusal(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
+  const Bytes most = fit_training(a, o, {0, kOverhead}).minimum;
+  o.window = 32, o.batch = 1;
+  const Bytes least = fit_training(a, o, {0, kOverhead}).minimum;
+  o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
+  const Budget budget{least + (most - least) * static_cast<Bytes>(random.between(0, 90)) / 100, kOverhead};
+  const Fit refused = fit_training(a, o, budget);
+  if (refused.fits()) return;
+  std::istringstream page(refusal(a, refused, budget));
+  int suggestions = 0;
+  Bytes minimum = 0;
+  for (std::string line; std::getline(page, line);) {
+    BrainOptions with = o;
+    char bytes[32];
+    if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
+    if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld  (%31s bytes)", &with.window, &with.batch, bytes) != 3) continue;
+    ++suggestions;
+    const Fit fit = fit_training(a, with, budget);
+    EXPECT_TRUE(fit.fits()) << line;
+    EXPECT_EQ(with_commas(fit.plan.total()), bytes);
+    ++with.batch;
+    EXPECT_FALSE(fit_training(a, with, budget).fits()) << line;
+  }
+  EXPECT_GE(suggestions, 1);
+  EXPECT_EQ(minimum, refused.minimum);
 }
 
 }  // namespace neurogen
