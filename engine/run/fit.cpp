@@ -9,9 +9,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kMostSequences = 1 << 20;
-// Beyond this, sections save little, since what lives for the whole batch dominates, and their operations take long to place.
-constexpr std::int64_t kMostSections = 32;
+constexpr std::int64_t kMostSequences = 1 << 16;
 constexpr Bytes kCpuTile = 8'000'000;     // stays in a core's share of the last-level cache while it is worked on
 constexpr Bytes kCudaTile = 128'000'000;  // fills a large GPU
 
@@ -20,12 +18,11 @@ Plan plan_with(const Architecture& architecture, const BrainOptions& options, Bu
 }
 
 bool fits(const Architecture& architecture, BrainOptions options, Budget budget) {
-  const std::vector<Schedule> list = schedules(options);
-  return std::any_of(list.begin(), list.end(), [&](const Schedule& schedule) {
+  // The leanest schedules come last and are the likeliest to fit, so they are tried first.
+  std::vector<Schedule> list = schedules(options);
+  return std::any_of(list.rbegin(), list.rend(), [&](const Schedule& schedule) {
     options.schedule = schedule;
-    const Graph graph = build_training(architecture, options).graph;
-    // Placing takes long, and no placement goes below the lower bound.
-    return plan_graph(graph, budget, false).lower_bound() <= budget.bytes && plan_graph(graph, budget, true).fits();
+    return plan_with(architecture, options, budget, true).fits();
   });
 }
 
@@ -41,12 +38,13 @@ Plan plan_graph(const Graph& graph, Budget budget, bool overlay) {
 
 std::vector<Schedule> schedules(const BrainOptions& options) {
   const Bytes tile = options.threads == 0 ? kCudaTile : kCpuTile;
-  const std::int64_t most = std::min(options.batch, kMostSections);
   std::vector<Schedule> list;
   for (bool keep : {true, false}) {
-    for (std::int64_t sections = 1; sections < 2 * most; sections *= 2) list.push_back({keep, std::min(sections, most), tile});
+    for (std::int64_t sections = 1; sections < 2 * options.batch; sections *= 2) {
+      list.push_back({keep, std::min(sections, options.batch), tile});
+    }
   }
-  list.push_back({false, most, 0});
+  list.push_back({false, options.batch, 0});
   return list;
 }
 
