@@ -173,13 +173,11 @@ inline void check_refusal(std::uint64_t seed) {
   Bytes minimum = 0;
   for (std::string line; std::getline(page, line);) {
     BrainOptions with = o;
-    char bytes[32];
     if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld  (%31s bytes)", &with.window, &with.batch, bytes) != 3) continue;
+    if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);
     EXPECT_TRUE(fit.fits()) << line;
-    EXPECT_EQ(with_commas(fit.plan.total()), bytes);
     ++with.batch;
     EXPECT_FALSE(fit_training(a, with, budget).fits()) << line;
   }
