@@ -83,9 +83,6 @@ std::int64_t integer(DType type, const std::byte* at) {
   }
 }
 
-bool is_floating(DType type) {
-  return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
-}
 
 void check_readable(const Safetensors::Tensor& tensor, std::size_t expected, bool expect_floating, const std::string& path) {
   if (is_floating(tensor.dtype) != expect_floating) {
@@ -151,6 +148,10 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
 }
 
 }  // namespace
+
+bool is_floating(DType type) {
+  return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
+}
 
 std::int64_t Safetensors::Tensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
 

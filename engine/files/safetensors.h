@@ -12,6 +12,8 @@
 
 namespace neurogen {
 
+bool is_floating(DType type);
+
 class Safetensors {
  public:
   struct Tensor {
