@@ -149,7 +149,7 @@ struct Scratch {
   Scratch(const TensorView& scratch, int thread, std::int64_t window) {
     Real* next = scratch.as<Real>() + thread * scratch.row_stride + window * kHead;
     for (Real** panel : {&q, &k, &v, &d_k, &d_v, &scores, &d_scores}) *panel = std::exchange(next, next + window * kHead);
-    for (Real** block : {&mixed, &d_mixed, &d_q}) *block = std::exchange(next, next + kQueries * kHead);
+    for (Real** block : {&mixed, &d_mixed, &d_q}) *block = std::exchange(next, next + std::min(kQueries, window) * kHead);
   }
   static const Real* table(const TensorView& scratch) { return scratch.as<const Real>(); }
 };
@@ -322,9 +322,10 @@ void require_windows(const TensorView& currents, std::int64_t window, const Tens
 
 }  // namespace
 
-// The table; q, k, v, d_k, d_v; scores and their gradients (64 queries to all keys); three blocks of 64 x 64.
+// The table; q, k, v, d_k, d_v; scores and their gradients (64 queries to all keys); three blocks of at most 64 x 64.
 std::int64_t attention_scratch(std::int64_t window) {
-  return static_cast<std::int64_t>(add(multiply(static_cast<Bytes>(window), 8 * kHead), 3 * kQueries * kHead));
+  const auto blocks = static_cast<Bytes>(3 * std::min(kQueries, window) * kHead);
+  return static_cast<std::int64_t>(add(multiply(static_cast<Bytes>(window), 8 * kHead), blocks));
 }
 
 void attention_forward(CpuDevice& device, const AttentionForward& a) {

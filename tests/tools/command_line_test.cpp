@@ -18,10 +18,7 @@ using std::string;
 class CommandLine : public testing::Test {
  protected:
   CommandLine() {
-    directory_.file("brain.json", R"({"name": "test", "vocabulary": 300, "embedding": 32,
-      "thalamus": {"neurons": 64, "outputs": 32, "fan_in": 32}, "wernicke": {"neurons": 192, "outputs": 64, "fan_in": 48},
-      "hippocampus": {"neurons": 256, "outputs": 64, "fan_in": 32}, "basal_ganglia": {"neurons": 64, "outputs": 32, "fan_in": 32},
-      "prefrontal": {"neurons": 256, "outputs": 64, "fan_in": 32}, "broca": {"neurons": 320, "outputs": 64, "fan_in": 32}})");
+    directory_.file("brain.json", kTestBrain);
     std::vector<std::uint16_t> ids(1000);
     for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::uint16_t>(i * i % 7 * 40 + i % 11);
     bin("text.bin", ids);
