@@ -102,11 +102,29 @@ __device__ inline T block_sum(T x) {
   return sum;
 }
 
-// A Philox draw (random.h) of 32 bits, on the device.
-__device__ inline std::uint32_t philox_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+// One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 4, rows aligned to 16 bytes.
+template <int kThreads, typename Out>
+__device__ inline void rms_normalise_row(const float* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
+                                         float epsilon) {
+  float sum = 0;
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
+    const float4 v = load_four(x + i);
+    sum += v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w);
+  }
+  const float inverse = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(width) + epsilon);
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
+    const float4 v = load_four(x + i), g = load_four(gain + i);
+    store_four(out + i, {v.x * inverse * g.x, v.y * inverse * g.y, v.z * inverse * g.z, v.w * inverse * g.w});
+  }
+  if (threadIdx.x == 0) *inverse_rms = inverse;
+}
+
+// The Philox draw of random.h, on the device.
+__device__ inline uint4 philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   std::uint32_t c0 = static_cast<std::uint32_t>(index), c1 = static_cast<std::uint32_t>(index >> 32),
                 c2 = static_cast<std::uint32_t>(stream), c3 = static_cast<std::uint32_t>(stream >> 32);
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+#pragma unroll
   for (int round = 0; round < 10; ++round) {
     const std::uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0, h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
     c0 = h1 ^ c1 ^ k0;
@@ -116,7 +134,7 @@ __device__ inline std::uint32_t philox_bits(std::uint64_t seed, std::uint64_t st
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return c0;
+  return {c0, c1, c2, c3};
 }
 
 }  // namespace neurogen
