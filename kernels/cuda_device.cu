@@ -37,6 +37,14 @@ DeviceMemory memory_in_use(int ordinal) {
   return {true, memory.used};
 }
 
+void require_there(int ordinal) {
+  const int there = CudaDevice::count();
+  if (there == 0) throw Error("there is no NVIDIA GPU here: use --device cpu");
+  if (ordinal < 0 || ordinal >= there) {
+    throw Error("there is no GPU " + std::to_string(ordinal) + ": use 0 to " + std::to_string(there - 1));
+  }
+}
+
 }  // namespace
 
 CudaGraph::CudaGraph(CudaGraph&& other) noexcept : executable_(std::exchange(other.executable_, nullptr)) {}
@@ -62,14 +70,21 @@ int CudaDevice::count() {
   throw Error(std::string("a GPU is there but cannot be used (") + cudaGetErrorString(status) + "): mend that, or pass --device cpu");
 }
 
+CudaDevice::Traits CudaDevice::traits(int ordinal) {
+  require_there(ordinal);
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    require_cuda(cudaDeviceGetAttribute(&value, which, ordinal), "asking for its properties");
+    return value;
+  };
+  return {10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor),
+          attribute(cudaDevAttrMultiProcessorCount)};
+}
+
 CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
   setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);
-  const int there = count();
-  if (there == 0) throw Error("there is no NVIDIA GPU here: use --device cpu");
-  if (ordinal < 0 || ordinal >= there) {
-    throw Error("there is no GPU " + std::to_string(ordinal) + ": use 0 to " + std::to_string(there - 1));
-  }
+  require_there(ordinal);
   Native& n = *native_;
   n.ordinal = ordinal;
   require_cuda(cudaGetDeviceProperties(&n.properties, ordinal), "asking for its properties");
@@ -160,6 +175,10 @@ CudaGraph CudaDevice::end_capture() {
 
 void CudaDevice::launch(const CudaGraph& graph) {
   require_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.executable_), native_->stream), "launching a step");
+}
+
+void CudaDevice::fill(void* to, int byte, Bytes bytes) {
+  require_cuda(cudaMemsetAsync(to, byte, bytes, native_->stream), "filling memory");
 }
 
 void CudaDevice::copy_now(const void* from, void* to, Bytes bytes) {

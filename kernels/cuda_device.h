@@ -28,6 +28,13 @@ class CudaDevice {
   // GPUs that a driver of this machine shows; 0 where there is no driver. Throws Error where a GPU is there but cannot be
   // used. Creates no context.
   static int count();
+  // Of one of them, without a context.
+  struct Traits {
+    int capability = 0;       // 10 * major + minor: 75, 80, 90
+    int multiprocessors = 0;
+  };
+  static Traits traits(int ordinal);
+
   // Throws Error for a GPU that is not there, too old for our kernels, or taken by others.
   explicit CudaDevice(int ordinal = 0);
   ~CudaDevice();
@@ -35,7 +42,7 @@ class CudaDevice {
   CudaDevice& operator=(const CudaDevice&) = delete;
 
   std::string name() const;   // "NVIDIA H200"
-  int capability() const;     // 10 * major + minor: 75, 80, 90
+  int capability() const;
   int multiprocessors() const;
   Bytes total_memory() const;
   Bytes free_memory() const;
@@ -59,6 +66,8 @@ class CudaDevice {
   void launch(const CudaGraph& graph);
   // Bytes from host or device to host or device, done when the call returns. For start-up and for saving.
   void copy_now(const void* from, void* to, Bytes bytes);
+
+  void fill(void* to, int byte, Bytes bytes);
 
   // CUDA's own handles, for kernels/*.cu alone (cuda_kernel.cuh).
   struct Native;

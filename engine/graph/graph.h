@@ -64,6 +64,7 @@ class Graph {
     std::size_t begin, end;
   };
   Range program(const std::string& name) const;  // throws std::out_of_range for a name that was never begun
+  std::vector<Range> programs() const;
 
   const std::vector<Buffer>& tensors() const { return tensors_; }
   const std::vector<Operation>& operations() const { return operations_; }

@@ -84,7 +84,7 @@ TEST_P(Golden, MatchesTheReference) {
   const auto losses = nlohmann::json::parse(start.metadata().at("losses"));
   const auto norms = nlohmann::json::parse(start.metadata().at("grad_norms"));
   for (int step = 0; step < 3; ++step) {
-    *session.program.view(b.control).as<StepControl>() = {step, 4e-3f, 4e-3f, 1e-3f, 0};
+    *session.program.view(b.host_control).as<StepControl>() = {step, 4e-3f, 4e-3f, 1e-3f, 0};
     session.program.run(b.graph.program("train"));
     const double* loss = session.program.view(b.host_loss).as<const double>();
     EXPECT_EQ(loss[1], 144);

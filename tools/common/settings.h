@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/run/fit.h"
+#include "engine/run/session.h"
 
 namespace neurogen {
 
@@ -24,7 +25,7 @@ struct Resolved {
   Architecture architecture;
   BrainOptions options;  // batch as asked, or the recipe's where it is automatic
   bool automatic_batch = false;
-  bool cuda = false;
+  Place place;
   Budget budget;
 };
 

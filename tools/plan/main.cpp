@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
   app.callback([&] {
     const Resolved resolved = resolve(settings, true);
     const Fit planned = fit(resolved);
-    const ReportFacts facts{describe(resolved.architecture, planned.options) + (resolved.cuda ? ", CUDA" : ", CPU"),
+    const ReportFacts facts{describe(resolved.architecture, planned.options) + (resolved.place.gpu ? ", CUDA" : ", CPU"),
                             planned.options.tokens(), planned.minimum};
     if (!svg.empty()) {
       AtomicFile file(svg);
