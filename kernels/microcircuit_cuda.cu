@@ -175,7 +175,7 @@ struct CircuitBackward {
 // `hidden` holds the states before each round, at the rounds' first tokens, and at last the window's sums for d_retain and
 // d_gain, in its first two rows. With one block for all windows the sums go to their totals at once, in order.
 template <typename Low, int R, bool gated>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const CircuitBackward<Low> b) {
+__global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBackward<Low> b) {
   __shared__ Map maps[2][kWarps][kLanes];
   __shared__ float sums[2][kWarps][kLanes];
   const CircuitArguments<Low>& a = b.forward;
