@@ -8,7 +8,7 @@ namespace {
 
 // The gradient is read twice: once for all statistics, once to apply it. Only in the first step, where the columns' statistics
 // are the tile's own, a third time. Every sum's order depends on the shapes alone.
-constexpr int kWarps = 8, kThreads = 32 * kWarps, kTotalThreads = 1024;
+constexpr int kWarps = 8, kThreads = 32 * kWarps, kTotalThreads = 512;
 constexpr int kWarpRows = static_cast<int>(kAdafactorStripRows) / kWarps;
 static_assert(kAdafactorStripColumns == 128, "a lane takes four columns");
 constexpr int kEight = 8;  // weights that share one draw
@@ -121,7 +121,7 @@ __global__ void finish_rows(const StepControl* control, const float* gradient, s
 }
 
 // u^2 = g^2 / col^ / row * (mean col^ * correction), so that the mean may come last. One block.
-__global__ void finish_tile(const StepControl* control, std::int64_t rows, std::int64_t outputs, Scratch s) {
+__global__ void __launch_bounds__(kTotalThreads) finish_tile(const StepControl* control, std::int64_t rows, std::int64_t outputs, Scratch s) {
   double columns = 0, squares = 0;
   for (std::int64_t j = threadIdx.x; j < outputs; j += kTotalThreads) columns += static_cast<double>(s.column[j]);
   for (std::int64_t i = threadIdx.x; i < rows; i += kTotalThreads) squares += static_cast<double>(s.row_squares[i]);

@@ -37,7 +37,7 @@ __global__ void statistics(const Logit* logits, std::int64_t stride, std::int64_
 }
 
 // One block, so that the order of the sum is that of the tokens alone.
-__global__ void losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets,
+__global__ void __launch_bounds__(kSumThreads) losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets,
                        std::int64_t tokens, float* log_sum_exp, float* loss, double* total) {
   double all = 0, counted = 0;
   for (std::int64_t n = threadIdx.x; n < tokens; n += kSumThreads) {

@@ -40,7 +40,7 @@ __device__ int exclusive_scan(int x) {
 }
 
 // One block: each thread takes a stretch of the vocabulary. The histogram becomes each id's first place in `order`.
-__global__ void list_rows(std::int32_t* histogram, std::int64_t vocabulary, std::int64_t tokens, std::int32_t* rows,
+__global__ void __launch_bounds__(kScanThreads) list_rows(std::int32_t* histogram, std::int64_t vocabulary, std::int64_t tokens, std::int32_t* rows,
                           std::int32_t* row_start, std::int32_t* count) {
   const std::int64_t stretch = (vocabulary + kScanThreads - 1) / kScanThreads, begin = min(vocabulary, threadIdx.x * stretch);
   const std::int64_t end = min(vocabulary, begin + stretch);
@@ -105,7 +105,7 @@ struct Rows {
 };
 
 // A block sums its columns over all touched rows: lane l takes rows l, l + kGainLanes, ..., then the lanes are added in order.
-__global__ void gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
+__global__ void __launch_bounds__(kGainColumns * kGainLanes) gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kGainColumns + threadIdx.x;
   __shared__ float sums[kGainLanes][kGainColumns];
   float sum = 0;
