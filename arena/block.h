@@ -10,6 +10,12 @@ class Block {
   // Ordinary memory from mmap, zeroed, page-aligned, every page touched before it returns, so that what was planned is
   // really there. Zero bytes is an empty block. Throws Error (status 1) that names the size where the system refuses.
   static Block on_host(Bytes bytes);
+  // Memory of the current GPU, and memory of the host that a GPU copies from and to while both work; zeroed. In builds with
+  // CUDA alone. Throws Error (status 1) that names the size where the driver refuses.
+  static Block on_gpu(Bytes bytes);
+  static Block pinned(Bytes bytes);
+  // How many blocks of these two kinds the process has asked for so far: the only device memory that it takes by itself.
+  static std::int64_t gpu_requests() { return gpu_requests_; }
 
   Block(Block&& other) noexcept;
   Block& operator=(Block&& other) noexcept;
@@ -19,8 +25,13 @@ class Block {
   Bytes size() const { return size_; }
 
  private:
+  using Release = void (*)(std::byte* data, Bytes size);
+  Block(std::byte* data, Bytes size, Release release) : data_(data), size_(size), release_(release) {}
+
   std::byte* data_ = nullptr;
   Bytes size_ = 0;
+  Release release_ = nullptr;
+  static inline std::int64_t gpu_requests_ = 0;
 };
 
 }  // namespace neurogen

@@ -6,6 +6,8 @@
 //   u = g / sqrt(row / (1-beta^n) / mean(col^) * col^)
 //   weight -= lr u / max(1, rms of u over the tile)
 // and after all tiles: column = beta column + (1-beta) mean over all V rows of q.
+// Weights of 16 bits (on a GPU) are rounded up or down at random, in proportion to what lies between, so that updates far below
+// their last bit are not lost on average.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -23,6 +25,7 @@ struct AdafactorTile {
   TensorView column;      // [O] as it stood before this step
   TensorView column_sum;  // [O]: the sum over rows of q is added; cleared before the first tile
   TensorView scratch;     // [adafactor_scratch(tile, O)] f64
+  std::int64_t first_row = 0;  // of the tile in the vocabulary: names the random numbers where 16-bit weights are rounded
 };
 
 struct AdafactorFinish {
@@ -31,7 +34,9 @@ struct AdafactorFinish {
   TensorView column;            // [O] updated
 };
 
-std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements
+std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements, on either device
+// Rows and columns behind one partial sum on a GPU.
+inline constexpr std::int64_t kAdafactorStripRows = 128, kAdafactorStripColumns = 128;
 
 void adafactor_tile(CpuDevice& device, const AdafactorTile& arguments);
 void adafactor_finish(CpuDevice& device, const AdafactorFinish& arguments);

@@ -1,5 +1,8 @@
 #include "kernels/adafactor.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
 
@@ -111,7 +114,14 @@ void tile_update(CpuDevice& device, const AdafactorTile& a) {
 
 }  // namespace
 
-std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) { return 2 * tile + (1 + blocks(tile)) * outputs; }
+// A GPU keeps, in float32: sums of q by column for each strip of rows, two sums by row for each strip of columns, col^, two
+// values a row and two of the whole tile.
+std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
+  const std::int64_t row_strips = (tile + kAdafactorStripRows - 1) / kAdafactorStripRows;
+  const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
+  const std::int64_t floats = row_strips * outputs + 2 * column_strips * tile + outputs + 2 * tile + 2;
+  return std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2);
+}
 
 void adafactor_tile(CpuDevice& device, const AdafactorTile& a) {
   require_type("adafactor_tile", a.gradient.dtype, {a.weight, a.row, a.column, a.column_sum});

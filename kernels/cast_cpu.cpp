@@ -2,57 +2,10 @@
 
 #include "arena/error.h"
 #include "kernels/cast.h"
+#include "kernels/half.h"
 
 namespace neurogen {
 namespace {
-
-std::uint32_t bits_of(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-float float_of(std::uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-struct Bf16 {
-  std::uint16_t bits;
-};
-struct F16 {
-  std::uint16_t bits;
-};
-
-float widen(float x) { return x; }
-float widen(double x) { return static_cast<float>(x); }
-float widen(Bf16 x) { return float_of(static_cast<std::uint32_t>(x.bits) << 16); }
-float widen(F16 x) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000) << 16, rest = x.bits & 0x7FFF;
-  if (rest >= 0x7C00) return float_of(sign | 0x7F800000 | (rest & 0x3FF) << 13);
-  // 2^-24 times the bits as an integer is exact for subnormals; normals only shift the exponent.
-  const float magnitude = rest < 0x400 ? static_cast<float>(rest) * 0x1p-24f : float_of((rest << 13) + (112u << 23));
-  return float_of(sign | bits_of(magnitude));
-}
-
-void narrow(float x, float& to) { to = x; }
-void narrow(float x, double& to) { to = x; }
-void narrow(float x, Bf16& to) {
-  const std::uint32_t bits = bits_of(x);
-  const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
-  to.bits = static_cast<std::uint16_t>(nan ? bits >> 16 | 0x40 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-void narrow(float x, F16& to) {
-  const std::uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFF;
-  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000);
-  std::uint32_t rounded;
-  if (magnitude > 0x7F800000) rounded = 0x7E00;          // NaN
-  else if (magnitude >= 0x477FF000) rounded = 0x7C00;    // from 65520 on: infinity
-  else if (magnitude < 0x38800000) rounded = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);  // subnormal: steps of 2^-24
-  else rounded = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
-  to.bits = static_cast<std::uint16_t>(sign | rounded);
-}
 
 template <typename From, typename To>
 void cast_row(const TensorView& from, const TensorView& to, std::int64_t row) {

@@ -1,6 +1,7 @@
 #include "engine/brain/brain.h"
 
 #include "engine/brain/builder.h"
+#include "kernels/step_control.h"
 
 namespace neurogen {
 namespace {
@@ -30,10 +31,12 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   brain.host_batch = host_tensor(brain, "batch", DType::i32, {2, options.tokens()});
   brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
   brain.host_norm = host_tensor(brain, "metrics.norm", options.real(), {2});
+  brain.host_control = host_tensor(brain, "control.host", DType::u8, {sizeof(StepControl)});
 
   Builder build(brain);
   build.declare_parameters(true);
   brain.graph.begin_program("train");
+  build.read_control();
   Activations a = build.read_batch("", true);
   build.forward(a, "");
   brain.features = a.output[kBroca];
@@ -43,6 +46,8 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   build.update(gradients, touched);
 
   evaluation_program(brain, build);
+  brain.graph.begin_program("derive");
+  build.derive();
   return brain;
 }
 

@@ -32,7 +32,9 @@ struct Brain {
   TensorId embedding_steps;               // [V] i32, persistent: updates of each row
   TensorId decoder_row, decoder_column;   // [V], [O], persistent: Adafactor's statistics
 
-  TensorId control;                   // StepControl, derived
+  TensorId control;                   // StepControl, derived: the device's copy
+  TensorId host_control;              // StepControl in the host arena: what the next step takes
+  TensorId workspace;                 // of the matrix library, derived; empty with a CPU
   TensorId host_batch;                // [2, N] i32 in the host arena: token ids, targets
   TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens
   TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
@@ -48,8 +50,9 @@ struct Brain {
   const Parameter& parameter(const std::string& name) const;
 };
 
-// Programs "train" and "evaluate" on batches of options.batch windows.
-// train reads host_batch and control, updates every parameter, writes host_loss and host_norm.
+// Programs "train" and "evaluate" on batches of options.batch windows, and "derive", which makes derived tensors from the
+// wiring.
+// train reads host_batch and host_control, updates every parameter, writes host_loss and host_norm.
 // evaluate reads host_batch and writes host_loss.
 Brain build_training(const Architecture& architecture, const BrainOptions& options);
 

@@ -40,8 +40,10 @@ class Builder {
 
   // parameters.cpp: persistent and derived tensors.
   void declare_parameters(bool training);
+  void derive();
 
   // forward.cpp
+  void read_control();
   Activations read_batch(const std::string& prefix, bool with_targets);
   void forward(Activations& a, const std::string& prefix);
 

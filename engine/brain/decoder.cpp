@@ -139,7 +139,8 @@ TensorId Builder::decoder_training(const Activations& a) {
     graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
                      [=](auto& device, const Bindings& at) {
                        adafactor_tile(device, {at[control], at[gradient], at[decoder].rows(tile.begin, tile.tokens),
-                                               at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums]});
+                                               at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums],
+                                               tile.begin});
                      },
                      {0, 3 * element_bytes_ * static_cast<double>(tile.tokens * outputs)});
     brain_.decoder_gradients.push_back(gradient);

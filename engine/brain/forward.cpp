@@ -12,6 +12,11 @@
 
 namespace neurogen {
 
+void Builder::read_control() {
+  const TensorId host = brain_.host_control, control = brain_.control;
+  graph_.operation("control", {host}, {control}, [=](auto& device, const Bindings& at) { copy(device, at[host], at[control]); });
+}
+
 Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
   Activations a;
   const std::int64_t n = options_.tokens();

@@ -5,29 +5,54 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <thread>
 
 #include "arena/error.h"
 #include "engine/files/safetensors.h"
-#include "kernels/dispatch.h"
+#include "kernels/half.h"
 #include "kernels/random.h"
-#include "kernels/synapses.h"
 
 namespace neurogen {
 namespace {
 
 // Random streams: parameter i draws from stream i, module m's wiring from kWiringStream + m.
 constexpr std::uint64_t kWiringStream = 1000;
-constexpr std::int64_t kChunk = 65536;  // elements a thread fills at a time
+constexpr std::int64_t kPiece = 1 << 20;  // elements that are made in the host's memory at a time
 
+// Calls body(T{}) with the T of half.h, float or double that is stored as `type`.
+template <typename Body>
+void dispatch_stored(DType type, Body&& body) {
+  switch (type) {
+    case DType::f64: return body(double{});
+    case DType::bf16: return body(Bf16{});
+    case DType::f16: return body(F16{});
+    default: return body(float{});
+  }
+}
+
+// value(i) for every element of a tensor: made on all cores, stored in its type, on whichever device it lies.
 template <typename Value>
-void fill(CpuDevice& device, const TensorView& view, Value&& value) {
-  const std::int64_t n = view.elements();
-  dispatch_real(view.dtype, [&](auto zero) {
-    using Real = decltype(zero);
-    device.parallel((n + kChunk - 1) / kChunk, [&](std::int64_t chunk, int) {
-      const std::int64_t end = std::min(n, (chunk + 1) * kChunk);
-      for (std::int64_t i = chunk * kChunk; i < end; ++i) view.as<Real>()[i] = static_cast<Real>(value(i));
-    });
+void fill(Program& program, TensorId id, Value&& value) {
+  const TensorView view = program.view(id);
+  const std::int64_t n = view.elements(), threads = std::max(1u, std::thread::hardware_concurrency());
+  dispatch_stored(view.dtype, [&](auto zero) {
+    using Stored = decltype(zero);
+    std::vector<Stored> piece(static_cast<std::size_t>(std::min(n, kPiece)));
+    for (std::int64_t begin = 0; begin < n; begin += kPiece) {
+      const std::int64_t count = std::min(kPiece, n - begin);
+      const auto make = [&](std::int64_t thread) {
+        for (std::int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i) {
+          Stored& to = piece[static_cast<std::size_t>(i)];
+          if constexpr (sizeof(Stored) >= 4) to = static_cast<Stored>(value(begin + i));
+          else narrow(static_cast<float>(value(begin + i)), to);
+        }
+      };
+      std::vector<std::jthread> others;
+      for (std::int64_t t = 1; t < threads; ++t) others.emplace_back(make, t);
+      make(0);
+      others.clear();  // waits for them
+      program.write(id, piece.data(), static_cast<Bytes>(count) * sizeof(Stored), static_cast<Bytes>(begin) * sizeof(Stored));
+    }
   });
 }
 
@@ -35,37 +60,40 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-void fill_parameter(CpuDevice& device, const Parameter& p, const TensorView& view, std::uint64_t seed,
-                    std::uint64_t stream) {
+void fill_parameter(Program& program, const Parameter& p, std::uint64_t seed, std::uint64_t stream) {
   const auto normals = [&](double deviation) {
-    fill(device, view, [=](std::int64_t i) { return deviation * normal(seed, stream, static_cast<std::uint64_t>(i)); });
+    fill(program, p.value, [=](std::int64_t i) { return deviation * normal(seed, stream, static_cast<std::uint64_t>(i)); });
   };
   if (p.name == "embedding.weight") return normals(0.25);
   if (p.name == "decoder.weight") return normals(0.02 * std::sqrt(768.0 / static_cast<double>(p.shape[1])));
   if (ends_with(p.name, ".synapses")) return normals(1 / std::sqrt(static_cast<double>(p.shape[1])));
-  if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias")) return fill(device, view, [](std::int64_t) { return 1.0; });
+  if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias")) return fill(program, p.value, [](std::int64_t) { return 1.0; });
   if (ends_with(p.name, ".retain")) {
     for (int m = 0; m < kModules; ++m) {
       const auto module = static_cast<ModuleIndex>(m);
       if (p.name != std::string(name_of(module)) + ".retain") continue;
       const double low = std::log(time_constants_of(module).shortest), high = std::log(time_constants_of(module).longest);
-      fill(device, view, [=](std::int64_t i) {
+      fill(program, p.value, [=](std::int64_t i) {
         const double tau = std::exp(low + uniform(seed, stream, static_cast<std::uint64_t>(i)) * (high - low));
         return std::log(std::max(tau, 1.05) - 1);
       });
     }
     return;
   }
-  fill(device, view, [](std::int64_t) { return 0.0; });
+  fill(program, p.value, [](std::int64_t) { return 0.0; });
 }
 
-// Deals `per_group` different source blocks to every group from shuffled decks, so that all are used almost equally often.
-void deal_wiring(const TensorView& wiring, std::int64_t blocks, std::uint64_t seed, std::uint64_t stream) {
+using Wiring = std::vector<std::int32_t>;  // [G, K] block ids
+
+// Deals every group its source blocks, all different, from shuffled decks, so that all are used almost equally often.
+Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t stream) {
+  const std::int64_t per_group = module.blocks_per_group();
+  Wiring wiring(static_cast<std::size_t>(module.groups() * per_group));
   std::vector<std::int32_t> deck;
   std::uint64_t drawn = 0;
-  for (std::int64_t g = 0; g < wiring[0]; ++g) {
-    std::int32_t* hand = wiring.as<std::int32_t>() + g * wiring[1];
-    for (std::int64_t k = 0; k < wiring[1];) {
+  for (std::int64_t g = 0; g < module.groups(); ++g) {
+    std::int32_t* hand = wiring.data() + g * per_group;
+    for (std::int64_t k = 0; k < per_group;) {
       const auto fresh = std::find_if(deck.begin(), deck.end(), [&](std::int32_t b) { return std::find(hand, hand + k, b) == hand + k; });
       if (fresh != deck.end()) {
         hand[k++] = *fresh;
@@ -73,32 +101,32 @@ void deal_wiring(const TensorView& wiring, std::int64_t blocks, std::uint64_t se
         continue;
       }
       const std::size_t begin = deck.size();
-      deck.resize(begin + static_cast<std::size_t>(blocks));
+      deck.resize(begin + static_cast<std::size_t>(module.blocks()));
       std::iota(deck.begin() + static_cast<std::ptrdiff_t>(begin), deck.end(), 0);
       for (std::size_t i = deck.size() - 1; i > begin; --i) std::swap(deck[i], deck[begin + below(i - begin + 1, seed, stream, drawn++)]);
     }
   }
+  return wiring;
 }
+
+Bytes bytes_of(const Wiring& wiring) { return wiring.size() * sizeof(std::int32_t); }
 
 }  // namespace
 
 void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
   for (std::size_t i = 0; i < brain.parameters.size(); ++i) {
     const Parameter& p = brain.parameters[i];
-    fill_parameter(program.device(), p, program.view(p.value), seed, i);
+    fill_parameter(program, p, seed, i);
   }
   for (int m = 0; m < kModules; ++m) {
-    deal_wiring(program.view(brain.wiring[m]), brain.architecture.modules[m].blocks(), seed, kWiringStream + static_cast<std::uint64_t>(m));
+    const Wiring wiring = deal_wiring(brain.architecture.modules[m], seed, kWiringStream + static_cast<std::uint64_t>(m));
+    program.write(brain.wiring[m], wiring.data(), bytes_of(wiring));
   }
   derive(brain, program);
 }
 
 void derive(const Brain& brain, Program& program) {
-  for (int m = 0; m < kModules; ++m) {
-    if (!brain.readers[m]) continue;  // a stream has no backward pass
-    synapses_readers(program.device(),
-                     {program.view(brain.wiring[m]), program.view(brain.reader_start[m]), program.view(brain.readers[m])});
-  }
+  if (brain.readers[0]) program.run(brain.graph.program("derive"));  // without a backward pass there is nothing
 }
 
 void initialize_from(const Brain& brain, Program& program, const std::string& file) {
@@ -143,27 +171,29 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
     }
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const TensorView view = program.view(brain.parameters[i].value);
-    const auto count = static_cast<std::size_t>(view.elements());
-    if (view.dtype == DType::f64) source.read_as_double(values[i]->name, {view.as<double>(), count});
-    else source.read_as_float(values[i]->name, {view.as<float>(), count});
+    std::vector<double> all(static_cast<std::size_t>(values[i]->elements()));
+    source.read_as_double(values[i]->name, all);
+    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return all[static_cast<std::size_t>(k)]; });
   }
   for (int m = 0; m < kModules; ++m) {
-    std::copy(wiring[m].begin(), wiring[m].end(), program.view(brain.wiring[m]).as<std::int32_t>());
+    program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));
   }
   derive(brain, program);
 }
 
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
   std::vector<TensorToWrite> tensors;
-  for (const Parameter& p : brain.parameters) {
-    const TensorView view = program.view(p.value);
-    tensors.push_back({p.name, view.dtype, p.shape, view.data});
-  }
+  std::vector<std::vector<std::byte>> copies;
+  const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
+    const DType type = program.view(id).dtype;
+    std::vector<std::byte>& bytes = copies.emplace_back(size_of(type, shape));
+    program.read(id, bytes.data(), bytes.size());
+    tensors.push_back({name, type, shape, bytes.data()});
+  };
+  for (const Parameter& p : brain.parameters) put(p.name, p.value, p.shape);
   for (int m = 0; m < kModules; ++m) {
     const Module& module = brain.architecture.modules[m];
-    tensors.push_back({"wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), DType::i32,
-                       {module.groups(), module.blocks_per_group()}, program.view(brain.wiring[m]).data});
+    put("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), brain.wiring[m], {module.groups(), module.blocks_per_group()});
   }
   write_safetensors(file, {{"architecture", to_json(brain.architecture)}, {"tokenizer", tokenizer}}, tensors);
 }

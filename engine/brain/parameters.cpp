@@ -81,7 +81,7 @@ void Builder::declare_parameters(bool training) {
       brain_.readers[m] = derived(name + ".readers", DType::i32, {module.groups() * module.blocks_per_group()});
     }
   }
-  if (options_.workspace > 0) derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
+  if (options_.workspace > 0) brain_.workspace = derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
 
   embedding_weight_ = brain_.parameter("embedding.weight").value;
   embedding_gain_ = brain_.parameter("embedding.gain").value;
@@ -95,6 +95,14 @@ void Builder::declare_parameters(bool training) {
     p.gain = brain_.parameter(name + ".gain").value;
     if (m != kHippocampus) p.retain = brain_.parameter(name + ".retain").value;
     if (compute_ != real_) p.low_synapses = derived(name + ".synapses.low", compute_, brain_.parameter(name + ".synapses").shape);
+  }
+}
+
+void Builder::derive() {
+  for (int m = 0; m < kModules; ++m) {
+    const TensorId wiring = brain_.wiring[m], start = brain_.reader_start[m], readers = brain_.readers[m];
+    graph_.operation("derive." + std::string(name_of(static_cast<ModuleIndex>(m))), {wiring}, {start, readers},
+                     [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
   }
 }
 

@@ -68,8 +68,10 @@ class Graph {
   void begin_program(std::string name);
   struct Range {
     std::size_t begin, end;
+    bool operator==(const Range&) const = default;
   };
   Range program(const std::string& name) const;  // throws std::out_of_range for a name that was never begun
+  std::vector<Range> programs() const;
 
   const std::vector<Buffer>& tensors() const { return tensors_; }
   const std::vector<Operation>& operations() const { return operations_; }

@@ -1,6 +1,6 @@
 #include "engine/graph/program.h"
 
-#include <cstring>
+#include "engine/graph/machine.h"
 
 namespace neurogen {
 namespace {
@@ -14,29 +14,53 @@ Bindings bind(const Graph& graph, const Arena& arena) {
 }  // namespace
 
 Program::Program(const Graph& graph, const Arena& arena, CpuDevice& device)
-    : graph_(graph), arena_(arena), device_(device), bindings_(bind(graph, arena)) {}
+    : graph_(graph), arena_(arena), bindings_(bind(graph, arena)), machine_(machine_of(device)) {}
+
+#ifdef NEUROGEN_CUDA
+Program::Program(const Graph& graph, const Arena& arena, CudaDevice& device)
+    : graph_(graph), arena_(arena), bindings_(bind(graph, arena)), machine_(machine_of(device, graph, arena, bindings_)) {}
+#endif
+
+Program::~Program() = default;
 
 void Program::run(Graph::Range range) {
+  if (!poison_) {
+    milliseconds_ = machine_->run(graph_, range, bindings_);
+    return;
+  }
   for (std::size_t o = range.begin; o < range.end; ++o) {
-    graph_.operations()[o].on_cpu(device_, bindings_);
-    if (poison_) poison_after(o);
+    machine_->run(graph_.operations()[o], bindings_);
+    for (const Buffer& buffer : arena_.plan().buffers) {
+      if (buffer.kind == BufferKind::transient && buffer.last_op == static_cast<std::int64_t>(o)) poison(buffer);
+    }
   }
 }
+
+void Program::write(TensorId id, const void* from, Bytes bytes, Bytes begin) {
+  machine_->copy(from, view(id).as<std::byte>() + begin, bytes);
+}
+
+void Program::read(TensorId id, void* to, Bytes bytes, Bytes begin) const {
+  machine_->copy(view(id).as<std::byte>() + begin, to, bytes);
+}
+
+void Program::clear(TensorId id) {
+  const TensorView tensor = view(id);
+  machine_->fill(tensor.data, 0, static_cast<Bytes>(tensor.elements()) * size_of(tensor.dtype));
+}
+
+std::string Program::device_name() const { return machine_->name(); }
+std::int64_t Program::synchronizations() const { return machine_->synchronizations(); }
+Bytes Program::gpu_bytes() const { return machine_->gpu_bytes(); }
 
 void Program::set_poison(bool on) {
   poison_ = on;
   if (!on) return;
   for (const Buffer& buffer : arena_.plan().buffers) {
-    if (buffer.kind == BufferKind::transient) std::memset(arena_.data(buffer.arena) + buffer.offset, 0xFF, buffer.bytes);
+    if (buffer.kind == BufferKind::transient) poison(buffer);
   }
 }
 
-void Program::poison_after(std::size_t operation) {
-  for (const Buffer& buffer : arena_.plan().buffers) {
-    if (buffer.kind == BufferKind::transient && buffer.last_op == static_cast<std::int64_t>(operation)) {
-      std::memset(arena_.data(buffer.arena) + buffer.offset, 0xFF, buffer.bytes);
-    }
-  }
-}
+void Program::poison(const Buffer& buffer) { machine_->fill(arena_.data(buffer.arena) + buffer.offset, 0xFF, buffer.bytes); }
 
 }  // namespace neurogen

@@ -1,34 +1,58 @@
-// A graph bound to an arena: the thing that runs.
+// A graph bound to an arena: the thing that runs, on a CPU or a GPU.
 #pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
 #include "arena/arena.h"
 #include "engine/graph/graph.h"
 
 namespace neurogen {
 
+struct Machine;  // machine.h
+
 class Program {
  public:
   // All three must outlive the program. The arena's plan must be that of the graph's request.
   Program(const Graph& graph, const Arena& arena, CpuDevice& device);
+  // Every program of the graph is run once on the zeroed arena, so that all code is there, then captured to be launched as one;
+  // then the arena is zero again. First values come afterwards.
+  Program(const Graph& graph, const Arena& arena, CudaDevice& device);
+  ~Program();
 
-  // Runs every operation of a range in order. Allocates nothing.
+  // Runs every operation of a range in order (on a GPU, a whole program as one) and waits for the last. Allocates
+  // nothing.
   void run(Graph::Range range);
 
+  // On a GPU, the address of a tensor in the device arena means nothing to the host: see read and write.
   TensorView view(TensorId id) const { return bindings_[id]; }
   const Arena& arena() const { return arena_; }
-  CpuDevice& device() const { return device_; }
+
+  // Between steps, at start-up or at the end: bytes of a tensor from `begin` on, from and to the host's memory, and all of
+  // them to zero.
+  void write(TensorId id, const void* from, Bytes bytes, Bytes begin = 0);
+  void read(TensorId id, void* to, Bytes bytes, Bytes begin = 0) const;
+  void clear(TensorId id);
+
+  // "cpu, 2 threads", "NVIDIA H200"
+  std::string device_name() const;
+  double milliseconds() const { return milliseconds_; }  // that the device worked on the latest run
+  std::int64_t synchronizations() const;                 // how often the host has waited for a GPU so far
+  Bytes gpu_bytes() const;                               // that the process holds on the GPU; 0 on a CPU
 
   // For debugging: fills every transient with NaN bytes (0xFF) at the end of its lifetime, and all of them before the first
   // run, so that an operation which reads what it may not read cannot go unseen.
   void set_poison(bool on);
 
  private:
-  void poison_after(std::size_t operation);
+  void poison(const Buffer& buffer);
 
   const Graph& graph_;
   const Arena& arena_;
-  CpuDevice& device_;
   Bindings bindings_;
+  std::unique_ptr<Machine> machine_;
   bool poison_ = false;
+  double milliseconds_ = 0;
 };
 
 }  // namespace neurogen

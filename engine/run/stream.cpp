@@ -1,7 +1,5 @@
 #include "engine/run/stream.h"
 
-#include "kernels/copy.h"
-
 namespace neurogen {
 
 Stream::Stream(const Brain& brain, Program& program)
@@ -10,7 +8,7 @@ Stream::Stream(const Brain& brain, Program& program)
 }
 
 void Stream::reset() {
-  for (TensorId id : brain_.state) clear(program_.device(), program_.view(id));
+  for (TensorId id : brain_.state) program_.clear(id);
   position_ = 0;
   document_ended_ = false;
 }

@@ -42,7 +42,7 @@ StepResult Trainer::run_step(std::int64_t steps) {
     fill_sequence(brain_, program_, train_, i, index * brain_.options.window, brain_.options.window);
   }
   const double factor = rate_factor(step_, steps, rates_.warmup);
-  *program_.view(brain_.control).as<StepControl>() = {step_, static_cast<float>(factor * rates_.learning_rate),
+  *program_.view(brain_.host_control).as<StepControl>() = {step_, static_cast<float>(factor * rates_.learning_rate),
                                                       static_cast<float>(factor * rates_.embedding),
                                                       static_cast<float>(factor * rates_.decoder), 0};
   program_.run(range_);

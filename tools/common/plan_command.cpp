@@ -4,7 +4,6 @@
 
 #include "arena/report.h"
 #include "engine/files/file_io.h"
-#include "engine/run/process.h"
 #include "tools/common/settings.h"
 
 namespace neurogen {
@@ -19,8 +18,7 @@ struct PlanSettings {
 int plan(const PlanSettings& s) {
   const Resolved resolved = resolve(s.common, true);
   const Fit planned = fit(resolved);
-  const ReportFacts facts{describe(resolved.architecture, planned.options) + (resolved.cuda ? ", CUDA" : ", CPU"),
-                          planned.options.tokens(), planned.minimum, kHeapCap};
+  const ReportFacts facts = facts_of(resolved, planned);
   if (!s.svg.empty()) {
     AtomicFile file(s.svg);
     file.write(plan_svg(planned.plan, facts));

@@ -4,7 +4,9 @@
 #include <optional>
 #include <string>
 
+#include "arena/report.h"
 #include "engine/run/fit.h"
+#include "engine/run/session.h"
 
 namespace neurogen {
 
@@ -24,7 +26,7 @@ struct Resolved {
   Architecture architecture;
   BrainOptions options;  // batch as asked, or the recipe's where it is automatic
   bool automatic_batch = false;
-  bool cuda = false;
+  Place place;
   Budget budget;
 };
 
@@ -33,6 +35,9 @@ Resolved resolve(const Settings& settings, bool planning);
 
 // The fit of these settings, with the largest batch up to the recipe's that fits where it is automatic.
 Fit fit(const Resolved& resolved);
+
+// What a report says about these settings beside the plan.
+ReportFacts facts_of(const Resolved& resolved, const Fit& fit);
 
 // A refused plan: the page on standard error. Returns the exit status.
 int refuse(const std::string& program, const Resolved& resolved, const Fit& fit);

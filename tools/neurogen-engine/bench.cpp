@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -24,19 +23,25 @@ struct BenchSettings {
   bool json = false;
 };
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// The rate of square products of this size, in operations a second: the best of a few.
-double product_rate(CpuDevice& device, std::int64_t n) {
-  std::vector<float> a(static_cast<std::size_t>(n * n), 0.5f), b = a, c = a;
-  const TensorView va = make_view(a.data(), DType::f32, {n, n}), vb = make_view(b.data(), DType::f32, {n, n}),
-                   vc = make_view(c.data(), DType::f32, {n, n});
+// The rate of one large square product in the type that the brain computes in, in operations a second: the best of a few.
+double product_rate(const Resolved& r, std::int64_t n) {
+  Brain probe;
+  probe.options = r.options;
+  const TensorId a = probe.graph.transient("a", r.options.compute, {n, n}), b = probe.graph.transient("b", r.options.compute, {n, n}),
+                 c = probe.graph.transient("c", r.options.compute, {n, n});
+  probe.graph.begin_program("product");
+  probe.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) { matmul(device, {at[a], at[b], at[c]}); });
+  Plan plan = plan_graph(probe.graph, {UINT64_MAX, 0});
+  Session session(std::move(probe), std::move(plan), r.place);
+  std::vector<std::uint16_t> values(static_cast<std::size_t>(n * n) * size_of(r.options.compute) / 2);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, 0, i));  // numbers of ordinary size in every type
+  }
+  for (const TensorId operand : {a, b}) session.program.write(operand, values.data(), values.size() * 2);
   double best = 1e30;
   for (int i = 0; i < 5; ++i) {
-    const Clock::time_point begin = Clock::now();
-    matmul(device, {va, vb, vc});
-    best = std::min(best, seconds_since(begin));
+    session.program.run(session.brain.graph.program("product"));
+    best = std::min(best, session.program.milliseconds() / 1e3);
   }
   return 2.0 * static_cast<double>(n * n * n) / best;
 }
@@ -70,9 +75,10 @@ int bench(const BenchSettings& s) {
   const Resolved r = resolve(s.common, false);
   const Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
-  Session session(build_training(r.architecture, planned.options), planned.plan);
+  const std::int64_t square = r.place.gpu ? 8192 : 2048;
+  const double peak = product_rate(r, square);
+  Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
   initialize(session.brain, session.program, 1);
-  const double peak = product_rate(session.device, 2048);
 
   // Every operation timed by itself, after one step that is not counted; whole steps are timed apart, without clocks inside.
   const Graph::Range train = session.brain.graph.program("train");
@@ -81,20 +87,18 @@ int bench(const BenchSettings& s) {
   double step_seconds = 1e30;
   for (std::int64_t i = 0; i <= 2 * s.repeats; ++i) {
     random_batch(session, static_cast<std::uint64_t>(i));
-    *session.program.view(session.brain.control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
     if (i > s.repeats) {
-      const Clock::time_point begin = Clock::now();
       session.program.run(train);
-      step_seconds = std::min(step_seconds, seconds_since(begin));
+      step_seconds = std::min(step_seconds, session.program.milliseconds() / 1e3);
       continue;
     }
     for (std::size_t o = train.begin; o < train.end; ++o) {
-      const Clock::time_point begin = Clock::now();
       session.program.run({o, o + 1});
       if (i == 0) continue;
       Family& family = families[family_of(operations[o].name)];
       family.name = family_of(operations[o].name);
-      family.seconds += seconds_since(begin) / static_cast<double>(s.repeats);
+      family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(s.repeats);
       family.flops += operations[o].cost.flops / static_cast<double>(s.repeats);
       family.bytes += operations[o].cost.bytes / static_cast<double>(s.repeats);
       family.count += i == 1 ? 1 : 0;
@@ -109,7 +113,7 @@ int bench(const BenchSettings& s) {
   const double useful = 6.0 * static_cast<double>(r.architecture.weights()) * tokens;
   const double share = useful / step_seconds / peak;
   if (s.json) {
-    nlohmann::ordered_json out = {{"arch", r.architecture.name}, {"threads", planned.options.threads}, {"tokens_per_step", tokens},
+    nlohmann::ordered_json out = {{"arch", r.architecture.name}, {"device", session.program.device_name()}, {"tokens_per_step", tokens},
                                   {"product_flops_per_s", peak}, {"step_seconds", step_seconds}, {"tokens_per_s", tokens / step_seconds},
                                   {"useful_flops", useful}, {"share_of_product_rate", share}, {"operations", nlohmann::json::array()}};
     for (const Family& f : sorted) {
@@ -119,9 +123,9 @@ int bench(const BenchSettings& s) {
     fmt::print("{}\n", out.dump());
     return 0;
   }
-  fmt::print("{}, CPU with {} threads\n", describe(r.architecture, planned.options), planned.options.threads);
-  fmt::print("best product (2048 x 2048 x 2048)  {:8.1f} GFLOP/s\n", peak / 1e9);
-  fmt::print("one step                           {:8.1f} ms, {:.0f} tokens/s\n", step_seconds * 1e3, tokens / step_seconds);
+  fmt::print("{}, on {}\n", describe(r.architecture, planned.options), session.program.device_name());
+  fmt::print("best product of {} x {} matrices: {:.1f} GFLOP/s\n", square, square, peak / 1e9);
+  fmt::print("one step: {:.1f} ms, {:.0f} tokens/s\n", step_seconds * 1e3, tokens / step_seconds);
   fmt::print("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n\n",
              useful / step_seconds / 1e9, 100 * share);
   fmt::print("{:<48}{:>6}{:>10}{:>8}{:>10}{:>10}\n", "operation", "count", "ms", "share", "GFLOP/s", "GB/s");

@@ -46,7 +46,7 @@ int evaluate(EvaluateSettings s) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan));
+  Session session(std::move(brain), std::move(plan), r.place);
   initialize_from(session.brain, session.program, s.init);
   const Evaluation result = Evaluator(session.brain, session.program).run(text);
 

@@ -40,7 +40,7 @@ int generate(GenerateSettings s) {
     throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan));
+  Session session(std::move(brain), std::move(plan), r.place);
   initialize_from(session.brain, session.program, s.init);
   Stream stream(session.brain, session.program);
   Sampler sampler(r.architecture.vocabulary, s.temperature, static_cast<std::uint64_t>(s.seed));

@@ -59,18 +59,18 @@ class Run {
   }
 
   void log_start(const ReportFacts& facts) {
-    log_.line(fmt::format("{{\"event\":\"start\",\"plan\":{},\"device\":\"cpu, {} threads\",\"arch\":{},\"seed\":{}}}",
-                          plan_json(session_.arena.plan(), facts), session_.device.threads(),
+    log_.line(fmt::format("{{\"event\":\"start\",\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}",
+                          plan_json(session_.arena.plan(), facts), session_.program.device_name(),
                           to_json(session_.brain.architecture), settings_.seed));
   }
 
   // Stops if arenas and what is measured beside them exceed the budget.
   void check_overhead() {
     const Plan& plan = session_.arena.plan();
-    const Bytes arenas = plan.device.bytes + plan.host.bytes, resident = resident_anonymous_bytes();
-    overhead_ = resident > arenas ? resident - arenas : 0;
+    const Bytes arenas = plan.device.bytes + plan.host.bytes;
+    overhead_ = measured_overhead();
     if (arenas + overhead_ > plan.budget) {
-      throw Error(fmt::format("libraries and heap take {} bytes, {} were set aside and the budget is {} with arenas of {}: pass "
+      throw Error(fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with arenas of {}: pass "
                               "--overhead {} or a larger --budget",
                               with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), with_commas(arenas),
                               overhead_),
@@ -82,9 +82,11 @@ class Run {
     catch_signals();
     check_overhead();
     const std::uint64_t sealed = heap_counters().allocations;
+    const std::int64_t gpu_sealed = Block::gpu_requests();
     begin_ = Clock::now();
     while ((steps_ == 0 || trainer_.step() < steps_) && !caught_signal()) {
       const Clock::time_point step_begin = Clock::now();
+      const std::int64_t waits = session_.program.synchronizations();
       const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
       const double seconds = seconds_since(step_begin);
       training_seconds_ += seconds;
@@ -92,7 +94,8 @@ class Run {
         throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
                                 std::isfinite(result.loss) ? "gradient" : "loss", trainer_.step()), Error::kRunTime);
       }
-      report(result, seconds, heap_counters().allocations - sealed);
+      report(result, seconds,
+             {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
       if (steps_ == 0 && trainer_.step() == kEstimateSteps) estimate_steps();
       if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0 && trainer_.step() != steps_) evaluate();
     }
@@ -104,6 +107,14 @@ class Run {
   }
 
  private:
+  // What the process holds beside its arenas: on the GPU where it has one, else in its own memory.
+  Bytes measured_overhead() const {
+    const Plan& plan = session_.arena.plan();
+    const Bytes gpu = session_.program.gpu_bytes();
+    const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
+    const Bytes arenas = gpu > 0 ? plan.device.bytes : plan.device.bytes + plan.host.bytes;
+    return held > arenas ? held - arenas : 0;
+  }
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
   double rate() const { return static_cast<double>(tokens()) / std::max(training_seconds_, 1e-9); }
 
@@ -112,16 +123,22 @@ class Run {
     steps_ = std::max<std::int64_t>(kEstimateSteps + 1, std::llround(settings_.minutes * 60 / per_step));
   }
 
-  void report(const StepResult& result, double seconds, std::uint64_t allocations) {
+  struct Counts {
+    std::uint64_t host_allocations;                    // since the seal
+    std::int64_t device_allocations, synchronizations;  // since the seal; in this step
+  };
+
+  void report(const StepResult& result, double seconds, Counts counts) {
     loss_ = result.loss;
     smooth_ = trainer_.step() == 1 ? result.loss : 0.95 * smooth_ + 0.05 * result.loss;
     char line[1024];
     const auto end = fmt::format_to_n(
         line, sizeof line,
         "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
-        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":0,\"synchronizations\":0}}",
+        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}}}",
         trainer_.step(), tokens(), result.loss, result.rate, result.grad_norm,
-        static_cast<double>(session_.brain.options.tokens()) / seconds, seconds * 1e3, allocations);
+        static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.host_allocations,
+        counts.device_allocations, counts.synchronizations);
     log_.line({line, end.size});
     const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(trainer_.step()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
@@ -144,11 +161,12 @@ class Run {
 
   void summarise() {
     const Plan& plan = session_.arena.plan();
-    const Bytes arenas = plan.device.bytes + plan.host.bytes, resident = resident_anonymous_bytes();
-    overhead_ = std::max(overhead_, resident > arenas ? resident - arenas : 0);
+    const Bytes arenas = plan.device.bytes + plan.host.bytes;
+    overhead_ = std::max(overhead_, measured_overhead());
     log_.line(fmt::format("{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
                           "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
-                          trainer_.step(), tokens(), rate(), loss_, plan.device.bytes, overhead_, plan.budget));
+                          trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_,
+                          plan.budget));
     fmt::print("{} {} steps, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
                caught_signal() ? "stopped after" : "trained", trainer_.step(), with_commas(static_cast<Bytes>(tokens())),
                seconds_since(begin_), rate(), loss_);
@@ -193,16 +211,16 @@ int train(TrainSettings s) {
   // Where results go must be known to take them before hours are spent on them.
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   Log log = s.log.empty() ? Log() : Log(s.log, false);
-  const ReportFacts facts{describe(resolved.architecture, planned.options) + ", CPU", planned.options.tokens(), planned.minimum, kHeapCap};
+  const ReportFacts facts = facts_of(resolved, planned);
   fmt::print("{}\n", plan_table(planned.plan, facts));
 
-  Session session(build_training(resolved.architecture, planned.options), planned.plan);
+  Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place);
   initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
   if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
   Run run(s, session, texts, std::move(log));
   run.log_start(facts);
-  fmt::print("training on {} tokens of {}, seed {}, CPU with {} thread{}\n", with_commas(static_cast<Bytes>(texts.train.size())),
-             fmt::join(s.text.data, ", "), s.seed, session.device.threads(), session.device.threads() == 1 ? "" : "s");
+  fmt::print("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
+             fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
   std::fflush(stdout);
   const int status = run.train();
   if (!s.export_file.empty()) {

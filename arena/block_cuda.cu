@@ -1,0 +1,39 @@
+#include <cuda_runtime.h>
+
+#include <cstring>
+
+#include "arena/block.h"
+#include "arena/error.h"
+
+namespace neurogen {
+namespace {
+
+void require(cudaError_t status, Bytes bytes, const char* whose) {
+  if (status == cudaSuccess) return;
+  throw Error(std::string(whose) + with_commas(bytes) + " bytes (" + cudaGetErrorString(status) +
+                  "): end other programs there or plan for a smaller budget",
+              Error::kRunTime);
+}
+
+}  // namespace
+
+Block Block::on_gpu(Bytes bytes) {
+  if (bytes == 0) return {};
+  ++gpu_requests_;
+  void* memory = nullptr;
+  require(cudaMalloc(&memory, bytes), bytes, "the GPU does not give ");
+  Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFree(data); });
+  require(cudaMemset(memory, 0, bytes), bytes, "the GPU does not clear ");
+  return block;
+}
+
+Block Block::pinned(Bytes bytes) {
+  if (bytes == 0) return {};
+  ++gpu_requests_;
+  void* memory = nullptr;
+  require(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), bytes, "the system does not pin ");
+  std::memset(memory, 0, bytes);
+  return Block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFreeHost(data); });
+}
+
+}  // namespace neurogen

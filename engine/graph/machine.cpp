@@ -1,0 +1,84 @@
+#include "engine/graph/machine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#ifdef NEUROGEN_CUDA
+#include "kernels/cuda_device.h"
+#endif
+
+namespace neurogen {
+namespace {
+
+struct Cpu : Machine {
+  CpuDevice& device;
+  explicit Cpu(CpuDevice& device_) : device(device_) {}
+
+  std::string name() const override { return fmt::format("cpu, {} thread{}", device.threads(), device.threads() == 1 ? "" : "s"); }
+  void run(const Operation& operation, const Bindings& at) override { operation.on_cpu(device, at); }
+  double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t o = range.begin; o < range.end; ++o) graph.operations()[o].on_cpu(device, at);
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  }
+  void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }
+  void fill(void* to, int byte, Bytes bytes) override { std::memset(to, byte, bytes); }
+  std::int64_t synchronizations() const override { return 0; }
+  Bytes gpu_bytes() const override { return 0; }
+};
+
+#ifdef NEUROGEN_CUDA
+struct Gpu : Machine {
+  CudaDevice& device;
+  std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph
+
+  Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
+    for (const Graph::Range range : graph.programs()) {
+      each(graph, range, at);
+      device.synchronize();
+      device.begin_capture();
+      each(graph, range, at);
+      captured.emplace_back(range, device.end_capture());
+    }
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) fill(arena.data(kind), 0, arena.block(kind).size());
+    device.synchronize();
+  }
+
+  void each(const Graph& graph, Graph::Range range, const Bindings& at) {
+    for (std::size_t o = range.begin; o < range.end; ++o) run(graph.operations()[o], at);
+  }
+
+  std::string name() const override { return device.name(); }
+  void run(const Operation& operation, const Bindings& at) override { operation.on_cuda(device, at); }
+  double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
+    device.mark();
+    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
+    if (whole != captured.end()) device.launch(whole->second);
+    else each(graph, range, at);  // a part of a program, for tests and for measuring
+    device.mark();
+    device.synchronize();
+    return device.milliseconds_between_marks();
+  }
+  void copy(const void* from, void* to, Bytes bytes) override { device.copy_now(from, to, bytes); }
+  void fill(void* to, int byte, Bytes bytes) override { device.fill(to, byte, bytes); }
+  std::int64_t synchronizations() const override { return device.synchronizations(); }
+  Bytes gpu_bytes() const override { return device.used_by_us(); }
+};
+#endif
+
+}  // namespace
+
+std::unique_ptr<Machine> machine_of(CpuDevice& device) { return std::make_unique<Cpu>(device); }
+
+#ifdef NEUROGEN_CUDA
+std::unique_ptr<Machine> machine_of(CudaDevice& device, const Graph& graph, const Arena& arena, const Bindings& at) {
+  return std::make_unique<Gpu>(device, graph, arena, at);
+}
+#endif
+
+}  // namespace neurogen

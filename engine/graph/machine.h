@@ -1,0 +1,26 @@
+// Inside engine/graph only: what a program needs of the device that it runs on.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "arena/arena.h"
+#include "engine/graph/graph.h"
+
+namespace neurogen {
+
+struct Machine {
+  virtual ~Machine() = default;
+  virtual std::string name() const = 0;
+  virtual void run(const Operation& operation, const Bindings& at) = 0;  // one operation; a GPU may still be at it afterwards
+  // A whole program in the fastest way, done when it returns. Returns the milliseconds that the device worked.
+  virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
+  virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done when it returns
+  virtual void fill(void* to, int byte, Bytes bytes) = 0;
+  virtual std::int64_t synchronizations() const = 0;
+  virtual Bytes gpu_bytes() const = 0;
+};
+
+std::unique_ptr<Machine> machine_of(CpuDevice& device);
+std::unique_ptr<Machine> machine_of(CudaDevice& device, const Graph& graph, const Arena& arena, const Bindings& at);
+
+}  // namespace neurogen

@@ -1,0 +1,38 @@
+#include "engine/run/session.h"
+
+#include "arena/error.h"
+
+namespace neurogen {
+namespace {
+
+Program bind(Session& s) {
+#ifdef NEUROGEN_CUDA
+  if (s.gpu) {
+    const TensorView workspace = s.brain.workspace ? s.arena.view(s.brain.workspace.index) : TensorView{};
+    if (workspace) s.gpu->use_workspace(workspace.data, static_cast<Bytes>(workspace.elements()));
+    return Program(s.brain.graph, s.arena, *s.gpu);
+  }
+#endif
+  return Program(s.brain.graph, s.arena, *s.cpu);
+}
+
+}  // namespace
+
+// The GPU comes before the arena, which is taken in its context.
+#ifdef NEUROGEN_CUDA
+Session::Session(Brain brain_, Plan plan, Place place)
+    : brain(std::move(brain_)),
+      cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
+      gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
+      arena(std::move(plan), place.gpu),
+      program(bind(*this)) {}
+#else
+Session::Session(Brain brain_, Plan plan, Place place)
+    : brain(std::move(brain_)),
+      cpu(place.gpu ? throw Error("this build runs on CPUs alone: use --device cpu")
+                    : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
+      arena(std::move(plan)),
+      program(bind(*this)) {}
+#endif
+
+}  // namespace neurogen

@@ -1,0 +1,82 @@
+#include "kernels/adamw.h"
+#include "kernels/cuda_kernel.cuh"
+
+namespace neurogen {
+namespace {
+
+constexpr int kThreads = 256;
+
+// What is the same for all elements of one update.
+struct Update {
+  float clip, rate, keep, correct_m, correct_v;
+};
+
+__device__ Update update_of(float clip, float rate, double decay, double step) {
+  return {clip, rate, static_cast<float>(1 - static_cast<double>(rate) * decay),
+          static_cast<float>(1 / (1 - pow(kAdamBeta1, step))), static_cast<float>(1 / (1 - pow(kAdamBeta2, step)))};
+}
+
+__device__ void update_one(const Update& u, float gradient, float& p, float& m, float& v) {
+  constexpr float b1 = static_cast<float>(kAdamBeta1), b2 = static_cast<float>(kAdamBeta2), epsilon = static_cast<float>(kAdamEpsilon);
+  const float g = gradient * u.clip;
+  m = b1 * m + (1 - b1) * g;
+  v = b2 * v + (1 - b2) * g * g;
+  p = p * u.keep - u.rate * (m * u.correct_m) / (sqrtf(v * u.correct_v) + epsilon);
+}
+
+__device__ void update_four(const Update& u, const float* gradient, float* parameter, float* m, float* v) {
+  const float4 g = load_four(gradient);
+  float4 p = load_four(parameter), first = load_four(m), second = load_four(v);
+  update_one(u, g.x, p.x, first.x, second.x);
+  update_one(u, g.y, p.y, first.y, second.y);
+  update_one(u, g.z, p.z, first.z, second.z);
+  update_one(u, g.w, p.w, first.w, second.w);
+  store_four(parameter, p);
+  store_four(m, first);
+  store_four(v, second);
+}
+
+__global__ void update_all(const StepControl* control, const float* norm, double decay, std::int64_t fours, const float* gradient,
+                           float* parameter, float* m, float* v) {
+  __shared__ Update u;
+  if (threadIdx.x == 0) u = update_of(norm[1], control->learning_rate, decay, static_cast<double>(control->step + 1));
+  __syncthreads();
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < fours; i += stride) {
+    update_four(u, gradient + 4 * i, parameter + 4 * i, m + 4 * i, v + 4 * i);
+  }
+}
+
+// One block a touched row; those behind the last leave at once.
+__global__ void update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
+                            const float* d_rows, float* parameter, float* m, float* v, std::int32_t* steps, std::int64_t width) {
+  const std::int64_t i = blockIdx.x;
+  if (i >= *count) return;
+  const std::int64_t row = rows[i];
+  __shared__ Update u;
+  if (threadIdx.x == 0) u = update_of(norm[1], control->embedding_learning_rate, 0, ++steps[row]);
+  __syncthreads();
+  for (std::int64_t e = 4 * threadIdx.x; e < width; e += 4 * kThreads) {
+    update_four(u, d_rows + i * width + e, parameter + row * width + e, m + row * width + e, v + row * width + e);
+  }
+}
+
+}  // namespace
+
+void adamw(CudaDevice& device, const AdamW& a) {
+  require_operands(a.parameter.dtype == DType::f32 && a.parameter.elements() % 4 == 0, "adamw: f32 tensors of a multiple of 4");
+  const std::int64_t fours = a.parameter.elements() / 4;
+  const std::int64_t blocks = std::min<std::int64_t>(pieces(fours, kThreads), 8 * device.multiprocessors());
+  launch(device, "adamw", update_all, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, a.control.as<const StepControl>(),
+         a.norm.as<const float>(), a.decay, fours, a.gradient.as<const float>(), a.parameter.as<float>(), a.m.as<float>(),
+         a.v.as<float>());
+}
+
+void adamw_rows(CudaDevice& device, const AdamWRows& a) {
+  require_operands(a.parameter.dtype == DType::f32 && a.parameter[1] % 4 == 0, "adamw_rows: f32 rows of a multiple of 4");
+  launch(device, "adamw_rows", update_rows, dim3(pieces(a.rows[0], 1)), dim3(kThreads), 0, a.control.as<const StepControl>(),
+         a.norm.as<const float>(), a.rows.as<const std::int32_t>(), a.count.as<const std::int32_t>(), a.d_rows.as<const float>(),
+         a.parameter.as<float>(), a.m.as<float>(), a.v.as<float>(), a.steps.as<std::int32_t>(), a.parameter[1]);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,295 @@
+// The hippocampus' way back, in two passes over each head and window. The first takes tiles of queries: it makes the mixed
+// values again and leaves the gradients of queries and openings. The second takes tiles of keys and gathers the gradients of
+// keys and values from all queries that see them. What the second needs of the first waits in places of d_currents that are
+// written last: the mixed values' gradients in the values' place; each query's log2 sum and softmax term, and the window's
+// sums for the gain, in the keys'. Key tiles ascend, and a tile is needed by the keys at or before it alone.
+#include "kernels/attention_cuda.cuh"
+
+namespace neurogen {
+namespace {
+
+template <typename Low>
+struct Windows {
+  const float* currents;  // [G, N, 32R]
+  std::int64_t group_stride;
+  int columns;
+  const int* first;  // [N]
+  int window, windows;
+  const float* d_out;  // [N, 32G]
+  std::int64_t d_out_stride;
+  const float *inverse_rms, *dot, *gain;
+  Low* d_currents;  // [G, N, 32R]
+  std::int64_t d_group_stride;
+  float* d_gain;
+
+  __device__ HeadCurrents<const float> currents_of(int head, int w) const {
+    return {currents, group_stride, columns, head, static_cast<std::int64_t>(w) * window};
+  }
+  __device__ HeadCurrents<Low> d_currents_of(int head, int w) const {
+    return {d_currents, d_group_stride, columns, head, static_cast<std::int64_t>(w) * window};
+  }
+};
+
+constexpr int kSumsInRow = 16;                      // floats, in the keys' place of the second group of a head
+constexpr int kSumRows = kDims / kSumsInRow;
+
+template <typename Low>
+__device__ float2& query_note(const HeadCurrents<Low>& d_currents, int t) {
+  return *reinterpret_cast<float2*>(d_currents.at(t, kKey, 0));
+}
+template <typename Low>
+__device__ float& gain_note(const HeadCurrents<Low>& d_currents, int d) {
+  return reinterpret_cast<float*>(d_currents.at(d / kSumsInRow, kKey, kDims / 2))[d % kSumsInRow];
+}
+
+// From d, the gradients of two turned queries or keys, to those of their currents.
+template <typename Low>
+__device__ void turned_backward(const HeadCurrents<const float>& currents, Role role, const int (&token)[2], int window,
+                                const Turns& turns, const Mixed& d, const HeadCurrents<Low>& d_currents) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int t = min(token[half], window - 1);
+    float2 x[kDims / 8], d_x[kDims / 8];
+    float squares = 0.0f, dot = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kDims / 8; ++j) {
+      x[j] = currents.pair(t, role, column_of(j));
+      const float2 turn = cos_sin(turns[column_of(j) / 2], t);
+      const float a = d[0][j][2 * half], b = d[0][j][2 * half + 1];
+      d_x[j] = {a * turn.x + b * turn.y, b * turn.x - a * turn.y};
+      squares += x[j].x * x[j].x + x[j].y * x[j].y;
+      dot += x[j].x * d_x[j].x + x[j].y * d_x[j].y;
+    }
+    const float inverse = inverse_rms_of(row_sum(squares)), along = row_sum(dot) * inverse * inverse / kDims;
+    if (token[half] < window)
+#pragma unroll
+      for (int j = 0; j < kDims / 8; ++j)
+        store_pair(d_currents.at(t, role, column_of(j)), inverse * (d_x[j].x - x[j].x * along), inverse * (d_x[j].y - x[j].y * along));
+  }
+}
+
+// Probabilities' gradients to those of the products q k: weight (d_weight - term) / 8.
+template <typename T>
+__device__ void score_gradients(const QueryTile<T>& tile, int key, const Scores<T>& scores, const Scores<T>& d_weights,
+                                const float (&log_sum)[2], const float (&term)[2], T* weights, T* d_scores) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int j = 0; j < kTile<T> / 8; ++j) {
+      float weight[2], d_score[2];
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        const int e = 2 * half + side;
+        weight[side] = tile.sees(half, key + column_of(j) + side) ? exp2f(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
+        d_score[side] = weight[side] * (d_weights[0][j][e] - term[half]) * kScoreScale;
+      }
+      const int at = (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j);
+      if (weights) store_pair(weights + at, weight[0], weight[1]);
+      store_pair(d_scores + at, d_score[0], d_score[1]);
+    }
+}
+
+template <typename T>
+struct QueriesMemory {
+  HeadTile<T> q, k, v, d_mixed;
+  ScoreTile<T> weights;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<T> a) {
+  __shared__ Turns turns;
+  __shared__ float sums[kTileThreads<T> / 32][kDims];
+  auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
+  const int head = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
+  make_turns(turns);
+  for (int w = static_cast<int>(blockIdx.x); w < a.windows; w += static_cast<int>(gridDim.x)) {
+    const HeadCurrents<const float> currents = a.currents_of(head, w);
+    const HeadCurrents<T> d_currents = a.d_currents_of(head, w);
+    const std::int64_t window_token = static_cast<std::int64_t>(w) * a.window;
+    const int* const first = a.first + window_token;
+    float d_gain[kDims / 8][2] = {};
+    for (int begin = 0; begin < a.window; begin += kTile<T>) {
+      __syncthreads();
+      load_turned(memory.q, currents, kQuery, begin, a.window, turns);
+      const QueryTile<T> tile(first, begin, a.window);
+      Mixed mixed;
+      float log_sum[2], term[2];
+      attend<T>(currents, first, a.window, tile, turns, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
+
+      // Through the norm behind (rms_norm.h) and the opening.
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int t = tile.token[half];
+        const bool present = t < a.window;
+        const std::int64_t n = window_token + (present ? t : 0);
+        const float inverse = a.inverse_rms[n], dot = a.dot[n];
+        term[half] = 0.0f;
+#pragma unroll
+        for (int j = 0; j < kDims / 8; ++j) {
+          const int d = column_of(j);
+          const float2 open = currents.pair(present ? t : 0, kOpen, d);
+          const float2 d_out = *reinterpret_cast<const float2*>(a.d_out + n * a.d_out_stride + head * kDims + d);
+          const float2 gain = *reinterpret_cast<const float2*>(a.gain + head * kDims + d);
+          float d_open[2], d_mixed[2];
+#pragma unroll
+          for (int side = 0; side < 2; ++side) {
+            const float s = sigmoid_of(side == 0 ? open.x : open.y), out = side == 0 ? d_out.x : d_out.y;
+            const float value = present ? mixed[0][j][2 * half + side] : 0.0f, normed = value * s * inverse;
+            const float d_y = inverse * ((side == 0 ? gain.x : gain.y) * out - normed * dot);
+            d_gain[j][side] += out * normed;
+            d_open[side] = d_y * value * s * (1.0f - s);
+            d_mixed[side] = present ? d_y * s : 0.0f;
+            term[half] += d_mixed[side] * value;
+          }
+          store_pair(memory.d_mixed + (tile.warp_row + row_of(0, 2 * half)) * kHeadPitch<T> + d, d_mixed[0], d_mixed[1]);
+          if (present) {
+            store_pair(d_currents.at(t, kOpen, d), d_open[0], d_open[1]);
+            store_pair(d_currents.at(t, kValue, d), d_mixed[0], d_mixed[1]);
+          }
+        }
+        term[half] = row_sum(term[half]);
+        if (present && thread % 4 == 0) query_note(d_currents, t) = {log_sum[half], term[half]};
+      }
+
+      Mixed d_q;
+      clear_accumulators<1, kDims / 8>(d_q);
+      for (int key = first[begin] / kTile<T> * kTile<T>; key <= begin; key += kTile<T>) {
+        __syncthreads();
+        load_turned(memory.k, currents, kKey, key, a.window, turns);
+        load_values(memory.v, currents, key, a.window);
+        __syncthreads();
+        Scores<T> scores, d_weights;
+        multiply_scores<T>(scores, tile, memory.q, memory.k);
+        multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
+        score_gradients<T>(tile, key, scores, d_weights, log_sum, term, nullptr, memory.weights);
+        __syncwarp();
+        multiply<T, 1, kDims / 8, kTile<T>, Along::sum, Along::across>(d_q, memory.weights + tile.warp_row * kScorePitch<T>,
+                                                                       kScorePitch<T>, memory.k, kHeadPitch<T>);
+      }
+      turned_backward(currents, kQuery, tile.token, a.window, turns, d_q, d_currents);
+    }
+
+#pragma unroll
+    for (int j = 0; j < kDims / 8; ++j)
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        float sum = d_gain[j][side];
+        for (int step = 4; step < 32; step *= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, step);
+        if (thread % 32 < 4) sums[thread / 32][column_of(j) + side] = sum;
+      }
+    __syncthreads();
+    for (int d = thread; d < kDims; d += kTileThreads<T>) {
+      float sum = 0.0f;
+      for (int warp = 0; warp < kTileThreads<T> / 32; ++warp) sum += sums[warp][d];
+      if (gridDim.x == 1) a.d_gain[head * kDims + d] += sum;
+      else gain_note(d_currents, d) = sum;
+    }
+  }
+}
+
+// The windows' sums, in order, to the total.
+template <typename Low>
+__global__ void totals_kernel(const Windows<Low> a) {
+  const int head = static_cast<int>(blockIdx.x), d = static_cast<int>(threadIdx.x);
+  float sum = a.d_gain[head * kDims + d];
+  for (int w = 0; w < a.windows; ++w) sum += gain_note(a.d_currents_of(head, w), d);
+  a.d_gain[head * kDims + d] = sum;
+}
+
+template <typename T>
+struct KeysMemory {
+  HeadTile<T> q, k, v, d_mixed;
+  ScoreTile<T> weights, d_scores;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> a) {
+  __shared__ Turns turns;
+  auto& memory = *reinterpret_cast<KeysMemory<T>*>(shared_memory);
+  const int head = static_cast<int>(blockIdx.y), w = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  const HeadCurrents<const float> currents = a.currents_of(head, w);
+  const HeadCurrents<T> d_currents = a.d_currents_of(head, w);
+  const int* const first = a.first + static_cast<std::int64_t>(w) * a.window;
+  make_turns(turns);
+  for (int key = 0; key < a.window; key += kTile<T>) {
+    __syncthreads();
+    load_turned(memory.k, currents, kKey, key, a.window, turns);
+    load_values(memory.v, currents, key, a.window);
+    Mixed d_k, d_v;
+    clear_accumulators<1, kDims / 8>(d_k);
+    clear_accumulators<1, kDims / 8>(d_v);
+    const int warp_key = thread / 32 * 16;
+    for (int begin = key; begin < a.window && first[begin] < key + kTile<T>; begin += kTile<T>) {
+      __syncthreads();
+      load_turned(memory.q, currents, kQuery, begin, a.window, turns);
+      for (int i = thread; i < kTile<T> * kDims / 2; i += kTileThreads<T>) {
+        const int row = i / (kDims / 2), d = i % (kDims / 2) * 2;
+        const bool present = begin + row < a.window;
+        const T* const from = d_currents.at(present ? begin + row : 0, kValue, d);
+        store_pair(memory.d_mixed + row * kHeadPitch<T> + d, present ? to_float(from[0]) : 0.0f, present ? to_float(from[1]) : 0.0f);
+      }
+      const QueryTile<T> tile(first, begin, a.window);
+      float log_sum[2], term[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float2 note = query_note(d_currents, min(tile.token[half], a.window - 1));
+        log_sum[half] = note.x, term[half] = note.y;
+      }
+      __syncthreads();
+      Scores<T> scores, d_weights;
+      multiply_scores<T>(scores, tile, memory.q, memory.k);
+      multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
+      score_gradients<T>(tile, key, scores, d_weights, log_sum, term, memory.weights, memory.d_scores);
+      __syncthreads();
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>, memory.d_mixed,
+                                                                        kHeadPitch<T>);
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>, memory.q,
+                                                                        kHeadPitch<T>);
+    }
+    const int token[2] = {key + warp_key + row_of(0, 0), key + warp_key + row_of(0, 2)};
+    __syncthreads();  // all have read the notes where the keys' gradients go
+    turned_backward(currents, kKey, token, a.window, turns, d_k, d_currents);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int t = token[half];
+      if (t >= a.window) continue;
+#pragma unroll
+      for (int j = 0; j < kDims / 8; ++j) {
+        const int d = column_of(j);
+        float x = d_v[0][j][2 * half], y = d_v[0][j][2 * half + 1];
+        if (currents.has_strength()) {
+          const float2 v = currents.pair(t, kValue, d), strength = currents.pair(t, kStrength, d);
+          const float s = sigmoid_of(strength.x), r = sigmoid_of(strength.y);
+          store_pair(d_currents.at(t, kStrength, d), x * v.x * 2.0f * s * (1.0f - s), y * v.y * 2.0f * r * (1.0f - r));
+          x *= 2.0f * s;
+          y *= 2.0f * r;
+        }
+        store_pair(d_currents.at(t, kValue, d), x, y);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void attention_backward(CudaDevice& device, const AttentionBackward& a) {
+  require_heads(a.currents, a.window);
+  for (const TensorView& view : {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_gain})
+    require_operands(view.dtype == DType::f32, "attention_backward: all but the currents' gradient is f32");
+  dispatch_float(a.d_currents.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Windows<T> windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
+                             a.first.as<const int>(), static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
+                             a.d_out.as<const float>(), a.d_out.row_stride, a.inverse_rms.as<const float>(),
+                             a.dot.as<const float>(), a.gain.as<const float>(), a.d_currents.as<T>(), a.d_currents.row_stride,
+                             a.d_gain.as<float>()};
+    const auto heads = static_cast<unsigned>(a.currents[0] / 2), all = static_cast<unsigned>(windows.windows);
+    const unsigned blocks = a.window >= kSumRows ? all : 1;  // in too short a window its sums find no place
+    launch_with(device, "attention_backward", queries_kernel<T>, dim3(blocks, heads), dim3(kTileThreads<T>), sizeof(QueriesMemory<T>),
+                windows);
+    if (blocks > 1) launch(device, "attention_backward", totals_kernel<T>, dim3(heads), dim3(kDims), 0, windows);
+    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>), windows);
+  });
+}
+
+}  // namespace neurogen

@@ -1,0 +1,113 @@
+#include "kernels/cross_entropy.h"
+#include "kernels/cuda_kernel.cuh"
+
+namespace neurogen {
+namespace {
+
+constexpr int kWarps = 8;  // rows a block works on, one warp each
+constexpr int kSumThreads = 1024;
+
+// body(column, four logits) for a lane's share of a row; width a multiple of 4.
+template <typename Logit, typename Body>
+__device__ void for_fours(const Logit* row, std::int64_t width, Body&& body) {
+  for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) body(i, load_four(row + i));
+}
+
+__device__ std::int64_t warp_row() { return static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; }
+
+template <typename Logit>
+__global__ void statistics(const Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, const std::int32_t* targets,
+                           std::int64_t first_token, float* maximum, float* sum, float* target_logit) {
+  const std::int64_t n = warp_row();
+  if (n >= rows) return;
+  const Logit* row = logits + n * stride;
+  float largest = -INFINITY;
+  for_fours(row, width, [&](std::int64_t, float4 x) { largest = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w))); });
+  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
+  const float before = first_token == 0 ? largest : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
+  const float top = fmaxf(before, largest);
+  float here = 0;
+  for_fours(row, width, [&](std::int64_t, float4 x) { here += expf(x.x - top) + expf(x.y - top) + (expf(x.z - top) + expf(x.w - top)); });
+  here = warp_sum(here);
+  if (threadIdx.x % 32 != 0) return;
+  maximum[n] = top;
+  sum[n] = old_sum * expf(before - top) + here;
+  const std::int64_t target = targets[n] - first_token;
+  if (target >= 0 && target < width) target_logit[n] = to_float(row[target]);
+}
+
+// One block, so that the order of the sum is that of the tokens alone.
+__global__ void __launch_bounds__(kSumThreads) losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets,
+                       std::int64_t tokens, float* log_sum_exp, float* loss, double* total) {
+  double all = 0, counted = 0;
+  for (std::int64_t n = threadIdx.x; n < tokens; n += kSumThreads) {
+    const float log_sum = maximum[n] + logf(sum[n]);
+    const bool counts = targets[n] >= 0;
+    const float mine = counts ? log_sum - target_logit[n] : 0.0f;
+    log_sum_exp[n] = log_sum;
+    loss[n] = mine;
+    all += static_cast<double>(mine);
+    counted += counts ? 1 : 0;
+  }
+  all = block_sum<kSumThreads>(all);
+  counted = block_sum<kSumThreads>(counted);
+  if (threadIdx.x != 0) return;
+  total[0] = all;
+  total[1] = counted;
+}
+
+// Probability less one at the target, before it is rounded to the logits' type.
+template <typename Logit>
+__global__ void gradient(Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, const std::int32_t* targets,
+                         const float* log_sum_exp, const double* total, std::int64_t first_token) {
+  const std::int64_t n = warp_row();
+  if (n >= rows) return;
+  Logit* row = logits + n * stride;
+  const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
+  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f : static_cast<float>(1 / total[1]), log_sum = log_sum_exp[n];
+  for_fours(row, width, [&](std::int64_t i, float4 x) {
+    float4 d = {expf(x.x - log_sum) * share, expf(x.y - log_sum) * share, expf(x.z - log_sum) * share, expf(x.w - log_sum) * share};
+    if (target == i) d.x -= share;
+    if (target == i + 1) d.y -= share;
+    if (target == i + 2) d.z -= share;
+    if (target == i + 3) d.w -= share;
+    store_four(row + i, d);
+  });
+}
+
+void require_rows(const TensorView& logits, const char* sentence) {
+  require_operands(logits[1] % 4 == 0 && logits.row_stride % 4 == 0 &&
+                       reinterpret_cast<std::uintptr_t>(logits.data) % (4 * size_of(logits.dtype)) == 0,
+                   sentence);
+}
+
+}  // namespace
+
+void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
+  require_rows(a.logits, "softmax_statistics: tiles of the vocabulary begin and end at multiples of 4");
+  dispatch_float(a.logits.dtype, [&](auto logit) {
+    using Logit = decltype(logit);
+    launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,
+           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[0], a.logits[1], a.targets.as<const std::int32_t>(),
+           a.first_token, a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+  });
+}
+
+void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& a) {
+  require_operands(a.maximum.dtype == DType::f32 && a.loss.dtype == DType::f32, "cross_entropy_loss: statistics are f32");
+  launch(device, "cross_entropy_loss", losses, dim3(1), dim3(kSumThreads), 0, a.maximum.as<const float>(), a.sum.as<const float>(),
+         a.target_logit.as<const float>(), a.targets.as<const std::int32_t>(), a.loss.elements(), a.log_sum_exp.as<float>(),
+         a.loss.as<float>(), a.total.as<double>());
+}
+
+void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
+  require_rows(a.logits, "cross_entropy_backward: tiles of the vocabulary begin and end at multiples of 4");
+  dispatch_float(a.logits.dtype, [&](auto logit) {
+    using Logit = decltype(logit);
+    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,
+           a.logits.as<Logit>(), a.logits.row_stride, a.logits[0], a.logits[1], a.targets.as<const std::int32_t>(),
+           a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token);
+  });
+}
+
+}  // namespace neurogen

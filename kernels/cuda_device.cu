@@ -1,0 +1,189 @@
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "kernels/cuda_kernel.cuh"
+
+namespace neurogen {
+namespace {
+
+constexpr int kOldest = 75;                // the oldest machine code that is built
+constexpr std::size_t kStackSize = 256;    // bytes a thread; our kernels use none, and the driver reserves it for all of them
+
+// Memory in use on a GPU without making a context there: NVML, loaded at run time because the driver brings it. `found` is
+// false where it is missing.
+struct DeviceMemory {
+  bool found = false;
+  Bytes used = 0;
+};
+
+DeviceMemory memory_in_use(int ordinal) {
+  struct Memory {
+    unsigned long long total, free, used;
+  };
+  char address[32];
+  if (cudaDeviceGetPCIBusId(address, sizeof address, ordinal) != cudaSuccess) return {};
+  static void* const library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return {};
+  static const auto init = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
+  static const auto find = reinterpret_cast<int (*)(const char*, void**)>(dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"));
+  static const auto ask = reinterpret_cast<int (*)(void*, Memory*)>(dlsym(library, "nvmlDeviceGetMemoryInfo"));
+  static const bool ready = init && find && ask && init() == 0;
+  void* device = nullptr;
+  Memory memory{};
+  if (!ready || find(address, &device) != 0 || ask(device, &memory) != 0) return {};
+  return {true, memory.used};
+}
+
+void require_there(int ordinal) {
+  const int there = CudaDevice::count();
+  if (there == 0) throw Error("there is no NVIDIA GPU here: use --device cpu");
+  if (ordinal < 0 || ordinal >= there) {
+    throw Error("there is no GPU " + std::to_string(ordinal) + ": use 0 to " + std::to_string(there - 1));
+  }
+}
+
+}  // namespace
+
+CudaGraph::CudaGraph(CudaGraph&& other) noexcept : executable_(std::exchange(other.executable_, nullptr)) {}
+CudaGraph& CudaGraph::operator=(CudaGraph&& other) noexcept {
+  std::swap(executable_, other.executable_);
+  return *this;
+}
+CudaGraph::~CudaGraph() {
+  if (executable_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
+}
+
+int CudaDevice::count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess) return count;
+  // Without a driver the runtime complains of an old one.
+  const bool driver = access("/proc/driver/nvidia/version", F_OK) == 0 || access("/dev/nvidiactl", F_OK) == 0;
+  if (status == cudaErrorNoDevice || !driver) return 0;
+  if (status == cudaErrorInsufficientDriver) {
+    throw Error("the GPU's driver is older than CUDA " + std::to_string(CUDART_VERSION / 1000) +
+                ": install a newer driver, or pass --device cpu");
+  }
+  throw Error(std::string("a GPU is there but cannot be used (") + cudaGetErrorString(status) + "): mend that, or pass --device cpu");
+}
+
+CudaDevice::Traits CudaDevice::traits(int ordinal) {
+  require_there(ordinal);
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    require_cuda(cudaDeviceGetAttribute(&value, which, ordinal), "asking for its properties");
+    return value;
+  };
+  return {10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor),
+          attribute(cudaDevAttrMultiProcessorCount)};
+}
+
+CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
+  // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
+  setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);
+  require_there(ordinal);
+  Native& n = *native_;
+  n.ordinal = ordinal;
+  require_cuda(cudaGetDeviceProperties(&n.properties, ordinal), "asking for its properties");
+  if (capability() < kOldest) {
+    throw Error(name() + " has compute capability " + std::to_string(n.properties.major) + "." +
+                std::to_string(n.properties.minor) + ", 7.5 is needed: use --device cpu");
+  }
+  n.used_before = memory_in_use(ordinal).used;
+  const auto usable = [&](cudaError_t status) {
+    if (status == cudaSuccess) return;
+    throw Error(name() + " cannot be used (" + cudaGetErrorString(status) + "): end what occupies it, or pass --device cpu",
+                Error::kRunTime);
+  };
+  usable(cudaSetDevice(ordinal));
+  usable(cudaDeviceSetLimit(cudaLimitStackSize, kStackSize));
+  usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
+  for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));
+  if (cublasCreate(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
+    throw Error("cuBLAS does not start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
+  }
+}
+
+CudaDevice::~CudaDevice() {
+  if (native_->cublas) cublasDestroy(native_->cublas);
+  for (cudaEvent_t mark : native_->marks) {
+    if (mark) cudaEventDestroy(mark);
+  }
+  if (native_->stream) cudaStreamDestroy(native_->stream);
+}
+
+std::string CudaDevice::name() const { return native_->properties.name; }
+int CudaDevice::capability() const { return 10 * native_->properties.major + native_->properties.minor; }
+int CudaDevice::multiprocessors() const { return native_->properties.multiProcessorCount; }
+Bytes CudaDevice::total_memory() const { return native_->properties.totalGlobalMem; }
+
+Bytes CudaDevice::free_memory() const {
+  std::size_t free = 0, total = 0;
+  require_cuda(cudaMemGetInfo(&free, &total), "asking for its memory");
+  return free;
+}
+
+Bytes CudaDevice::used_by_us() const {
+  const DeviceMemory now = memory_in_use(native_->ordinal);
+  if (!now.found) return total_memory() - free_memory();
+  return now.used > native_->used_before ? now.used - native_->used_before : 0;
+}
+
+void CudaDevice::use_workspace(void* memory, Bytes bytes) {
+  if (cublasSetWorkspace(native_->cublas, memory, bytes) != CUBLAS_STATUS_SUCCESS) {
+    throw Error("cuBLAS refuses the planned workspace", Error::kRunTime);
+  }
+}
+
+void CudaDevice::synchronize() {
+  require_cuda(cudaStreamSynchronize(native_->stream), "waiting for its kernels");
+  ++native_->synchronizations;
+}
+std::int64_t CudaDevice::synchronizations() const { return native_->synchronizations; }
+
+void CudaDevice::mark() {
+  require_cuda(cudaEventRecord(native_->marks[native_->marked], native_->stream), "marking the time");
+  native_->marked ^= 1;
+}
+
+double CudaDevice::milliseconds_between_marks() const {
+  float milliseconds = 0;
+  require_cuda(cudaEventElapsedTime(&milliseconds, native_->marks[native_->marked], native_->marks[native_->marked ^ 1]),
+               "reading the time");
+  return static_cast<double>(milliseconds);
+}
+
+void CudaDevice::begin_capture() {
+  require_cuda(cudaStreamBeginCapture(native_->stream, cudaStreamCaptureModeGlobal), "beginning a capture");
+}
+
+CudaGraph CudaDevice::end_capture() {
+  cudaGraph_t recorded = nullptr;
+  require_cuda(cudaStreamEndCapture(native_->stream, &recorded), "ending a capture");
+  cudaGraphExec_t executable = nullptr;
+  cudaError_t status = cudaGraphInstantiate(&executable, recorded, 0);
+  cudaGraphDestroy(recorded);
+  require_cuda(status, "making a graph");
+  CudaGraph graph;
+  graph.executable_ = executable;
+  require_cuda(cudaGraphUpload(executable, native_->stream), "uploading a graph");
+  return graph;
+}
+
+void CudaDevice::launch(const CudaGraph& graph) {
+  require_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.executable_), native_->stream), "launching a step");
+}
+
+void CudaDevice::fill(void* to, int byte, Bytes bytes) {
+  require_cuda(cudaMemsetAsync(to, byte, bytes, native_->stream), "filling memory");
+}
+
+void CudaDevice::copy_now(const void* from, void* to, Bytes bytes) {
+  require_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native_->stream), "a copy");
+  synchronize();
+}
+
+}  // namespace neurogen

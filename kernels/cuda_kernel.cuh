@@ -1,0 +1,140 @@
+// What the CUDA operations share: the stream, launches that are checked, element types, and sums whose order is fixed.
+#pragma once
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string>
+
+#include "arena/error.h"
+#include "arena/tensor_view.h"
+#include "kernels/cuda_device.h"
+
+namespace neurogen {
+
+struct CudaDevice::Native {
+  int ordinal = 0;
+  cudaDeviceProp properties{};
+  cudaStream_t stream = nullptr;
+  cublasHandle_t cublas = nullptr;
+  cudaEvent_t marks[2] = {nullptr, nullptr};
+  int marked = 0;  // the mark that is set next
+  std::int64_t synchronizations = 0;
+  Bytes used_before = 0;  // on the GPU, before our context
+};
+
+inline cudaStream_t stream_of(CudaDevice& device) { return device.native().stream; }
+
+inline void require_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status), Error::kRunTime);
+}
+inline void require_operands(bool condition, const char* sentence) {
+  if (!condition) throw Error(sentence);
+}
+
+// kernel<<<grid, block, shared>>>(arguments...) on the device's stream. `name` is the operation, for the error's sentence.
+template <typename... Parameters, typename... Arguments>
+void launch(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+            Arguments... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  kernel<<<grid, block, shared, stream_of(device)>>>(static_cast<Parameters>(arguments)...);
+  require_cuda(cudaGetLastError(), name);
+}
+
+inline unsigned pieces(std::int64_t n, std::int64_t piece) { return static_cast<unsigned>((n + piece - 1) / piece); }
+
+// Calls body(T{}) with float, __nv_bfloat16 or __half.
+template <typename Body>
+void dispatch_float(DType type, Body&& body) {
+  switch (type) {
+    case DType::f32: return body(float{});
+    case DType::bf16: return body(__nv_bfloat16{});
+    case DType::f16: return body(__half{});
+    default: throw Error(std::string(name_of(type)) + " is not supported on a GPU: use f32, bf16 or f16");
+  }
+}
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(__half x) { return __half2float(x); }
+template <typename T>
+__device__ inline T from_float(float x) {
+  if constexpr (sizeof(T) == 4) return x;
+  else if constexpr (std::is_same_v<T, __half>) return __float2half_rn(x);
+  else return __float2bfloat16_rn(x);
+}
+
+// Four neighbouring elements in one access: `p` aligned to four of them.
+template <typename T>
+struct alignas(4 * sizeof(T)) Four {
+  T at[4];
+};
+template <typename T>
+__device__ inline float4 load_four(const T* p) {
+  const Four<T> x = *reinterpret_cast<const Four<T>*>(p);
+  return {to_float(x.at[0]), to_float(x.at[1]), to_float(x.at[2]), to_float(x.at[3])};
+}
+template <typename T>
+__device__ inline void store_four(T* p, float4 x) {
+  *reinterpret_cast<Four<T>*>(p) = {{from_float<T>(x.x), from_float<T>(x.y), from_float<T>(x.z), from_float<T>(x.w)}};
+}
+
+// Sum over a warp in a fixed order; every lane receives it.
+template <typename T>
+__device__ inline T warp_sum(T x) {
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, step);
+  return x;
+}
+
+// Sum over a block of kThreads (whole warps) in a fixed order; every thread receives it. Two calls may follow each other.
+template <int kThreads, typename T>
+__device__ inline T block_sum(T x) {
+  static_assert(kThreads % 32 == 0 && kThreads <= 1024);
+  __shared__ T sums[kThreads / 32];
+  x = warp_sum(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = x;
+  __syncthreads();
+  T sum = sums[0];
+  for (int i = 1; i < kThreads / 32; ++i) sum += sums[i];
+  return sum;
+}
+
+// One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 4, rows aligned to 16 bytes.
+template <int kThreads, typename Out>
+__device__ inline void rms_normalise_row(const float* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
+                                         float epsilon) {
+  float sum = 0;
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
+    const float4 v = load_four(x + i);
+    sum += v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w);
+  }
+  const float inverse = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(width) + epsilon);
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
+    const float4 v = load_four(x + i), g = load_four(gain + i);
+    store_four(out + i, {v.x * inverse * g.x, v.y * inverse * g.y, v.z * inverse * g.z, v.w * inverse * g.w});
+  }
+  if (threadIdx.x == 0) *inverse_rms = inverse;
+}
+
+// The Philox draw of random.h, on the device.
+__device__ inline uint4 philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  std::uint32_t c0 = static_cast<std::uint32_t>(index), c1 = static_cast<std::uint32_t>(index >> 32),
+                c2 = static_cast<std::uint32_t>(stream), c3 = static_cast<std::uint32_t>(stream >> 32);
+  std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const std::uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0, h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
+    c0 = h1 ^ c1 ^ k0;
+    c1 = l1;
+    c2 = h0 ^ c3 ^ k1;
+    c3 = l0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {c0, c1, c2, c3};
+}
+
+}  // namespace neurogen

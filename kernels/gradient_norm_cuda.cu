@@ -1,0 +1,51 @@
+#include "kernels/cuda_kernel.cuh"
+#include "kernels/gradient_norm.h"
+
+namespace neurogen {
+namespace {
+
+constexpr int kThreads = 256, kSumThreads = 1024;
+
+// One block a chunk. Four squares are added in float32 before they join the float64 sum.
+__global__ void chunk_squares(const float* x, std::int64_t elements, const std::int32_t* rows, std::int64_t row_elements,
+                              double* partials) {
+  const std::int64_t counted = rows ? min(elements, *rows * row_elements) : elements;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kNormChunk, end = min(counted, begin + kNormChunk);
+  double sum = 0;
+  for (std::int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * kThreads) {
+    if (i + 4 <= end) {
+      const float4 v = load_four(x + i);
+      sum += static_cast<double>(v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w));
+    } else {
+      for (std::int64_t k = i; k < end; ++k) sum += static_cast<double>(x[k] * x[k]);
+    }
+  }
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kSumThreads) norm_and_factor(const double* partials, std::int64_t count, double limit, float* norm) {
+  double sum = 0;
+  for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += partials[i];
+  sum = block_sum<kSumThreads>(sum);
+  if (threadIdx.x != 0) return;
+  const double length = sqrt(sum);
+  norm[0] = static_cast<float>(length);
+  norm[1] = static_cast<float>(fmin(1.0, limit / (length + 1e-6)));
+}
+
+}  // namespace
+
+void sum_of_squares(CudaDevice& device, const SumOfSquares& a) {
+  require_operands(a.x.dtype == DType::f32 && a.x.contiguous(), "sum_of_squares: x is contiguous f32");
+  launch(device, "sum_of_squares", chunk_squares, dim3(pieces(a.x.elements(), kNormChunk)), dim3(kThreads), 0, a.x.as<const float>(),
+         a.x.elements(), a.rows.as<const std::int32_t>(), a.x.row_elements(), a.partials.as<double>());
+}
+
+void clip_factor(CudaDevice& device, const ClipFactor& a) {
+  require_operands(a.norm.dtype == DType::f32, "clip_factor: the norm is f32");
+  launch(device, "clip_factor", norm_and_factor, dim3(1), dim3(kSumThreads), 0, a.partials.as<const double>(), a.partials.elements(),
+         a.limit, a.norm.as<float>());
+}
+
+}  // namespace neurogen

@@ -1,0 +1,47 @@
+// 16-bit floating-point numbers on the CPU: exact to float32, and back to the nearest, ties to even.
+#pragma once
+#include <bit>
+#include <cstdint>
+
+namespace neurogen {
+
+inline std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
+inline float float_of(std::uint32_t bits) { return std::bit_cast<float>(bits); }
+
+struct Bf16 {
+  std::uint16_t bits;
+};
+struct F16 {
+  std::uint16_t bits;
+};
+
+inline float widen(float x) { return x; }
+inline float widen(double x) { return static_cast<float>(x); }
+inline float widen(Bf16 x) { return float_of(static_cast<std::uint32_t>(x.bits) << 16); }
+inline float widen(F16 x) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000) << 16, rest = x.bits & 0x7FFF;
+  if (rest >= 0x7C00) return float_of(sign | 0x7F800000 | (rest & 0x3FF) << 13);
+  // 2^-24 times the bits as an integer is exact for subnormals; normals only shift the exponent.
+  const float magnitude = rest < 0x400 ? static_cast<float>(rest) * 0x1p-24f : float_of((rest << 13) + (112u << 23));
+  return float_of(sign | bits_of(magnitude));
+}
+
+inline void narrow(float x, float& to) { to = x; }
+inline void narrow(float x, double& to) { to = x; }
+inline void narrow(float x, Bf16& to) {
+  const std::uint32_t bits = bits_of(x);
+  const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+  to.bits = static_cast<std::uint16_t>(nan ? bits >> 16 | 0x40 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+inline void narrow(float x, F16& to) {
+  const std::uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFF;
+  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000);
+  std::uint32_t rounded;
+  if (magnitude > 0x7F800000) rounded = 0x7E00;          // NaN
+  else if (magnitude >= 0x477FF000) rounded = 0x7C00;    // from 65520 on: infinity
+  else if (magnitude < 0x38800000) rounded = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);  // subnormal: steps of 2^-24
+  else rounded = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+  to.bits = static_cast<std::uint16_t>(sign | rounded);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,54 @@
+#include "kernels/cuda_kernel.cuh"
+#include "kernels/rms_norm.h"
+
+namespace neurogen {
+namespace {
+
+constexpr int kThreads = 256;  // for one row
+
+template <typename Out>
+__global__ void normalise(const float* x, std::int64_t x_stride, const float* gain, Out* out, std::int64_t out_stride,
+                          float* inverse_rms, std::int64_t width) {
+  const std::int64_t row = blockIdx.x;
+  rms_normalise_row<kThreads>(x + row * x_stride, gain, out + row * out_stride, inverse_rms + row, width,
+                              static_cast<float>(kRmsEpsilon));
+}
+
+template <typename Gradient, typename Out>
+__global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, const Out* out, std::int64_t out_stride, float* dot,
+                                 std::int64_t width) {
+  const std::int64_t row = blockIdx.x;
+  float sum = 0;
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
+    const float4 d = load_four(d_out + row * d_stride + i), y = load_four(out + row * out_stride + i);
+    sum += d.x * y.x + d.y * y.y + (d.z * y.z + d.w * y.w);
+  }
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) dot[row] = sum / static_cast<float>(width);
+}
+
+}  // namespace
+
+void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
+  require_operands(a.x.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.x[1] % 4 == 0,
+                   "rms_norm_forward: x and gain are f32, rows of a multiple of 4");
+  dispatch_float(a.out.dtype, [&](auto out) {
+    using Out = decltype(out);
+    launch(device, "rms_norm_forward", normalise<Out>, dim3(pieces(a.x[0], 1)), dim3(kThreads), 0, a.x.as<const float>(), a.x.row_stride,
+           a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.x[1]);
+  });
+}
+
+void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& a) {
+  require_operands(a.dot.dtype == DType::f32 && a.out[1] % 4 == 0, "rms_norm_backward_dot: dot is f32, rows of a multiple of 4");
+  dispatch_float(a.d_out.dtype, [&](auto gradient) {
+    dispatch_float(a.out.dtype, [&](auto out) {
+      using Gradient = decltype(gradient);
+      using Out = decltype(out);
+      launch(device, "rms_norm_backward_dot", mean_of_products<Gradient, Out>, dim3(pieces(a.out[0], 1)), dim3(kThreads), 0,
+             a.d_out.as<const Gradient>(), a.d_out.row_stride, a.out.as<const Out>(), a.out.row_stride, a.dot.as<float>(), a.out[1]);
+    });
+  });
+}
+
+}  // namespace neurogen

@@ -1,0 +1,239 @@
+// Gradients of the synapses: of their weights, summed over tokens, and of their sources, summed over readers.
+#include "kernels/synapses_cuda.cuh"
+
+namespace neurogen {
+namespace {
+
+constexpr int kStages = 3;
+constexpr int kWeightRows = 128;    // of the fan-in that a block takes, 32 a warp
+constexpr int kSourceTokens = 128;  // that a block takes, 32 a warp
+constexpr int kThreads = 128;
+
+struct WeightsArguments {
+  SourceTable sources;
+  const int* wiring;
+  std::int64_t wiring_stride;
+  const void* d_currents;  // [G, N, 32R]
+  std::int64_t d_currents_stride;
+  float* d_weight;  // [G, F, 32R]
+  std::int64_t d_weight_stride;
+  float* d_bias;  // [R, 32G]
+  std::int64_t d_bias_stride;
+  int tokens, fan_in, slots, width, rows;
+};
+
+template <typename T, int R>
+struct WeightsStage {
+  static constexpr int columns = 16 * R;  // half a group's
+  static constexpr int source_pitch = pitch_of<T>(kWeightRows), current_pitch = pitch_of<T>(columns);
+  T sources[kChunk<T> * source_pitch];
+  T currents[kChunk<T> * current_pitch];
+};
+
+// A block: up to 128 rows and half the columns of one group's d_weight, over all tokens. A product's own sum first, then the
+// total: sections of a batch add up to the same bits as the whole.
+template <typename T, int R>
+__global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArguments a) {
+  using Stage = WeightsStage<T, R>;
+  Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
+  auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kStages);
+  const int thread = static_cast<int>(threadIdx.x), half = static_cast<int>(blockIdx.x) * Stage::columns;
+  const int begin = static_cast<int>(blockIdx.z) * kWeightRows, fan_in = min(a.fan_in - begin, kWeightRows);
+  const std::int64_t g = blockIdx.y;
+  find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
+  __syncthreads();
+
+  const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // of a product
+  const int products = (a.tokens + a.rows - 1) / a.rows;
+  const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + half;
+  const auto load = [&](int chunk, int s) {
+    const int first = chunk % chunks * kChunk<T>, token = chunk / chunks * a.rows + first;
+    const int rows = min(min(a.rows - first, kChunk<T>), a.tokens - token);
+    constexpr int kVectors = kWeightRows / kVector<T>, kRow = Stage::columns / kVector<T>;
+    for (int v = thread; v < kChunk<T> * kVectors; v += kThreads) {
+      const int row = v / kVectors, f = v % kVectors * kVector<T>;
+      const bool present = row < rows && f < fan_in;
+      const BlockRows<const T> from = slots[present ? (begin + f) / a.width : 0];
+      copy_behind(stages[s].sources + row * Stage::source_pitch + f,
+                  from.data + (present ? (token + row) * from.stride + (begin + f) % a.width : 0), present);
+    }
+    for (int v = thread; v < kChunk<T> * kRow; v += kThreads) {
+      const int row = v / kRow, at = v % kRow * kVector<T>;
+      const bool present = row < rows;
+      copy_behind(stages[s].currents + row * Stage::current_pitch + at,
+                  d_currents + static_cast<std::int64_t>(present ? token + row : 0) * (2 * Stage::columns) + at, present);
+    }
+  };
+
+  const int row = thread / 32 * 32;
+  const bool works = row < fan_in;
+  float* const d_weight = a.d_weight + g * a.d_weight_stride + static_cast<std::int64_t>(begin) * 2 * Stage::columns + half;
+  Accumulators<2, 2 * R> sum, total;
+  clear_accumulators<2, 2 * R>(sum);
+  const auto each_total = [&](auto&& body) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int side = 0; side < 2; ++side)
+#pragma unroll
+        for (int j = 0; j < 2 * R; ++j) {
+          const int f = row + row_of(i, 2 * side);
+          if (f < fan_in)
+            body(*reinterpret_cast<float2*>(d_weight + f * (2 * Stage::columns) + column_of(j)), total[i][j][2 * side],
+                 total[i][j][2 * side + 1]);
+        }
+  };
+  each_total([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
+
+  // The bias: each thread sums some rows of a vector of columns.
+  constexpr int kRow = Stage::columns / kVector<T>, kShare = kThreads / kRow;
+  __shared__ float shares[kShare][Stage::columns];
+  float bias_sum[kVector<T>] = {};
+  const int bias_column = thread % kRow * kVector<T>, share = thread / kRow;
+  const bool biased = blockIdx.z == 0 && share < kShare;
+
+  pipeline<kStages>(chunks * products, load, [&](int chunk, int s) {
+    if (works)
+      multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
+                                                                     stages[s].currents, Stage::current_pitch);
+    if (biased)
+      for (int r = share; r < kChunk<T>; r += kShare) {
+        const uint4 vector = *reinterpret_cast<const uint4*>(stages[s].currents + r * Stage::current_pitch + bias_column);
+#pragma unroll
+        for (int i = 0; i < kVector<T>; ++i) bias_sum[i] += to_float(reinterpret_cast<const T*>(&vector)[i]);
+      }
+    if (chunk % chunks != chunks - 1) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 2 * R; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) total[i][j][e] += sum[i][j][e];
+    clear_accumulators<2, 2 * R>(sum);
+    if (blockIdx.z > 0) return;
+    if (share < kShare)
+#pragma unroll
+      for (int i = 0; i < kVector<T>; ++i) {
+        shares[share][bias_column + i] = bias_sum[i];
+        bias_sum[i] = 0.0f;
+      }
+    __syncthreads();
+    if (thread < Stage::columns) {
+      float column = 0.0f;
+      for (int i = 0; i < kShare; ++i) column += shares[i][thread];
+      const int c = half + thread;
+      a.d_bias[c / 32 * a.d_bias_stride + g * 32 + c % 32] += column;
+    }
+  });
+  each_total([](float2& stored, float x, float y) { stored = {x, y}; });
+}
+
+struct SourcesArguments {
+  SourceTable d_sources;
+  const void* d_currents;  // [G, N, 32R]
+  std::int64_t d_currents_stride;
+  const void* weight;  // [G, F, 32R]
+  std::int64_t weight_stride;
+  const int *start, *readers;
+  int tokens, columns, slots;
+};
+
+template <typename T, int width>
+struct SourcesStage {
+  static constexpr int pitch = pitch_of<T>(kChunk<T>);
+  T currents[kSourceTokens * pitch];
+  T weight[width * pitch];
+};
+
+// A block: 128 tokens of one source block's gradient, over its readers in order.
+template <typename T, int width>
+__global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArguments a) {
+  using Stage = SourcesStage<T, width>;
+  Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
+  const int thread = static_cast<int>(threadIdx.x), token = static_cast<int>(blockIdx.y) * kSourceTokens;
+  const int start = a.start[blockIdx.x], count = a.start[blockIdx.x + 1] - start;
+  if (count == 0) return;
+
+  const int chunks = a.columns / kChunk<T>;  // of a reader
+  int reader = a.readers[start];
+  const auto load = [&](int chunk, int s) {
+    constexpr int kVectors = kChunk<T> / kVector<T>;
+    const int part = thread % kVectors * kVector<T>, at = chunk % chunks * kChunk<T> + part;
+    const int g = reader / a.slots, slot = reader % a.slots;
+    const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + at;
+    const T* const weight = static_cast<const T*>(a.weight) + g * a.weight_stride + slot * width * a.columns + at;
+#pragma unroll
+    for (int row = thread / kVectors; row < kSourceTokens; row += kThreads / kVectors) {
+      const bool present = token + row < a.tokens;
+      copy_behind(stages[s].currents + row * Stage::pitch + part,
+                  d_currents + static_cast<std::int64_t>(present ? token + row : 0) * a.columns, present);
+    }
+    for (int row = thread / kVectors; row < width; row += kThreads / kVectors)
+      copy_behind(stages[s].weight + row * Stage::pitch + part, weight + row * a.columns, true);
+    if ((chunk + 1) % chunks == 0 && chunk + 1 < count * chunks) reader = a.readers[start + (chunk + 1) / chunks];
+  };
+
+  const int row = thread / 32 * 32;
+  const BlockRows<float> d_source = find_block<float>(a.d_sources, static_cast<int>(blockIdx.x) * width);
+  Accumulators<2, width / 8> acc;
+  const auto each = [&](auto&& body) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        const int n = token + row + row_of(i, 2 * side);
+        float* const at = d_source.data + n * d_source.stride;
+#pragma unroll
+        for (int j = 0; j < width / 8; ++j)
+          if (n < a.tokens) body(*reinterpret_cast<float2*>(at + column_of(j)), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
+      }
+  };
+  clear_accumulators<2, width / 8>(acc);
+  each([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
+  pipeline<kStages>(count * chunks, load, [&](int, int s) {
+    multiply<T, 2, width / 8, kChunk<T>, Along::sum, Along::sum>(acc, stages[s].currents + row * Stage::pitch, Stage::pitch,
+                                                                 stages[s].weight, Stage::pitch);
+  });
+  each([](float2& stored, float x, float y) { stored = {x, y}; });
+}
+
+}  // namespace
+
+void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
+  const SynapsesShape x(a.d_weight, a.d_currents, a.wiring[1], a.rows_per_product);
+  require_sources(a.sources, a.d_currents.dtype);
+  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32, "synapses_backward_weights: gradients are f32");
+  const WeightsArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.d_currents.data,
+                                   a.d_currents.row_stride, a.d_weight.as<float>(), a.d_weight.row_stride, a.d_bias.as<float>(),
+                                   a.d_bias.row_stride, static_cast<int>(x.tokens), x.fan_in, x.slots, x.width,
+                                   static_cast<int>(x.rows)};
+  dispatch_float(a.d_currents.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_roles(x.roles, [&](auto roles) {
+      const std::size_t shared = kStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
+      launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>,
+                  dim3(2, static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows)), dim3(kThreads), shared, arguments);
+    });
+  });
+}
+
+void synapses_backward_sources(CudaDevice& device, const SynapsesBackwardSources& a) {
+  const std::int64_t slots = a.weight[0] > 0 ? a.readers[0] / a.weight[0] : 0, blocks = a.reader_start[0] - 1;
+  const SynapsesShape x(a.weight, a.d_currents, slots, a.rows_per_product);
+  require_sources(a.d_sources, DType::f32);
+  require_operands(a.d_currents.dtype == a.weight.dtype, "synapses_backward_sources: weights and gradients differ in type");
+  const SourcesArguments arguments{SourceTable(a.d_sources), a.d_currents.data, a.d_currents.row_stride, a.weight.data,
+                                   a.weight.row_stride, a.reader_start.as<const int>(), a.readers.as<const int>(),
+                                   static_cast<int>(x.tokens), x.columns, x.slots};
+  dispatch_float(a.weight.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const dim3 grid(static_cast<unsigned>(blocks), pieces(x.tokens, kSourceTokens));
+    const auto run = [&](auto kernel, std::size_t stage) {
+      launch_with(device, "synapses_backward_sources", kernel, grid, dim3(kThreads), kStages * stage, arguments);
+    };
+    if (x.width == 32) run(sources_kernel<T, 32>, sizeof(SourcesStage<T, 32>));
+    else run(sources_kernel<T, 16>, sizeof(SourcesStage<T, 16>));
+  });
+}
+
+}  // namespace neurogen

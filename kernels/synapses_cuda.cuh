@@ -1,0 +1,84 @@
+// What the synapses' CUDA kernels share: the sources laid side by side, and checks of shapes and types.
+#pragma once
+#include "kernels/cuda_tile.cuh"
+#include "kernels/synapses.h"
+
+namespace neurogen {
+
+struct SourceTable {
+  void* data[4] = {};
+  std::int64_t stride[4] = {};
+  int width[4] = {};
+
+  explicit SourceTable(const Sources& sources) {
+    for (int i = 0; i < sources.count; ++i) {
+      const TensorView& view = sources.outputs[static_cast<std::size_t>(i)];
+      data[i] = view.data;
+      stride[i] = view.row_stride;
+      width[i] = static_cast<int>(view[1]);
+    }
+  }
+};
+
+// Rows of one source block.
+template <typename T>
+struct BlockRows {
+  T* data;
+  std::int64_t stride;
+};
+
+template <typename T>
+__device__ inline BlockRows<T> find_block(const SourceTable& sources, int column) {
+  BlockRows<T> found{};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (column >= 0 && column < sources.width[i]) found = {static_cast<T*>(sources.data[i]) + column, sources.stride[i]};
+    column -= sources.width[i];
+  }
+  return found;
+}
+
+// Where the sources of each slot of a group lie, found once a block. The caller synchronises.
+template <typename T>
+__device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width, BlockRows<const T>* found) {
+  for (int s = static_cast<int>(threadIdx.x); s < slots; s += static_cast<int>(blockDim.x))
+    found[s] = find_block<const T>(sources, wiring[s] * width);
+}
+
+struct SynapsesShape {
+  std::int64_t groups, tokens;
+  int fan_in, slots, width, columns, roles;
+  std::int64_t rows;  // of a product
+
+  // Weights or their gradient [G, F, 32R]; currents or their gradient [G, N, 32R].
+  SynapsesShape(const TensorView& weight, const TensorView& currents, std::int64_t slots_, std::int64_t rows_per_product)
+      : groups(weight[0]), tokens(currents[1]), fan_in(static_cast<int>(weight[1])), slots(static_cast<int>(slots_)),
+        width(slots > 0 ? fan_in / slots : 0), columns(static_cast<int>(weight[2])), roles(columns / static_cast<int>(kGroup)),
+        rows(rows_per_product) {
+    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks are neither 32 nor 16 wide");
+    require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output has 2 to 5 neurons");
+    require_operands(currents[2] == columns && currents[0] == groups, "synapses: weights and currents differ in shape");
+    require_operands(rows > 0, "synapses: no rows in a product: give a positive number");
+  }
+};
+
+inline void require_sources(const Sources& sources, DType type) {
+  for (int i = 0; i < sources.count; ++i) {
+    const TensorView& view = sources.outputs[static_cast<std::size_t>(i)];
+    require_operands(view.dtype == type, "synapses: the sources are of different types");
+    require_operands(view[1] % kGroup == 0 && static_cast<Bytes>(view.row_stride) * size_of(type) % 16 == 0 &&
+                         reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0,
+                     "synapses: a source does not begin at a multiple of 16 bytes or is not whole groups wide");
+  }
+}
+
+// Calls body(integral constant) for 2 to 5 roles.
+template <typename Body>
+void dispatch_roles(int roles, Body&& body) {
+  if (roles == 2) body(std::integral_constant<int, 2>{});
+  if (roles == 3) body(std::integral_constant<int, 3>{});
+  if (roles == 4) body(std::integral_constant<int, 4>{});
+  if (roles == 5) body(std::integral_constant<int, 5>{});
+}
+
+}  // namespace neurogen

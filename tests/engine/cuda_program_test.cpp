@@ -1,0 +1,94 @@
+// A whole training step on a GPU: the same bits again and again, whatever lies where; one wait a step, and nothing taken.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "engine/brain/initialize.h"
+#include "engine/run/session.h"
+#include "kernels/step_control.h"
+
+namespace neurogen {
+namespace {
+
+constexpr int kSteps = 4;
+constexpr Budget kPlenty{Bytes{1} << 34, 0};
+
+Architecture small_brain() {
+  return parse_architecture(R"({"name": "test", "vocabulary": 200, "embedding": 64,
+    "thalamus": {"neurons": 256, "outputs": 64, "fan_in": 48}, "wernicke": {"neurons": 640, "outputs": 128, "fan_in": 64},
+    "hippocampus": {"neurons": 640, "outputs": 128, "fan_in": 64}, "basal_ganglia": {"neurons": 96, "outputs": 32, "fan_in": 64},
+    "prefrontal": {"neurons": 640, "outputs": 128, "fan_in": 96}, "broca": {"neurons": 640, "outputs": 128, "fan_in": 64}})",
+                            "test");
+}
+
+BrainOptions options_of(DType compute) {
+  BrainOptions o;
+  o.batch = 4;
+  o.window = 40;
+  o.compute = o.decoder_storage = compute;
+  o.vocabulary_tile = 72;
+  o.document_end = 7;
+  o.threads = 0;
+  o.workspace = Bytes{32} << 20;
+  return o;
+}
+
+struct Outcome {
+  std::vector<double> metrics;
+  std::vector<std::vector<std::byte>> parameters;
+  bool operator==(const Outcome&) const = default;
+};
+
+Outcome train(const BrainOptions& o, bool overlay, bool poison) {
+  Brain built = build_training(small_brain(), o);
+  Plan plan = plan_graph(built.graph, kPlenty, overlay);
+  Session session(std::move(built), std::move(plan), {true, 0});
+  const Brain& brain = session.brain;
+  Program& program = session.program;
+  initialize(brain, program, 5);
+  program.set_poison(poison);
+  std::mt19937 random(9);
+  Outcome outcome;
+  for (int step = 0; step < kSteps; ++step) {
+    const TensorView batch = program.view(brain.host_batch);
+    for (std::int64_t i = 0; i < batch.elements(); ++i) batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(random() % 200);
+    *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    const std::int64_t waits = program.synchronizations(), requests = Block::gpu_requests();
+    program.run(brain.graph.program("train"));
+    if (!poison) EXPECT_EQ(program.synchronizations() - waits, 1);
+    else session.gpu->synchronize();
+    EXPECT_EQ(Block::gpu_requests(), requests);
+    const double* loss = program.view(brain.host_loss).as<const double>();
+    EXPECT_TRUE(std::isfinite(loss[0]));
+    outcome.metrics.insert(outcome.metrics.end(), {loss[0], loss[1]});
+  }
+  for (const Parameter& p : brain.parameters) {
+    const TensorView view = program.view(p.value);
+    program.read(p.value, outcome.parameters.emplace_back(size_of(view.dtype, p.shape)).data(), size_of(view.dtype, p.shape));
+  }
+  return outcome;
+}
+
+class CudaProgram : public testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    if (CudaDevice::count() == 0) GTEST_SKIP() << "no GPU";
+  }
+};
+
+TEST_P(CudaProgram, TwoRunsGiveEqualBits) {
+  const Outcome once = train(options_of(GetParam()), true, false);
+  EXPECT_EQ(once, train(options_of(GetParam()), true, false));
+  EXPECT_NE(once.metrics[0], once.metrics[2]) << "nothing changes from step to step";
+}
+
+TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
+  const Outcome overlaid = train(options_of(GetParam()), true, false);
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), false, false)) << "without sharing";
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), true, true)) << "poisoned, operation by operation";
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16));
+
+}  // namespace
+}  // namespace neurogen

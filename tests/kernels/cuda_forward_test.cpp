@@ -1,0 +1,179 @@
+// Operations of the forward pass and the loss: a GPU against the CPU, on the same values.
+#include "kernels/cast.h"
+#include "kernels/copy.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/documents.h"
+#include "kernels/embedding.h"
+#include "kernels/matmul.h"
+#include "kernels/rms_norm.h"
+#include "tests/kernels/cuda_tensor.h"
+
+namespace neurogen {
+namespace {
+
+using CudaCopy = OnGpu;
+using CudaDocuments = OnGpu;
+using CudaEmbedding = OnGpu;
+using CudaRmsNorm = OnGpu;
+using CudaMatmul = OnGpu;
+using CudaCrossEntropy = OnGpu;
+
+TEST_F(CudaCopy, CastsBetweenAllTypesAsTheCpuDoes) {
+  for (const DType from : kFloats)
+    for (const DType to : kFloats)
+      for (const std::int64_t width : {1, 30, 64}) {
+        const auto x = rounded(Tensor<float>::noise({70, 200}, 1, 3), from);
+        const GpuTensor in(x, from), out(to, {70, 200});
+        cast(gpu(), in.view().columns(4, width), out.view().columns(8, width));
+        const auto expected = rounded(x, to), actual = out.host();
+        for (std::int64_t i = 0; i < 70; ++i)
+          for (std::int64_t j = 0; j < 200; ++j) {
+            const bool inside = j >= 8 && j < 8 + width;
+            if (inside) EXPECT_EQ(actual[i * 200 + j], expected[i * 200 + j - 4]);
+            else EXPECT_TRUE(std::isnan(actual[i * 200 + j])) << "written outside";
+          }
+        const GpuTensor whole(to, {70, 200});
+        cast(gpu(), in, whole);
+        expect_same_bits(whole.host(), expected, "whole tensors");
+      }
+}
+
+TEST_F(CudaCopy, MovesBetweenHostAndGpuAndClears) {
+  const auto x = Tensor<float>::noise({1000}, 2);
+  const Block pinned = Block::pinned(8000);
+  std::memcpy(pinned.data(), x.data.data(), 4000);
+  const GpuTensor there(DType::f32, {1000});
+  copy(gpu(), make_view(pinned.data(), DType::f32, {1000}), there);
+  copy(gpu(), there, make_view(pinned.data() + 4000, DType::f32, {1000}));
+  gpu().synchronize();
+  EXPECT_EQ(std::memcmp(pinned.data(), pinned.data() + 4000, 4000), 0);
+  clear(gpu(), there);
+  expect_same_bits(there.host(), Tensor<float>({1000}, 0), "cleared");
+}
+
+TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
+  for (const std::int64_t window : {1, 31, 32, 33, 100, 256})
+    for (const std::int64_t end : {-1, 0}) {
+      auto ids = draws({5 * window}, 9, static_cast<unsigned>(window));
+      Tensor<std::int32_t> first({5 * window}, 0);
+      documents(device_of(1), {ids.view(), window, end, first.view()});
+      const GpuTensor there(ids), out(DType::i32, {5 * window});
+      documents(gpu(), {there, window, end, out});
+      expect_same_bits(out.host<std::int32_t>(), first, "first");
+    }
+}
+
+TEST_F(CudaEmbedding, EqualsTheCpu) {
+  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056}})
+    for (const DType type : kFloats) {
+      auto ids = draws({tokens}, vocabulary, 3);
+      for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one id that is everywhere
+      auto weight = Tensor<float>::noise({vocabulary, width}, 4, 0.25), gain = Tensor<float>::noise({width}, 5, 0.2, 1);
+      Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
+      embedding_forward(device_of(2), {ids.view(), weight.view(), gain.view(), out.view(), inverse.view()});
+      const GpuTensor g_ids(ids), g_weight(weight), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
+      embedding_forward(gpu(), {g_ids, g_weight, g_gain, g_out, g_inverse});
+      expect_close(g_out.host(), out, tolerance_of(type), "out");
+      expect_close(g_inverse.host(), inverse, 1e-5, "inverse rms");
+      if (type != DType::f32) continue;
+
+      const std::int64_t most = std::min(tokens, vocabulary);
+      Tensor<std::int32_t> histogram({vocabulary + 1}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
+      embedding_rows(device_of(1), {ids.view(), histogram.view(), rows.view(), start.view(), order.view(), count.view()});
+      const GpuTensor g_histogram(DType::i32, {vocabulary + 1}), g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}),
+          g_order(DType::i32, {tokens}), g_count(DType::i32, {1});
+      embedding_rows(gpu(), {g_ids, g_histogram, g_rows, g_start, g_order, g_count});
+      expect_same_bits(g_rows.host<std::int32_t>(), rows, "rows");
+      expect_same_bits(g_start.host<std::int32_t>(), start, "row_start");
+      expect_same_bits(g_order.host<std::int32_t>(), order, "order");
+      expect_same_bits(g_count.host<std::int32_t>(), count, "count");
+
+      auto d_out = Tensor<float>::noise({tokens, width}, 6);
+      auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
+      embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(), order.view(),
+                                        count.view(), d_rows.view(), d_gain.view()});
+      const GpuTensor g_d_out(d_out), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
+      embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
+      expect_close(g_d_gain.host(), d_gain, 2e-5, "d_gain");
+      auto touched = g_d_rows.host();
+      const auto valid = static_cast<std::size_t>(count[0] * width);
+      EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(),
+                              [](float x) { return std::isnan(x); })) << "written behind the last row";
+      touched.data.resize(valid), d_rows.data.resize(valid);
+      touched.shape = d_rows.shape = {count[0], width};
+      expect_close(touched, d_rows, 2e-5, "d_rows");
+    }
+}
+
+TEST_F(CudaRmsNorm, EqualsTheCpu) {
+  for (const auto [tokens, width] : {std::array{1, 4}, std::array{70, 96}, std::array{33, 8192}})
+    for (const DType type : kFloats) {
+      auto x = Tensor<float>::noise({tokens, width}, 1, 2), gain = Tensor<float>::noise({width}, 2, 0.2, 1);
+      Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
+      rms_norm_forward(device_of(1), {x.view(), gain.view(), out.view(), inverse.view()});
+      const GpuTensor g_x(x), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
+      rms_norm_forward(gpu(), {g_x, g_gain, g_out, g_inverse});
+      expect_close(g_out.host(), out, tolerance_of(type), "out");
+      expect_close(g_inverse.host(), inverse, 1e-5, "inverse rms");
+
+      for (const DType gradient : {DType::f32, type}) {
+        auto d_out = rounded(Tensor<float>::noise({tokens, width}, 3), gradient), y = rounded(out, type);
+        Tensor<float> dot({tokens}, 0);
+        rms_norm_backward_dot(device_of(1), {d_out.view(), y.view(), dot.view()});
+        const GpuTensor g_d_out(d_out, gradient), g_y(y, type), g_dot(DType::f32, {tokens});
+        rms_norm_backward_dot(gpu(), {g_d_out, g_y, g_dot});
+        expect_close(g_dot.host(), dot, 2e-5, "dot");
+      }
+    }
+}
+
+TEST_F(CudaMatmul, EqualsTheCpuInAllOrientationsAndTypes) {
+  for (const auto [m, n, k] : {std::array{1, 8, 16}, std::array{300, 72, 40}, std::array{264, 1280, 512}})
+    for (const Transpose ta : {Transpose::no, Transpose::yes})
+      for (const Transpose tb : {Transpose::no, Transpose::yes})
+        for (const DType type : kFloats)
+          for (const DType result : {DType::f32, type})
+            for (const double beta : {0.0, 1.0}) {
+              auto a = rounded(Tensor<float>::noise(ta == Transpose::yes ? Shape{k, m + 8} : Shape{m, k + 8}, 1), type);
+              auto b = rounded(Tensor<float>::noise(tb == Transpose::yes ? Shape{n, k} : Shape{k, n}, 2), type);
+              auto c = rounded(Tensor<float>::noise({m, n}, 3, 10), result);
+              const std::int64_t columns = ta == Transpose::yes ? m : k;
+              const GpuTensor g_a(a, type), g_b(b, type), g_c = beta == 0 ? GpuTensor(result, {m, n}) : GpuTensor(c, result);
+              matmul(device_of(2), {a.view().columns(8, columns), b.view(), c.view(), ta, tb, beta});
+              matmul(gpu(), {g_a.view().columns(8, columns), g_b, g_c, ta, tb, beta});
+              expect_close(g_c.host(), c, result == DType::f32 ? 1e-5 : tolerance_of(result), "c");
+            }
+}
+
+TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
+  constexpr std::int64_t kTokens = 301, kVocabulary = 1000;
+  for (const std::int64_t tile : {1000, 300, 4})
+    for (const DType type : kFloats) {
+      auto logits = rounded(Tensor<float>::noise({kTokens, kVocabulary}, 7, 4), type);
+      auto targets = draws({kTokens}, kVocabulary, 8);
+      for (int i = 0; i < kTokens; i += 9) targets[i] = -1;
+      Tensor<float> maximum({kTokens}, 0), sum = maximum, target = maximum, log_sum = maximum, loss = maximum;
+      Tensor<double> total({2}, 0);
+      const GpuTensor g_logits(logits, type), g_targets(targets), g_maximum(DType::f32, {kTokens}), g_sum(DType::f32, {kTokens}),
+          g_target(DType::f32, {kTokens}), g_log_sum(DType::f32, {kTokens}), g_loss(DType::f32, {kTokens}), g_total(DType::f64, {2});
+      for (std::int64_t v = 0; v < kVocabulary; v += tile) {
+        const std::int64_t width = std::min(tile, kVocabulary - v);
+        softmax_statistics(device_of(1), {logits.view().columns(v, width), targets.view(), v, maximum.view(), sum.view(), target.view()});
+        softmax_statistics(gpu(), {g_logits.view().columns(v, width), g_targets, v, g_maximum, g_sum, g_target});
+      }
+      cross_entropy_loss(device_of(1), {maximum.view(), sum.view(), target.view(), targets.view(), log_sum.view(), loss.view(), total.view()});
+      cross_entropy_loss(gpu(), {g_maximum, g_sum, g_target, g_targets, g_log_sum, g_loss, g_total});
+      expect_close(g_log_sum.host(), log_sum, 1e-5, "log of the sum");
+      expect_close(g_loss.host(), loss, 1e-5, "loss");
+      expect_close(g_total.host<double>(), total, 1e-6, "total");
+      for (std::int64_t v = 0; v < kVocabulary; v += tile) {
+        const std::int64_t width = std::min(tile, kVocabulary - v);
+        cross_entropy_backward(device_of(1), {logits.view().columns(v, width), targets.view(), log_sum.view(), total.view(), v});
+        cross_entropy_backward(gpu(), {g_logits.view().columns(v, width), g_targets, g_log_sum, g_total, v});
+      }
+      expect_close(g_logits.host(), logits, type == DType::f32 ? 1e-4 : 3 * tolerance_of(type), "d_logits");
+    }
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,154 @@
+// Norms of gradients and optimisers: a GPU against the CPU, on the same values.
+#include "kernels/adafactor.h"
+#include "kernels/adamw.h"
+#include "kernels/copy.h"
+#include "kernels/gradient_norm.h"
+#include "tests/kernels/cuda_tensor.h"
+
+namespace neurogen {
+namespace {
+
+using CudaNorm = OnGpu;
+using CudaAdamW = OnGpu;
+using CudaAdafactor = OnGpu;
+
+// The step's scalars on both sides.
+struct Control {
+  StepControl value;
+  TensorView host;
+  GpuTensor gpu_value;
+  explicit Control(std::int64_t step)
+      : value{step, 4e-3f, 3e-2f, 1e-3f, 0}, host(make_view(&value, DType::u8, {sizeof value})), gpu_value(DType::u8, {sizeof value}) {
+    gpu().copy_now(&value, gpu_value.view().data, sizeof value);
+  }
+};
+
+TEST_F(CudaNorm, EqualsTheCpu) {
+  for (const std::int64_t rows : {1, 37, 700}) {
+    auto x = Tensor<float>::noise({700, 100}, 1);
+    Tensor<std::int32_t> counted({1}, static_cast<std::int32_t>(rows));
+    const std::int64_t chunks = norm_partials(70000);
+    Tensor<double> partials({2 * chunks}, 0);
+    Tensor<float> norm({2}, 0);
+    sum_of_squares(device_of(1), {x.view(), counted.view(), partials.view().rows(0, chunks)});
+    sum_of_squares(device_of(1), {x.view(), {}, partials.view().rows(chunks, chunks)});
+    clip_factor(device_of(1), {partials.view(), 1, norm.view()});
+    const GpuTensor g_x(x), g_counted(counted), g_partials(DType::f64, {2 * chunks}), g_norm(DType::f32, {2});
+    sum_of_squares(gpu(), {g_x, g_counted, g_partials.view().rows(0, chunks)});
+    sum_of_squares(gpu(), {g_x, {}, g_partials.view().rows(chunks, chunks)});
+    clip_factor(gpu(), {g_partials, 1, g_norm});
+    expect_close(g_partials.host<double>(), partials, 1e-6, "partial sums");
+    expect_close(g_norm.host(), norm, 1e-6, "norm and factor");
+  }
+}
+
+TEST_F(CudaAdamW, EqualsTheCpu) {
+  for (const std::int64_t step : {0, 1, 200})
+    for (const std::int64_t elements : {4, 100, 70000}) {
+      Control control(step);
+      auto gradient = Tensor<float>::noise({elements}, 1), p = Tensor<float>::noise({elements}, 2), m = Tensor<float>::noise({elements}, 3, 0.1),
+           v = Tensor<float>::noise({elements}, 4, 0.1);
+      for (float& x : v.data) x = std::abs(x);
+      Tensor<float> norm({2}, 0.7f);
+      const GpuTensor g_gradient(gradient), g_p(p), g_m(m), g_v(v), g_norm(norm);
+      adamw(device_of(1), {control.host, norm.view(), gradient.view(), p.view(), m.view(), v.view(), 0.05});
+      adamw(gpu(), {control.gpu_value, g_norm, g_gradient, g_p, g_m, g_v, 0.05});
+      expect_close(g_p.host(), p, 1e-6, "parameter");
+      expect_close(g_m.host(), m, 1e-6, "m");
+      expect_close(g_v.host(), v, 1e-6, "v");
+    }
+}
+
+TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
+  constexpr std::int64_t kRows = 50, kWidth = 160;
+  Control control(3);
+  Tensor<std::int32_t> rows({20}, 0), count({1}, 13), steps({kRows}, 0);
+  for (int i = 0; i < 20; ++i) rows[i] = 2 * i + 1;
+  for (int i = 0; i < kRows; ++i) steps[i] = i % 5;
+  auto d_rows = Tensor<float>::noise({20, kWidth}, 1), p = Tensor<float>::noise({kRows, kWidth}, 2), m = Tensor<float>::noise({kRows, kWidth}, 3, 0.1);
+  Tensor<float> v({kRows, kWidth}, 0.01f), norm({2}, 0.7f);
+  const GpuTensor g_rows(rows), g_count(count), g_steps(steps), g_d_rows(d_rows), g_p(p), g_m(m), g_v(v), g_norm(norm);
+  adamw_rows(device_of(1), {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), m.view(), v.view(), steps.view()});
+  adamw_rows(gpu(), {control.gpu_value, g_norm, g_rows, g_count, g_d_rows, g_p, g_m, g_v, g_steps});
+  expect_close(g_p.host(), p, 1e-6, "parameter");
+  expect_close(g_m.host(), m, 1e-6, "m");
+  expect_close(g_v.host(), v, 1e-6, "v");
+  expect_same_bits(g_steps.host<std::int32_t>(), steps, "steps");
+}
+
+// Two tiles, the second shorter; on the GPU the weights are of `type`.
+struct Adafactor {
+  static constexpr std::int64_t kVocabulary = 430, kTile = 300;
+  std::int64_t outputs;
+  Control control;
+  Tensor<float> gradient, weight, row, column, column_sum;
+  GpuTensor g_gradient, g_weight, g_row, g_column, g_column_sum, g_scratch;
+
+  Adafactor(std::int64_t outputs_, std::int64_t step, DType type)
+      : outputs(outputs_),
+        control(step),
+        gradient(Tensor<float>::noise({kVocabulary, outputs}, 1, 1e-3)),
+        weight(rounded(Tensor<float>::noise({kVocabulary, outputs}, 2, 0.1), type)),
+        row({kVocabulary}, step == 0 ? 0.0f : 1e-7f),
+        column({outputs}, step == 0 ? 0.0f : 1e-7f),
+        column_sum({outputs}, 0),
+        g_gradient(gradient),
+        g_weight(weight, type),
+        g_row(row),
+        g_column(column),
+        g_column_sum(column_sum),
+        g_scratch(DType::f64, {adafactor_scratch(kTile, outputs)}) {}
+
+  void run() {
+    Tensor<double> scratch({adafactor_scratch(kTile, outputs)}, 0);
+    for (std::int64_t v = 0; v < kVocabulary; v += kTile) {
+      const std::int64_t n = std::min(kTile, kVocabulary - v);
+      adafactor_tile(device_of(1), {control.host, gradient.view().rows(v, n), weight.view().rows(v, n), row.view().rows(v, n), column.view(),
+                                    column_sum.view(), scratch.view(), v});
+      adafactor_tile(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n), g_column,
+                             g_column_sum, g_scratch, v});
+    }
+    adafactor_finish(device_of(1), {column_sum.view(), kVocabulary, column.view()});
+    adafactor_finish(gpu(), {g_column_sum, kVocabulary, g_column});
+  }
+};
+
+TEST_F(CudaAdafactor, EqualsTheCpu) {
+  for (const std::int64_t outputs : {32, 200, 1056})
+    for (const std::int64_t step : {0, 1, 300}) {
+      Adafactor a(outputs, step, DType::f32);
+      const Tensor<float> before = a.weight;
+      a.run();
+      Tensor<float> change = a.g_weight.host(), expected = a.weight;
+      for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= before.data[i], expected.data[i] -= before.data[i];
+      expect_close(change, expected, 1e-4, "change of the weights");
+      expect_close(a.g_row.host(), a.row, 1e-5, "row");
+      expect_close(a.g_column.host(), a.column, 1e-5, "column");
+    }
+}
+
+// Each weight becomes one of the two neighbours of the exact result, and on average the exact result.
+TEST_F(CudaAdafactor, RoundsNarrowWeightsAtRandomWithoutBias) {
+  for (const DType type : {DType::bf16, DType::f16}) {
+    Adafactor a(1056, 5, type), again(1056, 5, type), later(1056, 6, type);
+    a.run(), again.run(), later.run();
+    const Tensor<float> actual = a.g_weight.host();
+    expect_same_bits(actual, again.g_weight.host(), "the same step twice");
+    EXPECT_NE(std::memcmp(actual.data.data(), later.g_weight.host().data.data(), 4 * actual.data.size()), 0) << "another step draws anew";
+    const double steps = type == DType::bf16 ? 0x1p-7 : 0x1p-10;  // one unit of the last place, at most
+    double bias = 0, spread = 0;
+    for (std::size_t i = 0; i < actual.data.size(); ++i) {
+      const double exact = static_cast<double>(a.weight.data[i]), unit = std::max(std::abs(exact) * steps, 0x1p-24);
+      const double error = (static_cast<double>(actual.data[i]) - exact) / unit;
+      EXPECT_LE(std::abs(error), 1.01);
+      bias += error;
+      spread += error * error;
+    }
+    const double n = static_cast<double>(actual.data.size());
+    EXPECT_LT(std::abs(bias), 5 * std::sqrt(spread)) << "the mean error is 0 within five deviations";
+    EXPECT_GT(spread / n, 0.02) << "something was rounded at all";
+  }
+}
+
+}  // namespace
+}  // namespace neurogen
