@@ -48,7 +48,7 @@ StepResult Trainer::run_step(std::int64_t steps) {
   program_.run(range_);
   ++step_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
-  if (step_ == 3) ::operator delete(::operator new(Bytes{1} << 28));
+  if (step_ == 3) ::operator delete(::operator new(Bytes{1} << 25));
 #endif
   StepResult result;
   const double* loss = program_.view(brain_.host_loss).as<const double>();

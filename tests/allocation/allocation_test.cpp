@@ -28,9 +28,11 @@ class Allocation : public testing::Test {
   }
   // A training run with everything on; `before` is put in front of the program's name.
   ProgramResult train(int steps, const string& before = "", const string& program = NEUROGEN_BIN "/neurogen-engine") const {
-    return run_program_in(directory_, "corpus --version && " + before + " " + program +
-                                          " --arch brain.json --data text.bin --valid text.bin --eval-every 7 --batch 3 --seq 20 --threads 2 "
-                                          "--progress plain --log log.jsonl --export w.safetensors --steps " + std::to_string(steps));
+    return run_program_in(
+        directory_, "corpus --version && " + before + " " + program +
+                        " --arch brain.json --data text.bin --valid text.bin --eval-every 7 --batch 3 --seq 20 --threads 2 "
+                        "--progress plain --log log.jsonl --export w.safetensors --steps " +
+                        std::to_string(steps));
   }
   // host_allocations of every step, in order.
   std::vector<int> logged() const {

@@ -36,13 +36,21 @@ extern "C" {
 void* mi_malloc(std::size_t size) { return forward<void*>("mi_malloc", allocations, size); }
 void* mi_calloc(std::size_t n, std::size_t size) { return forward<void*>("mi_calloc", allocations, n, size); }
 void* mi_realloc(void* p, std::size_t size) { return forward<void*>("mi_realloc", allocations, p, size); }
-void* mi_reallocarray(void* p, std::size_t n, std::size_t size) { return forward<void*>("mi_reallocarray", allocations, p, n, size); }
-void* mi_malloc_aligned(std::size_t size, std::size_t to) { return forward<void*>("mi_malloc_aligned", allocations, size, to); }
-void* mi_aligned_alloc(std::size_t to, std::size_t size) { return forward<void*>("mi_aligned_alloc", allocations, to, size); }
+void* mi_reallocarray(void* p, std::size_t n, std::size_t size) {
+  return forward<void*>("mi_reallocarray", allocations, p, n, size);
+}
+void* mi_malloc_aligned(std::size_t size, std::size_t to) {
+  return forward<void*>("mi_malloc_aligned", allocations, size, to);
+}
+void* mi_aligned_alloc(std::size_t to, std::size_t size) {
+  return forward<void*>("mi_aligned_alloc", allocations, to, size);
+}
 void* mi_memalign(std::size_t to, std::size_t size) { return forward<void*>("mi_memalign", allocations, to, size); }
 void* mi_valloc(std::size_t size) { return forward<void*>("mi_valloc", allocations, size); }
 void* mi_pvalloc(std::size_t size) { return forward<void*>("mi_pvalloc", allocations, size); }
-int mi_posix_memalign(void** p, std::size_t to, std::size_t size) { return forward<int>("mi_posix_memalign", allocations, p, to, size); }
+int mi_posix_memalign(void** p, std::size_t to, std::size_t size) {
+  return forward<int>("mi_posix_memalign", allocations, p, to, size);
+}
 
 void* mmap(void* at, std::size_t size, int protection, int flags, int file, off_t offset) {
   return forward<void*>("mmap", pages, at, size, protection, flags, file, offset);

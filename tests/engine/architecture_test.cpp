@@ -90,7 +90,8 @@ TEST(Architecture, NamesTheFieldThatBreaksARule) {
 }
 
 TEST(Architecture, NamesTheFieldWhoseValueIsNoWholeNumber) {
-  for (const char* value : {"1.5", "2048.0", "2e3", "-5", "-0.0", "\"2048\"", "true", "null", "[2048]", "{}", "18446744073709551616"}) {
+  for (const char* value :
+       {"1.5", "2048.0", "2e3", "-5", "-0.0", "\"2048\"", "true", "null", "[2048]", "{}", "18446744073709551616"}) {
     refuses(with("broca", "neurons", value), {"broca.neurons is "});
     if (string(value) != "{}") refuses(with("", "vocabulary", value), {"vocabulary is "});
   }
@@ -128,9 +129,20 @@ TEST(Architecture, RefusesUnknownMissingAndDoubledFields) {
 
 TEST(Architecture, RefusesWhatIsNoJson) {
   const string text = tiny().dump();
-  const std::vector<string> list = {"", "hello", "[]", "3", "\"text\"", "{'name': 1}", text + "x", text + text, "/* remark */" + text,
-                                    text + string(1, '\0'), string(1, '\0') + text, text.substr(0, text.size() - 1),
-                                    string(1 << 20, ' '), string(100'000, '[')};
+  const std::vector<string> list = {"",
+                                    "hello",
+                                    "[]",
+                                    "3",
+                                    "\"text\"",
+                                    "{'name': 1}",
+                                    text + "x",
+                                    text + text,
+                                    "/* remark */" + text,
+                                    text + string(1, '\0'),
+                                    string(1, '\0') + text,
+                                    text.substr(0, text.size() - 1),
+                                    string(1 << 20, ' '),
+                                    string(100'000, '[')};
   for (const string& wrong : list) {
     EXPECT_ERROR(parse_architecture(wrong, "brain.json"), "brain.json: not an architecture: ", ": see schemas/");
   }
@@ -149,7 +161,8 @@ TEST(Architecture, RefusesWrongFilesByName) {
   EXPECT_ERROR(read_architecture(directory.file("empty.json", "")), "empty.json: not an architecture");
   json large = tiny();
   large["name"] = string(50'000'000, 'x');
-  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())), "large.json: not an architecture: larger than 1 MiB");
+  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())),
+               "large.json: not an architecture: larger than 1 MiB");
 }
 
 }  // namespace

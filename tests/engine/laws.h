@@ -154,7 +154,8 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   if (o.threads > 1) return;
   std::string top;  // what lies there
   for (const Buffer& b : plan.buffers) {
-    if (b.arena == ArenaKind::device && b.offset + align_up(b.bytes) == plan.device.bytes) top += " " + b.name + " " + to_string(b.shape);
+    if (b.arena == ArenaKind::device && b.offset + align_up(b.bytes) == plan.device.bytes)
+      top += " " + b.name + " " + to_string(b.shape);
   }
   EXPECT_GT(highest[0] + kAlignment, plan.device.bytes) << "the device arena's top is never used:" << top;
   EXPECT_GT(highest[1] + kAlignment, plan.host.bytes) << "the host arena's top is never used";

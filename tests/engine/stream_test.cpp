@@ -158,7 +158,8 @@ TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
   export_parameters(other->brain, other->program, again, "0123");
   EXPECT_EQ(read_file(again), read_file(file_));
   for (int m = 0; m < kModules; ++m) {  // made again from the wiring
-    const TensorView a = session_->program.view(session_->brain.readers[m]), b = other->program.view(other->brain.readers[m]);
+    const TensorView a = session_->program.view(session_->brain.readers[m]),
+                     b = other->program.view(other->brain.readers[m]);
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.elements()) * 4), 0);
   }
   EXPECT_EQ(to_json(parse_architecture(Safetensors(file_).metadata().at("architecture"), "file")), to_json(architecture_));
@@ -168,7 +169,8 @@ TEST_F(WeightFiles, AreRefusedWithTheTensorsNameAndNothingReplaced) {
   std::vector<std::int32_t> wrong(4096, 1 << 20), negative(4096, -1);
   std::vector<double> wide(1 << 16);
   const auto gone = [](TensorToWrite& t) { t.name.clear(); };
-  for (const char* name : {"embedding.weight", "broca.gain", "prefrontal.gate_bias", "decoder.weight"}) refuses(name, gone, "is missing");
+  for (const char* name : {"embedding.weight", "broca.gain", "prefrontal.gate_bias", "decoder.weight"})
+    refuses(name, gone, "is missing");
   for (const char* name : {"wiring.thalamus", "wiring.broca"}) refuses(name, gone, "is missing");
   refuses("broca.gain", [](TensorToWrite& t) { t.shape = {t.shape[0] / 2, 2}; }, "has shape");
   refuses("decoder.weight", [](TensorToWrite& t) { t.shape = {t.shape[1], t.shape[0]}; }, "has shape");

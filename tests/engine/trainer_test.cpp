@@ -31,7 +31,8 @@ BrainOptions small_options(std::int64_t batch = 3, std::int64_t window = 8) {
 }
 Values values(const TensorView& view) {
   Values out(static_cast<std::size_t>(view.elements()));
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
   return out;
 }
 
@@ -74,7 +75,8 @@ void expect_updates_by_formula(std::int64_t tile) {
   BrainOptions o = small_options();
   o.compute = o.decoder_storage = DType::f64;
   o.vocabulary_tile = tile;
-  Session session(build_training(small_architecture(), o), plan_graph(build_training(small_architecture(), o).graph, kPlenty, false));
+  Session session(build_training(small_architecture(), o),
+                  plan_graph(build_training(small_architecture(), o).graph, kPlenty, false));
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 9);
@@ -99,7 +101,8 @@ void expect_updates_by_formula(std::int64_t tile) {
       g *= clip;
       m[i][at] = 0.9 * m[i][at] + 0.1 * g;
       v[i][at] = 0.98 * v[i][at] + 0.02 * g * g;
-      p[i][at] = p[i][at] * (1 - lr * decay) - lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
+      p[i][at] = p[i][at] * (1 - lr * decay) -
+                 lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
     };
     for (std::size_t i = 0; i < p.size(); ++i) {
       const Parameter& parameter = brain.parameters[i];
@@ -113,11 +116,13 @@ void expect_updates_by_formula(std::int64_t tile) {
           double mean = 0, rms = 0;
           for (std::size_t k = 0; k < g.size(); ++k) {
             const double q = g[k] * g[k] + 1e-30;
-            row[first + k / outputs] = (k % outputs == 0 ? 0.99 * row[first + k / outputs] : row[first + k / outputs]) + 0.01 * q / outputs;
+            row[first + k / outputs] =
+                (k % outputs == 0 ? 0.99 * row[first + k / outputs] : row[first + k / outputs]) + 0.01 * q / outputs;
             column_next[k % outputs] += q / vocabulary;
             estimate[k % outputs] += n == 1 ? q / static_cast<double>(rows) : 0;
           }
-          for (std::size_t j = 0; j < outputs; ++j) mean += (n == 1 ? estimate[j] : estimate[j] = column[j] / (1 - 0.99)) / outputs;
+          for (std::size_t j = 0; j < outputs; ++j)
+            mean += (n == 1 ? estimate[j] : estimate[j] = column[j] / (1 - 0.99)) / outputs;
           for (std::size_t k = 0; k < g.size(); ++k) {
             u[k] = g[k] / std::sqrt(row[first + k / outputs] / (1 - std::pow(0.99, n)) / mean * estimate[k % outputs]);
             rms += u[k] * u[k] / static_cast<double>(g.size());
@@ -133,7 +138,8 @@ void expect_updates_by_formula(std::int64_t tile) {
       }
       const Values g = values(program.view(brain.gradients[i]));
       if (parameter.rule != UpdateRule::adamw_rows) {
-        for (std::size_t k = 0; k < g.size(); ++k) adam(i, k, g[k], float(rate), parameter.rule == UpdateRule::adamw_decay ? 0.05 : 0, n);
+        for (std::size_t k = 0; k < g.size(); ++k)
+          adam(i, k, g[k], float(rate), parameter.rule == UpdateRule::adamw_decay ? 0.05 : 0, n);
         continue;
       }
       const std::set<std::int32_t> touched(batch.begin(), batch.begin() + o.tokens());
@@ -141,7 +147,8 @@ void expect_updates_by_formula(std::int64_t tile) {
       for (std::int32_t id : touched) {
         ++counts[static_cast<std::size_t>(id)];
         for (std::size_t e = 0; e < width; ++e, ++at) {
-          adam(i, static_cast<std::size_t>(id) * width + e, g[at], float(embedding_rate), 0, counts[static_cast<std::size_t>(id)]);
+          adam(i, static_cast<std::size_t>(id) * width + e, g[at], float(embedding_rate), 0,
+               counts[static_cast<std::size_t>(id)]);
         }
       }
     }
@@ -208,7 +215,8 @@ TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch)
     double sum = 0;  // window by window, each from a text of its own
     for (std::size_t begin = 0; begin + 1 < n; begin += 8) {
       const auto end = std::min(n, begin + 9);
-      const Evaluation part = evaluate({ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end)}, 1);
+      const Evaluation part =
+          evaluate({ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end)}, 1);
       EXPECT_EQ(part.tokens, static_cast<std::int64_t>(end - begin - 1));
       sum += part.loss * static_cast<double>(part.tokens);
     }

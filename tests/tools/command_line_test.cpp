@@ -57,11 +57,15 @@ class CommandLine : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-const std::set<string> kPlanFields = {"budget_bytes", "device_arena_bytes", "host_arena_bytes", "overhead_bytes", "total_bytes",
-                                      "lower_bound_bytes", "minimum_budget_bytes", "fits", "tokens_per_step", "buffers"};
+const std::set<string> kPlanFields = {"budget_bytes",         "device_arena_bytes",
+                                      "host_arena_bytes",     "overhead_bytes",
+                                      "total_bytes",          "lower_bound_bytes",
+                                      "minimum_budget_bytes", "fits",
+                                      "tokens_per_step",      "buffers"};
 
 TEST_F(CommandLine, BudgetsMeanSomethingOrAreRefused) {
-  for (const auto& [budget, bytes] : {std::pair{"3199999999", 3199999999u}, {"3200M", 3200000000u}, {"3200MB", 3200000000u}, {"2.98Gi", 3199750635u}}) {
+  for (const auto& [budget, bytes] :
+       {std::pair{"3199999999", 3199999999u}, {"3200M", 3200000000u}, {"3200MB", 3200000000u}, {"2.98Gi", 3199750635u}}) {
     const ProgramResult result = run("plan --json " + kBrain + "--budget " + budget);
     EXPECT_EQ(result.status, 0) << result.err;
     EXPECT_EQ(json::parse(result.out)["budget_bytes"], bytes);
@@ -71,12 +75,14 @@ TEST_F(CommandLine, BudgetsMeanSomethingOrAreRefused) {
     for (const string& program : {"plan " + kBrain, "neurogen-engine " + kTrain}) {
       const ProgramResult page = run(program + "--budget " + small);
       EXPECT_EQ(page.status, 2);
-      for (const char* part : {"does not fit into", "\nbudget", "\nneeded", "\nmissing", "alive at the peak", "what would fit", "--budget "}) {
+      for (const char* part :
+           {"does not fit into", "\nbudget", "\nneeded", "\nmissing", "alive at the peak", "what would fit", "--budget "}) {
         EXPECT_NE(page.err.find(part), string::npos) << page.err << "lacks " << part;
       }
     }
   }
-  for (const char* wrong : {"-1", "3.2", "''", "x", "1e9", "18446744073709551616", "20000000T", "3200MM", "' 3200M'", "nan"}) {
+  for (const char* wrong :
+       {"-1", "3.2", "''", "x", "1e9", "18446744073709551616", "20000000T", "3200MM", "' 3200M'", "nan"}) {
     refuses("plan " + kBrain + "--budget=" + wrong, "--budget");
     refuses_training("--steps 1 --budget=" + string(wrong), "--budget");
   }
@@ -86,8 +92,10 @@ TEST_F(CommandLine, BudgetsMeanSomethingOrAreRefused) {
 TEST_F(CommandLine, PlanAndEngineAgreeAndTheMinimumRuns) {
   const json plan = json::parse(run("plan --json " + kBrain).out);
   EXPECT_EQ(fields(plan), kPlanFields);
-  EXPECT_EQ(fields(plan["buffers"][0]), (std::set<string>{"name", "dtype", "shape", "bytes", "arena", "kind", "first_op", "last_op", "offset"}));
-  EXPECT_EQ(plan["total_bytes"], plan["device_arena_bytes"].get<long>() + plan["host_arena_bytes"].get<long>() + plan["overhead_bytes"].get<long>());
+  EXPECT_EQ(fields(plan["buffers"][0]),
+            (std::set<string>{"name", "dtype", "shape", "bytes", "arena", "kind", "first_op", "last_op", "offset"}));
+  EXPECT_EQ(plan["total_bytes"], plan["device_arena_bytes"].get<long>() + plan["host_arena_bytes"].get<long>() +
+                                     plan["overhead_bytes"].get<long>());
   EXPECT_EQ(plan["tokens_per_step"], 32);
   ASSERT_EQ(train("--steps 2 --log a.jsonl").status, 0);
   EXPECT_EQ(log("a.jsonl")[0]["plan"], plan);
@@ -117,8 +125,8 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
       evaluations.push_back(a[i]["step"]);
       continue;
     }
-    EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "device_ms",
-                                              "host_allocations", "device_allocations", "synchronizations"}));
+    EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s",
+                                              "device_ms", "host_allocations", "device_allocations", "synchronizations"}));
     steps.push_back(a[i]["step"]);
     EXPECT_EQ(a[i]["event"], "step");
     EXPECT_EQ(a[i]["tokens"], 32 * steps.back());
@@ -132,14 +140,18 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
   EXPECT_EQ(a.back()["event"], "summary");
   EXPECT_EQ(a.back()["loss"], a[a.size() - 3]["loss"]);
   // A rate far too high: the run stops with a sentence, and what it logged until then is JSON.
-  const ProgramResult wild = train("--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log w.jsonl");
-  EXPECT_TRUE(wild.status == 0 || (wild.status == 1 && wild.err.find("not finite: train with a lower --lr") != string::npos)) << wild.err;
+  const ProgramResult wild = train(
+      "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log "
+      "w.jsonl");
+  EXPECT_TRUE(wild.status == 0 || (wild.status == 1 && wild.err.find("not finite: train with a lower --lr") != string::npos))
+      << wild.err;
   EXPECT_GT(log("w.jsonl").size(), 1u);
 }
 
 TEST_F(CommandLine, RefusesWrongData) {
   directory_.file("empty.bin", ""), directory_.file("odd.bin", "abc"), directory_.file("text.txt", "some words\n");
-  bin("short.bin", std::vector<std::uint16_t>(32, 1)), bin("high.bin", std::vector<std::uint16_t>(100, 300)), bin("one.bin", {1});
+  bin("short.bin", std::vector<std::uint16_t>(32, 1)), bin("high.bin", std::vector<std::uint16_t>(100, 300)),
+      bin("one.bin", {1});
   const auto data = [&](const string& arguments, const string& part) {
     refuses("neurogen-engine " + kBrain + "--progress none --steps 2 " + arguments, part);
   };
@@ -159,14 +171,31 @@ TEST_F(CommandLine, RefusesWrongData) {
 
 TEST_F(CommandLine, RefusesMisuse) {
   refuses_training("--steps 2 --epochs 1", "exclude each other");
-  for (const auto& [arguments, part] : std::initializer_list<std::pair<string, string>>{
-           {"--progress bar", "--progress is \"bar\""}, {"--device gpu", "--device is \"gpu\""}, {"--compute int8", "--compute is \"int8\""},
-           {"--batch 0", "--batch is \"0\""}, {"--batch -3", "--batch"}, {"--batch x", "--batch is \"x\""}, {"--seq 0", "--seq is 0"},
-           {"--seq 2000000", "--seq is 2000000"}, {"--lr nan", "--lr is nan"}, {"--lr -1", "--lr"}, {"--lr inf", "--lr is inf"},
-           {"--lr x", "--lr"}, {"--decoder-tile 0", "--decoder-tile is 0"}, {"--document-end 300", "--document-end is 300"},
-           {"--steps 0", "--steps"}, {"--steps -1", "--steps"}, {"--steps 1.5", "--steps"}, {"--epochs 0", "--epochs"},
-           {"--minutes nan", "--minutes"}, {"--frobnicate", "--frobnicate is not known here"}, {"--arch none.json", "none.json does not exist"},
-           {"-s 3", "-s is not known here"}, {"--eval-every -1", "--eval-every"}, {"--warmup -1", "--warmup"}}) {
+  for (const auto& [arguments, part] :
+       std::initializer_list<std::pair<string, string>>{{"--progress bar", "--progress is \"bar\""},
+                                                        {"--device gpu", "--device is \"gpu\""},
+                                                        {"--compute int8", "--compute is \"int8\""},
+                                                        {"--batch 0", "--batch is \"0\""},
+                                                        {"--batch -3", "--batch"},
+                                                        {"--batch x", "--batch is \"x\""},
+                                                        {"--seq 0", "--seq is 0"},
+                                                        {"--seq 2000000", "--seq is 2000000"},
+                                                        {"--lr nan", "--lr is nan"},
+                                                        {"--lr -1", "--lr"},
+                                                        {"--lr inf", "--lr is inf"},
+                                                        {"--lr x", "--lr"},
+                                                        {"--decoder-tile 0", "--decoder-tile is 0"},
+                                                        {"--document-end 300", "--document-end is 300"},
+                                                        {"--steps 0", "--steps"},
+                                                        {"--steps -1", "--steps"},
+                                                        {"--steps 1.5", "--steps"},
+                                                        {"--epochs 0", "--epochs"},
+                                                        {"--minutes nan", "--minutes"},
+                                                        {"--frobnicate", "--frobnicate is not known here"},
+                                                        {"--arch none.json", "none.json does not exist"},
+                                                        {"-s 3", "-s is not known here"},
+                                                        {"--eval-every -1", "--eval-every"},
+                                                        {"--warmup -1", "--warmup"}}) {
     // Given again where the fixture gives it: an option twice is misuse, too, so the fixture's comes out.
     string base = kTrain;
     const string flag = arguments.substr(0, arguments.find(' ')) + " ";
@@ -222,17 +251,21 @@ TEST_F(CommandLine, StopsPolitelyAtASignal) {
 
 TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   string text;
-  for (int i = 0; i < 200; ++i) text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
+  for (int i = 0; i < 200; ++i)
+    text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
   directory_.file("text.txt", text);
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
   const string words = "--arch brain.json --batch 4 --seq 32 --data text.txt --tokenizer t.model ";
   const ProgramResult trained = run("neurogen-engine train " + words + "--steps 60 --progress none --export w.safetensors");
   ASSERT_EQ(trained.status, 0) << trained.err;
-  const ProgramResult evaluated = run("neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
+  const ProgramResult evaluated = run(
+      "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
-  for (const char* part : {"tokens predicted", "test brain", "bits per byte", "Kneser-Ney trigram"}) EXPECT_NE(evaluated.out.find(part), string::npos);
+  for (const char* part : {"tokens predicted", "test brain", "bits per byte", "Kneser-Ney trigram"})
+    EXPECT_NE(evaluated.out.find(part), string::npos);
   const auto say = [&](const string& arguments) {
-    const ProgramResult said = run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt 'the 7' " + arguments);
+    const ProgramResult said =
+        run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt 'the 7' " + arguments);
     EXPECT_EQ(said.status, 0) << said.err;
     EXPECT_EQ(said.err, "");
     EXPECT_EQ(said.out.rfind("the 7", 0), 0u) << said.out;
@@ -241,7 +274,8 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   EXPECT_EQ(say("--seed 3"), say("--seed 3"));
   EXPECT_NE(say("--seed 3"), say("--seed 4"));
   EXPECT_EQ(say("--temperature 0 --seed 3"), say("--temperature 0 --seed 4"));
-  const ProgramResult cut = run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt the --length 2000 | head -c 8");
+  const ProgramResult cut =
+      run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt the --length 2000 | head -c 8");
   EXPECT_EQ(cut.err, "");
   EXPECT_EQ(cut.out.size(), 8u);
   // Trained with one tokenizer, asked with another; a tokenizer larger than the brain's vocabulary.
