@@ -92,7 +92,7 @@ void expect_updates_by_formula(std::int64_t tile) {
     Random random(static_cast<std::uint64_t>(n));
     const auto batch = random_batch(random, brain.architecture, o);
     std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
-    *program.view(brain.control).as<StepControl>() = {n - 1, float(rate), float(embedding_rate), float(decoder_rate), 0};
+    *program.view(brain.host_control).as<StepControl>() = {n - 1, float(rate), float(embedding_rate), float(decoder_rate), 0};
     program.run(brain.graph.program("train"));
     const double norm = values(program.view(brain.host_norm))[0], clip = std::min(1.0, 1 / (norm + 1e-6));
     double squares = 0;
