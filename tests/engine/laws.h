@@ -35,7 +35,7 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
   Program& program = session.program;
   for (int step = 0; step < count; ++step) {
     std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
-    *program.view(brain.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
     program.run(brain.graph.program("train"));
     outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
     outcome.norms.push_back(program.view(brain.host_norm).as<float>()[0]);
