@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #ifdef NEUROGEN_CUDA
@@ -35,7 +34,11 @@ struct Cpu : Machine {
 #ifdef NEUROGEN_CUDA
 struct Gpu : Machine {
   CudaDevice& device;
-  std::vector<std::pair<std::size_t, CudaGraph>> captured;  // by a program's first operation
+  struct Captured {
+    Graph::Range range;
+    CudaGraph work;
+  };
+  std::vector<Captured> captured;
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
     for (const Graph::Range range : graph.programs()) {
@@ -43,7 +46,7 @@ struct Gpu : Machine {
       device.synchronize();
       device.begin_capture();
       each(graph, range, at);
-      captured.emplace_back(range.begin, device.end_capture());
+      captured.push_back({range, device.end_capture()});
     }
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) fill(arena.data(kind), 0, arena.block(kind).size());
     device.synchronize();
@@ -57,9 +60,11 @@ struct Gpu : Machine {
   void run(const Operation& operation, const Bindings& at) override { operation.on_cuda(device, at); }
   double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
     device.mark();
-    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range.begin; });
-    if (whole != captured.end()) device.launch(whole->second);
-    else each(graph, range, at);  // no program of the graph: a part of one, for tests
+    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const Captured& one) {
+      return one.range.begin == range.begin && one.range.end == range.end;
+    });
+    if (whole != captured.end()) device.launch(whole->work);
+    else each(graph, range, at);  // a part of a program
     device.mark();
     device.synchronize();
     return device.milliseconds_between_marks();

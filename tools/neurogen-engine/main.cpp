@@ -4,7 +4,6 @@
 
 #include "engine/run/process.h"
 #include "tools/common/program.h"
-#include "tools/common/program.h"
 #include "tools/neurogen-engine/commands.h"
 
 namespace neurogen {
@@ -21,6 +20,7 @@ int main(int argc, char** argv) {
   neurogen::add_train(*neurogen::add_command(app, "train", "train a brain on a text"), status);
   neurogen::add_evaluate(*neurogen::add_command(app, "eval", "how well a trained brain predicts a text"), status);
   neurogen::add_generate(*neurogen::add_command(app, "generate", "let a trained brain continue a prompt"), status);
+  neurogen::add_bench(*neurogen::add_command(app, "bench", "how long each operation of a training step takes"), status);
 
   // `neurogen-engine --budget 3200M` trains: the subcommand may be left out.
   std::vector<char*> words(argv, argv + argc);
