@@ -12,6 +12,7 @@ namespace {
 constexpr std::int64_t kMostSequences = 1 << 16;
 constexpr Bytes kCpuTile = 8'000'000;     // stays in a core's share of the last-level cache while it is worked on
 constexpr Bytes kCudaTile = 128'000'000;  // fills a large GPU
+constexpr Bytes kLeanCudaTile = 16'000'000;  // smaller ones would make a captured step of a hundred thousand launches
 
 Plan plan_with(const Architecture& architecture, const BrainOptions& options, Budget budget, bool overlay) {
   return plan_graph(build_training(architecture, options).graph, budget, overlay);
@@ -44,7 +45,7 @@ std::vector<Schedule> schedules(const BrainOptions& options) {
       list.push_back({keep, std::min(sections, options.batch), tile});
     }
   }
-  list.push_back({false, options.batch, 0});
+  list.push_back({false, options.batch, options.threads == 0 ? kLeanCudaTile : 0});
   return list;
 }
 
