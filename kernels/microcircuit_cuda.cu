@@ -3,6 +3,7 @@
 // results to each other through shared memory and then know the state before their first token: a round of 64 tokens reads
 // all its currents at once instead of one after the other. The way back is the same scan from the end.
 #include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_math.cuh"
 #include "kernels/microcircuit.h"
 #include "kernels/synapses.h"
 
@@ -38,7 +39,11 @@ struct CircuitArguments {
   Columns<const Low> residual;
 };
 
-__device__ inline float sigmoid_of(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+// What no kernel here writes: such reads may pass the writes before them.
+template <typename T>
+__device__ inline float read(const T* p) {
+  return to_float(__ldg(p));
+}
 
 // A map h -> scale h + shift.
 struct Map {
@@ -75,7 +80,7 @@ struct Factors {
 
   template <bool gated>
   __device__ void compute(float u1, float retain, float opener) {
-    const float e = __expf(fminf(-(u1 + retain), 80.0f)), shut = __fdividef(1.0f, 1.0f + e);
+    const float e = exp_of(fminf(-(u1 + retain), 80.0f)), shut = reciprocal(1.0f + e);
     raw = e * shut;
     open = gated ? sigmoid_of(opener) : 1.0f;
     forget = gated ? 1.0f - raw * open : shut;
@@ -97,16 +102,20 @@ struct Lane {
 
   __device__ Lane(const CircuitArguments<Low>& arguments, int g, int window)
       : a(arguments), column(g * kLanes + lane), token(static_cast<std::int64_t>(window) * a.window),
-        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane), retain(a.retain[column]),
-        behind(gated ? (a.first_output + column) / a.stripe : 0), gate_bias(gated ? a.gate_bias[behind] : 0.0f) {}
+        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane), retain(read(a.retain + column)),
+        behind(gated ? (a.first_output + column) / a.stripe : 0), gate_bias(gated ? read(a.gate_bias + behind) : 0.0f) {}
 
-  __device__ float current(int t, int role) const { return currents[(t * R + role) * kLanes]; }
+  __device__ float current(int t, int role) const { return read(currents + (t * R + role) * kLanes); }
   __device__ float opener(int t) const {
-    if constexpr (gated) return to_float(*a.opener.at(token + t, behind)) + gate_bias;
+    if constexpr (gated) return read(a.opener.at(token + t, behind)) + gate_bias;
     else return 0.0f;
   }
-  __device__ bool starts(int t) const { return a.first[token + t] == t; }
-  __device__ float residual(int t) const { return a.residual.data ? to_float(*a.residual.at(token + t, column)) : 0.0f; }
+  // Which of the tokens from `begin` on start a document: a bit for each of kRun.
+  __device__ unsigned starts(int begin) const {
+    const int t = begin + lane;
+    return __ballot_sync(0xFFFFFFFFu, lane < kRun && t < a.window && __ldg(a.first + token + t) == t);
+  }
+  __device__ float residual(int t) const { return a.residual.data ? read(a.residual.at(token + t, column)) : 0.0f; }
 };
 
 template <int R>
@@ -121,7 +130,7 @@ __device__ inline float output_of(float h, const float (&u)[R]) {
 }
 
 template <typename Low, int R, bool gated>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
+__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
   __shared__ Map maps[2][kWarps][kLanes];
   const Lane<Low, R, gated> x(a, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x));
   float* const stored = states.data ? states.at(blockIdx.x, x.column) : nullptr;
@@ -130,6 +139,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const CircuitArgument
   for (int round = 0; round < a.window; round += kRound) {
     const int begin = round + x.warp * kRun;
     float u[kRun][R], forget[kRun], shift[kRun];
+    const unsigned starts = x.starts(begin);
     Map map;
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
@@ -142,17 +152,20 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const CircuitArgument
       for (int r = 0; r < R; ++r) u[k][r] = x.current(t, r);
       Factors factors;
       factors.template compute<gated>(u[k][1], x.retain, x.opener(t));
-      forget[k] = t > 0 && x.starts(t) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
+      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
       shift[k] = factors.input() * u[k][0];
     }
 #pragma unroll
     for (int k = 0; k < kRun; ++k) map.then(forget[k], shift[k]);
+    float residual[kRun];
+#pragma unroll
+    for (int k = 0; k < kRun; ++k) residual[k] = x.residual(min(begin + k, a.window - 1));
     float h = exchange<false>(maps, turn, map, state);
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
       const int t = begin + k;
       h = forget[k] * h + shift[k];
-      if (t < a.window) *pre_norm.at(x.token + t, x.column) = output_of<R>(h, u[k]) + x.residual(t);
+      if (t < a.window) *pre_norm.at(x.token + t, x.column) = output_of<R>(h, u[k]) + residual[k];
     }
   }
   if (stored && x.warp == 0) *stored = state;
@@ -184,28 +197,31 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
   for (int window = static_cast<int>(blockIdx.x); window < a.windows; window += static_cast<int>(gridDim.x)) {
     const Lane<Low, R, gated> x(a, g, window);
     float* const hidden = b.hidden + g * b.hidden_stride + x.token * kLanes + x.lane;
-    const float gain = b.gain[x.column];
+    Low* const d_currents = b.d_currents + g * b.d_currents_stride + x.token * (R * kLanes) + x.lane;
+    const float gain = read(b.gain + x.column);
     float d_retain = 0.0f, d_gain = 0.0f;
 
     // Each warp keeps the states that it will need again itself.
     float state = 0.0f;
-    for (int round = 0; round < a.window; round += kRound) {
-      if (x.warp == 0) hidden[round * kLanes] = state;
+    if (x.warp == 0) *hidden = state;
+    for (int round = 0; round + kRound < a.window; round += kRound) {
+      const unsigned starts = x.starts(round + x.warp * kRun);
       Map map;
 #pragma unroll
       for (int k = 0; k < kRun; ++k) {
         const int t = round + x.warp * kRun + k;
-        if (t >= a.window) continue;
         Factors factors;
         factors.template compute<gated>(x.current(t, 1), x.retain, x.opener(t));
-        map.then(x.starts(t) ? 0.0f : factors.forget, factors.input() * x.current(t, 0));
+        map.then(starts >> k & 1 ? 0.0f : factors.forget, factors.input() * x.current(t, 0));
       }
       exchange<false>(maps, turn, map, state);
+      if (x.warp == 0) hidden[(round + kRound) * kLanes] = state;
     }
 
     float behind = 0.0f;  // f g of the token behind: what reaches this state through the next
     for (int round = (a.window - 1) / kRound * kRound; round >= 0; round -= kRound) {
       const int begin = round + x.warp * kRun;
+      const unsigned starts = x.starts(begin);
       float u0[kRun], before[kRun], d_y[kRun];
       Factors factors[kRun];
       Map map;
@@ -216,7 +232,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         if (t >= a.window) continue;
         u0[k] = x.current(t, 0);
         factors[k].template compute<gated>(x.current(t, 1), x.retain, x.opener(t));
-        if (x.starts(t)) factors[k].forget = 0.0f;
+        if (starts >> k & 1) factors[k].forget = 0.0f;
         map.then(factors[k].forget, factors[k].input() * u0[k]);
       }
       __syncthreads();  // warp 0's states are seen by all
@@ -227,7 +243,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
 #pragma unroll
       for (int k = 0; k < kRun; ++k) {
         const int t = begin + k;
-        before[k] = x.starts(min(t, a.window - 1)) ? 0.0f : h;
+        before[k] = starts >> k & 1 ? 0.0f : h;
         h = factors[k].forget * h + factors[k].input() * u0[k];
         d_y[k] = 0.0f;
         if (t >= a.window) continue;
@@ -235,23 +251,24 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         float u[R];
 #pragma unroll
         for (int r = 2; r < R; ++r) u[r] = x.current(t, r);
-        const float d_out = b.d_out.data ? *b.d_out.at(n, x.column) : to_float(*b.d_out_low.at(n, x.column));
-        const float inverse = b.inverse_rms[n], normed = (output_of<R>(h, u) + x.residual(t)) * inverse;
+        const float d_out = b.d_out.data ? read(b.d_out.at(n, x.column)) : read(b.d_out_low.at(n, x.column));
+        const float inverse = read(b.inverse_rms + n), normed = (output_of<R>(h, u) + x.residual(t)) * inverse;
         d_gain += d_out * normed;
-        d_y[k] = inverse * (gain * d_out - normed * b.dot[n]);
-        if (b.d_residual.data) *b.d_residual.at(n, x.column) += d_y[k];
-        Low* const d_u = b.d_currents + g * b.d_currents_stride + n * (R * kLanes) + x.lane;
-        if constexpr (R == 4) d_u[3 * kLanes] = from_float<Low>(d_y[k]);
+        float d = inverse * (gain * d_out - normed * read(b.dot + n));
+        if (b.d_residual.data) *b.d_residual.at(n, x.column) += d;
+        Low* const d_u = d_currents + t * (R * kLanes);
+        if constexpr (R == 4) d_u[3 * kLanes] = from_float<Low>(d);
         if constexpr (R == 5) {
           const float s = sigmoid_of(u[3]);
-          d_u[3 * kLanes] = from_float<Low>(d_y[k] * u[4] * s * (1.0f + u[3] * (1.0f - s)));
-          d_u[4 * kLanes] = from_float<Low>(d_y[k] * u[3] * s);
+          d_u[3 * kLanes] = from_float<Low>(d * u[4] * s * (1.0f + u[3] * (1.0f - s)));
+          d_u[4 * kLanes] = from_float<Low>(d * u[3] * s);
         }
         if constexpr (R > 2) {
           const float s = sigmoid_of(u[2]);
-          d_u[2 * kLanes] = from_float<Low>(d_y[k] * h * s * (1.0f + u[2] * (1.0f - s)));
-          d_y[k] *= u[2] * s;
+          d_u[2 * kLanes] = from_float<Low>(d * h * s * (1.0f + u[2] * (1.0f - s)));
+          d *= u[2] * s;
         }
+        d_y[k] = d;
       }
 
       // Through the recurrence: g_t = d_y_t + f_{t+1} g_{t+1}.
@@ -265,7 +282,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         d_h += d_y[k];
         if (t < a.window) {
           const std::int64_t n = x.token + t;
-          Low* const d_u = b.d_currents + g * b.d_currents_stride + n * (R * kLanes) + x.lane;
+          Low* const d_u = d_currents + t * (R * kLanes);
           const float slope = d_h * (before[k] - u0[k]) * factors[k].raw;
           if constexpr (gated) *b.d_gate.at(n, x.column) = -slope;
           const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
@@ -320,12 +337,12 @@ __global__ void __launch_bounds__(32 * kGateWarps) gate_kernel(Columns<const flo
       float d = 0.0f;
       if (stripe % 4 == 0)
         for (int j = 0; j < stripe; j += 4) {
-          const float4 four = *reinterpret_cast<const float4*>(behind + j);
+          const float4 four = __ldg(reinterpret_cast<const float4*>(behind + j));
           d += four.x + four.y + four.z + four.w;
         }
       else
         for (int j = 0; j < stripe; ++j) d += behind[j];
-      const float open = sigmoid_of(to_float(*opener.at(n, p)) + shift);
+      const float open = sigmoid_of(read(opener.at(n, p)) + shift);
       d *= open * (1.0f - open);
       *d_opener.at(n, p) += d;
       sum += d;

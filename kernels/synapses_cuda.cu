@@ -1,11 +1,14 @@
-// currents[g] = gather(sources) weight[g] + bias: a block takes 128 tokens of one group with all of the group's columns, eight
-// warps of 32 tokens and half the columns each.
+// currents[g] = gather(sources) weight[g] + bias: a block takes 64 tokens at a time of one group with all of the group's
+// columns, eight warps of 16 tokens and half the columns each. It goes on to further tokens without letting its copies pause.
+#include <algorithm>
+
 #include "kernels/synapses_cuda.cuh"
 
 namespace neurogen {
 namespace {
 
-constexpr int kTokens = 128, kThreads = 256, kStages = 3;
+constexpr int kTokens = 64, kThreads = 256, kStages = 4;
+constexpr int kBlocks = 8;  // for each multiprocessor, of which two or three fit: enough to even out their loads
 
 struct ForwardArguments {
   SourceTable sources;
@@ -29,59 +32,63 @@ struct ForwardStage {
 };
 
 template <typename T, int R>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArguments a) {
+__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const ForwardArguments a) {
   using Stage = ForwardStage<T, R>;
   Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
   auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kStages);
-  const int thread = static_cast<int>(threadIdx.x), token = static_cast<int>(blockIdx.x) * kTokens;
+  const int thread = static_cast<int>(threadIdx.x);
   const std::int64_t g = blockIdx.y;
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
   __syncthreads();
 
+  // Chunks of the fan-in for one range of tokens after the other.
+  const int chunks = (a.fan_in + kChunk<T> - 1) / kChunk<T>, step = static_cast<int>(gridDim.x) * kTokens;
+  const int begin = static_cast<int>(blockIdx.x) * kTokens, width_bits = a.width == 32 ? 5 : 4;
   const T* const weight = static_cast<const T*>(a.weight) + g * a.weight_stride;
-  const auto load = [&](int chunk, int s) {
+  int loaded_token = begin, loaded_chunk = 0;
+  const auto load = [&](int s) {
     constexpr int kVectors = kChunk<T> / kVector<T>;
-    const int part = thread % kVectors * kVector<T>, f = chunk * kChunk<T> + part;
+    const int first = loaded_chunk * kChunk<T>, part = thread % kVectors * kVector<T>, f = first + part;
     const bool inside = f < a.fan_in;
-    const BlockRows<const T> from = slots[inside ? f / a.width : 0];
-    const int column = inside ? f % a.width : 0;
-    for (int row = thread / kVectors; row < kTokens; row += kThreads / kVectors) {
-      const bool present = inside && token + row < a.tokens;
-      copy_behind(stages[s].sources + row * Stage::source_pitch + part, from.data + (present ? token + row : 0) * from.stride + column,
-                  present);
+    const BlockRows<const T> from = slots[inside ? f >> width_bits : 0];
+    const T* const column = from.data + (inside ? f & (a.width - 1) : 0);
+#pragma unroll
+    for (int i = 0; i < kTokens * kVectors / kThreads; ++i) {
+      const int row = thread / kVectors + i * (kThreads / kVectors), n = loaded_token + row;
+      const bool present = inside && n < a.tokens;
+      copy_behind(stages[s].sources + row * Stage::source_pitch + part, column + (present ? n : 0) * from.stride, present);
     }
     constexpr int kRow = Stage::columns / kVector<T>;
     for (int v = thread; v < kChunk<T> * kRow; v += kThreads) {
       const int row = v / kRow, at = v % kRow * kVector<T>;
-      const bool present = chunk * kChunk<T> + row < a.fan_in;
-      copy_behind(stages[s].weight + row * Stage::weight_pitch + at,
-                  weight + (present ? chunk * kChunk<T> + row : 0) * Stage::columns + at, present);
+      const bool present = first + row < a.fan_in;
+      copy_behind(stages[s].weight + row * Stage::weight_pitch + at, weight + (present ? first + row : 0) * Stage::columns + at, present);
     }
+    if (++loaded_chunk == chunks) loaded_chunk = 0, loaded_token += step;
   };
 
-  const int warp = thread / 32, row = warp / 2 * 32, column = warp % 2 * (Stage::columns / 2);
-  Accumulators<2, 2 * R> acc;
-  clear_accumulators<2, 2 * R>(acc);
-  pipeline<kStages>((a.fan_in + kChunk<T> - 1) / kChunk<T>, load, [&](int, int s) {
-    multiply<T, 2, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::source_pitch, Stage::source_pitch,
+  const int warp = thread / 32, row = warp / 2 * 16, column = warp % 2 * (Stage::columns / 2);
+  const float* const bias = a.bias + g * 32;
+  Accumulators<1, 2 * R> acc;
+  clear_accumulators<1, 2 * R>(acc);
+  int token = begin, chunk = 0;
+  pipeline<kStages>((a.tokens - begin + step - 1) / step * chunks, load, [&](int s) {
+    multiply<T, 1, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::source_pitch, Stage::source_pitch,
                                                                 stages[s].weight + column, Stage::weight_pitch);
+    if (++chunk < chunks) return;
+    float* const currents = a.currents + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(Stage::columns);
+#pragma unroll
+    for (int j = 0; j < 2 * R; ++j) {
+      const int c = column + column_of(j);
+      const float2 shift = __ldg(reinterpret_cast<const float2*>(bias + (c / 32) * a.bias_stride + c % 32));
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        if (const int n = row_of(0, 2 * half); token + row + n < a.tokens)
+          *reinterpret_cast<float2*>(currents + n * Stage::columns + c) = {acc[0][j][2 * half] + shift.x, acc[0][j][2 * half + 1] + shift.y};
+    }
+    clear_accumulators<1, 2 * R>(acc);
+    chunk = 0, token += step;
   });
-
-  float* const currents = a.currents + g * a.currents_stride;
-#pragma unroll
-  for (int j = 0; j < 2 * R; ++j) {
-    const int c = column + column_of(j);
-    const float* const bias = a.bias + c / 32 * a.bias_stride + g * 32 + c % 32;
-    const float bias0 = bias[0], bias1 = bias[1];
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const std::int64_t n = token + row + row_of(i, 2 * half);
-        if (n < a.tokens)
-          *reinterpret_cast<float2*>(currents + n * Stage::columns + c) = {acc[i][j][2 * half] + bias0, acc[i][j][2 * half + 1] + bias1};
-      }
-  }
 }
 
 // One block: a module has a few thousand readers, and they change only with the wiring.
@@ -117,8 +124,9 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
     using T = decltype(zero);
     dispatch_roles(x.roles, [&](auto roles) {
       const std::size_t shared = kStages * sizeof(ForwardStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
-      launch_with(device, "synapses_forward", forward_kernel<T, roles.value>,
-                  dim3(pieces(x.tokens, kTokens), static_cast<unsigned>(x.groups)), dim3(kThreads), shared, arguments);
+      const unsigned blocks = std::min(pieces(x.tokens, kTokens), pieces(kBlocks * device.multiprocessors(), std::max<std::int64_t>(x.groups, 1)));
+      launch_with(device, "synapses_forward", forward_kernel<T, roles.value>, dim3(blocks, static_cast<unsigned>(x.groups)),
+                  dim3(kThreads), shared, arguments);
     });
   });
 }

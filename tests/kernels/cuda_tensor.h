@@ -47,6 +47,7 @@ class OnGpu {
  public:
   OnGpu() = default;
   OnGpu(Tensor<double>& host, DType type) : shape_(host.shape), type_(type) {
+    if (host.data.empty()) return;  // an absent operand
     for (double& x : host.data) x = rounded(x, type);
     std::vector<std::byte> bytes(static_cast<std::size_t>(size_of(type, shape_)));
     for (std::size_t i = 0; i < host.data.size(); ++i) {
@@ -83,7 +84,6 @@ class OnGpu {
 
  private:
   void upload(const void* from, std::size_t bytes) {
-    if (bytes == 0) return;
     void* memory = nullptr;
     if (cudaMalloc(&memory, bytes) != cudaSuccess) throw Error("the GPU has no memory for a test");
     memory_ = {memory, [](void* p) { cudaFree(p); }};
