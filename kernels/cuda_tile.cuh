@@ -95,7 +95,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
     const int near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
     const T* const a_lane = a_along == Along::sum ? a + (near + second) * a_pitch + third : a + (near + third) * a_pitch + second;
     const T* const b_lane = b_along == Along::sum ? b + (near + third) * b_pitch + second : b + (near + second) * b_pitch + third;
-#pragma unroll
+#pragma unroll(M * N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
     for (int k = 0; k < K; k += 16) {
       std::uint32_t fragments[M][4];
 #pragma unroll
@@ -113,7 +113,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
       }
     }
   } else {
-#pragma unroll 2
+#pragma unroll(M * N >= 20 ? 1 : 2)
     for (int k = 0; k < K; ++k) {
       float rows[M][2];
 #pragma unroll
