@@ -114,8 +114,8 @@ inline void expect_close_in_norm(const OnGpu& actual, const Tensor<double>& expe
 
 inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) { expect_same_bits(a.values(), b.values(), what); }
 
-// Half a unit in the last place of a 16-bit output, as a share; of a 32-bit one nothing to speak of.
-inline double rounding(DType type) { return type == DType::bf16 ? 2e-3 : type == DType::f16 ? 3e-4 : 0; }
+// The most that rounding changes a 16-bit number, as a share; a 32-bit one by nothing to speak of.
+inline double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
 
 // [0, tokens) in windows: index of each token's document's first token, documents drawn at random.
 template <typename Draw>
