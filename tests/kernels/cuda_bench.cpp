@@ -130,7 +130,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) { return view.rows(g * kGroup, n * kGroup); };
   const bool attends = std::string_view(m.name) == "hippocampus";
   const auto forward = [&](std::int64_t g, std::int64_t n) {
-    if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}});
+    if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}, DType::bf16});
     else
       microcircuit_forward(gpu, {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };

@@ -74,8 +74,9 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
   }
 };
 
-// Errors of sums: products are exact, sums of n terms of float32 err by about sqrt(n) units, n below 6,000 here.
-constexpr double kTolerance = 2e-6;
+// Products are exact. Sums of n terms of float32, n below 6,000 here, err by sqrt(n) units at most; tensor cores cut digits off
+// instead of rounding, and so err by n / 4.
+constexpr double kTolerance = 1e-5;
 
 TEST_P(CudaSynapses, EqualTheCpu) {
   for (int i = 0; i < 12; ++i) {
