@@ -20,6 +20,7 @@ struct AttentionForward {
   std::int64_t window = 0;
   TensorView pre_norm;  // out [N, 32G]
   TensorView scratch;   // [threads, attention_scratch(window)] of the compute type
+  DType products = DType::f32;  // the compute type: what a GPU multiplies in; backward sees it in d_currents
 };
 
 struct AttentionBackward {

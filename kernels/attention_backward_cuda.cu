@@ -80,7 +80,7 @@ __device__ void score_gradients(const QueryTile<T>& tile, int key, const Scores<
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
         const int e = 2 * half + side;
-        weight[side] = tile.sees(half, key + column_of(j) + side) ? exp2f(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
+        weight[side] = tile.sees(half, key + column_of(j) + side) ? exp2_of(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
         d_score[side] = weight[side] * (d_weights[0][j][e] - term[half]) * kScoreScale;
       }
       const int at = (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j);
@@ -102,6 +102,8 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
   make_turns(turns);
+  __syncthreads();
+  const TileLoad<T> load(turns);
   for (int w = static_cast<int>(blockIdx.x); w < a.windows; w += static_cast<int>(gridDim.x)) {
     const HeadCurrents<const float> currents = a.currents_of(head, w);
     const HeadCurrents<T> d_currents = a.d_currents_of(head, w);
@@ -110,11 +112,11 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
     float d_gain[kDims / 8][2] = {};
     for (int begin = 0; begin < a.window; begin += kTile<T>) {
       __syncthreads();
-      load_turned(memory.q, currents, kQuery, begin, a.window, turns);
+      load.turned(memory.q, currents, kQuery, begin, a.window);
       const QueryTile<T> tile(first, begin, a.window);
       Mixed mixed;
       float log_sum[2], term[2];
-      attend<T>(currents, first, a.window, tile, turns, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
+      attend<T>(load, currents, first, a.window, tile, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
 
       // Through the norm behind (rms_norm.h) and the opening.
 #pragma unroll
@@ -155,8 +157,8 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
       clear_accumulators<1, kDims / 8>(d_q);
       for (int key = first[begin] / kTile<T> * kTile<T>; key <= begin; key += kTile<T>) {
         __syncthreads();
-        load_turned(memory.k, currents, kKey, key, a.window, turns);
-        load_values(memory.v, currents, key, a.window);
+        load.turned(memory.k, currents, kKey, key, a.window);
+        load.values(memory.v, currents, key, a.window);
         __syncthreads();
         Scores<T> scores, d_weights;
         multiply_scores<T>(scores, tile, memory.q, memory.k);
@@ -211,22 +213,26 @@ __global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> 
   const HeadCurrents<T> d_currents = a.d_currents_of(head, w);
   const int* const first = a.first + static_cast<std::int64_t>(w) * a.window;
   make_turns(turns);
+  __syncthreads();
+  const TileLoad<T> load(turns);
   for (int key = 0; key < a.window; key += kTile<T>) {
     __syncthreads();
-    load_turned(memory.k, currents, kKey, key, a.window, turns);
-    load_values(memory.v, currents, key, a.window);
+    load.turned(memory.k, currents, kKey, key, a.window);
+    load.values(memory.v, currents, key, a.window);
     Mixed d_k, d_v;
     clear_accumulators<1, kDims / 8>(d_k);
     clear_accumulators<1, kDims / 8>(d_v);
     const int warp_key = thread / 32 * 16;
     for (int begin = key; begin < a.window && first[begin] < key + kTile<T>; begin += kTile<T>) {
       __syncthreads();
-      load_turned(memory.q, currents, kQuery, begin, a.window, turns);
-      for (int i = thread; i < kTile<T> * kDims / 2; i += kTileThreads<T>) {
-        const int row = i / (kDims / 2), d = i % (kDims / 2) * 2;
+      load.turned(memory.q, currents, kQuery, begin, a.window);
+      constexpr int kVectors = kDims / kVector<T>;
+#pragma unroll
+      for (int i = 0; i < kTile<T> * kVectors / kTileThreads<T>; ++i) {
+        const int row = (thread + i * kTileThreads<T>) / kVectors, d = thread % kVectors * kVector<T>;
         const bool present = begin + row < a.window;
-        const T* const from = d_currents.at(present ? begin + row : 0, kValue, d);
-        store_pair(memory.d_mixed + row * kHeadPitch<T> + d, present ? to_float(from[0]) : 0.0f, present ? to_float(from[1]) : 0.0f);
+        const uint4 vector = *reinterpret_cast<const uint4*>(d_currents.at(present ? begin + row : key, kValue, d));
+        *reinterpret_cast<uint4*>(memory.d_mixed + row * kHeadPitch<T> + d) = present ? vector : uint4{};
       }
       const QueryTile<T> tile(first, begin, a.window);
       float log_sum[2], term[2];

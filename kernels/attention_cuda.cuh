@@ -4,6 +4,7 @@
 // A block works on tiles of kTile tokens of one head and window, 16 queries a warp.
 #pragma once
 #include "kernels/attention.h"
+#include "kernels/cuda_math.cuh"
 #include "kernels/cuda_tile.cuh"
 #include "kernels/rms_norm.h"
 #include "kernels/synapses.h"
@@ -29,8 +30,6 @@ using ScoreTile = T[kTile<T> * kScorePitch<T>];  // queries by keys
 // Scores are powers of two: e^(q k / 8) = 2^(q k kExponent).
 inline constexpr float kScoreScale = 0.125f, kExponent = 0.125f * 1.44269504f;
 
-__device__ inline float sigmoid_of(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
-
 // How far each pair turns from one position to the next, in half turns; in float64, since a stream's position may be large.
 using Turns = double[kDims / 2];
 __device__ inline void make_turns(Turns& turns) {
@@ -54,9 +53,10 @@ struct HeadCurrents {
       : halves{currents + 2 * head * group_stride + token * columns_, currents + (2 * head + 1) * group_stride + token * columns_},
         columns(columns_) {}
   __device__ bool has_strength() const { return columns == 5 * static_cast<int>(kGroup); }
-  // Outputs d, d + 1 of the head, d even.
+  // From output d of the head on, within one of its halves.
   __device__ Real* at(int t, int role, int d) const { return (d < 32 ? halves[0] : halves[1]) + t * columns + role * 32 + d % 32; }
-  __device__ float2 pair(int t, int role, int d) const { return *reinterpret_cast<const float2*>(at(t, role, d)); }
+  __device__ float2 pair(int t, int role, int d) const { return __ldg(reinterpret_cast<const float2*>(at(t, role, d))); }
+  __device__ float4 four(int t, int role, int d) const { return __ldg(reinterpret_cast<const float4*>(at(t, role, d))); }
 };
 
 template <typename T>
@@ -85,27 +85,51 @@ __device__ inline float2 value_of(const HeadCurrents<const float>& currents, int
   return v;
 }
 
-// Queries, keys or values of the tokens from `begin` on; zeros behind the window.
+// Fills a tile with queries, keys or values of the tokens from `begin` on; zeros behind the window. A lane takes four
+// neighbouring outputs of every eighth or fourth row: its angles are turned on from one to the next.
 template <typename T>
-__device__ inline void load_turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window, const Turns& turns) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll 4
-  for (int row = static_cast<int>(threadIdx.x) / 32; row < kTile<T>; row += kTileThreads<T> / 32) {
-    float2 x{};
-    if (begin + row < window) x = turned(currents.pair(begin + row, role, 2 * lane), cos_sin(turns[lane], begin + row));
-    store_pair(tile + row * kHeadPitch<T> + 2 * lane, x.x, x.y);
+struct TileLoad {
+  static constexpr int kStep = kTileThreads<T> / 16, kSteps = kTile<T> / kStep;  // rows at once, and how often
+  const Turns& turns;
+  const int d = static_cast<int>(threadIdx.x) % 16 * 4, first_row = static_cast<int>(threadIdx.x) / 16;
+  float2 step[2];  // of the angles of this lane's two pairs
+
+  __device__ explicit TileLoad(const Turns& turns_) : turns(turns_), step{cos_sin(turns[d / 2], kStep), cos_sin(turns[d / 2 + 1], kStep)} {}
+
+  __device__ void turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window) const {
+    float2 turn[2] = {cos_sin(turns[d / 2], begin + first_row), cos_sin(turns[d / 2 + 1], begin + first_row)};
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int row = first_row + i * kStep;
+      const float4 x = currents.four(min(begin + row, window - 1), role, d);
+      float squares = x.x * x.x + x.y * x.y + (x.z * x.z + x.w * x.w);
+#pragma unroll
+      for (int lanes = 8; lanes > 0; lanes /= 2) squares += __shfl_xor_sync(0xFFFFFFFFu, squares, lanes);
+      const float inverse = begin + row < window ? inverse_rms_of(squares) : 0.0f;
+      store_four(tile + row * kHeadPitch<T> + d,
+                 {inverse * (x.x * turn[0].x - x.y * turn[0].y), inverse * (x.x * turn[0].y + x.y * turn[0].x),
+                  inverse * (x.z * turn[1].x - x.w * turn[1].y), inverse * (x.z * turn[1].y + x.w * turn[1].x)});
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+        turn[k] = {turn[k].x * step[k].x - turn[k].y * step[k].y, turn[k].x * step[k].y + turn[k].y * step[k].x};
+    }
   }
-}
-template <typename T>
-__device__ inline void load_values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll 4
-  for (int row = static_cast<int>(threadIdx.x) / 32; row < kTile<T>; row += kTileThreads<T> / 32) {
-    float2 x{};
-    if (begin + row < window) x = value_of(currents, begin + row, 2 * lane);
-    store_pair(tile + row * kHeadPitch<T> + 2 * lane, x.x, x.y);
+  __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int row = first_row + i * kStep;
+      float4 v{};
+      if (begin + row < window) {
+        v = currents.four(begin + row, kValue, d);
+        if (currents.has_strength()) {
+          const float4 s = currents.four(begin + row, kStrength, d);
+          v = {v.x * 2.0f * sigmoid_of(s.x), v.y * 2.0f * sigmoid_of(s.y), v.z * 2.0f * sigmoid_of(s.z), v.w * 2.0f * sigmoid_of(s.w)};
+        }
+      }
+      store_four(tile + row * kHeadPitch<T> + d, v);
+    }
   }
-}
+};
 
 // Sum over the four lanes that share a row of accumulators.
 __device__ inline float row_sum(float x) {
@@ -147,14 +171,14 @@ __device__ inline void multiply_scores(Scores<T>& scores, const QueryTile<T>& ti
 // mixed = softmax(q k^T / 8) v for the queries in `q`, and log2 of each row's sum of exponentials. The caller synchronises
 // after filling q.
 template <typename T>
-__device__ inline void attend(const HeadCurrents<const float>& currents, const int* first, int window, const QueryTile<T>& tile,
-                              const Turns& turns, const T* q, T* k, T* v, T* weights, Mixed& mixed, float (&log_sum)[2]) {
+__device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const float>& currents, const int* first, int window,
+                              const QueryTile<T>& tile, const T* q, T* k, T* v, T* weights, Mixed& mixed, float (&log_sum)[2]) {
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   clear_accumulators<1, kDims / 8>(mixed);
   for (int key = first[tile.begin] / kTile<T> * kTile<T>; key <= tile.begin; key += kTile<T>) {
     __syncthreads();
-    load_turned(k, currents, kKey, key, window, turns);
-    load_values(v, currents, key, window);
+    load.turned(k, currents, kKey, key, window);
+    load.values(v, currents, key, window);
     __syncthreads();
     Scores<T> scores;
     multiply_scores<T>(scores, tile, q, k);
@@ -171,12 +195,12 @@ __device__ inline void attend(const HeadCurrents<const float>& currents, const i
         }
       largest = fmaxf(maximum[half], row_max(largest));
       const float level = largest == -INFINITY ? 0.0f : largest;  // nothing seen yet
-      const float shrink = exp2f(maximum[half] - level);
+      const float shrink = exp2_of(maximum[half] - level);
       maximum[half] = largest;
       float part = 0.0f;
 #pragma unroll
       for (int j = 0; j < kTile<T> / 8; ++j) {
-        const float x = exp2f(scores[0][j][2 * half] - level), y = exp2f(scores[0][j][2 * half + 1] - level);
+        const float x = exp2_of(scores[0][j][2 * half] - level), y = exp2_of(scores[0][j][2 * half + 1] - level);
         part += x + y;
         store_pair(weights + (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j), x, y);
       }
@@ -193,8 +217,8 @@ __device__ inline void attend(const HeadCurrents<const float>& currents, const i
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float inverse = __fdividef(1.0f, sum[half]);
-    log_sum[half] = maximum[half] + log2f(sum[half]);
+    const float inverse = reciprocal(sum[half]);
+    log_sum[half] = maximum[half] + __log2f(sum[half]);
 #pragma unroll
     for (int j = 0; j < kDims / 8; ++j) {
       mixed[0][j][2 * half] *= inverse;

@@ -30,11 +30,12 @@ __global__ void __launch_bounds__(kTileThreads<T>) forward_kernel(const Windows 
   const int* const first = a.first + token;
   make_turns(turns);
   __syncthreads();
-  load_turned(memory.q, currents, kQuery, begin, a.window, turns);
+  const TileLoad<T> load(turns);
+  load.turned(memory.q, currents, kQuery, begin, a.window);
   const QueryTile<T> tile(first, begin, a.window);
   Mixed mixed;
   float log_sum[2];
-  attend<T>(currents, first, a.window, tile, turns, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
+  attend<T>(load, currents, first, a.window, tile, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int t = tile.token[half];
@@ -54,12 +55,14 @@ __global__ void __launch_bounds__(kTileThreads<T>) forward_kernel(const Windows 
 void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_heads(a.currents, a.window);
   require_operands(a.pre_norm.dtype == DType::f32, "attention_forward: its output is f32");
-  using T = float;
-  launch_with(device, "attention_forward", forward_kernel<T>,
-              dim3(pieces(a.window, kTile<T>), static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window)),
-              dim3(kTileThreads<T>), sizeof(ForwardMemory<T>),
-              Windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.first.as<const int>(),
-                      static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+  dispatch_float(a.products, [&](auto zero) {
+    using T = decltype(zero);
+    launch_with(device, "attention_forward", forward_kernel<T>,
+                dim3(pieces(a.window, kTile<T>), static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window)),
+                dim3(kTileThreads<T>), sizeof(ForwardMemory<T>),
+                Windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.first.as<const int>(),
+                        static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+  });
 }
 
 }  // namespace neurogen

@@ -59,13 +59,13 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
       if (p + i * kWarps > position) score[i] = -INFINITY;
       largest = fmaxf(largest, score[i]);
     }
-    const float shrink = exp2f(maximum - largest);
+    const float shrink = exp2_of(maximum - largest);
     maximum = largest;
     sum *= shrink;
     mixed = {mixed.x * shrink, mixed.y * shrink};
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      const float weight = exp2f(score[i] - maximum);
+      const float weight = exp2_of(score[i] - maximum);
       sum += weight;
       mixed.x += weight * value[i].x;
       mixed.y += weight * value[i].y;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
   sum = 0.0f;
   mixed = {};
   for (int w = 0; w < kWarps; ++w) {
-    const float weight = exp2f(maxima[w] - maximum);
+    const float weight = exp2_of(maxima[w] - maximum);
     sum += weight * sums[w];
     mixed.x += weight * shares[w][lane].x;
     mixed.y += weight * shares[w][lane].y;

@@ -102,13 +102,13 @@ CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   usable(cudaDeviceSetLimit(cudaLimitStackSize, kStackSize));
   usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
   for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));
-  if (cublasCreate(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
+  if (cublas().create(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublas().set_stream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
     throw Error("cuBLAS does not start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
   }
 }
 
 CudaDevice::~CudaDevice() {
-  if (native_->cublas) cublasDestroy(native_->cublas);
+  if (native_->cublas) cublas().destroy(native_->cublas);
   for (cudaEvent_t mark : native_->marks) {
     if (mark) cudaEventDestroy(mark);
   }
@@ -133,7 +133,7 @@ Bytes CudaDevice::used_by_us() const {
 }
 
 void CudaDevice::use_workspace(void* memory, Bytes bytes) {
-  if (cublasSetWorkspace(native_->cublas, memory, bytes) != CUBLAS_STATUS_SUCCESS) {
+  if (cublas().set_workspace(native_->cublas, memory, bytes) != CUBLAS_STATUS_SUCCESS) {
     throw Error("cuBLAS refuses the planned workspace", Error::kRunTime);
   }
 }

@@ -1,6 +1,5 @@
 // What the CUDA operations share: the stream, launches that are checked, element types, and sums whose order is fixed.
 #pragma once
-#include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -10,6 +9,7 @@
 
 #include "arena/error.h"
 #include "arena/tensor_view.h"
+#include "kernels/cublas.cuh"
 #include "kernels/cuda_device.h"
 
 namespace neurogen {

@@ -95,7 +95,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
     const int near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
     const T* const a_lane = a_along == Along::sum ? a + (near + second) * a_pitch + third : a + (near + third) * a_pitch + second;
     const T* const b_lane = b_along == Along::sum ? b + (near + third) * b_pitch + second : b + (near + second) * b_pitch + third;
-#pragma unroll
+#pragma unroll(M * N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
     for (int k = 0; k < K; k += 16) {
       std::uint32_t fragments[M][4];
 #pragma unroll
@@ -113,7 +113,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
       }
     }
   } else {
-#pragma unroll 2
+#pragma unroll(M * N >= 20 ? 1 : 2)
     for (int k = 0; k < K; ++k) {
       float rows[M][2];
 #pragma unroll
@@ -162,31 +162,33 @@ __device__ inline void await_stages() {
 #endif
 }
 
-// Runs multiply(stage) for chunks 0 ... count-1 in order while load(chunk, stage) fills the stages of later ones.
+// Runs multiply(stage) for `count` chunks in order while load(stage) fills the stages of later ones, each called once a chunk.
 // Every thread of the block takes part.
 template <int stages, typename Load, typename Multiply>
 __device__ inline void pipeline(int count, Load&& load, Multiply&& multiply) {
 #pragma unroll
   for (int c = 0; c < stages - 1; ++c) {
-    if (c < count) load(c, c);
+    if (c < count) load(c);
     close_stage();
   }
-  for (int c = 0; c < count; ++c) {
+  for (int c = 0, full = 0, empty = stages - 1; c < count; ++c) {
     await_stages<stages - 2>();
     __syncthreads();  // this chunk is here, and the stage that is filled next has been read by all
-    if (c + stages - 1 < count) load(c + stages - 1, (c + stages - 1) % stages);
+    if (c + stages - 1 < count) load(empty);
     close_stage();
-    multiply(c, c % stages);
+    multiply(full);
+    full = full + 1 == stages ? 0 : full + 1;
+    empty = empty + 1 == stages ? 0 : empty + 1;
   }
 }
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
-// More than 48 KB of shared memory a block must be asked for.
+// More than 48 KB of shared memory a block, what the kernel declares by itself included, must be asked for.
 template <typename... Parameters, typename... Arguments>
 void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
                  Arguments... arguments) {
-  if (shared > 48 * 1024)
+  if (shared > 40 * 1024)
     require_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
   launch(device, name, kernel, grid, block, shared, arguments...);
 }

@@ -27,12 +27,12 @@ void matmul(CudaDevice& device, const Matmul& p) {
   if (m == 0 || n == 0) return;
   const float alpha = 1, beta = static_cast<float>(p.beta);
   const auto transposed = [](bool yes) { return yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  const cublasStatus_t status = cublasGemmEx_64(
+  const cublasStatus_t status = cublas().gemm_ex(
       device.native().cublas, transposed(tb), transposed(ta), n, m, k, &alpha, p.b.data, cuda_type(p.b.dtype), p.b.row_stride,
       p.a.data, cuda_type(p.a.dtype), p.a.row_stride, &beta, p.c.data, cuda_type(p.c.dtype), p.c.row_stride, CUBLAS_COMPUTE_32F,
       CUBLAS_GEMM_DEFAULT);
   if (status != CUBLAS_STATUS_SUCCESS) {
-    throw Error(std::string("the GPU failed in matmul: ") + cublasGetStatusString(status), Error::kRunTime);
+    throw Error(std::string("the GPU failed in matmul: ") + cublas().status_string(status), Error::kRunTime);
   }
 }
 

@@ -1,8 +1,12 @@
 // The recurrence h_t = f_t h_{t-1} + i_t c_t is a scan: a step is the map h -> a h + b, and maps compose. A block takes one
-// window of one column group, a warp's lanes its 32 outputs. Eight warps take eight tokens each, compose their maps, hand the
-// results to each other through shared memory and then know the state before their first token: a round of 64 tokens reads
+// window of one column group, a warp's lanes its 32 outputs. Eight warps take a run of tokens each, compose their maps, hand the
+// results to each other through shared memory and then know the state before their first token: a round of eight runs reads
 // all its currents at once instead of one after the other. The way back is the same scan from the end.
+//
+// Tokens behind the window's end, in its last round, are read as its last one and left out of everything: without branches
+// around the reads, all of a run's are on their way together.
 #include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_math.cuh"
 #include "kernels/microcircuit.h"
 #include "kernels/synapses.h"
 
@@ -10,8 +14,7 @@ namespace neurogen {
 namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
-constexpr int kRun = 8;                  // tokens that a warp takes in a round
-constexpr int kRound = kWarps * kRun;
+constexpr int kForwardRun = 8, kBackwardRun = 4;  // tokens that a warp takes in a round
 constexpr int kLanes = static_cast<int>(kGroup);
 
 // Part of a [N, columns] tensor; null: absent.
@@ -38,7 +41,11 @@ struct CircuitArguments {
   Columns<const Low> residual;
 };
 
-__device__ inline float sigmoid_of(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+// What no kernel here writes: such reads may pass the writes before them.
+template <typename T>
+__device__ inline float read(const T* p) {
+  return to_float(__ldg(p));
+}
 
 // A map h -> scale h + shift.
 struct Map {
@@ -75,7 +82,7 @@ struct Factors {
 
   template <bool gated>
   __device__ void compute(float u1, float retain, float opener) {
-    const float e = __expf(fminf(-(u1 + retain), 80.0f)), shut = __fdividef(1.0f, 1.0f + e);
+    const float e = exp_of(fminf(-(u1 + retain), 80.0f)), shut = reciprocal(1.0f + e);
     raw = e * shut;
     open = gated ? sigmoid_of(opener) : 1.0f;
     forget = gated ? 1.0f - raw * open : shut;
@@ -97,16 +104,20 @@ struct Lane {
 
   __device__ Lane(const CircuitArguments<Low>& arguments, int g, int window)
       : a(arguments), column(g * kLanes + lane), token(static_cast<std::int64_t>(window) * a.window),
-        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane), retain(a.retain[column]),
-        behind(gated ? (a.first_output + column) / a.stripe : 0), gate_bias(gated ? a.gate_bias[behind] : 0.0f) {}
+        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane), retain(read(a.retain + column)),
+        behind(gated ? (a.first_output + column) / a.stripe : 0), gate_bias(gated ? read(a.gate_bias + behind) : 0.0f) {}
 
-  __device__ float current(int t, int role) const { return currents[(t * R + role) * kLanes]; }
+  __device__ float current(int t, int role) const { return read(currents + (t * R + role) * kLanes); }
   __device__ float opener(int t) const {
-    if constexpr (gated) return to_float(*a.opener.at(token + t, behind)) + gate_bias;
+    if constexpr (gated) return read(a.opener.at(token + t, behind)) + gate_bias;
     else return 0.0f;
   }
-  __device__ bool starts(int t) const { return a.first[token + t] == t; }
-  __device__ float residual(int t) const { return a.residual.data ? to_float(*a.residual.at(token + t, column)) : 0.0f; }
+  // Which of the 32 tokens from `begin` on start a document, as bits.
+  __device__ unsigned starts(int begin) const {
+    const int t = min(begin + lane, a.window - 1);
+    return __ballot_sync(0xFFFFFFFFu, __ldg(a.first + token + t) == t);
+  }
+  __device__ float residual(int t) const { return a.residual.data ? read(a.residual.at(token + t, column)) : 0.0f; }
 };
 
 template <int R>
@@ -121,38 +132,41 @@ __device__ inline float output_of(float h, const float (&u)[R]) {
 }
 
 template <typename Low, int R, bool gated>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
+__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
   __shared__ Map maps[2][kWarps][kLanes];
   const Lane<Low, R, gated> x(a, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x));
   float* const stored = states.data ? states.at(blockIdx.x, x.column) : nullptr;
   float state = stored ? *stored : 0.0f;
   int turn = 0;
-  for (int round = 0; round < a.window; round += kRound) {
+  constexpr int kRun = kForwardRun;
+  for (int round = 0; round < a.window; round += kWarps * kRun) {
     const int begin = round + x.warp * kRun;
-    float u[kRun][R], forget[kRun], shift[kRun];
+    float u[kRun][R], opener[kRun], residual[kRun], forget[kRun], shift[kRun];
+#pragma unroll
+    for (int k = 0; k < kRun; ++k) {
+      const int t = min(begin + k, a.window - 1);
+#pragma unroll
+      for (int r = 0; r < R; ++r) u[k][r] = x.current(t, r);
+      opener[k] = x.opener(t);
+      residual[k] = x.residual(t);
+    }
+    const unsigned starts = x.starts(begin);
     Map map;
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
       const int t = begin + k;
-      if (t >= a.window) {
-        forget[k] = 1.0f, shift[k] = 0.0f;
-        continue;
-      }
-#pragma unroll
-      for (int r = 0; r < R; ++r) u[k][r] = x.current(t, r);
       Factors factors;
-      factors.template compute<gated>(u[k][1], x.retain, x.opener(t));
-      forget[k] = t > 0 && x.starts(t) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
+      factors.template compute<gated>(u[k][1], x.retain, opener[k]);
+      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
       shift[k] = factors.input() * u[k][0];
+      if (t >= a.window) forget[k] = 1.0f, shift[k] = 0.0f;
+      map.then(forget[k], shift[k]);
     }
-#pragma unroll
-    for (int k = 0; k < kRun; ++k) map.then(forget[k], shift[k]);
     float h = exchange<false>(maps, turn, map, state);
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
-      const int t = begin + k;
       h = forget[k] * h + shift[k];
-      if (t < a.window) *pre_norm.at(x.token + t, x.column) = output_of<R>(h, u[k]) + x.residual(t);
+      if (begin + k < a.window) *pre_norm.at(x.token + begin + k, x.column) = output_of<R>(h, u[k]) + residual[k];
     }
   }
   if (stored && x.warp == 0) *stored = state;
@@ -184,42 +198,56 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
   for (int window = static_cast<int>(blockIdx.x); window < a.windows; window += static_cast<int>(gridDim.x)) {
     const Lane<Low, R, gated> x(a, g, window);
     float* const hidden = b.hidden + g * b.hidden_stride + x.token * kLanes + x.lane;
-    const float gain = b.gain[x.column];
+    Low* const d_currents = b.d_currents + g * b.d_currents_stride + x.token * (R * kLanes) + x.lane;
+    const float gain = read(b.gain + x.column);
     float d_retain = 0.0f, d_gain = 0.0f;
 
-    // Each warp keeps the states that it will need again itself.
+    // The states before each round: a warp composes a whole round, so that one exchange serves eight.
+    constexpr int kRun = kBackwardRun, kRound = kWarps * kRun;
     float state = 0.0f;
-    for (int round = 0; round < a.window; round += kRound) {
-      if (x.warp == 0) hidden[round * kLanes] = state;
+    for (int rounds = 0; rounds < a.window; rounds += kWarps * kRound) {
+      const int begin = rounds + x.warp * kRound;
+      const unsigned starts = x.starts(begin);
       Map map;
-#pragma unroll
-      for (int k = 0; k < kRun; ++k) {
-        const int t = round + x.warp * kRun + k;
-        if (t >= a.window) continue;
+#pragma unroll 8
+      for (int k = 0; k < kRound; ++k) {
+        const int t = min(begin + k, a.window - 1);
         Factors factors;
         factors.template compute<gated>(x.current(t, 1), x.retain, x.opener(t));
-        map.then(x.starts(t) ? 0.0f : factors.forget, factors.input() * x.current(t, 0));
+        const float shift = factors.input() * x.current(t, 0);
+        map.then(starts >> k & 1 ? 0.0f : factors.forget, shift);
       }
-      exchange<false>(maps, turn, map, state);
+      const float entering = exchange<false>(maps, turn, map, state);
+      if (begin < a.window) hidden[begin * kLanes] = entering;
     }
 
     float behind = 0.0f;  // f g of the token behind: what reaches this state through the next
     for (int round = (a.window - 1) / kRound * kRound; round >= 0; round -= kRound) {
       const int begin = round + x.warp * kRun;
-      float u0[kRun], before[kRun], d_y[kRun];
+      float u[kRun][R], d_out[kRun], residual[kRun], d_residual[kRun], inverse[kRun], dot[kRun], before[kRun], d_y[kRun];
       Factors factors[kRun];
+#pragma unroll
+      for (int k = 0; k < kRun; ++k) {
+        const int t = min(begin + k, a.window - 1);
+        const std::int64_t n = x.token + t;
+#pragma unroll
+        for (int r = 0; r < R; ++r) u[k][r] = x.current(t, r);
+        d_y[k] = x.opener(t);
+        d_out[k] = b.d_out.data ? read(b.d_out.at(n, x.column)) : read(b.d_out_low.at(n, x.column));
+        residual[k] = x.residual(t);
+        d_residual[k] = b.d_residual.data ? *b.d_residual.at(n, x.column) : 0.0f;
+        inverse[k] = read(b.inverse_rms + n);
+        dot[k] = read(b.dot + n);
+      }
+      const unsigned starts = x.starts(begin);
       Map map;
 #pragma unroll
       for (int k = 0; k < kRun; ++k) {
-        const int t = begin + k;
-        u0[k] = 0.0f;
-        if (t >= a.window) continue;
-        u0[k] = x.current(t, 0);
-        factors[k].template compute<gated>(x.current(t, 1), x.retain, x.opener(t));
-        if (x.starts(t)) factors[k].forget = 0.0f;
-        map.then(factors[k].forget, factors[k].input() * u0[k]);
+        if (begin + k < a.window) factors[k].template compute<gated>(u[k][1], x.retain, d_y[k]);
+        if (starts >> k & 1) factors[k].forget = 0.0f;
+        map.then(factors[k].forget, factors[k].input() * u[k][0]);
       }
-      __syncthreads();  // warp 0's states are seen by all
+      __syncthreads();  // the states before the rounds are there for all
       state = hidden[round * kLanes];
       float h = exchange<false>(maps, turn, map, state);
 
@@ -227,31 +255,27 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
 #pragma unroll
       for (int k = 0; k < kRun; ++k) {
         const int t = begin + k;
-        before[k] = x.starts(min(t, a.window - 1)) ? 0.0f : h;
-        h = factors[k].forget * h + factors[k].input() * u0[k];
+        before[k] = starts >> k & 1 ? 0.0f : h;
+        h = factors[k].forget * h + factors[k].input() * u[k][0];
         d_y[k] = 0.0f;
         if (t >= a.window) continue;
-        const std::int64_t n = x.token + t;
-        float u[R];
-#pragma unroll
-        for (int r = 2; r < R; ++r) u[r] = x.current(t, r);
-        const float d_out = b.d_out.data ? *b.d_out.at(n, x.column) : to_float(*b.d_out_low.at(n, x.column));
-        const float inverse = b.inverse_rms[n], normed = (output_of<R>(h, u) + x.residual(t)) * inverse;
-        d_gain += d_out * normed;
-        d_y[k] = inverse * (gain * d_out - normed * b.dot[n]);
-        if (b.d_residual.data) *b.d_residual.at(n, x.column) += d_y[k];
-        Low* const d_u = b.d_currents + g * b.d_currents_stride + n * (R * kLanes) + x.lane;
-        if constexpr (R == 4) d_u[3 * kLanes] = from_float<Low>(d_y[k]);
+        const float normed = (output_of<R>(h, u[k]) + residual[k]) * inverse[k];
+        d_gain += d_out[k] * normed;
+        float d = inverse[k] * (gain * d_out[k] - normed * dot[k]);
+        if (b.d_residual.data) *b.d_residual.at(x.token + t, x.column) = d_residual[k] + d;
+        Low* const d_u = d_currents + t * (R * kLanes);
+        if constexpr (R == 4) d_u[3 * kLanes] = from_float<Low>(d);
         if constexpr (R == 5) {
-          const float s = sigmoid_of(u[3]);
-          d_u[3 * kLanes] = from_float<Low>(d_y[k] * u[4] * s * (1.0f + u[3] * (1.0f - s)));
-          d_u[4 * kLanes] = from_float<Low>(d_y[k] * u[3] * s);
+          const float s = sigmoid_of(u[k][3]);
+          d_u[3 * kLanes] = from_float<Low>(d * u[k][4] * s * (1.0f + u[k][3] * (1.0f - s)));
+          d_u[4 * kLanes] = from_float<Low>(d * u[k][3] * s);
         }
         if constexpr (R > 2) {
-          const float s = sigmoid_of(u[2]);
-          d_u[2 * kLanes] = from_float<Low>(d_y[k] * h * s * (1.0f + u[2] * (1.0f - s)));
-          d_y[k] *= u[2] * s;
+          const float s = sigmoid_of(u[k][2]);
+          d_u[2 * kLanes] = from_float<Low>(d * h * s * (1.0f + u[k][2] * (1.0f - s)));
+          d *= u[k][2] * s;
         }
+        d_y[k] = d;
       }
 
       // Through the recurrence: g_t = d_y_t + f_{t+1} g_{t+1}.
@@ -264,10 +288,9 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         const int t = begin + k;
         d_h += d_y[k];
         if (t < a.window) {
-          const std::int64_t n = x.token + t;
-          Low* const d_u = b.d_currents + g * b.d_currents_stride + n * (R * kLanes) + x.lane;
-          const float slope = d_h * (before[k] - u0[k]) * factors[k].raw;
-          if constexpr (gated) *b.d_gate.at(n, x.column) = -slope;
+          Low* const d_u = d_currents + t * (R * kLanes);
+          const float slope = d_h * (before[k] - u[k][0]) * factors[k].raw;
+          if constexpr (gated) *b.d_gate.at(x.token + t, x.column) = -slope;
           const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
           d_u[0] = from_float<Low>(d_h * factors[k].input());
           d_u[kLanes] = from_float<Low>(d_forget);
@@ -320,12 +343,12 @@ __global__ void __launch_bounds__(32 * kGateWarps) gate_kernel(Columns<const flo
       float d = 0.0f;
       if (stripe % 4 == 0)
         for (int j = 0; j < stripe; j += 4) {
-          const float4 four = *reinterpret_cast<const float4*>(behind + j);
+          const float4 four = __ldg(reinterpret_cast<const float4*>(behind + j));
           d += four.x + four.y + four.z + four.w;
         }
       else
         for (int j = 0; j < stripe; ++j) d += behind[j];
-      const float open = sigmoid_of(to_float(*opener.at(n, p)) + shift);
+      const float open = sigmoid_of(read(opener.at(n, p)) + shift);
       d *= open * (1.0f - open);
       *d_opener.at(n, p) += d;
       sum += d;

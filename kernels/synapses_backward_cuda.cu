@@ -4,7 +4,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kStages = 3;
+constexpr int kStages = 4;
 constexpr int kWeightRows = 128;    // of the fan-in that a block takes, 32 a warp
 constexpr int kSourceTokens = 128;  // that a block takes, 32 a warp
 constexpr int kThreads = 128;
@@ -46,23 +46,28 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArgument
   const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // of a product
   const int products = (a.tokens + a.rows - 1) / a.rows;
   const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + half;
-  const auto load = [&](int chunk, int s) {
-    const int first = chunk % chunks * kChunk<T>, token = chunk / chunks * a.rows + first;
-    const int rows = min(min(a.rows - first, kChunk<T>), a.tokens - token);
-    constexpr int kVectors = kWeightRows / kVector<T>, kRow = Stage::columns / kVector<T>;
-    for (int v = thread; v < kChunk<T> * kVectors; v += kThreads) {
-      const int row = v / kVectors, f = v % kVectors * kVector<T>;
-      const bool present = row < rows && f < fan_in;
-      const BlockRows<const T> from = slots[present ? (begin + f) / a.width : 0];
-      copy_behind(stages[s].sources + row * Stage::source_pitch + f,
-                  from.data + (present ? (token + row) * from.stride + (begin + f) % a.width : 0), present);
+  // A thread copies the same columns of every chunk's sources.
+  constexpr int kVectors = kWeightRows / kVector<T>, kRow = Stage::columns / kVector<T>;
+  const int f = thread % kVectors * kVector<T>;
+  const bool inside = f < fan_in;
+  const BlockRows<const T> from = slots[inside ? (begin + f) / a.width : 0];
+  const T* const source = from.data + (inside ? (begin + f) % a.width : 0);
+  int loaded_token = 0, product_end = min(a.rows, a.tokens), loaded_chunk = 0;
+  const auto load = [&](int s) {
+#pragma unroll
+    for (int i = 0; i < kChunk<T> * kVectors / kThreads; ++i) {
+      const int row = thread / kVectors + i * (kThreads / kVectors), n = loaded_token + row;
+      const bool present = inside && n < product_end;
+      copy_behind(stages[s].sources + row * Stage::source_pitch + f, source + (present ? n : 0) * from.stride, present);
     }
     for (int v = thread; v < kChunk<T> * kRow; v += kThreads) {
-      const int row = v / kRow, at = v % kRow * kVector<T>;
-      const bool present = row < rows;
+      const int row = v / kRow, at = v % kRow * kVector<T>, n = loaded_token + row;
+      const bool present = n < product_end;
       copy_behind(stages[s].currents + row * Stage::current_pitch + at,
-                  d_currents + static_cast<std::int64_t>(present ? token + row : 0) * (2 * Stage::columns) + at, present);
+                  d_currents + static_cast<std::int64_t>(present ? n : 0) * (2 * Stage::columns) + at, present);
     }
+    loaded_token += kChunk<T>;
+    if (++loaded_chunk == chunks) loaded_chunk = 0, loaded_token = product_end, product_end = min(product_end + a.rows, a.tokens);
   };
 
   const int row = thread / 32 * 32;
@@ -86,13 +91,14 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArgument
   each_total([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
 
   // The bias: each thread sums some rows of a vector of columns.
-  constexpr int kRow = Stage::columns / kVector<T>, kShare = kThreads / kRow;
+  constexpr int kShare = kThreads / kRow;
   __shared__ float shares[kShare][Stage::columns];
   float bias_sum[kVector<T>] = {};
   const int bias_column = thread % kRow * kVector<T>, share = thread / kRow;
   const bool biased = blockIdx.z == 0 && share < kShare;
 
-  pipeline<kStages>(chunks * products, load, [&](int chunk, int s) {
+  int chunk = 0;
+  pipeline<kStages>(chunks * products, load, [&](int s) {
     if (works)
       multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
                                                                      stages[s].currents, Stage::current_pitch);
@@ -102,7 +108,8 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArgument
 #pragma unroll
         for (int i = 0; i < kVector<T>; ++i) bias_sum[i] += to_float(reinterpret_cast<const T*>(&vector)[i]);
       }
-    if (chunk % chunks != chunks - 1) return;
+    if (++chunk < chunks) return;
+    chunk = 0;
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -154,23 +161,29 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   const int start = a.start[blockIdx.x], count = a.start[blockIdx.x + 1] - start;
   if (count == 0) return;
 
-  const int chunks = a.columns / kChunk<T>;  // of a reader
-  int reader = a.readers[start];
-  const auto load = [&](int chunk, int s) {
-    constexpr int kVectors = kChunk<T> / kVector<T>;
-    const int part = thread % kVectors * kVector<T>, at = chunk % chunks * kChunk<T> + part;
-    const int g = reader / a.slots, slot = reader % a.slots;
-    const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + at;
-    const T* const weight = static_cast<const T*>(a.weight) + g * a.weight_stride + slot * width * a.columns + at;
+  // Chunks of one reader's columns after the other. The next reader is asked for before it is needed.
+  constexpr int kVectors = kChunk<T> / kVector<T>;
+  const int part = thread % kVectors * kVector<T>, chunks = a.columns / kChunk<T>;
+  const T *d_currents = nullptr, *weight = nullptr;
+  int loaded_chunk = 0, reader = start, next = a.readers[start];
+  const auto load = [&](int s) {
+    if (loaded_chunk == 0) {
+      const int g = next / a.slots, slot = next - g * a.slots;
+      d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + static_cast<std::int64_t>(token) * a.columns + part;
+      weight = static_cast<const T*>(a.weight) + g * a.weight_stride + slot * width * a.columns + part;
+      if (++reader < start + count) next = a.readers[reader];
+    }
 #pragma unroll
-    for (int row = thread / kVectors; row < kSourceTokens; row += kThreads / kVectors) {
+    for (int i = 0; i < kSourceTokens * kVectors / kThreads; ++i) {
+      const int row = thread / kVectors + i * (kThreads / kVectors);
       const bool present = token + row < a.tokens;
-      copy_behind(stages[s].currents + row * Stage::pitch + part,
-                  d_currents + static_cast<std::int64_t>(present ? token + row : 0) * a.columns, present);
+      copy_behind(stages[s].currents + row * Stage::pitch + part, d_currents + (present ? row : 0) * a.columns, present);
     }
     for (int row = thread / kVectors; row < width; row += kThreads / kVectors)
       copy_behind(stages[s].weight + row * Stage::pitch + part, weight + row * a.columns, true);
-    if ((chunk + 1) % chunks == 0 && chunk + 1 < count * chunks) reader = a.readers[start + (chunk + 1) / chunks];
+    d_currents += kChunk<T>;
+    weight += kChunk<T>;
+    if (++loaded_chunk == chunks) loaded_chunk = 0;
   };
 
   const int row = thread / 32 * 32;
@@ -190,7 +203,7 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   };
   clear_accumulators<2, width / 8>(acc);
   each([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
-  pipeline<kStages>(count * chunks, load, [&](int, int s) {
+  pipeline<kStages>(count * chunks, load, [&](int s) {
     multiply<T, 2, width / 8, kChunk<T>, Along::sum, Along::sum>(acc, stages[s].currents + row * Stage::pitch, Stage::pitch,
                                                                  stages[s].weight, Stage::pitch);
   });

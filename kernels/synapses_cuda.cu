@@ -1,11 +1,14 @@
-// currents[g] = gather(sources) weight[g] + bias: a block takes 128 tokens of one group with all of the group's columns, eight
-// warps of 32 tokens and half the columns each.
+// currents[g] = gather(sources) weight[g] + bias. A block keeps one group's weights in shared memory and takes 128 tokens after
+// the other, without letting the copies of their sources pause; each of its eight warps takes 32 tokens and half the columns.
+#include <algorithm>
+
 #include "kernels/synapses_cuda.cuh"
 
 namespace neurogen {
 namespace {
 
 constexpr int kTokens = 128, kThreads = 256, kStages = 3;
+constexpr int kBlocks = 2;  // that a multiprocessor holds
 
 struct ForwardArguments {
   SourceTable sources;
@@ -17,71 +20,97 @@ struct ForwardArguments {
   std::int64_t bias_stride;
   float* currents;  // [G, N, 32R]
   std::int64_t currents_stride;
-  int tokens, fan_in, slots, width;
+  int tokens, slots, width;
+  int begin, rows;  // of the fan-in: all of it, or the slab that shared memory has room for. Later slabs add to the first
 };
 
-template <typename T, int R>
+template <typename T>
 struct ForwardStage {
-  static constexpr int columns = 32 * R;
-  static constexpr int source_pitch = pitch_of<T>(kChunk<T>), weight_pitch = pitch_of<T>(columns);
-  T sources[kTokens * source_pitch];
-  T weight[kChunk<T> * weight_pitch];
+  static constexpr int pitch = pitch_of<T>(kChunk<T>);
+  T sources[kTokens * pitch];
 };
 
+// Sixteen columns lie so that a thread's accumulators of two neighbouring tiles are four neighbouring columns: pair 2 q + t of
+// columns is pair q of tile t.
+template <typename T, int columns>
+__device__ void load_weights(const T* from, int rows, int padded_rows, T* to) {
+  struct alignas(2 * sizeof(T)) Pair {
+    T at[2];
+  };
+  constexpr int kRow = columns / kVector<T>;
+#pragma unroll 4
+  for (int v = static_cast<int>(threadIdx.x); v < padded_rows * kRow; v += kThreads) {
+    const int row = v / kRow, at = v % kRow * kVector<T>;
+    const uint4 vector = row < rows ? __ldg(reinterpret_cast<const uint4*>(from + row * columns + at)) : uint4{};
+#pragma unroll
+    for (int i = 0; i < kVector<T> / 2; ++i) {
+      const int pair = at % 16 / 2 + i;
+      *reinterpret_cast<Pair*>(to + row * pitch_of<T>(columns) + at / 16 * 16 + pair % 2 * 8 + pair / 2 * 2) =
+          reinterpret_cast<const Pair*>(&vector)[i];
+    }
+  }
+}
+
 template <typename T, int R>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArguments a) {
-  using Stage = ForwardStage<T, R>;
+__global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const ForwardArguments a) {
+  using Stage = ForwardStage<T>;
+  constexpr int columns = 32 * R, weight_pitch = pitch_of<T>(columns);
+  const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>, step = static_cast<int>(gridDim.x) * kTokens;
   Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
-  auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kStages);
-  const int thread = static_cast<int>(threadIdx.x), token = static_cast<int>(blockIdx.x) * kTokens;
+  T* const weight = reinterpret_cast<T*>(stages + kStages);
+  auto* const slots = reinterpret_cast<BlockRows<const T>*>(weight + chunks * kChunk<T> * weight_pitch);
+  const int thread = static_cast<int>(threadIdx.x), begin = static_cast<int>(blockIdx.x) * kTokens;
   const std::int64_t g = blockIdx.y;
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
+  load_weights<T, columns>(static_cast<const T*>(a.weight) + g * a.weight_stride + a.begin * columns, a.rows, chunks * kChunk<T>, weight);
   __syncthreads();
 
-  const T* const weight = static_cast<const T*>(a.weight) + g * a.weight_stride;
-  const auto load = [&](int chunk, int s) {
+  // Chunks of the fan-in for one range of tokens after the other.
+  const int width_bits = a.width == 32 ? 5 : 4;
+  int loaded_token = begin, loaded_chunk = 0;
+  const auto load = [&](int s) {
     constexpr int kVectors = kChunk<T> / kVector<T>;
-    const int part = thread % kVectors * kVector<T>, f = chunk * kChunk<T> + part;
-    const bool inside = f < a.fan_in;
-    const BlockRows<const T> from = slots[inside ? f / a.width : 0];
-    const int column = inside ? f % a.width : 0;
-    for (int row = thread / kVectors; row < kTokens; row += kThreads / kVectors) {
-      const bool present = inside && token + row < a.tokens;
-      copy_behind(stages[s].sources + row * Stage::source_pitch + part, from.data + (present ? token + row : 0) * from.stride + column,
-                  present);
+    const int part = thread % kVectors * kVector<T>, f = loaded_chunk * kChunk<T> + part;
+    const bool inside = f < a.rows;
+    const BlockRows<const T> from = slots[inside ? (a.begin + f) >> width_bits : 0];
+    const T* const column = from.data + (inside ? (a.begin + f) & (a.width - 1) : 0);
+#pragma unroll
+    for (int i = 0; i < kTokens * kVectors / kThreads; ++i) {
+      const int row = thread / kVectors + i * (kThreads / kVectors), n = loaded_token + row;
+      const bool present = inside && n < a.tokens;
+      copy_behind(stages[s].sources + row * Stage::pitch + part, column + (present ? n : 0) * from.stride, present);
     }
-    constexpr int kRow = Stage::columns / kVector<T>;
-    for (int v = thread; v < kChunk<T> * kRow; v += kThreads) {
-      const int row = v / kRow, at = v % kRow * kVector<T>;
-      const bool present = chunk * kChunk<T> + row < a.fan_in;
-      copy_behind(stages[s].weight + row * Stage::weight_pitch + at,
-                  weight + (present ? chunk * kChunk<T> + row : 0) * Stage::columns + at, present);
-    }
+    if (++loaded_chunk == chunks) loaded_chunk = 0, loaded_token += step;
   };
 
-  const int warp = thread / 32, row = warp / 2 * 32, column = warp % 2 * (Stage::columns / 2);
+  const int warp = thread / 32, row = warp / 2 * 32, column = warp % 2 * (columns / 2);
+  const float* const bias = a.bias + g * 32;
   Accumulators<2, 2 * R> acc;
   clear_accumulators<2, 2 * R>(acc);
-  pipeline<kStages>((a.fan_in + kChunk<T> - 1) / kChunk<T>, load, [&](int, int s) {
-    multiply<T, 2, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::source_pitch, Stage::source_pitch,
-                                                                stages[s].weight + column, Stage::weight_pitch);
+  int token = begin, chunk = 0;
+  pipeline<kStages>((a.tokens - begin + step - 1) / step * chunks, load, [&](int s) {
+    multiply<T, 2, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::pitch, Stage::pitch,
+                                                                weight + chunk * kChunk<T> * weight_pitch + column, weight_pitch);
+    if (++chunk < chunks) return;
+    float* const currents = a.currents + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(columns);
+#pragma unroll
+    for (int j = 0; j < 2 * R; j += 2) {
+      const int c = column + 8 * j + thread % 4 * 4;
+      const float4 shift = __ldg(reinterpret_cast<const float4*>(bias + c / 32 * a.bias_stride + c % 32));
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; e += 2) {
+          const int n = row_of(i, e);
+          if (token + row + n >= a.tokens) continue;
+          float4& stored = *reinterpret_cast<float4*>(currents + n * columns + c);
+          const float4 before = a.begin == 0 ? shift : stored;
+          stored = {acc[i][j][e] + before.x, acc[i][j][e + 1] + before.y, acc[i][j + 1][e] + before.z, acc[i][j + 1][e + 1] + before.w};
+        }
+    }
+    clear_accumulators<2, 2 * R>(acc);
+    chunk = 0, token += step;
   });
-
-  float* const currents = a.currents + g * a.currents_stride;
-#pragma unroll
-  for (int j = 0; j < 2 * R; ++j) {
-    const int c = column + column_of(j);
-    const float* const bias = a.bias + c / 32 * a.bias_stride + g * 32 + c % 32;
-    const float bias0 = bias[0], bias1 = bias[1];
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const std::int64_t n = token + row + row_of(i, 2 * half);
-        if (n < a.tokens)
-          *reinterpret_cast<float2*>(currents + n * Stage::columns + c) = {acc[i][j][2 * half] + bias0, acc[i][j][2 * half + 1] + bias1};
-      }
-  }
 }
 
 // One block: a module has a few thousand readers, and they change only with the wiring.
@@ -110,16 +139,24 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   const SynapsesShape x(a.weight, a.currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.weight.dtype);
   require_operands(a.bias.dtype == DType::f32 && a.currents.dtype == DType::f32, "synapses_forward: bias and currents are f32");
-  const ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
-                                   a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.as<float>(),
-                                   a.currents.row_stride, static_cast<int>(x.tokens), x.fan_in, x.slots, x.width};
+  ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
+                             a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.as<float>(),
+                             a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
+  const unsigned blocks = std::min(pieces(x.tokens, kTokens),
+                                   pieces(kBlocks * device.multiprocessors(), std::max<std::int64_t>(x.groups, 1)));
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using T = decltype(zero);
-    dispatch_roles(x.roles, [&](auto roles) {
-      const std::size_t shared = kStages * sizeof(ForwardStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
-      launch_with(device, "synapses_forward", forward_kernel<T, roles.value>,
-                  dim3(pieces(x.tokens, kTokens), static_cast<unsigned>(x.groups)), dim3(kThreads), shared, arguments);
-    });
+    const int around = static_cast<int>(kStages * sizeof(ForwardStage<T>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>));
+    const int chunk = kChunk<T> * pitch_of<T>(x.columns) * static_cast<int>(sizeof(T));
+    const int room = (static_cast<int>(device.native().properties.sharedMemPerBlockOptin) - around) / chunk;
+    for (arguments.begin = 0; arguments.begin < x.fan_in; arguments.begin += arguments.rows) {
+      const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
+      arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);
+      dispatch_roles(x.roles, [&](auto roles) {
+        launch_with(device, "synapses_forward", forward_kernel<T, roles.value>, dim3(blocks, static_cast<unsigned>(x.groups)),
+                    dim3(kThreads), static_cast<std::size_t>(around + chunks * chunk), arguments);
+      });
+    }
   });
 }
 

@@ -1,4 +1,5 @@
 // Operations of the forward pass and the loss: a GPU against the CPU, on the same values.
+#include "arena/block.h"
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
@@ -11,30 +12,31 @@
 namespace neurogen {
 namespace {
 
-using CudaCopy = OnGpu;
-using CudaDocuments = OnGpu;
-using CudaEmbedding = OnGpu;
-using CudaRmsNorm = OnGpu;
-using CudaMatmul = OnGpu;
-using CudaCrossEntropy = OnGpu;
+using CudaCopy = CudaTest;
+using CudaDocuments = CudaTest;
+using CudaEmbedding = CudaTest;
+using CudaRmsNorm = CudaTest;
+using CudaMatmul = CudaTest;
+using CudaCrossEntropy = CudaTest;
 
 TEST_F(CudaCopy, CastsBetweenAllTypesAsTheCpuDoes) {
   for (const DType from : kFloats)
     for (const DType to : kFloats)
       for (const std::int64_t width : {1, 30, 64}) {
-        const auto x = rounded(Tensor<float>::noise({70, 200}, 1, 3), from);
-        const GpuTensor in(x, from), out(to, {70, 200});
+        auto x = rounded(Tensor<float>::noise({70, 200}, 1, 3), from);
+        const OnGpu in(x, from), out(to, {70, 200});
         cast(gpu(), in.view().columns(4, width), out.view().columns(8, width));
-        const auto expected = rounded(x, to), actual = out.host();
+        const Tensor<float> expected = rounded(x, to);
+        const Tensor<double> actual = out.values();
         for (std::int64_t i = 0; i < 70; ++i)
           for (std::int64_t j = 0; j < 200; ++j) {
             const bool inside = j >= 8 && j < 8 + width;
             if (inside) EXPECT_EQ(actual[i * 200 + j], expected[i * 200 + j - 4]);
             else EXPECT_TRUE(std::isnan(actual[i * 200 + j])) << "written outside";
           }
-        const GpuTensor whole(to, {70, 200});
+        const OnGpu whole(to, {70, 200});
         cast(gpu(), in, whole);
-        expect_same_bits(whole.host(), expected, "whole tensors");
+        expect_same_values(whole, expected, "whole tensors");
       }
 }
 
@@ -42,13 +44,13 @@ TEST_F(CudaCopy, MovesBetweenHostAndGpuAndClears) {
   const auto x = Tensor<float>::noise({1000}, 2);
   const Block pinned = Block::pinned(8000);
   std::memcpy(pinned.data(), x.data.data(), 4000);
-  const GpuTensor there(DType::f32, {1000});
+  const OnGpu there(DType::f32, {1000});
   copy(gpu(), make_view(pinned.data(), DType::f32, {1000}), there);
   copy(gpu(), there, make_view(pinned.data() + 4000, DType::f32, {1000}));
   gpu().synchronize();
   EXPECT_EQ(std::memcmp(pinned.data(), pinned.data() + 4000, 4000), 0);
   clear(gpu(), there);
-  expect_same_bits(there.host(), Tensor<float>({1000}, 0), "cleared");
+  expect_same_values(there, Tensor<float>({1000}, 0), "cleared");
 }
 
 TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
@@ -57,9 +59,9 @@ TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
       auto ids = draws({5 * window}, 9, static_cast<unsigned>(window));
       Tensor<std::int32_t> first({5 * window}, 0);
       documents(device_of(1), {ids.view(), window, end, first.view()});
-      const GpuTensor there(ids), out(DType::i32, {5 * window});
+      const OnGpu there(ids), out(DType::i32, {5 * window});
       documents(gpu(), {there, window, end, out});
-      expect_same_bits(out.host<std::int32_t>(), first, "first");
+      expect_same_values(out, first, "first");
     }
 }
 
@@ -71,34 +73,34 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
       auto weight = Tensor<float>::noise({vocabulary, width}, 4, 0.25), gain = Tensor<float>::noise({width}, 5, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
       embedding_forward(device_of(2), {ids.view(), weight.view(), gain.view(), out.view(), inverse.view()});
-      const GpuTensor g_ids(ids), g_weight(weight), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
+      const OnGpu g_ids(ids), g_weight(weight), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
       embedding_forward(gpu(), {g_ids, g_weight, g_gain, g_out, g_inverse});
-      expect_close(g_out.host(), out, tolerance_of(type), "out");
-      expect_close(g_inverse.host(), inverse, 1e-5, "inverse rms");
+      expect_close(g_out.values(), out, tolerance_of(type), "out");
+      expect_close(g_inverse.values(), inverse, 1e-5, "inverse rms");
       if (type != DType::f32) continue;
 
       const std::int64_t most = std::min(tokens, vocabulary);
       Tensor<std::int32_t> histogram({vocabulary + 1}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
       embedding_rows(device_of(1), {ids.view(), histogram.view(), rows.view(), start.view(), order.view(), count.view()});
-      const GpuTensor g_histogram(DType::i32, {vocabulary + 1}), g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}),
+      const OnGpu g_histogram(DType::i32, {vocabulary + 1}), g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}),
           g_order(DType::i32, {tokens}), g_count(DType::i32, {1});
       embedding_rows(gpu(), {g_ids, g_histogram, g_rows, g_start, g_order, g_count});
-      expect_same_bits(g_rows.host<std::int32_t>(), rows, "rows");
-      expect_same_bits(g_start.host<std::int32_t>(), start, "row_start");
-      expect_same_bits(g_order.host<std::int32_t>(), order, "order");
-      expect_same_bits(g_count.host<std::int32_t>(), count, "count");
+      expect_same_values(g_rows, rows, "rows");
+      expect_same_values(g_start, start, "row_start");
+      expect_same_values(g_order, order, "order");
+      expect_same_values(g_count, count, "count");
 
       auto d_out = Tensor<float>::noise({tokens, width}, 6);
       auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
       embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(), order.view(),
                                         count.view(), d_rows.view(), d_gain.view()});
-      const GpuTensor g_d_out(d_out), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
+      const OnGpu g_d_out(d_out), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
       embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
-      expect_close(g_d_gain.host(), d_gain, 2e-5, "d_gain");
-      auto touched = g_d_rows.host();
+      expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
+      auto touched = g_d_rows.values();
       const auto valid = static_cast<std::size_t>(count[0] * width);
       EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(),
-                              [](float x) { return std::isnan(x); })) << "written behind the last row";
+                              [](double x) { return std::isnan(x); })) << "written behind the last row";
       touched.data.resize(valid), d_rows.data.resize(valid);
       touched.shape = d_rows.shape = {count[0], width};
       expect_close(touched, d_rows, 2e-5, "d_rows");
@@ -111,18 +113,18 @@ TEST_F(CudaRmsNorm, EqualsTheCpu) {
       auto x = Tensor<float>::noise({tokens, width}, 1, 2), gain = Tensor<float>::noise({width}, 2, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
       rms_norm_forward(device_of(1), {x.view(), gain.view(), out.view(), inverse.view()});
-      const GpuTensor g_x(x), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
+      const OnGpu g_x(x), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
       rms_norm_forward(gpu(), {g_x, g_gain, g_out, g_inverse});
-      expect_close(g_out.host(), out, tolerance_of(type), "out");
-      expect_close(g_inverse.host(), inverse, 1e-5, "inverse rms");
+      expect_close(g_out.values(), out, tolerance_of(type), "out");
+      expect_close(g_inverse.values(), inverse, 1e-5, "inverse rms");
 
       for (const DType gradient : {DType::f32, type}) {
         auto d_out = rounded(Tensor<float>::noise({tokens, width}, 3), gradient), y = rounded(out, type);
         Tensor<float> dot({tokens}, 0);
         rms_norm_backward_dot(device_of(1), {d_out.view(), y.view(), dot.view()});
-        const GpuTensor g_d_out(d_out, gradient), g_y(y, type), g_dot(DType::f32, {tokens});
+        const OnGpu g_d_out(d_out, gradient), g_y(y, type), g_dot(DType::f32, {tokens});
         rms_norm_backward_dot(gpu(), {g_d_out, g_y, g_dot});
-        expect_close(g_dot.host(), dot, 2e-5, "dot");
+        expect_close(g_dot.values(), dot, 2e-5, "dot");
       }
     }
 }
@@ -138,10 +140,10 @@ TEST_F(CudaMatmul, EqualsTheCpuInAllOrientationsAndTypes) {
               auto b = rounded(Tensor<float>::noise(tb == Transpose::yes ? Shape{n, k} : Shape{k, n}, 2), type);
               auto c = rounded(Tensor<float>::noise({m, n}, 3, 10), result);
               const std::int64_t columns = ta == Transpose::yes ? m : k;
-              const GpuTensor g_a(a, type), g_b(b, type), g_c = beta == 0 ? GpuTensor(result, {m, n}) : GpuTensor(c, result);
+              const OnGpu g_a(a, type), g_b(b, type), g_c = beta == 0 ? OnGpu(result, {m, n}) : OnGpu(c, result);
               matmul(device_of(2), {a.view().columns(8, columns), b.view(), c.view(), ta, tb, beta});
               matmul(gpu(), {g_a.view().columns(8, columns), g_b, g_c, ta, tb, beta});
-              expect_close(g_c.host(), c, result == DType::f32 ? 1e-5 : tolerance_of(result), "c");
+              expect_close(g_c.values(), c, result == DType::f32 ? 1e-5 : tolerance_of(result), "c");
             }
 }
 
@@ -154,7 +156,7 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
       for (int i = 0; i < kTokens; i += 9) targets[i] = -1;
       Tensor<float> maximum({kTokens}, 0), sum = maximum, target = maximum, log_sum = maximum, loss = maximum;
       Tensor<double> total({2}, 0);
-      const GpuTensor g_logits(logits, type), g_targets(targets), g_maximum(DType::f32, {kTokens}), g_sum(DType::f32, {kTokens}),
+      const OnGpu g_logits(logits, type), g_targets(targets), g_maximum(DType::f32, {kTokens}), g_sum(DType::f32, {kTokens}),
           g_target(DType::f32, {kTokens}), g_log_sum(DType::f32, {kTokens}), g_loss(DType::f32, {kTokens}), g_total(DType::f64, {2});
       for (std::int64_t v = 0; v < kVocabulary; v += tile) {
         const std::int64_t width = std::min(tile, kVocabulary - v);
@@ -163,15 +165,15 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
       }
       cross_entropy_loss(device_of(1), {maximum.view(), sum.view(), target.view(), targets.view(), log_sum.view(), loss.view(), total.view()});
       cross_entropy_loss(gpu(), {g_maximum, g_sum, g_target, g_targets, g_log_sum, g_loss, g_total});
-      expect_close(g_log_sum.host(), log_sum, 1e-5, "log of the sum");
-      expect_close(g_loss.host(), loss, 1e-5, "loss");
-      expect_close(g_total.host<double>(), total, 1e-6, "total");
+      expect_close(g_log_sum.values(), log_sum, 1e-5, "log of the sum");
+      expect_close(g_loss.values(), loss, 1e-5, "loss");
+      expect_close(g_total.values(), total, 1e-6, "total");
       for (std::int64_t v = 0; v < kVocabulary; v += tile) {
         const std::int64_t width = std::min(tile, kVocabulary - v);
         cross_entropy_backward(device_of(1), {logits.view().columns(v, width), targets.view(), log_sum.view(), total.view(), v});
         cross_entropy_backward(gpu(), {g_logits.view().columns(v, width), g_targets, g_log_sum, g_total, v});
       }
-      expect_close(g_logits.host(), logits, type == DType::f32 ? 1e-4 : 3 * tolerance_of(type), "d_logits");
+      expect_close(g_logits.values(), logits, type == DType::f32 ? 1e-4 : 3 * tolerance_of(type), "d_logits");
     }
 }
 

@@ -1,8 +1,12 @@
-// What the GPU's tests share: a device, tensors that live on it, and the same operands for a CPU and a GPU.
+// What the tests of CUDA operations share: a GPU or a reason to skip, tensors in its memory, and comparison with the CPU in
+// float64 on the same rounded inputs.
 #pragma once
-#include "arena/block.h"
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+
+#include "arena/error.h"
 #include "kernels/cuda_device.h"
-#include "kernels/half.h"
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {
@@ -12,80 +16,37 @@ inline CudaDevice& gpu() {
   return device;
 }
 
-// A fixture for tests that need a GPU: passed over where there is none.
-class OnGpu : public testing::Test {
+// Every run draws other shapes and values; the seed is printed where a test fails.
+class CudaTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (CudaDevice::count() == 0) GTEST_SKIP() << "no GPU";
+    if (CudaDevice::count() == 0) GTEST_SKIP() << "there is no GPU here";
   }
-};
-
-// Calls body(T{}) with float, Bf16 or F16.
-template <typename Body>
-void dispatch_stored(DType type, Body&& body) {
-  if (type == DType::bf16) return body(Bf16{});
-  if (type == DType::f16) return body(F16{});
-  return body(float{});
-}
-
-// What remains of values that are stored as `type`.
-inline Tensor<float> rounded(Tensor<float> x, DType type) {
-  dispatch_stored(type, [&](auto stored) {
-    for (float& value : x.data) narrow(value, stored), value = widen(stored);
-  });
-  return x;
-}
-
-inline double tolerance_of(DType type) { return type == DType::f32 ? 1e-5 : type == DType::bf16 ? 4e-2 : 5e-3; }
-inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
-
-// Memory of the GPU with a shape; every byte 0xFF (NaN, -1) until written.
-class GpuTensor {
- public:
-  GpuTensor(DType type, const Shape& shape) : shape_(shape), block_(Block::on_gpu(size_of(type, shape))) {
-    view_ = make_view(block_.data(), type, shape);
-    gpu().fill(block_.data(), 0xFF, block_.size());
+  std::int64_t draw(std::int64_t least, std::int64_t most) {
+    return std::uniform_int_distribution<std::int64_t>(least, most)(random_);
   }
-  template <typename T>
-  GpuTensor(const Tensor<T>& from, DType type) : GpuTensor(type, from.shape) {
-    if constexpr (std::is_same_v<T, float>) {
-      dispatch_stored(type, [&](auto zero) {
-        std::vector<decltype(zero)> stored(from.data.size());
-        for (std::size_t i = 0; i < stored.size(); ++i) narrow(from.data[i], stored[i]);
-        gpu().copy_now(stored.data(), block_.data(), block_.size());
-      });
-    } else {
-      gpu().copy_now(from.data.data(), block_.data(), block_.size());
-    }
-  }
-  template <typename T>
-  explicit GpuTensor(const Tensor<T>& from) : GpuTensor(from, dtype_of<T>()) {}
-
-  const TensorView& view() const { return view_; }
-  operator const TensorView&() const { return view_; }
-
-  // As T; 16-bit values widened.
-  template <typename T = float>
-  Tensor<T> host() const {
-    Tensor<T> out(shape_, T(0));
-    const auto fetch = [&](auto zero) {
-      std::vector<decltype(zero)> stored(out.data.size());
-      gpu().copy_now(block_.data(), stored.data(), block_.size());
-      for (std::size_t i = 0; i < stored.size(); ++i) {
-        if constexpr (std::is_same_v<T, float>) out.data[i] = widen(stored[i]);
-        else out.data[i] = stored[i];
-      }
-    };
-    if constexpr (std::is_same_v<T, float>) dispatch_stored(view_.dtype, fetch);
-    else fetch(T{});
-    return out;
+  Tensor<double> noise(Shape shape, double scale = 1, double mean = 0) {
+    return Tensor<double>::noise(std::move(shape), static_cast<unsigned>(random_()), scale, mean);
   }
 
  private:
-  Shape shape_;
-  Block block_;
-  TensorView view_;
+  unsigned seed_ = std::random_device{}();
+  std::mt19937 random_{seed_};
+  testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
 };
+
+inline double rounded(double x, DType type) {
+  const float single = static_cast<float>(x);
+  if (type == DType::bf16) return static_cast<double>(__bfloat162float(__float2bfloat16_rn(single)));
+  if (type == DType::f16) return static_cast<double>(__half2float(__float2half_rn(single)));
+  return static_cast<double>(single);
+}
+
+template <typename Real>
+Tensor<Real> rounded(Tensor<Real> x, DType type) {
+  for (Real& value : x.data) value = static_cast<Real>(rounded(static_cast<double>(value), type));
+  return x;
+}
 
 // Whole numbers in [0, below).
 inline Tensor<std::int32_t> draws(Shape shape, int below, unsigned seed) {
@@ -93,6 +54,110 @@ inline Tensor<std::int32_t> draws(Shape shape, int below, unsigned seed) {
   std::mt19937 random(seed);
   for (std::int32_t& value : x.data) value = static_cast<std::int32_t>(random() % static_cast<unsigned>(below));
   return x;
+}
+
+// Memory of the GPU with the values of a host tensor, which are rounded to `type` on both sides.
+class OnGpu {
+ public:
+  OnGpu() = default;
+  template <typename Real>
+  OnGpu(Tensor<Real>& host, DType type) : shape_(host.shape), type_(type) {
+    if (host.data.empty()) return;  // an absent operand
+    for (Real& x : host.data) x = static_cast<Real>(rounded(static_cast<double>(x), type));
+    std::vector<std::byte> bytes(static_cast<std::size_t>(size_of(type, shape_)));
+    for (std::size_t i = 0; i < host.data.size(); ++i) {
+      const float x = static_cast<float>(host.data[i]);
+      if (type == DType::f32) reinterpret_cast<float*>(bytes.data())[i] = x;
+      if (type == DType::bf16) reinterpret_cast<__nv_bfloat16*>(bytes.data())[i] = __float2bfloat16_rn(x);
+      if (type == DType::f16) reinterpret_cast<__half*>(bytes.data())[i] = __float2half_rn(x);
+    }
+    upload(bytes.data(), bytes.size());
+  }
+  template <typename T>
+  explicit OnGpu(const Tensor<T>& host) : shape_(host.shape), type_(dtype_of<T>()) {
+    upload(host.data.data(), host.data.size() * sizeof(T));
+  }
+  // Every byte 0xFF, NaN or -1, until written.
+  OnGpu(DType type, Shape shape) : OnGpu(poisoned(std::move(shape), type)) {}
+  static OnGpu poisoned(Shape shape, DType type) {
+    OnGpu tensor;
+    const std::vector<std::byte> ones(static_cast<std::size_t>(size_of(type, shape)), std::byte{0xFF});
+    tensor.shape_ = std::move(shape);
+    tensor.type_ = type;
+    tensor.upload(ones.data(), ones.size());
+    return tensor;
+  }
+
+  TensorView view() const { return memory_ ? make_view(memory_.get(), type_, shape_) : TensorView{}; }
+  operator TensorView() const { return view(); }
+
+  Tensor<double> values() const {
+    Tensor<double> host(shape_, 0);
+    const std::vector<std::byte> bytes = download();
+    for (std::size_t i = 0; i < host.data.size(); ++i) {
+      if (type_ == DType::f32) host.data[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
+      if (type_ == DType::bf16) host.data[i] = static_cast<double>(__bfloat162float(reinterpret_cast<const __nv_bfloat16*>(bytes.data())[i]));
+      if (type_ == DType::f16) host.data[i] = static_cast<double>(__half2float(reinterpret_cast<const __half*>(bytes.data())[i]));
+      if (type_ == DType::f64) host.data[i] = reinterpret_cast<const double*>(bytes.data())[i];
+      if (type_ == DType::i32) host.data[i] = static_cast<double>(reinterpret_cast<const std::int32_t*>(bytes.data())[i]);
+    }
+    return host;
+  }
+
+ private:
+  void upload(const void* from, std::size_t bytes) {
+    if (bytes == 0) return;
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, bytes) != cudaSuccess) throw Error("the GPU has no memory for a test");
+    memory_ = {memory, [](void* p) { cudaFree(p); }};
+    gpu().copy_now(from, memory, bytes);
+  }
+  std::vector<std::byte> download() const {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(size_of(type_, shape_)));
+    gpu().copy_now(memory_.get(), bytes.data(), bytes.size());
+    return bytes;
+  }
+
+  Shape shape_;
+  DType type_ = DType::f32;
+  std::shared_ptr<void> memory_;
+};
+
+// ||actual - expected|| / ||expected||; NaN never passes.
+inline void expect_close_in_norm(const OnGpu& actual, const Tensor<double>& expected, double tolerance, const char* what) {
+  const Tensor<double> values = actual.values();
+  ASSERT_EQ(values.shape, expected.shape) << what;
+  double difference = 0, norm = 1e-60;
+  for (std::size_t i = 0; i < values.data.size(); ++i) {
+    difference += (values.data[i] - expected.data[i]) * (values.data[i] - expected.data[i]);
+    norm += expected.data[i] * expected.data[i];
+  }
+  EXPECT_LT(std::sqrt(difference / norm), tolerance) << what;
+}
+
+template <typename T>
+void expect_same_values(const OnGpu& actual, const Tensor<T>& expected, const char* what) {
+  Tensor<double> wide(expected.shape, 0);
+  std::transform(expected.data.begin(), expected.data.end(), wide.data.begin(), [](T x) { return static_cast<double>(x); });
+  expect_same_bits(actual.values(), wide, what);
+}
+inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) { expect_same_bits(a.values(), b.values(), what); }
+
+inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
+// The largest error of an entry, in units of the tensor's root mean square, that a last rounding explains.
+inline double tolerance_of(DType type) { return type == DType::f32 ? 1e-5 : type == DType::bf16 ? 4e-2 : 5e-3; }
+
+// Half a unit in the last place of a 16-bit output, as a share; of a 32-bit one nothing to speak of.
+inline double rounding(DType type) { return type == DType::bf16 ? 2e-3 : type == DType::f16 ? 3e-4 : 0; }
+
+// [0, tokens) in windows: index of each token's document's first token, documents drawn at random.
+template <typename Draw>
+Tensor<std::int32_t> documents_of(std::int64_t windows, std::int64_t window, Draw&& draw) {
+  Tensor<std::int32_t> first({windows * window}, 0);
+  for (std::int64_t w = 0; w < windows; ++w)
+    for (std::int64_t t = 1; t < window; ++t)
+      first[w * window + t] = draw(0, window) < 3 ? static_cast<std::int32_t>(t) : first[w * window + t - 1];
+  return first;
 }
 
 }  // namespace neurogen

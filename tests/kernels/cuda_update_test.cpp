@@ -8,15 +8,15 @@
 namespace neurogen {
 namespace {
 
-using CudaNorm = OnGpu;
-using CudaAdamW = OnGpu;
-using CudaAdafactor = OnGpu;
+using CudaNorm = CudaTest;
+using CudaAdamW = CudaTest;
+using CudaAdafactor = CudaTest;
 
 // The step's scalars on both sides.
 struct Control {
   StepControl value;
   TensorView host;
-  GpuTensor gpu_value;
+  OnGpu gpu_value;
   explicit Control(std::int64_t step)
       : value{step, 4e-3f, 3e-2f, 1e-3f, 0}, host(make_view(&value, DType::u8, {sizeof value})), gpu_value(DType::u8, {sizeof value}) {
     gpu().copy_now(&value, gpu_value.view().data, sizeof value);
@@ -33,12 +33,12 @@ TEST_F(CudaNorm, EqualsTheCpu) {
     sum_of_squares(device_of(1), {x.view(), counted.view(), partials.view().rows(0, chunks)});
     sum_of_squares(device_of(1), {x.view(), {}, partials.view().rows(chunks, chunks)});
     clip_factor(device_of(1), {partials.view(), 1, norm.view()});
-    const GpuTensor g_x(x), g_counted(counted), g_partials(DType::f64, {2 * chunks}), g_norm(DType::f32, {2});
+    const OnGpu g_x(x), g_counted(counted), g_partials(DType::f64, {2 * chunks}), g_norm(DType::f32, {2});
     sum_of_squares(gpu(), {g_x, g_counted, g_partials.view().rows(0, chunks)});
     sum_of_squares(gpu(), {g_x, {}, g_partials.view().rows(chunks, chunks)});
     clip_factor(gpu(), {g_partials, 1, g_norm});
-    expect_close(g_partials.host<double>(), partials, 1e-6, "partial sums");
-    expect_close(g_norm.host(), norm, 1e-6, "norm and factor");
+    expect_close(g_partials.values(), partials, 1e-6, "partial sums");
+    expect_close(g_norm.values(), norm, 1e-6, "norm and factor");
   }
 }
 
@@ -50,12 +50,12 @@ TEST_F(CudaAdamW, EqualsTheCpu) {
            v = Tensor<float>::noise({elements}, 4, 0.1);
       for (float& x : v.data) x = std::abs(x);
       Tensor<float> norm({2}, 0.7f);
-      const GpuTensor g_gradient(gradient), g_p(p), g_m(m), g_v(v), g_norm(norm);
+      const OnGpu g_gradient(gradient), g_p(p), g_m(m), g_v(v), g_norm(norm);
       adamw(device_of(1), {control.host, norm.view(), gradient.view(), p.view(), m.view(), v.view(), 0.05});
       adamw(gpu(), {control.gpu_value, g_norm, g_gradient, g_p, g_m, g_v, 0.05});
-      expect_close(g_p.host(), p, 1e-6, "parameter");
-      expect_close(g_m.host(), m, 1e-6, "m");
-      expect_close(g_v.host(), v, 1e-6, "v");
+      expect_close(g_p.values(), p, 1e-6, "parameter");
+      expect_close(g_m.values(), m, 1e-6, "m");
+      expect_close(g_v.values(), v, 1e-6, "v");
     }
 }
 
@@ -67,13 +67,13 @@ TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
   for (int i = 0; i < kRows; ++i) steps[i] = i % 5;
   auto d_rows = Tensor<float>::noise({20, kWidth}, 1), p = Tensor<float>::noise({kRows, kWidth}, 2), m = Tensor<float>::noise({kRows, kWidth}, 3, 0.1);
   Tensor<float> v({kRows, kWidth}, 0.01f), norm({2}, 0.7f);
-  const GpuTensor g_rows(rows), g_count(count), g_steps(steps), g_d_rows(d_rows), g_p(p), g_m(m), g_v(v), g_norm(norm);
+  const OnGpu g_rows(rows), g_count(count), g_steps(steps), g_d_rows(d_rows), g_p(p), g_m(m), g_v(v), g_norm(norm);
   adamw_rows(device_of(1), {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), m.view(), v.view(), steps.view()});
   adamw_rows(gpu(), {control.gpu_value, g_norm, g_rows, g_count, g_d_rows, g_p, g_m, g_v, g_steps});
-  expect_close(g_p.host(), p, 1e-6, "parameter");
-  expect_close(g_m.host(), m, 1e-6, "m");
-  expect_close(g_v.host(), v, 1e-6, "v");
-  expect_same_bits(g_steps.host<std::int32_t>(), steps, "steps");
+  expect_close(g_p.values(), p, 1e-6, "parameter");
+  expect_close(g_m.values(), m, 1e-6, "m");
+  expect_close(g_v.values(), v, 1e-6, "v");
+  expect_same_values(g_steps, steps, "steps");
 }
 
 // Two tiles, the second shorter; on the GPU the weights are of `type`.
@@ -82,7 +82,7 @@ struct Adafactor {
   std::int64_t outputs;
   Control control;
   Tensor<float> gradient, weight, row, column, column_sum;
-  GpuTensor g_gradient, g_weight, g_row, g_column, g_column_sum, g_scratch;
+  OnGpu g_gradient, g_weight, g_row, g_column, g_column_sum, g_scratch;
 
   Adafactor(std::int64_t outputs_, std::int64_t step, DType type)
       : outputs(outputs_),
@@ -119,11 +119,12 @@ TEST_F(CudaAdafactor, EqualsTheCpu) {
       Adafactor a(outputs, step, DType::f32);
       const Tensor<float> before = a.weight;
       a.run();
-      Tensor<float> change = a.g_weight.host(), expected = a.weight;
-      for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= before.data[i], expected.data[i] -= before.data[i];
+      Tensor<double> change = a.g_weight.values();
+      Tensor<float> expected = a.weight;
+      for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= static_cast<double>(before.data[i]), expected.data[i] -= before.data[i];
       expect_close(change, expected, 1e-4, "change of the weights");
-      expect_close(a.g_row.host(), a.row, 1e-5, "row");
-      expect_close(a.g_column.host(), a.column, 1e-5, "column");
+      expect_close(a.g_row.values(), a.row, 1e-5, "row");
+      expect_close(a.g_column.values(), a.column, 1e-5, "column");
     }
 }
 
@@ -132,9 +133,9 @@ TEST_F(CudaAdafactor, RoundsNarrowWeightsAtRandomWithoutBias) {
   for (const DType type : {DType::bf16, DType::f16}) {
     Adafactor a(1056, 5, type), again(1056, 5, type), later(1056, 6, type);
     a.run(), again.run(), later.run();
-    const Tensor<float> actual = a.g_weight.host();
-    expect_same_bits(actual, again.g_weight.host(), "the same step twice");
-    EXPECT_NE(std::memcmp(actual.data.data(), later.g_weight.host().data.data(), 4 * actual.data.size()), 0) << "another step draws anew";
+    const Tensor<double> actual = a.g_weight.values();
+    expect_same_values(a.g_weight, again.g_weight, "the same step twice");
+    EXPECT_NE(actual.data, later.g_weight.values().data) << "another step draws anew";
     const double steps = type == DType::bf16 ? 0x1p-7 : 0x1p-10;  // one unit of the last place, at most
     double bias = 0, spread = 0;
     for (std::size_t i = 0; i < actual.data.size(); ++i) {

@@ -1,0 +1,131 @@
+#include "kernels/synapses.h"
+#include "tests/kernels/cuda_tensor.h"
+
+namespace neurogen {
+namespace {
+
+class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> {
+ protected:
+  struct Net {
+    std::int64_t roles, width, slots, groups, tokens, rows, columns = roles * kGroup, fan_in = slots * width, blocks = 0;
+    std::vector<Tensor<double>> sources{}, d_sources{};
+    Tensor<std::int32_t> wiring{}, reader_start{}, readers{};
+    Tensor<double> weight{}, bias{}, currents{}, d_currents{}, d_weight{}, d_bias{}, scratch{};
+  };
+
+  Net make() {
+    Net a{.roles = draw(2, 5), .width = draw(0, 1) ? 32 : 16, .slots = draw(1, 10), .groups = draw(1, 5), .tokens = draw(1, 700),
+          .rows = draw(1, 300)};
+    const std::int64_t parts = draw(1, 4);
+    while (static_cast<std::int64_t>(a.sources.size()) < parts) {
+      const std::int64_t width = 32 * draw(1, 5);
+      a.blocks += width / a.width;
+      a.sources.push_back(noise({a.tokens, width}));
+      a.d_sources.push_back(noise({a.tokens, width}));
+    }
+    a.wiring = Tensor<std::int32_t>({a.groups, a.slots}, 0);
+    for (std::int32_t& block : a.wiring.data) block = static_cast<std::int32_t>(draw(0, a.blocks - 1));
+    a.reader_start = Tensor<std::int32_t>::poisoned({a.blocks + 1});
+    a.readers = Tensor<std::int32_t>::poisoned({a.groups * a.slots});
+    a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2);
+    a.bias = noise({a.roles, a.groups * kGroup});
+    a.currents = Tensor<double>::poisoned({a.groups, a.tokens, a.columns});
+    a.d_currents = noise({a.groups, a.tokens, a.columns});
+    a.d_weight = noise({a.groups, a.fan_in, a.columns});
+    a.d_bias = noise({a.roles, a.groups * kGroup});
+    a.scratch = Tensor<double>({2, synapses_scratch(a.fan_in, a.rows)}, 0);
+    return a;
+  }
+
+  template <typename Real>
+  static Sources all(std::vector<Real>& tensors, std::int64_t token, std::int64_t tokens) {
+    Sources result;
+    for (Real& tensor : tensors) result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
+    return result;
+  }
+
+  struct GpuNet {
+    std::vector<OnGpu> sources{}, d_sources{};
+    OnGpu wiring, reader_start, readers, weight, bias, currents, d_currents, d_weight, d_bias;
+  };
+  static GpuNet copy_of(Net& a, DType type) {
+    GpuNet b{.wiring = OnGpu(a.wiring), .reader_start = OnGpu(a.reader_start), .readers = OnGpu(a.readers),
+             .weight = OnGpu(a.weight, type), .bias = OnGpu(a.bias, DType::f32), .currents = OnGpu(a.currents, DType::f32),
+             .d_currents = OnGpu(a.d_currents, type), .d_weight = OnGpu(a.d_weight, DType::f32), .d_bias = OnGpu(a.d_bias, DType::f32)};
+    for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
+    for (Tensor<double>& x : a.d_sources) b.d_sources.emplace_back(x, DType::f32);
+    return b;
+  }
+
+  // The same calls on either side.
+  template <typename Device, typename AnyNet>
+  static void forward(Device& device, const Net& a, AnyNet& b, TensorView scratch, std::int64_t group, std::int64_t groups) {
+    synapses_forward(device, {all(b.sources, 0, a.tokens), b.wiring.view().rows(group, groups), b.weight.view().rows(group, groups),
+                              b.bias.view().columns(group * kGroup, groups * kGroup), b.currents.view().rows(group, groups), a.rows,
+                              scratch});
+  }
+  template <typename Device, typename AnyNet>
+  static void backward(Device& device, const Net& a, AnyNet& b, TensorView scratch) {
+    synapses_backward_weights(device, {all(b.sources, 0, a.tokens), b.wiring.view(), b.d_currents.view(), b.d_weight.view(),
+                                       b.d_bias.view(), a.rows, scratch});
+    synapses_readers(device, {b.wiring.view(), b.reader_start.view(), b.readers.view()});
+    synapses_backward_sources(device, {b.d_currents.view(), b.weight.view(), b.reader_start.view(), b.readers.view(),
+                                       all(b.d_sources, 0, a.tokens), a.rows});
+  }
+};
+
+// Products are exact. Sums of n terms of float32, n below 6,000 here, err by sqrt(n) units at most; tensor cores cut digits off
+// instead of rounding, and so err by n / 4.
+constexpr double kTolerance = 1e-5;
+
+TEST_P(CudaSynapses, EqualTheCpu) {
+  for (int i = 0; i < 12; ++i) {
+    Net a = make();
+    GpuNet b = copy_of(a, GetParam());
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
+                                    << " tokens " << a.tokens << " rows " << a.rows);
+    forward(device_of(2), a, a, a.scratch.view(), 0, a.groups);
+    backward(device_of(2), a, a, a.scratch.view());
+    forward(gpu(), a, b, {}, 0, a.groups);
+    backward(gpu(), a, b, {});
+    expect_close_in_norm(b.currents, a.currents, kTolerance, "currents");
+    expect_close_in_norm(b.d_weight, a.d_weight, kTolerance, "d_weight");
+    expect_close_in_norm(b.d_bias, a.d_bias, kTolerance, "d_bias");
+    for (std::size_t s = 0; s < a.sources.size(); ++s) expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance, "d_source");
+    EXPECT_EQ(b.readers.values().data, std::vector<double>(a.readers.data.begin(), a.readers.data.end()));
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(CudaSynapses, RangesAndSectionsChangeNoBit) {
+  for (int i = 0; i < 6; ++i) {
+    Net a = make();
+    GpuNet whole = copy_of(a, GetParam()), parts = copy_of(a, GetParam());
+    forward(gpu(), a, whole, {}, 0, a.groups);
+    backward(gpu(), a, whole, {});
+    const std::int64_t cut = draw(0, a.groups), token = std::min(draw(0, 3) * a.rows, a.tokens);
+    if (cut > 0) forward(gpu(), a, parts, {}, 0, cut);
+    if (cut < a.groups) forward(gpu(), a, parts, {}, cut, a.groups - cut);
+    expect_same_values(parts.currents, whole.currents, "currents of ranges");
+    for (const auto& [begin, count] : {std::pair{std::int64_t{0}, token}, std::pair{token, a.tokens - token}}) {
+      if (count == 0) continue;
+      Tensor<double> section({a.groups, count, a.columns}, 0);
+      for (std::int64_t g = 0; g < a.groups; ++g)
+        std::copy_n(&a.d_currents[(g * a.tokens + begin) * a.columns], count * a.columns, &section[g * count * a.columns]);
+      const OnGpu d_currents(section, GetParam());
+      synapses_backward_weights(gpu(), {all(parts.sources, begin, count), parts.wiring.view(), d_currents.view(),
+                                        parts.d_weight.view(), parts.d_bias.view(), a.rows, {}});
+      synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(), whole.readers.view(),
+                                        all(parts.d_sources, begin, count), a.rows});
+    }
+    expect_same_values(parts.d_weight, whole.d_weight, "d_weight of sections");
+    expect_same_values(parts.d_bias, whole.d_bias, "d_bias of sections");
+    for (std::size_t s = 0; s < a.sources.size(); ++s) expect_same_values(parts.d_sources[s], whole.d_sources[s], "d_source of sections");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaSynapses, testing::Values(DType::f32, DType::bf16, DType::f16),
+                         [](const auto& type) { return name_of(type.param); });
+
+}  // namespace
+}  // namespace neurogen
