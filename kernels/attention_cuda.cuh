@@ -115,18 +115,27 @@ struct TileLoad {
     }
   }
   __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
+    constexpr int kAtOnce = 4;
+    const bool strong = currents.has_strength();
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int row = first_row + i * kStep;
-      float4 v{};
-      if (begin + row < window) {
-        v = currents.four(begin + row, kValue, d);
-        if (currents.has_strength()) {
-          const float4 s = currents.four(begin + row, kStrength, d);
-          v = {v.x * 2.0f * sigmoid_of(s.x), v.y * 2.0f * sigmoid_of(s.y), v.z * 2.0f * sigmoid_of(s.z), v.w * 2.0f * sigmoid_of(s.w)};
-        }
+    for (int i = 0; i < kSteps; i += kAtOnce) {
+      float4 v[kAtOnce], s[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int t = min(begin + first_row + (i + k) * kStep, window - 1);
+        v[k] = currents.four(t, kValue, d);
+        s[k] = strong ? currents.four(t, kStrength, d) : float4{};
       }
-      store_four(tile + row * kHeadPitch<T> + d, v);
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int row = first_row + (i + k) * kStep;
+        const float on = begin + row < window ? 2.0f : 0.0f;
+        if (strong)
+          v[k] = {v[k].x * on * sigmoid_of(s[k].x), v[k].y * on * sigmoid_of(s[k].y), v[k].z * on * sigmoid_of(s[k].z),
+                  v[k].w * on * sigmoid_of(s[k].w)};
+        else if (on == 0.0f) v[k] = {};
+        store_four(tile + row * kHeadPitch<T> + d, v[k]);
+      }
     }
   }
 };
