@@ -1,9 +1,12 @@
 // Milliseconds of each of the brain's own operations at the shapes of the full preset, 8,192 tokens in bf16, beside the least
-// that its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s) allow. Not a test: build test_cuda's neighbour cuda_bench, run it.
+// that its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s) allow.
+//   cuda_bench [megabytes of currents at once]
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <random>
@@ -19,7 +22,7 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kTokens = 8192, kWindow = 256;
-constexpr double kTileBytes = 128e6;
+double tile_bytes = 128e6;  // of currents that exist at once
 
 struct ModuleShape {
   const char* name;
@@ -104,7 +107,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   synapses_readers(gpu, {wiring, start, readers});
   const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}), bias = make(gpu, DType::f32, {m.roles, m.outputs});
   const TensorView d_weight = make(gpu, DType::f32, {groups, m.fan_in, columns}), d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
-  const auto tile = std::clamp<std::int64_t>(static_cast<std::int64_t>(kTileBytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
+  const auto tile = std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
   const TensorView currents = make(gpu, DType::f32, {tile, kTokens, columns}), hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
@@ -190,8 +193,9 @@ int run() {
 }  // namespace
 }  // namespace neurogen
 
-int main() {
+int main(int count, char** arguments) {
   try {
+    if (count > 1) neurogen::tile_bytes = 1e6 * std::atof(arguments[1]);
     return neurogen::run();
   } catch (const std::exception& error) {
     fmt::print(stderr, "cuda_bench: {}\n", error.what());
