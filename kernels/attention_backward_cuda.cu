@@ -64,7 +64,8 @@ __device__ void turned_backward(const HeadCurrents<const float>& currents, Role 
     if (token[half] < window)
 #pragma unroll
       for (int j = 0; j < kDims / 8; ++j)
-        store_pair(d_currents.at(t, role, column_of(j)), inverse * (d_x[j].x - x[j].x * along), inverse * (d_x[j].y - x[j].y * along));
+        store_pair(d_currents.at(t, role, column_of(j)), inverse * (d_x[j].x - x[j].x * along),
+                   inverse * (d_x[j].y - x[j].y * along));
   }
 }
 
@@ -80,7 +81,8 @@ __device__ void score_gradients(const QueryTile<T>& tile, int key, const Scores<
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
         const int e = 2 * half + side;
-        weight[side] = tile.sees(half, key + column_of(j) + side) ? exp2_of(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
+        weight[side] =
+            tile.sees(half, key + column_of(j) + side) ? exp2_of(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
         d_score[side] = weight[side] * (d_weights[0][j][e] - term[half]) * kScoreScale;
       }
       const int at = (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j);
@@ -256,10 +258,10 @@ __global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> 
       multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
       score_gradients<T>(tile, key, scores, d_weights, log_sum, term, memory.weights, memory.d_scores);
       __syncthreads();
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>, memory.d_mixed,
-                                                                        kHeadPitch<T>);
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>, memory.q,
-                                                                        kHeadPitch<T>);
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>,
+                                                                        memory.d_mixed, kHeadPitch<T>);
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>,
+                                                                        memory.q, kHeadPitch<T>);
     }
     const int token[2] = {key + warp_key + row_of(0, 0), key + warp_key + row_of(0, 2)};
     __syncthreads();  // all have read the notes where the keys' gradients go
@@ -293,20 +295,23 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
     require_operands(view.dtype == DType::f32, "attention_backward: all but the currents' gradient is f32");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Windows<T> windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
-                             a.first.as<const int>(), static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
-                             a.d_out.as<const float>(), a.d_out.row_stride, a.inverse_rms.as<const float>(),
-                             a.dot.as<const float>(), a.gain.as<const float>(), a.d_currents.as<T>(), a.d_currents.row_stride,
-                             a.d_gain.as<float>()};
+    const Windows<T> windows{
+        a.currents.as<const float>(), a.currents.row_stride,      static_cast<int>(a.currents[2]),
+        a.first.as<const int>(),      static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
+        a.d_out.as<const float>(),    a.d_out.row_stride,         a.inverse_rms.as<const float>(),
+        a.dot.as<const float>(),      a.gain.as<const float>(),   a.d_currents.as<T>(),
+        a.d_currents.row_stride,      a.d_gain.as<float>()};
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), all = static_cast<unsigned>(windows.windows);
     // In too short a window, or too short a last tile, the sums find no place: one block takes all windows, or all tiles.
     const std::int64_t last = a.window % kTile<T>;
-    const unsigned blocks = a.window >= kSumRows ? all : 1, parts = last == 0 || last >= kSumRows ? pieces(a.window, kTile<T>) : 1;
+    const unsigned blocks = a.window >= kSumRows ? all : 1,
+                   parts = last == 0 || last >= kSumRows ? pieces(a.window, kTile<T>) : 1;
     launch_with(device, "attention_backward", queries_kernel<T>, dim3(blocks, heads, parts), dim3(kTileThreads<T>),
                 sizeof(QueriesMemory<T>), windows);
     if (blocks * parts > 1)
       launch(device, "attention_backward", totals_kernel<T>, dim3(heads), dim3(kDims), 0, windows, static_cast<int>(parts));
-    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>), windows);
+    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>),
+                windows);
   });
 }
 

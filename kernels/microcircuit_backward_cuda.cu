@@ -148,7 +148,8 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
 }
 
 // The windows' sums, in order, to the totals.
-__global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, int window, int windows, float* d_retain, float* d_gain) {
+__global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, int window, int windows, float* d_retain,
+                              float* d_gain) {
   const int lane = static_cast<int>(threadIdx.x) % 32, which = static_cast<int>(threadIdx.x) / 32;
   const float* const sums = hidden + blockIdx.x * hidden_stride + which * kLanes + lane;
   float& total = (which == 0 ? d_retain : d_gain)[blockIdx.x * kLanes + lane];
@@ -163,21 +164,24 @@ void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
   require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
               {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain, a.d_residual, a.d_gate});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
-  require_operands(a.d_out.dtype == low || a.d_out.dtype == DType::f32, "microcircuit_backward: the output's gradient has another type");
+  require_operands(a.d_out.dtype == low || a.d_out.dtype == DType::f32,
+                   "microcircuit_backward: the output's gradient has another type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);
     const bool wide = a.d_out.dtype == DType::f32;
     const unsigned blocks = a.window > 1 ? windows : 1;  // a window's sums need two rows of `hidden`
-    launch(device, "microcircuit_backward", backward_kernel<Low, roles.value, gated.value>, dim3(blocks, groups), dim3(kThreads), 0,
-           CircuitBackward<Low>{arguments_of<Low>(a), Columns<const Low>(a.d_out), Columns<const float>(wide ? a.d_out : TensorView{}),
-                                a.inverse_rms.as<const float>(), a.dot.as<const float>(), a.gain.as<const float>(),
-                                a.hidden.as<float>(), a.hidden.row_stride, a.d_currents.as<Low>(), a.d_currents.row_stride,
-                                a.d_retain.as<float>(), a.d_gain.as<float>(), Columns<float>(a.d_residual),
-                                Columns<float>(a.d_gate)});
+    launch(device, "microcircuit_backward", backward_kernel<Low, roles.value, gated.value>, dim3(blocks, groups),
+           dim3(kThreads), 0,
+           CircuitBackward<Low>{arguments_of<Low>(a), Columns<const Low>(a.d_out),
+                                Columns<const float>(wide ? a.d_out : TensorView{}), a.inverse_rms.as<const float>(),
+                                a.dot.as<const float>(), a.gain.as<const float>(), a.hidden.as<float>(), a.hidden.row_stride,
+                                a.d_currents.as<Low>(), a.d_currents.row_stride, a.d_retain.as<float>(),
+                                a.d_gain.as<float>(), Columns<float>(a.d_residual), Columns<float>(a.d_gate)});
     if (blocks > 1)
       launch(device, "microcircuit_backward", totals_kernel, dim3(groups), dim3(64), 0, a.hidden.as<const float>(),
-             a.hidden.row_stride, static_cast<int>(a.window), static_cast<int>(windows), a.d_retain.as<float>(), a.d_gain.as<float>());
+             a.hidden.row_stride, static_cast<int>(a.window), static_cast<int>(windows), a.d_retain.as<float>(),
+             a.d_gain.as<float>());
   });
 }
 

@@ -7,7 +7,8 @@ namespace {
 constexpr int kRun = 8;  // tokens that a warp takes in a round
 
 template <typename Low, int R, bool gated>
-__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
+__global__ void __launch_bounds__(kThreads, 2)
+    forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
   __shared__ Map maps[2][kWarps][kLanes];
   const Lane<Low, R, gated> x(a, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x));
   float* const stored = states.data ? states.at(blockIdx.x, x.column) : nullptr;
@@ -50,9 +51,9 @@ constexpr int kGateWarps = 32;
 
 // A block: 32 openers, its warps taking a window's tokens in turn; the windows in order.
 template <typename Low>
-__global__ void __launch_bounds__(32 * kGateWarps) gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias,
-                                                              int openers, int stripe, int window, int windows,
-                                                              Columns<float> d_opener, float* d_bias) {
+__global__ void __launch_bounds__(32 * kGateWarps)
+    gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe,
+                int window, int windows, Columns<float> d_opener, float* d_bias) {
   __shared__ float sums[kGateWarps][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int p = static_cast<int>(blockIdx.x) * 32 + lane;
@@ -103,7 +104,8 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
   require_f32("gate_backward: all but the opener is f32", {a.d_gate, a.gate.bias, a.d_opener, a.d_bias});
-  require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe, "gate_backward: needs the whole module");
+  require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
+                   "gate_backward: needs the whole module");
   require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
   dispatch_float(a.gate.opener.dtype, [&](auto zero) {
     using Low = decltype(zero);

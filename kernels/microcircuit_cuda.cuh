@@ -1,9 +1,9 @@
 // What the microcircuit's CUDA kernels share.
 //
 // The recurrence h_t = f_t h_{t-1} + i_t c_t is a scan: a step is the map h -> a h + b, and maps compose. A block takes one
-// window of one column group, a warp's lanes its 32 outputs. Eight warps take a run of tokens each, compose their maps, hand the
-// results to each other through shared memory and then know the state before their first token: a round of eight runs reads
-// all its currents at once instead of one after the other. The way back is the same scan from the end.
+// window of one column group, a warp's lanes its 32 outputs. Eight warps take a run of tokens each, compose their maps, hand
+// the results to each other through shared memory and then know the state before their first token: a round of eight runs
+// reads all its currents at once instead of one after the other. The way back is the same scan from the end.
 //
 // Tokens behind the window's end, in its last round, are read as its last one and left out of everything: without branches
 // around the reads, all of a run's are on their way together.

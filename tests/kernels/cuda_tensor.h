@@ -75,8 +75,10 @@ class OnGpu {
     const std::vector<std::byte> bytes = download();
     for (std::size_t i = 0; i < host.data.size(); ++i) {
       if (type_ == DType::f32) host.data[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
-      if (type_ == DType::bf16) host.data[i] = static_cast<double>(__bfloat162float(reinterpret_cast<const __nv_bfloat16*>(bytes.data())[i]));
-      if (type_ == DType::f16) host.data[i] = static_cast<double>(__half2float(reinterpret_cast<const __half*>(bytes.data())[i]));
+      if (type_ == DType::bf16)
+        host.data[i] = static_cast<double>(__bfloat162float(reinterpret_cast<const __nv_bfloat16*>(bytes.data())[i]));
+      if (type_ == DType::f16)
+        host.data[i] = static_cast<double>(__half2float(reinterpret_cast<const __half*>(bytes.data())[i]));
       if (type_ == DType::i32) host.data[i] = static_cast<double>(reinterpret_cast<const std::int32_t*>(bytes.data())[i]);
     }
     return host;
@@ -112,7 +114,9 @@ inline void expect_close_in_norm(const OnGpu& actual, const Tensor<double>& expe
   EXPECT_LT(std::sqrt(difference / norm), tolerance) << what;
 }
 
-inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) { expect_same_bits(a.values(), b.values(), what); }
+inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) {
+  expect_same_bits(a.values(), b.values(), what);
+}
 
 // The most that rounding changes a 16-bit number, as a share; a 32-bit one by nothing to speak of.
 inline double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
