@@ -38,8 +38,8 @@ __device__ float2& query_note(const HeadCurrents<Low>& d_currents, int t) {
   return *reinterpret_cast<float2*>(d_currents.at(t, kKey, 0));
 }
 template <typename Low>
-__device__ float& gain_note(const HeadCurrents<Low>& d_currents, int d) {
-  return reinterpret_cast<float*>(d_currents.at(d / kSumsInRow, kKey, kDims / 2))[d % kSumsInRow];
+__device__ float& gain_note(const HeadCurrents<Low>& d_currents, int first_row, int d) {
+  return reinterpret_cast<float*>(d_currents.at(first_row + d / kSumsInRow, kKey, kDims / 2))[d % kSumsInRow];
 }
 
 // From d, the gradients of two turned queries or keys, to those of their currents.
@@ -64,7 +64,8 @@ __device__ void turned_backward(const HeadCurrents<const float>& currents, Role 
     if (token[half] < window)
 #pragma unroll
       for (int j = 0; j < kDims / 8; ++j)
-        store_pair(d_currents.at(t, role, column_of(j)), inverse * (d_x[j].x - x[j].x * along), inverse * (d_x[j].y - x[j].y * along));
+        store_pair(d_currents.at(t, role, column_of(j)), inverse * (d_x[j].x - x[j].x * along),
+                   inverse * (d_x[j].y - x[j].y * along));
   }
 }
 
@@ -80,7 +81,8 @@ __device__ void score_gradients(const QueryTile<T>& tile, int key, const Scores<
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
         const int e = 2 * half + side;
-        weight[side] = tile.sees(half, key + column_of(j) + side) ? exp2_of(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
+        weight[side] =
+            tile.sees(half, key + column_of(j) + side) ? exp2_of(scores[0][j][e] * kExponent - log_sum[half]) : 0.0f;
         d_score[side] = weight[side] * (d_weights[0][j][e] - term[half]) * kScoreScale;
       }
       const int at = (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j);
@@ -110,7 +112,8 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
     const std::int64_t window_token = static_cast<std::int64_t>(w) * a.window;
     const int* const first = a.first + window_token;
     float d_gain[kDims / 8][2] = {};
-    for (int begin = 0; begin < a.window; begin += kTile<T>) {
+    const int first_row = static_cast<int>(blockIdx.z) * kTile<T>;
+    for (int begin = first_row; begin < a.window; begin += static_cast<int>(gridDim.z) * kTile<T>) {
       __syncthreads();
       load.turned(memory.q, currents, kQuery, begin, a.window);
       const QueryTile<T> tile(first, begin, a.window);
@@ -124,14 +127,14 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
         const int t = tile.token[half];
         const bool present = t < a.window;
         const std::int64_t n = window_token + (present ? t : 0);
-        const float inverse = a.inverse_rms[n], dot = a.dot[n];
+        const float inverse = __ldg(a.inverse_rms + n), dot = __ldg(a.dot + n);
         term[half] = 0.0f;
 #pragma unroll
         for (int j = 0; j < kDims / 8; ++j) {
           const int d = column_of(j);
           const float2 open = currents.pair(present ? t : 0, kOpen, d);
-          const float2 d_out = *reinterpret_cast<const float2*>(a.d_out + n * a.d_out_stride + head * kDims + d);
-          const float2 gain = *reinterpret_cast<const float2*>(a.gain + head * kDims + d);
+          const float2 d_out = __ldg(reinterpret_cast<const float2*>(a.d_out + n * a.d_out_stride + head * kDims + d));
+          const float2 gain = __ldg(reinterpret_cast<const float2*>(a.gain + head * kDims + d));
           float d_open[2], d_mixed[2];
 #pragma unroll
           for (int side = 0; side < 2; ++side) {
@@ -183,19 +186,23 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
     for (int d = thread; d < kDims; d += kTileThreads<T>) {
       float sum = 0.0f;
       for (int warp = 0; warp < kTileThreads<T> / 32; ++warp) sum += sums[warp][d];
-      if (gridDim.x == 1) a.d_gain[head * kDims + d] += sum;
-      else gain_note(d_currents, d) = sum;
+      if (gridDim.x * gridDim.z == 1) a.d_gain[head * kDims + d] += sum;
+      else gain_note(d_currents, first_row, d) = sum;
     }
   }
 }
 
-// The windows' sums, in order, to the total.
+// The windows' sums, each of its `parts`, in order, to the total.
 template <typename Low>
-__global__ void totals_kernel(const Windows<Low> a) {
+__global__ void totals_kernel(const Windows<Low> a, int parts) {
   const int head = static_cast<int>(blockIdx.x), d = static_cast<int>(threadIdx.x);
-  float sum = a.d_gain[head * kDims + d];
-  for (int w = 0; w < a.windows; ++w) sum += gain_note(a.d_currents_of(head, w), d);
-  a.d_gain[head * kDims + d] = sum;
+  float total = a.d_gain[head * kDims + d];
+  for (int w = 0; w < a.windows; ++w) {
+    float sum = 0.0f;
+    for (int part = 0; part < parts; ++part) sum += gain_note(a.d_currents_of(head, w), part * kTile<Low>, d);
+    total += sum;
+  }
+  a.d_gain[head * kDims + d] = total;
 }
 
 template <typename T>
@@ -226,13 +233,17 @@ __global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> 
     for (int begin = key; begin < a.window && first[begin] < key + kTile<T>; begin += kTile<T>) {
       __syncthreads();
       load.turned(memory.q, currents, kQuery, begin, a.window);
-      constexpr int kVectors = kDims / kVector<T>;
+      constexpr int kVectors = kDims / kVector<T>, kCopies = kTile<T> * kVectors / kTileThreads<T>;
+      uint4 vectors[kCopies];
+      const int d = thread % kVectors * kVector<T>;
 #pragma unroll
-      for (int i = 0; i < kTile<T> * kVectors / kTileThreads<T>; ++i) {
-        const int row = (thread + i * kTileThreads<T>) / kVectors, d = thread % kVectors * kVector<T>;
-        const bool present = begin + row < a.window;
-        const uint4 vector = *reinterpret_cast<const uint4*>(d_currents.at(present ? begin + row : key, kValue, d));
-        *reinterpret_cast<uint4*>(memory.d_mixed + row * kHeadPitch<T> + d) = present ? vector : uint4{};
+      for (int i = 0; i < kCopies; ++i)
+        vectors[i] = *reinterpret_cast<const uint4*>(
+            d_currents.at(min(begin + (thread + i * kTileThreads<T>) / kVectors, a.window - 1), kValue, d));
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        const int row = (thread + i * kTileThreads<T>) / kVectors;
+        *reinterpret_cast<uint4*>(memory.d_mixed + row * kHeadPitch<T> + d) = begin + row < a.window ? vectors[i] : uint4{};
       }
       const QueryTile<T> tile(first, begin, a.window);
       float log_sum[2], term[2];
@@ -247,10 +258,10 @@ __global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> 
       multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
       score_gradients<T>(tile, key, scores, d_weights, log_sum, term, memory.weights, memory.d_scores);
       __syncthreads();
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>, memory.d_mixed,
-                                                                        kHeadPitch<T>);
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>, memory.q,
-                                                                        kHeadPitch<T>);
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>,
+                                                                        memory.d_mixed, kHeadPitch<T>);
+      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>,
+                                                                        memory.q, kHeadPitch<T>);
     }
     const int token[2] = {key + warp_key + row_of(0, 0), key + warp_key + row_of(0, 2)};
     __syncthreads();  // all have read the notes where the keys' gradients go
@@ -284,17 +295,23 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
     require_operands(view.dtype == DType::f32, "attention_backward: all but the currents' gradient is f32");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Windows<T> windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
-                             a.first.as<const int>(), static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
-                             a.d_out.as<const float>(), a.d_out.row_stride, a.inverse_rms.as<const float>(),
-                             a.dot.as<const float>(), a.gain.as<const float>(), a.d_currents.as<T>(), a.d_currents.row_stride,
-                             a.d_gain.as<float>()};
+    const Windows<T> windows{
+        a.currents.as<const float>(), a.currents.row_stride,      static_cast<int>(a.currents[2]),
+        a.first.as<const int>(),      static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
+        a.d_out.as<const float>(),    a.d_out.row_stride,         a.inverse_rms.as<const float>(),
+        a.dot.as<const float>(),      a.gain.as<const float>(),   a.d_currents.as<T>(),
+        a.d_currents.row_stride,      a.d_gain.as<float>()};
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), all = static_cast<unsigned>(windows.windows);
-    const unsigned blocks = a.window >= kSumRows ? all : 1;  // in too short a window its sums find no place
-    launch_with(device, "attention_backward", queries_kernel<T>, dim3(blocks, heads), dim3(kTileThreads<T>), sizeof(QueriesMemory<T>),
+    // In too short a window, or too short a last tile, the sums find no place: one block takes all windows, or all tiles.
+    const std::int64_t last = a.window % kTile<T>;
+    const unsigned blocks = a.window >= kSumRows ? all : 1,
+                   parts = last == 0 || last >= kSumRows ? pieces(a.window, kTile<T>) : 1;
+    launch_with(device, "attention_backward", queries_kernel<T>, dim3(blocks, heads, parts), dim3(kTileThreads<T>),
+                sizeof(QueriesMemory<T>), windows);
+    if (blocks * parts > 1)
+      launch(device, "attention_backward", totals_kernel<T>, dim3(heads), dim3(kDims), 0, windows, static_cast<int>(parts));
+    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>),
                 windows);
-    if (blocks > 1) launch(device, "attention_backward", totals_kernel<T>, dim3(heads), dim3(kDims), 0, windows);
-    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>), windows);
   });
 }
 

@@ -1,5 +1,6 @@
-// What the hippocampus' CUDA kernels share: a head's currents, queries and keys as attention sees them, and the attention of a
-// tile of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile with a running softmax, so that no score leaves the chip).
+// What the hippocampus' CUDA kernels share: a head's currents, queries and keys as attention sees them, and the attention of
+// a tile of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile with a running softmax, so that no score leaves the
+// chip).
 //
 // A block works on tiles of kTile tokens of one head and window, 16 queries a warp.
 #pragma once
@@ -34,7 +35,8 @@ inline constexpr float kScoreScale = 0.125f, kExponent = 0.125f * 1.44269504f;
 using Turns = double[kDims / 2];
 __device__ inline void make_turns(Turns& turns) {
   if (threadIdx.x < kDims / 2)
-    turns[threadIdx.x] = exp2(-static_cast<double>(threadIdx.x) * (13.287712379549449 / 32)) * 0.31830988618379067;  // log2 10000, 1 / pi
+    turns[threadIdx.x] =
+        exp2(-static_cast<double>(threadIdx.x) * (13.287712379549449 / 32)) * 0.31830988618379067;  // log2 10000, 1 / pi
 }
 __device__ inline float2 cos_sin(double turn, std::int64_t position) {
   const double half_turns = static_cast<double>(position) * turn;
@@ -50,11 +52,14 @@ struct HeadCurrents {
   int columns;
 
   __device__ HeadCurrents(Real* currents, std::int64_t group_stride, int columns_, int head, std::int64_t token)
-      : halves{currents + 2 * head * group_stride + token * columns_, currents + (2 * head + 1) * group_stride + token * columns_},
+      : halves{currents + 2 * head * group_stride + token * columns_,
+               currents + (2 * head + 1) * group_stride + token * columns_},
         columns(columns_) {}
   __device__ bool has_strength() const { return columns == 5 * static_cast<int>(kGroup); }
   // From output d of the head on, within one of its halves.
-  __device__ Real* at(int t, int role, int d) const { return (d < 32 ? halves[0] : halves[1]) + t * columns + role * 32 + d % 32; }
+  __device__ Real* at(int t, int role, int d) const {
+    return (d < 32 ? halves[0] : halves[1]) + t * columns + role * 32 + d % 32;
+  }
   __device__ float2 pair(int t, int role, int d) const { return __ldg(reinterpret_cast<const float2*>(at(t, role, d))); }
   __device__ float4 four(int t, int role, int d) const { return __ldg(reinterpret_cast<const float4*>(at(t, role, d))); }
 };
@@ -94,7 +99,8 @@ struct TileLoad {
   const int d = static_cast<int>(threadIdx.x) % 16 * 4, first_row = static_cast<int>(threadIdx.x) / 16;
   float2 step[2];  // of the angles of this lane's two pairs
 
-  __device__ explicit TileLoad(const Turns& turns_) : turns(turns_), step{cos_sin(turns[d / 2], kStep), cos_sin(turns[d / 2 + 1], kStep)} {}
+  __device__ explicit TileLoad(const Turns& turns_)
+      : turns(turns_), step{cos_sin(turns[d / 2], kStep), cos_sin(turns[d / 2 + 1], kStep)} {}
 
   __device__ void turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window) const {
     float2 turn[2] = {cos_sin(turns[d / 2], begin + first_row), cos_sin(turns[d / 2 + 1], begin + first_row)};
@@ -115,18 +121,27 @@ struct TileLoad {
     }
   }
   __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
+    constexpr int kAtOnce = 4;
+    const bool strong = currents.has_strength();
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int row = first_row + i * kStep;
-      float4 v{};
-      if (begin + row < window) {
-        v = currents.four(begin + row, kValue, d);
-        if (currents.has_strength()) {
-          const float4 s = currents.four(begin + row, kStrength, d);
-          v = {v.x * 2.0f * sigmoid_of(s.x), v.y * 2.0f * sigmoid_of(s.y), v.z * 2.0f * sigmoid_of(s.z), v.w * 2.0f * sigmoid_of(s.w)};
-        }
+    for (int i = 0; i < kSteps; i += kAtOnce) {
+      float4 v[kAtOnce], s[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int t = min(begin + first_row + (i + k) * kStep, window - 1);
+        v[k] = currents.four(t, kValue, d);
+        s[k] = strong ? currents.four(t, kStrength, d) : float4{};
       }
-      store_four(tile + row * kHeadPitch<T> + d, v);
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int row = first_row + (i + k) * kStep;
+        const float on = begin + row < window ? 2.0f : 0.0f;
+        if (strong)
+          v[k] = {v[k].x * on * sigmoid_of(s[k].x), v[k].y * on * sigmoid_of(s[k].y), v[k].z * on * sigmoid_of(s[k].z),
+                  v[k].w * on * sigmoid_of(s[k].w)};
+        else if (on == 0.0f) v[k] = {};
+        store_four(tile + row * kHeadPitch<T> + d, v[k]);
+      }
     }
   }
 };
@@ -147,7 +162,8 @@ struct QueryTile {
   int begin, warp_row;
   int token[2], oldest[2];
 
-  __device__ QueryTile(const int* first, int begin_, int window) : begin(begin_), warp_row(static_cast<int>(threadIdx.x) / 32 * 16) {
+  __device__ QueryTile(const int* first, int begin_, int window)
+      : begin(begin_), warp_row(static_cast<int>(threadIdx.x) / 32 * 16) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       token[half] = begin + warp_row + row_of(0, 2 * half);
@@ -165,14 +181,16 @@ using Mixed = Accumulators<1, kDims / 8>;
 template <typename T>
 __device__ inline void multiply_scores(Scores<T>& scores, const QueryTile<T>& tile, const T* q, const T* k) {
   clear_accumulators<1, kTile<T> / 8>(scores);
-  multiply<T, 1, kTile<T> / 8, kDims, Along::sum, Along::sum>(scores, q + tile.warp_row * kHeadPitch<T>, kHeadPitch<T>, k, kHeadPitch<T>);
+  multiply<T, 1, kTile<T> / 8, kDims, Along::sum, Along::sum>(scores, q + tile.warp_row * kHeadPitch<T>, kHeadPitch<T>, k,
+                                                              kHeadPitch<T>);
 }
 
 // mixed = softmax(q k^T / 8) v for the queries in `q`, and log2 of each row's sum of exponentials. The caller synchronises
 // after filling q.
 template <typename T>
-__device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const float>& currents, const int* first, int window,
-                              const QueryTile<T>& tile, const T* q, T* k, T* v, T* weights, Mixed& mixed, float (&log_sum)[2]) {
+__device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const float>& currents, const int* first,
+                              int window, const QueryTile<T>& tile, const T* q, T* k, T* v, T* weights, Mixed& mixed,
+                              float (&log_sum)[2]) {
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   clear_accumulators<1, kDims / 8>(mixed);
   for (int key = first[tile.begin] / kTile<T> * kTile<T>; key <= tile.begin; key += kTile<T>) {
@@ -212,8 +230,8 @@ __device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const 
       }
     }
     __syncwarp();
-    multiply<T, 1, kDims / 8, kTile<T>, Along::sum, Along::across>(mixed, weights + tile.warp_row * kScorePitch<T>, kScorePitch<T>, v,
-                                                                   kHeadPitch<T>);
+    multiply<T, 1, kDims / 8, kTile<T>, Along::sum, Along::across>(mixed, weights + tile.warp_row * kScorePitch<T>,
+                                                                   kScorePitch<T>, v, kHeadPitch<T>);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

@@ -58,10 +58,11 @@ void attention_forward(CudaDevice& device, const AttentionForward& a) {
   dispatch_float(a.products, [&](auto zero) {
     using T = decltype(zero);
     launch_with(device, "attention_forward", forward_kernel<T>,
-                dim3(pieces(a.window, kTile<T>), static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window)),
+                dim3(pieces(a.window, kTile<T>), static_cast<unsigned>(a.currents[0] / 2),
+                     static_cast<unsigned>(a.currents[1] / a.window)),
                 dim3(kTileThreads<T>), sizeof(ForwardMemory<T>),
-                Windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.first.as<const int>(),
-                        static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+                Windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
+                        a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
   });
 }
 

@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
   __shared__ float maxima[kWarps], sums[kWarps];
   __shared__ float2 shares[kWarps][kDims / 2];
   const int stream = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, d = head * kDims + 2 * lane;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32,
+            d = head * kDims + 2 * lane;
   const HeadCurrents<const float> currents(a.currents, a.group_stride, a.columns, head, 0);
   const std::int64_t position = *a.position;
   const auto slot = [&](float* ring, std::int64_t stride, std::int64_t p) -> float2& {
@@ -86,7 +87,8 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
     mixed.y += weight * shares[w][lane].y;
   }
   const float2 open = currents.pair(stream, kOpen, 2 * lane);
-  store_pair(a.pre_norm + stream * a.pre_norm_stride + d, mixed.x / sum * sigmoid_of(open.x), mixed.y / sum * sigmoid_of(open.y));
+  store_pair(a.pre_norm + stream * a.pre_norm_stride + d, mixed.x / sum * sigmoid_of(open.x),
+             mixed.y / sum * sigmoid_of(open.y));
 }
 
 }  // namespace
@@ -95,11 +97,12 @@ void attention_step(CudaDevice& device, const AttentionStep& a) {
   require_heads(a.currents, 1);
   for (const TensorView& view : {a.keys, a.values, a.pre_norm})
     require_operands(view.dtype == DType::f32, "attention_step: keys, values and output are f32");
-  launch(device, "attention_step", step_kernel, dim3(static_cast<unsigned>(a.currents[1]), static_cast<unsigned>(a.currents[0] / 2)),
-         dim3(32 * kWarps), 0,
+  launch(device, "attention_step", step_kernel,
+         dim3(static_cast<unsigned>(a.currents[1]), static_cast<unsigned>(a.currents[0] / 2)), dim3(32 * kWarps), 0,
          Step{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.keys.as<float>(),
               a.values.as<float>(), a.keys.row_stride, a.values.row_stride, a.keys[2], a.keys[1],
-              a.position.as<const std::int64_t>(), a.first.as<const std::int64_t>(), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+              a.position.as<const std::int64_t>(), a.first.as<const std::int64_t>(), a.pre_norm.as<float>(),
+              a.pre_norm.row_stride});
 }
 
 }  // namespace neurogen

@@ -35,10 +35,13 @@ __device__ inline void clear_accumulators(Accumulators<M, N>& acc) {
 __device__ inline int row_of(int i, int e) { return 16 * i + static_cast<int>(threadIdx.x % 32) / 4 + 8 * (e / 2); }
 __device__ inline int column_of(int j) { return 8 * j + 2 * static_cast<int>(threadIdx.x % 4); }
 
-// Whether an operand's rows run along the dimension that is summed over (A [m][k], B [n][k]) or across it (A [k][m], B [k][n]).
+// Whether an operand's rows run along the dimension that is summed over (A [m][k], B [n][k]) or across it (A [k][m], B
+// [k][n]).
 enum class Along : bool { sum, across };
 
-__device__ inline std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
+__device__ inline std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
 
 template <bool transposed>
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
@@ -90,21 +93,25 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
   static_assert(N % 2 == 0 && K % 16 == 0);
   const int lane = static_cast<int>(threadIdx.x % 32);
   if constexpr (on_tensor_cores<T>()) {
-    // Each lane names one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns 0-7:
-    // k 0-7, 8-15; columns 8-15: likewise).
+    // Each lane names one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns
+    // 0-7: k 0-7, 8-15; columns 8-15: likewise).
     const int near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
-    const T* const a_lane = a_along == Along::sum ? a + (near + second) * a_pitch + third : a + (near + third) * a_pitch + second;
-    const T* const b_lane = b_along == Along::sum ? b + (near + third) * b_pitch + second : b + (near + second) * b_pitch + third;
+    const T* const a_lane =
+        a_along == Along::sum ? a + (near + second) * a_pitch + third : a + (near + third) * a_pitch + second;
+    const T* const b_lane =
+        b_along == Along::sum ? b + (near + third) * b_pitch + second : b + (near + second) * b_pitch + third;
 #pragma unroll(M * N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
     for (int k = 0; k < K; k += 16) {
       std::uint32_t fragments[M][4];
 #pragma unroll
       for (int i = 0; i < M; ++i)
-        load_matrices<a_along == Along::across>(fragments[i], a_lane + (a_along == Along::sum ? 16 * i * a_pitch + k : k * a_pitch + 16 * i));
+        load_matrices<a_along == Along::across>(
+            fragments[i], a_lane + (a_along == Along::sum ? 16 * i * a_pitch + k : k * a_pitch + 16 * i));
 #pragma unroll
       for (int j = 0; j < N; j += 2) {
         std::uint32_t columns[4];
-        load_matrices<b_along == Along::across>(columns, b_lane + (b_along == Along::sum ? 8 * j * b_pitch + k : k * b_pitch + 8 * j));
+        load_matrices<b_along == Along::across>(
+            columns, b_lane + (b_along == Along::sum ? 8 * j * b_pitch + k : k * b_pitch + 8 * j));
 #pragma unroll
         for (int i = 0; i < M; ++i) {
           multiply_add<T>(acc[i][j], fragments[i], columns[0], columns[1]);
@@ -162,8 +169,8 @@ __device__ inline void await_stages() {
 #endif
 }
 
-// Runs multiply(stage) for `count` chunks in order while load(stage) fills the stages of later ones, each called once a chunk.
-// Every thread of the block takes part.
+// Runs multiply(stage) for `count` chunks in order while load(stage) fills the stages of later ones, each called once a
+// chunk. Every thread of the block takes part.
 template <int stages, typename Load, typename Multiply>
 __device__ inline void pipeline(int count, Load&& load, Multiply&& multiply) {
 #pragma unroll
@@ -186,8 +193,8 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 
 // More than 48 KB of shared memory a block, what the kernel declares by itself included, must be asked for.
 template <typename... Parameters, typename... Arguments>
-void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
-                 Arguments... arguments) {
+void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                 std::size_t shared, Arguments... arguments) {
   if (shared > 40 * 1024)
     require_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
   launch(device, name, kernel, grid, block, shared, arguments...);

@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArgument
                   d_currents + static_cast<std::int64_t>(present ? n : 0) * (2 * Stage::columns) + at, present);
     }
     loaded_token += kChunk<T>;
-    if (++loaded_chunk == chunks) loaded_chunk = 0, loaded_token = product_end, product_end = min(product_end + a.rows, a.tokens);
+    if (++loaded_chunk == chunks)
+      loaded_chunk = 0, loaded_token = product_end, product_end = min(product_end + a.rows, a.tokens);
   };
 
   const int row = thread / 32 * 32;
@@ -169,7 +170,8 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   const auto load = [&](int s) {
     if (loaded_chunk == 0) {
       const int g = next / a.slots, slot = next - g * a.slots;
-      d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + static_cast<std::int64_t>(token) * a.columns + part;
+      d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride +
+                   static_cast<std::int64_t>(token) * a.columns + part;
       weight = static_cast<const T*>(a.weight) + g * a.weight_stride + slot * width * a.columns + part;
       if (++reader < start + count) next = a.readers[reader];
     }
@@ -198,7 +200,8 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
         float* const at = d_source.data + n * d_source.stride;
 #pragma unroll
         for (int j = 0; j < width / 8; ++j)
-          if (n < a.tokens) body(*reinterpret_cast<float2*>(at + column_of(j)), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
+          if (n < a.tokens)
+            body(*reinterpret_cast<float2*>(at + column_of(j)), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
       }
   };
   clear_accumulators<2, width / 8>(acc);
@@ -215,17 +218,30 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
 void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
   const SynapsesShape x(a.d_weight, a.d_currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.d_currents.dtype);
-  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32, "synapses_backward_weights: gradients are f32");
-  const WeightsArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.d_currents.data,
-                                   a.d_currents.row_stride, a.d_weight.as<float>(), a.d_weight.row_stride, a.d_bias.as<float>(),
-                                   a.d_bias.row_stride, static_cast<int>(x.tokens), x.fan_in, x.slots, x.width,
+  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
+                   "synapses_backward_weights: gradients are f32");
+  const WeightsArguments arguments{SourceTable(a.sources),
+                                   a.wiring.as<const int>(),
+                                   a.wiring.row_stride,
+                                   a.d_currents.data,
+                                   a.d_currents.row_stride,
+                                   a.d_weight.as<float>(),
+                                   a.d_weight.row_stride,
+                                   a.d_bias.as<float>(),
+                                   a.d_bias.row_stride,
+                                   static_cast<int>(x.tokens),
+                                   x.fan_in,
+                                   x.slots,
+                                   x.width,
                                    static_cast<int>(x.rows)};
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     dispatch_roles(x.roles, [&](auto roles) {
-      const std::size_t shared = kStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
+      const std::size_t shared =
+          kStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
       launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>,
-                  dim3(2, static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows)), dim3(kThreads), shared, arguments);
+                  dim3(2, static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows)), dim3(kThreads), shared,
+                  arguments);
     });
   });
 }

@@ -1,5 +1,6 @@
-// currents[g] = gather(sources) weight[g] + bias. A block keeps one group's weights in shared memory and takes 128 tokens after
-// the other, without letting the copies of their sources pause; each of its eight warps takes 32 tokens and half the columns.
+// currents[g] = gather(sources) weight[g] + bias. A block keeps one group's weights in shared memory and takes 128 tokens
+// after the other, without letting the copies of their sources pause; each of its eight warps takes 32 tokens and half the
+// columns.
 #include <algorithm>
 
 #include "kernels/synapses_cuda.cuh"
@@ -30,8 +31,8 @@ struct ForwardStage {
   T sources[kTokens * pitch];
 };
 
-// Sixteen columns lie so that a thread's accumulators of two neighbouring tiles are four neighbouring columns: pair 2 q + t of
-// columns is pair q of tile t.
+// Sixteen columns lie so that a thread's accumulators of two neighbouring tiles are four neighbouring columns: pair 2 q + t
+// of columns is pair q of tile t.
 template <typename T, int columns>
 __device__ void load_weights(const T* from, int rows, int padded_rows, T* to) {
   struct alignas(2 * sizeof(T)) Pair {
@@ -62,7 +63,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
   const int thread = static_cast<int>(threadIdx.x), begin = static_cast<int>(blockIdx.x) * kTokens;
   const std::int64_t g = blockIdx.y;
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
-  load_weights<T, columns>(static_cast<const T*>(a.weight) + g * a.weight_stride + a.begin * columns, a.rows, chunks * kChunk<T>, weight);
+  load_weights<T, columns>(static_cast<const T*>(a.weight) + g * a.weight_stride + a.begin * columns, a.rows,
+                           chunks * kChunk<T>, weight);
   __syncthreads();
 
   // Chunks of the fan-in for one range of tokens after the other.
@@ -90,7 +92,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
   int token = begin, chunk = 0;
   pipeline<kStages>((a.tokens - begin + step - 1) / step * chunks, load, [&](int s) {
     multiply<T, 2, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::pitch, Stage::pitch,
-                                                                weight + chunk * kChunk<T> * weight_pitch + column, weight_pitch);
+                                                                weight + chunk * kChunk<T> * weight_pitch + column,
+                                                                weight_pitch);
     if (++chunk < chunks) return;
     float* const currents = a.currents + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(columns);
 #pragma unroll
@@ -105,7 +108,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
           if (token + row + n >= a.tokens) continue;
           float4& stored = *reinterpret_cast<float4*>(currents + n * columns + c);
           const float4 before = a.begin == 0 ? shift : stored;
-          stored = {acc[i][j][e] + before.x, acc[i][j][e + 1] + before.y, acc[i][j + 1][e] + before.z, acc[i][j + 1][e + 1] + before.w};
+          stored = {acc[i][j][e] + before.x, acc[i][j][e + 1] + before.y, acc[i][j + 1][e] + before.z,
+                    acc[i][j + 1][e + 1] + before.w};
         }
     }
     clear_accumulators<2, 2 * R>(acc);
@@ -138,7 +142,8 @@ __global__ void readers_kernel(const int* wiring, int readers, int blocks, int* 
 void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   const SynapsesShape x(a.weight, a.currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.weight.dtype);
-  require_operands(a.bias.dtype == DType::f32 && a.currents.dtype == DType::f32, "synapses_forward: bias and currents are f32");
+  require_operands(a.bias.dtype == DType::f32 && a.currents.dtype == DType::f32,
+                   "synapses_forward: bias and currents are f32");
   ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
                              a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.as<float>(),
                              a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
@@ -146,15 +151,17 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
                                    pieces(kBlocks * device.multiprocessors(), std::max<std::int64_t>(x.groups, 1)));
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const int around = static_cast<int>(kStages * sizeof(ForwardStage<T>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>));
+    const int around =
+        static_cast<int>(kStages * sizeof(ForwardStage<T>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>));
     const int chunk = kChunk<T> * pitch_of<T>(x.columns) * static_cast<int>(sizeof(T));
     const int room = (static_cast<int>(device.native().properties.sharedMemPerBlockOptin) - around) / chunk;
     for (arguments.begin = 0; arguments.begin < x.fan_in; arguments.begin += arguments.rows) {
       const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
       arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);
       dispatch_roles(x.roles, [&](auto roles) {
-        launch_with(device, "synapses_forward", forward_kernel<T, roles.value>, dim3(blocks, static_cast<unsigned>(x.groups)),
-                    dim3(kThreads), static_cast<std::size_t>(around + chunks * chunk), arguments);
+        launch_with(device, "synapses_forward", forward_kernel<T, roles.value>,
+                    dim3(blocks, static_cast<unsigned>(x.groups)), dim3(kThreads),
+                    static_cast<std::size_t>(around + chunks * chunk), arguments);
       });
     }
   });
@@ -163,7 +170,8 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
 void synapses_readers(CudaDevice& device, const SynapsesReaders& a) {
   require_operands(a.wiring.contiguous(), "synapses_readers: the wiring is not contiguous");
   launch(device, "synapses_readers", readers_kernel, dim3(1), dim3(1024), 0, a.wiring.as<const int>(),
-         static_cast<int>(a.wiring.elements()), static_cast<int>(a.reader_start[0] - 1), a.reader_start.as<int>(), a.readers.as<int>());
+         static_cast<int>(a.wiring.elements()), static_cast<int>(a.reader_start[0] - 1), a.reader_start.as<int>(),
+         a.readers.as<int>());
 }
 
 }  // namespace neurogen

@@ -40,7 +40,8 @@ __device__ inline BlockRows<T> find_block(const SourceTable& sources, int column
 
 // Where the sources of each slot of a group lie, found once a block. The caller synchronises.
 template <typename T>
-__device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width, BlockRows<const T>* found) {
+__device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width,
+                                  BlockRows<const T>* found) {
   for (int s = static_cast<int>(threadIdx.x); s < slots; s += static_cast<int>(blockDim.x))
     found[s] = find_block<const T>(sources, wiring[s] * width);
 }
@@ -52,10 +53,16 @@ struct SynapsesShape {
 
   // Weights or their gradient [G, F, 32R]; currents or their gradient [G, N, 32R].
   SynapsesShape(const TensorView& weight, const TensorView& currents, std::int64_t slots_, std::int64_t rows_per_product)
-      : groups(weight[0]), tokens(currents[1]), fan_in(static_cast<int>(weight[1])), slots(static_cast<int>(slots_)),
-        width(slots > 0 ? fan_in / slots : 0), columns(static_cast<int>(weight[2])), roles(columns / static_cast<int>(kGroup)),
+      : groups(weight[0]),
+        tokens(currents[1]),
+        fan_in(static_cast<int>(weight[1])),
+        slots(static_cast<int>(slots_)),
+        width(slots > 0 ? fan_in / slots : 0),
+        columns(static_cast<int>(weight[2])),
+        roles(columns / static_cast<int>(kGroup)),
         rows(rows_per_product) {
-    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks are neither 32 nor 16 wide");
+    require_operands((width == 32 || width == 16) && width * slots == fan_in,
+                     "synapses: source blocks are neither 32 nor 16 wide");
     require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output has 2 to 5 neurons");
     require_operands(currents[2] == columns && currents[0] == groups, "synapses: weights and currents differ in shape");
     require_operands(rows > 0, "synapses: no rows in a product: give a positive number");

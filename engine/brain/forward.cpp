@@ -90,6 +90,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const std::string name = prefix + name_of(module);
   const ModuleParameters p = module_[module];
   const std::int64_t window = options_.window;
+  const DType compute = compute_;
   const TensorId first = a.first, output = a.output[module], scale = a.scale[module];
   const TensorId pre_norm = graph_.transient(name + ".pre_norm", real_, {section.rows, shape.outputs});
   const int residual_source = residual_of(module);
@@ -111,7 +112,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
       graph_.operation(tile_name + ".attention", {u, first}, {pre_norm, heads}, [=](auto& device, const Bindings& at) {
         attention_forward(device, {at[u], rows_of(at[first], section), window,
-                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
+                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads], compute});
       }, attention_cost(section, tile, shape, 2));
       continue;
     }

@@ -13,7 +13,8 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
     Tensor<double> currents{}, d_out{}, inverse_rms{}, dot{}, gain{}, pre_norm{}, d_currents{}, d_gain{}, scratch{};
   };
   Heads make() {
-    Heads a{.roles = draw(4, 5), .heads = draw(1, 3), .window = draw(0, 3) ? draw(1, 300) : draw(1, 5), .windows = draw(1, 4)};
+    Heads a{
+        .roles = draw(4, 5), .heads = draw(1, 3), .window = draw(0, 3) ? draw(1, 300) : draw(1, 5), .windows = draw(1, 4)};
     a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
     a.currents = noise({2 * a.heads, a.tokens, a.columns});
     a.d_out = noise({a.tokens, a.outputs});
@@ -35,15 +36,16 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   template <typename Device, typename AnyHeads>
   static void run(Device& device, const Heads& a, AnyHeads& b, TensorView scratch) {
     attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch, GetParam()});
-    attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(), b.dot.view(),
-                                b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch});
+    attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(),
+                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch});
   }
 };
 
 TEST_P(CudaAttention, EqualsTheCpu) {
   for (int i = 0; i < 16; ++i) {
     Heads a = make();
-    SCOPED_TRACE(testing::Message() << "R " << a.roles << " heads " << a.heads << " window " << a.window << " windows " << a.windows);
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " heads " << a.heads << " window " << a.window << " windows "
+                                    << a.windows);
     GpuHeads b = copy_of(a, GetParam());
     run(device_of(2), a, a, a.scratch.view());
     run(gpu(), a, b, {});
@@ -71,13 +73,22 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
         const auto rows = [&](const OnGpu& x) { return x.view().rows(w * a.window, a.window); };
         const auto part = [&](const OnGpu& x) { return rows(x).columns(head * kHead, kHead); };
         attention_forward(gpu(), {u.view(), rows(parts.first), a.window, part(parts.pre_norm), {}, GetParam()});
-        attention_backward(gpu(), {u.view(), rows(parts.first), a.window, part(parts.d_out), rows(parts.inverse_rms), rows(parts.dot),
-                                   parts.gain.view().rows(head * kHead, kHead), d_u.view(),
-                                   parts.d_gain.view().rows(head * kHead, kHead), {}});
+        attention_backward(gpu(), {u.view(),
+                                   rows(parts.first),
+                                   a.window,
+                                   part(parts.d_out),
+                                   rows(parts.inverse_rms),
+                                   rows(parts.dot),
+                                   parts.gain.view().rows(head * kHead, kHead),
+                                   d_u.view(),
+                                   parts.d_gain.view().rows(head * kHead, kHead),
+                                   {}});
         const Tensor<double> d_part = d_u.values(), d_whole = whole.d_currents.values();
         for (std::int64_t g = 0; g < 2; ++g)
-          EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns], &d_whole[((2 * head + g) * a.tokens + w * a.window) * a.columns],
-                                static_cast<std::size_t>(a.window * a.columns) * sizeof(double)), 0);
+          EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns],
+                                &d_whole[((2 * head + g) * a.tokens + w * a.window) * a.columns],
+                                static_cast<std::size_t>(a.window * a.columns) * sizeof(double)),
+                    0);
       }
     expect_same_values(parts.pre_norm, whole.pre_norm, "pre_norm");
     expect_same_values(parts.d_gain, whole.d_gain, "d_gain");
@@ -91,17 +102,21 @@ using CudaAttentionStep = CudaTest;
 
 TEST_F(CudaAttentionStep, EqualsTheCpu) {
   for (int i = 0; i < 6; ++i) {
-    const std::int64_t roles = draw(4, 5), heads = draw(1, 3), streams = draw(1, 3), ring = draw(1, 90), steps = draw(1, 120);
+    const std::int64_t roles = draw(4, 5), heads = draw(1, 3), streams = draw(1, 3), ring = draw(1, 90),
+                       steps = draw(1, 120);
     const std::int64_t start = draw(0, 1) * 100'000'003, document = start + draw(0, steps / 2);
-    SCOPED_TRACE(testing::Message() << "R " << roles << " heads " << heads << " streams " << streams << " ring " << ring << " start " << start);
+    SCOPED_TRACE(testing::Message() << "R " << roles << " heads " << heads << " streams " << streams << " ring " << ring
+                                    << " start " << start);
     Tensor<double> keys = Tensor<double>::poisoned({streams, ring, heads * kHead}), values = keys;
     const OnGpu gpu_keys(keys, DType::f32), gpu_values(values, DType::f32);
     for (std::int64_t t = 0; t < steps; ++t) {
-      Tensor<double> u = noise({2 * heads, streams, roles * kGroup}), out = Tensor<double>::poisoned({streams, heads * kHead});
+      Tensor<double> u = noise({2 * heads, streams, roles * kGroup}),
+                     out = Tensor<double>::poisoned({streams, heads * kHead});
       Tensor<std::int64_t> position({1}, start + t), first({1}, t + start >= document ? document : start);
       const OnGpu gpu_u(u, DType::f32), gpu_out(out, DType::f32), gpu_position(position), gpu_first(first);
       attention_step(device_of(2), {u.view(), keys.view(), values.view(), position.view(), first.view(), out.view()});
-      attention_step(gpu(), {gpu_u.view(), gpu_keys.view(), gpu_values.view(), gpu_position.view(), gpu_first.view(), gpu_out.view()});
+      attention_step(
+          gpu(), {gpu_u.view(), gpu_keys.view(), gpu_values.view(), gpu_position.view(), gpu_first.view(), gpu_out.view()});
       expect_close_in_norm(gpu_out, out, 1e-5, "pre_norm");
       if (HasFailure()) return;
     }

@@ -1,9 +1,12 @@
-// Milliseconds of each of the brain's own operations at the shapes of the full preset, 8,192 tokens in bf16, beside the least
-// that its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s) allow. Not a test: build the target cuda_bench and run it.
+// Milliseconds of each of the brain's own operations at the shapes of the full preset, 8,192 tokens in bf16, beside the
+// least that its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s) allow.
+//   cuda_bench [megabytes of currents at once]
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <random>
@@ -19,7 +22,7 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kTokens = 8192, kWindow = 256;
-constexpr double kTileBytes = 128e6;
+double tile_bytes = 128e6;  // of currents that exist at once
 
 struct ModuleShape {
   const char* name;
@@ -52,7 +55,8 @@ TensorView make(CudaDevice& gpu, DType type, const Shape& shape) {
   memory.emplace_back(data, [](void* p) { cudaFree(p); });
   if (type == DType::i32) cudaMemset(data, 0, bytes);
   else
-    for (Bytes at = 0; at < bytes; at += piece) gpu.copy_now(from.data(), static_cast<char*>(data) + at, std::min(piece, bytes - at));
+    for (Bytes at = 0; at < bytes; at += piece)
+      gpu.copy_now(from.data(), static_cast<char*>(data) + at, std::min(piece, bytes - at));
   return make_view(data, type, shape);
 }
 
@@ -102,13 +106,18 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   gpu.copy_now(host_wiring.data(), wiring.data, host_wiring.size() * 4);
   const TensorView start = make(gpu, DType::i32, {blocks + 1}), readers = make(gpu, DType::i32, {groups * slots});
   synapses_readers(gpu, {wiring, start, readers});
-  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}), bias = make(gpu, DType::f32, {m.roles, m.outputs});
-  const TensorView d_weight = make(gpu, DType::f32, {groups, m.fan_in, columns}), d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
-  const auto tile = std::clamp<std::int64_t>(static_cast<std::int64_t>(kTileBytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
-  const TensorView currents = make(gpu, DType::f32, {tile, kTokens, columns}), hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
+  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}),
+                   bias = make(gpu, DType::f32, {m.roles, m.outputs});
+  const TensorView d_weight = make(gpu, DType::f32, {groups, m.fan_in, columns}),
+                   d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
+  const auto tile =
+      std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
+  const TensorView currents = make(gpu, DType::f32, {tile, kTokens, columns}),
+                   hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
-  const TensorView pre_norm = make(gpu, DType::f32, {kTokens, m.outputs}), d_out = make(gpu, DType::f32, {kTokens, m.outputs});
+  const TensorView pre_norm = make(gpu, DType::f32, {kTokens, m.outputs}),
+                   d_out = make(gpu, DType::f32, {kTokens, m.outputs});
   const TensorView inverse = make(gpu, DType::f32, {kTokens}), dot = make(gpu, DType::f32, {kTokens});
   const TensorView d_retain = make(gpu, DType::f32, {m.outputs}), d_gain = make(gpu, DType::f32, {m.outputs});
   const TensorView residual = m.residual ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
@@ -122,17 +131,23 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const auto tiles = [&](auto&& body) {
     for (std::int64_t g = 0; g < groups; g += tile) body(g, std::min(tile, groups - g));
   };
-  const auto of = [](const TensorView& view, std::int64_t g, std::int64_t n) { return view ? view.columns(g * kGroup, n * kGroup) : view; };
+  const auto of = [](const TensorView& view, std::int64_t g, std::int64_t n) {
+    return view ? view.columns(g * kGroup, n * kGroup) : view;
+  };
   const auto synapses = [&](std::int64_t g, std::int64_t n) {
     synapses_forward(gpu, {sources, wiring.rows(g, n), weight.rows(g, n), of(bias, g, n), currents.rows(0, n), kWindow, {}});
   };
   const auto gate = [&](std::int64_t g) { return m.gated ? Gate{opener, gate_bias, stripe, g * kGroup} : Gate{}; };
-  const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) { return view.rows(g * kGroup, n * kGroup); };
+  const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) {
+    return view.rows(g * kGroup, n * kGroup);
+  };
   const bool attends = std::string_view(m.name) == "hippocampus";
   const auto forward = [&](std::int64_t g, std::int64_t n) {
     if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}, DType::bf16});
     else
-      microcircuit_forward(gpu, {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
+      microcircuit_forward(
+          gpu,
+          {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };
   const auto backward = [&](std::int64_t g, std::int64_t n) {
     if (attends)
@@ -144,25 +159,37 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                                   range(d_retain, g, n), range(d_gain, g, n), of(d_residual, g, n), of(d_gate, g, n)});
   };
 
-  const auto tokens = static_cast<double>(kTokens), outputs = static_cast<double>(m.outputs), neurons = outputs * static_cast<double>(m.roles);
+  const auto tokens = static_cast<double>(kTokens), outputs = static_cast<double>(m.outputs),
+             neurons = outputs * static_cast<double>(m.roles);
   const double low_currents = 2 * neurons * tokens, source_bytes = 2 * tokens * static_cast<double>(width);
   const double weights = neurons * static_cast<double>(m.fan_in), flops = 2 * weights * tokens;
   const double extra = tokens * outputs * (m.residual ? 2 : 0) + tokens * outputs * (m.gated ? 0.5 : 0);
-  report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }), 2 * low_currents + source_bytes + 2 * weights, flops);
+  report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }),
+              2 * low_currents + source_bytes + 2 * weights, flops);
   report.line(m.name, attends ? "attention_forward" : "microcircuit_forward", median_ms(gpu, [&] { tiles(forward); }),
               2 * low_currents + 4 * tokens * outputs + extra);
-  report.line(m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
-              3 * low_currents + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)));
+  report.line(
+      m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
+      3 * low_currents + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)));
   report.line(m.name, "backward_weights",
-              median_ms(gpu, [&] { synapses_backward_weights(gpu, {sources, wiring, d_currents, d_weight, d_bias, kWindow, {}}); }),
+              median_ms(gpu,
+                        [&] {
+                          synapses_backward_weights(gpu, {sources, wiring, d_currents, d_weight, d_bias, kWindow, {}});
+                        }),
               low_currents + source_bytes + 8 * weights, flops);
   report.line(m.name, "backward_sources",
-              median_ms(gpu, [&] { synapses_backward_sources(gpu, {d_currents, weight, start, readers, d_sources, kWindow}); }),
+              median_ms(gpu,
+                        [&] {
+                          synapses_backward_sources(gpu, {d_currents, weight, start, readers, d_sources, kWindow});
+                        }),
               low_currents + 4 * source_bytes + 2 * weights, flops);
   if (m.gated) {
     const TensorView d_opener = make(gpu, DType::f32, {kTokens, openers}), d_bias_gate = make(gpu, DType::f32, {openers});
     report.line(m.name, "gate_backward",
-                median_ms(gpu, [&] { gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate}); }),
+                median_ms(gpu,
+                          [&] {
+                            gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate});
+                          }),
                 tokens * outputs * (4 + 10.0 / 4));
   }
   const double together = median_ms(gpu, [&] {
@@ -190,8 +217,9 @@ int run() {
 }  // namespace
 }  // namespace neurogen
 
-int main() {
+int main(int count, char** arguments) {
   try {
+    if (count > 1) neurogen::tile_bytes = 1e6 * std::atof(arguments[1]);
     return neurogen::run();
   } catch (const std::exception& error) {
     fmt::print(stderr, "cuda_bench: {}\n", error.what());

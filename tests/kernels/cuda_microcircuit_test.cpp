@@ -14,13 +14,20 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     std::int64_t outputs = groups * kGroup, tokens = window * windows, openers = stripe ? outputs / stripe : 0;
     Tensor<std::int32_t> first{};
     Tensor<double> currents{}, retain{}, gain{}, opener{}, gate_bias{}, residual{}, state{}, d_out{}, inverse_rms{}, dot{};
-    Tensor<double> pre_norm{}, hidden{}, d_currents{}, d_retain{}, d_gain{}, d_residual{}, d_gate{}, d_opener{}, d_gate_bias{};
+    Tensor<double> pre_norm{}, hidden{}, d_currents{}, d_retain{}, d_gain{}, d_residual{}, d_gate{}, d_opener{},
+        d_gate_bias{};
   };
 
   Circuit make() {
     constexpr std::int64_t kStripes[] = {0, 0, 1, 2, 4, 32};
-    Circuit a{.roles = draw(2, 5), .groups = draw(1, 4), .window = draw(0, 3) ? draw(1, 300) : draw(1, 3), .windows = draw(1, 6),
-              .stripe = kStripes[draw(0, 5)], .has_residual = draw(0, 1) == 1, .stateful = draw(0, 1) == 1, .low_d_out = draw(0, 1) == 1};
+    Circuit a{.roles = draw(2, 5),
+              .groups = draw(1, 4),
+              .window = draw(0, 3) ? draw(1, 300) : draw(1, 3),
+              .windows = draw(1, 6),
+              .stripe = kStripes[draw(0, 5)],
+              .has_residual = draw(0, 1) == 1,
+              .stateful = draw(0, 1) == 1,
+              .low_d_out = draw(0, 1) == 1};
     a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
     a.currents = noise({a.groups, a.tokens, a.roles * kGroup});
     a.retain = noise({a.outputs}, 1, 2), a.gain = noise({a.outputs}, 0.3, 1);
@@ -29,7 +36,8 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     if (a.stateful) a.state = noise({a.windows, a.outputs});
     a.d_out = noise({a.tokens, a.outputs});
     a.inverse_rms = noise({a.tokens}, 0.1, 1), a.dot = noise({a.tokens}, 0.1);
-    a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs}), a.hidden = Tensor<double>::poisoned({a.groups, a.tokens, kGroup});
+    a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs}),
+    a.hidden = Tensor<double>::poisoned({a.groups, a.tokens, kGroup});
     a.d_currents = Tensor<double>::poisoned(a.currents.shape);
     a.d_retain = noise({a.outputs}), a.d_gain = noise({a.outputs});
     if (a.stripe) a.d_gate = Tensor<double>::poisoned({a.tokens, a.outputs});
@@ -43,10 +51,26 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
   };
   static GpuCircuit copy_of(Circuit& a, DType low) {
     const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
-    return {OnGpu(a.first), single(a.currents), single(a.retain), single(a.gain), OnGpu(a.opener, low), single(a.gate_bias),
-            OnGpu(a.residual, low), single(a.state), OnGpu(a.d_out, a.low_d_out ? low : DType::f32), single(a.inverse_rms),
-            single(a.dot), single(a.pre_norm), single(a.hidden), OnGpu(a.d_currents, low), single(a.d_retain), single(a.d_gain),
-            single(a.d_residual), single(a.d_gate), single(a.d_opener), single(a.d_gate_bias)};
+    return {OnGpu(a.first),
+            single(a.currents),
+            single(a.retain),
+            single(a.gain),
+            OnGpu(a.opener, low),
+            single(a.gate_bias),
+            OnGpu(a.residual, low),
+            single(a.state),
+            OnGpu(a.d_out, a.low_d_out ? low : DType::f32),
+            single(a.inverse_rms),
+            single(a.dot),
+            single(a.pre_norm),
+            single(a.hidden),
+            OnGpu(a.d_currents, low),
+            single(a.d_retain),
+            single(a.d_gain),
+            single(a.d_residual),
+            single(a.d_gate),
+            single(a.d_opener),
+            single(a.d_gate_bias)};
   }
 
   struct Part {
@@ -66,24 +90,27 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
   template <typename Device, typename AnyCircuit>
   static void forward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u) {
     const TensorView state = b.state.view();
-    microcircuit_forward(device, {u, b.retain.view().rows(p.group * kGroup, p.groups * kGroup), part(b.first.view(), a, p, false),
-                                  a.window, gate(a, b, p), part(b.residual.view(), a, p),
-                                  state ? state.rows(p.window, p.windows).columns(p.group * kGroup, p.groups * kGroup) : state,
-                                  part(b.pre_norm.view(), a, p)});
+    microcircuit_forward(
+        device, {u, b.retain.view().rows(p.group * kGroup, p.groups * kGroup), part(b.first.view(), a, p, false), a.window,
+                 gate(a, b, p), part(b.residual.view(), a, p),
+                 state ? state.rows(p.window, p.windows).columns(p.group * kGroup, p.groups * kGroup) : state,
+                 part(b.pre_norm.view(), a, p)});
   }
   template <typename Device, typename AnyCircuit>
-  static void backward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u, TensorView hidden, TensorView d_u) {
+  static void backward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u, TensorView hidden,
+                       TensorView d_u) {
     const auto range = [&](TensorView view) { return view.rows(p.group * kGroup, p.groups * kGroup); };
-    microcircuit_backward(device, {u, range(b.retain.view()), part(b.first.view(), a, p, false), a.window, gate(a, b, p),
-                                   part(b.residual.view(), a, p), part(b.d_out.view(), a, p), part(b.inverse_rms.view(), a, p, false),
-                                   part(b.dot.view(), a, p, false), range(b.gain.view()), hidden, d_u, range(b.d_retain.view()),
-                                   range(b.d_gain.view()), part(b.d_residual.view(), a, p), part(b.d_gate.view(), a, p)});
+    microcircuit_backward(
+        device, {u, range(b.retain.view()), part(b.first.view(), a, p, false), a.window, gate(a, b, p),
+                 part(b.residual.view(), a, p), part(b.d_out.view(), a, p), part(b.inverse_rms.view(), a, p, false),
+                 part(b.dot.view(), a, p, false), range(b.gain.view()), hidden, d_u, range(b.d_retain.view()),
+                 range(b.d_gain.view()), part(b.d_residual.view(), a, p), part(b.d_gate.view(), a, p)});
   }
   template <typename Device, typename AnyCircuit>
   static void gates(Device& device, const Circuit& a, AnyCircuit& b, const Part& p) {
     if (a.stripe)
-      gate_backward(device, {part(b.d_gate.view(), a, p, false), gate(a, b, p), a.window, part(b.d_opener.view(), a, p, false),
-                             b.d_gate_bias.view()});
+      gate_backward(device, {part(b.d_gate.view(), a, p, false), gate(a, b, p), a.window,
+                             part(b.d_opener.view(), a, p, false), b.d_gate_bias.view()});
   }
   template <typename Device, typename AnyCircuit>
   static void run(Device& device, const Circuit& a, AnyCircuit& b) {
@@ -100,8 +127,9 @@ constexpr double kTolerance = 5e-6;
 TEST_P(CudaMicrocircuit, EqualsTheCpu) {
   for (int i = 0; i < 25; ++i) {
     Circuit a = make();
-    SCOPED_TRACE(testing::Message() << "R " << a.roles << " groups " << a.groups << " window " << a.window << " windows " << a.windows
-                                    << " stripe " << a.stripe << " residual " << a.has_residual << " state " << a.stateful);
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " groups " << a.groups << " window " << a.window << " windows "
+                                    << a.windows << " stripe " << a.stripe << " residual " << a.has_residual << " state "
+                                    << a.stateful);
     GpuCircuit b = copy_of(a, GetParam());
     run(device_of(2), a, a);
     run(gpu(), a, b);

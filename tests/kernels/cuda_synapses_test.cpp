@@ -14,7 +14,11 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
   };
 
   Net make() {
-    Net a{.roles = draw(2, 5), .width = draw(0, 1) ? 32 : 16, .slots = draw(1, 10), .groups = draw(1, 5), .tokens = draw(1, 700),
+    Net a{.roles = draw(2, 5),
+          .width = draw(0, 1) ? 32 : 16,
+          .slots = draw(1, 10),
+          .groups = draw(1, 5),
+          .tokens = draw(1, 700),
           .rows = draw(1, 300)};
     const std::int64_t parts = draw(1, 4);
     while (static_cast<std::int64_t>(a.sources.size()) < parts) {
@@ -40,7 +44,8 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
   template <typename Real>
   static Sources all(std::vector<Real>& tensors, std::int64_t token, std::int64_t tokens) {
     Sources result;
-    for (Real& tensor : tensors) result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
+    for (Real& tensor : tensors)
+      result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
     return result;
   }
 
@@ -49,9 +54,15 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
     OnGpu wiring, reader_start, readers, weight, bias, currents, d_currents, d_weight, d_bias;
   };
   static GpuNet copy_of(Net& a, DType type) {
-    GpuNet b{.wiring = OnGpu(a.wiring), .reader_start = OnGpu(a.reader_start), .readers = OnGpu(a.readers),
-             .weight = OnGpu(a.weight, type), .bias = OnGpu(a.bias, DType::f32), .currents = OnGpu(a.currents, DType::f32),
-             .d_currents = OnGpu(a.d_currents, type), .d_weight = OnGpu(a.d_weight, DType::f32), .d_bias = OnGpu(a.d_bias, DType::f32)};
+    GpuNet b{.wiring = OnGpu(a.wiring),
+             .reader_start = OnGpu(a.reader_start),
+             .readers = OnGpu(a.readers),
+             .weight = OnGpu(a.weight, type),
+             .bias = OnGpu(a.bias, DType::f32),
+             .currents = OnGpu(a.currents, DType::f32),
+             .d_currents = OnGpu(a.d_currents, type),
+             .d_weight = OnGpu(a.d_weight, DType::f32),
+             .d_bias = OnGpu(a.d_bias, DType::f32)};
     for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
     for (Tensor<double>& x : a.d_sources) b.d_sources.emplace_back(x, DType::f32);
     return b;
@@ -60,9 +71,9 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
   // The same calls on either side.
   template <typename Device, typename AnyNet>
   static void forward(Device& device, const Net& a, AnyNet& b, TensorView scratch, std::int64_t group, std::int64_t groups) {
-    synapses_forward(device, {all(b.sources, 0, a.tokens), b.wiring.view().rows(group, groups), b.weight.view().rows(group, groups),
-                              b.bias.view().columns(group * kGroup, groups * kGroup), b.currents.view().rows(group, groups), a.rows,
-                              scratch});
+    synapses_forward(device, {all(b.sources, 0, a.tokens), b.wiring.view().rows(group, groups),
+                              b.weight.view().rows(group, groups), b.bias.view().columns(group * kGroup, groups * kGroup),
+                              b.currents.view().rows(group, groups), a.rows, scratch});
   }
   template <typename Device, typename AnyNet>
   static void backward(Device& device, const Net& a, AnyNet& b, TensorView scratch) {
@@ -74,16 +85,16 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
   }
 };
 
-// Products are exact. Sums of n terms of float32, n below 6,000 here, err by sqrt(n) units at most; tensor cores cut digits off
-// instead of rounding, and so err by n / 4.
+// Products are exact. Sums of n terms of float32, n below 6,000 here, err by sqrt(n) units at most; tensor cores cut digits
+// off instead of rounding, and so err by n / 4.
 constexpr double kTolerance = 1e-5;
 
 TEST_P(CudaSynapses, EqualTheCpu) {
   for (int i = 0; i < 12; ++i) {
     Net a = make();
     GpuNet b = copy_of(a, GetParam());
-    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
-                                    << " tokens " << a.tokens << " rows " << a.rows);
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups "
+                                    << a.groups << " tokens " << a.tokens << " rows " << a.rows);
     forward(device_of(2), a, a, a.scratch.view(), 0, a.groups);
     backward(device_of(2), a, a, a.scratch.view());
     forward(gpu(), a, b, {}, 0, a.groups);
@@ -91,7 +102,8 @@ TEST_P(CudaSynapses, EqualTheCpu) {
     expect_close_in_norm(b.currents, a.currents, kTolerance, "currents");
     expect_close_in_norm(b.d_weight, a.d_weight, kTolerance, "d_weight");
     expect_close_in_norm(b.d_bias, a.d_bias, kTolerance, "d_bias");
-    for (std::size_t s = 0; s < a.sources.size(); ++s) expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance, "d_source");
+    for (std::size_t s = 0; s < a.sources.size(); ++s)
+      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance, "d_source");
     EXPECT_EQ(b.readers.values().data, std::vector<double>(a.readers.data.begin(), a.readers.data.end()));
     if (HasFailure()) return;
   }
@@ -115,12 +127,13 @@ TEST_P(CudaSynapses, RangesAndSectionsChangeNoBit) {
       const OnGpu d_currents(section, GetParam());
       synapses_backward_weights(gpu(), {all(parts.sources, begin, count), parts.wiring.view(), d_currents.view(),
                                         parts.d_weight.view(), parts.d_bias.view(), a.rows, {}});
-      synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(), whole.readers.view(),
-                                        all(parts.d_sources, begin, count), a.rows});
+      synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(),
+                                        whole.readers.view(), all(parts.d_sources, begin, count), a.rows});
     }
     expect_same_values(parts.d_weight, whole.d_weight, "d_weight of sections");
     expect_same_values(parts.d_bias, whole.d_bias, "d_bias of sections");
-    for (std::size_t s = 0; s < a.sources.size(); ++s) expect_same_values(parts.d_sources[s], whole.d_sources[s], "d_source of sections");
+    for (std::size_t s = 0; s < a.sources.size(); ++s)
+      expect_same_values(parts.d_sources[s], whole.d_sources[s], "d_source of sections");
   }
 }
 
