@@ -12,7 +12,7 @@ using Order = std::vector<std::size_t>;
 enum class Fit { lowest, best };  // the lowest gap that is large enough, or the smallest
 
 // How often the best order is varied: often where that is cheap, and never by the clock, which would change the result.
-constexpr std::size_t kVariations = 64, kVariationWork = 8'000'000;
+constexpr std::size_t kVariations = 256, kVariationWork = 100'000'000;
 
 struct Placed {
   Bytes offset, end;

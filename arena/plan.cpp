@@ -81,6 +81,21 @@ std::vector<std::size_t> Plan::alive(ArenaKind arena, std::int64_t operation) co
   return found;
 }
 
+Bytes lower_bound_of(const PlanRequest& request) {
+  Bytes bound = request.overhead;
+  for (const ArenaKind arena : {ArenaKind::device, ArenaKind::host}) {
+    std::vector<Interval> intervals;
+    for (const Buffer& buffer : request.buffers) {
+      if (buffer.arena != arena) continue;
+      const Bytes size = align_up(size_of(buffer.dtype, buffer.shape));
+      if (buffer.kind == BufferKind::transient) intervals.push_back({size, buffer.first_op, buffer.last_op});
+      else bound = add(bound, size);
+    }
+    bound = add(bound, lower_bound(intervals));
+  }
+  return bound;
+}
+
 Plan make_plan(PlanRequest request) {
   Plan plan{.buffers = std::move(request.buffers), .operations = std::move(request.operations), .device = {}, .host = {},
             .budget = request.budget, .overhead = request.overhead};

@@ -69,4 +69,7 @@ struct Plan {
 // (placement.h). Throws Error on overflow or on a lifetime outside the operations. Whether it fits is the caller's question.
 Plan make_plan(PlanRequest request);
 
+// Plan::lower_bound() of a request, without placing anything: the quick way to see that something cannot fit.
+Bytes lower_bound_of(const PlanRequest& request);
+
 }  // namespace neurogen

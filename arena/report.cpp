@@ -45,14 +45,19 @@ struct Line {
     bytes = add(bytes, size);
     if (buffer.first_op <= peak_op && peak_op <= buffer.last_op) at_peak = add(at_peak, size);
   }
+  void add_line(const Line& line) {
+    buffers += line.buffers;
+    bytes = add(bytes, line.bytes);
+    at_peak = add(at_peak, line.at_peak);
+  }
   std::string text(Bytes whole) const {
     return fmt::format("{:<{}} {:>7} {:>17} {:>17} {:>6.1f} %\n", shortened(name, kNameWidth), kNameWidth, buffers,
                        with_commas(bytes), with_commas(at_peak), percent(at_peak, whole));
   }
 };
 
-// One class of one arena: its own line, then its families; the largest at the peak first; those that are
-// never a 200th of the arena share the last line.
+// One class of one arena: its own line, then its families, the largest at the peak first; those that are less than a 200th of
+// the arena there share a line, and so do those that are not alive then.
 std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
   const ArenaPlan& whole = part(plan, arena);
   Line all{.name = fmt::format("  {}", name_of(kind))};
@@ -71,18 +76,18 @@ std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
     return std::tie(a.at_peak, a.bytes) > std::tie(b.at_peak, b.bytes);
   });
   std::string text = all.text(whole.lower_bound);
-  Line rest;
+  Line small{.name = "    each less than 0.5 % of the arena"}, absent{.name = "    not alive at the peak"};
   for (const Line& line : lines) {
-    if (line.bytes >= whole.bytes / 200) {
+    if (line.at_peak > 0 && line.at_peak >= whole.bytes / 200) {
       text += line.text(whole.lower_bound);
-      continue;
+    } else {
+      (line.at_peak > 0 ? small : absent).add_line(line);
     }
-    rest.buffers += line.buffers;
-    rest.bytes += line.bytes;
-    rest.at_peak += line.at_peak;
   }
-  rest.name = "    each less than 0.5 % of the arena";
-  return rest.buffers == 0 ? text : text + rest.text(whole.lower_bound);
+  for (const Line* rest : {&small, &absent}) {
+    if (rest->buffers > 0) text += rest->text(whole.lower_bound);
+  }
+  return text;
 }
 
 std::string total_line(const std::string& name, Bytes bytes) {
@@ -100,12 +105,14 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
                         "bytes", "at the peak", "share");
     for (const BufferKind kind : kKinds) text += class_lines(plan, arena, kind);
     const std::string peak = plan.operations.empty() ? "" : plan.operations[static_cast<std::size_t>(whole.peak_op)];
-    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n  peak at operation {} of {}: {}\n\n",
+    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n"
+                        "  peak at operation {} of {}: {}\n\n",
                         with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
                         with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
   }
   text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
-          total_line("overhead (context, libraries, heap)", plan.overhead) + total_line("total", plan.total()) +
+          total_line("overhead (context, libraries, heap)", plan.overhead) +
+          total_line("  of that at most for the C++ heap", facts.heap_cap) + total_line("total", plan.total()) +
           total_line("budget", plan.budget);
   text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
   text += total_line("smallest budget that runs these settings", facts.minimum_budget);

@@ -11,6 +11,7 @@ struct ReportFacts {
   std::string title;               // "full, 32 x 256 tokens a step, CUDA bf16"
   std::int64_t tokens_per_step = 0;
   Bytes minimum_budget = 0;        // the smallest budget with which these settings run
+  Bytes heap_cap = 0;              // the part of the overhead that the C++ heap may take at most
 };
 
 // A table of bytes by class and by buffer family (buffers whose names differ only in digits are one line), largest first,

@@ -21,12 +21,14 @@ constexpr const char* kColours[] = {"#8ab6f0", "#f4a988", "#8fd3a5", "#e6a3d1", 
                                     "#7fd1d6", "#f08f95", "#c3d67a", "#d2b48c"};
 constexpr const char* kStyle = R"(<style>
 text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#222}
-.page{fill:#fff}.line{stroke:#888;fill:none}.grid{stroke:#0001;fill:none}.title{font-size:18px;font-weight:600}.small{fill:#666}
+.page{fill:#fff}.line{stroke:#888;fill:none}.grid{stroke:#0001;fill:none}
+.title{font-size:18px;font-weight:600}.small{fill:#666}
 .b{stroke:#fff;stroke-width:.7}.on{fill:#111}
 .persistent{fill:#9aa7b8;stroke-width:.35}.derived{fill:#c4ccd6;stroke-width:.35}.rest{fill:#d9d9d9}
 .bound{stroke:#c0392b;stroke-dasharray:7 4;fill:none}.peak{stroke:#c0392b;stroke-dasharray:2 3;fill:none}
 .alive{stroke:#222;stroke-opacity:.6;stroke-width:1.2;fill:none}.mark{fill:#c0392b;font-weight:600}
-@media(prefers-color-scheme:dark){text{fill:#ddd}.on{fill:#111}.page{fill:#14171c}.small{fill:#999}.grid{stroke:#fff2}.b{stroke:#14171c}
+@media(prefers-color-scheme:dark){text{fill:#ddd}.on{fill:#111}.page{fill:#14171c}.small{fill:#999}
+.grid{stroke:#fff2}.b{stroke:#14171c}
 .alive{stroke:#fff}.bound,.peak{stroke:#ff8a7a}.mark{fill:#ff8a7a}}
 )";
 
@@ -64,7 +66,8 @@ class Picture {
   }
 
   std::string draw() const {
-    std::string svg = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\">\n{2}",
+    std::string svg = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" "
+                                  "viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\">\n{2}",
                                   kWidth, kHeight, kStyle);
     for (std::size_t i = 0; i < families_.size(); ++i) svg += fmt::format(".f{}{{fill:{}}}", i, kColours[i]);
     svg += "</style>\n<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n";
@@ -92,7 +95,8 @@ class Picture {
     std::map<std::string, double> weight;  // bytes x operations: what fills the picture
     for (const Buffer& buffer : plan_.buffers) {
       if (buffer.arena != ArenaKind::device || buffer.kind != BufferKind::transient) continue;
-      weight[owner(buffer.name)] += static_cast<double>(buffer.bytes) * static_cast<double>(buffer.last_op - buffer.first_op + 1);
+      weight[owner(buffer.name)] +=
+          static_cast<double>(buffer.bytes) * static_cast<double>(buffer.last_op - buffer.first_op + 1);
     }
     for (const auto& [name, bytes] : weight) families_.push_back(name);
     std::stable_sort(families_.begin(), families_.end(),
@@ -108,11 +112,12 @@ class Picture {
 
   std::string header() const {
     std::string svg = text_at(kLeft, 34, "class=\"title\"", facts_.title);
-    svg += text_at(kLeft, 56, "", fmt::format("device arena {} = persistent {} + derived {} + transient {} (order \"{}\"); host arena {}; "
-                                              "overhead {}; total {} of a budget of {}",
-                                              human(arena_.bytes), human(arena_.persistent), human(arena_.derived),
-                                              human(arena_.bytes - fixed_), arena_.order, human(plan_.host.bytes),
-                                              human(plan_.overhead), human(plan_.total()), human(plan_.budget)));
+    svg += text_at(kLeft, 56, "",
+                   fmt::format("device arena {} = persistent {} + derived {} + transient {} (order \"{}\"); host arena {}; "
+                               "overhead {}; total {} of a budget of {}",
+                               human(arena_.bytes), human(arena_.persistent), human(arena_.derived),
+                               human(arena_.bytes - fixed_), arena_.order, human(plan_.host.bytes), human(plan_.overhead),
+                               human(plan_.total()), human(plan_.budget)));
     double at = kLeft;
     const auto entry = [&](const std::string& style, const std::string& name) {
       svg += fmt::format("<rect class=\"{}\" x=\"{:.1f}\" y=\"72\" width=\"12\" height=\"12\" rx=\"2\"/>\n", style, at);
@@ -175,8 +180,9 @@ class Picture {
       const double length = kLetter * static_cast<double>(text.size()) + 4;
       if (width >= length && height >= 11) return text_at(x, y + 3.5, "class=\"on\" text-anchor=\"middle\"", text);
       if (height >= length && width >= 12) {
-        return fmt::format("<text class=\"on\" text-anchor=\"middle\" transform=\"translate({:.1f} {:.1f})rotate(-90)\">{}</text>",
-                           x + 3.5, y, escaped(text));
+        return fmt::format(
+            "<text class=\"on\" text-anchor=\"middle\" transform=\"translate({:.1f} {:.1f})rotate(-90)\">{}</text>", x + 3.5,
+            y, escaped(text));
       }
     }
     return "";
@@ -223,8 +229,9 @@ class Picture {
       if (at < free_from) continue;
       free_from = at + kOperationGap;
       svg += line_at(at, kBottom, at, kBottom + 4, "line");
-      svg += fmt::format("<text class=\"small\" text-anchor=\"end\" transform=\"translate({:.1f} {:.1f})rotate(-55)\">{}</text>\n",
-                         at + 4, kBottom + 12, escaped(plan_.operations[i].substr(0, 28)));
+      svg += fmt::format(
+          "<text class=\"small\" text-anchor=\"end\" transform=\"translate({:.1f} {:.1f})rotate(-55)\">{}</text>\n", at + 4,
+          kBottom + 12, escaped(plan_.operations[i].substr(0, 28)));
     }
     return svg;
   }

@@ -1,7 +1,6 @@
 #include "arena/tensor_view.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "arena/error.h"
 
@@ -14,7 +13,7 @@ std::byte* at(const TensorView& view, std::int64_t element) {
 
 void check_range(const char* what, std::int64_t begin, std::int64_t count, std::int64_t extent) {
   if (begin < 0 || count < 0 || begin > extent - count) {
-    throw Error(fmt::format("{} {} to {} are not inside a tensor that has {} of them", what, begin, begin + count, extent));
+    throw Error(fmt::format("{} from {} on, {} of them, are not inside a tensor that has {}", what, begin, count, extent));
   }
 }
 
@@ -42,7 +41,11 @@ Bytes size_of(DType type, const Shape& shape) {
   return bytes;
 }
 
-std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string to_string(const Shape& shape) {
+  std::string text;
+  for (const std::int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "[" + text + "]";
+}
 
 TensorView TensorView::rows(std::int64_t begin, std::int64_t count) const {
   if (rank < 1) throw Error("a scalar has no rows: give the tensor a dimension");

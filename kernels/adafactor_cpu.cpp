@@ -9,79 +9,106 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kColumns = 256;  // that one thread sums at a time
+constexpr std::int64_t kRows = 64;       // of a tile that one thread takes at a time: a block, with its own column sums
+constexpr std::int64_t kColumns = 1024;  // the same for what is done by columns
 
-// Sums of q over the tile's rows, for the columns [begin, end).
+std::int64_t blocks(std::int64_t tile) { return (tile + kRows - 1) / kRows; }
+
+// The scratch of one tile, all f64.
+struct Scratch {
+  double* row_factor;     // [tile]: u = g * row_factor * column_factor
+  double* row_squares;    // [tile]: sum of u^2
+  double* column_factor;  // [O]: 1 / sqrt(col^)
+  double* column_sums;    // [blocks, O]: of q, over a block's rows
+
+  Scratch(const TensorView& view, std::int64_t tile, std::int64_t outputs)
+      : row_factor(view.as<double>()),
+        row_squares(row_factor + tile),
+        column_factor(row_squares + tile),
+        column_sums(column_factor + outputs) {}
+};
+
 template <typename Real>
-NEUROGEN_CLONES void column_sums(const Real* gradient, std::int64_t rows, std::int64_t stride, std::int64_t columns, double* sums) {
-  for (std::int64_t j = 0; j < columns; ++j) sums[j] = 0;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const Real* g = gradient + i * stride;
+NEUROGEN_INLINE double squared(Real g) {
+  return static_cast<double>(g) * g + kAdafactorEpsilon;
+}
+
+template <typename Real>
+NEUROGEN_CLONES void add_row(const Real* g, double* column_sums, double* row_mean, std::int64_t outputs) {
+  *row_mean = sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA { return squared(g[o]); }) /
+              static_cast<double>(outputs);
 #pragma omp simd
-    for (std::int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(g[j]) * static_cast<double>(g[j]) + kAdafactorEpsilon;
-  }
+  for (std::int64_t o = 0; o < outputs; ++o) column_sums[o] += squared(g[o]);
 }
 
+// Sum of (g factor)^2.
 template <typename Real>
-NEUROGEN_CLONES double row_mean(const Real* g, std::int64_t n) {
-  const double sum = sum_over<double>(n, [=](std::int64_t j) NEUROGEN_LAMBDA {
-    return static_cast<double>(g[j]) * static_cast<double>(g[j]) + kAdafactorEpsilon;
-  });
-  return sum / static_cast<double>(n);
-}
-
-// The sum of squares of g * column over a row: u without its row factor.
-template <typename Real>
-NEUROGEN_CLONES double scaled_squares(const Real* g, const double* column, std::int64_t n) {
-  return sum_over<double>(n, [=](std::int64_t j) NEUROGEN_LAMBDA {
-    const double u = static_cast<double>(g[j]) * column[j];
+NEUROGEN_CLONES void weighted_squares(const Real* g, const double* factor, double* sum, std::int64_t outputs) {
+  *sum = sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA {
+    const double u = static_cast<double>(g[o]) * factor[o];
     return u * u;
   });
 }
 
 template <typename Real>
-NEUROGEN_CLONES void apply(const Real* g, const double* column, double factor, Real* weight, std::int64_t n) {
-  const Real f = static_cast<Real>(factor);
+NEUROGEN_CLONES void update_row(const Real* g, double scale, const double* factor, Real* weight, std::int64_t outputs) {
 #pragma omp simd
-  for (std::int64_t j = 0; j < n; ++j) weight[j] -= f * g[j] * static_cast<Real>(column[j]);
+  for (std::int64_t o = 0; o < outputs; ++o) weight[o] -= static_cast<Real>(scale * (static_cast<double>(g[o]) * factor[o]));
+}
+
+double sum_of(const double* x, std::int64_t n) {
+  return sum_over<double>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i]; });
 }
 
 template <typename Real>
-void tile(CpuDevice& device, const AdafactorTile& a) {
-  const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
-  const StepControl& control = step_control(a.control);
-  const auto n = static_cast<double>(control.step + 1);
-  const Real* gradient = a.gradient.as<const Real>();
-  // Scratch: the columns' sums of q, later 1 / sqrt(col^); the rows' factors; the rows' sums of u^2.
-  double *column = a.scratch.as<double>(), *row_factor = column + outputs, *row_squares = row_factor + rows;
+void tile_update(CpuDevice& device, const AdafactorTile& a) {
+  const std::int64_t tile = a.gradient[0], outputs = a.gradient[1];
+  const double step = static_cast<double>(step_control(a.control).step),
+               rate = step_control(a.control).decoder_learning_rate;
+  const Scratch s(a.scratch, tile, outputs);
+  const auto gradient = [&](std::int64_t row) { return a.gradient.as<const Real>() + row * a.gradient.row_stride; };
 
-  parallel_pieces(device, outputs, kColumns, [&](std::int64_t begin, std::int64_t end, int) {
-    column_sums(gradient + begin, rows, outputs, end - begin, column + begin);
-    for (std::int64_t j = begin; j < end; ++j) {
-      a.column_sum.as<Real>()[j] += static_cast<Real>(column[j]);
-      column[j] = control.step == 0 ? column[j] / static_cast<double>(rows)
-                                    : static_cast<double>(a.column.as<const Real>()[j]) / (1 - std::pow(kAdafactorBeta, n - 1));
+  // The rows' statistics with this step in them; the columns' sums block by block.
+  parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    double* const sums = s.column_sums + begin / kRows * outputs;
+    std::fill(sums, sums + outputs, 0.0);
+    for (std::int64_t row = begin; row < end; ++row) {
+      double mean;
+      add_row<Real>(gradient(row), sums, &mean, outputs);
+      Real& statistic = a.row.as<Real>()[row];
+      statistic = static_cast<Real>(kAdafactorBeta * statistic + (1 - kAdafactorBeta) * mean);
     }
   });
-  double mean = 0;
-  for (std::int64_t j = 0; j < outputs; ++j) mean += column[j];
-  mean /= static_cast<double>(outputs);
-  for (std::int64_t j = 0; j < outputs; ++j) column[j] = 1 / std::sqrt(column[j]);
 
-  const double correction = 1 - std::pow(kAdafactorBeta, n);
-  device.parallel(rows, [&](std::int64_t i, int) {
-    const Real* g = gradient + i * outputs;
-    Real& row = a.row.as<Real>()[i];
-    row = static_cast<Real>(kAdafactorBeta * static_cast<double>(row) + (1 - kAdafactorBeta) * row_mean(g, outputs));
-    row_factor[i] = 1 / std::sqrt(static_cast<double>(row) / correction / mean);
-    row_squares[i] = row_factor[i] * row_factor[i] * scaled_squares(g, column, outputs);
+  // col^, for now in place of the columns' factors, whose mean is needed first.
+  const double column_correction = 1 - std::pow(kAdafactorBeta, step);
+  parallel_pieces(device, outputs, kColumns, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t o = begin; o < end; ++o) {
+      double sum = 0;
+      for (std::int64_t b = 0; b < blocks(tile); ++b) sum += s.column_sums[b * outputs + o];
+      a.column_sum.as<Real>()[o] += static_cast<Real>(sum);
+      s.column_factor[o] = step == 0 ? sum / static_cast<double>(tile) : a.column.as<const Real>()[o] / column_correction;
+    }
   });
-  double squares = 0;
-  for (std::int64_t i = 0; i < rows; ++i) squares += row_squares[i];
-  const double rms = std::sqrt(squares / static_cast<double>(rows * outputs));
-  const double rate = static_cast<double>(control.decoder_learning_rate) / std::max(1.0, rms);
-  device.parallel(rows, [&](std::int64_t i, int) {
-    apply(gradient + i * outputs, column, rate * row_factor[i], a.weight.as<Real>() + i * a.weight.row_stride, outputs);
+  const double mean = sum_of(s.column_factor, outputs) / static_cast<double>(outputs);
+  for (std::int64_t o = 0; o < outputs; ++o) s.column_factor[o] = 1 / std::sqrt(s.column_factor[o]);
+
+  const double row_correction = 1 - std::pow(kAdafactorBeta, step + 1);
+  parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      s.row_factor[row] = std::sqrt(mean * row_correction / a.row.as<const Real>()[row]);
+      weighted_squares<Real>(gradient(row), s.column_factor, &s.row_squares[row], outputs);
+      s.row_squares[row] *= s.row_factor[row] * s.row_factor[row];
+    }
+  });
+  const double rms = std::sqrt(sum_of(s.row_squares, tile) / static_cast<double>(tile * outputs));
+
+  const double scale = rate / std::max(1.0, rms);
+  parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      update_row<Real>(gradient(row), scale * s.row_factor[row], s.column_factor,
+                       a.weight.as<Real>() + row * a.weight.row_stride, outputs);
+    }
   });
 }
 
@@ -93,21 +120,24 @@ std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
   const std::int64_t row_strips = (tile + kAdafactorStripRows - 1) / kAdafactorStripRows;
   const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
   const std::int64_t floats = row_strips * outputs + 2 * column_strips * tile + outputs + 2 * tile + 2;
-  return std::max(outputs + 2 * tile, (floats + 1) / 2);
+  return std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2);
 }
 
 void adafactor_tile(CpuDevice& device, const AdafactorTile& a) {
   require_type("adafactor_tile", a.gradient.dtype, {a.weight, a.row, a.column, a.column_sum});
-  dispatch_real(a.gradient.dtype, [&](auto zero) { tile<decltype(zero)>(device, a); });
+  require(a.scratch.dtype == DType::f64 && a.scratch.elements() >= adafactor_scratch(a.gradient[0], a.gradient[1]),
+          "adafactor_tile: the scratch is not f64 [adafactor_scratch(tile, outputs)]");
+  dispatch_real(a.gradient.dtype, [&](auto zero) { tile_update<decltype(zero)>(device, a); });
 }
 
 void adafactor_finish(CpuDevice&, const AdafactorFinish& a) {
+  require_type("adafactor_finish", a.column.dtype, {a.column_sum});
   dispatch_real(a.column.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    for (std::int64_t j = 0; j < a.column.elements(); ++j) {
-      const double mean = static_cast<double>(a.column_sum.as<const Real>()[j]) / static_cast<double>(a.vocabulary);
-      Real& column = a.column.as<Real>()[j];
-      column = static_cast<Real>(kAdafactorBeta * static_cast<double>(column) + (1 - kAdafactorBeta) * mean);
+    for (std::int64_t o = 0; o < a.column.elements(); ++o) {
+      Real& statistic = a.column.as<Real>()[o];
+      const double mean = static_cast<double>(a.column_sum.as<const Real>()[o]) / static_cast<double>(a.vocabulary);
+      statistic = static_cast<Real>(kAdafactorBeta * statistic + (1 - kAdafactorBeta) * mean);
     }
   });
 }

@@ -1,68 +1,73 @@
 #include "kernels/adamw.h"
 
-#include <cmath>
-
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kPiece = 16384;  // elements a thread updates at a time
+constexpr std::int64_t kElements = 16384;  // that one thread takes at a time
+constexpr std::int64_t kRows = 8;
 
-// What is the same for all elements of one update.
+// What is one number for all entries of an update.
 template <typename Real>
 struct Update {
-  Real clip, rate, keep, correct_m, correct_v;
+  Real clip, keep, rate, correct_m, correct_v;
 
-  Update(double clip_, double rate_, double decay, double step)
-      : clip(static_cast<Real>(clip_)),
-        rate(static_cast<Real>(rate_)),
-        keep(static_cast<Real>(1 - rate_ * decay)),
-        correct_m(static_cast<Real>(1 / (1 - std::pow(kAdamBeta1, step)))),
-        correct_v(static_cast<Real>(1 / (1 - std::pow(kAdamBeta2, step)))) {}
+  // n: this update's number, from 1.
+  Update(const TensorView& norm, double learning_rate, double decay, std::int64_t n)
+      : clip(norm.as<const Real>()[1]),
+        keep(static_cast<Real>(1 - learning_rate * decay)),
+        rate(static_cast<Real>(learning_rate)),
+        correct_m(static_cast<Real>(1 / (1 - std::pow(kAdamBeta1, static_cast<double>(n))))),
+        correct_v(static_cast<Real>(1 / (1 - std::pow(kAdamBeta2, static_cast<double>(n))))) {}
 };
 
 template <typename Real>
-NEUROGEN_CLONES void update(const Update<Real>& u, const Real* gradient, Real* p, Real* m, Real* v, std::int64_t n) {
-  constexpr Real b1 = Real(kAdamBeta1), b2 = Real(kAdamBeta2), epsilon = Real(kAdamEpsilon);
+NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* parameter, Real* m, Real* v,
+                            std::int64_t n) {
+  constexpr Real b1 = kAdamBeta1, b2 = kAdamBeta2, rest1 = 1 - kAdamBeta1, rest2 = 1 - kAdamBeta2, epsilon = kAdamEpsilon;
+  const auto [clip, keep, rate, correct_m, correct_v] = by;
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
-    const Real g = gradient[i] * u.clip;
-    m[i] = b1 * m[i] + (1 - b1) * g;
-    v[i] = b2 * v[i] + (1 - b2) * g * g;
-    p[i] = p[i] * u.keep - u.rate * (m[i] * u.correct_m) / (std::sqrt(v[i] * u.correct_v) + epsilon);
+    const Real g = gradient[i] * clip;
+    m[i] = b1 * m[i] + rest1 * g;
+    v[i] = b2 * v[i] + rest2 * g * g;
+    parameter[i] = parameter[i] * keep - rate * (m[i] * correct_m) / (std::sqrt(v[i] * correct_v) + epsilon);
   }
 }
 
 }  // namespace
 
 void adamw(CpuDevice& device, const AdamW& a) {
-  require_type("adamw", a.parameter.dtype, {a.gradient, a.m, a.v, a.norm});
+  require_type("adamw", a.parameter.dtype, {a.norm, a.gradient, a.m, a.v});
+  require(a.gradient.contiguous() && a.parameter.contiguous() && a.m.contiguous() && a.v.contiguous(),
+          "adamw: a tensor has strided rows: give it whole");
   const StepControl& control = step_control(a.control);
   dispatch_real(a.parameter.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const Update<Real> u(static_cast<double>(a.norm.as<const Real>()[1]), static_cast<double>(control.learning_rate), a.decay,
-                         static_cast<double>(control.step + 1));
-    parallel_pieces(device, a.parameter.elements(), kPiece, [&](std::int64_t begin, std::int64_t end, int) {
-      update(u, a.gradient.as<const Real>() + begin, a.parameter.as<Real>() + begin, a.m.as<Real>() + begin,
-             a.v.as<Real>() + begin, end - begin);
+    const Update<Real> by(a.norm, control.learning_rate, a.decay, control.step + 1);
+    parallel_pieces(device, a.parameter.elements(), kElements, [&](std::int64_t begin, std::int64_t end, int) {
+      update<Real>(by, a.gradient.as<const Real>() + begin, a.parameter.as<Real>() + begin, a.m.as<Real>() + begin,
+                   a.v.as<Real>() + begin, end - begin);
     });
   });
 }
 
 void adamw_rows(CpuDevice& device, const AdamWRows& a) {
-  require_type("adamw_rows", a.parameter.dtype, {a.d_rows, a.m, a.v, a.norm});
-  const StepControl& control = step_control(a.control);
+  require_type("adamw_rows", a.parameter.dtype, {a.norm, a.d_rows, a.m, a.v});
+  const double rate = step_control(a.control).embedding_learning_rate;
   const std::int64_t width = a.parameter[1];
   dispatch_real(a.parameter.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    device.parallel(*a.count.as<const std::int32_t>(), [&](std::int64_t i, int) {
-      const std::int64_t row = a.rows.as<const std::int32_t>()[i];
-      const std::int32_t step = ++a.steps.as<std::int32_t>()[row];
-      const Update<Real> u(static_cast<double>(a.norm.as<const Real>()[1]), static_cast<double>(control.embedding_learning_rate), 0, step);
-      update(u, a.d_rows.as<const Real>() + i * width, a.parameter.as<Real>() + row * width, a.m.as<Real>() + row * width,
-             a.v.as<Real>() + row * width, width);
+    parallel_pieces(device, *a.count.as<const std::int32_t>(), kRows, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t row = a.rows.as<const std::int32_t>()[i];
+        const std::int32_t n = ++a.steps.as<std::int32_t>()[row];
+        update<Real>({a.norm, rate, 0, n}, a.d_rows.as<const Real>() + i * a.d_rows.row_stride,
+                     a.parameter.as<Real>() + row * a.parameter.row_stride, a.m.as<Real>() + row * a.m.row_stride,
+                     a.v.as<Real>() + row * a.v.row_stride, width);
+      }
     });
   });
 }

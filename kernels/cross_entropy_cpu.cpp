@@ -1,6 +1,6 @@
 #include "kernels/cross_entropy.h"
 
-#include <cmath>
+#include <limits>
 
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
@@ -10,79 +10,88 @@ namespace {
 
 constexpr std::int64_t kTokens = 8;  // that one thread takes at a time
 
+// Takes a tile's logits of one token into its running maximum and sum.
 template <typename Real>
-NEUROGEN_CLONES Real largest(const Real* x, std::int64_t n) {
-  Real best = x[0];
-#pragma omp simd reduction(max : best)
-  for (std::int64_t i = 0; i < n; ++i) best = x[i] > best ? x[i] : best;
-  return best;
+NEUROGEN_CLONES void accumulate(const Real* logits, std::int64_t tile, Real* maximum, Real* sum) {
+  Real largest = *maximum;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < tile; ++i) largest = logits[i] > largest ? logits[i] : largest;
+  *sum = *sum * fast_exp(*maximum - largest) +
+         sum_over<Real>(tile, [=](std::int64_t i) NEUROGEN_LAMBDA { return fast_exp(logits[i] - largest); });
+  *maximum = largest;
 }
 
 template <typename Real>
-NEUROGEN_CLONES Real sum_of_exponentials(const Real* x, Real maximum, std::int64_t n) {
-  return sum_over<Real>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return fast_exp(x[i] - maximum); });
-}
-
-template <typename Real>
-NEUROGEN_CLONES void probabilities(Real* x, Real log_sum_exp, Real scale, std::int64_t n) {
+NEUROGEN_CLONES void softmax_gradient(Real* logits, std::int64_t tile, Real log_sum_exp, Real scale) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) x[i] = fast_exp(x[i] - log_sum_exp) * scale;
+  for (std::int64_t i = 0; i < tile; ++i) logits[i] = fast_exp(logits[i] - log_sum_exp) * scale;
 }
 
 }  // namespace
 
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& a) {
   require_type("softmax_statistics", a.logits.dtype, {a.maximum, a.sum, a.target_logit});
+  const std::int64_t tile = a.logits[1];
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const std::int64_t width = a.logits[1];
     parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n) {
-        const Real* x = a.logits.as<const Real>() + n * a.logits.row_stride;
-        Real &maximum = a.maximum.as<Real>()[n], &sum = a.sum.as<Real>()[n];
-        const Real here = largest(x, width), before = a.first_token == 0 ? here : maximum;
-        const Real old_sum = a.first_token == 0 ? Real(0) : sum;
-        maximum = std::max(before, here);
-        sum = old_sum * std::exp(before - maximum) + sum_of_exponentials(x, maximum, width);
+        const Real* const logits = a.logits.as<const Real>() + n * a.logits.row_stride;
+        Real& maximum = a.maximum.as<Real>()[n];
+        Real& sum = a.sum.as<Real>()[n];
+        if (a.first_token == 0) {
+          maximum = std::numeric_limits<Real>::lowest();
+          sum = 0;
+        }
+        accumulate<Real>(logits, tile, &maximum, &sum);
         const std::int64_t target = a.targets.as<const std::int32_t>()[n] - a.first_token;
-        if (target >= 0 && target < width) a.target_logit.as<Real>()[n] = x[target];
+        if (target >= 0 && target < tile) a.target_logit.as<Real>()[n] = logits[target];
       }
     });
   });
 }
 
+// On one thread: a logarithm a token is nothing beside the logits, and the sum has its order.
 void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
-  require_type("cross_entropy_loss", a.maximum.dtype, {a.sum, a.target_logit, a.log_sum_exp, a.loss});
-  dispatch_real(a.maximum.dtype, [&](auto zero) {
+  require_type("cross_entropy_loss", a.loss.dtype, {a.maximum, a.sum, a.target_logit, a.log_sum_exp});
+  dispatch_real(a.loss.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    double total = 0, counted = 0;
+    double total = 0;
+    std::int64_t counted = 0;
     for (std::int64_t n = 0; n < a.loss.elements(); ++n) {
-      const Real log_sum_exp = a.maximum.as<const Real>()[n] + std::log(a.sum.as<const Real>()[n]);
-      a.log_sum_exp.as<Real>()[n] = log_sum_exp;
       const bool counts = a.targets.as<const std::int32_t>()[n] >= 0;
-      const Real loss = counts ? log_sum_exp - a.target_logit.as<const Real>()[n] : Real(0);
-      a.loss.as<Real>()[n] = loss;
-      total += static_cast<double>(loss);
-      counted += counts ? 1 : 0;
+      const double largest = a.maximum.as<const Real>()[n],
+                   log_sum = std::log(static_cast<double>(a.sum.as<const Real>()[n]));
+      a.log_sum_exp.as<Real>()[n] = static_cast<Real>(largest + log_sum);
+      // The difference first: log_sum would drown in a large maximum.
+      const double loss = counts ? largest - a.target_logit.as<const Real>()[n] + log_sum : 0;
+      a.loss.as<Real>()[n] = static_cast<Real>(loss);
+      total += a.loss.as<Real>()[n];
+      counted += counts;
     }
     a.total.as<double>()[0] = total;
-    a.total.as<double>()[1] = counted;
+    a.total.as<double>()[1] = static_cast<double>(counted);
   });
 }
 
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& a) {
   require_type("cross_entropy_backward", a.logits.dtype, {a.log_sum_exp});
+  const std::int64_t tile = a.logits[1];
+  const double counted = a.total.as<const double>()[1];
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const std::int64_t width = a.logits[1];
-    const double counted = a.total.as<const double>()[1];
-    const Real share = static_cast<Real>(counted > 0 ? 1 / counted : 0);
+    const Real scale = counted > 0 ? static_cast<Real>(1 / counted) : Real(0);
     parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n) {
-        Real* x = a.logits.as<Real>() + n * a.logits.row_stride;
-        const std::int64_t target = a.targets.as<const std::int32_t>()[n];
-        probabilities(x, a.log_sum_exp.as<const Real>()[n], target >= 0 ? share : Real(0), width);
-        if (target >= a.first_token && target < a.first_token + width) x[target - a.first_token] -= share;
+        Real* const logits = a.logits.as<Real>() + n * a.logits.row_stride;
+        const std::int32_t target = a.targets.as<const std::int32_t>()[n];
+        if (target < 0) {
+          std::fill(logits, logits + tile, Real(0));
+          continue;
+        }
+        softmax_gradient<Real>(logits, tile, a.log_sum_exp.as<const Real>()[n], scale);
+        const std::int64_t here = target - a.first_token;
+        if (here >= 0 && here < tile) logits[here] -= scale;
       }
     });
   });

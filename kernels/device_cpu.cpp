@@ -59,8 +59,8 @@ void touch_matrix_library() {
 // The caller publishes a job and takes items like everybody else; it waits for items, not for threads, so that a worker that
 // the system has put aside delays nothing that it has not begun.
 //
-// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on it
-// succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
+// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on
+// it succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
 struct CpuDevice::Pool {
   static constexpr std::uint64_t kItemMask = 0xffffffffu;
 
@@ -96,7 +96,8 @@ struct CpuDevice::Pool {
     touch_matrix_library();
     ready.fetch_add(1, std::memory_order_release);
     for (std::uint32_t seen = 0;;) {
-      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; })) job.wait(seen, std::memory_order_acquire);
+      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; }))
+        job.wait(seen, std::memory_order_acquire);
       seen = job.load(std::memory_order_acquire);
       if (stop) return;
       take_items(thread);
@@ -114,7 +115,8 @@ struct CpuDevice::Pool {
     take_items(0);
     const auto done = [this] { return unfinished.load(std::memory_order_acquire) == 0; };
     while (!spin_until(done))
-      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire)) unfinished.wait(left, std::memory_order_acquire);
+      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire))
+        unfinished.wait(left, std::memory_order_acquire);
   }
 };
 
@@ -130,7 +132,8 @@ CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(th
 CpuDevice::~CpuDevice() = default;
 
 void CpuDevice::run(std::int64_t items, Call call, void* context) {
-  if (items > std::int64_t{Pool::kItemMask}) throw Error("an operation has more parts than 32 bits count: make the batch smaller");
+  if (items > std::int64_t{Pool::kItemMask})
+    throw Error("an operation has more parts than 32 bits count: make the batch smaller");
   if (threads_ == 1 || items <= 1) {
     for (std::int64_t item = 0; item < items; ++item) call(context, item, 0);
     return;

@@ -28,8 +28,7 @@ struct MicrocircuitForward {
   std::int64_t window = 0;
   Gate gate;
   TensorView residual;  // [N, 32G] or empty
-  TensorView state;     // [N / window, 32G] or empty: h before the window instead of 0, replaced by h after it (streaming). A window whose
-                        // first token's `first` is 0 starts a document: its h counts as 0; give -1 to go on
+  TensorView state;     // [N / window, 32G] or empty: h before the window instead of 0, replaced by h after it (streaming)
   TensorView pre_norm;  // out [N, 32G]
 };
 

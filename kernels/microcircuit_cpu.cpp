@@ -227,7 +227,8 @@ NEUROGEN_CLONES void backward_window(const BackwardGroup<Real>& a) {
 
 // Calls body(Real{}, roles, gated), the last two as integral constants.
 template <typename Body>
-void dispatch_microcircuit(const char* operation, const TensorView& currents, std::int64_t window, const Gate& gate, Body&& body) {
+void dispatch_microcircuit(const char* operation, const TensorView& currents, std::int64_t window, const Gate& gate,
+                           Body&& body) {
   const std::int64_t roles = currents[2] / kGroup;
   if (roles < 2 || roles > 5 || currents[2] % kGroup != 0)
     throw Error(fmt::format("{}: {} neurons behind an output: a microcircuit has 2 to 5", operation,
@@ -269,7 +270,8 @@ NEUROGEN_CLONES void gate_window(const GateBackward& a, std::int64_t token, std:
 }  // namespace
 
 void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& a) {
-  require_type("microcircuit_forward", a.currents.dtype, {a.retain, a.gate.opener, a.gate.bias, a.residual, a.state, a.pre_norm});
+  require_type("microcircuit_forward", a.currents.dtype,
+               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.state, a.pre_norm});
   dispatch_microcircuit("microcircuit_forward", a.currents, a.window, a.gate, [&](auto zero, auto roles, auto gated) {
     using Real = decltype(zero);
     const std::int64_t windows = a.currents[1] / a.window;
@@ -290,8 +292,8 @@ void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& a) {
 
 void microcircuit_backward(CpuDevice& device, const MicrocircuitBackward& a) {
   require_type("microcircuit_backward", a.currents.dtype,
-               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.d_out, a.inverse_rms, a.dot, a.gain, a.hidden, a.d_currents,
-                a.d_retain, a.d_gain, a.d_residual, a.d_gate});
+               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.d_out, a.inverse_rms, a.dot, a.gain, a.hidden,
+                a.d_currents, a.d_retain, a.d_gain, a.d_residual, a.d_gate});
   dispatch_microcircuit("microcircuit_backward", a.currents, a.window, a.gate, [&](auto zero, auto roles, auto gated) {
     using Real = decltype(zero);
     device.parallel(a.currents[0], [&](std::int64_t g, int) {
@@ -319,7 +321,8 @@ void microcircuit_backward(CpuDevice& device, const MicrocircuitBackward& a) {
 
 void gate_backward(CpuDevice& device, const GateBackward& a) {
   require_type("gate_backward", a.d_gate.dtype, {a.gate.opener, a.gate.bias, a.d_opener, a.d_bias});
-  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe, "gate_backward: needs the whole module");
+  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
+          "gate_backward: needs the whole module");
   require(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
   dispatch_real(a.d_gate.dtype, [&](auto zero) {
     using Real = decltype(zero);

@@ -3,45 +3,56 @@
 #include <cmath>
 #include <numbers>
 
+#include "arena/error.h"
+
 namespace neurogen {
 namespace {
 
-// Two numbers in (0, 1) from the four words of one draw, 53 bits each.
-double unit(std::uint32_t high, std::uint32_t low) {
-  return (static_cast<double>((static_cast<std::uint64_t>(high) << 32 | low) >> 11) + 0.5) * 0x1p-53;
+struct Words {
+  std::uint64_t first, second;
+};
+
+Words words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  const auto x = philox(seed, stream, index);
+  return {std::uint64_t{x[0]} << 32 | x[1], std::uint64_t{x[2]} << 32 | x[3]};
 }
+
+// 52 bits and a half: with 53 the largest would round to 1.
+double open_interval(std::uint64_t word) { return (static_cast<double>(word >> 12) + 0.5) * 0x1p-52; }
 
 }  // namespace
 
+// The counter is (index, stream), low words first; the key is the seed.
 std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  std::array<std::uint32_t, 4> c = {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+  std::array<std::uint32_t, 4> x = {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
                                     static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)};
-  auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+  std::uint32_t key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53} * c[0], p1 = std::uint64_t{0xCD9E8D57} * c[2];
-    c = {static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k0, static_cast<std::uint32_t>(p1),
-         static_cast<std::uint32_t>(p0 >> 32) ^ c[3] ^ k1, static_cast<std::uint32_t>(p0)};
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
+    const std::uint64_t a = std::uint64_t{0xD2511F53} * x[0], b = std::uint64_t{0xCD9E8D57} * x[2];
+    x = {static_cast<std::uint32_t>(b >> 32) ^ x[1] ^ key0, static_cast<std::uint32_t>(b),
+         static_cast<std::uint32_t>(a >> 32) ^ x[3] ^ key1, static_cast<std::uint32_t>(a)};
+    key0 += 0x9E3779B9;
+    key1 += 0xBB67AE85;
   }
-  return c;
+  return x;
 }
 
 double uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  const auto bits = philox(seed, stream, index);
-  return unit(bits[0], bits[1]);
+  return open_interval(words(seed, stream, index).first);
 }
 
 double normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  const auto bits = philox(seed, stream, index);
-  return std::sqrt(-2 * std::log(unit(bits[0], bits[1]))) * std::cos(2 * std::numbers::pi * unit(bits[2], bits[3]));
+  const Words w = words(seed, stream, index);
+  return std::sqrt(-2 * std::log(open_interval(w.first))) * std::cos(2 * std::numbers::pi * open_interval(w.second));
 }
 
-// Lemire 2019, "Fast random integer generation in an interval": the high half of a product; the bias is below bound / 2^64.
 std::uint64_t below(std::uint64_t bound, std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  const auto bits = philox(seed, stream, index);
-  const std::uint64_t word = static_cast<std::uint64_t>(bits[0]) << 32 | bits[1];
-  return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * bound) >> 64);
+  if (bound == 0) throw Error("a random number below 0 was asked for: there is none");
+  // floor(bound * r / 2^128) with all 128 bits of r: no draw is refused, and the bias of 2^-64 is never seen.
+  using Wide = unsigned __int128;
+  const Words w = words(seed, stream, index);
+  const Wide low = Wide{bound} * w.second >> 64;
+  return static_cast<std::uint64_t>((Wide{bound} * w.first + low) >> 64);
 }
 
 }  // namespace neurogen

@@ -33,8 +33,8 @@ void rms_norm_backward_dot(CpuDevice& device, const RmsNormBackwardDot& a) {
     using Real = decltype(zero);
     parallel_pieces(device, a.d_out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n)
-        mean_of_products<Real>(a.d_out.as<const Real>() + n * a.d_out.row_stride, a.out.as<const Real>() + n * a.out.row_stride,
-                               a.dot.as<Real>() + n, a.d_out[1]);
+        mean_of_products<Real>(a.d_out.as<const Real>() + n * a.d_out.row_stride,
+                               a.out.as<const Real>() + n * a.out.row_stride, a.dot.as<Real>() + n, a.d_out[1]);
     });
   });
 }

@@ -20,8 +20,8 @@
 namespace neurogen {
 
 // e^x to about one unit in the last place, without a branch: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (the
-// coefficients of Cephes' expf, S. Moshier), and n put into the exponent. 0 below the smallest normal number; above 88.37 the
-// value at 88.37, so that no infinity arises; NaN stays NaN.
+// coefficients of Cephes' expf, S. Moshier), and n put into the exponent. 0 below the smallest normal number; above 88.37
+// the value at 88.37, so that no infinity arises; NaN stays NaN.
 NEUROGEN_INLINE float fast_exp(float x) {
   constexpr float kLargest = 88.3762626f, kSmallest = -87.3365402f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds
   const float bounded = x > kLargest ? kLargest : x < kSmallest ? kSmallest : x;

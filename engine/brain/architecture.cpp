@@ -3,9 +3,9 @@
 #include <flatbuffers/idl.h>
 #include <fmt/format.h>
 
-#include <cmath>
-#include <fstream>
-#include <sstream>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "architecture_generated.h"
 #include "arena/bytes.h"
@@ -14,11 +14,13 @@
 #include "embedded/preset_full.h"
 #include "embedded/preset_small.h"
 #include "embedded/preset_tiny.h"
+#include "engine/files/file_io.h"
 
 namespace neurogen {
 namespace {
 
 constexpr std::int64_t kLargestExtent = 1'000'000'000;  // neurons, outputs or fan-in: products of two stay in 64 bits
+constexpr std::size_t kLargestFile = 1 << 20;
 
 struct Wiring {
   const char* name;
@@ -100,13 +102,44 @@ class Checker {
   const std::string& where_;
 };
 
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    throw Error(path + ": no such architecture: name full, small, tiny or a readable JSON file");
+std::string shortened(const std::string& text) { return text.size() <= 100 ? text : text.substr(0, 100) + "..."; }
+
+// What FlatBuffers' reader lets pass or refuses without naming the field: numbers that are not whole or stand in quotes,
+// comments, a field given twice, depth. Objects in one object, whole numbers, and texts for names are all that there is.
+void check_json(std::string_view text, const std::string& where) {
+  using nlohmann::json;
+  const auto no_architecture = [&](const std::string& what) {
+    return Error(fmt::format("{}: not an architecture: {}: see schemas/presets/tiny.json for an example", where, what));
+  };
+  if (text.size() > kLargestFile) throw no_architecture("larger than 1 MiB");
+  // To both readers a zero byte is the end: it would hide what follows.
+  if (text.find('\0') != text.npos) throw no_architecture("it holds a zero byte");
+  std::array<std::set<std::string>, 2> seen;
+  std::string outer, field;
+  const auto fits = [&](const json& value) { return field == "name" ? value.is_string() : value.is_number_unsigned(); };
+  const auto check = [&](int depth, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::key) {
+      const std::string key = value.get<std::string>();
+      field = depth == 1 ? outer = key : outer + "." + key;
+      if (!seen[static_cast<std::size_t>(depth - 1)].insert(key).second) {
+        throw Error(fmt::format("{}: {} is given twice: keep one", where, shortened(field)));
+      }
+    } else if (event == json::parse_event_t::object_start && depth == 1) {
+      seen[1].clear();
+    } else if (event == json::parse_event_t::array_start || (event == json::parse_event_t::object_start && depth > 1) ||
+               (event == json::parse_event_t::value && !fits(value))) {
+      if (field.empty()) throw no_architecture("no object of JSON");
+      throw Error(fmt::format("{}: {} is {}: use {}", where, shortened(field),
+                              event == json::parse_event_t::value ? shortened(value.dump()) : "a list or too deep",
+                              field == "name" ? "a text" : "a whole number"));
+    }
+    return true;
+  };
+  try {
+    const json checked = json::parse(text, check);
+  } catch (const json::parse_error& error) {
+    throw no_architecture(fmt::format("no JSON from byte {} on", error.byte));
   }
-  return text.str();
 }
 
 std::int64_t bounded(std::uint64_t value) { return static_cast<std::int64_t>(std::min<std::uint64_t>(value, INT64_MAX)); }
@@ -143,15 +176,14 @@ TimeConstants time_constants_of(ModuleIndex module) { return wiring_of(module).t
 bool is_preset(std::string_view name) { return name == "full" || name == "small" || name == "tiny"; }
 
 Architecture parse_architecture(std::string_view json, const std::string& where) {
+  check_json(json, where);
   flatbuffers::IDLOptions options;
   options.strict_json = true;
   flatbuffers::Parser parser(options);
   if (!parser.Parse(embedded_architecture_fbs)) throw Error("the built-in schema is broken: " + parser.error_, Error::kRunTime);
-  // The parser reads a C string: a zero byte would hide what follows it.
-  const std::string text(json);
-  if (text.find('\0') != std::string::npos || !parser.ParseJson(text.c_str())) {
+  if (!parser.ParseJson(std::string(json).c_str())) {
     throw Error(fmt::format("{}: not an architecture: {}: see schemas/presets/tiny.json for the fields", where,
-                            parser.error_.empty() ? "it holds a zero byte" : complaint(parser.error_)));
+                            shortened(complaint(parser.error_))));
   }
   const auto* root = flatbuffers::GetRoot<schema::Architecture>(parser.builder_.GetBufferPointer());
   Architecture a;
@@ -175,7 +207,7 @@ Architecture read_architecture(const std::string& preset_or_file) {
   if (preset_or_file == "full") return parse_architecture(embedded_preset_full, "full");
   if (preset_or_file == "small") return parse_architecture(embedded_preset_small, "small");
   if (preset_or_file == "tiny") return parse_architecture(embedded_preset_tiny, "tiny");
-  return parse_architecture(read_text(preset_or_file), preset_or_file);
+  return parse_architecture(MappedFile(preset_or_file).text(), preset_or_file);
 }
 
 std::string to_json(const Architecture& a) {

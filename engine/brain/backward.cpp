@@ -75,7 +75,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const ModuleParameters p = module_[module];
   const std::int64_t window = options_.window, rows = rows_per_product(), fan_in = shape.reach();
   const std::int64_t columns = kGroup * shape.roles();
-  const double product = 2.0 * static_cast<double>(section.rows * fan_in) * static_cast<double>(columns);
+  const Cost product = product_cost(shape.groups(), section.rows, columns, fan_in);
 
   // Broca's comes from the decoder for the whole batch; the others' lie section by section.
   const bool top = module == kBroca;
@@ -85,7 +85,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const TensorId dot = graph_.transient(name + ".dot", real_, {section.rows});
   graph_.operation(name + ".norm", {d_out, output}, {dot}, [=](auto& device, const Bindings& at) {
     rms_norm_backward_dot(device, {rows_of(at[d_out], d_out_rows), rows_of(at[output], section), at[dot]});
-  });
+  }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 
   const int residual_source = residual_of(module);
   const TensorId residual = residual_source < 0 ? TensorId{} : a.output[residual_source];
@@ -111,7 +111,8 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
                                       columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
                                       range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
                                       range_of(at[d_gain], tile), at[heads]});
-                       });
+                       },
+                       attention_cost(section, tile, shape, 5));
       continue;
     }
     const TensorId hidden = graph_.transient(tile_name + ".hidden", real_, {tile.groups, section.rows, kGroup});
@@ -126,7 +127,8 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
                                     range_of(at[p.gain], tile), at[hidden], at[d_currents].rows(tile.group, tile.groups),
                                     range_of(at[d_retain], tile), range_of(at[d_gain], tile), columns_of(at[d_residual], tile),
                                     columns_of(at[d_gate], tile)});
-                     });
+                     },
+                     {0, element_bytes_ * static_cast<double>(section.rows * tile.outputs() * (2 * shape.roles() + 3))});
   }
   if (gated) {
     const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
@@ -147,7 +149,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
         synapses_backward_weights(device, {sources_at(at, sources, section), at[wiring], at[d_currents], at[d_weight], at[d_bias],
                                            rows, at[panel]});
       },
-      product * static_cast<double>(shape.groups()));
+      product);
 
   std::vector<TensorId> d_sources;
   for (int source : sources_of(module)) {
@@ -165,7 +167,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
         }
         synapses_backward_sources(device, {at[d_currents], at[weight], at[start], at[readers], into, rows});
       },
-      product * static_cast<double>(shape.groups()));
+      product);
 }
 
 }  // namespace neurogen

@@ -76,6 +76,10 @@ class Builder {
   std::int64_t rows_per_product() const;
   TensorId scratch(const std::string& name, std::int64_t elements);  // [threads, elements]; empty with CUDA
 
+  // `groups` products [m, k] x [k, n], and attention over whole windows with so many products of scores.
+  Cost product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const;
+  Cost attention_cost(Section section, Tile tile, const Module& module, double products) const;
+
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
   // Operation: currents of a tile's neurons over a section.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
@@ -119,6 +123,7 @@ class Builder {
   const Architecture& architecture_;
   const BrainOptions& options_;
   DType real_, compute_;
+  double element_bytes_;  // of the compute type
   TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;
   std::int64_t ring_;

@@ -11,14 +11,6 @@
 #include "kernels/matmul.h"
 
 namespace neurogen {
-namespace {
-
-double product_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
-
-}  // namespace
-
 std::vector<Builder::VocabularyTile> Builder::vocabulary_tiles() const {
   std::vector<VocabularyTile> list;
   for (std::int64_t v = 0; v < architecture_.vocabulary; v += options_.vocabulary_tile) {
@@ -48,7 +40,7 @@ void Builder::logits_tile(const std::string& name, TensorId features, Vocabulary
         matmul(device, {at[features], at[weights.id].rows(weights.row, tile.tokens), at[logits].columns(column, tile.tokens),
                         Transpose::no, Transpose::yes, 0});
       },
-      product_flops(n, tile.tokens, outputs));
+      product_cost(1, n, tile.tokens, outputs));
 }
 
 // Forward over all tiles: the loss of every token and what its gradient needs. Kept logits lie in one [N, V] tensor,
@@ -74,7 +66,8 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
                      [=](auto& device, const Bindings& at) {
                        softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
                                                    at[l.maximum], at[l.sum], at[l.target_logit]});
-                     });
+                     },
+                     {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
   }
   graph_.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
                    [=](auto& device, const Bindings& at) {
@@ -102,7 +95,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total}, {logits}, [=](auto& device, const Bindings& at) {
       cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp], at[l.total],
                                       tile.begin});
-    });
+    }, {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (whole) {
     for (std::size_t t = 0; t < tiles.size(); ++t) d_logits("decoder.tile" + std::to_string(t), tiles[t], kept, tiles[t].begin);
@@ -111,7 +104,7 @@ TensorId Builder::decoder_training(const Activations& a) {
         [=](auto& device, const Bindings& at) {
           matmul(device, {at[kept], at[decoder], at[d_broca], Transpose::no, Transpose::no, 0});
         },
-        product_flops(n, outputs, architecture_.vocabulary));
+        product_cost(1, n, outputs, architecture_.vocabulary));
   }
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
@@ -132,7 +125,7 @@ TensorId Builder::decoder_training(const Activations& a) {
             matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens),
                             at[d_broca], Transpose::no, Transpose::no, beta});
           },
-          product_flops(n, outputs, tile.tokens));
+          product_cost(1, n, outputs, tile.tokens));
     }
     const TensorId gradient = graph_.transient(name + ".gradient", real_, {tile.tokens, outputs});
     graph_.operation(
@@ -141,14 +134,15 @@ TensorId Builder::decoder_training(const Activations& a) {
           matmul(device, {at[logits].columns(at_column, tile.tokens), at[features], at[gradient], Transpose::yes,
                           Transpose::no, 0});
         },
-        product_flops(tile.tokens, outputs, n));
+        product_cost(1, tile.tokens, outputs, n));
     const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {adafactor_scratch(tile.tokens, outputs)});
     graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
                      [=](auto& device, const Bindings& at) {
                        adafactor_tile(device, {at[control], at[gradient], at[decoder].rows(tile.begin, tile.tokens),
                                                at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums],
                                                tile.begin});
-                     });
+                     },
+                     {0, 3 * element_bytes_ * static_cast<double>(tile.tokens * outputs)});
     brain_.decoder_gradients.push_back(gradient);
   }
   const std::int64_t vocabulary = architecture_.vocabulary;

@@ -73,7 +73,7 @@ TensorId Builder::currents(const std::string& name, ModuleIndex module, const Ac
   const TensorId wiring = brain_.wiring[module], weight = module_[module].low_synapses, bias = module_[module].bias;
   std::vector<TensorId> reads = sources;
   reads.insert(reads.end(), {wiring, weight, bias});
-  const double flops = 2.0 * static_cast<double>(section.rows * tile.groups * fan_in) * static_cast<double>(kGroup * shape.roles());
+  const Cost cost = product_cost(tile.groups, section.rows, kGroup * shape.roles(), fan_in);
   graph_.operation(
       name + ".synapses", reads, {currents, panel},
       [=](auto& device, const Bindings& at) {
@@ -81,7 +81,7 @@ TensorId Builder::currents(const std::string& name, ModuleIndex module, const Ac
                                   at[weight].rows(tile.group, tile.groups), at[bias].columns(tile.output(), tile.outputs()),
                                   at[currents], rows, at[panel]});
       },
-      flops);
+      cost);
   return currents;
 }
 
@@ -112,7 +112,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
       graph_.operation(tile_name + ".attention", {u, first}, {pre_norm, heads}, [=](auto& device, const Bindings& at) {
         attention_forward(device, {at[u], rows_of(at[first], section), window,
                                    at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
-      });
+      }, attention_cost(section, tile, shape, 2));
       continue;
     }
     graph_.operation(tile_name + ".microcircuit", {u, p.retain, first, opener, gate_bias, residual}, {pre_norm, state},
@@ -122,11 +122,12 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
                                     Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
                                     columns_of(rows_of(at[residual], section), tile), columns_of(at[state], tile),
                                     columns_of(at[pre_norm], tile)});
-                     });
+                     },
+                     {0, element_bytes_ * static_cast<double>(section.rows * tile.outputs() * (shape.roles() + 1))});
   }
   graph_.operation(name + ".norm", {pre_norm, p.gain}, {output, scale}, [=](auto& device, const Bindings& at) {
     rms_norm_forward(device, {at[pre_norm], at[p.gain], rows_of(at[output], section), rows_of(at[scale], section)});
-  });
+  }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 }
 
 }  // namespace neurogen

@@ -141,19 +141,26 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
                               tensor.name, to_string(tensor.shape), to_string(shape)));
     }
   };
+  const auto require = [&](const Safetensors::Tensor* tensor, const std::string& name) {
+    if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters and wiring", file, name));
+  };
   // Everything is checked before anything is replaced.
   std::vector<const Safetensors::Tensor*> values;
   for (const Parameter& p : brain.parameters) {
     values.push_back(find(p.name, "param." + p.name));
-    if (!values.back()) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters", file, p.name));
+    require(values.back(), p.name);
     check(*values.back(), p.shape);
+    if (!is_floating(values.back()->dtype)) {
+      throw Error(fmt::format("{}: {} is {}, but floating-point numbers are needed: the file is damaged", file, p.name,
+                              name_of(values.back()->dtype)));
+    }
   }
   std::array<std::vector<std::int32_t>, kModules> wiring;
   for (int m = 0; m < kModules; ++m) {
     const Module& module = brain.architecture.modules[m];
     const std::string name = "wiring." + std::string(name_of(static_cast<ModuleIndex>(m)));
     const Safetensors::Tensor* tensor = source.find(name);
-    if (!tensor) continue;
+    require(tensor, name);  // weights mean nothing without the sources that they were learned for
     check(*tensor, {module.groups(), module.blocks_per_group()});
     wiring[m].resize(static_cast<std::size_t>(tensor->elements()));
     source.read_as_int32(name, wiring[m]);
@@ -164,9 +171,7 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
     }
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    std::vector<double> all(static_cast<std::size_t>(values[i]->elements()));
-    source.read_as_double(values[i]->name, all);
-    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return all[static_cast<std::size_t>(k)]; });
+    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return values[i]->real(k); });
   }
   for (int m = 0; m < kModules; ++m) {
     program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));
@@ -176,12 +181,10 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
 
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
   std::vector<TensorToWrite> tensors;
-  std::vector<std::vector<std::byte>> copies;
   const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
-    const DType type = program.view(id).dtype;
-    std::vector<std::byte>& bytes = copies.emplace_back(size_of(type, shape));
-    program.read(id, bytes.data(), bytes.size());
-    tensors.push_back({name, type, shape, bytes.data()});
+    tensors.push_back({name, program.view(id).dtype, shape, nullptr, [&program, id](Bytes begin, std::span<std::byte> to) {
+                         program.read(id, to.data(), to.size(), begin);
+                       }});
   };
   for (const Parameter& p : brain.parameters) put(p.name, p.value, p.shape);
   for (int m = 0; m < kModules; ++m) {

@@ -15,8 +15,8 @@ namespace neurogen {
 void initialize(const Brain& brain, Program& program, std::uint64_t seed);
 
 // Replaces parameters and wiring by those of a safetensors file, found by name ("broca.gain" or "param.broca.gain",
-// "wiring.broca"); every parameter must be there in the right shape, wiring may be missing altogether. Throws Error,
-// naming file and tensor, before anything was replaced.
+// "wiring.broca"); all must be there in the right shape. Throws Error, naming
+// file and tensor, before anything was replaced.
 void initialize_from(const Brain& brain, Program& program, const std::string& file);
 
 // Makes the derived tensors again: call after any change of the wiring.

@@ -7,6 +7,9 @@
 #include "kernels/step_control.h"
 
 namespace neurogen {
+namespace {
+constexpr std::int64_t kMostTiles = 16;  // of a module, in a section
+}
 
 std::vector<Parameter> parameters_of(const Architecture& a) {
   std::vector<Parameter> list;
@@ -42,6 +45,7 @@ Builder::Builder(Brain& brain, std::int64_t ring)
       options_(brain.options),
       real_(brain.options.real()),
       compute_(brain.options.compute),
+      element_bytes_(static_cast<double>(size_of(brain.options.compute))),
       ring_(ring) {}
 
 void Builder::declare_parameters(bool training) {
@@ -120,11 +124,13 @@ std::vector<Section> Builder::sections() const {
   return list;
 }
 
-// An even number of groups a tile, since a head of the hippocampus is two groups wide.
+// An even number of groups a tile, since a head of the hippocampus is two groups wide, and at most kMostTiles tiles: beyond,
+// they only lengthen the list of operations.
 std::vector<Tile> Builder::tiles(const Module& module, Section section) const {
   const Bytes group = size_of(real_, {section.rows, kGroup * module.roles()});
   const auto fit = static_cast<std::int64_t>(options_.schedule.tile_bytes / group) / 2 * 2;
-  const std::int64_t size = std::clamp<std::int64_t>(fit, 2, module.groups() + 1);
+  const std::int64_t least = (module.groups() + 2 * kMostTiles - 1) / (2 * kMostTiles) * 2;
+  const std::int64_t size = std::clamp<std::int64_t>(fit, least, module.groups() + 1);
   std::vector<Tile> list;
   for (std::int64_t g = 0; g < module.groups(); g += size) list.push_back({g, std::min(size, module.groups() - g)});
   return list;
@@ -133,6 +139,18 @@ std::vector<Tile> Builder::tiles(const Module& module, Section section) const {
 TensorId Builder::scratch(const std::string& name, std::int64_t elements) {
   if (options_.threads == 0) return {};
   return graph_.transient(name + ".scratch", real_, {options_.threads, elements});
+}
+
+Cost Builder::product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const {
+  const auto dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k), g = static_cast<double>(groups);
+  return {2 * g * dm * dn * dk, element_bytes_ * g * (dm * dk + dk * dn + dm * dn)};
+}
+
+// Half of the scores lie above the diagonal and are not asked for.
+Cost Builder::attention_cost(Section section, Tile tile, const Module& module, double products) const {
+  const auto rows = static_cast<double>(section.rows), outputs = static_cast<double>(tile.outputs());
+  return {products * rows * static_cast<double>(options_.window) * outputs,
+          element_bytes_ * rows * outputs * static_cast<double>(module.roles() + (products > 2 ? module.roles() + 1 : 1))};
 }
 
 std::vector<TensorId> Builder::source_ids(ModuleIndex module, const Activations& a) const {

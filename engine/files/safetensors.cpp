@@ -83,9 +83,6 @@ std::int64_t integer(DType type, const std::byte* at) {
   }
 }
 
-bool is_floating(DType type) {
-  return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
-}
 
 void check_readable(const Safetensors::Tensor& tensor, std::size_t expected, bool expect_floating, const std::string& path) {
   if (is_floating(tensor.dtype) != expect_floating) {
@@ -152,7 +149,15 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
 
 }  // namespace
 
+bool is_floating(DType type) {
+  return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
+}
+
 std::int64_t Safetensors::Tensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
+
+double Safetensors::Tensor::real(std::int64_t index) const {
+  return floating(dtype, data.data() + static_cast<std::size_t>(index) * size_of(dtype));
+}
 
 Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();

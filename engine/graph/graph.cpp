@@ -1,5 +1,6 @@
 #include "engine/graph/graph.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace neurogen {
@@ -15,13 +16,16 @@ TensorId Graph::tensor(std::string name, DType dtype, Shape shape, BufferKind ki
   return {tensors_.size() - 1};
 }
 
-Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, double flops) {
+Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Cost cost) {
   Operation& operation = operations_.emplace_back();
   operation.name = std::move(name);
-  operation.flops = flops;
+  operation.cost = {cost.flops, std::max(cost.bytes, 0.0)};
   for (const auto* ids : {&reads, &writes}) {
     for (TensorId id : *ids) {
-      if (id) operation.touches.push_back(id);
+      if (!id) continue;
+      operation.touches.push_back(id);
+      const Buffer& tensor = tensors_[id.index];
+      if (cost.bytes < 0) operation.cost.bytes += static_cast<double>(size_of(tensor.dtype, tensor.shape));
     }
   }
   return operation;

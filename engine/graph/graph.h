@@ -29,10 +29,16 @@ class Bindings {
   std::vector<TensorView> views_;
 };
 
+// What an operation must do at least, for comparing its time with the machine's limits.
+struct Cost {
+  double flops = 0;   // floating-point operations of its products, 2 for a multiply-add
+  double bytes = -1;  // memory read and written, each operand once; -1: all of what it touches
+};
+
 struct Operation {
   std::string name;
   std::vector<TensorId> touches;  // what it reads or writes
-  double flops = 0;               // useful floating-point operations: 2 for a multiply-add of a product, products alone
+  Cost cost;
   std::function<void(CpuDevice&, const Bindings&)> on_cpu;
 #ifdef NEUROGEN_CUDA
   std::function<void(CudaDevice&, const Bindings&)> on_cuda;
@@ -50,8 +56,8 @@ class Graph {
   // Empty ids in the lists are passed over.
   template <typename Run>
   void operation(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Run run,
-                 double flops = 0) {
-    Operation& operation = add(std::move(name), reads, writes, flops);
+                 Cost cost = {}) {
+    Operation& operation = add(std::move(name), reads, writes, cost);
 #ifdef NEUROGEN_CUDA
     operation.on_cuda = run;
 #endif
@@ -62,6 +68,7 @@ class Graph {
   void begin_program(std::string name);
   struct Range {
     std::size_t begin, end;
+    bool operator==(const Range&) const = default;
   };
   Range program(const std::string& name) const;  // throws std::out_of_range for a name that was never begun
   std::vector<Range> programs() const;
@@ -74,7 +81,7 @@ class Graph {
   PlanRequest plan_request() const;
 
  private:
-  Operation& add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, double flops);
+  Operation& add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Cost cost);
 
   struct Begin {
     std::string name;

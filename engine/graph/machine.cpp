@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #ifdef NEUROGEN_CUDA
@@ -34,11 +35,7 @@ struct Cpu : Machine {
 #ifdef NEUROGEN_CUDA
 struct Gpu : Machine {
   CudaDevice& device;
-  struct Captured {
-    Graph::Range range;
-    CudaGraph work;
-  };
-  std::vector<Captured> captured;
+  std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
     for (const Graph::Range range : graph.programs()) {
@@ -46,7 +43,7 @@ struct Gpu : Machine {
       device.synchronize();
       device.begin_capture();
       each(graph, range, at);
-      captured.push_back({range, device.end_capture()});
+      captured.emplace_back(range, device.end_capture());
     }
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) fill(arena.data(kind), 0, arena.block(kind).size());
     device.synchronize();
@@ -60,11 +57,9 @@ struct Gpu : Machine {
   void run(const Operation& operation, const Bindings& at) override { operation.on_cuda(device, at); }
   double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
     device.mark();
-    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const Captured& one) {
-      return one.range.begin == range.begin && one.range.end == range.end;
-    });
-    if (whole != captured.end()) device.launch(whole->work);
-    else each(graph, range, at);  // a part of a program
+    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
+    if (whole != captured.end()) device.launch(whole->second);
+    else each(graph, range, at);  // a part of a program, for tests and for measuring
     device.mark();
     device.synchronize();
     return device.milliseconds_between_marks();

@@ -20,12 +20,9 @@ class Program {
   Program(const Graph& graph, const Arena& arena, CudaDevice& device);
   ~Program();
 
-  // Runs every operation of a range in order (on a GPU: one of the graph's programs) and waits for the last. Allocates
+  // Runs every operation of a range in order (on a GPU, a whole program as one) and waits for the last. Allocates
   // nothing.
   void run(Graph::Range range);
-
-  // Runs one operation and returns the milliseconds that the device worked on it.
-  double time(std::size_t operation);
 
   // On a GPU, the address of a tensor in the device arena means nothing to the host: see read and write.
   TensorView view(TensorId id) const { return bindings_[id]; }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "arena/report.h"
 
@@ -10,42 +11,64 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
+constexpr std::int64_t kMostSections = 32;  // beyond, the modules' outputs are all that is left to save
 constexpr Bytes kCpuTile = 8'000'000;     // stays in a core's share of the last-level cache while it is worked on
 constexpr Bytes kCudaTile = 128'000'000;  // fills a large GPU
-constexpr Bytes kLeanCudaTile = 16'000'000;  // smaller ones would make a captured step of a hundred thousand launches
 
-Plan plan_with(const Architecture& architecture, const BrainOptions& options, Budget budget, bool overlay) {
-  return plan_graph(build_training(architecture, options).graph, budget, overlay);
+PlanRequest request_of(const Graph& graph, Budget budget, bool overlay) {
+  PlanRequest request = graph.plan_request();
+  request.budget = budget.bytes;
+  request.overhead = budget.overhead;
+  request.overlay = overlay;
+  return request;
 }
 
-bool fits(const Architecture& architecture, BrainOptions options, Budget budget) {
-  // The leanest schedules come last and are the likeliest to fit, so they are tried first.
-  std::vector<Schedule> list = schedules(options);
-  return std::any_of(list.rbegin(), list.rend(), [&](const Schedule& schedule) {
-    options.schedule = schedule;
-    return plan_with(architecture, options, budget, true).fits();
-  });
+// A plan that fits, of the leanest schedule that has one: these are the likeliest to fit, so they are tried first.
+std::optional<Plan> any_fit(const Architecture& architecture, BrainOptions options, Budget budget) {
+  const std::vector<Schedule> list = schedules(options);
+  for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
+    options.schedule = *schedule;
+    PlanRequest request = request_of(build_training(architecture, options).graph, budget, true);
+    if (lower_bound_of(request) > budget.bytes) continue;  // quicker than placing everything
+    Plan plan = make_plan(std::move(request));
+    if (plan.fits()) return plan;
+  }
+  return std::nullopt;
+}
+
+// The largest batch in [1, most] for which `fit` holds, 0 if for none, searched outwards from a guess.
+template <typename Holds>
+std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
+  std::int64_t low = 0, high = most + 1;  // `low` fits (or is 0), `high` does not (or is most + 1)
+  std::int64_t probe = std::clamp<std::int64_t>(guess, 1, most);
+  for (std::int64_t reach = 1; high - low > 1; reach *= 2) {
+    if (fit(probe)) {
+      low = probe;
+      probe = high > most ? low + reach : low + (high - low) / 2;
+    } else {
+      high = probe;
+      probe = low == 0 ? high - reach : low + (high - low) / 2;
+    }
+    probe = std::clamp(probe, low + 1, std::max(low + 1, high - 1));
+  }
+  return low;
 }
 
 }  // namespace
 
 Plan plan_graph(const Graph& graph, Budget budget, bool overlay) {
-  PlanRequest request = graph.plan_request();
-  request.budget = budget.bytes;
-  request.overhead = budget.overhead;
-  request.overlay = overlay;
-  return make_plan(std::move(request));
+  return make_plan(request_of(graph, budget, overlay));
 }
 
 std::vector<Schedule> schedules(const BrainOptions& options) {
   const Bytes tile = options.threads == 0 ? kCudaTile : kCpuTile;
   std::vector<Schedule> list;
   for (bool keep : {true, false}) {
-    for (std::int64_t sections = 1; sections < 2 * options.batch; sections *= 2) {
-      list.push_back({keep, std::min(sections, options.batch), tile});
+    for (std::int64_t sections = 1; sections <= std::min(options.batch, kMostSections); sections *= 2) {
+      list.push_back({keep, sections, tile});
     }
   }
-  list.push_back({false, options.batch, options.threads == 0 ? kLeanCudaTile : 0});
+  list.push_back({false, kMostSections, tile / 8});
   return list;
 }
 
@@ -55,7 +78,7 @@ Fit fit_training(const Architecture& architecture, BrainOptions options, Budget 
   bool found = false;
   for (const Schedule& schedule : schedules(options)) {
     options.schedule = schedule;
-    Plan plan = plan_with(architecture, options, budget, overlay);
+    Plan plan = plan_graph(build_training(architecture, options).graph, budget, overlay);
     const Bytes total = plan.total();
     if (total < minimum) {
       minimum = total;
@@ -72,22 +95,16 @@ Fit fit_training(const Architecture& architecture, BrainOptions options, Budget 
 }
 
 std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most) {
-  const auto fit = [&](std::int64_t batch) {
+  // Placing thousands of buffers is slow; what is alive at once is known quickly and comes close.
+  const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
-    return fits(architecture, options, budget);
-  };
-  // Invariant: `low` fits (or is 0), `high` does not (or is most + 1).
-  std::int64_t low = 0, high = 1;
-  while (high <= most && fit(high)) {
-    low = high;
-    high *= 2;
-  }
-  high = std::min(high, most + 1);
-  while (high - low > 1) {
-    const std::int64_t middle = low + (high - low) / 2;
-    (fit(middle) ? low : high) = middle;
-  }
-  return low;
+    options.schedule = schedules(options).back();
+    return lower_bound_of(request_of(build_training(architecture, options).graph, budget, true)) <= budget.bytes;
+  });
+  return largest(guess, most, [&](std::int64_t batch) {
+    options.batch = batch;
+    return any_fit(architecture, options, budget).has_value();
+  });
 }
 
 std::string describe(const Architecture& architecture, const BrainOptions& o) {
@@ -101,12 +118,10 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
   std::string page = refusal_table(fit.plan);
   page += "\nwhat would fit (each with the largest batch that does):\n";
   bool any = false;
-  const auto suggest = [&](const Architecture& a, BrainOptions options, const std::string& flags) {
+  const auto suggest = [&](const Architecture& a, const BrainOptions& options, const std::string& flags) {
     const std::int64_t batch = largest_batch(a, options, budget, kMostSequences);
     if (batch == 0) return;
-    options.batch = batch;
-    const Fit with = fit_training(a, options, budget);
-    page += fmt::format("  {} --batch {}  ({} bytes)\n", flags, batch, with_commas(with.plan.total()));
+    page += fmt::format("  {} --batch {}\n", flags, batch);
     any = true;
   };
   for (std::int64_t window = fit.options.window; window >= 32 && window * 8 >= fit.options.window; window /= 2) {

@@ -6,10 +6,15 @@
 
 namespace neurogen {
 
+// The most that the heap of neurogen-engine may hold; past it the program ends with one sentence and status 1. Part of the
+// overhead allowance, and a line of the plan.
+inline constexpr Bytes kHeapCap = 64'000'000;
+
 // Counts of a whole process, filled by a program that replaces the allocator (tools/neurogen-engine/heap.cpp) and 0 in one
 // that does not.
 struct HeapCounters {
   std::uint64_t allocations = 0;  // calls of malloc, calloc, realloc, new and their kin so far, by any library
+  std::uint64_t live_bytes = 0;   // given out and not given back
 };
 HeapCounters heap_counters();
 // A program with a counting allocator names it here, first thing.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "arena/error.h"
 #include "engine/files/shuffle.h"
@@ -46,6 +47,9 @@ StepResult Trainer::run_step(std::int64_t steps) {
                                                       static_cast<float>(factor * rates_.decoder), 0};
   program_.run(range_);
   ++step_;
+#ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
+  if (step_ == 3) ::operator delete(::operator new(Bytes{1} << 25));
+#endif
   StepResult result;
   const double* loss = program_.view(brain_.host_loss).as<const double>();
   result.loss = loss[0] / loss[1];

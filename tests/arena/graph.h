@@ -26,14 +26,16 @@ inline PlanRequest training_graph(std::int64_t tokens, int tiles = 4) {
                             {"basal_ganglia", 2048, 5}, {"prefrontal", 8192, 5}, {"broca", 8192, 5}};
   for (const char* state : {"", ".m", ".v"}) {
     for (const Module& m : modules) {
-      buffer(fmt::format("{}.synapses{}", m.name, state), DType::f32, {m.outputs / 32, 96, 32 * m.roles}, 0, 0, BufferKind::persistent);
+      buffer(fmt::format("{}.synapses{}", m.name, state), DType::f32, {m.outputs / 32, 96, 32 * m.roles}, 0, 0,
+             BufferKind::persistent);
       buffer(fmt::format("{}.bias{}", m.name, state), DType::f32, {m.roles, m.outputs}, 0, 0, BufferKind::persistent);
     }
   }
   buffer("decoder.weight", DType::bf16, {32000, 8192}, 0, 0, BufferKind::persistent);
   buffer("control", DType::u8, {32}, 0, 0, BufferKind::derived);
   for (const Module& m : modules) {
-    buffer(fmt::format("{}.synapses.bf16", m.name), DType::bf16, {m.outputs / 32, 96, 32 * m.roles}, 0, 0, BufferKind::derived);
+    buffer(fmt::format("{}.synapses.bf16", m.name), DType::bf16, {m.outputs / 32, 96, 32 * m.roles}, 0, 0,
+           BufferKind::derived);
   }
   request.buffers.push_back({.name = "batch slot", .dtype = DType::u16, .shape = {2, tokens + 1}, .arena = ArenaKind::host,
                              .kind = BufferKind::derived});
@@ -42,7 +44,8 @@ inline PlanRequest training_graph(std::int64_t tokens, int tiles = 4) {
   for (const Module& m : modules) {
     const std::int64_t begin = op(fmt::format("{} sources", m.name));
     kept.push_back(buffer(fmt::format("{}.out", m.name), DType::bf16, {tokens, m.outputs}, begin, begin));
-    const std::size_t before_norm = buffer(fmt::format("{}.pre_norm", m.name), DType::f32, {tokens, m.outputs}, begin, begin);
+    const std::size_t before_norm =
+        buffer(fmt::format("{}.pre_norm", m.name), DType::f32, {tokens, m.outputs}, begin, begin);
     for (int t = 0; t < tiles; ++t) {
       const std::int64_t now = op(fmt::format("{} synapses {}", m.name, t));
       buffer(fmt::format("{}.currents {}", m.name, t), DType::f32, {tokens, m.outputs * m.roles / tiles}, now, now + 1);
@@ -64,8 +67,10 @@ inline PlanRequest training_graph(std::int64_t tokens, int tiles = 4) {
     const std::size_t d_sources = buffer(fmt::format("{}.d_sources", m.name), DType::f32, {tokens, m.outputs}, begin, begin);
     for (int t = 0; t < tiles; ++t) {
       const std::int64_t now = op(fmt::format("{} currents again {}", m.name, t));
-      buffer(fmt::format("{}.currents again {}", m.name, t), DType::f32, {tokens, m.outputs * m.roles / tiles}, now, now + 1);
-      buffer(fmt::format("{}.d_currents {}", m.name, t), DType::f32, {tokens, m.outputs * m.roles / tiles}, now + 1, now + 2);
+      buffer(fmt::format("{}.currents again {}", m.name, t), DType::f32, {tokens, m.outputs * m.roles / tiles}, now,
+             now + 1);
+      buffer(fmt::format("{}.d_currents {}", m.name, t), DType::f32, {tokens, m.outputs * m.roles / tiles}, now + 1,
+             now + 2);
       op(fmt::format("{} microcircuit backward {}", m.name, t));
       op(fmt::format("{} synapses backward {}", m.name, t));
     }

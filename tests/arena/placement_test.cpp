@@ -43,8 +43,11 @@ TEST(Placement, TrainingGraphsComeWithinTwoPercentOfTheBound) {
   for (const std::int64_t tokens : {256, 1000, 4096, 8192}) {
     for (const int tiles : {1, 2, 4, 8, 32}) {
       const Plan plan = make_plan(training_graph(tokens, tiles));
-      const auto transient = [&](Bytes bytes) { return static_cast<double>(bytes - plan.device.persistent - plan.device.derived); };
-      EXPECT_LE(transient(plan.device.bytes), 1.02 * transient(plan.device.lower_bound)) << tokens << " tokens, " << tiles << " tiles";
+      const auto transient = [&](Bytes bytes) {
+        return static_cast<double>(bytes - plan.device.persistent - plan.device.derived);
+      };
+      EXPECT_LE(transient(plan.device.bytes), 1.02 * transient(plan.device.lower_bound))
+          << tokens << " tokens, " << tiles << " tiles";
     }
   }
 }

@@ -40,8 +40,12 @@ void expect_sound(const Plan& plan, bool overlay) {
     EXPECT_EQ(part.derived, derived);
     for (const Buffer* a : mine) {
       if (a->bytes == 0) continue;
-      const Bytes begin = a->kind == BufferKind::persistent ? 0 : a->kind == BufferKind::derived ? persistent : persistent + derived;
-      const Bytes end = a->kind == BufferKind::persistent ? persistent : a->kind == BufferKind::derived ? persistent + derived : top;
+      const Bytes begin = a->kind == BufferKind::persistent ? 0
+                          : a->kind == BufferKind::derived  ? persistent
+                                                            : persistent + derived;
+      const Bytes end = a->kind == BufferKind::persistent ? persistent
+                        : a->kind == BufferKind::derived  ? persistent + derived
+                                                          : top;
       ASSERT_TRUE(a->offset >= begin && a->offset + rounded(*a) <= end) << a->name;
     }
     EXPECT_EQ(part.bytes, overlay ? top : all);
@@ -129,8 +133,10 @@ TEST(Plan, PersistentOffsetsDoNotDependOnTheRest) {
 }
 
 TEST(Plan, FitsItsTotalAndNotAByteLess) {
-  PlanRequest request{.buffers = {buffer("weight", 1000, BufferKind::persistent), buffer("x", 300, BufferKind::transient, 0, 1)},
-                      .operations = {"a", "b"}, .overhead = 77};
+  PlanRequest request{
+      .buffers = {buffer("weight", 1000, BufferKind::persistent), buffer("x", 300, BufferKind::transient, 0, 1)},
+      .operations = {"a", "b"},
+      .overhead = 77};
   EXPECT_EQ(make_plan(request).total(), 1024u + 512 + 77);
   request.budget = 1024 + 512 + 77;
   EXPECT_TRUE(make_plan(request).fits());
@@ -139,9 +145,10 @@ TEST(Plan, FitsItsTotalAndNotAByteLess) {
 }
 
 TEST(Plan, AliveListsTheLargestFirst) {
-  PlanRequest request{.buffers = {buffer("small", 10, BufferKind::persistent), buffer("early", 500, BufferKind::transient, 0, 1),
-                                  buffer("late", 900, BufferKind::transient, 2, 2), buffer("big", 700, BufferKind::derived)},
-                      .operations = {"a", "b", "c"}};
+  PlanRequest request{
+      .buffers = {buffer("small", 10, BufferKind::persistent), buffer("early", 500, BufferKind::transient, 0, 1),
+                  buffer("late", 900, BufferKind::transient, 2, 2), buffer("big", 700, BufferKind::derived)},
+      .operations = {"a", "b", "c"}};
   const Plan plan = make_plan(request);
   EXPECT_EQ(plan.alive(ArenaKind::device, 1), (std::vector<std::size_t>{3, 1, 0}));
   EXPECT_EQ(plan.alive(ArenaKind::device, 2), (std::vector<std::size_t>{2, 3, 0}));
@@ -171,9 +178,11 @@ TEST(Plan, SizesGoBeyondFourGigabytesAndStopAtSixtyFourBits) {
   EXPECT_EQ(huge({512, 512, 900}, BufferKind::transient, true).total(), 900ull << 54);
   EXPECT_THROW(huge({512, 512, 900}, BufferKind::transient, false), Error);
 
-  PlanRequest rounding{.buffers = {{.name = "x", .dtype = DType::u8, .shape = {5, 3689348814741910323}}}, .operations = {"a"}};
+  PlanRequest rounding{.buffers = {{.name = "x", .dtype = DType::u8, .shape = {5, 3689348814741910323}}},
+                       .operations = {"a"}};
   EXPECT_THROW(make_plan(rounding), Error);  // 2^64 - 1 bytes: exact, but not rounded up
-  PlanRequest overhead{.buffers = {buffer("x", 1, BufferKind::transient)}, .operations = {"a"}, .overhead = UINT64_MAX - 100};
+  PlanRequest overhead{
+      .buffers = {buffer("x", 1, BufferKind::transient)}, .operations = {"a"}, .overhead = UINT64_MAX - 100};
   EXPECT_THROW(make_plan(overhead), Error);
 }
 

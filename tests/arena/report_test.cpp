@@ -118,8 +118,9 @@ TEST(Report, PictureShowsEveryBufferOfTheDevice) {
 }
 
 TEST(Report, EmptyPlansHaveReportsToo) {
-  for (const PlanRequest& request : {PlanRequest{}, PlanRequest{.buffers = {{.name = "w", .shape = {3}, .kind = BufferKind::persistent}}},
-                                     PlanRequest{.buffers = {{.name = "x", .shape = {3}}}, .operations = {"only"}}}) {
+  for (const PlanRequest& request :
+       {PlanRequest{}, PlanRequest{.buffers = {{.name = "w", .shape = {3}, .kind = BufferKind::persistent}}},
+        PlanRequest{.buffers = {{.name = "x", .shape = {3}}}, .operations = {"only"}}}) {
     const Plan plan = make_plan(request);
     expect_well_formed(plan_svg(plan, facts(plan)));
     EXPECT_FALSE(plan_table(plan, facts(plan)).empty());

@@ -15,7 +15,8 @@ template <typename Real>
 struct Heads {
   using T = Tensor<Real>;
   std::int64_t roles, window, tokens = window * kWindows, columns = roles * kGroup;
-  T currents = T::noise({kGroups, tokens, columns}, 1), gain = T::noise({kOutputs}, 2, 0.3, 1), d_out = T::noise({tokens, kOutputs}, 3);
+  T currents = T::noise({kGroups, tokens, columns}, 1), gain = T::noise({kOutputs}, 2, 0.3, 1),
+    d_out = T::noise({tokens, kOutputs}, 3);
   Tensor<std::int32_t> first{{tokens}, 0};
   T pre_norm = T::poisoned({tokens, kOutputs}), out = pre_norm, inverse_rms = T::poisoned({tokens}), dot = inverse_rms;
   T d_currents = T::poisoned({kGroups, tokens, columns}), d_gain{{kOutputs}, 0};
@@ -23,7 +24,8 @@ struct Heads {
 
   // The second window holds two documents, where `documents`.
   Heads(std::int64_t r, std::int64_t w, bool documents) : roles(r), window(w) {
-    for (std::int64_t t = window / 3; documents && t < window; ++t) first[window + t] = static_cast<std::int32_t>(window / 3);
+    for (std::int64_t t = window / 3; documents && t < window; ++t)
+      first[window + t] = static_cast<std::int32_t>(window / 3);
   }
   T packed(std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t count) const {
     T y({groups, count, columns}, 0);
@@ -33,11 +35,12 @@ struct Heads {
   }
   void forward_part(int threads, std::int64_t head, std::int64_t heads, std::int64_t token, std::int64_t count) {
     T u = packed(2 * head, 2 * heads, token, count);
-    attention_forward(device_of(threads), {.currents = u.view(),
-                                           .first = first.view().rows(token, count),
-                                           .window = window,
-                                           .pre_norm = pre_norm.view().rows(token, count).columns(head * kHead, heads * kHead),
-                                           .scratch = scratch.view()});
+    attention_forward(device_of(threads),
+                      {.currents = u.view(),
+                       .first = first.view().rows(token, count),
+                       .window = window,
+                       .pre_norm = pre_norm.view().rows(token, count).columns(head * kHead, heads * kHead),
+                       .scratch = scratch.view()});
   }
   void norm(int threads) {
     rms_norm_forward(device_of(threads),
@@ -169,12 +172,14 @@ TEST(Attention, SingleIsCloseToDouble) {
 
 // Both windows of `a` as two streams.
 Tensor<double> streamed(const Heads<double>& a, std::int64_t ring, std::int64_t start) {
-  Tensor<double> keys = Tensor<double>::poisoned({kWindows, ring, kOutputs}), values = keys, y = Tensor<double>::poisoned(a.pre_norm.shape);
+  Tensor<double> keys = Tensor<double>::poisoned({kWindows, ring, kOutputs}), values = keys,
+                 y = Tensor<double>::poisoned(a.pre_norm.shape);
   for (std::int64_t t = 0; t < a.window; ++t) {
     Tensor<double> u({kGroups, kWindows, a.columns}, 0), out = Tensor<double>::poisoned({kWindows, kOutputs});
     for (std::int64_t g = 0; g < kGroups; ++g)
       for (std::int64_t b = 0; b < kWindows; ++b)
-        std::copy_n(&a.currents[(g * a.tokens + b * a.window + t) * a.columns], a.columns, &u[(g * kWindows + b) * a.columns]);
+        std::copy_n(&a.currents[(g * a.tokens + b * a.window + t) * a.columns], a.columns,
+                    &u[(g * kWindows + b) * a.columns]);
     Tensor<std::int64_t> position({1}, start + t), first({1}, start);
     attention_step(device_of(2), {u.view(), keys.view(), values.view(), position.view(), first.view(), out.view()});
     for (std::int64_t b = 0; b < kWindows; ++b)

@@ -10,10 +10,10 @@ constexpr std::int64_t kTokens = 60, kVocabulary = 23, kWidth = 64;
 
 template <typename Real>
 struct Embedding {
-  Tensor<std::int32_t> ids{{kTokens}, 0}, histogram = Tensor<std::int32_t>::poisoned({kVocabulary + 1}),
-                                          rows = Tensor<std::int32_t>::poisoned({kVocabulary}),
-                                          row_start = Tensor<std::int32_t>::poisoned({kVocabulary + 1}),
-                                          order = Tensor<std::int32_t>::poisoned({kTokens}), count = Tensor<std::int32_t>::poisoned({1});
+  Tensor<std::int32_t> ids{{kTokens}, 0},
+      histogram = Tensor<std::int32_t>::poisoned({kVocabulary + 1}), rows = Tensor<std::int32_t>::poisoned({kVocabulary}),
+      row_start = Tensor<std::int32_t>::poisoned({kVocabulary + 1}), order = Tensor<std::int32_t>::poisoned({kTokens}),
+      count = Tensor<std::int32_t>::poisoned({1});
   Tensor<Real> weight = Tensor<Real>::noise({kVocabulary, kWidth}, 1, 0.25), gain = Tensor<Real>::noise({kWidth}, 2, 0.3, 1);
   Tensor<Real> d_out = Tensor<Real>::noise({kTokens, kWidth}, 3), out = Tensor<Real>::poisoned({kTokens, kWidth});
   Tensor<Real> inverse_rms = Tensor<Real>::poisoned({kTokens}), d_rows = Tensor<Real>::poisoned({kVocabulary, kWidth});
@@ -25,16 +25,25 @@ struct Embedding {
     ids[11] = kVocabulary - 1;
   }
   void forward(int threads) {
-    embedding_forward(device_of(threads), {.ids = ids.view(), .weight = weight.view(), .gain = gain.view(), .out = out.view(),
+    embedding_forward(device_of(threads), {.ids = ids.view(),
+                                           .weight = weight.view(),
+                                           .gain = gain.view(),
+                                           .out = out.view(),
                                            .inverse_rms = inverse_rms.view()});
   }
   void backward(int threads) {
     embedding_rows(device_of(threads), {.ids = ids.view(), .histogram = histogram.view(), .rows = rows.view(),
                                         .row_start = row_start.view(), .order = order.view(), .count = count.view()});
-    embedding_backward(device_of(threads),
-                       {.d_out = d_out.view(), .weight = weight.view(), .gain = gain.view(), .inverse_rms = inverse_rms.view(),
-                        .rows = rows.view(), .row_start = row_start.view(), .order = order.view(), .count = count.view(),
-                        .d_rows = d_rows.view(), .d_gain = d_gain.view()});
+    embedding_backward(device_of(threads), {.d_out = d_out.view(),
+                                            .weight = weight.view(),
+                                            .gain = gain.view(),
+                                            .inverse_rms = inverse_rms.view(),
+                                            .rows = rows.view(),
+                                            .row_start = row_start.view(),
+                                            .order = order.view(),
+                                            .count = count.view(),
+                                            .d_rows = d_rows.view(),
+                                            .d_gain = d_gain.view()});
   }
 };
 

@@ -21,14 +21,16 @@ struct Circuit {
   using T = Tensor<Real>;
   Kind kind;
   std::int64_t columns = kind.roles * kGroup, openers = kind.stripe ? kOutputs / kind.stripe : 0;
-  T currents = T::noise({kGroups, kTokens, columns}, 1), retain = T::noise({kOutputs}, 2, 1, 1), gain = T::noise({kOutputs}, 3, 0.3, 1);
+  T currents = T::noise({kGroups, kTokens, columns}, 1), retain = T::noise({kOutputs}, 2, 1, 1),
+    gain = T::noise({kOutputs}, 3, 0.3, 1);
   T opener = T::noise({kTokens, openers}, 4), gate_bias = T::noise({openers}, 5, 0.5, 1);
   T residual = kind.residual ? T::noise({kTokens, kOutputs}, 6) : T(), d_out = T::noise({kTokens, kOutputs}, 7);
   Tensor<std::int32_t> first{{kTokens}, 0};
   T pre_norm = T::poisoned({kTokens, kOutputs}), out = pre_norm, inverse_rms = T::poisoned({kTokens}), dot = inverse_rms;
   T hidden = T::poisoned({kGroups, kTokens, kGroup}), d_currents = T::poisoned({kGroups, kTokens, columns});
   T d_retain{{kOutputs}, 0}, d_gain{{kOutputs}, 0};
-  T d_residual = kind.residual ? T({kTokens, kOutputs}, 0) : T(), d_gate = kind.stripe ? T::poisoned({kTokens, kOutputs}) : T();
+  T d_residual = kind.residual ? T({kTokens, kOutputs}, 0) : T(),
+    d_gate = kind.stripe ? T::poisoned({kTokens, kOutputs}) : T();
   T d_opener{{kTokens, openers}, 0}, d_gate_bias{{openers}, 0};
 
   // The second window holds three documents, the third two, of which one is a single token.
@@ -78,7 +80,8 @@ struct Circuit {
     norm(threads);
   }
   void backward_part(int threads, std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t tokens) {
-    T u = packed(currents, group, groups, token, tokens), d_u = T::poisoned(u.shape), h = T::poisoned({groups, tokens, kGroup});
+    T u = packed(currents, group, groups, token, tokens), d_u = T::poisoned(u.shape),
+      h = T::poisoned({groups, tokens, kGroup});
     const std::int64_t output = group * kGroup, outputs = groups * kGroup;
     microcircuit_backward(device_of(threads), {.currents = u.view(),
                                                .retain = retain.view().rows(output, outputs),
@@ -227,8 +230,9 @@ TEST_P(Microcircuit, StreamingEqualsTheWindow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Microcircuit,
-                         testing::Values(Kind{2, 0, false}, Kind{3, 0, true}, Kind{4, 0, false}, Kind{5, 0, true}, Kind{2, 1, true},
-                                         Kind{3, 2, false}, Kind{4, 4, true}, Kind{5, 4, true}, Kind{5, 64, false}));
+                         testing::Values(Kind{2, 0, false}, Kind{3, 0, true}, Kind{4, 0, false}, Kind{5, 0, true},
+                                         Kind{2, 1, true}, Kind{3, 2, false}, Kind{4, 4, true}, Kind{5, 4, true},
+                                         Kind{5, 64, false}));
 
 TEST(MicrocircuitErrors, NameTheRoles) {
   for (const std::int64_t roles : {1, 6}) {

@@ -8,11 +8,14 @@ namespace {
 
 template <typename Real>
 struct Norm {
-  Tensor<Real> x = Tensor<Real>::noise({21, 96}, 1), gain = Tensor<Real>::noise({96}, 2, 0.3, 1), d_out = Tensor<Real>::noise({21, 96}, 3);
-  Tensor<Real> out = Tensor<Real>::poisoned({21, 96}), inverse_rms = Tensor<Real>::poisoned({21}), dot = Tensor<Real>::poisoned({21});
+  Tensor<Real> x = Tensor<Real>::noise({21, 96}, 1), gain = Tensor<Real>::noise({96}, 2, 0.3, 1),
+               d_out = Tensor<Real>::noise({21, 96}, 3);
+  Tensor<Real> out = Tensor<Real>::poisoned({21, 96}), inverse_rms = Tensor<Real>::poisoned({21}),
+               dot = Tensor<Real>::poisoned({21});
 
   void run(int threads) {
-    rms_norm_forward(device_of(threads), {.x = x.view(), .gain = gain.view(), .out = out.view(), .inverse_rms = inverse_rms.view()});
+    rms_norm_forward(device_of(threads),
+                     {.x = x.view(), .gain = gain.view(), .out = out.view(), .inverse_rms = inverse_rms.view()});
     rms_norm_backward_dot(device_of(threads), {.d_out = d_out.view(), .out = out.view(), .dot = dot.view()});
   }
 };

@@ -1,13 +1,9 @@
 // The program corpus, run as a person runs it.
-#include <cstdlib>
-
-#include <sys/wait.h>
-
 #include <gtest/gtest.h>
 
 #include "engine/files/tokenizer.h"
 #include "engine/files/tokens.h"
-#include "tests/temporary_directory.h"
+#include "tests/tools/run_program.h"
 
 namespace neurogen {
 namespace {
@@ -16,19 +12,9 @@ using std::string;
 
 class CorpusTest : public testing::Test {
  protected:
-  struct Result {
-    int status;
-    string out, err;
-  };
-
+  using Result = ProgramResult;
   // Runs `corpus ARGUMENTS` inside the directory.
-  Result run(const string& arguments) const {
-    const int status = std::system(("cd " + at("") + " && " NEUROGEN_BIN "/corpus " + arguments + " >.out 2>.err").c_str());
-    Result result{WEXITSTATUS(status), read_file(at(".out")), read_file(at(".err"))};
-    std::filesystem::remove(at(".out"));
-    std::filesystem::remove(at(".err"));
-    return result;
-  }
+  Result run(const string& arguments) const { return run_program_in(directory_, "corpus " + arguments); }
   // One line on standard error, "corpus: ...sentence...", nothing on standard output, and no file made.
   void refuses(const string& arguments, const string& sentence, int status = 2) const {
     const std::size_t files = directory_.files();

@@ -1,10 +1,13 @@
 // What our programs have in common on the command line: long options only, --help and --version, and errors as one line
 // "program: what is wrong: what to do" on standard error with exit status 2 (misuse, refusal) or 1 (failure at run time).
 #pragma once
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -32,11 +35,14 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
     fmt::print(stderr, "{}: {}\n", app.get_name(), sentence);
     return status;
   };
+  const auto written = [&](int status) {
+    return std::fflush(stdout) == 0 ? status : complain(std::string("standard output: ") + std::strerror(errno), Error::kRunTime);
+  };
   try {
     app.parse(argc, argv);
-    return 0;
+    return written(0);
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return app.exit(wanted);
+    return written(app.exit(wanted));
   } catch (const CLI::ParseError& error) {
     // What is not known comes first: CLI11 would complain about what is missing in its place.
     const std::vector<std::string> unknown = app.remaining(true);
@@ -44,6 +50,8 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
     return complain(fmt::format("{}: see {} --help", what, app.get_name()), Error::kMisuse);
   } catch (const Error& error) {
     return complain(error.what(), error.status());
+  } catch (const std::system_error& error) {  // of fmt, whose output is refused
+    return complain(error.what(), Error::kRunTime);
   } catch (const std::bad_alloc&) {
     return complain("out of memory: close other programs or use a smaller --budget", Error::kRunTime);
   } catch (const std::exception& error) {

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "arena/error.h"
+#include "engine/run/process.h"
 
 namespace neurogen {
 namespace {
@@ -145,6 +146,10 @@ Fit fit(const Resolved& r) {
   BrainOptions options = r.options;
   if (r.automatic_batch) options.batch = std::max<std::int64_t>(1, largest_batch(r.architecture, options, r.budget, options.batch));
   return fit_training(r.architecture, options, r.budget);
+}
+
+ReportFacts facts_of(const Resolved& r, const Fit& fit) {
+  return {describe(r.architecture, fit.options) + (r.place.gpu ? ", CUDA" : ", CPU"), fit.options.tokens(), fit.minimum, kHeapCap};
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "arena/report.h"
 #include "engine/run/fit.h"
 #include "engine/run/session.h"
 
@@ -34,6 +35,9 @@ Resolved resolve(const Settings& settings, bool planning);
 
 // The fit of these settings, with the largest batch up to the recipe's that fits where it is automatic.
 Fit fit(const Resolved& resolved);
+
+// What a report says about these settings beside the plan.
+ReportFacts facts_of(const Resolved& resolved, const Fit& fit);
 
 // A refused plan: the page on standard error. Returns the exit status.
 int refuse(const std::string& program, const Resolved& resolved, const Fit& fit);

@@ -1,13 +1,14 @@
-// neurogen-engine bench: how long a training step takes, and each family of its operations.
+// neurogen-engine bench: where a training step's time goes, beside the fastest product that this machine gives.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
-#include <regex>
+#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
 #include "engine/run/session.h"
+#include "kernels/matmul.h"
 #include "kernels/random.h"
 #include "kernels/step_control.h"
 #include "tools/common/settings.h"
@@ -18,34 +19,55 @@ namespace {
 
 struct BenchSettings {
   Settings common;
-  std::int64_t repeats = 5;
+  std::int64_t repeats = 3;
+  bool json = false;
 };
+
+// The rate of one large square product in the type that the brain computes in, in operations a second: the best of a few.
+double product_rate(const Resolved& r, std::int64_t n) {
+  Brain probe;
+  probe.options = r.options;
+  const TensorId a = probe.graph.transient("a", r.options.compute, {n, n}), b = probe.graph.transient("b", r.options.compute, {n, n}),
+                 c = probe.graph.transient("c", r.options.compute, {n, n});
+  probe.graph.begin_program("product");
+  probe.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) { matmul(device, {at[a], at[b], at[c]}); });
+  Plan plan = plan_graph(probe.graph, {UINT64_MAX, 0});
+  Session session(std::move(probe), std::move(plan), r.place);
+  std::vector<std::uint16_t> values(static_cast<std::size_t>(n * n) * size_of(r.options.compute) / 2);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, 0, i));  // numbers of ordinary size in every type
+  }
+  for (const TensorId operand : {a, b}) session.program.write(operand, values.data(), values.size() * 2);
+  double best = 1e30;
+  for (int i = 0; i < 5; ++i) {
+    session.program.run(session.brain.graph.program("product"));
+    best = std::min(best, session.program.milliseconds() / 1e3);
+  }
+  return 2.0 * static_cast<double>(n * n * n) / best;
+}
+
+// Operations whose names differ in digits alone are one family.
+std::string family_of(const std::string& name) {
+  std::string family;
+  for (char c : name) {
+    if (c < '0' || c > '9') family += c;
+    else if (family.empty() || family.back() != '#') family += '#';
+  }
+  return family;
+}
 
 struct Family {
-  double milliseconds = 0, flops = 0;
-  int operations = 0;
+  std::string name;
+  std::int64_t count = 0;
+  double seconds = 0, flops = 0, bytes = 0;
 };
 
-// "section1.wernicke.tile3.synapses" -> "wernicke.tile.synapses"
-std::string family_of(const std::string& name) {
-  static const std::regex section("section[0-9]+\\."), number("tile[0-9]+");
-  return std::regex_replace(std::regex_replace(name, section, ""), number, "tile");
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-// Tokens at random: what is looked up, and how often, costs as in a text with no favourites.
-void fill_batch(const Session& session) {
+void random_batch(const Session& session, std::uint64_t index) {
   const TensorView batch = session.program.view(session.brain.host_batch);
   const auto vocabulary = static_cast<std::uint64_t>(session.brain.architecture.vocabulary);
   for (std::int64_t i = 0; i < batch.elements(); ++i) {
-    batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(below(vocabulary, 1, 3000, static_cast<std::uint64_t>(i)));
+    batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(below(vocabulary, 1, index, static_cast<std::uint64_t>(i)));
   }
-  *session.program.view(session.brain.host_control).as<StepControl>() = {1, 1e-5f, 1e-5f, 1e-5f, 0};
 }
 
 int bench(const BenchSettings& s) {
@@ -53,40 +75,70 @@ int bench(const BenchSettings& s) {
   const Resolved r = resolve(s.common, false);
   const Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
+  const std::int64_t square = r.place.gpu ? 8192 : 2048;
+  const double peak = product_rate(r, square);
   Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
   initialize(session.brain, session.program, 1);
-  fill_batch(session);
-  const Graph& graph = session.brain.graph;
-  const Graph::Range train = graph.program("train");
 
-  std::vector<double> steps;
-  for (std::int64_t i = 0; i <= s.repeats; ++i) {
-    session.program.run(train);
-    if (i > 0) steps.push_back(session.program.milliseconds());  // the first warms up
-  }
+  // Every operation timed by itself, after one step that is not counted; whole steps are timed apart, without clocks inside.
+  const Graph::Range train = session.brain.graph.program("train");
+  const auto& operations = session.brain.graph.operations();
   std::map<std::string, Family> families;
-  double sum = 0, flops = 0;
-  for (std::size_t o = train.begin; o < train.end; ++o) {
-    std::vector<double> times;
-    for (std::int64_t i = 0; i <= s.repeats; ++i) times.push_back(session.program.time(o));
-    Family& family = families[family_of(graph.operations()[o].name)];
-    family.milliseconds += median(times);
-    family.flops += graph.operations()[o].flops;
-    ++family.operations;
-    sum += median(times);
-    flops += graph.operations()[o].flops;
+  double step_seconds = 1e30;
+  for (std::int64_t i = 0; i <= 2 * s.repeats; ++i) {
+    random_batch(session, static_cast<std::uint64_t>(i));
+    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+    if (i > s.repeats) {
+      session.program.run(train);
+      step_seconds = std::min(step_seconds, session.program.milliseconds() / 1e3);
+      continue;
+    }
+    for (std::size_t o = train.begin; o < train.end; ++o) {
+      session.program.run({o, o + 1});
+      if (i == 0) continue;
+      Family& family = families[family_of(operations[o].name)];
+      family.name = family_of(operations[o].name);
+      family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(s.repeats);
+      family.flops += operations[o].cost.flops / static_cast<double>(s.repeats);
+      family.bytes += operations[o].cost.bytes / static_cast<double>(s.repeats);
+      family.count += i == 1 ? 1 : 0;
+    }
   }
-  std::vector<std::pair<std::string, Family>> list(families.begin(), families.end());
-  std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.second.milliseconds > b.second.milliseconds; });
-  const double step = median(steps), tokens = static_cast<double>(planned.options.tokens());
-  fmt::print("{}, {}\n", describe(r.architecture, planned.options), session.program.device_name());
-  fmt::print("one step: {:.3f} ms, {:.0f} tokens/s, {:.1f} TFLOP/s in products; its operations one by one: {:.3f} ms\n\n", step,
-             tokens / step * 1e3, flops / step * 1e-9, sum);
-  fmt::print("{:<36}{:>6}{:>11}{:>8}{:>11}\n", "operations", "", "ms", "share", "TFLOP/s");
-  for (const auto& [name, family] : list) {
-    fmt::print("{:<36}{:>6}{:>11.3f}{:>7.1f}%", name, family.operations, family.milliseconds, family.milliseconds / sum * 100);
-    if (family.flops > 0) fmt::print("{:>11.1f}", family.flops / family.milliseconds * 1e-9);
-    fmt::print("\n");
+  std::vector<Family> sorted;
+  double sum = 0;
+  for (const auto& [name, family] : families) sorted.push_back(family), sum += family.seconds;
+  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
+
+  const auto tokens = static_cast<double>(planned.options.tokens());
+  const double useful = 6.0 * static_cast<double>(r.architecture.weights()) * tokens;
+  const double share = useful / step_seconds / peak;
+  if (s.json) {
+    nlohmann::ordered_json out = {{"arch", r.architecture.name}, {"device", session.program.device_name()}, {"tokens_per_step", tokens},
+                                  {"product_flops_per_s", peak}, {"step_seconds", step_seconds}, {"tokens_per_s", tokens / step_seconds},
+                                  {"useful_flops", useful}, {"share_of_product_rate", share}, {"operations", nlohmann::json::array()}};
+    for (const Family& f : sorted) {
+      out["operations"].push_back({{"name", f.name}, {"count", f.count}, {"seconds", f.seconds}, {"flops", f.flops}, {"bytes", f.bytes},
+                                   {"share", f.seconds / sum}});
+    }
+    fmt::print("{}\n", out.dump());
+    return 0;
+  }
+  fmt::print("{}, on {}\n", describe(r.architecture, planned.options), session.program.device_name());
+  fmt::print("best product of {} x {} matrices: {:.1f} GFLOP/s\n", square, square, peak / 1e9);
+  fmt::print("one step: {:.1f} ms, {:.0f} tokens/s\n", step_seconds * 1e3, tokens / step_seconds);
+  fmt::print("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n\n",
+             useful / step_seconds / 1e9, 100 * share);
+  fmt::print("{:<48}{:>6}{:>10}{:>8}{:>10}{:>10}\n", "operation", "count", "ms", "share", "GFLOP/s", "GB/s");
+  const auto end = std::find_if(sorted.begin(), sorted.end(), [&](const Family& f) { return f.seconds < sum * 5e-4; });
+  Family rest{.name = fmt::format("{} others, each less than 0.05 %", sorted.end() - end)};
+  for (auto f = end; f != sorted.end(); ++f) {
+    rest.count += f->count, rest.seconds += f->seconds, rest.flops += f->flops, rest.bytes += f->bytes;
+  }
+  sorted.erase(end, sorted.end());
+  sorted.push_back(rest);
+  for (const Family& f : sorted) {
+    fmt::print("{:<48}{:>6}{:>10.2f}{:>7.1f}%{:>10.1f}{:>10.1f}\n", f.name, f.count, f.seconds * 1e3, 100 * f.seconds / sum,
+               f.flops / f.seconds / 1e9, f.bytes / f.seconds / 1e9);
   }
   return 0;
 }
@@ -96,7 +148,8 @@ int bench(const BenchSettings& s) {
 void add_bench(CLI::App& app, int& status) {
   auto s = std::make_shared<BenchSettings>();
   add_settings(app, s->common);
-  app.add_option("--repeats", s->repeats, "times that each is run; the median counts")->capture_default_str();
+  app.add_option("--repeats", s->repeats, "steps to average over")->capture_default_str();
+  app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = bench(*s); });
 }
 

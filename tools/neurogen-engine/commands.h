@@ -8,5 +8,6 @@ void add_train(CLI::App& app, int& status);
 void add_evaluate(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);
+void add_bench(CLI::App& app, int& status);
 
 }  // namespace neurogen

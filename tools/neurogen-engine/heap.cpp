@@ -1,67 +1,115 @@
-// The program's allocator: mimalloc, with every call counted, whoever makes it. Functions that an executable defines under
-// these names are used by all shared libraries too, so that nothing escapes the count but what maps memory by itself.
-#include <mimalloc.h>
-
-#include <atomic>
-#include <cerrno>
-#include <new>
-
+// The program's heap: mimalloc under a hard cap, every call counted, whoever makes it. Functions that an executable defines
+// under these names are used by all shared libraries too.
+//
+// Inside the cap: every block that malloc, new and their kin have given out, ours and the libraries', by the size that is
+// really set aside for it. Outside: what a library maps by itself (OpenBLAS's work buffers, threads' stacks, files), code, and
+// what mimalloc holds in reserve; all of that is measured after start-up against the allowance (--overhead).
+//
+// Why not a fixed region given to mimalloc (mi_manage_os_memory): Debian's 2.0.9 hands out such a region in pieces of 32 MiB,
+// at least one for each thread that allocates, so that a cap of 64 MB would hold two threads; a region with an unaligned base
+// silently holds nothing; and its own operator new aborts instead of throwing. Counting bytes is exact and has none of this.
+//
+// A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
 #include "engine/run/process.h"
 
-namespace {
-std::atomic<std::uint64_t> allocations{0};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+namespace neurogen {
+HeapCounters counted_heap() { return {}; }
+}  // namespace neurogen
+#else
 
-void count() { allocations.fetch_add(1, std::memory_order_relaxed); }
+#include <mimalloc.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <new>
+
+namespace {
+
+std::atomic<std::uint64_t> allocations{0}, live_bytes{0};
+
+// No formatting here: that could allocate.
+[[noreturn]] void over_the_cap() {
+  static constexpr char sentence[] =
+      "neurogen-engine: the heap has reached its cap of 64,000,000 bytes: use smaller files, and make tokens of large texts first (corpus tokenize)\n";
+  static_assert(neurogen::kHeapCap == 64'000'000);
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, sentence, sizeof sentence - 1);
+  ::_exit(1);
+}
+
+void* counted(void* block) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (!block) return block;
+  const std::uint64_t size = mi_usable_size(block);
+  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > neurogen::kHeapCap) over_the_cap();
+  return block;
+}
+
+void release(void* block) {
+  if (!block) return;
+  live_bytes.fetch_sub(mi_usable_size(block), std::memory_order_relaxed);
+  mi_free(block);
+}
+
+// The old block goes only if there is a new one.
+void* moved(void* old, std::size_t size) {
+  const std::uint64_t before = old ? mi_usable_size(old) : 0;
+  void* block = mi_realloc(old, size);
+  if (block || size == 0) live_bytes.fetch_sub(before, std::memory_order_relaxed);
+  return counted(block);
+}
+
+void* promised(void* block) {  // C++'s promise: a block or an exception
+  if (counted(block)) return block;
+  throw std::bad_alloc();
+}
+
 }  // namespace
 
 namespace neurogen {
-HeapCounters counted_heap() { return {allocations.load(std::memory_order_relaxed)}; }
+HeapCounters counted_heap() {
+  return {allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
+}
 }  // namespace neurogen
 
 extern "C" {
-void* malloc(std::size_t size) { return count(), mi_malloc(size); }
-void* calloc(std::size_t items, std::size_t size) { return count(), mi_calloc(items, size); }
-void* realloc(void* block, std::size_t size) { return count(), mi_realloc(block, size); }
-void* reallocarray(void* block, std::size_t items, std::size_t size) { return count(), mi_reallocarray(block, items, size); }
-void free(void* block) { mi_free(block); }
-void cfree(void* block) { mi_free(block); }
-void* aligned_alloc(std::size_t alignment, std::size_t size) { return count(), mi_aligned_alloc(alignment, size); }
-void* memalign(std::size_t alignment, std::size_t size) { return count(), mi_memalign(alignment, size); }
-void* valloc(std::size_t size) { return count(), mi_valloc(size); }
-void* pvalloc(std::size_t size) { return count(), mi_pvalloc(size); }
+void* malloc(std::size_t size) { return counted(mi_malloc(size)); }
+void* calloc(std::size_t items, std::size_t size) { return counted(mi_calloc(items, size)); }
+void* realloc(void* block, std::size_t size) { return moved(block, size); }
+void* reallocarray(void* block, std::size_t items, std::size_t size) {
+  std::size_t bytes;
+  return __builtin_mul_overflow(items, size, &bytes) ? nullptr : moved(block, bytes);
+}
+void free(void* block) { release(block); }
+void cfree(void* block) { release(block); }
+void* aligned_alloc(std::size_t alignment, std::size_t size) { return counted(mi_aligned_alloc(alignment, size)); }
+void* memalign(std::size_t alignment, std::size_t size) { return counted(mi_memalign(alignment, size)); }
+void* valloc(std::size_t size) { return counted(mi_valloc(size)); }
+void* pvalloc(std::size_t size) { return counted(mi_pvalloc(size)); }
 int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
-  return count(), mi_posix_memalign(block, alignment, size);
+  const int error = mi_posix_memalign(block, alignment, size);
+  counted(error ? nullptr : *block);
+  return error;
 }
 std::size_t malloc_usable_size(void* block) { return mi_usable_size(block); }
 }
 
-namespace {
-// mimalloc 2.0.9 aborts in its own operator new; ours keeps C++'s promise.
-void* allocate(std::size_t size) {
-  count();
-  if (void* block = mi_malloc(size)) return block;
-  throw std::bad_alloc();
-}
-void* allocate(std::size_t size, std::align_val_t alignment) {
-  count();
-  if (void* block = mi_malloc_aligned(size, static_cast<std::size_t>(alignment))) return block;
-  throw std::bad_alloc();
-}
-}  // namespace
+void* operator new(std::size_t size) { return promised(mi_malloc(size)); }
+void* operator new[](std::size_t size) { return promised(mi_malloc(size)); }
+void* operator new(std::size_t size, std::align_val_t a) { return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a))); }
+void* operator new[](std::size_t size, std::align_val_t a) { return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a))); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
+void operator delete(void* block) noexcept { release(block); }
+void operator delete[](void* block) noexcept { release(block); }
+void operator delete(void* block, std::size_t) noexcept { release(block); }
+void operator delete[](void* block, std::size_t) noexcept { release(block); }
+void operator delete(void* block, std::align_val_t) noexcept { release(block); }
+void operator delete[](void* block, std::align_val_t) noexcept { release(block); }
+void operator delete(void* block, std::size_t, std::align_val_t) noexcept { release(block); }
+void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { release(block); }
+void operator delete(void* block, const std::nothrow_t&) noexcept { release(block); }
+void operator delete[](void* block, const std::nothrow_t&) noexcept { release(block); }
 
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-void* operator new(std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
-void* operator new[](std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return count(), mi_malloc(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return count(), mi_malloc(size); }
-void operator delete(void* block) noexcept { mi_free(block); }
-void operator delete[](void* block) noexcept { mi_free(block); }
-void operator delete(void* block, std::size_t) noexcept { mi_free(block); }
-void operator delete[](void* block, std::size_t) noexcept { mi_free(block); }
-void operator delete(void* block, std::align_val_t) noexcept { mi_free(block); }
-void operator delete[](void* block, std::align_val_t) noexcept { mi_free(block); }
-void operator delete(void* block, std::size_t, std::align_val_t) noexcept { mi_free(block); }
-void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { mi_free(block); }
-void operator delete(void* block, const std::nothrow_t&) noexcept { mi_free(block); }
-void operator delete[](void* block, const std::nothrow_t&) noexcept { mi_free(block); }
+#endif

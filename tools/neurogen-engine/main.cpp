@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/run/process.h"
+#include "tools/common/plan_command.h"
 #include "tools/common/program.h"
 #include "tools/neurogen-engine/commands.h"
 
@@ -15,12 +16,13 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a brain-shaped language model inside a memory budget that is planned to the byte.", "neurogen-engine");
   neurogen::add_standard_options(app, "neurogen-engine");
   app.require_subcommand(1);
-  app.footer("Without a subcommand: train. Memory is predicted by the program `plan`, texts are prepared by `corpus`.");
+  app.footer("Without a subcommand: train. Texts are prepared by the program `corpus`.");
   int status = 0;
   neurogen::add_train(*neurogen::add_command(app, "train", "train a brain on a text"), status);
   neurogen::add_evaluate(*neurogen::add_command(app, "eval", "how well a trained brain predicts a text"), status);
   neurogen::add_generate(*neurogen::add_command(app, "generate", "let a trained brain continue a prompt"), status);
-  neurogen::add_bench(*neurogen::add_command(app, "bench", "how long each operation of a training step takes"), status);
+  neurogen::add_plan(*neurogen::add_command(app, "plan", "predict the memory of a training step"), status);
+  neurogen::add_bench(*neurogen::add_command(app, "bench", "where a training step's time goes"), status);
 
   // `neurogen-engine --budget 3200M` trains: the subcommand may be left out.
   std::vector<char*> words(argv, argv + argc);

@@ -10,6 +10,7 @@ class Progress {
  public:
   // style: auto (a bar on a terminal, else plain), plain (a line every ten seconds), none. Throws Error for another.
   explicit Progress(const std::string& style);
+  ~Progress() { finish(); }
 
   // `steps` may be 0 while it is not known yet. Allocates nothing; draws at most ten times a second.
   void show(std::int64_t step, std::int64_t steps, double loss, double tokens_per_second, double seconds_left);

@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <cfloat>
 #include <chrono>
 #include <cmath>
 
 #include "arena/error.h"
 #include "arena/report.h"
 #include "engine/brain/initialize.h"
+#include "engine/files/file_io.h"
 #include "engine/files/log.h"
 #include "engine/files/tokenizer.h"
 #include "engine/run/evaluator.h"
@@ -41,13 +43,13 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 // One training run, from the first step to the summary.
 class Run {
  public:
-  Run(const TrainSettings& settings, Session& session, const Texts& texts)
+  Run(const TrainSettings& settings, Session& session, const Texts& texts, Log log)
       : settings_(settings),
         session_(session),
         texts_(texts),
         trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed)),
         evaluator_(session.brain, session.program),
-        log_(settings.log.empty() ? Log() : Log(settings.log, false)),
+        log_(std::move(log)),
         progress_(settings.progress) {
     if (settings.steps > 0) steps_ = settings.steps;
     else if (settings.minutes == 0) {
@@ -88,16 +90,16 @@ class Run {
       const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
       const double seconds = seconds_since(step_begin);
       training_seconds_ += seconds;
-      if (!std::isfinite(result.loss)) {
-        progress_.finish();
-        throw Error(fmt::format("the loss of step {} is not finite: train with a lower --lr", trainer_.step()), Error::kRunTime);
+      if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+        throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
+                                std::isfinite(result.loss) ? "gradient" : "loss", trainer_.step()), Error::kRunTime);
       }
       report(result, seconds,
              {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
       if (steps_ == 0 && trainer_.step() == kEstimateSteps) estimate_steps();
       if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0 && trainer_.step() != steps_) evaluate();
     }
-    if (texts_.valid) evaluate();
+    if (texts_.valid && !caught_signal()) evaluate();
     allocations_ = heap_counters().allocations - sealed;
     progress_.finish();
     summarise();
@@ -145,10 +147,15 @@ class Run {
 
   void evaluate() {
     valid_loss_ = evaluator_.run(*texts_.valid, kEvaluatedTokens).loss;
-    char line[256];
+    evaluated_ = trainer_.step();
+    if (!std::isfinite(valid_loss_)) {
+      throw Error(fmt::format("the held-out loss after step {} is not finite: train with a lower --lr", trainer_.step()), Error::kRunTime);
+    }
+    char line[512];
+    // JSON knows no infinity.
     const auto end = fmt::format_to_n(line, sizeof line,
-                                      "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.4f}}}",
-                                      trainer_.step(), valid_loss_, std::exp(valid_loss_));
+                                      "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g}}}",
+                                      trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX));
     log_.line({line, end.size});
   }
 
@@ -163,7 +170,7 @@ class Run {
     fmt::print("{} {} steps, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
                caught_signal() ? "stopped after" : "trained", trainer_.step(), with_commas(static_cast<Bytes>(tokens())),
                seconds_since(begin_), rate(), loss_);
-    if (texts_.valid) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
     fmt::print("memory: arenas {} bytes, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
                with_commas(arenas), with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), allocations_);
   }
@@ -175,7 +182,8 @@ class Run {
   Evaluator evaluator_;
   Log log_;
   Progress progress_;
-  std::int64_t steps_ = 0;  // 0: not known yet
+  std::int64_t steps_ = 0;       // 0: not known yet
+  std::int64_t evaluated_ = -1;  // after so many steps
   Clock::time_point begin_;
   double training_seconds_ = 0, loss_ = 0, smooth_ = 0, valid_loss_ = 0;
   Bytes overhead_ = 0;
@@ -184,7 +192,6 @@ class Run {
 
 void check_run_length(const TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1) throw Error("--steps, --epochs and --minutes exclude each other: give one");
-  if (s.steps < 0) throw Error(fmt::format("--steps is {}: use a positive number", s.steps));
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
   if (s.eval_every < 0) throw Error(fmt::format("--eval-every is {}: use a number of steps, or 0 for the end alone", s.eval_every));
@@ -201,13 +208,16 @@ int train(TrainSettings s) {
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   find_demonstration_text(s.text);
   const Texts texts(s.text, resolved.architecture.vocabulary);
-  const ReportFacts facts{describe(resolved.architecture, planned.options) + (resolved.place.gpu ? ", CUDA" : ", CPU"), planned.options.tokens(), planned.minimum};
+  // Where results go must be known to take them before hours are spent on them.
+  if (!s.export_file.empty()) AtomicFile probe(s.export_file);
+  Log log = s.log.empty() ? Log() : Log(s.log, false);
+  const ReportFacts facts = facts_of(resolved, planned);
   fmt::print("{}\n", plan_table(planned.plan, facts));
 
   Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place);
   initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
   if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
-  Run run(s, session, texts);
+  Run run(s, session, texts, std::move(log));
   run.log_start(facts);
   fmt::print("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
              fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
@@ -227,9 +237,11 @@ void add_train(CLI::App& app, int& status) {
   add_settings(app, s->common);
   add_text_settings(app, s->text);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
-  app.add_option("--steps", s->steps, "length of the run in steps");
-  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)");
-  app.add_option("--minutes", s->minutes, "length of the run in minutes, estimated from the first 50 steps");
+  app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--minutes", s->minutes, "length of the run in minutes, estimated from the first 50 steps")
+      ->check(CLI::PositiveNumber);
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")->capture_default_str();
   app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();

@@ -1,0 +1,35 @@
+# make            build everything into build/
+# make demo       set up, build, train a small brain on the King James Bible, let it speak (about four minutes)
+# make test       set up, build, run the tests
+# make test-exhaustive   the slow tests as well
+# make test-sanitizers   a few training steps under the sanitizers
+BUILD := build
+
+.PHONY: all setup demo test test-exhaustive test-sanitizers clean
+all: $(BUILD)/build.ninja
+	@cmake --build $(BUILD)
+
+$(BUILD)/build.ninja:
+	@cmake -S . -B $(BUILD) -G Ninja
+
+setup:
+	@tools/setup.sh
+
+demo: setup
+	@$(MAKE) --no-print-directory all
+	@tools/demo.sh $(BUILD)
+
+test: setup
+	@$(MAKE) --no-print-directory all
+	@ctest --test-dir $(BUILD) --output-on-failure -j2 -LE exhaustive
+
+test-exhaustive: setup
+	@$(MAKE) --no-print-directory all
+	@ctest --test-dir $(BUILD) --output-on-failure -j2
+
+# The engine under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer, on a few steps of tiny.
+test-sanitizers: setup
+	@tools/test-sanitizers.sh
+
+clean:
+	@rm -rf $(BUILD) $(BUILD)-address $(BUILD)-thread demo

@@ -1,0 +1,134 @@
+// Nothing is allocated between the seal and the end of training, with evaluation and logging: by the engine's own counter,
+// by a preloaded one, and by the system calls that strace sees. Each of the three is shown to see what is there.
+#include <gtest/gtest.h>
+
+#include <malloc.h>
+
+#include <new>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/run/process.h"
+#include "tests/tools/run_program.h"
+
+namespace neurogen {
+HeapCounters counted_heap();  // tools/neurogen-engine/heap.cpp, the allocator of this test too
+
+namespace {
+
+using std::string;
+
+class Allocation : public testing::Test {
+ protected:
+  Allocation() {
+    std::vector<std::uint16_t> ids(3000);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::uint16_t>(i * i % 7 * 40 + i % 11);
+    directory_.file("brain.json", kTestBrain);
+    directory_.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
+  }
+  // A training run with everything on; `before` is put in front of the program's name.
+  ProgramResult train(int steps, const string& before = "", const string& program = NEUROGEN_BIN "/neurogen-engine") const {
+    return run_program_in(
+        directory_, "corpus --version && " + before + " " + program +
+                        " --arch brain.json --data text.bin --valid text.bin --eval-every 7 --batch 3 --seq 20 --threads 2 "
+                        "--progress plain --log log.jsonl --export w.safetensors --steps " +
+                        std::to_string(steps));
+  }
+  // host_allocations of every step, in order.
+  std::vector<int> logged() const {
+    std::vector<int> counts;
+    std::istringstream log(read_file(directory_.path("log.jsonl")));
+    for (string line; std::getline(log, line);) {
+      const auto event = nlohmann::json::parse(line);
+      if (event["event"] == "step") counts.push_back(event["host_allocations"]);
+    }
+    return counts;
+  }
+  // Calls for pages or threads while the log grew from its first line to its last, and before that.
+  std::pair<int, int> traced() const {
+    int during = 0, before = 0;
+    bool training = false, ended = false;
+    std::istringstream trace(read_file(directory_.path("trace")));
+    for (string line; std::getline(trace, line);) {
+      if (line.find("event\\\":\\\"start") != string::npos) training = true;
+      if (line.find("event\\\":\\\"summary") != string::npos) ended = true;
+      for (const char* call : {" mmap(", " mremap(", " brk(", " clone(", " clone3("}) {
+        if (line.find(call) != string::npos && !ended) ++(training ? during : before);
+      }
+    }
+    EXPECT_TRUE(training && ended);
+    return {during, before};
+  }
+  static constexpr const char* kTrace = "strace -f -e trace=mmap,mremap,brk,clone,clone3,writev -s 60 -o trace";
+  static bool has_strace() { return std::system("strace -o /dev/null true 2>/dev/null") == 0; }
+
+  TemporaryDirectory directory_;
+};
+
+TEST(Counter, SeesEveryWayToAllocate) {
+  const auto seen = [](auto&& allocate) {
+    const auto before = counted_heap().allocations;
+    allocate();
+    return counted_heap().allocations - before;
+  };
+  void* volatile p = nullptr;
+  const auto keep = [&](void* block) { return p = block, block; };  // so that no pair of calls is optimised away
+  EXPECT_EQ(seen([] {}), 0u);
+  EXPECT_EQ(seen([&] { p = std::malloc(5); }), 1u);
+  EXPECT_EQ(seen([&] { p = std::realloc(p, 5000); }), 1u);
+  EXPECT_EQ(seen([&] { p = reallocarray(p, 100, 100); }), 1u);
+  EXPECT_EQ(seen([&] { std::free(p); }), 0u);
+  EXPECT_EQ(seen([&] { std::free(keep(std::calloc(5, 5))); }), 1u);
+  EXPECT_EQ(seen([&] { std::free(keep(std::aligned_alloc(64, 64))); }), 1u);
+  EXPECT_EQ(seen([&] { std::free(keep(memalign(64, 64))); }), 1u);
+  EXPECT_EQ(seen([&] { std::free(keep(valloc(64))); }), 1u);
+  EXPECT_EQ(seen([&] {
+    void* block = nullptr;
+    EXPECT_EQ(posix_memalign(&block, 64, 64), 0);
+    std::free(block);
+  }), 1u);
+  EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(5))); }), 1u);
+  EXPECT_EQ(seen([&] { ::operator delete[](keep(::operator new[](5))); }), 1u);
+  EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(5, std::nothrow))); }), 1u);
+  EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(64, std::align_val_t(64))), std::align_val_t(64)); }), 1u);
+  EXPECT_GE(seen([&] { std::free(keep(strdup("by the C library itself"))); }), 1u);
+  EXPECT_GE(seen([&] { std::fclose(std::fopen("/dev/null", "r")); }), 1u);
+}
+
+TEST_F(Allocation, TheEngineCountsNone) {
+  const ProgramResult result = train(30);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(logged(), std::vector<int>(30, 0));
+  EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
+}
+
+TEST_F(Allocation, AStepThatAllocatesIsCounted) {
+  ASSERT_EQ(train(8, "", NEUROGEN_FAULTY).status, 0);
+  EXPECT_EQ(logged(), (std::vector<int>{0, 0, 1, 1, 1, 1, 1, 1}));  // in the third step
+}
+
+TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
+  const auto totals = [&](int steps, const string& program = NEUROGEN_BIN "/neurogen-engine") {
+    const ProgramResult result = train(steps, "env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts", program);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return read_file(directory_.path("counts"));  // allocations, calls for pages
+  };
+  const string few = totals(20), many = totals(220);
+  std::printf("20 steps: %s220 steps: %s", few.c_str(), many.c_str());
+  EXPECT_EQ(few, many);
+  EXPECT_GT(std::stoul(few), 1000u);
+  EXPECT_EQ(std::stoul(totals(20, NEUROGEN_FAULTY)), std::stoul(few) + 1);
+}
+
+TEST_F(Allocation, NoPagesAreAskedForAndNoThreadsMade) {
+  if (!has_strace()) GTEST_SKIP() << "strace is not installed or not allowed here";
+  ASSERT_EQ(train(30, kTrace).status, 0);
+  const auto [during, before] = traced();
+  EXPECT_EQ(during, 0);
+  EXPECT_GT(before, 20);
+  ASSERT_EQ(train(8, kTrace, NEUROGEN_FAULTY).status, 0);
+  EXPECT_GE(traced().first, 1);  // too large for the heap as it is
+}
+
+}  // namespace
+}  // namespace neurogen

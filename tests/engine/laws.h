@@ -1,0 +1,195 @@
+// The laws of the plan as checks on one random brain each, for a few in the unit tests and for many in the exhaustive ones.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <sstream>
+
+#include "arena/error.h"
+#include "engine/brain/initialize.h"
+#include "kernels/step_control.h"
+#include "tests/engine/random_architecture.h"
+
+namespace neurogen {
+
+constexpr Bytes kOverhead = 1'000'000;
+constexpr Budget kPlenty{Bytes{1} << 40, kOverhead};
+
+// What a brain computes: the bits of losses, norms and, last, of every persistent tensor.
+struct Outcome {
+  std::vector<double> losses;  // of each training step and of the evaluation behind it
+  std::vector<float> norms;
+  std::vector<std::byte> persistent;
+  bool operator==(const Outcome& other) const {
+    const auto same = [](const auto& a, const auto& b) {
+      return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+    };
+    return same(losses, other.losses) && same(norms, other.norms) && same(persistent, other.persistent);
+  }
+};
+
+inline void steps(Session& session, const std::vector<std::int32_t>& batch, int count, Outcome& outcome) {
+  const Brain& brain = session.brain;
+  Program& program = session.program;
+  for (int step = 0; step < count; ++step) {
+    std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
+    *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    program.run(brain.graph.program("train"));
+    outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
+    outcome.norms.push_back(program.view(brain.host_norm).as<float>()[0]);
+  }
+  program.run(brain.graph.program("evaluate"));
+  outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
+}
+
+inline Outcome outcome_of(const Architecture& a, const BrainOptions& o, Plan plan, const std::vector<std::int32_t>& batch,
+                          bool poison = false) {
+  Session session(build_training(a, o), std::move(plan));
+  initialize(session.brain, session.program, 5);
+  session.program.set_poison(poison);
+  Outcome outcome;
+  steps(session, batch, 2, outcome);
+  const std::byte* image = session.arena.data(ArenaKind::device);
+  outcome.persistent.assign(image, image + session.arena.plan().device.persistent);
+  return outcome;
+}
+
+// The printed minimum, given back as the budget, runs; one byte less refuses. Whatever the budget, the bits are the same.
+inline void check_smallest_budget(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  const BrainOptions o = random_options(random, a);
+  const Fit nothing = fit_training(a, o, {0, kOverhead});
+  EXPECT_FALSE(nothing.fits());
+  EXPECT_EQ(nothing.plan.total(), nothing.minimum);
+  const Fit less = fit_training(a, o, {nothing.minimum - 1, kOverhead});
+  EXPECT_FALSE(less.fits());
+  EXPECT_EQ(less.minimum, nothing.minimum);
+  EXPECT_THROW(Arena{less.plan}, Error);
+  const Fit smallest = fit_training(a, o, {nothing.minimum, kOverhead}), plenty = fit_training(a, o, kPlenty);
+  ASSERT_TRUE(smallest.fits() && plenty.fits());
+  EXPECT_EQ(smallest.plan.total(), nothing.minimum);
+  EXPECT_EQ(plenty.minimum, nothing.minimum);
+  const auto batch = random_batch(random, a, o);
+  const Outcome tight = outcome_of(a, smallest.options, smallest.plan, batch);
+  for (double loss : tight.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
+  EXPECT_TRUE(tight == outcome_of(a, plenty.options, plenty.plan, batch));
+}
+
+// Overlay or none, every schedule, 1 to 3 threads, poison or none: the same bits.
+inline void check_equal_bits(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  const auto batch = random_batch(random, a, o);
+  o.threads = 1;
+  const Outcome expected = outcome_of(a, o, plan_graph(build_training(a, o).graph, kPlenty, false), batch);
+  for (const Schedule& schedule : schedules(o)) {
+    o.schedule = schedule;
+    for (std::int64_t threads : {1, 2, 3}) {
+      o.threads = threads;
+      for (bool overlay : {true, false}) {
+        for (bool poison : {true, false}) {
+          if (!overlay && !poison && threads != 2) continue;
+          const Plan plan = plan_graph(build_training(a, o).graph, kPlenty, overlay);
+          EXPECT_TRUE(outcome_of(a, o, plan, batch, poison) == expected)
+              << describe(a, o) << ", tile " << schedule.tile_bytes << ", " << threads << " threads, overlay " << overlay
+              << ", poison " << poison;
+        }
+      }
+    }
+  }
+}
+
+// Which bytes of an arena, and of the rest of its last page, belong to a buffer.
+inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
+  const Bytes bytes = kind == ArenaKind::device ? plan.device.bytes : plan.host.bytes;
+  std::vector<bool> owned((bytes + 4095) / 4096 * 4096, false);
+  for (const Buffer& b : plan.buffers) {
+    if (b.arena == kind) std::fill_n(owned.begin() + static_cast<std::ptrdiff_t>(b.offset), b.bytes, true);
+  }
+  return owned;
+}
+
+// Predicted bytes are used bytes, by what the steps leave in memory: nothing outside the buffers is written, and of every
+// arena the very top is, where one thread has all the work: of several, the last may come too late for its scratch.
+inline void check_canary(std::uint64_t seed, bool overlay) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed << ", overlay " << overlay);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  if (seed % 2 == 0) o.threads = 1;
+  const auto batch = random_batch(random, a, o);
+  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty, overlay));
+  const Plan& plan = session.arena.plan();
+  initialize(session.brain, session.program, 5);
+  // Twice with opposite patterns: a byte that a step writes differs from one of them.
+  Bytes highest[2] = {0, 0};
+  for (const auto pattern : {std::byte{0x5A}, std::byte{0xA5}}) {
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      const ArenaPlan& part = kind == ArenaKind::device ? plan.device : plan.host;
+      const std::vector<bool> owned = owned_bytes(plan, kind);
+      for (Bytes i = 0; i < owned.size(); ++i) {
+        if (!owned[i] || i >= part.persistent + part.derived) session.arena.data(kind)[i] = pattern;
+      }
+    }
+    Outcome ignored;
+    steps(session, batch, 1, ignored);
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      const std::vector<bool> owned = owned_bytes(plan, kind);
+      Bytes wrong = 0, &high = highest[static_cast<std::size_t>(kind)];
+      for (Bytes i = 0; i < owned.size(); ++i) {
+        if (session.arena.data(kind)[i] == pattern) continue;
+        high = std::max(high, i + 1);
+        wrong += !owned[i];
+      }
+      EXPECT_EQ(wrong, 0u) << name_of(kind);
+    }
+  }
+  EXPECT_LE(highest[0], plan.device.bytes);
+  if (o.threads > 1) return;
+  std::string top;  // what lies there
+  for (const Buffer& b : plan.buffers) {
+    if (b.arena == ArenaKind::device && b.offset + align_up(b.bytes) == plan.device.bytes)
+      top += " " + b.name + " " + to_string(b.shape);
+  }
+  EXPECT_GT(highest[0] + kAlignment, plan.device.bytes) << "the device arena's top is never used:" << top;
+  EXPECT_GT(highest[1] + kAlignment, plan.host.bytes) << "the host arena's top is never used";
+}
+
+// Every line of the refusal page names settings that fit, the largest batch among them, and the least budget.
+inline void check_refusal(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
+  const Bytes most = fit_training(a, o, {0, kOverhead}).minimum;
+  o.window = 32, o.batch = 1;
+  const Bytes least = fit_training(a, o, {0, kOverhead}).minimum;
+  o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
+  const Budget budget{least + (most - least) * static_cast<Bytes>(random.between(0, 90)) / 100, kOverhead};
+  const Fit refused = fit_training(a, o, budget);
+  if (refused.fits()) return;
+  std::istringstream page(refusal(a, refused, budget));
+  int suggestions = 0;
+  Bytes minimum = 0;
+  for (std::string line; std::getline(page, line);) {
+    BrainOptions with = o;
+    if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
+    if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
+    ++suggestions;
+    const Fit fit = fit_training(a, with, budget);
+    EXPECT_TRUE(fit.fits()) << line;
+    ++with.batch;
+    EXPECT_FALSE(fit_training(a, with, budget).fits()) << line;
+  }
+  EXPECT_GE(suggestions, 1);
+  EXPECT_EQ(minimum, refused.minimum);
+}
+
+}  // namespace neurogen

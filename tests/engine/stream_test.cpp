@@ -1,0 +1,187 @@
+// One token at a time against whole windows, and weights through files.
+#include "engine/run/stream.h"
+
+#include "engine/files/safetensors.h"
+#include "tests/engine/laws.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+Session* new_session(Brain brain, bool overlay = true) {
+  Plan plan = plan_graph(brain.graph, kPlenty, overlay);
+  return new Session(std::move(brain), std::move(plan));
+}
+using SessionPointer = std::unique_ptr<Session>;
+
+double element(const TensorView& view, std::int64_t i) {
+  return view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
+}
+
+// The logits [N, V] of a batch by the training program's forward half.
+TensorView batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
+  const Graph& graph = session.brain.graph;
+  std::copy(batch.begin(), batch.end(), session.program.view(session.brain.host_batch).as<std::int32_t>());
+  const Graph::Range train = graph.program("train");
+  std::size_t end = train.begin;
+  while (graph.operations()[end].name != "loss") ++end;
+  session.program.run({train.begin, end + 1});
+  for (std::size_t i = 0; i < graph.tensors().size(); ++i) {
+    if (graph.tensors()[i].name == "logits") return session.program.view({i});
+  }
+  return {};
+}
+
+void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
+  SCOPED_TRACE(seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  o.window = random.between(2, 40);
+  o.compute = o.decoder_storage = type;
+  auto batch = random_batch(random, a, o);
+  if (o.document_end >= 0) {  // somewhere inside every window, and twice in a row
+    for (std::int64_t b = 0; b < o.batch; ++b) {
+      const auto at = static_cast<std::size_t>(b * o.window + random.between(0, o.window - 2));
+      batch[at] = batch[at + 1] = static_cast<std::int32_t>(o.document_end);
+    }
+  }
+  const SessionPointer whole(new_session(build_training(a, o), false)), single(new_session(build_stream(a, o)));
+  initialize(whole->brain, whole->program, seed);
+  initialize(single->brain, single->program, seed);
+  single->program.set_poison(true);
+  const TensorView logits = batched_logits(*whole, batch);
+  Stream stream(single->brain, single->program);
+  double worst = 0;
+  for (std::int64_t n = 0; n < o.tokens(); ++n) {
+    if (n % o.window == 0) stream.reset();
+    const TensorView row = stream.step(batch[static_cast<std::size_t>(n)]);
+    for (std::int64_t v = 0; v < a.vocabulary; ++v) {
+      worst = std::max(worst, std::abs(element(row, v) - element(logits, n * a.vocabulary + v)));
+    }
+  }
+  EXPECT_LT(worst, limit);
+}
+
+TEST(Stream, EqualsTheWindow) {
+  for (std::uint64_t seed = 0; seed < 16; ++seed) expect_stream_equals_window(seed, DType::f64, 1e-10);
+  for (std::uint64_t seed = 20; seed < 26; ++seed) expect_stream_equals_window(seed, DType::f32, 1e-5);
+}
+
+TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
+  Random random(4);
+  const Architecture a = random_architecture(random);
+  BrainOptions o;
+  o.window = 6;
+  o.compute = o.decoder_storage = DType::f64;
+  const SessionPointer one(new_session(build_stream(a, o))), other(new_session(build_stream(a, o)));
+  for (Session* session : {one.get(), other.get()}) initialize(session->brain, session->program, 4);
+  Stream first(one->brain, one->program), second(other->brain, other->program);
+  const auto keys = [](Session& s) { return s.program.view(s.brain.state[0]); };
+  ASSERT_EQ(one->brain.graph.tensors()[one->brain.state[0].index].name, "hippocampus.keys");
+  ASSERT_EQ(keys(*one)[1], 6);
+  for (int t = 0; t < 100; ++t) {
+    const TensorView logits = first.step(t % 40);
+    for (std::int64_t v = 0; v < a.vocabulary; ++v) ASSERT_TRUE(std::isfinite(element(logits, v)));
+  }
+  // Another past of the same length. From here on the second stream is given the first one's recurrent states before every
+  // token, so that only the rings' contents can tell the two apart.
+  for (int t = 0; t < 100; ++t) second.step(39 - t % 40);
+  bool differs = false;
+  for (int t = 0; t < 12; ++t) {
+    for (std::size_t s = 2; s < one->brain.state.size(); ++s) {
+      const TensorView from = one->program.view(one->brain.state[s]), to = other->program.view(other->brain.state[s]);
+      std::memcpy(to.data, from.data, size_of(DType::f64) * static_cast<std::size_t>(from.elements()));
+    }
+    const TensorView left = first.step(7 + t), right = second.step(7 + t);
+    bool equal = true;
+    for (std::int64_t v = 0; v < a.vocabulary; ++v) equal = equal && element(left, v) == element(right, v);
+    differs = differs || !equal;
+    EXPECT_TRUE(t < 6 || equal) << t;  // six tokens later the ring holds nothing of the two pasts
+  }
+  EXPECT_TRUE(differs);
+}
+
+class WeightFiles : public testing::Test {
+ protected:
+  WeightFiles() {
+    Random random(11);
+    architecture_ = random_architecture(random);
+    options_.batch = 1, options_.window = 8;
+    session_.reset(new_session(build_training(architecture_, options_)));
+    initialize(session_->brain, session_->program, 1);
+    file_ = directory_.path("brain.safetensors");
+    export_parameters(session_->brain, session_->program, file_, "0123");
+  }
+  std::vector<std::byte> persistent(Session& session) const {
+    const std::byte* image = session.arena.data(ArenaKind::device);
+    return {image, image + session.arena.plan().device.persistent};
+  }
+  // The file with one tensor's entry changed.
+  std::string changed(const std::string& name, const std::function<void(TensorToWrite&)>& change) const {
+    const Safetensors source(file_);
+    std::vector<TensorToWrite> tensors;
+    for (const auto& t : source.tensors()) {
+      TensorToWrite out{t.name, t.dtype, t.shape, t.data.data()};
+      if (t.name == name) change(out);
+      if (!out.name.empty()) tensors.push_back(out);
+    }
+    const std::string path = directory_.path("changed.safetensors");
+    write_safetensors(path, source.metadata(), tensors);
+    return path;
+  }
+  // Refused with a sentence that names the tensor, and nothing replaced.
+  void refuses(const std::string& name, const std::function<void(TensorToWrite&)>& change, const std::string& part) {
+    SCOPED_TRACE(name);
+    const SessionPointer other(new_session(build_training(architecture_, options_)));
+    initialize(other->brain, other->program, 2);
+    const auto before = persistent(*other);
+    EXPECT_ERROR(initialize_from(other->brain, other->program, changed(name, change)), "changed.safetensors", name, part);
+    EXPECT_TRUE(persistent(*other) == before);
+  }
+
+  TemporaryDirectory directory_;
+  Architecture architecture_;
+  BrainOptions options_;
+  SessionPointer session_;
+  std::string file_;
+};
+
+TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
+  const SessionPointer other(new_session(build_training(architecture_, options_)));
+  initialize(other->brain, other->program, 2);
+  EXPECT_FALSE(persistent(*other) == persistent(*session_));
+  initialize_from(other->brain, other->program, file_);
+  EXPECT_TRUE(persistent(*other) == persistent(*session_));
+  const std::string again = directory_.path("again.safetensors");
+  export_parameters(other->brain, other->program, again, "0123");
+  EXPECT_EQ(read_file(again), read_file(file_));
+  for (int m = 0; m < kModules; ++m) {  // made again from the wiring
+    const TensorView a = session_->program.view(session_->brain.readers[m]),
+                     b = other->program.view(other->brain.readers[m]);
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.elements()) * 4), 0);
+  }
+  EXPECT_EQ(to_json(parse_architecture(Safetensors(file_).metadata().at("architecture"), "file")), to_json(architecture_));
+}
+
+TEST_F(WeightFiles, AreRefusedWithTheTensorsNameAndNothingReplaced) {
+  std::vector<std::int32_t> wrong(4096, 1 << 20), negative(4096, -1);
+  std::vector<double> wide(1 << 16);
+  const auto gone = [](TensorToWrite& t) { t.name.clear(); };
+  for (const char* name : {"embedding.weight", "broca.gain", "prefrontal.gate_bias", "decoder.weight"})
+    refuses(name, gone, "is missing");
+  for (const char* name : {"wiring.thalamus", "wiring.broca"}) refuses(name, gone, "is missing");
+  refuses("broca.gain", [](TensorToWrite& t) { t.shape = {t.shape[0] / 2, 2}; }, "has shape");
+  refuses("decoder.weight", [](TensorToWrite& t) { t.shape = {t.shape[1], t.shape[0]}; }, "has shape");
+  refuses("wiring.broca", [](TensorToWrite& t) { t.shape = {t.shape[0] * t.shape[1]}; }, "has shape");
+  refuses("wiring.broca", [&](TensorToWrite& t) { t.data = wrong.data(); }, "names source block 1048576");
+  refuses("wiring.broca", [&](TensorToWrite& t) { t.data = negative.data(); }, "names source block -1");
+  refuses("wiring.broca", [](TensorToWrite& t) { t.dtype = DType::f32; }, "needed");
+  refuses("decoder.weight", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
+  refuses("broca.gain", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
+  EXPECT_ERROR(initialize_from(session_->brain, session_->program, directory_.path("none")), "none does not exist");
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,287 @@
+// Training and evaluation: schedule, order of the text, updates against the formulas, what is counted.
+#include "engine/run/trainer.h"
+
+#include <set>
+
+#include "engine/run/evaluator.h"
+#include "kernels/adafactor.h"
+#include "kernels/adamw.h"
+#include "tests/engine/laws.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+using Values = std::vector<double>;
+
+Architecture small_architecture() {
+  Architecture a;
+  a.name = "small";
+  a.vocabulary = 50;
+  a.embedding = 32;
+  a.modules = {Module{64, 32, 32}, {192, 64, 48}, {256, 64, 32}, {128, 32, 64}, {256, 64, 96}, {320, 64, 32}};
+  return parse_architecture(to_json(a), "small");
+}
+BrainOptions small_options(std::int64_t batch = 3, std::int64_t window = 8) {
+  BrainOptions o;
+  o.batch = batch;
+  o.window = window;
+  return o;
+}
+Values values(const TensorView& view) {
+  Values out(static_cast<std::size_t>(view.elements()));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
+  return out;
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  Tokens text(const std::vector<std::uint16_t>& ids) {
+    const std::string name = std::to_string(files_++) + ".bin";
+    return Tokens({directory_.file(name, {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
+  }
+  // Of a simple text: each token says much about the next.
+  static std::vector<std::uint16_t> pattern(std::size_t n) {
+    std::vector<std::uint16_t> ids(n);
+    for (std::size_t i = 0; i < n; ++i) ids[i] = static_cast<std::uint16_t>((i * i / 3 + i % 7) % 50);
+    return ids;
+  }
+  TemporaryDirectory directory_;
+  int files_ = 0;
+};
+
+TEST(RateFactor, FollowsTheFormula) {
+  EXPECT_DOUBLE_EQ(rate_factor(0, 1000, 100), 0.01);
+  EXPECT_DOUBLE_EQ(rate_factor(98, 1000, 100), 0.99);
+  EXPECT_DOUBLE_EQ(rate_factor(99, 1000, 100), 1);
+  EXPECT_DOUBLE_EQ(rate_factor(499, 1000, 100), 1);
+  EXPECT_DOUBLE_EQ(rate_factor(500, 1000, 100), 1);  // 2 - 2 s/steps is 1 there too
+  EXPECT_DOUBLE_EQ(rate_factor(750, 1000, 100), 0.5);
+  EXPECT_NEAR(rate_factor(974, 1000, 100), 0.052, 1e-15);
+  EXPECT_NEAR(rate_factor(975, 1000, 100), 0.05, 1e-15);
+  EXPECT_DOUBLE_EQ(rate_factor(999, 1000, 100), 0.05);
+  EXPECT_DOUBLE_EQ(rate_factor(5000, 1000, 100), 0.05);             // behind the end
+  EXPECT_DOUBLE_EQ(rate_factor(0, 1000, 0), 1);                     // no warm-up
+  EXPECT_DOUBLE_EQ(rate_factor(0, 1, 100), 0.01);                   // one step
+  EXPECT_DOUBLE_EQ(rate_factor(60, 100, 100), 0.61 * 0.8);          // both at once
+  EXPECT_DOUBLE_EQ(rate_factor(1'000'000, INT64_MAX, 100), 1);      // length not known yet
+}
+
+// Two steps' changes of every parameter against the formulas, from the engine's own gradients, for one tile and for many.
+void expect_updates_by_formula(std::int64_t tile) {
+  SCOPED_TRACE(tile);
+  BrainOptions o = small_options();
+  o.compute = o.decoder_storage = DType::f64;
+  o.vocabulary_tile = tile;
+  Session session(build_training(small_architecture(), o),
+                  plan_graph(build_training(small_architecture(), o).graph, kPlenty, false));
+  const Brain& brain = session.brain;
+  Program& program = session.program;
+  initialize(brain, program, 9);
+  const double rate = 4e-3, embedding_rate = 3e-2, decoder_rate = 1e-3;
+  const std::size_t width = 32, vocabulary = 50, outputs = 64;
+  std::vector<Values> p, m, v;
+  for (const Parameter& parameter : brain.parameters) {
+    p.push_back(values(program.view(parameter.value)));
+    m.emplace_back(p.back().size(), 0), v.emplace_back(p.back().size(), 0);
+  }
+  Values row(vocabulary, 0), column(outputs, 0), counts(vocabulary, 0);
+  for (int n = 1; n <= 2; ++n) {
+    Random random(static_cast<std::uint64_t>(n));
+    const auto batch = random_batch(random, brain.architecture, o);
+    std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
+    *program.view(brain.host_control).as<StepControl>() = {n - 1, float(rate), float(embedding_rate), float(decoder_rate), 0};
+    program.run(brain.graph.program("train"));
+    const double norm = values(program.view(brain.host_norm))[0], clip = std::min(1.0, 1 / (norm + 1e-6));
+    double squares = 0;
+    const auto adam = [&](std::size_t i, std::size_t at, double g, double lr, double decay, double step) {
+      squares += g * g;
+      g *= clip;
+      m[i][at] = 0.9 * m[i][at] + 0.1 * g;
+      v[i][at] = 0.98 * v[i][at] + 0.02 * g * g;
+      p[i][at] = p[i][at] * (1 - lr * decay) -
+                 lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
+    };
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      const Parameter& parameter = brain.parameters[i];
+      if (parameter.rule == UpdateRule::adafactor) {
+        Values column_next(outputs, 0);
+        std::size_t first = 0;
+        for (TensorId id : brain.decoder_gradients) {
+          const Values g = values(program.view(id));
+          const std::size_t rows = g.size() / outputs;
+          Values estimate(outputs, 0), u(g.size());
+          double mean = 0, rms = 0;
+          for (std::size_t k = 0; k < g.size(); ++k) {
+            const double q = g[k] * g[k] + 1e-30;
+            row[first + k / outputs] =
+                (k % outputs == 0 ? 0.99 * row[first + k / outputs] : row[first + k / outputs]) + 0.01 * q / outputs;
+            column_next[k % outputs] += q / vocabulary;
+            estimate[k % outputs] += n == 1 ? q / static_cast<double>(rows) : 0;
+          }
+          for (std::size_t j = 0; j < outputs; ++j)
+            mean += (n == 1 ? estimate[j] : estimate[j] = column[j] / (1 - 0.99)) / outputs;
+          for (std::size_t k = 0; k < g.size(); ++k) {
+            u[k] = g[k] / std::sqrt(row[first + k / outputs] / (1 - std::pow(0.99, n)) / mean * estimate[k % outputs]);
+            rms += u[k] * u[k] / static_cast<double>(g.size());
+          }
+          for (std::size_t k = 0; k < g.size(); ++k) {
+            p[i][first * outputs + k] -= float(decoder_rate) * u[k] / std::max(1.0, std::sqrt(rms));
+          }
+          first += rows;
+        }
+        ASSERT_EQ(first, vocabulary);
+        for (std::size_t j = 0; j < outputs; ++j) column[j] = 0.99 * column[j] + 0.01 * column_next[j];
+        continue;
+      }
+      const Values g = values(program.view(brain.gradients[i]));
+      if (parameter.rule != UpdateRule::adamw_rows) {
+        for (std::size_t k = 0; k < g.size(); ++k)
+          adam(i, k, g[k], float(rate), parameter.rule == UpdateRule::adamw_decay ? 0.05 : 0, n);
+        continue;
+      }
+      const std::set<std::int32_t> touched(batch.begin(), batch.begin() + o.tokens());
+      std::size_t at = 0;
+      for (std::int32_t id : touched) {
+        ++counts[static_cast<std::size_t>(id)];
+        for (std::size_t e = 0; e < width; ++e, ++at) {
+          adam(i, static_cast<std::size_t>(id) * width + e, g[at], float(embedding_rate), 0,
+               counts[static_cast<std::size_t>(id)]);
+        }
+      }
+    }
+    EXPECT_NEAR(std::sqrt(squares) / norm, 1, 1e-12);
+  }
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const Values actual = values(program.view(brain.parameters[i].value));
+    for (std::size_t k = 0; k < actual.size(); ++k) {
+      ASSERT_NEAR(actual[k], p[i][k], 1e-11) << brain.parameters[i].name << " " << k;
+    }
+  }
+}
+
+TEST_F(TrainerTest, EveryUpdateFollowsItsFormulaInTilesOfAnySize) {
+  for (std::int64_t tile : {1280, 50, 17, 1}) expect_updates_by_formula(tile);
+}
+
+TEST_F(TrainerTest, AnAbsentTokenKeepsItsRowAndItsCount) {
+  const Architecture a = small_architecture();
+  const BrainOptions o = small_options(1, 8);
+  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+  const Brain& brain = session.brain;
+  initialize(brain, session.program, 9);
+  const Parameter& p = brain.parameter("embedding.weight");
+  const auto bits = [&] {
+    std::vector<float> row;
+    for (TensorId id : {p.value, p.m, p.v}) {
+      const float* at = session.program.view(id).as<float>() + 5 * 32;
+      row.insert(row.end(), at, at + 32);
+    }
+    row.push_back(static_cast<float>(session.program.view(brain.embedding_steps).as<std::int32_t>()[5]));
+    return row;
+  };
+  const auto run = [&](std::vector<std::int32_t> ids) {
+    ids.resize(16, 1);
+    Outcome ignored;
+    steps(session, ids, 1, ignored);
+  };
+  const auto untouched = bits();
+  run({1, 2, 3, 4, 6, 7, 8, 9});
+  EXPECT_EQ(bits(), untouched);
+  run({1, 2, 3, 4, 5, 7, 8, 5});
+  const auto once = bits();
+  EXPECT_NE(once, untouched);
+  EXPECT_EQ(once.back(), 1);
+  for (int i = 0; i < 3; ++i) run({1, 2, 3, 4, 6, 7, 8, 9});
+  EXPECT_EQ(bits(), once);
+  run({5, 5, 5, 5, 5, 5, 5, 5});
+  EXPECT_EQ(bits().back(), 2);
+  EXPECT_EQ(session.program.view(brain.embedding_steps).as<std::int32_t>()[1], 5);
+  EXPECT_EQ(session.program.view(brain.embedding_steps).as<std::int32_t>()[30], 0);
+}
+
+TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch) {
+  const Architecture a = small_architecture();
+  const auto evaluate = [&](const std::vector<std::uint16_t>& ids, std::int64_t batch, std::int64_t most = INT64_MAX) {
+    const BrainOptions o = small_options(batch, 8);
+    Session session(build_evaluation(a, o), plan_graph(build_evaluation(a, o).graph, kPlenty));
+    initialize(session.brain, session.program, 3);
+    return Evaluator(session.brain, session.program).run(text(ids), most);
+  };
+  for (std::size_t n : {2, 3, 8, 9, 10, 17, 29, 65}) {
+    const auto ids = pattern(n);
+    double sum = 0;  // window by window, each from a text of its own
+    for (std::size_t begin = 0; begin + 1 < n; begin += 8) {
+      const auto end = std::min(n, begin + 9);
+      const Evaluation part =
+          evaluate({ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end)}, 1);
+      EXPECT_EQ(part.tokens, static_cast<std::int64_t>(end - begin - 1));
+      sum += part.loss * static_cast<double>(part.tokens);
+    }
+    for (std::int64_t batch : {1, 2, 5}) {
+      const Evaluation whole = evaluate(ids, batch);
+      EXPECT_EQ(whole.tokens, static_cast<std::int64_t>(n - 1));
+      EXPECT_NEAR(whole.loss, sum / static_cast<double>(n - 1), 1e-6) << n << " tokens, batch " << batch;
+    }
+  }
+  EXPECT_EQ(evaluate(pattern(65), 3, 24).tokens, 24);
+  EXPECT_EQ(evaluate(pattern(65), 3, 31).tokens, 24);  // whole windows
+  EXPECT_EQ(evaluate(pattern(65), 3, 1).tokens, 8);
+}
+
+TEST_F(TrainerTest, AnEpochVisitsEveryWindowOnce) {
+  const Architecture a = small_architecture();
+  const BrainOptions o = small_options(3, 8);
+  std::vector<std::uint16_t> ids(20 * 8 + 5, 49);  // 20 windows: 6 batches, 2 windows left out
+  for (std::size_t w = 0; w < 20; ++w) ids[w * 8] = static_cast<std::uint16_t>(w);
+  const Tokens train = text(ids);
+  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+  initialize(session.brain, session.program, 1);
+  Trainer trainer(session.brain, session.program, train, {}, 7);
+  ASSERT_EQ(trainer.steps_per_epoch(), 6);
+  std::vector<std::vector<std::int32_t>> orders;
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    std::vector<std::int32_t> order;
+    for (int step = 0; step < 6; ++step) {
+      trainer.run_step(18);
+      const auto* at = session.program.view(session.brain.host_batch).as<std::int32_t>();
+      for (int i = 0; i < 3; ++i) {
+        order.push_back(at[i * 8]);
+        for (int t = 0; t < 7; ++t) EXPECT_EQ(at[24 + i * 8 + t], at[i * 8 + t + 1]);  // targets: one token on
+      }
+    }
+    EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(), 18u);
+    orders.push_back(order);
+  }
+  EXPECT_NE(orders[0], orders[1]);
+  EXPECT_NE(orders[1], orders[2]);
+  EXPECT_EQ(trainer.step(), 18);
+  EXPECT_ERROR(Trainer(session.brain, session.program, text(pattern(24)), {}, 7), "24 tokens", "needs 25");
+}
+
+TEST_F(TrainerTest, RunsAreRepeatableAndLearn) {
+  const Architecture a = small_architecture();
+  const Tokens train = text(pattern(200));
+  const auto losses = [&](std::uint64_t seed, std::int64_t threads, int count) {
+    BrainOptions o = small_options(4, 16);
+    o.threads = threads;
+    Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+    initialize(session.brain, session.program, seed);
+    Trainer trainer(session.brain, session.program, train, {4e-3, 3e-2, 1e-3, 4}, seed);
+    Values list;
+    for (int i = 0; i < count; ++i) list.push_back(trainer.run_step(count).loss);
+    return list;
+  };
+  const Values six = losses(1, 1, 6);
+  EXPECT_EQ(losses(1, 1, 6), six);
+  EXPECT_EQ(losses(1, 2, 6), six);
+  EXPECT_NE(losses(2, 1, 6), six);
+  const Values many = losses(1, 2, 120);
+  EXPECT_NEAR(many.front(), std::log(50), 0.6);
+  EXPECT_LT(many.back(), 0.7 * many.front());
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,34 @@
+// Running one of our programs as a person does, in a directory of the test's.
+#pragma once
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+
+// A small brain, as an architecture file.
+inline constexpr char kTestBrain[] = R"({"name": "test", "vocabulary": 300, "embedding": 32,
+  "thalamus": {"neurons": 64, "outputs": 32, "fan_in": 32}, "wernicke": {"neurons": 192, "outputs": 64, "fan_in": 48},
+  "hippocampus": {"neurons": 256, "outputs": 64, "fan_in": 32}, "basal_ganglia": {"neurons": 64, "outputs": 32, "fan_in": 32},
+  "prefrontal": {"neurons": 256, "outputs": 64, "fan_in": 32}, "broca": {"neurons": 320, "outputs": 64, "fan_in": 32}})";
+
+struct ProgramResult {
+  int status;  // 128 + signal where one ended it
+  std::string out, err;
+};
+
+// `command`: the program's name and its arguments, in the shell's language.
+inline ProgramResult run_program_in(const TemporaryDirectory& directory, const std::string& command) {
+  const std::string line = "cd " + directory.path("") + " && timeout 60 " NEUROGEN_BIN "/" + command;
+  const int status = std::system(("( " + line + " ) >" + directory.path(".out") + " 2>" + directory.path(".err")).c_str());
+  ProgramResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(directory.path(".out")),
+                       read_file(directory.path(".err"))};
+  std::filesystem::remove(directory.path(".out"));
+  std::filesystem::remove(directory.path(".err"));
+  return result;
+}
+
+}  // namespace neurogen

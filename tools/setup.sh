@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the demonstration need on Debian 12, if anything is missing.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build                                  # the build
+  libcli11-dev libfmt-dev nlohmann-json3-dev             # command lines, text, JSON
+  flatbuffers-compiler libflatbuffers-dev libxxhash-dev  # architecture files, checksums
+  libmimalloc-dev libopenblas0-pthread                   # the heap, matrix products on the CPU
+  libsentencepiece-dev                                   # tokens
+  libgtest-dev strace                                    # tests
+  bible-kjv                                              # the demonstration's text
+)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: packages are missing: install them as root with: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
