@@ -171,9 +171,7 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
     }
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    std::vector<double> all(static_cast<std::size_t>(values[i]->elements()));
-    source.read_as_double(values[i]->name, all);
-    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return all[static_cast<std::size_t>(k)]; });
+    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return values[i]->real(k); });
   }
   for (int m = 0; m < kModules; ++m) {
     program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));
@@ -183,12 +181,10 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
 
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
   std::vector<TensorToWrite> tensors;
-  std::vector<std::vector<std::byte>> copies;
   const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
-    const DType type = program.view(id).dtype;
-    std::vector<std::byte>& bytes = copies.emplace_back(size_of(type, shape));
-    program.read(id, bytes.data(), bytes.size());
-    tensors.push_back({name, type, shape, bytes.data()});
+    tensors.push_back({name, program.view(id).dtype, shape, nullptr, [&program, id](Bytes begin, std::span<std::byte> to) {
+                         program.read(id, to.data(), to.size(), begin);
+                       }});
   };
   for (const Parameter& p : brain.parameters) put(p.name, p.value, p.shape);
   for (int m = 0; m < kModules; ++m) {

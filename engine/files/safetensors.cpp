@@ -155,6 +155,10 @@ bool is_floating(DType type) {
 
 std::int64_t Safetensors::Tensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
 
+double Safetensors::Tensor::real(std::int64_t index) const {
+  return floating(dtype, data.data() + static_cast<std::size_t>(index) * size_of(dtype));
+}
+
 Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();
   const std::uint64_t length = bytes.size() < 8 ? 0 : load<std::uint64_t>(bytes.data());

@@ -1,6 +1,7 @@
 // Safetensors, a file of named tensors (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the
 // header, then the tensors side by side. Nothing in a file is trusted.
 #pragma once
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -22,6 +23,7 @@ class Safetensors {
     Shape shape;
     std::span<const std::byte> data;  // mapped; not aligned to its type: copy, do not cast
     std::int64_t elements() const;
+    double real(std::int64_t index) const;  // one element of a floating type
   };
 
   // Throws Error that names the file, and the tensor where there is one, for anything that is not exactly as promised.
@@ -50,7 +52,8 @@ struct TensorToWrite {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  const void* data = nullptr;  // contiguous
+  const void* data = nullptr;  // contiguous; or null, and
+  std::function<void(Bytes begin, std::span<std::byte> to)> read{};  // fetches bytes from wherever they are, piece by piece
 };
 
 // Tensors lie in the order given. Whole or not at all (AtomicFile). Throws Error for a name that is taken twice or cannot be

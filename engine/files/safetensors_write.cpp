@@ -8,6 +8,11 @@
 #include "engine/files/safetensors_header.h"
 
 namespace neurogen {
+namespace {
+
+constexpr Bytes kPiece = 4 << 20;  // fetched at a time from where the host cannot look
+
+}  // namespace
 
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
                        std::span<const TensorToWrite> tensors) {
@@ -36,7 +41,19 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   AtomicFile file(path);
   file.write(&length, sizeof length);
   file.write(text);
-  for (const TensorToWrite& tensor : tensors) file.write(tensor.data, size_of(tensor.dtype, tensor.shape));
+  std::vector<std::byte> piece;
+  for (const TensorToWrite& tensor : tensors) {
+    const Bytes bytes = size_of(tensor.dtype, tensor.shape);
+    if (!tensor.read) {
+      file.write(tensor.data, bytes);
+      continue;
+    }
+    for (Bytes begin = 0; begin < bytes; begin += piece.size()) {
+      piece.resize(std::min(kPiece, bytes - begin));
+      tensor.read(begin, piece);
+      file.write(piece.data(), piece.size());
+    }
+  }
   file.commit();
 }
 

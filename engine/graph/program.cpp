@@ -36,8 +36,6 @@ void Program::run(Graph::Range range) {
   }
 }
 
-double Program::time(std::size_t operation) { return machine_->run(graph_, {operation, operation + 1}, bindings_); }
-
 void Program::write(TensorId id, const void* from, Bytes bytes, Bytes begin) {
   machine_->copy(from, view(id).as<std::byte>() + begin, bytes);
 }

@@ -24,9 +24,6 @@ class Program {
   // nothing.
   void run(Graph::Range range);
 
-  // Runs one operation and returns the milliseconds that the device worked on it.
-  double time(std::size_t operation);
-
   // On a GPU, the address of a tensor in the device arena means nothing to the host: see read and write.
   TensorView view(TensorId id) const { return bindings_[id]; }
   const Arena& arena() const { return arena_; }

@@ -152,7 +152,7 @@ inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
 inline double tolerance_of(DType type) { return type == DType::f32 ? 1e-5 : type == DType::bf16 ? 4e-2 : 5e-3; }
 
 // Half a unit in the last place of a 16-bit output, as a share; of a 32-bit one nothing to speak of.
-inline double rounding(DType type) { return type == DType::bf16 ? 2e-3 : type == DType::f16 ? 3e-4 : 0; }
+inline double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
 
 // [0, tokens) in windows: index of each token's document's first token, documents drawn at random.
 template <typename Draw>
