@@ -16,7 +16,8 @@ setup:
 	@tools/setup.sh
 
 demo: setup
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@cmake --build $(BUILD) --target neurogen-engine plan corpus
 	@tools/demo.sh $(BUILD)
 
 test: setup
