@@ -17,10 +17,10 @@ __device__ Update update_of(float clip, float rate, double decay, double step) {
 }
 
 __device__ void update_one(const Update& u, float gradient, float& p, float& m, float& v) {
-  constexpr float b1 = static_cast<float>(kAdamBeta1), b2 = static_cast<float>(kAdamBeta2), epsilon = static_cast<float>(kAdamEpsilon);
+  constexpr float b1 = kAdamBeta1, b2 = kAdamBeta2, rest1 = 1 - kAdamBeta1, rest2 = 1 - kAdamBeta2, epsilon = kAdamEpsilon;
   const float g = gradient * u.clip;
-  m = b1 * m + (1 - b1) * g;
-  v = b2 * v + (1 - b2) * g * g;
+  m = b1 * m + rest1 * g;
+  v = b2 * v + rest2 * g * g;
   p = p * u.keep - u.rate * (m * u.correct_m) / (sqrtf(v * u.correct_v) + epsilon);
 }
 

@@ -9,10 +9,21 @@
 namespace neurogen {
 namespace {
 HeapCounters (*counters)() = nullptr;
-}
+void (*move_cap)(Bytes) = nullptr;
+}  // namespace
 
 HeapCounters heap_counters() { return counters ? counters() : HeapCounters{}; }
-void set_heap_counters(HeapCounters (*source)()) { counters = source; }
+void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes)) {
+  counters = source;
+  move_cap = cap;
+}
+
+HeapCapLifted::HeapCapLifted() {
+  if (move_cap) move_cap(UINT64_MAX);
+}
+HeapCapLifted::~HeapCapLifted() {
+  if (move_cap) move_cap(heap_counters().live_bytes + kHeapCap);
+}
 
 Bytes resident_anonymous_bytes() {
   const int file = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);

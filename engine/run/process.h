@@ -17,8 +17,18 @@ struct HeapCounters {
   std::uint64_t live_bytes = 0;   // given out and not given back
 };
 HeapCounters heap_counters();
-// A program with a counting allocator names it here, first thing.
-void set_heap_counters(HeapCounters (*source)());
+// A program with a counting allocator names it here, first thing: its counts, and how to move its cap.
+void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes) = nullptr);
+
+// While one lives, the heap has no cap; from its end on, kHeapCap beside what is held then. Around the start of a GPU: the
+// driver and cuBLAS unpack their code into our heap, more or less of it from version to version.
+class HeapCapLifted {
+ public:
+  HeapCapLifted();
+  ~HeapCapLifted();
+  HeapCapLifted(const HeapCapLifted&) = delete;
+  HeapCapLifted& operator=(const HeapCapLifted&) = delete;
+};
 
 // Anonymous memory that the process really holds at this moment (RssAnon of /proc/self/status), 0 where the system does not
 // say. Allocates nothing.

@@ -22,10 +22,13 @@ Program bind(Session& s) {
 #ifdef NEUROGEN_CUDA
 Session::Session(Brain brain_, Plan plan, Place place)
     : brain(std::move(brain_)),
+      starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
       cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       arena(std::move(plan), place.gpu),
-      program(bind(*this)) {}
+      program(bind(*this)) {
+  starting.reset();
+}
 #else
 Session::Session(Brain brain_, Plan plan, Place place)
     : brain(std::move(brain_)),

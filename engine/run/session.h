@@ -4,6 +4,7 @@
 
 #include "engine/graph/program.h"
 #include "engine/run/fit.h"
+#include "engine/run/process.h"
 #ifdef NEUROGEN_CUDA
 #include "kernels/cuda_device.h"
 #endif
@@ -22,6 +23,7 @@ struct Session {
   Session(Brain brain_, Plan plan, Place place = {});
 
   Brain brain;
+  std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
   std::unique_ptr<CpuDevice> cpu;  // one of the two is there
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;

@@ -15,6 +15,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 namespace neurogen {
 HeapCounters counted_heap() { return {}; }
+void cap_heap(Bytes) {}
 }  // namespace neurogen
 #else
 
@@ -27,7 +28,7 @@ HeapCounters counted_heap() { return {}; }
 
 namespace {
 
-std::atomic<std::uint64_t> allocations{0}, live_bytes{0};
+std::atomic<std::uint64_t> allocations{0}, live_bytes{0}, cap{neurogen::kHeapCap};
 
 // No formatting here: that could allocate.
 [[noreturn]] void over_the_cap() {
@@ -42,7 +43,7 @@ void* counted(void* block) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
-  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > neurogen::kHeapCap) over_the_cap();
+  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed)) over_the_cap();
   return block;
 }
 
@@ -71,6 +72,7 @@ namespace neurogen {
 HeapCounters counted_heap() {
   return {allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
 }
+void cap_heap(Bytes bytes) { cap.store(bytes, std::memory_order_relaxed); }
 }  // namespace neurogen
 
 extern "C" {

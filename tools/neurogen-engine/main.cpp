@@ -9,10 +9,11 @@
 
 namespace neurogen {
 HeapCounters counted_heap();  // heap.cpp
+void cap_heap(Bytes bytes);
 }
 
 int main(int argc, char** argv) {
-  neurogen::set_heap_counters(neurogen::counted_heap);
+  neurogen::set_heap_counters(neurogen::counted_heap, neurogen::cap_heap);
   CLI::App app("Trains a brain-shaped language model inside a memory budget that is planned to the byte.", "neurogen-engine");
   neurogen::add_standard_options(app, "neurogen-engine");
   app.require_subcommand(1);
