@@ -7,7 +7,7 @@
 namespace neurogen {
 
 // How much is kept and how much is computed again. It decides how much memory a step needs, never what it computes: the
-// bits are the same for every schedule.
+// bits are the same for every schedule, but for 16-bit types with and without kept logits.
 struct Schedule {
   bool keep_logits = true;         // false: the decoder's logits are computed a second time for their gradient
   std::int64_t sections = 1;       // the brain runs forward and backward in so many parts of the batch

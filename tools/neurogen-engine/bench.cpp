@@ -33,11 +33,13 @@ double product_rate(const Resolved& r, std::int64_t n) {
   probe.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) { matmul(device, {at[a], at[b], at[c]}); });
   Plan plan = plan_graph(probe.graph, {UINT64_MAX, 0});
   Session session(std::move(probe), std::move(plan), r.place);
-  std::vector<std::uint16_t> values(static_cast<std::size_t>(n * n) * size_of(r.options.compute) / 2);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, 0, i));  // numbers of ordinary size in every type
+  std::vector<std::uint16_t> row(static_cast<std::size_t>(n) * size_of(r.options.compute) / 2);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < row.size(); ++j) {  // numbers of ordinary size in every type
+      row[j] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, static_cast<std::uint64_t>(i), j));
+    }
+    for (const TensorId operand : {a, b}) session.program.write(operand, row.data(), row.size() * 2, row.size() * 2 * static_cast<Bytes>(i));
   }
-  for (const TensorId operand : {a, b}) session.program.write(operand, values.data(), values.size() * 2);
   double best = 1e30;
   for (int i = 0; i < 5; ++i) {
     session.program.run(session.brain.graph.program("product"));
