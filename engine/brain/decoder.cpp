@@ -84,8 +84,9 @@ TensorId Builder::decoder_training(const Activations& a) {
   const TensorId kept = loss_forward("", a, l, options_.schedule.keep_logits);
   const TensorId features = a.output[kBroca], targets = a.targets, control = brain_.control;
   const TensorId row = brain_.decoder_row, column = brain_.decoder_column, decoder = decoder_;
-  // Sums over tiles are in `real`; a 16-bit gradient is rounded once, so it needs one whole product over kept logits.
-  const bool whole = compute_ != real_ && kept;
+  // Sums over tiles are in `real`; a 16-bit gradient is rounded once, so it needs one whole product of kept logits with
+  // weights that are stored as products read them.
+  const bool whole = compute_ != real_ && kept && options_.decoder_storage == compute_;
   const TensorId d_broca = graph_.transient("d_features", whole ? compute_ : real_, {n, outputs});
   const TensorId column_sum = graph_.transient("decoder.column_sum", real_, {outputs});
   graph_.operation("decoder.column_sum.clear", {}, {column_sum},
