@@ -207,6 +207,13 @@ TEST_F(CommandLine, RefusesMisuse) {
   refuses("neurogen-engine generate --arch brain.json", "--init");
 }
 
+TEST_F(CommandLine, NeverOverwritesWhatItReads) {
+  const string before = read_file(directory_.path("text.bin"));
+  refuses_training("--log ./text.bin", "would overwrite text.bin");
+  refuses_training("--valid valid.bin --export valid.bin", "would overwrite valid.bin");
+  EXPECT_EQ(read_file(directory_.path("text.bin")), before);
+}
+
 TEST_F(CommandLine, FindsOutBeforeTrainingThatResultsCannotBeWritten) {
   const string many = "--steps 1000000 ";  // would take minutes
   refuses_training(many + "--log none/log.jsonl", "none/log.jsonl: cannot write the log");

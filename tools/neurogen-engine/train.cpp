@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 
 #include "arena/error.h"
 #include "arena/report.h"
@@ -201,12 +202,27 @@ void check_run_length(const TrainSettings& s) {
   }
 }
 
+// A slip of the hand must not cost a corpus.
+void keep_inputs(const TrainSettings& s) {
+  std::vector<std::string> inputs = s.text.data;
+  inputs.insert(inputs.end(), {s.text.valid, s.text.tokenizer, s.init});
+  for (const auto& [flag, output] : {std::pair{"--log", s.log}, {"--export", s.export_file}}) {
+    for (const std::string& input : inputs) {
+      std::error_code missing;
+      if (!output.empty() && !input.empty() && std::filesystem::equivalent(input, output, missing)) {
+        throw Error(fmt::format("{} would overwrite {}, which is read: name another file", flag, input));
+      }
+    }
+  }
+}
+
 int train(TrainSettings s) {
   check_run_length(s);
   const Resolved resolved = resolve(s.common, false);
   const Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   find_demonstration_text(s.text);
+  keep_inputs(s);
   const Texts texts(s.text, resolved.architecture.vocabulary);
   // Where results go must be known to take them before hours are spent on them.
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
