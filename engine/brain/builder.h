@@ -83,11 +83,11 @@ class Builder {
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
   // Operation: currents of a tile's neurons over a section.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
+  void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
+
   // stream.cpp
   TensorId remembered(const std::string& name, const Shape& shape);
   void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
-
-  void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
 
   // backward.cpp
   struct OutputGradients {

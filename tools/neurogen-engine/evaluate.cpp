@@ -33,7 +33,7 @@ std::vector<std::uint16_t> all_tokens(const Tokens& tokens) {
 int evaluate(EvaluateSettings s) {
   if (s.init.empty()) throw Error("no brain to evaluate: name its weights with --init FILE.safetensors (`train --export` writes them)");
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
-  const auto tokenizer = load_tokenizer(s.text.tokenizer, kMaxVocabulary);
+  const auto tokenizer = load_tokenizer(s.text.tokenizer);
   adopt_weights(s.common, s.init, tokenizer.get());
   const Resolved r = resolve(s.common, false);
   const Tokens text(s.text.data, tokenizer.get());

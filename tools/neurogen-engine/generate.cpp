@@ -29,10 +29,10 @@ int generate(GenerateSettings s) {
   if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
   if (s.length < 1) throw Error(fmt::format("--length is {}: use at least 1 token", s.length));
   if (!(s.temperature >= 0 && s.temperature <= 100)) throw Error(fmt::format("--temperature is {}: use 0 to 100", s.temperature));
-  const auto tokenizer = load_tokenizer(s.tokenizer, kMaxVocabulary);
+  const auto tokenizer = load_tokenizer(s.tokenizer);
   adopt_weights(s.common, s.init, tokenizer.get());
   const Resolved r = resolve(s.common, false);
-  if (tokenizer->vocabulary() > r.architecture.vocabulary) load_tokenizer(s.tokenizer, r.architecture.vocabulary);  // throws
+  check_tokenizer(tokenizer.get(), s.tokenizer, r.architecture.vocabulary);
 
   Brain brain = build_stream(r.architecture, r.options);
   Plan plan = plan_graph(brain.graph, r.budget);

@@ -24,17 +24,24 @@ void find_demonstration_text(TextSettings& settings) {
   if (settings.tokenizer.empty() && readable("demo/tokenizer.model")) settings.tokenizer = "demo/tokenizer.model";
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file, std::int64_t vocabulary) {
-  if (file.empty()) return nullptr;
-  auto tokenizer = std::make_unique<Tokenizer>(file);
-  if (tokenizer->vocabulary() > vocabulary) {
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file) {
+  return file.empty() ? nullptr : std::make_unique<Tokenizer>(file);
+}
+
+void check_tokenizer(const Tokenizer* tokenizer, const std::string& file, std::int64_t vocabulary) {
+  if (tokenizer && tokenizer->vocabulary() > vocabulary) {
     throw Error(fmt::format("{}: {} pieces, but the architecture has a vocabulary of {}: use a smaller tokenizer or another --arch",
                             file, tokenizer->vocabulary(), vocabulary));
   }
-  return tokenizer;
 }
 
 namespace {
+
+std::unique_ptr<Tokenizer> fitting_tokenizer(const std::string& file, std::int64_t vocabulary) {
+  auto tokenizer = load_tokenizer(file);
+  check_tokenizer(tokenizer.get(), file, vocabulary);
+  return tokenizer;
+}
 
 Tokens checked(Tokens tokens, std::int64_t vocabulary) {
   tokens.check_vocabulary(vocabulary);
@@ -44,7 +51,7 @@ Tokens checked(Tokens tokens, std::int64_t vocabulary) {
 }  // namespace
 
 Texts::Texts(const TextSettings& settings, std::int64_t vocabulary)
-    : tokenizer(load_tokenizer(settings.tokenizer, vocabulary)),
+    : tokenizer(fitting_tokenizer(settings.tokenizer, vocabulary)),
       train(checked(Tokens(settings.data, tokenizer.get()), vocabulary)) {
   if (settings.valid.empty()) return;
   valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));

@@ -21,8 +21,10 @@ void add_text_settings(CLI::App& app, TextSettings& settings);
 // Where no text is named: the demonstration's, if `make demo` has made it. Throws Error that says how else.
 void find_demonstration_text(TextSettings& settings);
 
-// The tokenizer of a file name, null for an empty one. Throws Error if it has more pieces than the brain has words for.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file, std::int64_t vocabulary);
+// The tokenizer of a file name, null for an empty one.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file);
+// Throws Error, naming the tokenizer's file, if it (may be null) has more pieces than the brain has words for.
+void check_tokenizer(const Tokenizer* tokenizer, const std::string& file, std::int64_t vocabulary);
 
 // Opened, encoded where they are not tokens already, and checked against the vocabulary.
 struct Texts {

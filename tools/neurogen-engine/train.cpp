@@ -1,6 +1,5 @@
 // neurogen-engine train: plan, take the memory, train, and say how it went.
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <cfloat>
 #include <chrono>
