@@ -1,37 +1,45 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_math.cuh"
 
 namespace neurogen {
 namespace {
 
-constexpr int kWarps = 8;  // rows a block works on, one warp each
+constexpr int kThreads = 256;  // for one row
 constexpr int kSumThreads = 1024;
 
-// body(column, four logits) for a lane's share of a row; width a multiple of 4.
+// body(column, four logits) for a thread's share of a row; width a multiple of 4.
 template <typename Logit, typename Body>
 __device__ void for_fours(const Logit* row, std::int64_t width, Body&& body) {
-  for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) body(i, load_four(row + i));
+#pragma unroll 4
+  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) body(i, load_four(row + i));
 }
 
-__device__ std::int64_t warp_row() { return static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; }
-
+// In one pass, with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
 template <typename Logit>
-__global__ void statistics(const Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, const std::int32_t* targets,
-                           std::int64_t first_token, float* maximum, float* sum, float* target_logit) {
-  const std::int64_t n = warp_row();
-  if (n >= rows) return;
+__global__ void __launch_bounds__(kThreads)
+    statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
+               float* maximum, float* sum, float* target_logit) {
+  __shared__ float warps[kThreads / 32];
+  const std::int64_t n = blockIdx.x;
   const Logit* row = logits + n * stride;
-  float largest = -INFINITY;
-  for_fours(row, width, [&](std::int64_t, float4 x) { largest = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w))); });
-  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
-  const float before = first_token == 0 ? largest : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
-  const float top = fmaxf(before, largest);
-  float here = 0;
-  for_fours(row, width, [&](std::int64_t, float4 x) { here += expf(x.x - top) + expf(x.y - top) + (expf(x.z - top) + expf(x.w - top)); });
-  here = warp_sum(here);
-  if (threadIdx.x % 32 != 0) return;
+  float largest = -INFINITY, mine = 0.0f;
+  for_fours(row, width, [&](std::int64_t, float4 x) {
+    const float top = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)));
+    mine = mine * exp_of(largest - top) + (exp_of(x.x - top) + exp_of(x.y - top)) + (exp_of(x.z - top) + exp_of(x.w - top));
+    largest = top;
+  });
+  float top = largest;
+  for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = top;
+  __syncthreads();
+  const float before = first_token == 0 ? -INFINITY : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
+  top = before;
+  for (int w = 0; w < kThreads / 32; ++w) top = fmaxf(top, warps[w]);
+  const float here = block_sum<kThreads>(mine * expf(largest - top));
+  if (threadIdx.x != 0) return;
   maximum[n] = top;
-  sum[n] = old_sum * expf(before - top) + here;
+  sum[n] = (old_sum == 0.0f ? 0.0f : old_sum * expf(before - top)) + here;
   const std::int64_t target = targets[n] - first_token;
   if (target >= 0 && target < width) target_logit[n] = to_float(row[target]);
 }
@@ -58,10 +66,10 @@ __global__ void __launch_bounds__(kSumThreads) losses(const float* maximum, cons
 
 // Probability less one at the target, before it is rounded to the logits' type.
 template <typename Logit>
-__global__ void gradient(Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, const std::int32_t* targets,
-                         const float* log_sum_exp, const double* total, std::int64_t first_token) {
-  const std::int64_t n = warp_row();
-  if (n >= rows) return;
+__global__ void __launch_bounds__(kThreads)
+    gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
+             const double* total, std::int64_t first_token) {
+  const std::int64_t n = blockIdx.x;
   Logit* row = logits + n * stride;
   const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
   const float share = targets[n] < 0 || total[1] == 0 ? 0.0f : static_cast<float>(1 / total[1]), log_sum = log_sum_exp[n];
@@ -87,8 +95,8 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
   require_rows(a.logits, "softmax_statistics: tiles of the vocabulary begin and end at multiples of 4");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,
-           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[0], a.logits[1], a.targets.as<const std::int32_t>(),
+    launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
            a.first_token, a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
   });
 }
@@ -104,8 +112,8 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
   require_rows(a.logits, "cross_entropy_backward: tiles of the vocabulary begin and end at multiples of 4");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,
-           a.logits.as<Logit>(), a.logits.row_stride, a.logits[0], a.logits[1], a.targets.as<const std::int32_t>(),
+    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+           a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
            a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token);
   });
 }

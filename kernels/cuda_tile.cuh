@@ -155,6 +155,15 @@ __device__ inline void copy_behind(void* to, const void* from, bool present) {
   *static_cast<uint4*>(to) = present ? *static_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
 #endif
 }
+template <typename T>
+__device__ inline void copy_word_behind(T* to, const T* from) {
+  static_assert(sizeof(T) == 4);
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+#else
+  *to = *from;
+#endif
+}
 // Closes the stage of copies begun since the last call.
 __device__ inline void close_stage() {
 #if __CUDA_ARCH__ >= 800

@@ -53,6 +53,7 @@ struct GateBackward {
   std::int64_t window = 0;    // d_bias is added to window by window in order
   TensorView d_opener;        // [N, O_opener]
   TensorView d_bias;          // [O_opener]
+  TensorView sums;            // scratch on a GPU: [N / window, O_opener] f32
 };
 
 void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& arguments);

@@ -95,21 +95,10 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         if (t >= a.window) continue;
         const float normed = (output_of<R>(h, u[k]) + residual[k]) * inverse[k];
         d_gain += d_out[k] * normed;
-        float d = inverse[k] * (gain * d_out[k] - normed * dot[k]);
+        const float d = inverse[k] * (gain * d_out[k] - normed * dot[k]);
         if (b.d_residual.data) *b.d_residual.at(x.token + t, x.column) = d_residual[k] + d;
         Low* const d_u = d_currents + t * (R * kLanes);
-        if constexpr (R == 4) d_u[3 * kLanes] = from_float<Low>(d);
-        if constexpr (R == 5) {
-          const float s = sigmoid_of(u[k][3]);
-          d_u[3 * kLanes] = from_float<Low>(d * u[k][4] * s * (1.0f + u[k][3] * (1.0f - s)));
-          d_u[4 * kLanes] = from_float<Low>(d * u[k][3] * s);
-        }
-        if constexpr (R > 2) {
-          const float s = sigmoid_of(u[k][2]);
-          d_u[2 * kLanes] = from_float<Low>(d * h * s * (1.0f + u[k][2] * (1.0f - s)));
-          d *= u[k][2] * s;
-        }
-        d_y[k] = d;
+        d_y[k] = through_roles<R>(d, h, u[k], [&](int role, float gradient) { d_u[role * kLanes] = from_float<Low>(gradient); });
       }
 
       // Through the recurrence: g_t = d_y_t + f_{t+1} g_{t+1}.

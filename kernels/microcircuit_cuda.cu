@@ -47,46 +47,49 @@ __global__ void __launch_bounds__(kThreads, 2)
   if (stored && x.warp == 0) *stored = state;
 }
 
-constexpr int kGateWarps = 32;
+constexpr int kGateWarps = 16;
 
-// A block: 32 openers, its warps taking a window's tokens in turn; the windows in order.
+// A block: 32 openers of one window, its warps taking the tokens in turn.
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
-    gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe,
-                int window, int windows, Columns<float> d_opener, float* d_bias) {
+    gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe, int window,
+                Columns<float> d_opener, float* window_sums) {
   __shared__ float sums[kGateWarps][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int p = static_cast<int>(blockIdx.x) * 32 + lane;
   const float shift = p < openers ? bias[p] : 0.0f;
-  float total = p < openers ? d_bias[p] : 0.0f;
-  for (int w = 0; w < windows; ++w) {
-    float sum = 0.0f;
-    for (int t = warp; t < window && p < openers; t += kGateWarps) {
-      const std::int64_t n = static_cast<std::int64_t>(w) * window + t;
-      const float* const behind = d_gate.at(n, p * stripe);
-      float d = 0.0f;
-      if (stripe % 4 == 0)
-        for (int j = 0; j < stripe; j += 4) {
-          const float4 four = __ldg(reinterpret_cast<const float4*>(behind + j));
-          d += four.x + four.y + four.z + four.w;
-        }
-      else
-        for (int j = 0; j < stripe; ++j) d += behind[j];
-      const float open = sigmoid_of(read(opener.at(n, p)) + shift);
-      d *= open * (1.0f - open);
-      *d_opener.at(n, p) += d;
-      sum += d;
-    }
-    sums[warp][lane] = sum;
-    __syncthreads();
-    if (warp == 0) {
-      float of_window = 0.0f;
-      for (int i = 0; i < kGateWarps; ++i) of_window += sums[i][lane];
-      total += of_window;
-    }
-    __syncthreads();
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * window;
+  float sum = 0.0f;
+  for (int t = warp; t < window && p < openers; t += kGateWarps) {
+    const float* const behind = d_gate.at(first + t, p * stripe);
+    float d = 0.0f;
+    if (stripe % 4 == 0)
+      for (int j = 0; j < stripe; j += 4) {
+        const float4 four = __ldg(reinterpret_cast<const float4*>(behind + j));
+        d += four.x + four.y + four.z + four.w;
+      }
+    else
+      for (int j = 0; j < stripe; ++j) d += behind[j];
+    const float open = sigmoid_of(read(opener.at(first + t, p)) + shift);
+    d *= open * (1.0f - open);
+    *d_opener.at(first + t, p) += d;
+    sum += d;
   }
-  if (warp == 0 && p < openers) d_bias[p] = total;
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp > 0 || p >= openers) return;
+  float of_window = 0.0f;
+  for (int i = 0; i < kGateWarps; ++i) of_window += sums[i][lane];
+  window_sums[blockIdx.y * openers + p] = of_window;
+}
+
+// The windows' sums, in order, to the total.
+__global__ void gate_totals_kernel(const float* window_sums, int openers, int windows, float* d_bias) {
+  const int p = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (p >= openers) return;
+  float total = d_bias[p];
+  for (int w = 0; w < windows; ++w) total += window_sums[w * openers + p];
+  d_bias[p] = total;
 }
 
 }  // namespace
@@ -103,16 +106,21 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 }
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
-  require_f32("gate_backward: all but the opener is f32", {a.d_gate, a.gate.bias, a.d_opener, a.d_bias});
+  require_f32("gate_backward: all but the opener is f32", {a.d_gate, a.gate.bias, a.d_opener, a.d_bias, a.sums});
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
                    "gate_backward: needs the whole module");
+  require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
+                   "gate_backward: the windows' sums have another shape");
   require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
   dispatch_float(a.gate.opener.dtype, [&](auto zero) {
     using Low = decltype(zero);
-    launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(a.gate.opener[1], 32)), dim3(32 * kGateWarps), 0,
-           Columns<const float>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
-           static_cast<int>(a.gate.opener[1]), static_cast<int>(a.gate.stripe), static_cast<int>(a.window),
-           static_cast<int>(a.d_gate[0] / a.window), Columns<float>(a.d_opener), a.d_bias.as<float>());
+    const int openers = static_cast<int>(a.gate.opener[1]), stripe = static_cast<int>(a.gate.stripe),
+              window = static_cast<int>(a.window), windows = static_cast<int>(a.d_gate[0] / a.window);
+    launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(openers, 32), static_cast<unsigned>(windows)),
+           dim3(32 * kGateWarps), 0, Columns<const float>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
+           openers, stripe, window, Columns<float>(a.d_opener), a.sums.as<float>());
+    launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(),
+           openers, windows, a.d_bias.as<float>());
   });
 }
 

@@ -58,16 +58,16 @@ struct Map {
 };
 
 // All warps' maps of a round; returns the state before this warp's first token (in reverse: behind its last) and moves
-// `state` past the round. Two buffers in turn, so that one barrier is enough.
-template <bool reverse>
-__device__ inline float exchange(Map (&maps)[2][kWarps][kLanes], int& turn, Map mine, float& state) {
+// `state` past the round. Two buffers in turn, so that one barrier is enough. Warps without a map only take part.
+template <bool reverse, int warps>
+__device__ inline float exchange(Map (&maps)[2][warps][kLanes], int& turn, Map mine, float& state) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  maps[turn][warp][lane] = mine;
+  if (warp < warps) maps[turn][warp][lane] = mine;
   __syncthreads();
   float entering = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kWarps; ++i) {
-    const int w = reverse ? kWarps - 1 - i : i;
+#pragma unroll 4
+  for (int i = 0; i < warps; ++i) {
+    const int w = reverse ? warps - 1 - i : i;
     if (w == warp) entering = state;
     const Map map = maps[turn][w][lane];
     state = map.scale * state + map.shift;
@@ -130,6 +130,24 @@ __device__ inline float output_of(float h, const float (&u)[R]) {
     if constexpr (R == 5) y += u[3] * sigmoid_of(u[3]) * u[4];
     return y;
   }
+}
+
+// Through the roles that shape an output: d, the gradient of y, becomes that of h; those of the roles behind the second go
+// to store(role, gradient).
+template <int R, typename Store>
+__device__ inline float through_roles(float d, float h, const float (&u)[R], Store&& store) {
+  if constexpr (R == 4) store(3, d);
+  if constexpr (R == 5) {
+    const float s = sigmoid_of(u[3]);
+    store(3, d * u[4] * s * (1.0f + u[3] * (1.0f - s)));
+    store(4, d * u[3] * s);
+  }
+  if constexpr (R > 2) {
+    const float s = sigmoid_of(u[2]);
+    store(2, d * h * s * (1.0f + u[2] * (1.0f - s)));
+    d *= u[2] * s;
+  }
+  return d;
 }
 
 inline void require_f32(const char* sentence, std::initializer_list<TensorView> views) {

@@ -33,15 +33,17 @@ Gradients Builder::declare_gradients() {
 
 Gradients Builder::backward(const Activations& a, TensorId d_broca, const TouchedRows& touched) {
   Gradients g = declare_gradients();
-  const std::vector<Section> parts = sections();
-  for (std::size_t s = 0; s < parts.size(); ++s) {
+  const Gradients parts_of = declare_parts(g);
+  const std::vector<Section> ranges = sections();
+  for (std::size_t s = 0; s < ranges.size(); ++s) {
     const std::string prefix = "section" + std::to_string(s) + ".d_";
     // Gradients of this section's outputs, each cleared before the first module that adds to it.
     OutputGradients d{d_broca, {}};
     for (int m : {kBroca, kPrefrontal, kBasalGanglia, kHippocampus, kWernicke, kThalamus}) {
-      backward_module(static_cast<ModuleIndex>(m), a, parts[s], d, g, prefix);
+      backward_module(static_cast<ModuleIndex>(m), a, ranges[s], d, parts_of, prefix);
     }
   }
+  sum_parts(parts_of, g);
   const TensorId weight = embedding_weight_, gain = embedding_gain_, scale = a.embedding_scale, d_out = g.embedding_output;
   g.embedding_gain = graph_.transient("d_embedding.gain", real_, {architecture_.embedding});
   const std::int64_t most_rows = std::min(options_.tokens(), architecture_.vocabulary);
@@ -95,6 +97,24 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
   const TensorId d_gain = g.gain[module], d_retain = g.retain[module];
+  std::vector<TensorId> d_sources;
+  for (int source : sources_of(module)) {
+    d_sources.push_back(source == kEmbeddingSource ? g.embedding_output : output_gradient(d, source, section, prefix));
+  }
+  const auto through_gate = [&] {
+    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
+    const Shape windows = {section.rows / window, architecture_.modules[kBasalGanglia].outputs};
+    const TensorId sums = options_.threads == 0 ? graph_.transient(name + ".gate.sums", real_, windows) : TensorId{};
+    graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias, sums}, [=](auto& device, const Bindings& at) {
+      gate_backward(device, {at[d_gate], Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0}, window, at[d_opener],
+                             at[d_bias], at[sums]});
+    });
+  };
+  if (fused(module)) {
+    backward_columns(name, module, a, section, {d_out, d_out_rows, dot, d_residual, d_gate, d_sources}, g);
+    if (gated) through_gate();
+    return;
+  }
   const TensorId d_currents = graph_.transient(name + ".currents", compute_, {shape.groups(), section.rows, columns});
 
   const std::vector<Tile> ranges = tiles(shape, section);
@@ -130,13 +150,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
                      },
                      {0, element_bytes_ * static_cast<double>(section.rows * tile.outputs() * (2 * shape.roles() + 3))});
   }
-  if (gated) {
-    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
-    graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias}, [=](auto& device, const Bindings& at) {
-      gate_backward(device, {at[d_gate], Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0}, window, at[d_opener],
-                             at[d_bias]});
-    });
-  }
+  if (gated) through_gate();
 
   const std::vector<TensorId> sources = source_ids(module, a);
   const TensorId wiring = brain_.wiring[module], d_weight = g.synapses[module], d_bias = g.bias[module];
@@ -151,21 +165,12 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
       },
       product);
 
-  std::vector<TensorId> d_sources;
-  for (int source : sources_of(module)) {
-    d_sources.push_back(source == kEmbeddingSource ? g.embedding_output : output_gradient(d, source, section, prefix));
-  }
-  // The embedding's gradient lies for the whole batch, the modules' for this section.
-  const auto whole_batch = g.embedding_output.index;
   const TensorId weight = p.low_synapses, start = brain_.reader_start[module], readers = brain_.readers[module];
   graph_.operation(
       name + ".sources", {d_currents, weight, start, readers}, d_sources,
       [=](auto& device, const Bindings& at) {
-        Sources into;
-        for (TensorId id : d_sources) {
-          into.outputs[static_cast<std::size_t>(into.count++)] = id.index == whole_batch ? rows_of(at[id], section) : at[id];
-        }
-        synapses_backward_sources(device, {at[d_currents], at[weight], at[start], at[readers], into, rows});
+        synapses_backward_sources(device, {at[d_currents], at[weight], at[start], at[readers],
+                                           gradients_at(at, d_sources, section), rows});
       },
       product);
 }

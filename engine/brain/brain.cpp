@@ -20,7 +20,7 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
 void evaluation_program(Brain& brain, Builder& build) {
   brain.graph.begin_program("evaluate");
   Activations a = build.read_batch("evaluate.", true);
-  build.forward(a, "evaluate.");
+  build.forward(a, "evaluate.", false);
   build.decoder_evaluation("evaluate.", a);
 }
 
@@ -38,7 +38,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   brain.graph.begin_program("train");
   build.read_control();
   Activations a = build.read_batch("", true);
-  build.forward(a, "");
+  build.forward(a, "", true);
   brain.features = a.output[kBroca];
   const TensorId d_broca = build.decoder_training(a);
   const auto touched = build.touched_rows(a);
@@ -74,7 +74,7 @@ Brain build_stream(const Architecture& architecture, const BrainOptions& options
   brain.graph.begin_program("step");
   build.declare_stream();
   Activations a = build.read_batch("", false);
-  build.forward(a, "");
+  build.forward(a, "", false);
   build.decoder_stream(a);
   return brain;
 }

@@ -40,7 +40,7 @@ struct Brain {
   TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
   TensorId features;                  // broca's outputs of the first program, [N, O] (transient)
   std::vector<TensorId> gradients;    // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
-  std::vector<TensorId> decoder_gradients;  // one a tile of the vocabulary (transient)
+  std::vector<TensorId> decoder_gradients;  // of runs of the vocabulary's rows, in order (transient)
 
   // Streaming.
   std::vector<TensorId> state;        // what a stream remembers, derived: cleared to start anew

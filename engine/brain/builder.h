@@ -24,6 +24,7 @@ struct Activations {
   TensorId embedding, embedding_scale;    // [N, E], [N] inverse rms
   std::array<TensorId, kModules> output;  // [N, O]
   std::array<TensorId, kModules> scale;   // [N] inverse rms
+  std::array<TensorId, kModules> carried; // of fused modules in training: states between tokens (cortical_columns.h)
   TensorId of(int source) const { return source == kEmbeddingSource ? embedding : output[source]; }
 };
 
@@ -45,7 +46,7 @@ class Builder {
   // forward.cpp
   void read_control();
   Activations read_batch(const std::string& prefix, bool with_targets);
-  void forward(Activations& a, const std::string& prefix);
+  void forward(Activations& a, const std::string& prefix, bool training);
 
   // decoder.cpp: returns the gradient of broca's outputs, [N, O].
   TensorId decoder_training(const Activations& a);
@@ -85,6 +86,13 @@ class Builder {
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
   void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
 
+  // columns.cpp: synapses and microcircuit as one operation, where a GPU does without currents in memory.
+  bool fused(ModuleIndex module) const;
+  std::int64_t parts(ModuleIndex module) const;  // of its gradients (cortical_columns.h)
+  struct ColumnTensors;
+  ColumnTensors column_tensors(ModuleIndex module, const Activations& a) const;
+  void forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section, TensorId pre_norm);
+
   // stream.cpp
   TensorId remembered(const std::string& name, const Shape& shape);
   void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
@@ -98,6 +106,18 @@ class Builder {
   TensorId output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix);
   void backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d, const Gradients& gradients,
                        const std::string& prefix);
+
+  // columns.cpp, backward
+  struct ModuleGradients {
+    TensorId d_out;
+    Section d_out_rows;
+    TensorId dot, d_residual, d_gate;
+    std::vector<TensorId> d_sources;
+  };
+  void backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
+                        const ModuleGradients& d, const Gradients& gradients);
+  Gradients declare_parts(const Gradients& totals);  // where sections add to; a gradient without parts is its total
+  void sum_parts(const Gradients& parts, const Gradients& totals);
 
   // update.cpp
   std::vector<TensorId> in_order(const Gradients& gradients) const;
@@ -114,6 +134,7 @@ class Builder {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
   };
   std::vector<VocabularyTile> vocabulary_tiles() const;
+  bool at_once() const;
   TileWeights tile_weights(const std::string& name, VocabularyTile tile);
   void logits_tile(const std::string& name, TensorId features, VocabularyTile tile, TensorId logits, std::int64_t column);
   TensorId loss_forward(const std::string& prefix, const Activations& a, LossStatistics& l, bool keep);

@@ -55,19 +55,28 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   l.loss = graph_.transient(prefix + "loss", real_, {n});
   l.total = graph_.transient(prefix + "loss.total", DType::f64, {2});
   const TensorId kept = keep ? graph_.transient(prefix + "logits", compute_, {n, architecture_.vocabulary}) : TensorId{};
-  const auto tiles = vocabulary_tiles();
-  for (std::size_t t = 0; t < tiles.size(); ++t) {
-    const VocabularyTile tile = tiles[t];
-    const std::string name = prefix + "decoder.tile" + std::to_string(t);
-    const TensorId logits = keep ? kept : graph_.transient(name + ".logits", compute_, {n, tile.tokens});
-    const std::int64_t column = keep ? tile.begin : 0;
-    logits_tile(name, features, tile, logits, column);
+  const auto statistics = [&](const std::string& name, TensorId logits, VocabularyTile tile, std::int64_t column) {
     graph_.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
                      [=](auto& device, const Bindings& at) {
                        softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
                                                    at[l.maximum], at[l.sum], at[l.target_logit]});
                      },
                      {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
+  };
+  if (keep && at_once()) {
+    const VocabularyTile all{0, architecture_.vocabulary};
+    logits_tile(prefix + "decoder", features, all, kept, 0);
+    statistics(prefix + "decoder", kept, all, 0);
+  } else {
+    const auto tiles = vocabulary_tiles();
+    for (std::size_t t = 0; t < tiles.size(); ++t) {
+      const VocabularyTile tile = tiles[t];
+      const std::string name = prefix + "decoder.tile" + std::to_string(t);
+      const TensorId logits = keep ? kept : graph_.transient(name + ".logits", compute_, {n, tile.tokens});
+      const std::int64_t column = keep ? tile.begin : 0;
+      logits_tile(name, features, tile, logits, column);
+      statistics(name, logits, tile, column);
+    }
   }
   graph_.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
                    [=](auto& device, const Bindings& at) {
@@ -78,15 +87,20 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   return kept;
 }
 
+// Whether the whole vocabulary passes through each product at once, which is faster than tile by tile. It needs kept logits
+// and weights that are stored as products read them. In 32 bits all is done tile by tile, so that the schedule changes no bit;
+// in 16 bits d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
+bool Builder::at_once() const {
+  return options_.schedule.keep_logits && compute_ != real_ && options_.decoder_storage == compute_;
+}
+
 TensorId Builder::decoder_training(const Activations& a) {
   const std::int64_t n = options_.tokens(), outputs = architecture_.modules[kBroca].outputs;
   LossStatistics l;
   const TensorId kept = loss_forward("", a, l, options_.schedule.keep_logits);
   const TensorId features = a.output[kBroca], targets = a.targets, control = brain_.control;
   const TensorId row = brain_.decoder_row, column = brain_.decoder_column, decoder = decoder_;
-  // Sums over tiles are in `real`; a 16-bit gradient is rounded once, so it needs one whole product of kept logits with
-  // weights that are stored as products read them.
-  const bool whole = compute_ != real_ && kept && options_.decoder_storage == compute_;
+  const bool whole = at_once();
   const TensorId d_broca = graph_.transient("d_features", whole ? compute_ : real_, {n, outputs});
   const TensorId column_sum = graph_.transient("decoder.column_sum", real_, {outputs});
   graph_.operation("decoder.column_sum.clear", {}, {column_sum},
@@ -99,7 +113,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     }, {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (whole) {
-    for (std::size_t t = 0; t < tiles.size(); ++t) d_logits("decoder.tile" + std::to_string(t), tiles[t], kept, tiles[t].begin);
+    d_logits("decoder", {0, architecture_.vocabulary}, kept, 0);
     graph_.operation(
         "decoder.d_features", {kept, decoder}, {d_broca},
         [=](auto& device, const Bindings& at) {
@@ -107,6 +121,10 @@ TensorId Builder::decoder_training(const Activations& a) {
         },
         product_cost(1, n, outputs, architecture_.vocabulary));
   }
+  constexpr Bytes kGradientBytes = 84'000'000;
+  const Bytes tile_bytes = size_of(real_, {options_.vocabulary_tile, outputs});
+  const std::size_t together = whole ? std::max<Bytes>(1, kGradientBytes / tile_bytes) : 1;
+  TensorId gradient;
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
@@ -128,23 +146,30 @@ TensorId Builder::decoder_training(const Activations& a) {
           },
           product_cost(1, n, outputs, tile.tokens));
     }
-    const TensorId gradient = graph_.transient(name + ".gradient", real_, {tile.tokens, outputs});
-    graph_.operation(
-        name + ".d_weights", {logits, features}, {gradient},
-        [=](auto& device, const Bindings& at) {
-          matmul(device, {at[logits].columns(at_column, tile.tokens), at[features], at[gradient], Transpose::yes,
-                          Transpose::no, 0});
-        },
-        product_cost(1, tile.tokens, outputs, n));
+    // At once, the gradients of a few neighbouring tiles come from one product, which then fills a large GPU.
+    const std::int64_t first = tiles[t - t % together].begin;
+    if (t % together == 0) {
+      const VocabularyTile last = tiles[std::min(t + together, tiles.size()) - 1];
+      const std::int64_t rows = last.begin + last.tokens - first;
+      gradient = graph_.transient(name + ".gradient", real_, {rows, outputs});
+      const TensorId into = gradient;
+      graph_.operation(
+          name + ".d_weights", {logits, features}, {into},
+          [=](auto& device, const Bindings& at) {
+            matmul(device, {at[logits].columns(at_column, rows), at[features], at[into], Transpose::yes, Transpose::no, 0});
+          },
+          product_cost(1, rows, outputs, n));
+      brain_.decoder_gradients.push_back(gradient);
+    }
+    const TensorId of_tile = gradient;
     const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {adafactor_scratch(tile.tokens, outputs)});
-    graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
+    graph_.operation(name + ".update", {control, of_tile, column}, {decoder, row, column_sum, sums},
                      [=](auto& device, const Bindings& at) {
-                       adafactor_tile(device, {at[control], at[gradient], at[decoder].rows(tile.begin, tile.tokens),
+                       adafactor_tile(device, {at[control], at[of_tile].rows(tile.begin - first, tile.tokens), at[decoder].rows(tile.begin, tile.tokens),
                                                at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums],
                                                tile.begin});
                      },
                      {0, 3 * element_bytes_ * static_cast<double>(tile.tokens * outputs)});
-    brain_.decoder_gradients.push_back(gradient);
   }
   const std::int64_t vocabulary = architecture_.vocabulary;
   graph_.operation("decoder.column", {column_sum}, {column}, [=](auto& device, const Bindings& at) {

@@ -6,6 +6,7 @@
 #include "kernels/attention.h"
 #include "kernels/cast.h"
 #include "kernels/copy.h"
+#include "kernels/cortical_columns.h"
 #include "kernels/documents.h"
 #include "kernels/embedding.h"
 #include "kernels/rms_norm.h"
@@ -35,7 +36,7 @@ Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
   return a;
 }
 
-void Builder::forward(Activations& a, const std::string& prefix) {
+void Builder::forward(Activations& a, const std::string& prefix, bool training) {
   const std::int64_t n = options_.tokens();
   a.embedding = graph_.transient(prefix + "embedding.output", compute_, {n, architecture_.embedding});
   a.embedding_scale = graph_.transient(prefix + "embedding.scale", real_, {n});
@@ -43,6 +44,12 @@ void Builder::forward(Activations& a, const std::string& prefix) {
     const std::string name = prefix + name_of(static_cast<ModuleIndex>(m));
     a.output[m] = graph_.transient(name + ".output", compute_, {n, architecture_.modules[m].outputs});
     a.scale[m] = graph_.transient(name + ".scale", real_, {n});
+  }
+  for (int m = 0; m < kModules; ++m) {
+    const auto module = static_cast<ModuleIndex>(m);
+    if (!training || !fused(module)) continue;
+    a.carried[m] = graph_.transient(prefix + name_of(module) + ".carried", real_,
+                                    {options_.batch * carries(options_.window), architecture_.modules[m].outputs});
   }
   if (compute_ != real_) {
     for (int m = 0; m < kModules; ++m) {
@@ -99,7 +106,8 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const TensorId gate_bias = opener ? gate_bias_ : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
-  const std::vector<Tile> ranges = tiles(shape, section);
+  if (fused(module)) forward_columns(name, module, a, section, pre_norm);
+  const std::vector<Tile> ranges = fused(module) ? std::vector<Tile>{} : tiles(shape, section);
   for (std::size_t t = 0; t < ranges.size(); ++t) {
     const Tile tile = ranges[t];
     const std::string tile_name = name + ".tile" + std::to_string(t);

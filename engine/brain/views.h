@@ -18,5 +18,14 @@ inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, 
   for (TensorId id : ids) sources.outputs[static_cast<std::size_t>(sources.count++)] = rows_of(at[id], section);
   return sources;
 }
+// Gradients of sources: those for the whole batch (the embedding's), and those of this section alone.
+inline Sources gradients_at(const Bindings& at, const std::vector<TensorId>& ids, Section section) {
+  Sources sources;
+  for (TensorId id : ids) {
+    const TensorView view = at[id];
+    sources.outputs[static_cast<std::size_t>(sources.count++)] = view[0] == section.rows ? view : rows_of(view, section);
+  }
+  return sources;
+}
 
 }  // namespace neurogen

@@ -64,6 +64,16 @@ class Graph {
     operation.on_cpu = std::move(run);
   }
 
+  // As above, for a graph that is planned for a GPU and runs on nothing else.
+  template <typename Run>
+  void gpu_operation(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes,
+                     [[maybe_unused]] Run run, Cost cost = {}) {
+    [[maybe_unused]] Operation& operation = add(std::move(name), reads, writes, cost);
+#ifdef NEUROGEN_CUDA
+    operation.on_cuda = std::move(run);
+#endif
+  }
+
   // Operations from here on belong to a program of this name, a range that is run as one.
   void begin_program(std::string name);
   struct Range {

@@ -14,6 +14,7 @@
 
 #include "arena/error.h"
 #include "kernels/attention.h"
+#include "kernels/cortical_columns.h"
 #include "kernels/cuda_device.h"
 #include "kernels/microcircuit.h"
 #include "kernels/synapses.h"
@@ -184,13 +185,32 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                         }),
               low_currents + 4 * source_bytes + 2 * weights, flops);
   if (m.gated) {
-    const TensorView d_opener = make(gpu, DType::f32, {kTokens, openers}), d_bias_gate = make(gpu, DType::f32, {openers});
+    const TensorView d_opener = make(gpu, DType::f32, {kTokens, openers}), d_bias_gate = make(gpu, DType::f32, {openers}),
+                     sums = make(gpu, DType::f32, {kTokens / kWindow, openers});
     report.line(m.name, "gate_backward",
                 median_ms(gpu,
                           [&] {
-                            gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate});
+                            gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate, sums});
                           }),
                 tokens * outputs * (4 + 10.0 / 4));
+  }
+  if (!attends) {
+    const TensorView carried = make(gpu, DType::f32, {kTokens / kCarry, m.outputs});
+    const TensorView d_selected = make(gpu, DType::bf16, {groups * slots, kTokens, 32});
+    const std::int64_t parts = std::max<std::int64_t>(1, 256 / groups);
+    const TensorView part_weight = make(gpu, DType::f32, {parts * groups, m.fan_in, columns}),
+                     part_bias = make(gpu, DType::f32, {parts * m.roles, m.outputs}),
+                     part_retain = make(gpu, DType::f32, {parts * m.outputs}), part_gain = make(gpu, DType::f32, {parts * m.outputs});
+    const CorticalColumns c{sources, wiring, weight, bias, retain, first, kWindow, gate(0), residual, carried};
+    const double selected = 2 * tokens * static_cast<double>(groups * m.fan_in);
+    report.line(m.name, "columns_forward", median_ms(gpu, [&] { cortical_columns_forward(gpu, {c, pre_norm}); }),
+                source_bytes + 4 * tokens * outputs + extra, flops);
+    report.line(m.name, "columns_backward", median_ms(gpu,
+                [&] {
+                  cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias, part_retain, part_gain, d_residual, d_gate});
+                }), source_bytes + selected + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)), 3 * flops);
+    report.line(m.name, "columns_sources", median_ms(gpu, [&] { cortical_columns_sources(gpu, {d_selected, start, readers, d_sources}); }),
+                selected + 4 * source_bytes);
   }
   const double together = median_ms(gpu, [&] {
     tiles([&](std::int64_t g, std::int64_t n) { synapses(g, n), forward(g, n); });

@@ -108,9 +108,10 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
   }
   template <typename Device, typename AnyCircuit>
   static void gates(Device& device, const Circuit& a, AnyCircuit& b, const Part& p) {
-    if (a.stripe)
-      gate_backward(device, {part(b.d_gate.view(), a, p, false), gate(a, b, p), a.window,
-                             part(b.d_opener.view(), a, p, false), b.d_gate_bias.view()});
+    if (!a.stripe) return;
+    const OnGpu sums = OnGpu::poisoned({p.windows, a.openers}, DType::f32);
+    gate_backward(device, {part(b.d_gate.view(), a, p, false), gate(a, b, p), a.window, part(b.d_opener.view(), a, p, false),
+                           b.d_gate_bias.view(), sums.view()});
   }
   template <typename Device, typename AnyCircuit>
   static void run(Device& device, const Circuit& a, AnyCircuit& b) {

@@ -1,0 +1,134 @@
+// Synapses and microcircuit of a whole module as one operation, for bf16 on a GPU: no currents in memory, no tiles.
+#include "kernels/cortical_columns.h"
+
+#include <algorithm>
+
+#include "engine/brain/builder.h"
+#include "engine/brain/views.h"
+#include "kernels/copy.h"
+
+namespace neurogen {
+
+struct Builder::ColumnTensors {
+  std::vector<TensorId> sources;
+  TensorId wiring, weight, bias, retain, first, opener, gate_bias, residual, carried;
+  std::int64_t window, stripe;
+
+  std::vector<TensorId> read() const {
+    std::vector<TensorId> list = sources;
+    list.insert(list.end(), {wiring, weight, bias, retain, first, opener, gate_bias, residual});
+    return list;
+  }
+  CorticalColumns bound(const Bindings& at, Section section) const {
+    const std::int64_t windows = section.rows / window, states = carries(window);
+    const TensorView kept = at[carried];
+    return {sources_at(at, sources, section), at[wiring], at[weight], at[bias], at[retain], rows_of(at[first], section), window,
+            Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0}, rows_of(at[residual], section),
+            kept ? kept.rows(section.begin / window * states, windows * states) : kept};
+  }
+};
+
+bool Builder::fused(ModuleIndex module) const {
+  return options_.threads == 0 && compute_ == DType::bf16 && ring_ == 0 && module != kHippocampus &&
+         architecture_.modules[module].reach() <= kColumnsMostFanIn;
+}
+
+// So that even a module of few groups gives work to a large GPU.
+std::int64_t Builder::parts(ModuleIndex module) const {
+  constexpr std::int64_t kBlocks = 256;
+  return fused(module) ? std::clamp<std::int64_t>(kBlocks / architecture_.modules[module].groups(), 1, options_.batch) : 1;
+}
+
+Gradients Builder::declare_parts(const Gradients& totals) {
+  Gradients parts_of = totals;
+  for (int m = 0; m < kModules; ++m) {
+    const std::int64_t count = parts(static_cast<ModuleIndex>(m));
+    if (count == 1) continue;
+    for (TensorId* id : {&parts_of.synapses[m], &parts_of.bias[m], &parts_of.gain[m], &parts_of.retain[m]}) {
+      const Buffer total = graph_.tensors()[id->index];
+      Shape shape = total.shape;
+      shape[0] *= count;
+      const TensorId part = *id = graph_.transient(total.name + ".parts", total.dtype, shape);
+      graph_.gpu_operation(total.name + ".parts.clear", {}, {part}, [=](auto& device, const Bindings& at) { clear(device, at[part]); });
+    }
+  }
+  return parts_of;
+}
+
+void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
+  const auto sum = [&](TensorId part, TensorId total) {
+    if (part.index == total.index) return;
+    graph_.gpu_operation(graph_.tensors()[total.index].name + ".sum", {part}, {total}, [=](auto& device, const Bindings& at) {
+      cortical_columns_sum(device, {at[part], at[total]});
+    });
+  };
+  for (int m = 0; m < kModules; ++m) {
+    sum(parts_of.synapses[m], totals.synapses[m]);
+    sum(parts_of.bias[m], totals.bias[m]);
+    sum(parts_of.gain[m], totals.gain[m]);
+    sum(parts_of.retain[m], totals.retain[m]);
+  }
+}
+
+Builder::ColumnTensors Builder::column_tensors(ModuleIndex module, const Activations& a) const {
+  const ModuleParameters& p = module_[module];
+  const int residual = residual_of(module);
+  const bool gated = module == kPrefrontal;
+  return {source_ids(module, a),
+          brain_.wiring[module],
+          p.low_synapses,
+          p.bias,
+          p.retain,
+          a.first,
+          gated ? a.output[kBasalGanglia] : TensorId{},
+          gated ? gate_bias_ : TensorId{},
+          residual < 0 ? TensorId{} : a.output[residual],
+          a.carried[module],
+          options_.window,
+          architecture_.stripe()};
+}
+
+void Builder::forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
+                              TensorId pre_norm) {
+  const Module& shape = architecture_.modules[module];
+  const ColumnTensors tensors = column_tensors(module, a);
+  const Cost product = product_cost(shape.groups(), section.rows, kGroup * shape.roles(), shape.reach());
+  graph_.gpu_operation(
+      name + ".columns", tensors.read(), {pre_norm, tensors.carried},
+      [=](auto& device, const Bindings& at) {
+        cortical_columns_forward(device, {tensors.bound(at, section), at[pre_norm]});
+      },
+      {product.flops, element_bytes_ * static_cast<double>(section.rows * (shape.sources + 2 * shape.outputs))});
+}
+
+void Builder::backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
+                               const ModuleGradients& d, const Gradients& g) {
+  const Module& shape = architecture_.modules[module];
+  const ColumnTensors tensors = column_tensors(module, a);
+  const std::int64_t slots = shape.groups() * shape.blocks_per_group();
+  const TensorId d_selected = graph_.transient(name + ".selected", compute_, {slots, section.rows, shape.block_width()});
+  const TensorId scale = a.scale[module], gain = module_[module].gain;
+  const TensorId d_weight = g.synapses[module], d_bias = g.bias[module], d_retain = g.retain[module], d_gain = g.gain[module];
+  const std::int64_t count = parts(module), first_window = section.begin / options_.window;
+  const Cost product = product_cost(shape.groups(), section.rows, kGroup * shape.roles(), shape.reach());
+  const double selected = element_bytes_ * static_cast<double>(slots * section.rows * shape.block_width());
+  std::vector<TensorId> reads = tensors.read();
+  reads.insert(reads.end(), {tensors.carried, d.d_out, scale, d.dot, gain});
+  graph_.gpu_operation(
+      name + ".columns", reads, {d_selected, d_weight, d_bias, d_retain, d_gain, d.d_residual, d.d_gate},
+      [=](auto& device, const Bindings& at) {
+        cortical_columns_backward(device, {tensors.bound(at, section), rows_of(at[d.d_out], d.d_out_rows), rows_of(at[scale], section),
+                                           at[d.dot], at[gain], at[d_selected], count, first_window, at[d_weight], at[d_bias], at[d_retain], at[d_gain],
+                                           at[d.d_residual], at[d.d_gate]});
+      },
+      {3 * product.flops, selected + element_bytes_ * static_cast<double>(section.rows * (shape.sources + shape.outputs))});
+  const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];
+  graph_.gpu_operation(
+      name + ".sources", {d_selected, start, readers}, d.d_sources,
+      [=](auto& device, const Bindings& at) {
+        cortical_columns_sources(device, {at[d_selected], at[start], at[readers], gradients_at(at, d.d_sources, section)});
+      },
+      {0, selected + 8.0 * static_cast<double>(section.rows * shape.sources)});
+}
+
+}  // namespace neurogen

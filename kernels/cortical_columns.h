@@ -1,0 +1,68 @@
+// The column groups of a cortical module in one pass over its sources: synapses (synapses.h) and microcircuit (microcircuit.h)
+// together, in bf16 on a GPU. Currents and their gradients never leave the chip. Formulas and names are those of the two headers,
+// outputs and gradients equal theirs to rounding; arguments are those of a whole module.
+//
+// A window is taken kCarry or 2 kCarry tokens at a time, the way back from the end; the states between come from the way
+// forth.
+#pragma once
+#include "kernels/microcircuit.h"
+#include "kernels/synapses.h"
+
+namespace neurogen {
+
+inline constexpr std::int64_t kCarry = 32;             // tokens from one carried state to the next
+inline constexpr std::int64_t kColumnsMostFanIn = 128;  // what a block's registers hold of the synapses' gradient
+
+inline std::int64_t carries(std::int64_t window) { return (window + kCarry - 1) / kCarry; }  // states of a window
+
+struct CorticalColumns {
+  Sources sources;      // [N, width_k] bf16
+  TensorView wiring;    // [G, K] i32
+  TensorView weight;    // [G, F, 32R] bf16, F <= kColumnsMostFanIn, 2 <= R <= 5
+  TensorView bias;      // [R, 32G] f32
+  TensorView retain;    // [32G] f32
+  TensorView first;     // [N] i32
+  std::int64_t window = 0;
+  Gate gate;            // first_output 0
+  TensorView residual;  // [N, 32G] bf16 or empty
+  TensorView carried;   // [N / window * carries(window), 32G] f32: the state before every kCarry-th token of each window
+};
+
+// carried is written; empty: not wanted.
+struct CorticalColumnsForward {
+  CorticalColumns columns;
+  TensorView pre_norm;  // out [N, 32G] f32
+};
+
+struct CorticalColumnsBackward {
+  CorticalColumns columns;                   // carried is read
+  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] bf16 or f32, [N], [N], [32G] f32
+  TensorView d_selected;                     // out [G K, N, F / K] bf16: the gradient of each slot's sources
+  // Where a module has few groups, several blocks share one: of the batch's windows, each `parts`-th goes to one of so many
+  // parts of the gradients, which lie one behind the other.
+  std::int64_t parts = 1, first_window = 0;  // first_window: of these tokens, in the batch
+  TensorView d_weight, d_bias;               // f32 [parts G, F, 32R], [parts R, 32G], added to in a fixed order
+  TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
+  TensorView d_residual;                     // [N, 32G] f32, added to; empty without residual
+  TensorView d_gate;                         // out [N, 32G] f32; empty without gate
+};
+
+// total += its parts, in order.
+struct CorticalColumnsSum {
+  TensorView parts;  // [parts * n, ...] f32, contiguous
+  TensorView total;  // [n, ...] f32, contiguous
+};
+
+// d_sources += for each source block the sum of its readers' slots, in order.
+struct CorticalColumnsSources {
+  TensorView d_selected;             // as above
+  TensorView reader_start, readers;  // of synapses_readers
+  Sources d_sources;                 // [N, width_k] f32
+};
+
+void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& arguments);
+void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& arguments);
+void cortical_columns_sum(CudaDevice& device, const CorticalColumnsSum& arguments);
+void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& arguments);
+
+}  // namespace neurogen

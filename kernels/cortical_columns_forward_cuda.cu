@@ -1,0 +1,127 @@
+// From sources to what the norm reads, the currents in between staying on the chip; and the sources' gradient gathered.
+#include <algorithm>
+
+#include "kernels/cortical_columns_cuda.cuh"
+
+namespace neurogen {
+namespace {
+
+constexpr int kBlocks = 2;  // that a multiprocessor holds
+
+template <typename Group, bool gated>
+__global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
+#if __CUDA_ARCH__ >= 800
+  constexpr int R = Group::kRoles, kRun = Group::kRun, kTokens = Group::kTokens;
+  __shared__ Map maps[2][Group::kScanWarps][kLanes];
+  const Group x(a, static_cast<int>(blockIdx.y));
+  const float retain = read(a.retain + x.column);
+  const float gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
+  const int opener = gated ? x.opener_of_lane() : 0;
+  const bool scans = x.warp < Group::kScanWarps;
+  Low* const residuals = reinterpret_cast<Low*>(x.slots + a.slots);
+  Low* const openers = residuals + kTokens * kLanes;
+  int turn = 0, window = static_cast<int>(blockIdx.x);
+  const auto load = [&](int of, int begin) {
+    x.load_sources(of, begin, x.sources);
+    if (a.residual.data) x.load_outputs(a.residual, of, begin, residuals);
+    if (gated) x.load_openers(of, begin, openers);
+    close_stage();
+  };
+  load(window, 0);
+  while (window < a.windows) {
+    const std::int64_t token = static_cast<std::int64_t>(window) * a.window;
+    float state = 0.0f;
+    int next = window;
+    for (int round = 0; round < a.window; round += kTokens) {
+      await_stages<0>();
+      __syncthreads();
+      x.multiply_sources(x.sources);
+      __syncthreads();
+
+#pragma unroll 1
+      for (int s = 0; s < kTokens / Group::kScanTokens; ++s) {
+        const int row = s * Group::kScanTokens + x.warp * kRun, begin = round + row;
+        const unsigned starts = x.starts(window, begin);
+        float u[kRun][R], residual[kRun];
+        Map map;
+        if (scans)
+#pragma unroll
+          for (int k = 0; k < kRun; ++k) {
+#pragma unroll
+            for (int r = 0; r < R; ++r) u[k][r] = x.currents[(row + k) * Group::kPitch + r * kLanes + x.lane];
+            residual[k] = a.residual.data ? to_float(residuals[(row + k) * kLanes + x.lane]) : 0.0f;
+            Factors factors;
+            factors.template compute<gated>(u[k][1], retain, gated ? to_float(openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f);
+            u[k][0] *= factors.input();
+            u[k][1] = starts >> k & 1 ? 0.0f : factors.forget;
+            map.then(u[k][1], u[k][0]);
+          }
+        float h = exchange<false>(maps, turn, map, state);
+        if (s + 1 == kTokens / Group::kScanTokens) {  // sources and residuals have been read by all
+          const bool last = round + kTokens >= a.window;
+          if (last) next = window + static_cast<int>(gridDim.x);
+          if (next < a.windows) load(next, last ? 0 : round + kTokens);
+        }
+        if (!scans) continue;
+        if (a.carried && x.warp == 0 && begin < a.window)
+          a.carried[(window * a.carries + begin / kCarryTokens) * a.carried_stride + x.column] = h;
+#pragma unroll
+        for (int k = 0; k < kRun; ++k) {
+          h = u[k][1] * h + u[k][0];
+          if (begin + k < a.window) *pre_norm.at(token + begin + k, x.column) = output_of<R>(h, u[k]) + residual[k];
+        }
+      }
+    }
+    window = next;
+  }
+#endif
+}
+
+template <int width>
+__global__ void gather_kernel(SourceTable d_sources, const Low* d_selected, const int* start, const int* readers, int tokens) {
+  constexpr int kLine = width / kVector<Low>;  // threads for one token
+  const int v = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), token = v / kLine, part = v % kLine * kVector<Low>;
+  if (token >= tokens) return;
+  const BlockRows<float> into = find_block<float>(d_sources, static_cast<int>(blockIdx.x) * width);
+  float4* const at = reinterpret_cast<float4*>(into.data + token * into.stride + part);
+  float4 low = at[0], high = at[1];
+  const Low* const from = d_selected + static_cast<std::int64_t>(token) * width + part;
+  const std::int64_t slot = static_cast<std::int64_t>(tokens) * width;
+#pragma unroll 4
+  for (int r = start[blockIdx.x]; r < start[blockIdx.x + 1]; ++r) {
+    const uint4 vector = __ldg(reinterpret_cast<const uint4*>(from + readers[r] * slot));
+    const auto* const x = reinterpret_cast<const Low*>(&vector);
+    low.x += to_float(x[0]), low.y += to_float(x[1]), low.z += to_float(x[2]), low.w += to_float(x[3]);
+    high.x += to_float(x[4]), high.y += to_float(x[5]), high.z += to_float(x[6]), high.w += to_float(x[7]);
+  }
+  at[0] = low, at[1] = high;
+}
+
+}  // namespace
+
+void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& a) {
+  const ColumnsArguments arguments = arguments_of(a.columns);
+  require_f32("cortical_columns_forward: the output is f32", {a.pre_norm});
+  const std::int64_t groups = a.columns.weight[0];
+  dispatch_columns<2, 1>(device, a.columns, sizeof(Low) * kGroup, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
+    const std::int64_t blocks = std::clamp<std::int64_t>(kBlocks * device.multiprocessors() / std::max<std::int64_t>(groups, 1), 1,
+                                                         std::max(arguments.windows, 1));
+    launch_with(device, "cortical_columns_forward", forward_kernel<Group, gated.value>,
+                dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(groups)), dim3(Group::kThreads), shared, arguments,
+                Columns<float>(a.pre_norm));
+  });
+}
+
+void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& a) {
+  require_sources(a.d_sources, DType::f32);
+  require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous(),
+                   "cortical_columns_sources: the slots' gradient is bf16 and contiguous");
+  const std::int64_t blocks = a.reader_start[0] - 1, tokens = a.d_selected[1], width = a.d_selected[2];
+  constexpr int kThreadsHere = 256;
+  const dim3 grid(static_cast<unsigned>(blocks), pieces(tokens * (width / kVector<Low>), kThreadsHere));
+  launch(device, "cortical_columns_sources", width == 32 ? gather_kernel<32> : gather_kernel<16>, grid, dim3(kThreadsHere), 0,
+         SourceTable(a.d_sources), a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(),
+         static_cast<int>(tokens));
+}
+
+}  // namespace neurogen

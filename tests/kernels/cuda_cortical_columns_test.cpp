@@ -1,0 +1,182 @@
+// Synapses and microcircuit in one pass against the two on the CPU in float64.
+#include "kernels/cortical_columns.h"
+
+#include "tests/kernels/cuda_tensor.h"
+
+namespace neurogen {
+namespace {
+
+class CudaCorticalColumns : public CudaTest {
+ protected:
+  struct Net {
+    std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
+    bool has_residual, low_d_out;
+    std::int64_t columns = roles * kGroup, fan_in = slots * width, outputs = groups * kGroup, tokens = window * windows,
+                 openers = stripe ? outputs / stripe : 0, blocks = 0;
+    std::vector<Tensor<double>> sources{}, d_sources{};
+    Tensor<std::int32_t> wiring{}, first{}, reader_start{}, readers{};
+    Tensor<double> weight{}, bias{}, retain{}, gain{}, opener{}, gate_bias{}, residual{}, d_out{}, inverse_rms{}, dot{};
+    Tensor<double> currents{}, hidden{}, d_currents{}, scratch{}, pre_norm{}, carried{}, d_selected{};
+    Tensor<double> d_weight{}, d_bias{}, d_retain{}, d_gain{}, d_residual{}, d_gate{};
+  };
+
+  Net make() {
+    constexpr std::int64_t kStripes[] = {0, 0, 0, 1, 2, 4, 32};
+    const bool wide = draw(0, 2) > 0;
+    Net a{.roles = draw(2, 5), .width = wide ? 32 : 16, .slots = draw(1, wide ? 4 : 8), .groups = draw(1, 5),
+          .window = draw(0, 4) ? draw(1, 300) : draw(1, 3), .windows = draw(1, 5), .stripe = kStripes[draw(0, 6)], .parts = draw(1, 3),
+          .has_residual = draw(0, 1) == 1, .low_d_out = draw(0, 1) == 1};
+    if (a.stripe == 32) a.groups = 8;  // the opener's rows are whole vectors
+    if (a.stripe == 4 && a.groups % 2) ++a.groups;
+    a.outputs = a.groups * kGroup, a.openers = a.stripe ? a.outputs / a.stripe : 0;
+    for (std::int64_t parts = draw(1, 4); parts > 0; --parts) {
+      const std::int64_t width = 32 * draw(1, 5);
+      a.blocks += width / a.width;
+      a.sources.push_back(noise({a.tokens, width}));
+      a.d_sources.push_back(noise({a.tokens, width}));
+    }
+    a.wiring = Tensor<std::int32_t>({a.groups, a.slots}, 0);
+    for (std::int32_t& block : a.wiring.data) block = static_cast<std::int32_t>(draw(0, a.blocks - 1));
+    a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
+    a.reader_start = Tensor<std::int32_t>::poisoned({a.blocks + 1});
+    a.readers = Tensor<std::int32_t>::poisoned({a.groups * a.slots});
+    a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2), a.bias = noise({a.roles, a.outputs});
+    a.retain = noise({a.outputs}, 1, 2), a.gain = noise({a.outputs}, 0.3, 1);
+    a.opener = noise({a.tokens, a.openers}), a.gate_bias = noise({a.openers}, 0.5, 1);
+    if (a.has_residual) a.residual = noise({a.tokens, a.outputs}), a.d_residual = noise({a.tokens, a.outputs});
+    a.d_out = noise({a.tokens, a.outputs});
+    a.inverse_rms = noise({a.tokens}, 0.1, 1), a.dot = noise({a.tokens}, 0.1);
+    a.currents = a.d_currents = Tensor<double>::poisoned({a.groups, a.tokens, a.columns});
+    a.hidden = Tensor<double>::poisoned({a.groups, a.tokens, kGroup});
+    a.scratch = Tensor<double>({2, synapses_scratch(a.fan_in, a.window)}, 0);
+    a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs});
+    a.carried = Tensor<double>::poisoned({a.windows * carries(a.window), a.outputs});
+    a.d_selected = Tensor<double>::poisoned({a.groups * a.slots, a.tokens, a.width});
+    a.d_weight = noise(a.weight.shape), a.d_bias = noise({a.roles, a.outputs});
+    a.d_retain = noise({a.outputs}), a.d_gain = noise({a.outputs});
+    if (a.stripe) a.d_gate = Tensor<double>::poisoned({a.tokens, a.outputs});
+    return a;
+  }
+
+  struct GpuNet {
+    std::vector<OnGpu> sources{}, d_sources{};
+    OnGpu wiring, first, reader_start, readers, weight, bias, retain, gain, opener, gate_bias, residual, d_out, inverse_rms, dot;
+    OnGpu pre_norm, carried, d_weight, d_bias, d_retain, d_gain, d_residual, d_gate;
+    OnGpu d_weight_parts{}, d_bias_parts{}, d_retain_parts{}, d_gain_parts{};
+  };
+  static GpuNet copy_of(Net& a) {
+    const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
+    const auto low = [](Tensor<double>& x) { return OnGpu(x, DType::bf16); };
+    GpuNet b{.wiring = OnGpu(a.wiring), .first = OnGpu(a.first), .reader_start = OnGpu(a.reader_start),
+             .readers = OnGpu(a.readers), .weight = low(a.weight), .bias = single(a.bias), .retain = single(a.retain),
+             .gain = single(a.gain), .opener = low(a.opener), .gate_bias = single(a.gate_bias), .residual = low(a.residual),
+             .d_out = a.low_d_out ? low(a.d_out) : single(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
+             .pre_norm = single(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
+             .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
+             .d_residual = single(a.d_residual), .d_gate = single(a.d_gate)};
+    for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
+    for (Tensor<double>& x : a.d_sources) b.d_sources.push_back(single(x));
+    return b;
+  }
+
+  template <typename Tensors>
+  static Sources all(Tensors& tensors, std::int64_t token, std::int64_t tokens) {
+    Sources result;
+    for (auto& tensor : tensors) result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
+    return result;
+  }
+
+  static void run_on_cpu(Net& a) {
+    CpuDevice& cpu = device_of(2);
+    const Gate gate = a.stripe ? Gate{a.opener.view(), a.gate_bias.view(), a.stripe, 0} : Gate{};
+    synapses_forward(cpu, {all(a.sources, 0, a.tokens), a.wiring.view(), a.weight.view(), a.bias.view(), a.currents.view(),
+                           a.window, a.scratch.view()});
+    microcircuit_forward(cpu, {a.currents.view(), a.retain.view(), a.first.view(), a.window, gate, a.residual.view(), {},
+                               a.pre_norm.view()});
+    microcircuit_backward(cpu, {a.currents.view(), a.retain.view(), a.first.view(), a.window, gate, a.residual.view(),
+                                a.d_out.view(), a.inverse_rms.view(), a.dot.view(), a.gain.view(), a.hidden.view(),
+                                a.d_currents.view(), a.d_retain.view(), a.d_gain.view(), a.d_residual.view(), a.d_gate.view()});
+    synapses_backward_weights(cpu, {all(a.sources, 0, a.tokens), a.wiring.view(), a.d_currents.view(), a.d_weight.view(),
+                                    a.d_bias.view(), a.window, a.scratch.view()});
+    synapses_readers(cpu, {a.wiring.view(), a.reader_start.view(), a.readers.view()});
+    synapses_backward_sources(cpu, {a.d_currents.view(), a.weight.view(), a.reader_start.view(), a.readers.view(),
+                                    all(a.d_sources, 0, a.tokens), a.window});
+  }
+
+  // Windows [window, window + windows).
+  static void run_on_gpu(const Net& a, GpuNet& b, std::int64_t window, std::int64_t windows) {
+    const std::int64_t token = window * a.window, tokens = windows * a.window;
+    const auto rows = [&](const OnGpu& x) { return x.view() ? x.view().rows(token, tokens) : x.view(); };
+    const Gate gate = a.stripe ? Gate{rows(b.opener), b.gate_bias.view(), a.stripe, 0} : Gate{};
+    const CorticalColumns columns{all(b.sources, token, tokens), b.wiring.view(), b.weight.view(), b.bias.view(),
+                                  b.retain.view(), rows(b.first), a.window, gate, rows(b.residual),
+                                  b.carried.view().rows(window * carries(a.window), windows * carries(a.window))};
+    const OnGpu d_selected = OnGpu::poisoned({a.groups * a.slots, tokens, a.width}, DType::bf16);
+    const auto zeros = [&](Shape shape) {
+      Tensor<double> host(std::move(shape), 0);
+      return OnGpu(host, DType::f32);
+    };
+    if (window == 0)
+      b.d_weight_parts = zeros({a.parts * a.groups, a.fan_in, a.columns}), b.d_bias_parts = zeros({a.parts * a.roles, a.outputs}),
+      b.d_retain_parts = zeros({a.parts * a.outputs}), b.d_gain_parts = zeros({a.parts * a.outputs});
+    cortical_columns_forward(gpu(), {columns, rows(b.pre_norm)});
+    cortical_columns_backward(gpu(), {columns, rows(b.d_out), rows(b.inverse_rms), rows(b.dot), b.gain.view(), d_selected.view(),
+                                      a.parts, window, b.d_weight_parts.view(), b.d_bias_parts.view(), b.d_retain_parts.view(),
+                                      b.d_gain_parts.view(),
+                                      rows(b.d_residual), rows(b.d_gate)});
+    synapses_readers(gpu(), {b.wiring.view(), b.reader_start.view(), b.readers.view()});
+    cortical_columns_sources(gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens)});
+    if (window + windows == a.windows) {
+      const auto sum = [](const OnGpu& parts, const OnGpu& total) { cortical_columns_sum(gpu(), {parts.view(), total.view()}); };
+      sum(b.d_weight_parts, b.d_weight), sum(b.d_bias_parts, b.d_bias);
+      sum(b.d_retain_parts, b.d_retain), sum(b.d_gain_parts, b.d_gain);
+    }
+    gpu().synchronize();
+  }
+};
+
+TEST_F(CudaCorticalColumns, EqualTheCpu) {
+  constexpr double kExact = 1e-5, kRounded = 0x1p-8;  // float32; one rounding to bf16 on the way
+  for (int i = 0; i < 40; ++i) {
+    Net a = make();
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
+                                    << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
+                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out);
+    GpuNet b = copy_of(a);
+    run_on_cpu(a);
+    run_on_gpu(a, b, 0, a.windows);
+    expect_close_in_norm(b.pre_norm, a.pre_norm, kExact, "pre_norm");
+    expect_close_in_norm(b.d_weight, a.d_weight, kRounded, "d_weight");
+    expect_close_in_norm(b.d_bias, a.d_bias, kExact, "d_bias");
+    expect_close_in_norm(b.d_retain, a.d_retain, kExact, "d_retain");
+    expect_close_in_norm(b.d_gain, a.d_gain, kExact, "d_gain");
+    if (a.has_residual) expect_close_in_norm(b.d_residual, a.d_residual, kExact, "d_residual");
+    if (a.stripe) expect_close_in_norm(b.d_gate, a.d_gate, kExact, "d_gate");
+    for (std::size_t s = 0; s < a.sources.size(); ++s)
+      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kRounded, "d_source");
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(CudaCorticalColumns, SectionsChangeNoBit) {
+  for (int i = 0; i < 10; ++i) {
+    Net a = make();
+    GpuNet whole = copy_of(a), parts = copy_of(a);
+    run_on_gpu(a, whole, 0, a.windows);
+    const std::int64_t cut = draw(0, a.windows);
+    if (cut > 0) run_on_gpu(a, parts, 0, cut);
+    if (cut < a.windows) run_on_gpu(a, parts, cut, a.windows - cut);
+    expect_same_values(parts.pre_norm, whole.pre_norm, "pre_norm");
+    expect_same_values(parts.carried, whole.carried, "carried");
+    expect_same_values(parts.d_weight, whole.d_weight, "d_weight");
+    expect_same_values(parts.d_bias, whole.d_bias, "d_bias");
+    expect_same_values(parts.d_retain, whole.d_retain, "d_retain");
+    expect_same_values(parts.d_gain, whole.d_gain, "d_gain");
+    if (a.has_residual) expect_same_values(parts.d_residual, whole.d_residual, "d_residual");
+    if (a.stripe) expect_same_values(parts.d_gate, whole.d_gate, "d_gate");
+    for (std::size_t s = 0; s < a.sources.size(); ++s) expect_same_values(parts.d_sources[s], whole.d_sources[s], "d_source");
+  }
+}
+
+}  // namespace
+}  // namespace neurogen
