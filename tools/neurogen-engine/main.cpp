@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/run/process.h"
+#include "engine/run/signals.h"
 #include "tools/common/plan_command.h"
 #include "tools/common/program.h"
 #include "tools/neurogen-engine/commands.h"
@@ -14,6 +15,7 @@ void cap_heap(Bytes bytes);
 
 int main(int argc, char** argv) {
   neurogen::set_heap_counters(neurogen::counted_heap, neurogen::cap_heap);
+  neurogen::expect_file_trouble();
   CLI::App app("Trains a brain-shaped language model inside a memory budget that is planned to the byte.", "neurogen-engine");
   neurogen::add_standard_options(app, "neurogen-engine");
   app.require_subcommand(1);
