@@ -25,6 +25,7 @@ class Checkpoint {
   const Manifest& manifest() const { return manifest_; }
   const std::vector<FileTensor>& tensors() const { return tensors_; }  // as manifest().tensors
   const FileTensor* find(std::string_view name) const;                 // null if there is none
+  Bytes image_begin() const { return image_; }                         // in the file
 
   // Of the first `count` tensors, those whose bytes are not what was saved: another checksum, or not zeros behind them. Reads
   // them all, on every core.
