@@ -48,8 +48,8 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
 
 void check_architecture(const Checkpoint& from, const Architecture& asked) {
   const Architecture& saved = from.manifest().architecture;
-  const auto numbers = [](const Architecture& a) { return nlohmann::json::parse(to_json(a)).flatten(); };
-  const nlohmann::json then = numbers(saved), now = numbers(asked);
+  const auto numbers = [](const Architecture& a) { return nlohmann::ordered_json::parse(to_json(a)).flatten(); };
+  const nlohmann::ordered_json then = numbers(saved), now = numbers(asked);
   for (const auto& [key, value] : then.items()) {
     if (key == "/name" || now[key] == value) continue;
     std::string field = key.substr(1);
