@@ -226,6 +226,34 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   EXPECT_EQ(read_file(c.path()), bytes);  // the file is not ours to change
 }
 
+// As a GPU saves and loads, but for the GPU: through the two halves of the staging buffer, in tensors larger and smaller.
+TEST_F(CheckpointTest, StagesWhatItCannotMap) {
+  string json = to_json(settings_.architecture);
+  json.replace(json.find("\"embedding\": "), json.find(", \"thalamus") - json.find("\"embedding\": "), "\"embedding\": 20480");
+  settings_.architecture = parse_architecture(json, "wide");
+  settings_.options.threads = 0;
+  Session s = session();
+  ASSERT_TRUE(s.brain.staging);
+  initialize(s.brain, s.program, 5);
+  const string bytes = save(s);
+  EXPECT_GT(s.arena.plan().buffers[s.brain.parameter("embedding.weight").value.index].bytes, Bytes{5} << 20);
+  const Checkpoint c(checkpoint_file(path()));
+  c.verify(c.tensors().size());
+  const std::vector<std::byte> image = persistent_bytes(s);
+  EXPECT_EQ(std::memcmp(bytes.data() + c.image_begin(), image.data(), image.size()), 0);
+  Session to = session();
+  restore(to, c);
+  EXPECT_TRUE(persistent_bytes(to) == image);
+  // A failure in the middle is seen by both threads.
+  s.program.view(s.brain.parameter("embedding.weight").value).as<float>()[100] = NAN;
+  CheckpointDirectory d(path(), 3, false);
+  Saver saver(s, manifest_of(settings_, text_), d);
+  EXPECT_EQ(saver.save({7, 9}), Saved::not_finite);
+  s.program.view(s.brain.parameter("embedding.weight").value).as<float>()[100] = 0;
+  EXPECT_EQ(saver.save({7, 9}), Saved::yes);
+  Checkpoint(d.file(7)).verify(c.tensors().size());
+}
+
 TEST_F(CheckpointTest, ADirectoryKeepsTheNewestAndTheBest) {
   Session s = session();
   initialize(s.brain, s.program, 5);

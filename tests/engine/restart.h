@@ -22,6 +22,7 @@ struct RestartSettings {
   Rates rates{4e-3, 3e-2, 1e-3, 5};
   std::uint64_t seed = 0;
   std::int64_t steps = 20;
+  Place place{};
 };
 
 inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
@@ -36,10 +37,21 @@ inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   return m;
 }
 
+// The persistent region as a file holds it, from whatever device.
+inline std::vector<std::byte> persistent_bytes(const Session& session) {
+  const Plan& plan = session.arena.plan();
+  std::vector<std::byte> image(plan.device.persistent);
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    const Buffer& b = plan.buffers[i];
+    if (b.kind == BufferKind::persistent) session.program.read({i}, image.data() + b.offset, b.bytes);
+  }
+  return image;
+}
+
 // Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never).
 inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text, const Checkpoint* from,
                      std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every, RunRecord& record) {
-  Session session(build_training(s.architecture, options), plan, {}, from);
+  Session session(build_training(s.architecture, options), plan, s.place, from);
   if (from) restore(session, *from);
   else initialize(session.brain, session.program, s.seed);
   std::optional<Saver> saver;
@@ -55,8 +67,7 @@ inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOpti
       ASSERT_EQ(saver->save({trainer.step(), s.steps, 0.0}), Saved::yes) << saver->error();
     }
   }
-  const std::byte* image = session.arena.data(ArenaKind::device);
-  record.outcome.persistent.assign(image, image + session.arena.plan().device.persistent);
+  record.outcome.persistent = persistent_bytes(session);
 }
 
 inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const Architecture& a, std::int64_t tokens) {
