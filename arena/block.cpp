@@ -18,7 +18,8 @@ constexpr Bytes kPage = 4096;
 // Gives the front of a block to a file, and returns how much of it is mapped.
 Bytes begin_with(std::byte* memory, const FileRange& front) {
   const auto refuse = [](const char* why) {
-    throw Error(fmt::format("a file cannot be mapped as memory ({}): is it whole, and on a disk of this machine?", why), Error::kRunTime);
+    throw Error(fmt::format("a file cannot be mapped as memory ({}): use one that is whole and on a disk of this machine", why),
+                Error::kRunTime);
   };
   const Bytes whole = front.bytes / kPage * kPage;
   if (whole > 0 && mmap(memory, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, front.descriptor,

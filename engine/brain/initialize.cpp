@@ -112,7 +112,8 @@ Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t strea
 Bytes bytes_of(const Wiring& wiring) { return wiring.size() * sizeof(std::int32_t); }
 
 // A file's tensor that must be there, in this shape and of this sort of type.
-const FileTensor& require(const FileTensor* tensor, const std::string& name, const Shape& shape, bool floating, const std::string& file) {
+const FileTensor& require(const FileTensor* tensor, const std::string& name, const Shape& shape, bool floating,
+                          const std::string& file) {
   if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters and wiring", file, name));
   if (tensor->shape != shape) {
     throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
@@ -152,7 +153,8 @@ std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const
     for (std::int64_t i = 0; i < tensor.elements(); ++i) {
       const std::int64_t block = tensor.integer(i);
       if (block < 0 || block >= module.blocks()) {
-        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block, module.blocks()));
+        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block,
+                                module.blocks()));
       }
       wiring[m].push_back(static_cast<std::int32_t>(block));
     }

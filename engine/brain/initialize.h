@@ -25,7 +25,8 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
 using FindTensor = std::function<const FileTensor*(const std::string& name)>;
 
 // The source blocks of every module's groups; each that the file names must be there. Throws Error that names `file`.
-std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& architecture, const FindTensor& find, const std::string& file);
+std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& architecture, const FindTensor& find,
+                                                            const std::string& file);
 
 // All values of a tensor, from one of a file of the same shape: converted where both are floating, else of the same type.
 void set_values(Program& program, TensorId id, const FileTensor& from);

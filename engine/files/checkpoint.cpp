@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <thread>
+#include <tuple>
 
 #include "arena/error.h"
 
@@ -30,7 +31,9 @@ bool is_checkpoint(const std::string& path) { return starts_as_checkpoint(Mapped
 
 Checkpoint::Checkpoint(const std::string& path) : path_(path), file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();
-  const auto damaged = [&](const std::string& why) { return Error(fmt::format("{} is damaged: {}: use the checkpoint before it", path, why)); };
+  const auto damaged = [&](const std::string& why) {
+    return Error(fmt::format("{} is damaged: {}: use the checkpoint before it", path, why));
+  };
   if (!starts_as_checkpoint(file_.text())) throw Error(path + " is not a checkpoint: name a file step-*.ngck or its directory");
   std::uint32_t prefix = 0;
   std::memcpy(&prefix, bytes.data(), sizeof prefix);
@@ -90,7 +93,8 @@ FileRange Checkpoint::image(const Plan& plan) const {
     if (buffer.kind != BufferKind::persistent) continue;
     if (i == manifest_.tensors.size()) return {};
     const Buffer& saved = manifest_.tensors[i++];
-    if (buffer.name != saved.name || buffer.dtype != saved.dtype || buffer.shape != saved.shape || buffer.offset != saved.offset) return {};
+    const auto place = [](const Buffer& b) { return std::tie(b.name, b.dtype, b.shape, b.offset); };
+    if (place(buffer) != place(saved)) return {};
   }
   return {file_.descriptor(), image_, plan.device.persistent};
 }

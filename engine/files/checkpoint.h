@@ -50,6 +50,8 @@ bool is_checkpoint(const std::string& path);
 inline constexpr Bytes kCheckpointAlignment = 4096;  // of the image in the file: pages can be mapped
 
 // Where the image starts behind a manifest of so many bytes.
-inline Bytes image_offset(Bytes manifest) { return add(manifest, kCheckpointAlignment - 1) / kCheckpointAlignment * kCheckpointAlignment; }
+inline Bytes image_offset(Bytes manifest) {
+  return add(manifest, kCheckpointAlignment - 1) / kCheckpointAlignment * kCheckpointAlignment;
+}
 
 }  // namespace neurogen

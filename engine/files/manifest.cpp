@@ -68,7 +68,8 @@ class Decoder {
     m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
     m.standing.held_out_loss = from.held_out_loss();
     m.steps_per_epoch = number("its steps in an epoch", from.steps_per_epoch(), 1);
-    if (stored(m.standing.steps / m.steps_per_epoch) != from.epoch() || stored(m.standing.steps % m.steps_per_epoch) != from.epoch_step()) {
+    if (stored(m.standing.steps / m.steps_per_epoch) != from.epoch() ||
+        stored(m.standing.steps % m.steps_per_epoch) != from.epoch_step()) {
       damaged("its steps and its place in the text differ");
     }
     read_tensors(from, m);
@@ -87,8 +88,8 @@ class Decoder {
     const schema::Manifest& manifest = *schema::GetSizePrefixedManifest(bytes);
     if (checksum_of(encoded_, manifest) != manifest.checksum()) damaged("its manifest's checksum is another");
     if (manifest.version() != kCheckpointVersion) {
-      throw Error(fmt::format("{} has format version {}, this program reads {}: use the program that wrote it", path_, manifest.version(),
-                              kCheckpointVersion));
+      throw Error(fmt::format("{} has format version {}, this program reads {}: use the program that wrote it", path_,
+                              manifest.version(), kCheckpointVersion));
     }
     return manifest;
   }
@@ -154,7 +155,8 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   std::vector<flatbuffers::Offset<schema::Tensor>> tensors;
   for (const Buffer& tensor : m.tensors) {
     const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
-    tensors.push_back(schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset, tensor.bytes));
+    tensors.push_back(schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset,
+                                                 tensor.bytes));
   }
   const auto all = builder.CreateVector(tensors);
   const auto architecture = builder.CreateString(to_json(m.architecture));
@@ -191,7 +193,9 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   schema::FinishSizePrefixedManifestBuffer(builder, b.Finish());
   const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
   std::vector<std::byte> encoded(bytes, bytes + builder.GetSize());
-  if (encoded.size() > kLargestManifest) throw Error("the checkpoints' manifest would be over 1 MiB: use shorter names in the architecture");
+  if (encoded.size() > kLargestManifest) {
+    throw Error("the checkpoints' manifest would be over 1 MiB: use a shorter name in the architecture");
+  }
   const std::vector<std::uint64_t> checksums(m.tensors.size(), 0);
   update_manifest(encoded, m.steps_per_epoch, m.standing, m.checksums.empty() ? checksums : m.checksums);
   decode_manifest(encoded, "the manifest");

@@ -81,7 +81,8 @@ Conversion conversion(const Checkpoint& from, const Plan& plan) {
     if (!tensor || tensor->name != to.name || tensor->shape != to.shape) {
       throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
     }
-    if (tensor->dtype != to.dtype) result = std::max(result, holds(to.dtype, tensor->dtype) ? Conversion::exact : Conversion::rounding);
+    if (tensor->dtype == to.dtype) continue;
+    result = std::max(result, holds(to.dtype, tensor->dtype) ? Conversion::exact : Conversion::rounding);
   }
   return result;
 }

@@ -1,12 +1,16 @@
 // Checkpoints as files: what is refused, what is converted, what a directory keeps, and what a save that fails leaves behind.
 #include "engine/files/checkpoint.h"
 
+#include <flatbuffers/flatbuffers.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include <cmath>
 #include <csignal>
 
+#include "checkpoint_generated.h"
 #include "tests/engine/restart.h"
 #include "tests/expect_error.h"
 
@@ -82,7 +86,8 @@ TEST_F(CheckpointTest, KeepsEveryByteAndEveryFact) {
   EXPECT_EQ(to_json(m.architecture), to_json(expected.architecture));
   EXPECT_EQ(std::tuple(m.standing.steps, m.standing.schedule_steps, m.standing.held_out_loss), std::tuple(3, 9, 2.5));
   EXPECT_EQ(std::tuple(m.seed, m.steps_per_epoch, m.text, m.tokenizer), std::tuple(5u, expected.steps_per_epoch, expected.text, 0u));
-  EXPECT_EQ(std::tuple(m.options.batch, m.options.window, m.options.vocabulary_tile, m.options.document_end), std::tuple(2, 16, 1280, -1));
+  EXPECT_EQ(std::tuple(m.options.batch, m.options.window, m.options.vocabulary_tile, m.options.document_end),
+            std::tuple(2, 16, 1280, -1));
   EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.embedding, m.rates.decoder, m.rates.warmup), std::tuple(4e-3, 3e-2, 1e-3, 5));
   EXPECT_EQ(bytes.size(), c.image_begin() + s.arena.plan().device.persistent);
   EXPECT_EQ(c.image_begin() % 4096, 0u);
@@ -93,7 +98,8 @@ TEST_F(CheckpointTest, KeepsEveryByteAndEveryFact) {
 TEST_F(CheckpointTest, RefusesAFileOfAnyOtherLength) {
   const string bytes = fresh();
   const std::size_t end = manifest_end(bytes);
-  for (const std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{11}, std::size_t{12}, end - 1, end, std::size_t{4096}, bytes.size() / 2, bytes.size() - 1}) {
+  for (const std::size_t length :
+       std::initializer_list<std::size_t>{0, 1, 11, 12, end - 1, end, 4096, bytes.size() / 2, bytes.size() - 1}) {
     EXPECT_ERROR(Checkpoint(file(bytes.substr(0, length))), "changed.ngck");
   }
   EXPECT_ERROR(Checkpoint(file(bytes.substr(0, bytes.size() - 1))), "is damaged", "its manifest promises");
@@ -189,6 +195,24 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.architecture.modules[kBroca].outputs = 33; }, "its architecture: broca.outputs is 33");
 }
 
+TEST_F(CheckpointTest, RefusesAnotherFormatVersion) {
+  std::vector<std::byte> encoded = encode_manifest(manifest_of(settings_, text_));
+  schema::Manifest& manifest = *schema::GetMutableSizePrefixedManifest(encoded.data());
+  manifest.mutate_version(2);
+  manifest.mutate_checksum(0);
+  manifest.mutate_checksum(XXH3_64bits(encoded.data(), encoded.size()));
+  EXPECT_ERROR(decode_manifest(encoded, "new"), "new has format version 2, this program reads 1");
+  // Without the field that would have to be right.
+  flatbuffers::FlatBufferBuilder builder;
+  const auto tensors = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Tensor>>{});
+  const auto architecture = builder.CreateString("{}");
+  schema::ManifestBuilder empty(builder);
+  empty.add_architecture(architecture);
+  empty.add_tensors(tensors);
+  schema::FinishSizePrefixedManifestBuffer(builder, empty.Finish());
+  EXPECT_ERROR(decode_manifest(std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())), "bare"), "checksum");
+}
+
 TEST_F(CheckpointTest, ConvertsStorageTypesAndSaysWhatIsLost) {
   Session narrow = session(nullptr, DType::bf16);
   initialize(narrow.brain, narrow.program, 5);
@@ -272,7 +296,9 @@ TEST_F(CheckpointTest, ADirectoryKeepsTheNewestAndTheBest) {
   using List = std::vector<std::int64_t>;
   {
     CheckpointDirectory d(path(), 2, true);
-    for (const auto& [step, loss] : {std::pair{1, kUnknown}, {2, 3.0}, {3, 2.0}, {4, 2.5}, {5, 2.25}, {6, kUnknown}}) save(d, step, loss);
+    for (const auto& [step, loss] : {std::pair{1, kUnknown}, {2, 3.0}, {3, 2.0}, {4, 2.5}, {5, 2.25}, {6, kUnknown}}) {
+      save(d, step, loss);
+    }
     EXPECT_EQ(steps(d), (List{3, 5, 6}));
     EXPECT_ERROR(CheckpointDirectory(path(), 2, true), "is in use by another run");
   }
@@ -332,7 +358,7 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
   // The directory goes, and comes back.
   std::filesystem::rename(path(), directory_.path("elsewhere"));
   EXPECT_EQ(saver.save({2, 9}), Saved::no);
-  EXPECT_NE(string(saver.error()).find("cannot be created in " + path() + ": No such file or directory"), string::npos) << saver.error();
+  EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": No such file or directory");
   std::filesystem::rename(directory_.path("elsewhere"), path());
   EXPECT_EQ(saver.save({2, 9}), Saved::yes);
   EXPECT_EQ(read_file(d.file(1)), good);

@@ -49,8 +49,9 @@ inline std::vector<std::byte> persistent_bytes(const Session& session) {
 }
 
 // Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never).
-inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text, const Checkpoint* from,
-                     std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every, RunRecord& record) {
+inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text,
+                     const Checkpoint* from, std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every,
+                     RunRecord& record) {
   Session session(build_training(s.architecture, options), plan, s.place, from);
   if (from) restore(session, *from);
   else initialize(session.brain, session.program, s.seed);
@@ -87,8 +88,11 @@ inline void check_restart(std::uint64_t seed) {
   s.options = random_options(random, s.architecture);
   s.options.window = random.one_of({1, 7, 16, 33, 64});
   s.seed = static_cast<std::uint64_t>(random.between(0, INT64_MAX - 1));
-  const Tokens text = random_text(random, directory, s.architecture, random.between(3, 15) * s.options.tokens() + s.options.tokens() / 2 + 1);
-  const auto plan = [&](const BrainOptions& o, bool overlay) { return plan_graph(build_training(s.architecture, o).graph, kPlenty, overlay); };
+  const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
+  const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.tokens() + rest);
+  const auto plan = [&](const BrainOptions& o, bool overlay) {
+    return plan_graph(build_training(s.architecture, o).graph, kPlenty, overlay);
+  };
   RunRecord whole, parts;
   run_part(s, plan(s.options, true), s.options, text, nullptr, s.steps, nullptr, 0, whole);
 

@@ -104,7 +104,8 @@ TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
     run("corpus --version && rm -rf part && mkdir part && cp whole/step-000000025.ngck part && cp whole.jsonl part.jsonl");
     string arguments = kTrain;
     if (other.find("--threads") != string::npos) arguments.erase(arguments.find("--threads"), 12);
-    const ProgramResult result = run("neurogen-engine " + arguments + "--steps 70 --log part.jsonl --checkpoint-dir part --resume --valid valid.bin --eval-every 10 " + other);
+    const ProgramResult result = run("neurogen-engine " + arguments + "--steps 70 --log part.jsonl --checkpoint-dir part --resume " +
+                                     "--valid valid.bin --eval-every 10 " + other);
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_NE(result.out.find("going on from part/step-000000025.ngck: 25 steps are done"), string::npos) << result.out;
     EXPECT_EQ(steps("part.jsonl"), steps("whole.jsonl"));
@@ -138,7 +139,8 @@ TEST_F(Checkpoints, AKilledRunGoesOn) {
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;
   for (const int number : {SIGINT, SIGTERM}) {
-    const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", more, [&](int process) { kill(process, number); });
+    const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", more,
+                                         [&](int process) { kill(process, number); });
     EXPECT_EQ(result.status, 128 + number) << result.err;
     const auto lines = log("log.jsonl");
     const json &saved = lines[lines.size() - 2], &summary = lines.back();
@@ -279,19 +281,24 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
 
 TEST_F(Checkpoints, AFailedSaveStopsNoTrainingButTheLastIsReported) {
   // The log fits under the limit on a file's size, a checkpoint does not.
-  directory_.file("go.sh", "ulimit -f 400; exec " NEUROGEN_BIN "/neurogen-engine " + kTrain + "--steps 9 --save-every 3 --checkpoint-dir saved --log l.jsonl");
+  directory_.file("go.sh", "ulimit -f 400; exec " NEUROGEN_BIN "/neurogen-engine " + kTrain +
+                               "--steps 9 --save-every 3 --checkpoint-dir saved --log l.jsonl");
   const ProgramResult result = run("corpus --version && sh go.sh");
   EXPECT_EQ(result.status, 1) << result.err;
-  EXPECT_NE(result.err.find("neurogen-engine: the checkpoint of step 3 cannot be written in saved: File too large: older checkpoints stay, training goes on\n"), string::npos) << result.err;
-  EXPECT_NE(result.err.find("the checkpoint of step 9 cannot be written in saved: File too large: older checkpoints stay\n"), string::npos) << result.err;
+  string expected;
+  for (const char* step : {"3", "6", "9"}) {
+    expected += "neurogen-engine: the checkpoint of step " + string(step) +
+                " cannot be written in saved: File too large: older checkpoints stay" + (*step == '9' ? "\n" : ", training goes on\n");
+  }
+  EXPECT_EQ(result.err, expected);
   EXPECT_EQ(steps("l.jsonl").size(), 9u);
   EXPECT_EQ(count("l.jsonl", "checkpoint_failed"), 3);
   EXPECT_EQ(files("saved"), (std::vector<string>{".lock"}));
 }
 
 TEST_F(Checkpoints, ABadLossKeepsTheLastGoodOne) {
-  const ProgramResult result = run("neurogen-engine " + kTrain + "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 "
-                                   "--checkpoint-dir saved --save-every 1 --keep 1");
+  const ProgramResult result = run("neurogen-engine " + kTrain + "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 " +
+                                   "--warmup 0 --checkpoint-dir saved --save-every 1 --keep 1");
   if (result.status == 0) GTEST_SKIP() << "this machine's arithmetic survives it";
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find("not finite: train with a lower --lr"), string::npos) << result.err;
@@ -307,7 +314,8 @@ TEST_F(Checkpoints, AFileThatIsCutUnderARunIsPutIntoWords) {
   const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", static_cast<int>(lines) + 3,
                                        [&](int) { std::filesystem::resize_file(directory_.path(newest), 5000); });
   EXPECT_EQ(result.status, 1);
-  EXPECT_EQ(result.err, "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and start again\n");
+  EXPECT_EQ(result.err, "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and "
+                        "start again\n");
 }
 
 }  // namespace

@@ -24,7 +24,9 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
     if (s.keep_best) throw Error("--keep-best keeps checkpoints: name their directory with --checkpoint-dir DIR");
     return;
   }
-  if (s.directory.size() > kLongestDirectory) throw Error(fmt::format("--checkpoint-dir has a name of {} bytes: use at most {}", s.directory.size(), kLongestDirectory));
+  if (s.directory.size() > kLongestDirectory) {
+    throw Error(fmt::format("--checkpoint-dir has a name of {} bytes: use at most {}", s.directory.size(), kLongestDirectory));
+  }
   if (s.save_every < 0) throw Error(fmt::format("--save-every is {}: use a number of steps, or 0 for the end alone", s.save_every));
   if (s.keep < 1 || s.keep > kMostKept) throw Error(fmt::format("--keep is {}: use 1 to {}", s.keep, kMostKept));
   if (s.keep_best && !evaluates) throw Error("--keep-best compares losses on a held-out text: name one with --valid");
@@ -82,12 +84,12 @@ void Checkpoints::check(const Manifest& asked) const {
   check_architecture(*from_, asked.architecture);
   const auto same = [&](const char* what, const auto& then, const auto& now) {
     if (then == now) return;
-    throw Error(fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule from "
-                            "these weights use --init {}", path, what, then, now, path));
+    throw Error(fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule "
+                            "from these weights use --init {}", path, what, then, now, path));
   };
   if (saved.text != asked.text) {
-    throw Error(fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on with "
-                            "the same text; to go on with another in a new schedule use --init {}", path, saved.text.tokens,
+    throw Error(fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on "
+                            "with the same text; to go on with another in a new schedule use --init {}", path, saved.text.tokens,
                             saved.text.hash, asked.text.tokens, asked.text.hash, path));
   }
   const auto tokenizer = [](std::uint64_t hash) { return hash ? fmt::format("of XXH3 {:016x}", hash) : std::string("none"); };
@@ -148,7 +150,8 @@ bool Checkpoints::save(const Standing& standing, Log& log, bool last) {
                                       last ? "" : ", training goes on");
     write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
   }
-  const auto end = fmt::format_to_n(line, sizeof line, "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f}}}",
+  const auto end = fmt::format_to_n(line, sizeof line,
+                                    "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f}}}",
                                     result == Saved::no ? "_failed" : "", standing.steps, path_json_, standing.steps, ms);
   log.line({line, end.size});
   return result == Saved::yes;

@@ -86,7 +86,9 @@ void print_table(const ordered_json& all) {
     fmt::print("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(), t["shape"].dump(),
                with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
     if (t.contains("intact")) fmt::print("{:<9}", t["intact"] ? "intact" : "DAMAGED");
-    if (t.contains("range")) fmt::print("{}", t["range"].is_null() ? "not finite" : fmt::format("{:.6g} to {:.6g}", t["range"][0].get<double>(), t["range"][1].get<double>()));
+    const ordered_json range = t.value("range", ordered_json());
+    if (range.is_array()) fmt::print("{:.6g} to {:.6g}", range[0].get<double>(), range[1].get<double>());
+    else if (t.contains("range")) fmt::print("not finite");
     fmt::print("\n");
   }
 }
@@ -112,7 +114,8 @@ int export_weights(const std::string& name, const std::string& out) {
     const FileTensor& t = file.tensors()[i];
     tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
   }
-  write_safetensors(out, {{"architecture", to_json(m.architecture)}, {"tokenizer", m.tokenizer ? hexadecimal(m.tokenizer) : ""}}, tensors);
+  const std::string tokenizer = m.tokenizer ? hexadecimal(m.tokenizer) : "";
+  write_safetensors(out, {{"architecture", to_json(m.architecture)}, {"tokenizer", tokenizer}}, tensors);
   fmt::print("{} tensors written to {}\n", count, out);
   return 0;
 }
