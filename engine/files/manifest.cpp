@@ -16,7 +16,7 @@ namespace {
 static_assert(static_cast<int>(DType::bf16) == schema::Type_bf16 && static_cast<int>(DType::u8) == schema::Type_u8);
 
 constexpr flatbuffers::uoffset_t kMostDepth = 4, kMostTables = 4096;
-constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // of any number, so that sums of two stay in 64 bits
+constexpr std::uint64_t kMost = INT64_MAX;  // of any number
 
 schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
 std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }

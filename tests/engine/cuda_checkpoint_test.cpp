@@ -1,12 +1,13 @@
 // A GPU goes on bit for bit, from its own file; a CPU reads that file, and a GPU a CPU's.
 #include "tests/engine/restart.h"
+#include "tests/engine/small_brain.h"
 
 namespace neurogen {
 namespace {
 
-RestartSettings settings_of(Random& random, DType compute, DType storage) {
+RestartSettings settings_of(DType compute, DType storage) {
   RestartSettings s;
-  s.architecture = random_architecture(random);
+  s.architecture = small_brain();
   s.options.batch = 3;
   s.options.window = 40;
   s.options.compute = compute;
@@ -22,38 +23,44 @@ Plan plan_of(const RestartSettings& s, bool overlay = true) {
   return plan_graph(build_training(s.architecture, s.options).graph, kPlenty, overlay);
 }
 
-TEST(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
-  std::uint64_t seed = 0;
+class CudaCheckpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (CudaDevice::count() == 0) GTEST_SKIP() << "no GPU";
+  }
+  Tokens text(const RestartSettings& s) { return random_text(random_, directory_, s.architecture, 7 * s.options.tokens() + 1); }
+
+  Random random_{5};
+  TemporaryDirectory directory_;
+};
+
+TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
   for (const auto& [compute, storage] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}}) {
     SCOPED_TRACE(name_of(compute));
-    Random random(seed++);
-    const TemporaryDirectory directory;
-    const RestartSettings s = settings_of(random, compute, storage);
-    const Tokens text = random_text(random, directory, s.architecture, 7 * s.options.tokens() + 1);
+    const RestartSettings s = settings_of(compute, storage);
+    const Tokens tokens = text(s);
     RunRecord whole, parts;
-    run_part(s, plan_of(s), s.options, text, nullptr, s.steps, nullptr, 0, whole);
-    CheckpointDirectory saved(directory.path("checkpoints"), 1, false);
-    run_part(s, plan_of(s), s.options, text, nullptr, 9, &saved, 3, parts);
+    run_part(s, plan_of(s), s.options, tokens, nullptr, s.steps, nullptr, 0, whole);
+    CheckpointDirectory saved(directory_.path(name_of(compute) + std::string(name_of(storage))), 1, false);
+    run_part(s, plan_of(s), s.options, tokens, nullptr, 9, &saved, 3, parts);
     const Checkpoint from(checkpoint_file(saved.path()));
     from.verify(from.tensors().size());
-    run_part(s, plan_of(s, false), s.options, text, &from, s.steps, &saved, 5, parts);
+    run_part(s, plan_of(s, false), s.options, tokens, &from, s.steps, &saved, 5, parts);
     EXPECT_TRUE(parts == whole);
   }
 }
 
-TEST(CudaCheckpoint, FilesCrossBetweenDevices) {
-  Random random(5);
-  const TemporaryDirectory directory;
-  const RestartSettings gpu = settings_of(random, DType::f32, DType::f32);
+TEST_F(CudaCheckpoint, FilesCrossBetweenDevices) {
+  const RestartSettings gpu = settings_of(DType::f32, DType::f32);
   RestartSettings cpu = gpu;
   cpu.options.threads = 2;
   cpu.options.workspace = 0;
   cpu.place = {};
-  const Tokens text = random_text(random, directory, gpu.architecture, 7 * gpu.options.tokens() + 1);
+  const Tokens tokens = text(gpu);
   for (const auto& [one, other] : {std::pair{gpu, cpu}, {cpu, gpu}}) {
     RunRecord record;
-    CheckpointDirectory saved(directory.path(one.place.gpu ? "gpu" : "cpu"), 1, false);
-    run_part(one, plan_of(one), one.options, text, nullptr, 2, &saved, 2, record);
+    CheckpointDirectory saved(directory_.path(one.place.gpu ? "gpu" : "cpu"), 1, false);
+    run_part(one, plan_of(one), one.options, tokens, nullptr, 2, &saved, 2, record);
     const Checkpoint from(checkpoint_file(saved.path()));
     from.verify(from.tensors().size());
     Session session(build_training(other.architecture, other.options), plan_of(other), other.place, &from);

@@ -211,6 +211,7 @@ TEST_F(Checkpoints, ATokenizerBelongsToItsBrain) {
   train("--tokenizer t.model --steps 9 --checkpoint-dir saved");
   refuses(kTrain + "--tokenizer u.model --steps 9 --checkpoint-dir saved --resume", "was trained with the tokenizer of XXH3 ");
   refuses(kTrain + "--steps 9 --checkpoint-dir saved --resume", "now it is none");
+  refuses(kTrain + "--tokenizer u.model --steps 9 --init saved/step-000000009.ngck", "was trained with another tokenizer (XXH3 ");
   for (const char* use : {"generate --checkpoint saved --prompt the", "eval --checkpoint saved --data text.txt --seq 16"}) {
     refuses(use + string(" --tokenizer u.model"), "was trained with another tokenizer (XXH3 ");
     EXPECT_EQ(run("neurogen-engine " + string(use) + " --tokenizer t.model").status, 0);
@@ -245,6 +246,7 @@ TEST_F(Checkpoints, InspectExportAndInit) {
   const string fresh = "--steps 3 --data other.bin --log ";
   train(fresh + "a.jsonl --init w.safetensors");
   train(fresh + "b.jsonl --init saved/step-000000009.ngck");
+  refuses("--arch tiny --data text.bin --steps 3 --init saved/step-000000009.ngck", "holds the brain test with vocabulary 300");
   EXPECT_EQ(steps("a.jsonl"), steps("b.jsonl"));
 
   string bytes = checkpoint("saved", 9);

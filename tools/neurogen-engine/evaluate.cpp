@@ -30,6 +30,7 @@ std::vector<std::uint16_t> all_tokens(const Tokens& tokens) {
 }
 
 int evaluate(EvaluateSettings s) {
+  require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
   const auto tokenizer = load_tokenizer(s.text.tokenizer);
   const Weights weights(s.weights, s.common, tokenizer.get());

@@ -25,6 +25,7 @@ struct GenerateSettings {
 };
 
 int generate(GenerateSettings s) {
+  require_weights(s.weights);
   if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
   if (s.length < 1) throw Error(fmt::format("--length is {}: use at least 1 token", s.length));
   if (!(s.temperature >= 0 && s.temperature <= 100)) throw Error(fmt::format("--temperature is {}: use 0 to 100", s.temperature));

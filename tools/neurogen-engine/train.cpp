@@ -277,13 +277,20 @@ int train(TrainSettings s) {
   keep_inputs(s);
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
   checkpoints.adopt(s.common);
+  std::optional<Checkpoint> initial;
+  if (!checkpoints.from() && !s.init.empty() && is_checkpoint(s.init)) {
+    initial.emplace(s.init);
+    s.common.architecture_json = to_json(initial->manifest().architecture);
+  }
   const Resolved resolved = resolve(s.common, false);
+  if (initial) check_architecture(*initial, resolved.architecture);
   const Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   const Texts texts(s.text, resolved.architecture.vocabulary);
   const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
+  if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Where results go must be known to take them before hours are spent on them.
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   Log log = s.log.empty() ? Log() : Log(s.log, checkpoints.from() != nullptr);

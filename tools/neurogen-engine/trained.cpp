@@ -39,6 +39,11 @@ void add_weight_settings(CLI::App& app, WeightSettings& settings) {
   app.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or a directory of which the newest is taken");
 }
 
+void require_weights(const WeightSettings& files) {
+  if (files.init.empty() != files.checkpoint.empty()) return;
+  throw Error("which brain: name its weights with --init FILE (`train --export` writes them) or with --checkpoint FILE or DIR");
+}
+
 void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   const Manifest& saved = from.manifest();
   settings.architecture_json = to_json(saved.architecture);
@@ -67,9 +72,6 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
 }
 
 Weights::Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer) : init_(files.init) {
-  if (files.init.empty() == files.checkpoint.empty()) {
-    throw Error("which brain: name its weights with --init FILE (`train --export` writes them) or with --checkpoint FILE or DIR");
-  }
   if (!files.checkpoint.empty()) {
     checkpoint_.emplace(checkpoint_file(files.checkpoint));
   } else if (is_checkpoint(init_)) {

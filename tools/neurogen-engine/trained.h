@@ -14,6 +14,8 @@ struct WeightSettings {
 };
 
 void add_weight_settings(CLI::App& app, WeightSettings& settings);
+// Throws Error unless exactly one file is named.
+void require_weights(const WeightSettings& files);
 
 // Where --arch, --compute and --decoder-storage are automatic, settings take what the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
@@ -25,8 +27,8 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
 // The weights of a brain that is to be used, not trained.
 class Weights {
  public:
-  // Settings take from the file what they leave open. Throws Error if no file is named, if it does not say which architecture
-  // it is of, and if it was trained with another tokenizer than this one (may be null).
+  // Settings take from the file what they leave open. Throws Error if it does not say which architecture it is of, and if it
+  // was trained with another tokenizer than this one (may be null).
   Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer);
 
   // For the session, which begins with it; null where the weights are no checkpoint.
