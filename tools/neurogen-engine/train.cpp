@@ -131,9 +131,8 @@ class Run {
   }
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
   std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
-  double rate() const {
-    return static_cast<double>(own_steps() * session_.brain.options.tokens()) / std::max(training_seconds_, 1e-9);
-  }
+  std::int64_t own_tokens() const { return own_steps() * session_.brain.options.tokens(); }
+  double rate() const { return static_cast<double>(own_tokens()) / std::max(training_seconds_, 1e-9); }
 
   void estimate_steps() {
     const double per_step = training_seconds_ / static_cast<double>(kEstimateSteps);
@@ -192,8 +191,9 @@ class Run {
                           "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
                           trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_,
                           plan.budget));
-    fmt::print("{} {} steps, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
-               caught_signal() ? "stopped after" : "trained", trainer_.step(), with_commas(static_cast<Bytes>(tokens())),
+    fmt::print("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
+               caught_signal() ? "stopped after" : "trained", trainer_.step(),
+               first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
                seconds_since(begin_), rate(), loss_);
     if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
     fmt::print("memory: arenas {} bytes, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
