@@ -10,8 +10,9 @@ namespace neurogen {
 class Arena {
  public:
   // Takes both blocks' memory for a plan that fits, zeroed; `on_gpu`: the device arena on the current GPU, the host arena
-  // pinned. Throws Error (status 2) if it does not fit, (status 1) if the system has no such memory.
-  explicit Arena(Plan plan, bool on_gpu = false);
+  // pinned. Without a GPU, the device arena begins with `front`. Throws Error (status 2) if it does not fit, (status 1) if the
+  // system has no such memory.
+  explicit Arena(Plan plan, bool on_gpu = false, const FileRange& front = {});
 
   const Plan& plan() const { return plan_; }
   // Index into plan().buffers. Valid as long as the arena.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -10,8 +11,33 @@
 #include "arena/error.h"
 
 namespace neurogen {
+namespace {
 
-Block Block::on_host(Bytes bytes) {
+constexpr Bytes kPage = 4096;
+
+// Gives the front of a block to a file, and returns how much of it is mapped.
+Bytes begin_with(std::byte* memory, const FileRange& front) {
+  const auto refuse = [](const char* why) {
+    throw Error(fmt::format("a file cannot be mapped as memory ({}): use one that is whole and on a disk of this machine", why),
+                Error::kRunTime);
+  };
+  const Bytes whole = front.bytes / kPage * kPage;
+  if (whole > 0 && mmap(memory, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, front.descriptor,
+                        static_cast<off_t>(front.offset)) == MAP_FAILED) {
+    refuse(std::strerror(errno));
+  }
+  for (Bytes at = whole; at < front.bytes;) {
+    const ssize_t got = pread(front.descriptor, memory + at, front.bytes - at, static_cast<off_t>(front.offset + at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) refuse(got == 0 ? "it is too short" : std::strerror(errno));
+    at += static_cast<Bytes>(got);
+  }
+  return whole;
+}
+
+}  // namespace
+
+Block Block::on_host(Bytes bytes, const FileRange& front) {
   if (bytes == 0) return {};
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
@@ -21,17 +47,21 @@ Block Block::on_host(Bytes bytes) {
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes size) { munmap(data, size); });
   // A wish, not a need: matrix products spend less time on address translation. Before the pages exist, or it comes too late.
   madvise(memory, bytes, MADV_HUGEPAGE);
-  static constexpr Bytes kPage = 4096;
-  for (Bytes at = 0; at < bytes; at += kPage) *static_cast<volatile std::byte*>(block.data_ + at) = std::byte{0};
+  block.mapped_ = begin_with(block.data_, front);
+  for (Bytes at = (front.bytes + kPage - 1) / kPage * kPage; at < bytes; at += kPage) *static_cast<volatile std::byte*>(block.data_ + at) = std::byte{0};
   return block;
 }
 
 Block::Block(Block&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), release_(other.release_) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mapped_(std::exchange(other.mapped_, 0)),
+      release_(other.release_) {}
 
 Block& Block::operator=(Block&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(mapped_, other.mapped_);
   std::swap(release_, other.release_);
   return *this;
 }

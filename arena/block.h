@@ -4,12 +4,21 @@
 
 namespace neurogen {
 
+// Bytes of an open file.
+struct FileRange {
+  int descriptor = -1;
+  Bytes offset = 0;  // a multiple of the page size
+  Bytes bytes = 0;
+};
+
 class Block {
  public:
   Block() = default;
   // Ordinary memory from mmap, zeroed, page-aligned, every page touched before it returns, so that what was planned is
   // really there. Zero bytes is an empty block. Throws Error (status 1) that names the size where the system refuses.
-  static Block on_host(Bytes bytes);
+  // It begins with `front`, at most as long as itself: whole pages mapped copy-on-write, so that they cost nothing until they
+  // are read and memory once they are written, and what is left of the last copied. The file may be closed afterwards.
+  static Block on_host(Bytes bytes, const FileRange& front = {});
   // Memory of the current GPU, and memory of the host that a GPU copies from and to while both work; zeroed. In builds with
   // CUDA alone. Throws Error (status 1) that names the size where the driver refuses.
   static Block on_gpu(Bytes bytes);
@@ -23,13 +32,14 @@ class Block {
 
   std::byte* data() const { return data_; }
   Bytes size() const { return size_; }
+  Bytes mapped() const { return mapped_; }  // of the front, from a file
 
  private:
   using Release = void (*)(std::byte* data, Bytes size);
   Block(std::byte* data, Bytes size, Release release) : data_(data), size_(size), release_(release) {}
 
   std::byte* data_ = nullptr;
-  Bytes size_ = 0;
+  Bytes size_ = 0, mapped_ = 0;
   Release release_ = nullptr;
   static inline std::int64_t gpu_requests_ = 0;
 };

@@ -17,6 +17,14 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
   return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
 }
 
+// Half of it is copied while the other is read from a file, or written to one: large enough that neither waits for every
+// byte, and small beside a card.
+constexpr std::int64_t kStagingHalf = std::int64_t{4} << 20;
+
+void declare_staging(Brain& brain) {
+  if (brain.options.threads == 0) brain.staging = host_tensor(brain, "staging", DType::u8, {2, kStagingHalf});
+}
+
 void evaluation_program(Brain& brain, Builder& build) {
   brain.graph.begin_program("evaluate");
   Activations a = build.read_batch("evaluate.", true);
@@ -32,6 +40,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
   brain.host_norm = host_tensor(brain, "metrics.norm", options.real(), {2});
   brain.host_control = host_tensor(brain, "control.host", DType::u8, {sizeof(StepControl)});
+  declare_staging(brain);
 
   Builder build(brain);
   build.declare_parameters(true);
@@ -55,6 +64,7 @@ Brain build_evaluation(const Architecture& architecture, const BrainOptions& opt
   Brain brain = empty_brain(architecture, options);
   brain.host_batch = host_tensor(brain, "batch", DType::i32, {2, options.tokens()});
   brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
+  declare_staging(brain);
   Builder build(brain);
   build.declare_parameters(false);
   evaluation_program(brain, build);
@@ -68,6 +78,7 @@ Brain build_stream(const Architecture& architecture, const BrainOptions& options
   brain.host_batch = host_tensor(brain, "batch", DType::i32, {1, 1});
   brain.host_position = host_tensor(brain, "position.host", DType::i64, {2});
   brain.host_logits = host_tensor(brain, "logits.host", options.real(), {architecture.vocabulary});
+  declare_staging(brain);
 
   Builder build(brain, options.window);
   build.declare_parameters(false);

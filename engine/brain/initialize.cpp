@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "arena/error.h"
-#include "engine/files/safetensors.h"
+#include "engine/files/checkpoint.h"
 #include "kernels/half.h"
 #include "kernels/random.h"
 
@@ -111,6 +111,21 @@ Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t strea
 
 Bytes bytes_of(const Wiring& wiring) { return wiring.size() * sizeof(std::int32_t); }
 
+// A file's tensor that must be there, in this shape and of this sort of type.
+const FileTensor& require(const FileTensor* tensor, const std::string& name, const Shape& shape, bool floating,
+                          const std::string& file) {
+  if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters and wiring", file, name));
+  if (tensor->shape != shape) {
+    throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
+                            tensor->name, to_string(tensor->shape), to_string(shape)));
+  }
+  if (is_floating(tensor->dtype) != floating) {
+    throw Error(fmt::format("{}: {} is {}, but {} numbers are needed: the file is damaged", file, tensor->name, name_of(tensor->dtype),
+                            floating ? "floating-point" : "whole"));
+  }
+  return *tensor;
+}
+
 }  // namespace
 
 void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
@@ -129,54 +144,56 @@ void derive(const Brain& brain, Program& program) {
   if (brain.readers[0]) program.run(brain.graph.program("derive"));  // without a backward pass there is nothing
 }
 
-void initialize_from(const Brain& brain, Program& program, const std::string& file) {
-  const Safetensors source(file);
-  const auto find = [&](const std::string& name, const std::string& golden) {
-    const Safetensors::Tensor* tensor = source.find(name);
-    return tensor ? tensor : source.find(golden);
-  };
-  const auto check = [&](const Safetensors::Tensor& tensor, const Shape& shape) {
-    if (tensor.shape != shape) {
-      throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
-                              tensor.name, to_string(tensor.shape), to_string(shape)));
-    }
-  };
-  const auto require = [&](const Safetensors::Tensor* tensor, const std::string& name) {
-    if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters and wiring", file, name));
-  };
-  // Everything is checked before anything is replaced.
-  std::vector<const Safetensors::Tensor*> values;
-  for (const Parameter& p : brain.parameters) {
-    values.push_back(find(p.name, "param." + p.name));
-    require(values.back(), p.name);
-    check(*values.back(), p.shape);
-    if (!is_floating(values.back()->dtype)) {
-      throw Error(fmt::format("{}: {} is {}, but floating-point numbers are needed: the file is damaged", file, p.name,
-                              name_of(values.back()->dtype)));
-    }
-  }
-  std::array<std::vector<std::int32_t>, kModules> wiring;
+std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const FindTensor& find, const std::string& file) {
+  std::array<Wiring, kModules> wiring;
   for (int m = 0; m < kModules; ++m) {
-    const Module& module = brain.architecture.modules[m];
+    const Module& module = architecture.modules[m];
     const std::string name = "wiring." + std::string(name_of(static_cast<ModuleIndex>(m)));
-    const Safetensors::Tensor* tensor = source.find(name);
-    require(tensor, name);  // weights mean nothing without the sources that they were learned for
-    check(*tensor, {module.groups(), module.blocks_per_group()});
-    wiring[m].resize(static_cast<std::size_t>(tensor->elements()));
-    source.read_as_int32(name, wiring[m]);
-    for (std::int32_t block : wiring[m]) {
+    const FileTensor& tensor = require(find(name), name, {module.groups(), module.blocks_per_group()}, false, file);
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+      const std::int64_t block = tensor.integer(i);
       if (block < 0 || block >= module.blocks()) {
-        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block, module.blocks()));
+        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block,
+                                module.blocks()));
       }
+      wiring[m].push_back(static_cast<std::int32_t>(block));
     }
   }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    fill(program, brain.parameters[i].value, [&](std::int64_t k) { return values[i]->real(k); });
+  return wiring;
+}
+
+void set_values(Program& program, TensorId id, const FileTensor& from) {
+  if (is_floating(from.dtype)) fill(program, id, [&](std::int64_t i) { return from.real(i); });
+  else program.write(id, from.data.data(), from.data.size());
+}
+
+namespace {
+
+void take_parameters(const Brain& brain, Program& program, const FindTensor& find, const std::string& file) {
+  // Everything is checked before anything is replaced.
+  std::vector<const FileTensor*> values;
+  for (const Parameter& p : brain.parameters) {
+    const FileTensor* tensor = find(p.name);
+    values.push_back(&require(tensor ? tensor : find("param." + p.name), p.name, p.shape, true, file));
   }
-  for (int m = 0; m < kModules; ++m) {
-    program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));
-  }
+  // Weights mean nothing without the sources that they were learned for.
+  const std::array<Wiring, kModules> wiring = read_wiring(brain.architecture, find, file);
+  for (std::size_t i = 0; i < values.size(); ++i) set_values(program, brain.parameters[i].value, *values[i]);
+  for (int m = 0; m < kModules; ++m) program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));
   derive(brain, program);
+}
+
+}  // namespace
+
+void initialize_from(const Brain& brain, Program& program, const std::string& file) {
+  if (is_checkpoint(file)) {
+    const Checkpoint source(file);
+    source.verify(parameters_and_wiring(source.manifest().architecture));
+    take_parameters(brain, program, [&](const std::string& name) { return source.find(name); }, file);
+  } else {
+    const Safetensors source(file);
+    take_parameters(brain, program, [&](const std::string& name) { return source.find(name); }, file);
+  }
 }
 
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {

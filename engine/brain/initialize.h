@@ -1,9 +1,11 @@
 // First values of everything persistent, and what is derived from it.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "engine/brain/brain.h"
+#include "engine/files/safetensors.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
@@ -14,10 +16,20 @@ namespace neurogen {
 // Wiring: source blocks dealt from shuffled decks, so that all are read almost equally often and none twice by a group.
 void initialize(const Brain& brain, Program& program, std::uint64_t seed);
 
-// Replaces parameters and wiring by those of a safetensors file, found by name ("broca.gain" or "param.broca.gain",
-// "wiring.broca"); all must be there in the right shape. Throws Error, naming
-// file and tensor, before anything was replaced.
-void initialize_from(const Brain& brain, Program& program, const std::string& file);
+// Replaces parameters and wiring by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all
+// must be there in the right shape. Of a checkpoint no more than these is taken, not what the optimizers remember. Throws Error,
+// naming file and tensor, before anything was replaced.
+void initialize_from(const Brain& brain, Program& program, const std::string& file);  // safetensors or a checkpoint
+
+// A file's tensor by name, null where it has none.
+using FindTensor = std::function<const FileTensor*(const std::string& name)>;
+
+// The source blocks of every module's groups; each that the file names must be there. Throws Error that names `file`.
+std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& architecture, const FindTensor& find,
+                                                            const std::string& file);
+
+// All values of a tensor, from one of a file of the same shape: converted where both are floating, else of the same type.
+void set_values(Program& program, TensorId id, const FileTensor& from);
 
 // Makes the derived tensors again: call after any change of the wiring.
 void derive(const Brain& brain, Program& program);

@@ -20,6 +20,9 @@ namespace {
 // Closes on every way out.
 struct Descriptor {
   int value;
+  explicit Descriptor(int value_) : value(value_) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor() {
     if (value >= 0) close(value);
   }
@@ -35,7 +38,7 @@ mode_t default_mode() {
 
 MappedFile::MappedFile(const std::string& path) {
   // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
   if (file.value < 0 || fstat(file.value, &status) != 0) {
     if (errno == ENOENT) throw Error(fmt::format("{} does not exist: check the path", path));
@@ -48,19 +51,24 @@ MappedFile::MappedFile(const std::string& path) {
   void* data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
   if (data == MAP_FAILED) throw Error(fmt::format("{} cannot be mapped: {}", path, std::strerror(errno)), Error::kRunTime);
   data_ = static_cast<const std::byte*>(data);
+  descriptor_ = std::exchange(file.value, -1);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(descriptor_, other.descriptor_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
@@ -86,15 +94,20 @@ AtomicFile::~AtomicFile() {
   unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(const void* data, std::size_t bytes) {
+bool write_all(int descriptor, const void* data, std::size_t bytes) {
   const auto* from = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(descriptor_, from, bytes);
+    const ssize_t written = ::write(descriptor, from, bytes);
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail("written");
+    if (written < 0) return false;
     from += written;
     bytes -= static_cast<std::size_t>(written);
   }
+  return true;
+}
+
+void AtomicFile::write(const void* data, std::size_t bytes) {
+  if (!write_all(descriptor_, data, bytes)) fail("written");
 }
 
 void AtomicFile::commit() {

@@ -19,11 +19,17 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  // Of the open file, for mapping parts of it elsewhere.
+  int descriptor() const { return descriptor_; }
 
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  int descriptor_ = -1;
 };
+
+// All of it, however often the system is interrupted or takes less; false with errno where it refuses. Allocates nothing.
+bool write_all(int descriptor, const void* data, std::size_t bytes);
 
 // A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync,
 // rename, fsync of the directory. Without commit() the destructor removes the temporary and an existing file stays as it

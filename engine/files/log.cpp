@@ -6,9 +6,12 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "arena/error.h"
+#include "engine/files/file_io.h"
 
 namespace neurogen {
 
@@ -45,6 +48,32 @@ void Log::line(std::string_view object) {
       parts[first].iov_len -= rest;
     }
   }
+}
+
+void Log::sync() {
+  if (descriptor_ >= 0) ::fdatasync(descriptor_);
+}
+
+void rewind_log(const std::string& path, std::int64_t step) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return;
+  const MappedFile file(path);
+  const auto written_again = [&](std::string_view line) {
+    const auto event = nlohmann::json::parse(line, nullptr, false);
+    if (!event.is_object()) return false;
+    return event.value("event", nlohmann::json()) == "summary" ||
+           (event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step));
+  };
+  std::string_view text = file.text().substr(0, file.text().rfind('\n') + 1);
+  while (!text.empty()) {
+    const std::string_view without_end = text.substr(0, text.size() - 1);
+    const std::size_t begin = without_end.rfind('\n') + 1;  // 0 in the first line
+    if (!written_again(without_end.substr(begin))) break;
+    text = text.substr(0, begin);
+  }
+  if (text.size() == file.text().size()) return;
+  std::filesystem::resize_file(path, text.size(), error);
+  if (error) throw Error(path + ": cannot write the log: " + error.message());
 }
 
 }  // namespace neurogen

@@ -1,5 +1,6 @@
 // The run's log: one JSON object a line, each written at once, so that whoever follows the file sees whole lines.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,10 +17,16 @@ class Log {
 
   // `object` without its newline, shorter than 4,096 bytes unless nothing is sealed yet. Throws Error if the disk refuses.
   void line(std::string_view object);
+  // Until now on the disk, where there is one. Allocates nothing.
+  void sync();
 
  private:
   std::string path_;
   int descriptor_ = -1;
 };
+
+// Takes off the end of a log what a run that goes on after `step` will write again: the lines of later steps, a summary, and a
+// line that was cut short. What is left is that of a run which stopped there. Does nothing where there is no regular file.
+void rewind_log(const std::string& path, std::int64_t step);
 
 }  // namespace neurogen

@@ -153,10 +153,14 @@ bool is_floating(DType type) {
   return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
 }
 
-std::int64_t Safetensors::Tensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
+std::int64_t FileTensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
 
-double Safetensors::Tensor::real(std::int64_t index) const {
+double FileTensor::real(std::int64_t index) const {
   return floating(dtype, data.data() + static_cast<std::size_t>(index) * size_of(dtype));
+}
+
+std::int64_t FileTensor::integer(std::int64_t index) const {
+  return neurogen::integer(dtype, data.data() + static_cast<std::size_t>(index) * size_of(dtype));
 }
 
 Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
@@ -214,7 +218,7 @@ void Safetensors::read_as_int32(std::string_view name, std::span<std::int32_t> o
   const Tensor& tensor = at(name);
   check_readable(tensor, out.size(), false, path_);
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const std::int64_t value = integer(tensor.dtype, tensor.data.data() + i * size_of(tensor.dtype));
+    const std::int64_t value = tensor.integer(static_cast<std::int64_t>(i));
     out[i] = static_cast<std::int32_t>(value);
     if (out[i] != value) throw Error(fmt::format("{}: tensor {} holds {}, which does not fit 32 bits", path_, name, value));
   }

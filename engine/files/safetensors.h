@@ -15,16 +15,20 @@ namespace neurogen {
 
 bool is_floating(DType type);
 
+// A tensor in a mapped file.
+struct FileTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  std::span<const std::byte> data;  // mapped; not aligned to its type: copy, do not cast
+  std::int64_t elements() const;
+  double real(std::int64_t index) const;           // one element of a floating type
+  std::int64_t integer(std::int64_t index) const;  // of another
+};
+
 class Safetensors {
  public:
-  struct Tensor {
-    std::string name;
-    DType dtype = DType::f32;
-    Shape shape;
-    std::span<const std::byte> data;  // mapped; not aligned to its type: copy, do not cast
-    std::int64_t elements() const;
-    double real(std::int64_t index) const;  // one element of a floating type
-  };
+  using Tensor = FileTensor;
 
   // Throws Error that names the file, and the tensor where there is one, for anything that is not exactly as promised.
   explicit Safetensors(const std::string& path);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include "arena/error.h"
 #include "engine/files/text.h"
@@ -76,6 +77,13 @@ void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
 
 void Tokens::check_vocabulary(std::int64_t vocabulary) const {
   for (const Part& part : parts_) neurogen::check_vocabulary(part.tokens, vocabulary, part.path);
+}
+
+std::uint64_t Tokens::hash() const {
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  for (const Part& part : parts_) XXH3_64bits_update(&state, part.tokens.data(), part.tokens.size_bytes());
+  return XXH3_64bits_digest(&state);
 }
 
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {

@@ -39,6 +39,8 @@ class Tokens {
   void read(std::int64_t begin, std::span<std::int32_t> ids) const;
   // Throws Error that names file, position and value of the first token at or above the vocabulary. Reads everything.
   void check_vocabulary(std::int64_t vocabulary) const;
+  // XXH3-64 of all ids, however they are cut into files. Reads everything.
+  std::uint64_t hash() const;
 
  private:
   struct Part {

@@ -1,5 +1,6 @@
 // What the run itself costs: allocations since the seal, memory outside the arenas.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "arena/bytes.h"
@@ -33,5 +34,9 @@ class HeapCapLifted {
 // Anonymous memory that the process really holds at this moment (RssAnon of /proc/self/status), 0 where the system does not
 // say. Allocates nothing.
 Bytes resident_anonymous_bytes();
+
+// Of memory that was mapped from a file copy-on-write, the pages that are the process's own by now; 0 where the system does not
+// say. `begin` is a multiple of the page size. Allocates nothing.
+Bytes copied_bytes(const std::byte* begin, Bytes bytes);
 
 }  // namespace neurogen

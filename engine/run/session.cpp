@@ -5,6 +5,11 @@
 namespace neurogen {
 namespace {
 
+Arena take(Plan plan, const Checkpoint* from) {
+  const FileRange front = from ? from->image(plan) : FileRange{};
+  return Arena(std::move(plan), false, front);
+}
+
 Program bind(Session& s) {
 #ifdef NEUROGEN_CUDA
   if (s.gpu) {
@@ -20,21 +25,23 @@ Program bind(Session& s) {
 
 // The GPU comes before the arena, which is taken in its context.
 #ifdef NEUROGEN_CUDA
-Session::Session(Brain brain_, Plan plan, Place place)
+Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
     : brain(std::move(brain_)),
       starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
       cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
-      arena(std::move(plan), place.gpu),
+      begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
+      arena(place.gpu ? Arena(std::move(plan), true) : take(std::move(plan), from)),
       program(bind(*this)) {
   starting.reset();
 }
 #else
-Session::Session(Brain brain_, Plan plan, Place place)
+Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
     : brain(std::move(brain_)),
       cpu(place.gpu ? throw Error("this build runs on CPUs alone: use --device cpu")
                     : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
-      arena(std::move(plan)),
+      begins_with(from && from->image(plan).bytes > 0 ? from : nullptr),
+      arena(take(std::move(plan), from)),
       program(bind(*this)) {}
 #endif
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "engine/files/checkpoint.h"
 #include "engine/graph/program.h"
 #include "engine/run/fit.h"
 #include "engine/run/process.h"
@@ -19,8 +20,9 @@ struct Place {
 
 // Not movable: the program points into it.
 struct Session {
-  // Takes the memory of a plan that fits, for the brain that the plan was made for.
-  Session(Brain brain_, Plan plan, Place place = {});
+  // Takes the memory of a plan that fits, for the brain that the plan was made for. On a CPU it begins with the image of
+  // `from`, where there is one that is laid out as the plan is; restore() (restore.h) does what is left to do.
+  Session(Brain brain_, Plan plan, Place place = {}, const Checkpoint* from = nullptr);
 
   Brain brain;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
@@ -28,6 +30,7 @@ struct Session {
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;
 #endif
+  const Checkpoint* begins_with;  // null where nothing was mapped
   Arena arena;
   Program program;
 };

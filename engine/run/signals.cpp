@@ -1,5 +1,7 @@
 #include "engine/run/signals.h"
 
+#include <unistd.h>
+
 #include <csignal>
 
 namespace neurogen {
@@ -7,6 +9,13 @@ namespace {
 volatile std::sig_atomic_t caught = 0;
 
 void note(int signal) { caught = signal; }
+
+void file_lost(int) {
+  static constexpr char sentence[] =
+      "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and start again\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, sentence, sizeof sentence - 1);
+  ::_exit(1);
+}
 }  // namespace
 
 void catch_signals() {
@@ -19,5 +28,10 @@ void catch_signals() {
 }
 
 int caught_signal() { return caught; }
+
+void expect_file_trouble() {
+  std::signal(SIGBUS, file_lost);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// A polite stop: SIGINT and SIGTERM are noted, the step under way is finished.
+// Signals: SIGINT and SIGTERM are noted, so that the step under way is finished; trouble with files is put into words.
 #pragma once
 
 namespace neurogen {
@@ -6,5 +6,9 @@ namespace neurogen {
 void catch_signals();
 // The signal that came, 0 if none has. A second one ends the process at once.
 int caught_signal();
+
+// First thing in a program: a mapped file that another cuts short ends it with one sentence and status 1, and a file that
+// grows over the system's limit is an error like any other.
+void expect_file_trouble();
 
 }  // namespace neurogen

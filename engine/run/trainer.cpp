@@ -18,21 +18,27 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
   return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
 }
 
-Trainer::Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed)
+std::int64_t steps_per_epoch(const Tokens& text, const BrainOptions& options) {
+  const std::int64_t batches = windows(text.size(), options.window) / options.batch;
+  if (batches == 0) {
+    throw Error(fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
+                            "shorter --seq",
+                            text.size(), options.batch, options.tokens() + 1));
+  }
+  return batches;
+}
+
+Trainer::Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed,
+                 std::int64_t step)
     : brain_(brain),
       program_(program),
       train_(train),
       rates_(rates),
       seed_(seed),
       windows_(windows(train.size(), brain.options.window)),
-      batches_(windows_ / brain.options.batch),
-      range_(brain.graph.program("train")) {
-  if (batches_ == 0) {
-    throw Error(fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
-                            "shorter --seq",
-                            train.size(), brain.options.batch, brain.options.tokens() + 1));
-  }
-}
+      batches_(neurogen::steps_per_epoch(train, brain.options)),
+      step_(step),
+      range_(brain.graph.program("train")) {}
 
 StepResult Trainer::run_step(std::int64_t steps) {
   const std::int64_t batch = brain_.options.batch;

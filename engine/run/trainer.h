@@ -5,14 +5,10 @@
 #include "engine/brain/brain.h"
 #include "engine/files/tokens.h"
 #include "engine/graph/program.h"
+#include "engine/run/rates.h"
 #include "kernels/step_control.h"
 
 namespace neurogen {
-
-struct Rates {
-  double learning_rate = 4e-3, embedding = 3e-2, decoder = 1e-3;
-  std::int64_t warmup = 100;  // steps
-};
 
 // The factor on all three rates at step s (from 0) of `steps`: a straight line up over the warm-up, flat to half way, then
 // a straight line down to 5 %: min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
@@ -24,11 +20,15 @@ struct StepResult {
   double rate = 0;       // learning rate of the synapses
 };
 
+// Whole batches in a pass over a text. Throws Error if there is none.
+std::int64_t steps_per_epoch(const Tokens& text, const BrainOptions& options);
+
 class Trainer {
  public:
-  // All must outlive the trainer; `brain` from build_training. Windows start at multiples of T, are drawn in a shuffled order, each once an epoch; the last (windows mod B) of an epoch
-  // are left out. Throws Error if an epoch holds no whole batch.
-  Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed);
+  // All must outlive the trainer; `brain` from build_training. Windows start at multiples of T, are drawn in a shuffled order,
+  // each once an epoch; the last (windows mod B) of an epoch are left out. `step`: steps that were done before, by a run that
+  // goes on; what comes next depends on seed and step alone. Throws Error as steps_per_epoch.
+  Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
 
   std::int64_t step() const { return step_; }  // steps done
   std::int64_t steps_per_epoch() const { return batches_; }
@@ -42,7 +42,7 @@ class Trainer {
   const Tokens& train_;
   Rates rates_;
   std::uint64_t seed_;
-  std::int64_t windows_, batches_, step_ = 0;
+  std::int64_t windows_, batches_, step_;
   Graph::Range range_;
 };
 

@@ -1,4 +1,4 @@
-// Nothing is allocated between the seal and the end of training, with evaluation and logging: by the engine's own counter,
+// Nothing is allocated between the seal and the end of training, with evaluation, logging and saving: by the engine's own counter,
 // by a preloaded one, and by the system calls that strace sees. Each of the three is shown to see what is there.
 #include <gtest/gtest.h>
 
@@ -29,8 +29,9 @@ class Allocation : public testing::Test {
   // A training run with everything on; `before` is put in front of the program's name.
   ProgramResult train(int steps, const string& before = "", const string& program = NEUROGEN_BIN "/neurogen-engine") const {
     return run_program_in(
-        directory_, "corpus --version && " + before + " " + program +
+        directory_, "corpus --version && rm -rf saved && " + before + " " + program +
                         " --arch brain.json --data text.bin --valid text.bin --eval-every 7 --batch 3 --seq 20 --threads 2 "
+                        "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
                         "--progress plain --log log.jsonl --export w.safetensors --steps " +
                         std::to_string(steps));
   }
@@ -43,6 +44,12 @@ class Allocation : public testing::Test {
       if (event["event"] == "step") counts.push_back(event["host_allocations"]);
     }
     return counts;
+  }
+  int checkpoints(const char* event) const {
+    int count = 0;
+    std::istringstream log(read_file(directory_.path("log.jsonl")));
+    for (string line; std::getline(log, line);) count += nlohmann::json::parse(line)["event"] == event;
+    return count;
   }
   // Calls for pages or threads while the log grew from its first line to its last, and before that.
   std::pair<int, int> traced() const {
@@ -100,6 +107,16 @@ TEST_F(Allocation, TheEngineCountsNone) {
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(logged(), std::vector<int>(30, 0));
   EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
+  EXPECT_EQ(checkpoints("checkpoint"), 10);
+}
+
+// The log fits under the limit on a file's size, a checkpoint does not.
+TEST_F(Allocation, SavesThatFailCountNoneEither) {
+  const ProgramResult result = train(30, "ulimit -f 400;");
+  EXPECT_EQ(result.status, 1) << result.err;
+  EXPECT_EQ(logged(), std::vector<int>(30, 0));
+  EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
+  EXPECT_EQ(checkpoints("checkpoint_failed"), 10);
 }
 
 TEST_F(Allocation, AStepThatAllocatesIsCounted) {

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "arena/error.h"
 
@@ -31,6 +33,28 @@ TEST(Block, OwnsItsMemoryAndMovesIt) {
   EXPECT_EQ(third.size(), 10000u);
   third = Block();
   EXPECT_EQ(Block::on_host(0).data(), nullptr);
+}
+
+TEST(Block, BeginsWithAFile) {
+  std::FILE* file = std::tmpfile();
+  std::vector<unsigned char> bytes(20000);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(i % 251 + 1);
+  ASSERT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
+  std::fflush(file);
+  for (const Bytes size : {0u, 1u, 4095u, 4096u, 4097u, 9000u, 12288u}) {
+    Block block = Block::on_host(12288, {fileno(file), 4096, size});
+    EXPECT_EQ(block.mapped(), size / 4096 * 4096);
+    EXPECT_EQ(std::memcmp(block.data(), bytes.data() + 4096, size), 0);
+    for (Bytes i = size; i < 12288; ++i) ASSERT_EQ(block.data()[i], std::byte{0});  // pages' tails too
+    std::memset(block.data(), 0, 12288);
+  }
+  std::vector<unsigned char> after(bytes.size());
+  std::rewind(file);
+  ASSERT_EQ(std::fread(after.data(), 1, after.size(), file), after.size());
+  EXPECT_EQ(after, bytes);
+  EXPECT_THROW(Block::on_host(12288, {fileno(file), 16384, 4000}), Error);  // longer than the file
+  EXPECT_THROW(Block::on_host(12288, {-1, 0, 4096}), Error);
+  std::fclose(file);
 }
 
 TEST(Block, IsReallyThereAndGivenBack) {

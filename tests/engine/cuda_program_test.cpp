@@ -6,20 +6,13 @@
 #include "engine/brain/initialize.h"
 #include "engine/run/session.h"
 #include "kernels/step_control.h"
+#include "tests/engine/small_brain.h"
 
 namespace neurogen {
 namespace {
 
 constexpr int kSteps = 4;
 constexpr Budget kPlenty{Bytes{1} << 34, 0};
-
-Architecture small_brain() {
-  return parse_architecture(R"({"name": "test", "vocabulary": 200, "embedding": 64,
-    "thalamus": {"neurons": 256, "outputs": 64, "fan_in": 48}, "wernicke": {"neurons": 640, "outputs": 128, "fan_in": 64},
-    "hippocampus": {"neurons": 640, "outputs": 128, "fan_in": 64}, "basal_ganglia": {"neurons": 96, "outputs": 32, "fan_in": 64},
-    "prefrontal": {"neurons": 640, "outputs": 128, "fan_in": 96}, "broca": {"neurons": 640, "outputs": 128, "fan_in": 64}})",
-                            "test");
-}
 
 BrainOptions options_of(DType compute) {
   BrainOptions o;

@@ -117,5 +117,15 @@ TEST(SplitLines, HoldsOutTheLastOnes) {
   EXPECT_ERROR(split_lines("1\n2\n", 0.9, "x.txt"), "x.txt has 2 lines");
 }
 
+TEST(Tokens, HaveAHashThatKnowsNoFiles) {
+  const TemporaryDirectory directory;
+  const auto hash = [&](const string& first, const string& second) {
+    return Tokens({directory.file("a.bin", first), directory.file("b.bin", second)}, nullptr).hash();
+  };
+  EXPECT_EQ(hash(raw({1, 2, 3}), raw({4})), hash(raw({1}), raw({2, 3, 4})));
+  EXPECT_NE(hash(raw({1, 2, 3}), raw({4})), hash(raw({1, 2, 3}), raw({5})));
+  EXPECT_NE(hash(raw({1, 2, 3}), raw({4})), hash(raw({1, 2}), raw({4})));
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -71,7 +71,8 @@ Place place_of(const std::string& text, bool planning) {
   return {true, ordinal};
 }
 
-DType compute_type(const std::string& text, bool cuda, const Gpu& gpu) {
+DType compute_type(const std::string& text, std::optional<DType> saved, bool cuda, const Gpu& gpu) {
+  if (text == "auto" && cuda && (saved == DType::f32 || saved == DType::f16)) return *saved;
   if (text == "auto") return cuda && gpu.bf16 ? DType::bf16 : DType::f32;
   if (text == "fp32") return DType::f32;
   if (text == "bf16" || text == "fp16") {
@@ -82,8 +83,9 @@ DType compute_type(const std::string& text, bool cuda, const Gpu& gpu) {
   throw Error("--compute is \"" + text + "\": use auto, fp32, bf16 or fp16");
 }
 
-DType decoder_type(const std::string& text, bool cuda, DType compute) {
+DType decoder_type(const std::string& text, std::optional<DType> saved, bool cuda, DType compute) {
   const DType narrow = compute == DType::f16 ? DType::f16 : DType::bf16;
+  if (text == "auto" && saved == DType::f32) return DType::f32;
   if (text == "auto") return cuda ? narrow : DType::f32;
   if (text == "fp32") return DType::f32;
   if (text == "16bit") {
@@ -115,7 +117,7 @@ Resolved resolve(const Settings& s, bool planning) {
   const bool cuda = r.place.gpu;
   const Gpu gpu = cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
   if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
-  else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the architecture of --init");
+  else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
   else r.architecture = read_architecture(cuda ? "full" : "tiny");
   if (s.window < 1 || s.window > kMostWindow) throw Error(fmt::format("--seq is {}: use 1 to {} tokens", s.window, kMostWindow));
   if (s.decoder_tile < 1) throw Error(fmt::format("--decoder-tile is {}: use at least 1 row", s.decoder_tile));
@@ -127,8 +129,8 @@ Resolved resolve(const Settings& s, bool planning) {
   o.window = s.window;
   r.automatic_batch = s.batch == "auto";
   o.batch = r.automatic_batch ? kRecipeBatch : whole_number(s.batch, "--batch", 1, 1 << 20);
-  o.compute = compute_type(s.compute, cuda, gpu);
-  o.decoder_storage = decoder_type(s.decoder_storage, cuda, o.compute);
+  o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
+  o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = s.document_end;
   o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores();

@@ -14,7 +14,9 @@ namespace neurogen {
 struct Settings {
   std::string architecture = "auto", budget = "3200M", overhead = "auto";
   std::string batch = "32", device = "auto", compute = "auto", decoder_storage = "auto";
-  std::string architecture_json;  // of a file of weights, where --arch is automatic
+  // Of a file of weights, for what is automatic above, where this device can do as that did.
+  std::string architecture_json;
+  std::optional<DType> saved_compute, saved_decoder;
   std::int64_t window = 256, threads = 0, document_end = -1, decoder_tile = 1280;
 };
 

@@ -7,6 +7,8 @@ namespace neurogen {
 void add_train(CLI::App& app, int& status);
 void add_evaluate(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);
+void add_inspect(CLI::App& app, int& status);
+void add_export(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 
 }  // namespace neurogen

@@ -6,7 +6,6 @@
 
 #include "arena/error.h"
 #include "engine/baseline/kneser_ney.h"
-#include "engine/brain/initialize.h"
 #include "engine/run/evaluator.h"
 #include "engine/run/session.h"
 #include "tools/common/settings.h"
@@ -20,7 +19,7 @@ namespace {
 struct EvaluateSettings {
   Settings common;
   TextSettings text;
-  std::string init;
+  WeightSettings weights;
   std::vector<std::string> counted;
 };
 
@@ -31,10 +30,10 @@ std::vector<std::uint16_t> all_tokens(const Tokens& tokens) {
 }
 
 int evaluate(EvaluateSettings s) {
-  if (s.init.empty()) throw Error("no brain to evaluate: name its weights with --init FILE.safetensors (`train --export` writes them)");
+  require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
   const auto tokenizer = load_tokenizer(s.text.tokenizer);
-  adopt_weights(s.common, s.init, tokenizer.get());
+  const Weights weights(s.weights, s.common, tokenizer.get());
   const Resolved r = resolve(s.common, false);
   const Tokens text(s.text.data, tokenizer.get());
   text.check_vocabulary(r.architecture.vocabulary);
@@ -46,8 +45,8 @@ int evaluate(EvaluateSettings s) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan), r.place);
-  initialize_from(session.brain, session.program, s.init);
+  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
+  weights.load(session);
   const Evaluation result = Evaluator(session.brain, session.program).run(text);
 
   // Bytes of the predicted tokens: all but the first.
@@ -81,7 +80,7 @@ void add_evaluate(CLI::App& app, int& status) {
   auto s = std::make_shared<EvaluateSettings>();
   add_settings(app, s->common);
   add_text_settings(app, s->text);
-  app.add_option("--init", s->init, "the trained weights, a safetensors file");
+  add_weight_settings(app, s->weights);
   app.add_option("--ngrams", s->counted, "compare with Kneser-Ney bigram and trigram counted on this text, .bin or .txt");
   app.callback([s, &status] { status = evaluate(*s); });
 }

@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "arena/error.h"
-#include "engine/brain/initialize.h"
 #include "engine/run/sampler.h"
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
@@ -19,18 +18,19 @@ namespace {
 
 struct GenerateSettings {
   Settings common;
-  std::string init, tokenizer, prompt;
+  WeightSettings weights;
+  std::string tokenizer, prompt;
   std::int64_t length = 100, seed = 1;
   double temperature = 0.8;
 };
 
 int generate(GenerateSettings s) {
-  if (s.init.empty()) throw Error("no brain to speak: name its weights with --init FILE.safetensors (`train --export` writes them)");
+  require_weights(s.weights);
   if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
   if (s.length < 1) throw Error(fmt::format("--length is {}: use at least 1 token", s.length));
   if (!(s.temperature >= 0 && s.temperature <= 100)) throw Error(fmt::format("--temperature is {}: use 0 to 100", s.temperature));
   const auto tokenizer = load_tokenizer(s.tokenizer);
-  adopt_weights(s.common, s.init, tokenizer.get());
+  const Weights weights(s.weights, s.common, tokenizer.get());
   const Resolved r = resolve(s.common, false);
   check_tokenizer(tokenizer.get(), s.tokenizer, r.architecture.vocabulary);
 
@@ -40,8 +40,8 @@ int generate(GenerateSettings s) {
     throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan), r.place);
-  initialize_from(session.brain, session.program, s.init);
+  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
+  weights.load(session);
   Stream stream(session.brain, session.program);
   Sampler sampler(r.architecture.vocabulary, s.temperature, static_cast<std::uint64_t>(s.seed));
   // Ids that stand for no text would be drawn into silence.
@@ -72,7 +72,7 @@ int generate(GenerateSettings s) {
 void add_generate(CLI::App& app, int& status) {
   auto s = std::make_shared<GenerateSettings>();
   add_settings(app, s->common, false);
-  app.add_option("--init", s->init, "the trained weights, a safetensors file");
+  add_weight_settings(app, s->weights);
   app.add_option("--tokenizer", s->tokenizer, "the SentencePiece model that the brain was trained with");
   app.add_option("--prompt", s->prompt, "the text to continue");
   app.add_option("--length", s->length, "tokens to make")->capture_default_str();

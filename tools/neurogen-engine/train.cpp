@@ -18,9 +18,11 @@
 #include "engine/run/signals.h"
 #include "engine/run/trainer.h"
 #include "tools/common/settings.h"
+#include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/progress.h"
 #include "tools/neurogen-engine/text.h"
+#include "tools/neurogen-engine/trained.h"
 
 namespace neurogen {
 namespace {
@@ -31,6 +33,7 @@ constexpr std::int64_t kEstimateSteps = 50;               // after which --minut
 struct TrainSettings {
   Settings common;
   TextSettings text;
+  CheckpointSettings checkpoints;
   Rates rates;
   std::int64_t steps = 0, seed = 1, eval_every = 0;
   double epochs = 0, minutes = 0;
@@ -43,23 +46,28 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 // One training run, from the first step to the summary.
 class Run {
  public:
-  Run(const TrainSettings& settings, Session& session, const Texts& texts, Log log)
+  // `steps`: of the whole run, 0: not known yet.
+  Run(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps, Checkpoints& checkpoints, Log log)
       : settings_(settings),
         session_(session),
         texts_(texts),
-        trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed)),
+        checkpoints_(checkpoints),
+        trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
+                 checkpoints.standing().steps),
         evaluator_(session.brain, session.program),
         log_(std::move(log)),
-        progress_(settings.progress) {
-    if (settings.steps > 0) steps_ = settings.steps;
-    else if (settings.minutes == 0) {
-      const double epochs = settings.epochs > 0 ? settings.epochs : 1;
-      steps_ = std::max<std::int64_t>(1, std::llround(epochs * static_cast<double>(trainer_.steps_per_epoch())));
-    }
-  }
+        progress_(settings.progress),
+        steps_(steps),
+        first_(trainer_.step()) {}
 
+  // A run that goes on takes back what it will log again, and says where it goes on.
   void log_start(const ReportFacts& facts) {
-    log_.line(fmt::format("{{\"event\":\"start\",\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}",
+    std::string begin = "\"event\":\"start\"";
+    if (checkpoints_.from()) {
+      rewind_log(settings_.log, first_);
+      begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
+    }
+    log_.line(fmt::format("{{{},\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}", begin,
                           plan_json(session_.arena.plan(), facts), session_.program.device_name(),
                           to_json(session_.brain.architecture), settings_.seed));
   }
@@ -96,14 +104,17 @@ class Run {
       }
       report(result, seconds,
              {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
-      if (steps_ == 0 && trainer_.step() == kEstimateSteps) estimate_steps();
-      if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0 && trainer_.step() != steps_) evaluate();
+      if (steps_ == 0 && own_steps() == kEstimateSteps) estimate_steps();
+      if (trainer_.step() == steps_) break;
+      if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0) evaluate();
+      if (checkpoints_.due(trainer_.step())) save(false);
     }
     if (texts_.valid && !caught_signal()) evaluate();
+    const bool saved = !checkpoints_.on() || save(true);
     allocations_ = heap_counters().allocations - sealed;
     progress_.finish();
     summarise();
-    return caught_signal() ? 128 + caught_signal() : 0;
+    return !saved ? 1 : caught_signal() ? 128 + caught_signal() : 0;
   }
 
  private:
@@ -112,15 +123,28 @@ class Run {
     const Plan& plan = session_.arena.plan();
     const Bytes gpu = session_.program.gpu_bytes();
     const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
-    const Bytes arenas = gpu > 0 ? plan.device.bytes : plan.device.bytes + plan.host.bytes;
+    // What is mapped from a checkpoint is the process's own page by page, as it is changed.
+    const Block& device = session_.arena.block(ArenaKind::device);
+    const Bytes arenas = gpu > 0 ? plan.device.bytes
+                                 : plan.device.bytes + plan.host.bytes - device.mapped() + copied_bytes(device.data(), device.mapped());
     return held > arenas ? held - arenas : 0;
   }
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
-  double rate() const { return static_cast<double>(tokens()) / std::max(training_seconds_, 1e-9); }
+  std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
+  std::int64_t own_tokens() const { return own_steps() * session_.brain.options.tokens(); }
+  double rate() const { return static_cast<double>(own_tokens()) / std::max(training_seconds_, 1e-9); }
 
   void estimate_steps() {
     const double per_step = training_seconds_ / static_cast<double>(kEstimateSteps);
-    steps_ = std::max<std::int64_t>(kEstimateSteps + 1, std::llround(settings_.minutes * 60 / per_step));
+    steps_ = std::max<std::int64_t>(trainer_.step() + 1, std::llround(settings_.minutes * 60 / per_step));
+  }
+
+  // A measured loss says which checkpoint is the best.
+  bool save(bool last) {
+    if (checkpoints_.wants_evaluation() && evaluated_ != trainer_.step() && !caught_signal()) evaluate();
+    Standing standing{trainer_.step(), steps_};
+    if (evaluated_ == trainer_.step()) standing.held_out_loss = valid_loss_;
+    return checkpoints_.save(standing, log_, last);
   }
 
   struct Counts {
@@ -130,7 +154,7 @@ class Run {
 
   void report(const StepResult& result, double seconds, Counts counts) {
     loss_ = result.loss;
-    smooth_ = trainer_.step() == 1 ? result.loss : 0.95 * smooth_ + 0.05 * result.loss;
+    smooth_ = own_steps() == 1 ? result.loss : 0.95 * smooth_ + 0.05 * result.loss;
     char line[1024];
     const auto end = fmt::format_to_n(
         line, sizeof line,
@@ -140,7 +164,7 @@ class Run {
         static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.host_allocations,
         counts.device_allocations, counts.synchronizations);
     log_.line({line, end.size});
-    const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(trainer_.step()) * static_cast<double>(steps_ - trainer_.step())
+    const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
     progress_.show(trainer_.step(), steps_, smooth_, rate(), left);
   }
@@ -167,8 +191,9 @@ class Run {
                           "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
                           trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_,
                           plan.budget));
-    fmt::print("{} {} steps, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
-               caught_signal() ? "stopped after" : "trained", trainer_.step(), with_commas(static_cast<Bytes>(tokens())),
+    fmt::print("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
+               caught_signal() ? "stopped after" : "trained", trainer_.step(),
+               first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
                seconds_since(begin_), rate(), loss_);
     if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
     fmt::print("memory: arenas {} bytes, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
@@ -178,11 +203,13 @@ class Run {
   const TrainSettings& settings_;
   Session& session_;
   const Texts& texts_;
+  Checkpoints& checkpoints_;
   Trainer trainer_;
   Evaluator evaluator_;
   Log log_;
   Progress progress_;
-  std::int64_t steps_ = 0;       // 0: not known yet
+  std::int64_t steps_;           // 0: not known yet
+  std::int64_t first_;           // steps that were done before
   std::int64_t evaluated_ = -1;  // after so many steps
   Clock::time_point begin_;
   double training_seconds_ = 0, loss_ = 0, smooth_ = 0, valid_loss_ = 0;
@@ -215,33 +242,82 @@ void keep_inputs(const TrainSettings& s) {
   }
 }
 
+// Of the whole run, 0: not known yet.
+std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::int64_t steps_per_epoch) {
+  if (s.steps > 0) return s.steps;
+  if (s.minutes > 0) return before.schedule_steps;  // what was estimated stays
+  return std::max<std::int64_t>(1, std::llround((s.epochs > 0 ? s.epochs : 1) * static_cast<double>(steps_per_epoch)));
+}
+
+// What this run would save before its first step. `before`: where the run that it goes on with stood.
+Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, const BrainOptions& options, const Texts& texts,
+                     const Standing& before) {
+  Manifest m;
+  m.architecture = architecture;
+  m.options = options;
+  m.rates = s.rates;
+  m.seed = static_cast<std::uint64_t>(s.seed);
+  m.steps_per_epoch = steps_per_epoch(texts.train, options);
+  m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
+  m.text = {texts.train.size(), texts.train.hash()};
+  m.tokenizer = texts.tokenizer ? texts.tokenizer->hash() : 0;
+  m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);
+  return m;
+}
+
+void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
+  if (s.export_file.empty()) return;
+  export_parameters(session.brain, session.program, s.export_file, texts.tokenizer_hash());
+  fmt::print("parameters written to {}\n", s.export_file);
+}
+
 int train(TrainSettings s) {
   check_run_length(s);
-  const Resolved resolved = resolve(s.common, false);
-  const Fit planned = fit(resolved);
-  if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   find_demonstration_text(s.text);
   keep_inputs(s);
+  Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
+  checkpoints.adopt(s.common);
+  std::optional<Checkpoint> initial;
+  if (!checkpoints.from() && !s.init.empty() && is_checkpoint(s.init)) {
+    initial.emplace(s.init);
+    s.common.architecture_json = to_json(initial->manifest().architecture);
+  }
+  const Resolved resolved = resolve(s.common, false);
+  if (initial) check_architecture(*initial, resolved.architecture);
+  const Fit planned = fit(resolved);
+  if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   const Texts texts(s.text, resolved.architecture.vocabulary);
+  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints.standing());
+  const std::int64_t steps = manifest.standing.schedule_steps;
+  checkpoints.check(manifest);
+  if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Where results go must be known to take them before hours are spent on them.
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  Log log = s.log.empty() ? Log() : Log(s.log, false);
+  Log log = s.log.empty() ? Log() : Log(s.log, checkpoints.from() != nullptr);
   const ReportFacts facts = facts_of(resolved, planned);
   fmt::print("{}\n", plan_table(planned.plan, facts));
 
-  Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place);
-  initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
-  if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
-  Run run(s, session, texts, std::move(log));
+  Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place, checkpoints.from());
+  if (checkpoints.from()) {
+    checkpoints.restore_into(session);
+  } else {
+    initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
+    if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
+  }
+  if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
+    fmt::print("all {} steps are done: to go on in a new schedule use --init {}\n", steps, checkpoints.from()->path());
+    export_to(s, session, texts);
+    return 0;
+  }
+  checkpoints.start(session, manifest);
+  Run run(s, session, texts, steps, checkpoints, std::move(log));
   run.log_start(facts);
   fmt::print("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
              fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
   std::fflush(stdout);
   const int status = run.train();
-  if (!s.export_file.empty()) {
-    export_parameters(session.brain, session.program, s.export_file, texts.tokenizer_hash());
-    fmt::print("parameters written to {}\n", s.export_file);
-  }
+  if (checkpoints.on() && !checkpoints.newest().empty()) fmt::print("the newest checkpoint is {}\n", checkpoints.newest());
+  export_to(s, session, texts);
   return status;
 }
 
@@ -251,6 +327,7 @@ void add_train(CLI::App& app, int& status) {
   auto s = std::make_shared<TrainSettings>();
   add_settings(app, s->common);
   add_text_settings(app, s->text);
+  add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
   app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
   app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)")
@@ -262,10 +339,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the rates are at their height")->capture_default_str();
   app.add_option("--seed", s->seed, "of first weights, wiring and the order of the text")->capture_default_str();
-  app.add_option("--init", s->init, "first weights from a safetensors file");
+  app.add_option("--init", s->init, "first weights from a safetensors file, or from a checkpoint of another run");
   app.add_option("--export", s->export_file, "write the trained weights to a safetensors file");
   app.add_option("--eval-every", s->eval_every, "steps between evaluations on the held-out text (default: at the end alone)");
-  app.add_option("--log", s->log, "write one JSON object a line for every step");
+  app.add_option("--log", s->log, "write one JSON object a line for every step; --resume appends");
   app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
   app.callback([s, &status] { status = train(*s); });
 }

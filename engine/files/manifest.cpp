@@ -1,0 +1,221 @@
+#include "engine/files/manifest.h"
+
+#include <flatbuffers/flatbuffers.h>
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <cmath>
+
+#include "arena/error.h"
+#include "checkpoint_generated.h"
+#include "engine/brain/brain.h"
+
+namespace neurogen {
+namespace {
+
+static_assert(static_cast<int>(DType::bf16) == schema::Type_bf16 && static_cast<int>(DType::u8) == schema::Type_u8);
+
+constexpr flatbuffers::uoffset_t kMostDepth = 4, kMostTables = 4096;
+constexpr std::uint64_t kMost = INT64_MAX;  // of any number
+
+schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
+std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }
+
+// Of all bytes but the checksum's own, which count as zeros.
+std::uint64_t checksum_of(std::span<const std::byte> encoded, const schema::Manifest& manifest) {
+  const std::uint8_t* field = reinterpret_cast<const flatbuffers::Table&>(manifest).GetAddressOf(schema::Manifest::VT_CHECKSUM);
+  if (!field) return ~manifest.checksum();  // absent: never right
+  const auto before = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(field) - encoded.data());
+  const std::uint64_t zero = 0;
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  XXH3_64bits_update(&state, encoded.data(), before);
+  XXH3_64bits_update(&state, &zero, sizeof zero);
+  XXH3_64bits_update(&state, encoded.data() + before + sizeof zero, encoded.size() - before - sizeof zero);
+  return XXH3_64bits_digest(&state);
+}
+
+// Field by field; every complaint begins with the file.
+class Decoder {
+ public:
+  Decoder(std::span<const std::byte> encoded, const std::string& path) : encoded_(encoded), path_(path) {}
+
+  Manifest decode() {
+    const schema::Manifest& from = verified();
+    if (from.rank() != 0 || from.world() != 1) {
+      damaged(fmt::format("it is part {} of {}, only whole brains are read", from.rank(), from.world()));
+    }
+    Manifest m;
+    m.architecture = parse_architecture(from.architecture()->string_view(), path_ + ": its architecture");
+    m.options.compute = floating("the type of its products", from.compute());
+    m.options.decoder_storage = floating("the type of its decoder", from.decoder_storage());
+    m.options.batch = number("its batch", from.batch(), 1, 1 << 20);
+    m.options.window = number("its window", from.window(), 1, 1 << 20);
+    m.options.vocabulary_tile = number("its decoder's tile", from.vocabulary_tile(), 1);
+    m.options.document_end = from.document_end();
+    if (m.options.document_end < -1 || m.options.document_end >= m.architecture.vocabulary) damaged("it ends documents at no token");
+    m.options.schedule.keep_logits = from.keep_logits();
+    m.options.synapse_decay = real("its decay", from.synapse_decay());
+    m.options.clip = real("its clip", from.clip());
+    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.embedding_rate()), real("a rate", from.decoder_rate()),
+               number("its warm-up", from.warmup(), 0)};
+    m.seed = from.seed();
+    m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash()};
+    m.tokenizer = from.tokenizer_hash();
+    // Tokens learned from are counted in 64 bits.
+    const std::int64_t most_steps = INT64_MAX / m.options.tokens();
+    m.standing.steps = number("its steps", from.steps(), 0, most_steps);
+    m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
+    m.standing.held_out_loss = from.held_out_loss();
+    m.steps_per_epoch = number("its steps in an epoch", from.steps_per_epoch(), 1);
+    if (stored(m.standing.steps / m.steps_per_epoch) != from.epoch() ||
+        stored(m.standing.steps % m.steps_per_epoch) != from.epoch_step()) {
+      damaged("its steps and its place in the text differ");
+    }
+    read_tensors(from, m);
+    return m;
+  }
+
+ private:
+  [[noreturn]] void damaged(const std::string& why) const {
+    throw Error(fmt::format("{} is damaged: {}: use the checkpoint before it", path_, why));
+  }
+
+  const schema::Manifest& verified() const {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(encoded_.data());
+    flatbuffers::Verifier verifier(bytes, encoded_.size(), kMostDepth, kMostTables);
+    if (!schema::VerifySizePrefixedManifestBuffer(verifier)) damaged("its manifest is no such table");
+    const schema::Manifest& manifest = *schema::GetSizePrefixedManifest(bytes);
+    if (checksum_of(encoded_, manifest) != manifest.checksum()) damaged("its manifest's checksum is another");
+    if (manifest.version() != kCheckpointVersion) {
+      throw Error(fmt::format("{} has format version {}, this program reads {}: use the program that wrote it", path_,
+                              manifest.version(), kCheckpointVersion));
+    }
+    return manifest;
+  }
+
+  std::int64_t number(const char* what, std::uint64_t value, std::uint64_t least, std::uint64_t most = kMost) const {
+    if (value < least || value > most) damaged(fmt::format("{} is {}", what, value));
+    return static_cast<std::int64_t>(value);
+  }
+  double real(const char* what, double value) const {
+    if (!(value >= 0 && value <= 1e9)) damaged(fmt::format("{} is {}", what, value));
+    return value;
+  }
+  DType floating(const char* what, schema::Type type) const {
+    if (type > schema::Type_f16) damaged(fmt::format("{} is none", what));
+    return static_cast<DType>(type);
+  }
+
+  void read_tensors(const schema::Manifest& from, Manifest& m) const {
+    m.tensors = persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage);
+    if (from.tensors()->size() != m.tensors.size()) {
+      damaged(fmt::format("it lists {} tensors, its architecture has {}", from.tensors()->size(), m.tensors.size()));
+    }
+    for (std::size_t i = 0; i < m.tensors.size(); ++i) {
+      const schema::Tensor& tensor = *from.tensors()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const Buffer& expected = m.tensors[i];
+      const auto& shape = *tensor.shape();
+      bool same = tensor.name()->string_view() == expected.name && tensor.type() == stored(expected.dtype) &&
+                  tensor.offset() == expected.offset && tensor.bytes() == expected.bytes && shape.size() == expected.shape.size();
+      for (std::size_t d = 0; same && d < expected.shape.size(); ++d) {
+        same = shape[static_cast<flatbuffers::uoffset_t>(d)] == stored(expected.shape[d]);
+      }
+      if (!same) damaged(fmt::format("tensor {} is not {} as its architecture has it", i, expected.name));
+      m.checksums.push_back(tensor.checksum());
+    }
+  }
+
+  std::span<const std::byte> encoded_;
+  const std::string& path_;
+};
+
+}  // namespace
+
+std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage) {
+  BrainOptions options;  // the smallest step: the layout is the same for each
+  options.batch = options.window = 1;
+  options.vocabulary_tile = architecture.vocabulary;
+  options.compute = compute;
+  options.decoder_storage = decoder_storage;
+  PlanRequest request = build_training(architecture, options).graph.plan_request();
+  std::erase_if(request.buffers, [](const Buffer& buffer) { return buffer.kind != BufferKind::persistent; });
+  return make_plan(std::move(request)).buffers;
+}
+
+std::size_t parameters_and_wiring(const Architecture& architecture) { return parameters_of(architecture).size() + kModules; }
+
+Bytes image_bytes(std::span<const Buffer> tensors) {
+  return tensors.empty() ? 0 : add(tensors.back().offset, align_up(tensors.back().bytes));
+}
+
+std::vector<std::byte> encode_manifest(const Manifest& m) {
+  flatbuffers::FlatBufferBuilder builder(1 << 16);
+  builder.ForceDefaults(true);  // a field that is not there could not be changed
+  std::vector<flatbuffers::Offset<schema::Tensor>> tensors;
+  for (const Buffer& tensor : m.tensors) {
+    const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
+    tensors.push_back(schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset,
+                                                 tensor.bytes));
+  }
+  const auto all = builder.CreateVector(tensors);
+  const auto architecture = builder.CreateString(to_json(m.architecture));
+  schema::ManifestBuilder b(builder);
+  b.add_version(kCheckpointVersion);
+  b.add_checksum(0);
+  b.add_rank(0);
+  b.add_world(1);
+  b.add_architecture(architecture);
+  b.add_tensors(all);
+  b.add_steps(0);
+  b.add_schedule_steps(0);
+  b.add_epoch(0);
+  b.add_epoch_step(0);
+  b.add_steps_per_epoch(stored(m.steps_per_epoch));
+  b.add_held_out_loss(NAN);
+  b.add_seed(m.seed);
+  b.add_learning_rate(m.rates.learning_rate);
+  b.add_embedding_rate(m.rates.embedding);
+  b.add_decoder_rate(m.rates.decoder);
+  b.add_warmup(stored(m.rates.warmup));
+  b.add_synapse_decay(m.options.synapse_decay);
+  b.add_clip(m.options.clip);
+  b.add_batch(stored(m.options.batch));
+  b.add_window(stored(m.options.window));
+  b.add_document_end(m.options.document_end);
+  b.add_vocabulary_tile(stored(m.options.vocabulary_tile));
+  b.add_compute(stored(m.options.compute));
+  b.add_decoder_storage(stored(m.options.decoder_storage));
+  b.add_keep_logits(m.options.schedule.keep_logits);
+  b.add_text_tokens(stored(m.text.tokens));
+  b.add_text_hash(m.text.hash);
+  b.add_tokenizer_hash(m.tokenizer);
+  schema::FinishSizePrefixedManifestBuffer(builder, b.Finish());
+  const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+  std::vector<std::byte> encoded(bytes, bytes + builder.GetSize());
+  if (encoded.size() > kLargestManifest) {
+    throw Error("the checkpoints' manifest would be over 1 MiB: use a shorter name in the architecture");
+  }
+  const std::vector<std::uint64_t> checksums(m.tensors.size(), 0);
+  update_manifest(encoded, m.steps_per_epoch, m.standing, m.checksums.empty() ? checksums : m.checksums);
+  decode_manifest(encoded, "the manifest");
+  return encoded;
+}
+
+void update_manifest(std::span<std::byte> encoded, std::int64_t steps_per_epoch, const Standing& standing,
+                     std::span<const std::uint64_t> checksums) {
+  schema::Manifest& manifest = *schema::GetMutableSizePrefixedManifest(encoded.data());
+  manifest.mutate_steps(stored(standing.steps));
+  manifest.mutate_schedule_steps(stored(standing.schedule_steps));
+  manifest.mutate_epoch(stored(standing.steps / steps_per_epoch));
+  manifest.mutate_epoch_step(stored(standing.steps % steps_per_epoch));
+  manifest.mutate_held_out_loss(standing.held_out_loss);
+  for (std::size_t i = 0; i < checksums.size(); ++i) {
+    manifest.mutable_tensors()->GetMutableObject(static_cast<flatbuffers::uoffset_t>(i))->mutate_checksum(checksums[i]);
+  }
+  manifest.mutate_checksum(checksum_of(encoded, manifest));
+}
+
+Manifest decode_manifest(std::span<const std::byte> encoded, const std::string& path) { return Decoder(encoded, path).decode(); }
+
+}  // namespace neurogen

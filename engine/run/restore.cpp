@@ -1,0 +1,107 @@
+#include "engine/run/restore.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "arena/error.h"
+#include "engine/brain/initialize.h"
+
+namespace neurogen {
+namespace {
+
+constexpr Bytes kReaders = 8, kLeastRead = Bytes{1} << 18;  // threads, and bytes that are worth one
+
+std::vector<TensorId> persistent_tensors(const Plan& plan) {
+  std::vector<TensorId> ids;
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    if (plan.buffers[i].kind == BufferKind::persistent) ids.push_back({i});
+  }
+  return ids;
+}
+
+bool holds(DType type, DType all_of) {
+  return type == all_of || type == DType::f64 || (type == DType::f32 && (all_of == DType::bf16 || all_of == DType::f16));
+}
+
+// Updates of each row of the embedding: no more than there were steps.
+void check_counts(const Checkpoint& from) {
+  const FileTensor& counts = *from.find("embedding.steps");
+  for (std::int64_t i = 0; i < counts.elements(); ++i) {
+    const std::int64_t count = counts.integer(i);
+    if (count < 0 || count > from.manifest().standing.steps) {
+      throw Error(fmt::format("{} is damaged: row {} of the embedding was updated {} times in {} steps: use the checkpoint before it",
+                              from.path(), i, count, from.manifest().standing.steps));
+    }
+  }
+}
+
+void stream(Session& session, const Checkpoint& from) {
+  const TensorView staging = session.program.view(session.brain.staging);
+  const auto half = static_cast<Bytes>(staging.row_elements());
+  struct Piece {
+    TensorId to;
+    Bytes begin;
+    std::span<const std::byte> data;
+  };
+  std::vector<Piece> pieces;
+  for (const TensorId id : persistent_tensors(session.arena.plan())) {
+    const std::span<const std::byte> data = from.find(session.arena.plan().buffers[id.index].name)->data;
+    for (Bytes begin = 0; begin < data.size(); begin += half) {
+      pieces.push_back({id, begin, data.subspan(begin, std::min(half, data.size() - begin))});
+    }
+  }
+  std::vector<std::jthread> readers;
+  const auto staged = [&](std::size_t i) { return staging.rows(static_cast<std::int64_t>(i % 2), 1).as<std::byte>(); };
+  const auto read = [&](std::size_t i) {
+    const Bytes bytes = pieces[i].data.size(), count = std::clamp<Bytes>(bytes / kLeastRead, 1, kReaders);
+    for (Bytes r = 0; r < count; ++r) {
+      const Bytes begin = bytes * r / count, end = bytes * (r + 1) / count;
+      readers.emplace_back([=, to = staged(i), data = pieces[i].data] { std::memcpy(to + begin, data.data() + begin, end - begin); });
+    }
+  };
+  if (!pieces.empty()) read(0);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    readers.clear();  // waits for them
+    if (i + 1 < pieces.size()) read(i + 1);
+    session.program.write(pieces[i].to, staged(i), pieces[i].data.size(), pieces[i].begin);
+  }
+}
+
+}  // namespace
+
+Conversion conversion(const Checkpoint& from, const Plan& plan) {
+  Conversion result = Conversion::none;
+  std::size_t i = 0;
+  for (const TensorId id : persistent_tensors(plan)) {
+    const Buffer& to = plan.buffers[id.index];
+    const FileTensor* tensor = i < from.tensors().size() ? &from.tensors()[i++] : nullptr;
+    if (!tensor || tensor->name != to.name || tensor->shape != to.shape) {
+      throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
+    }
+    if (tensor->dtype == to.dtype) continue;
+    result = std::max(result, holds(to.dtype, tensor->dtype) ? Conversion::exact : Conversion::rounding);
+  }
+  return result;
+}
+
+void restore(Session& session, const Checkpoint& from) {
+  const FindTensor find = [&](const std::string& name) { return from.find(name); };
+  const Conversion how = conversion(from, session.arena.plan());
+  read_wiring(session.brain.architecture, find, from.path());
+  if (session.brain.embedding_steps) check_counts(from);
+  if (session.begins_with != &from) {
+    if (how == Conversion::none && session.brain.staging) {
+      stream(session, from);
+    } else {
+      for (const TensorId id : persistent_tensors(session.arena.plan())) {
+        set_values(session.program, id, *find(session.arena.plan().buffers[id.index].name));
+      }
+    }
+  }
+  derive(session.brain, session.program);
+}
+
+}  // namespace neurogen

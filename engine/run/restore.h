@@ -1,0 +1,18 @@
+// From a checkpoint to a brain in memory.
+#pragma once
+#include "engine/run/session.h"
+
+namespace neurogen {
+
+// How a file's numbers become those of a plan: as they are; in types that hold them all; in types that round them.
+enum class Conversion { none, exact, rounding };
+// Throws Error where the plan asks for a tensor that the file has not, in its place and shape.
+Conversion conversion(const Checkpoint& from, const Plan& plan);
+
+// Fills every persistent tensor of the session and makes the derived ones. Where the session began with the file's image
+// nothing is left to copy; a GPU is filled through the staging buffer, one half of which is read, on several cores, while the
+// other is copied; other types are converted tensor by tensor. Throws Error for values that could lead astray: wiring that
+// names sources that are not there, impossible counts.
+void restore(Session& session, const Checkpoint& from);
+
+}  // namespace neurogen

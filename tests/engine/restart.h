@@ -1,0 +1,114 @@
+// The law of restarts as a check on one random brain: a run that was cut anywhere and goes on is the run that never was.
+#pragma once
+#include "engine/brain/initialize.h"
+#include "engine/run/restore.h"
+#include "engine/run/saver.h"
+#include "engine/run/trainer.h"
+#include "tests/engine/laws.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+
+// What a run computes, and the order in which it reads its text.
+struct RunRecord {
+  Outcome outcome;
+  std::vector<std::int32_t> batches;
+  bool operator==(const RunRecord&) const = default;
+};
+
+struct RestartSettings {
+  Architecture architecture;
+  BrainOptions options;
+  Rates rates{4e-3, 3e-2, 1e-3, 5};
+  std::uint64_t seed = 0;
+  std::int64_t steps = 20;
+  Place place{};
+};
+
+inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
+  Manifest m;
+  m.architecture = s.architecture;
+  m.options = s.options;
+  m.rates = s.rates;
+  m.seed = s.seed;
+  m.steps_per_epoch = steps_per_epoch(text, s.options);
+  m.text = {text.size(), text.hash()};
+  m.tensors = persistent_layout(s.architecture, s.options.compute, s.options.decoder_storage);
+  return m;
+}
+
+// The persistent region as a file holds it, from whatever device.
+inline std::vector<std::byte> persistent_bytes(const Session& session) {
+  const Plan& plan = session.arena.plan();
+  std::vector<std::byte> image(plan.device.persistent);
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    const Buffer& b = plan.buffers[i];
+    if (b.kind == BufferKind::persistent) session.program.read({i}, image.data() + b.offset, b.bytes);
+  }
+  return image;
+}
+
+// Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never).
+inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text,
+                     const Checkpoint* from, std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every,
+                     RunRecord& record) {
+  Session session(build_training(s.architecture, options), plan, s.place, from);
+  if (from) restore(session, *from);
+  else initialize(session.brain, session.program, s.seed);
+  std::optional<Saver> saver;
+  if (directory) saver.emplace(session, manifest_of(s, text), *directory);
+  Trainer trainer(session.brain, session.program, text, s.rates, s.seed, from ? from->manifest().standing.steps : 0);
+  while (trainer.step() < end) {
+    const StepResult result = trainer.run_step(s.steps);
+    record.outcome.losses.push_back(result.loss);
+    record.outcome.norms.push_back(static_cast<float>(result.grad_norm));
+    const TensorView batch = session.program.view(session.brain.host_batch);
+    record.batches.insert(record.batches.end(), batch.as<std::int32_t>(), batch.as<std::int32_t>() + batch.elements());
+    if (save_every > 0 && trainer.step() % save_every == 0) {
+      ASSERT_EQ(saver->save({trainer.step(), s.steps, 0.0}), Saved::yes) << saver->error();
+    }
+  }
+  record.outcome.persistent = persistent_bytes(session);
+}
+
+inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const Architecture& a, std::int64_t tokens) {
+  std::vector<std::uint16_t> ids(static_cast<std::size_t>(tokens));
+  for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, a.vocabulary - 1));
+  return Tokens({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
+}
+
+// 20 steps, cut at a random one, across at least one end of an epoch; what comes after the cut with any budget, schedule and
+// number of threads, overlaid or not.
+inline void check_restart(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const TemporaryDirectory directory;
+  RestartSettings s;
+  s.architecture = random_architecture(random);
+  s.options = random_options(random, s.architecture);
+  s.options.window = random.one_of({1, 7, 16, 33, 64});
+  s.seed = static_cast<std::uint64_t>(random.between(0, INT64_MAX - 1));
+  const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
+  const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.tokens() + rest);
+  const auto plan = [&](const BrainOptions& o, bool overlay) {
+    return plan_graph(build_training(s.architecture, o).graph, kPlenty, overlay);
+  };
+  RunRecord whole, parts;
+  run_part(s, plan(s.options, true), s.options, text, nullptr, s.steps, nullptr, 0, whole);
+
+  const std::int64_t cut = random.between(1, s.steps - 1), every = random.one_of<std::int64_t>({1, cut});
+  const std::string path = directory.path("checkpoints");
+  CheckpointDirectory saved(path, 2, false);
+  run_part(s, plan(s.options, true), s.options, text, nullptr, cut, &saved, every, parts);
+  BrainOptions other = s.options;
+  const auto list = schedules(s.options);
+  other.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
+  other.threads = random.between(1, 3);
+  const Checkpoint from(checkpoint_file(path));
+  ASSERT_EQ(from.manifest().standing.steps, cut);
+  from.verify(from.tensors().size());
+  run_part(s, plan(other, random.between(0, 1) == 1), other, text, &from, s.steps, &saved, random.between(2, 5), parts);
+  EXPECT_TRUE(parts == whole) << describe(s.architecture, other) << ", cut after " << cut;
+}
+
+}  // namespace neurogen

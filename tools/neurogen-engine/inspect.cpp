@@ -1,0 +1,147 @@
+// neurogen-engine inspect and export: what a checkpoint holds, and its weights as safetensors.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "arena/error.h"
+#include "engine/files/checkpoint.h"
+#include "engine/files/checkpoint_directory.h"
+#include "tools/neurogen-engine/commands.h"
+
+namespace neurogen {
+namespace {
+
+using nlohmann::ordered_json;
+
+// The smallest and the largest of a tensor's numbers; null where there is none, or one that is no number.
+ordered_json range_of(const FileTensor& tensor) {
+  double low = HUGE_VAL, high = -HUGE_VAL;
+  const bool real = is_floating(tensor.dtype);
+  for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+    const double value = real ? tensor.real(i) : static_cast<double>(tensor.integer(i));
+    if (!std::isfinite(value)) return nullptr;
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  return tensor.elements() > 0 ? ordered_json{low, high} : ordered_json(nullptr);
+}
+
+std::string hexadecimal(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+ordered_json describe(const Checkpoint& file, bool verify) {
+  const Manifest& m = file.manifest();
+  const BrainOptions& o = m.options;
+  const bool evaluated = std::isfinite(m.standing.held_out_loss);
+  ordered_json all = {
+      {"file", file.path()},
+      {"format_version", kCheckpointVersion},
+      {"architecture", ordered_json::parse(to_json(m.architecture))},
+      {"steps", m.standing.steps},
+      {"schedule_steps", m.standing.schedule_steps},
+      {"epoch", m.standing.steps / m.steps_per_epoch},
+      {"epoch_step", m.standing.steps % m.steps_per_epoch},
+      {"steps_per_epoch", m.steps_per_epoch},
+      {"held_out_loss", evaluated ? ordered_json(m.standing.held_out_loss) : ordered_json(nullptr)},
+      {"seed", m.seed},
+      {"learning_rate", m.rates.learning_rate},
+      {"embedding_rate", m.rates.embedding},
+      {"decoder_rate", m.rates.decoder},
+      {"warmup", m.rates.warmup},
+      {"synapse_decay", o.synapse_decay},
+      {"clip", o.clip},
+      {"batch", o.batch},
+      {"window", o.window},
+      {"document_end", o.document_end},
+      {"vocabulary_tile", o.vocabulary_tile},
+      {"compute", name_of(o.compute)},
+      {"decoder_storage", name_of(o.decoder_storage)},
+      {"keep_logits", o.schedule.keep_logits},
+      {"text_tokens", m.text.tokens},
+      {"text_hash", hexadecimal(m.text.hash)},
+      {"tokenizer_hash", m.tokenizer ? ordered_json(hexadecimal(m.tokenizer)) : ordered_json(nullptr)},
+      {"image_begin", file.image_begin()},
+      {"image_bytes", image_bytes(m.tensors)},
+      {"tensors", ordered_json::array()},
+  };
+  const std::vector<std::size_t> damaged = verify ? file.damaged(m.tensors.size()) : std::vector<std::size_t>{};
+  for (std::size_t i = 0; i < m.tensors.size(); ++i) {
+    const Buffer& t = m.tensors[i];
+    all["tensors"].push_back({{"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}, {"offset", t.offset},
+                              {"end", t.offset + t.bytes}, {"checksum", hexadecimal(m.checksums[i])}});
+    if (!verify) continue;
+    all["tensors"].back()["intact"] = std::find(damaged.begin(), damaged.end(), i) == damaged.end();
+    all["tensors"].back()["range"] = range_of(file.tensors()[i]);
+  }
+  return all;
+}
+
+void print_table(const ordered_json& all) {
+  for (const auto& [key, value] : all.items()) {
+    if (key != "tensors") fmt::print("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  fmt::print("\n{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}\n", "tensor", "type", "shape", "offset", "end", "checksum");
+  for (const auto& t : all["tensors"]) {
+    fmt::print("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(), t["shape"].dump(),
+               with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
+    if (t.contains("intact")) fmt::print("{:<9}", t["intact"] ? "intact" : "DAMAGED");
+    const ordered_json range = t.value("range", ordered_json());
+    if (range.is_array()) fmt::print("{:.6g} to {:.6g}", range[0].get<double>(), range[1].get<double>());
+    else if (t.contains("range")) fmt::print("not finite");
+    fmt::print("\n");
+  }
+}
+
+int inspect(const std::string& name, bool verify, bool as_json) {
+  const Checkpoint file(checkpoint_file(name));
+  const ordered_json all = describe(file, verify);
+  if (as_json) fmt::print("{}\n", all.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  else print_table(all);
+  const auto& tensors = all["tensors"];
+  const bool intact = std::all_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.value("intact", true); });
+  if (!intact) throw Error(file.path() + " is damaged: use the checkpoint before it");
+  return 0;
+}
+
+int export_weights(const std::string& name, const std::string& out) {
+  const Checkpoint file(checkpoint_file(name));
+  const Manifest& m = file.manifest();
+  const std::size_t count = parameters_and_wiring(m.architecture);
+  file.verify(count);
+  std::vector<TensorToWrite> tensors;
+  for (std::size_t i = 0; i < count; ++i) {
+    const FileTensor& t = file.tensors()[i];
+    tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
+  }
+  const std::string tokenizer = m.tokenizer ? hexadecimal(m.tokenizer) : "";
+  write_safetensors(out, {{"architecture", to_json(m.architecture)}, {"tokenizer", tokenizer}}, tensors);
+  fmt::print("{} tensors written to {}\n", count, out);
+  return 0;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, int& status) {
+  struct Settings {
+    std::string file;
+    bool verify = false, json = false;
+  };
+  auto s = std::make_shared<Settings>();
+  app.add_option("file", s->file, "a checkpoint, or a directory of which the newest is taken")->required();
+  app.add_flag("--verify", s->verify, "read everything: compare checksums, show the range of the numbers");
+  app.add_flag("--json", s->json, "print one JSON object");
+  app.callback([s, &status] { status = inspect(s->file, s->verify, s->json); });
+}
+
+void add_export(CLI::App& app, int& status) {
+  struct Settings {
+    std::string checkpoint, safetensors;
+  };
+  auto s = std::make_shared<Settings>();
+  app.add_option("--checkpoint", s->checkpoint, "a checkpoint, or a directory of which the newest is taken")->required();
+  app.add_option("--safetensors", s->safetensors, "the file to write: parameters and wiring")->required();
+  app.callback([s, &status] { status = export_weights(s->checkpoint, s->safetensors); });
+}
+
+}  // namespace neurogen
