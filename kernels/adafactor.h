@@ -17,15 +17,17 @@ namespace neurogen {
 
 inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
 
-struct AdafactorTile {
+// Neighbouring tiles, one or more; the last may be shorter.
+struct AdafactorTiles {
   TensorView control;     // StepControl: decoder_learning_rate and the step
-  TensorView gradient;    // [tile, O]
-  TensorView weight;      // [tile, O] updated
-  TensorView row;         // [tile] updated
+  TensorView gradient;    // [rows, O]
+  TensorView weight;      // [rows, O] updated
+  TensorView row;         // [rows] updated
   TensorView column;      // [O] as it stood before this step
-  TensorView column_sum;  // [O]: the sum over rows of q is added; cleared before the first tile
-  TensorView scratch;     // [adafactor_scratch(tile, O)] f64
-  std::int64_t first_row = 0;  // of the tile in the vocabulary: names the random numbers where 16-bit weights are rounded
+  TensorView column_sum;  // [O]: the sum over rows of q is added, tile by tile; cleared before the first tile
+  TensorView scratch;     // [tiles, adafactor_scratch(tile, O)] f64
+  std::int64_t tile = 0;  // rows of a tile
+  std::int64_t first_row = 0;  // of the rows in the vocabulary: names the random numbers where 16-bit weights are rounded
 };
 
 struct AdafactorFinish {
@@ -38,9 +40,9 @@ std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // ele
 // Rows and columns behind one partial sum on a GPU.
 inline constexpr std::int64_t kAdafactorStripRows = 128, kAdafactorStripColumns = 128;
 
-void adafactor_tile(CpuDevice& device, const AdafactorTile& arguments);
+void adafactor_tiles(CpuDevice& device, const AdafactorTiles& arguments);
 void adafactor_finish(CpuDevice& device, const AdafactorFinish& arguments);
-void adafactor_tile(CudaDevice& device, const AdafactorTile& arguments);
+void adafactor_tiles(CudaDevice& device, const AdafactorTiles& arguments);
 void adafactor_finish(CudaDevice& device, const AdafactorFinish& arguments);
 
 }  // namespace neurogen

@@ -61,7 +61,7 @@ double sum_of(const double* x, std::int64_t n) {
 }
 
 template <typename Real>
-void tile_update(CpuDevice& device, const AdafactorTile& a) {
+void tile_update(CpuDevice& device, const AdafactorTiles& a) {
   const std::int64_t tile = a.gradient[0], outputs = a.gradient[1];
   const double step = static_cast<double>(step_control(a.control).step),
                rate = step_control(a.control).decoder_learning_rate;
@@ -123,11 +123,18 @@ std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
   return std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2);
 }
 
-void adafactor_tile(CpuDevice& device, const AdafactorTile& a) {
-  require_type("adafactor_tile", a.gradient.dtype, {a.weight, a.row, a.column, a.column_sum});
-  require(a.scratch.dtype == DType::f64 && a.scratch.elements() >= adafactor_scratch(a.gradient[0], a.gradient[1]),
-          "adafactor_tile: the scratch is not f64 [adafactor_scratch(tile, outputs)]");
-  dispatch_real(a.gradient.dtype, [&](auto zero) { tile_update<decltype(zero)>(device, a); });
+void adafactor_tiles(CpuDevice& device, const AdafactorTiles& a) {
+  require_type("adafactor_tiles", a.gradient.dtype, {a.weight, a.row, a.column, a.column_sum});
+  require(a.tile > 0 && a.scratch.dtype == DType::f64 && a.scratch.elements() >= adafactor_scratch(a.tile, a.gradient[1]),
+          "adafactor_tiles: the scratch is not f64 [adafactor_scratch(tile, outputs)]");
+  for (std::int64_t begin = 0; begin < a.gradient[0]; begin += a.tile) {
+    const std::int64_t rows = std::min(a.tile, a.gradient[0] - begin);
+    AdafactorTiles tile = a;
+    tile.gradient = a.gradient.rows(begin, rows);
+    tile.weight = a.weight.rows(begin, rows);
+    tile.row = a.row.rows(begin, rows);
+    dispatch_real(a.gradient.dtype, [&](auto zero) { tile_update<decltype(zero)>(device, tile); });
+  }
 }
 
 void adafactor_finish(CpuDevice&, const AdafactorFinish& a) {

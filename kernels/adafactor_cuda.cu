@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cfloat>
 
 #include "kernels/adafactor.h"
@@ -23,8 +24,22 @@ struct Scratch {
   float* scale;          // [2] what u and the rate share: rate / max(1, rms) * sqrt(mean col^ * correction)
 };
 
-Scratch scratch_of(const AdafactorTile& a) {
-  const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
+// What a block works on: its tile, blockIdx.z of those that are given together.
+struct Tile {
+  std::int64_t rows_of_all, tile_rows, outputs, scratch_stride;  // the last: floats from one tile's scratch to the next
+  Scratch first;
+
+  __device__ std::int64_t begin() const { return blockIdx.z * tile_rows; }
+  __device__ std::int64_t rows() const { return min(tile_rows, rows_of_all - begin()); }
+  __device__ Scratch scratch(unsigned tile) const {
+    const std::int64_t by = tile * scratch_stride;
+    return {first.column_strips + by, first.row_strips + by / 2, first.column + by, first.row + by, first.row_squares + by, first.scale + by};
+  }
+  __device__ Scratch scratch() const { return scratch(blockIdx.z); }
+};
+
+Scratch scratch_of(const AdafactorTiles& a) {
+  const std::int64_t rows = a.tile, outputs = a.gradient[1];
   const std::int64_t row_strips = (rows + kAdafactorStripRows - 1) / kAdafactorStripRows;
   const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
   float* const base = a.scratch.as<float>();
@@ -43,8 +58,10 @@ __device__ double correction_of(double steps) { return 1 - pow(kAdafactorBeta, s
 __device__ float square(float g) { return g * g + static_cast<float>(kAdafactorEpsilon); }
 
 // A block takes 128 columns and 128 rows, a warp 16 of these rows, a lane four columns.
-__global__ void strip_sums(const StepControl* control, const float* gradient, std::int64_t rows, std::int64_t outputs,
-                           const float* column, Scratch s) {
+__global__ void strip_sums(const StepControl* control, const float* gradient, const float* column, Tile t) {
+  const std::int64_t rows = t.rows(), outputs = t.outputs;
+  const Scratch s = t.scratch();
+  gradient += t.begin() * outputs;
   __shared__ float4 sums[kWarps][32];
   __shared__ float correction;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -79,21 +96,28 @@ __global__ void strip_sums(const StepControl* control, const float* gradient, st
   store_four(s.column_strips + blockIdx.y * outputs + j, sum);
 }
 
-__global__ void finish_columns(const StepControl* control, std::int64_t rows, std::int64_t strips, std::int64_t outputs,
-                               const float* column, float* column_sum, Scratch s) {
+// All tiles in order: the sum goes to the columns' one total.
+__global__ void finish_columns(const StepControl* control, unsigned tiles, const float* column, float* column_sum, Tile t) {
   const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (j >= outputs) return;
-  double sum = 0;
-  for (std::int64_t strip = 0; strip < strips; ++strip) sum += static_cast<double>(s.column_strips[strip * outputs + j]);
-  column_sum[j] += static_cast<float>(sum);
-  s.column[j] = static_cast<float>(control->step == 0
-                                       ? sum / static_cast<double>(rows)
-                                       : static_cast<double>(column[j]) / correction_of(static_cast<double>(control->step)));
+  if (j >= t.outputs) return;
+  for (unsigned tile = 0; tile < tiles; ++tile) {
+    const Scratch s = t.scratch(tile);
+    const std::int64_t rows = min(t.tile_rows, t.rows_of_all - tile * t.tile_rows);
+    double sum = 0;
+    for (std::int64_t strip = 0; strip * kAdafactorStripRows < rows; ++strip) sum += static_cast<double>(s.column_strips[strip * t.outputs + j]);
+    column_sum[j] += static_cast<float>(sum);
+    s.column[j] = static_cast<float>(control->step == 0
+                                         ? sum / static_cast<double>(rows)
+                                         : static_cast<double>(column[j]) / correction_of(static_cast<double>(control->step)));
+  }
 }
 
 // A warp a row.
-__global__ void finish_rows(const StepControl* control, const float* gradient, std::int64_t rows, std::int64_t outputs,
-                            std::int64_t strips, float* row_statistic, Scratch s) {
+__global__ void finish_rows(const StepControl* control, const float* gradient, std::int64_t strips, float* row_statistic, Tile t) {
+  const std::int64_t rows = t.rows(), outputs = t.outputs;
+  const Scratch s = t.scratch();
+  gradient += t.begin() * outputs;
+  row_statistic += t.begin();
   const int lane = threadIdx.x % 32;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (i >= rows) return;
@@ -121,7 +145,9 @@ __global__ void finish_rows(const StepControl* control, const float* gradient, s
 }
 
 // u^2 = g^2 / col^ / row * (mean col^ * correction), so that the mean may come last. One block.
-__global__ void __launch_bounds__(kTotalThreads) finish_tile(const StepControl* control, std::int64_t rows, std::int64_t outputs, Scratch s) {
+__global__ void __launch_bounds__(kTotalThreads) finish_tile(const StepControl* control, Tile t) {
+  const std::int64_t rows = t.rows(), outputs = t.outputs;
+  const Scratch s = t.scratch();
   double columns = 0, squares = 0;
   for (std::int64_t j = threadIdx.x; j < outputs; j += kTotalThreads) columns += static_cast<double>(s.column[j]);
   for (std::int64_t i = threadIdx.x; i < rows; i += kTotalThreads) squares += static_cast<double>(s.row_squares[i]);
@@ -151,10 +177,14 @@ __device__ __half rounded(__half, float x, std::uint32_t random) {
 
 // A thread takes eight neighbouring weights.
 template <typename Weight>
-__global__ void apply(const StepControl* control, const float* gradient, std::int64_t outputs, std::int64_t first_row, Weight* weight,
-                      std::int64_t weight_stride, Scratch s) {
-  const std::int64_t i = blockIdx.y, j = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
-  if (j >= outputs) return;
+__global__ void apply(const StepControl* control, const float* gradient, std::int64_t first_row, Weight* weight,
+                      std::int64_t weight_stride, Tile t) {
+  const std::int64_t outputs = t.outputs, i = blockIdx.y, j = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
+  if (j >= outputs || i >= t.rows()) return;
+  const Scratch s = t.scratch();
+  gradient += t.begin() * outputs;
+  first_row += t.begin();
+  weight += t.begin() * weight_stride;
   const float factor = s.scale[0] / sqrtf(s.row[i]);
   std::uint32_t words[4] = {0, 0, 0, 0};
   if constexpr (sizeof(Weight) == 2) {
@@ -185,26 +215,29 @@ __global__ void finish_all(const float* column_sum, double vocabulary, float* co
 
 }  // namespace
 
-void adafactor_tile(CudaDevice& device, const AdafactorTile& a) {
+void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
   require_operands(a.gradient.dtype == DType::f32 && a.gradient.contiguous() && a.row.dtype == DType::f32 && outputs % kEight == 0,
-                   "adafactor_tile: gradient and statistics are f32, rows of a multiple of 8");
-  require_operands(rows <= 65535, "adafactor_tile: a tile has more than 65,535 rows: use a smaller --decoder-tile");
-  const Scratch s = scratch_of(a);
+                   "adafactor_tiles: gradient and statistics are f32, rows of a multiple of 8");
+  require_operands(a.tile > 0 && a.tile <= 65535, "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
+  const unsigned tiles = pieces(rows, a.tile), row_strips = pieces(a.tile, kAdafactorStripRows),
+                 column_strips = pieces(outputs, kAdafactorStripColumns);
+  require_operands(a.scratch.elements() >= tiles * adafactor_scratch(a.tile, outputs), "adafactor_tiles: too little scratch");
+  const Tile t{rows, a.tile, outputs, 2 * adafactor_scratch(a.tile, outputs), scratch_of(a)};
   const auto* control = a.control.as<const StepControl>();
   const auto* gradient = a.gradient.as<const float>();
-  const unsigned row_strips = pieces(rows, kAdafactorStripRows), column_strips = pieces(outputs, kAdafactorStripColumns);
-  launch(device, "adafactor_tile", strip_sums, dim3(column_strips, row_strips), dim3(kThreads), 0, control, gradient, rows, outputs,
-         a.column.as<const float>(), s);
-  launch(device, "adafactor_tile", finish_columns, dim3(pieces(outputs, kThreads)), dim3(kThreads), 0, control, rows, row_strips, outputs,
-         a.column.as<const float>(), a.column_sum.as<float>(), s);
-  launch(device, "adafactor_tile", finish_rows, dim3(pieces(rows, kWarps)), dim3(kThreads), 0, control, gradient, rows, outputs,
-         column_strips, a.row.as<float>(), s);
-  launch(device, "adafactor_tile", finish_tile, dim3(1), dim3(kTotalThreads), 0, control, rows, outputs, s);
+  const auto* column = a.column.as<const float>();
+  const auto run = [&](auto kernel, dim3 grid, int threads, auto... arguments) {
+    launch(device, "adafactor_tiles", kernel, grid, dim3(static_cast<unsigned>(threads)), 0, control, arguments..., t);
+  };
+  run(strip_sums, dim3(column_strips, row_strips, tiles), kThreads, gradient, column);
+  run(finish_columns, dim3(pieces(outputs, kThreads)), kThreads, tiles, column, a.column_sum.as<float>());
+  run(finish_rows, dim3(pieces(a.tile, kWarps), 1, tiles), kThreads, gradient, column_strips, a.row.as<float>());
+  run(finish_tile, dim3(1, 1, tiles), kTotalThreads);
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using Weight = decltype(zero);
-    launch(device, "adafactor_tile", apply<Weight>, dim3(pieces(outputs, kThreads * kEight), static_cast<unsigned>(rows)), dim3(kThreads), 0,
-           control, gradient, outputs, a.first_row, a.weight.as<Weight>(), a.weight.row_stride, s);
+    run(apply<Weight>, dim3(pieces(outputs, kThreads * kEight), static_cast<unsigned>(std::min(rows, a.tile)), tiles), kThreads, gradient,
+        a.first_row, a.weight.as<Weight>(), a.weight.row_stride);
   });
 }
 

@@ -124,7 +124,6 @@ TensorId Builder::decoder_training(const Activations& a) {
   constexpr Bytes kGradientBytes = 84'000'000;
   const Bytes tile_bytes = size_of(real_, {options_.vocabulary_tile, outputs});
   const std::size_t together = whole ? std::max<Bytes>(1, kGradientBytes / tile_bytes) : 1;
-  TensorId gradient;
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
@@ -146,30 +145,26 @@ TensorId Builder::decoder_training(const Activations& a) {
           },
           product_cost(1, n, outputs, tile.tokens));
     }
-    // At once, the gradients of a few neighbouring tiles come from one product, which then fills a large GPU.
-    const std::int64_t first = tiles[t - t % together].begin;
-    if (t % together == 0) {
-      const VocabularyTile last = tiles[std::min(t + together, tiles.size()) - 1];
-      const std::int64_t rows = last.begin + last.tokens - first;
-      gradient = graph_.transient(name + ".gradient", real_, {rows, outputs});
-      const TensorId into = gradient;
-      graph_.operation(
-          name + ".d_weights", {logits, features}, {into},
-          [=](auto& device, const Bindings& at) {
-            matmul(device, {at[logits].columns(at_column, rows), at[features], at[into], Transpose::yes, Transpose::no, 0});
-          },
-          product_cost(1, rows, outputs, n));
-      brain_.decoder_gradients.push_back(gradient);
-    }
-    const TensorId of_tile = gradient;
-    const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {adafactor_scratch(tile.tokens, outputs)});
-    graph_.operation(name + ".update", {control, of_tile, column}, {decoder, row, column_sum, sums},
+    // At once, a few neighbouring tiles share one product and one update, which then fill a large GPU.
+    if (t % together != 0) continue;
+    const std::size_t count = std::min(together, tiles.size() - t);
+    const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
+    const TensorId gradient = graph_.transient(name + ".gradient", real_, {rows, outputs});
+    graph_.operation(
+        name + ".d_weights", {logits, features}, {gradient},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient], Transpose::yes, Transpose::no, 0});
+        },
+        product_cost(1, rows, outputs, n));
+    const std::int64_t tile_rows = std::min(options_.vocabulary_tile, rows);
+    const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
+    graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
                      [=](auto& device, const Bindings& at) {
-                       adafactor_tile(device, {at[control], at[of_tile].rows(tile.begin - first, tile.tokens), at[decoder].rows(tile.begin, tile.tokens),
-                                               at[row].rows(tile.begin, tile.tokens), at[column], at[column_sum], at[sums],
-                                               tile.begin});
+                       adafactor_tiles(device, {at[control], at[gradient], at[decoder].rows(begin, rows), at[row].rows(begin, rows),
+                                                at[column], at[column_sum], at[sums], tile_rows, begin});
                      },
-                     {0, 3 * element_bytes_ * static_cast<double>(tile.tokens * outputs)});
+                     {0, 3 * element_bytes_ * static_cast<double>(rows * outputs)});
+    brain_.decoder_gradients.push_back(gradient);
   }
   const std::int64_t vocabulary = architecture_.vocabulary;
   graph_.operation("decoder.column", {column_sum}, {column}, [=](auto& device, const Bindings& at) {

@@ -77,9 +77,9 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
       for (std::int64_t from = 0; from < V; from += tile) {
         const std::int64_t rows = std::min(tile, V - from);
         auto scratch = Tensor<double>::poisoned({adafactor_scratch(rows, O)});
-        adafactor_tile(device, {make_view(&control, DType::u8, {sizeof control}), gradient.view().rows(from, rows),
+        adafactor_tiles(device, {make_view(&control, DType::u8, {sizeof control}), gradient.view().rows(from, rows),
                                 weight.view().rows(from, rows), row.view().rows(from, rows), column.view(),
-                                column_sum.view(), scratch.view()});
+                                column_sum.view(), scratch.view(), rows});
       }
       adafactor_finish(device, {column_sum.view(), V, column.view()});
       reference.step(wide, 1e-3f, n);
@@ -119,8 +119,8 @@ TYPED_TEST(Adafactor, StridedRowsGiveTheSame) {
     StepControl control{.decoder_learning_rate = 1e-2f};
     Tensor<Real> row({9}, 0), column({20}, 0), sum({20}, 0);
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(9, 20)});
-    adafactor_tile(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(),
-                                  sum.view(), scratch.view()});
+    adafactor_tiles(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(),
+                                  sum.view(), scratch.view(), g[0]});
   };
   const Tensor<Real> untouched = wide_weight;
   run(wide_gradient.view().columns(7, 20), wide_weight.view().columns(7, 20));
@@ -137,8 +137,8 @@ TYPED_TEST(Adafactor, RefusesTooLittleScratch) {
        column = Tensor<TypeParam>::noise({6}, 1);
   Tensor<double> scratch({adafactor_scratch(4, 6) - 1}, 0);
   StepControl control;
-  EXPECT_THROW(adafactor_tile(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(),
-                                             row.view(), column.view(), column.view(), scratch.view()}),
+  EXPECT_THROW(adafactor_tiles(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(),
+                                             row.view(), column.view(), column.view(), scratch.view(), x.view()[0]}),
                Error);
 }
 

@@ -78,7 +78,7 @@ TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
 
 // Two tiles, the second shorter; on the GPU the weights are of `type`.
 struct Adafactor {
-  static constexpr std::int64_t kVocabulary = 430, kTile = 300;
+  static constexpr std::int64_t kVocabulary = 1000, kTile = 300;
   std::int64_t outputs;
   Control control;
   Tensor<float> gradient, weight, row, column, column_sum;
@@ -97,17 +97,16 @@ struct Adafactor {
         g_row(row),
         g_column(column),
         g_column_sum(column_sum),
-        g_scratch(DType::f64, {adafactor_scratch(kTile, outputs)}) {}
+        g_scratch(DType::f64, {(kVocabulary + kTile - 1) / kTile, adafactor_scratch(kTile, outputs)}) {}
 
   void run() {
     Tensor<double> scratch({adafactor_scratch(kTile, outputs)}, 0);
-    for (std::int64_t v = 0; v < kVocabulary; v += kTile) {
-      const std::int64_t n = std::min(kTile, kVocabulary - v);
-      adafactor_tile(device_of(1), {control.host, gradient.view().rows(v, n), weight.view().rows(v, n), row.view().rows(v, n), column.view(),
-                                    column_sum.view(), scratch.view(), v});
-      adafactor_tile(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n), g_column,
-                             g_column_sum, g_scratch, v});
-    }
+    adafactor_tiles(device_of(1), {control.host, gradient.view(), weight.view(), row.view(), column.view(), column_sum.view(),
+                                   scratch.view(), kTile, 0});
+    // A first tile by itself, then the others together.
+    for (const auto& [v, n] : {std::pair{std::int64_t{0}, kTile}, std::pair{kTile, kVocabulary - kTile}})
+      adafactor_tiles(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n), g_column,
+                              g_column_sum, g_scratch, kTile, v});
     adafactor_finish(device_of(1), {column_sum.view(), kVocabulary, column.view()});
     adafactor_finish(gpu(), {g_column_sum, kVocabulary, g_column});
   }

@@ -107,7 +107,8 @@ struct Circuit {
                                          .gate = gate(0, token, tokens),
                                          .window = kWindow,
                                          .d_opener = d_opener.view().rows(token, tokens),
-                                         .d_bias = d_gate_bias.view()});
+                                         .d_bias = d_gate_bias.view(),
+                                         .sums = {}});
   }
   void backward(int threads) {
     backward_part(threads, 0, kGroups, 0, kTokens);
