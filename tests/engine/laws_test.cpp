@@ -20,5 +20,7 @@ TEST(Laws, WhatARefusalSuggestsFitsAndOneSequenceMoreDoesNot) {
   for (std::uint64_t seed = 3000; seed < 3010; ++seed) check_refusal(seed);
 }
 
+TEST(Laws, WhateverIsAskedForEitherTrainsOrIsRefusedWithWhatFits) { check_wholes(4000, 4048); }
+
 }  // namespace
 }  // namespace neurogen
