@@ -28,7 +28,7 @@ test-exhaustive: setup
 	@$(MAKE) --no-print-directory all
 	@ctest --test-dir $(BUILD) --output-on-failure -j2
 
-# The engine under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer, on a few steps of tiny.
+# The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
 test-sanitizers: setup
 	@tools/test-sanitizers.sh
 

@@ -135,7 +135,8 @@ CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(th
   try {
     for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread] { pool_->work(thread); });
   } catch (const std::system_error& error) {
-    throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() + "): use fewer --threads",
+    throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
+                    "): use fewer --threads",
                 Error::kRunTime);
   }
   while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();

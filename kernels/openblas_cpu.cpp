@@ -47,7 +47,8 @@ struct Library : OpenBlas {
     find(memory_alloc, "blas_memory_alloc");
     find(memory_free, "blas_memory_free");
     if (!sgemm || !dgemm || !set_threads || !memory_alloc || !memory_free) {
-      throw Error("libopenblas.so.0 is not the matrix library that it should be: apt-get install libopenblas0-pthread", Error::kRunTime);
+      throw Error("libopenblas.so.0 is not the matrix library that it should be: apt-get install libopenblas0-pthread",
+                  Error::kRunTime);
     }
     set_threads(1);
   }

@@ -9,6 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 perl -e 'srand 1; print pack("v*", map { int rand 4096 } 1 .. 2000)' > "$work/tokens.bin"
 echo "leak:nlohmann" > "$work/suppressions"  # a constructor of that library leaks when memory runs out inside it
+export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
 
 for sanitizer in address,undefined thread; do
   build=build-${sanitizer%%,*}
@@ -28,7 +29,7 @@ for sanitizer in address,undefined thread; do
   "$build/bin/test_sanitizer" --gtest_brief=1
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
-    env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" LSAN_OPTIONS="suppressions=$work/suppressions:print_suppressions=0" \
+    env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" \
       "$engine" train --arch tiny --batch 1 --seq 20 --steps 1 --threads 2 $room --data "$work/tokens.bin" --progress none \
       > "$work/out" 2> "$work/error" || status=$?
     if [ $status -ne 1 ] || [ "$(wc -l < "$work/error")" -ne 1 ]; then

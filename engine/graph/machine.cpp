@@ -24,13 +24,17 @@ namespace {
 class Fence {
  public:
   Fence(const Arena& arena, std::size_t operation) : arena_(arena) {
-    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) __asan_poison_memory_region(arena.data(kind), arena.block(kind).size());
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      __asan_poison_memory_region(arena.data(kind), arena.block(kind).size());
+    }
     for (const Buffer& b : arena.plan().buffers) {
       if (b.first_op <= static_cast<std::int64_t>(operation) && static_cast<std::int64_t>(operation) <= b.last_op) open(b);
     }
   }
   ~Fence() {
-    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) __asan_unpoison_memory_region(arena_.data(kind), arena_.block(kind).size());
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      __asan_unpoison_memory_region(arena_.data(kind), arena_.block(kind).size());
+    }
   }
   void before(std::size_t operation) {
     for (const Buffer& b : arena_.plan().buffers) {

@@ -4,7 +4,8 @@
 //
 // $NEUROGEN_FAIL = "new 17" lets the 17th call of a kind fail as if memory had run out, "new 17+" that one and all that
 // follow. "new" is our code, with the parts of the C++ library and of SentencePiece that work for it; "malloc" is libraries
-// alone, since we never call it; "pages" is mmap and its kin, of our blocks, files and mimalloc; "openblas" is mmap by that library.
+// alone, since we never call it; "pages" is mmap and its kin, of our blocks, files and mimalloc; "openblas" is mmap by that
+// library.
 //
 // In a build with AddressSanitizer, whose heap is not mimalloc, "new" and pages alone.
 #include <dlfcn.h>

@@ -174,7 +174,8 @@ inline int check_page(const Architecture& asked, const BrainOptions& o, const Fi
     BrainOptions with = o;
     char preset[8];
     if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  --arch %7s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3) a = read_architecture(preset);
+    if (std::sscanf(line.c_str(), "  --arch %7s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
+      a = read_architecture(preset);
     else if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);

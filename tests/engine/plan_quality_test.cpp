@@ -43,7 +43,8 @@ class PlanQuality {
   }
 
   void print(const std::string& title) {
-    fmt::print("{}, {} plans\n| bytes used over the lower bound | worst | median | won |\n|---|---|---|---|\n", title, arenas_.size());
+    fmt::print("{}, {} plans\n| bytes used over the lower bound | worst | median | won |\n|---|---|---|---|\n", title,
+               arenas_.size());
     line("device arena", arenas_, "");
     line("its transients alone", transients_, "");
     for (const std::string& name : names_) line("by " + name + " alone", orders_[name], std::to_string(won_[name]));
@@ -72,8 +73,9 @@ struct Setting {
 TEST(Planner, StaysWithinTwoPercentOfTheBoundForPresets) {
   for (const char* preset : {"tiny", "small", "full"}) {
     PlanQuality quality;
-    for (const Setting& s : {Setting{"tiny", 4, false}, {"tiny", 32, false}, {"small", 1, false}, {"small", 8, false}, {"full", 2, false},
-                             {"full", 16, false}, {"tiny", 32, true}, {"small", 32, true}, {"full", 8, true}, {"full", 32, true}}) {
+    for (const Setting& s : {Setting{"tiny", 4, false}, {"tiny", 32, false}, {"small", 1, false}, {"small", 8, false},
+                             {"full", 2, false}, {"full", 16, false}, {"tiny", 32, true}, {"small", 32, true}, {"full", 8, true},
+                             {"full", 32, true}}) {
       if (preset != std::string(s.preset)) continue;
       const Architecture architecture = read_architecture(s.preset);
       BrainOptions options;

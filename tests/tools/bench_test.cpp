@@ -11,8 +11,8 @@ namespace {
 TEST(Bench, ComparesAStepWithLimitsAndWithTheSlowWays) {
   TemporaryDirectory directory;
   directory.file("brain.json", kTestBrain);
-  const ProgramResult result =
-      run_program_in(directory, "neurogen-engine bench --arch brain.json --batch 8 --seq 64 --repeats 1 --device cpu --compare --json");
+  const ProgramResult result = run_program_in(
+      directory, "neurogen-engine bench --arch brain.json --batch 8 --seq 64 --repeats 1 --device cpu --compare --json");
   ASSERT_EQ(result.status, 0) << result.err;
   const auto out = nlohmann::json::parse(result.out);
   EXPECT_EQ(out["tokens_per_step"], 512);

@@ -73,10 +73,10 @@ std::vector<Family> time_operations(Session& session, const Limits& limits, std:
       session.program.run({o, o + 1});
       const Operation& operation = session.brain.graph.operations()[o];
       Family& family = families[family_of(operation.name)];
-      if (i > 0) family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
-      if (i > 0) continue;
       const Cost cost = operation.cost;
-      family += {family_of(operation.name), 1, 0, std::max(cost.bytes / limits.bytes_per_s, cost.flops / limits.flops_per_s), cost.flops, cost.bytes};
+      const double floor = std::max(cost.bytes / limits.bytes_per_s, cost.flops / limits.flops_per_s);
+      if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
+      else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
     }
   }
   std::vector<Family> sorted;
@@ -155,16 +155,25 @@ Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) 
 }
 
 void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
-  nlohmann::ordered_json out = {{"arch", r.architecture.name}, {"device", m.device}, {"tokens_per_step", m.tokens},
-                                {"product_flops_per_s", m.limits.flops_per_s}, {"copy_bytes_per_s", m.limits.bytes_per_s},
-                                {"step_seconds", m.step}, {"tokens_per_s", m.tokens / m.step}, {"useful_flops", m.useful_flops},
+  const double batched = m.tokens / m.step, forward = m.tokens / m.forward;
+  nlohmann::ordered_json out = {{"arch", r.architecture.name},
+                                {"device", m.device},
+                                {"tokens_per_step", m.tokens},
+                                {"product_flops_per_s", m.limits.flops_per_s},
+                                {"copy_bytes_per_s", m.limits.bytes_per_s},
+                                {"step_seconds", m.step},
+                                {"tokens_per_s", batched},
+                                {"useful_flops", m.useful_flops},
                                 {"share_of_product_rate", m.useful_flops / m.step / m.limits.flops_per_s},
-                                {"decoder_products_seconds", m.limits.decoder_seconds}, {"step_over_decoder_products", m.step / m.limits.decoder_seconds},
+                                {"decoder_products_seconds", m.limits.decoder_seconds},
+                                {"step_over_decoder_products", m.step / m.limits.decoder_seconds},
                                 {"floor_seconds", m.all.floor}};
   if (s.compare) {
-    const double batched = m.tokens / m.step, forward = m.tokens / m.forward;
-    out["one_window_at_a_time"] = {{"tokens_per_s", m.windows_apart}, {"batched_tokens_per_s", batched}, {"ratio", batched / m.windows_apart}};
-    out["one_token_at_a_time"] = {{"tokens_per_s", m.tokens_apart}, {"batched_tokens_per_s", forward}, {"ratio", forward / m.tokens_apart}};
+    const auto compared = [](double apart, double together) {
+      return nlohmann::ordered_json{{"tokens_per_s", apart}, {"batched_tokens_per_s", together}, {"ratio", together / apart}};
+    };
+    out["one_window_at_a_time"] = compared(m.windows_apart, batched);
+    out["one_token_at_a_time"] = compared(m.tokens_apart, forward);
   }
   out["operations"] = nlohmann::json::array();
   for (const Family& f : m.operations) {
@@ -175,10 +184,12 @@ void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
 }
 
 void print_operations(const Measured& m) {
-  fmt::print("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor", "GFLOP/s", "GB/s");
+  fmt::print("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor",
+             "GFLOP/s", "GB/s");
   const auto line = [&](const Family& f) {
     fmt::print("{:<44}{:>6}{:>10.2f}{:>7.1f}%{:>10.2f}{:>9.2f}{:>10.1f}{:>9.1f}\n", f.name, f.count, f.seconds * 1e3,
-               100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9, f.bytes / f.seconds / 1e9);
+               100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9,
+               f.bytes / f.seconds / 1e9);
   };
   Family rest, all = m.all;
   std::size_t others = 0;
@@ -206,8 +217,8 @@ void print_report(const BenchSettings& s, const Measured& m) {
     const double forward = m.tokens / m.forward;
     fmt::print("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
                rate / m.windows_apart);
-    fmt::print("{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once ({:.1f} tokens/s) is {:.2f} times as fast\n",
-               kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
+    fmt::print("{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
+               "fast\n", kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
   }
   print_operations(m);
 }

@@ -18,10 +18,13 @@ class Probe {
   explicit Probe(const Resolved& r) : place_(r.place) { brain_.options = r.options; }
 
   TensorId operand(std::int64_t rows, std::int64_t columns) {
-    operands_.push_back(brain_.graph.tensor("operand" + std::to_string(operands_.size()), brain_.options.compute, {rows, columns}, BufferKind::derived));
+    const std::string name = "operand" + std::to_string(operands_.size());
+    operands_.push_back(brain_.graph.tensor(name, brain_.options.compute, {rows, columns}, BufferKind::derived));
     return operands_.back();
   }
-  TensorId result(DType type, std::int64_t rows, std::int64_t columns) { return brain_.graph.transient("result", type, {rows, columns}); }
+  TensorId result(DType type, std::int64_t rows, std::int64_t columns) {
+    return brain_.graph.transient("result", type, {rows, columns});
+  }
   void product(TensorId a, TensorId b, TensorId c, Transpose transpose_a = Transpose::no, Transpose transpose_b = Transpose::no) {
     brain_.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) {
       matmul(device, {at[a], at[b], at[c], transpose_a, transpose_b, 0});
