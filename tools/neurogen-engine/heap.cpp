@@ -37,6 +37,7 @@ namespace {
 }
 
 // A failed operator new where nothing catches it: before main, or in a thread or a noexcept function of a library.
+std::terminate_handler usual;
 [[noreturn]] void uncaught() {
   const std::exception_ptr error = std::current_exception();
   if (!error) end(neurogen::kOutOfMemory);  // not even the exception found room
@@ -45,10 +46,11 @@ namespace {
   } catch (const std::bad_alloc&) {
     end(neurogen::kOutOfMemory);
   } catch (...) {
+    usual();
     std::abort();
   }
 }
-void catch_all() { std::set_terminate(uncaught); }
+void catch_all() { usual = std::set_terminate(uncaught); }
 [[gnu::section(".preinit_array"), gnu::used]] void (*const before_all_constructors)() = catch_all;
 
 }  // namespace
