@@ -26,9 +26,9 @@ test: setup
 
 test-exhaustive: setup
 	@$(MAKE) --no-print-directory all
-	@ctest --test-dir $(BUILD) --output-on-failure -j2
+	@ctest --test-dir $(BUILD) --output-on-failure -j2 --timeout 7200
 
-# The engine under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer, on a few steps of tiny.
+# The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
 test-sanitizers: setup
 	@tools/test-sanitizers.sh
 

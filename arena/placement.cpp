@@ -127,6 +127,32 @@ Bytes lower_bound(const std::vector<Interval>& intervals, std::int64_t* at) {
 
 Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>* tried) {
   const Bytes bound = lower_bound(intervals);
+  Order declared(intervals.size());
+  std::iota(declared.begin(), declared.end(), 0);
+  const auto alive = alive_at_birth(intervals);
+  const auto length = [&](std::size_t i) { return intervals[i].last - intervals[i].first + 1; };
+  const auto area = [&](std::size_t i) {
+    return static_cast<unsigned __int128>(intervals[i].size) * static_cast<std::uint64_t>(length(i));
+  };
+  const Order by_size = sorted(sorted(declared, length), [&](std::size_t i) { return intervals[i].size; });
+  const Order long_first = sorted(by_size, length);
+  const struct {
+    const char* name;
+    Order order;
+    Fit fit;
+  } candidates[] = {
+      {"size", by_size, Fit::lowest},
+      {"pressure", sorted(by_size, [&](std::size_t i) { return alive[i]; }), Fit::lowest},
+      {"lifetime", long_first, Fit::lowest},
+      {"size x lifetime", sorted(by_size, area), Fit::lowest},
+      {"size, best fit", by_size, Fit::best},
+      {"lifetime, best fit", long_first, Fit::best},
+      {"birth, best fit", sorted(by_size, [&](std::size_t i) { return -intervals[i].first; }), Fit::best},
+  };
+  if (tried != nullptr) {
+    for (const auto& c : candidates) tried->push_back({c.name, Shelf(intervals).fill(c.order, c.fit, UINT64_MAX)});
+  }
+
   Shelf shelf(intervals);
   Placement best{.offsets = std::vector<Bytes>(intervals.size()), .height = UINT64_MAX, .order = "none"};
   Order best_order;
@@ -134,7 +160,6 @@ Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>
   // Returns whether nothing better can come.
   const auto attempt = [&](const std::string& name, const Order& order, Fit fit) {
     const Bytes height = shelf.fill(order, fit, best.height);
-    if (tried != nullptr) tried->push_back({name, height});
     if (height < best.height) {
       best = {shelf.offsets(), height, name};
       best_order = order;
@@ -142,25 +167,9 @@ Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>
     }
     return best.height == bound;
   };
-
-  Order declared(intervals.size());
-  std::iota(declared.begin(), declared.end(), 0);
-  const auto length = [&](std::size_t i) { return intervals[i].last - intervals[i].first + 1; };
-  const Order by_length = sorted(declared, length);
-  const Order by_size = sorted(by_length, [&](std::size_t i) { return intervals[i].size; });
-  if (attempt("size", by_size, Fit::lowest)) return best;
-  const auto alive = alive_at_birth(intervals);
-  if (attempt("pressure", sorted(by_size, [&](std::size_t i) { return alive[i]; }), Fit::lowest)) return best;
-  const Order long_first = sorted(by_size, length);
-  if (attempt("lifetime", long_first, Fit::lowest)) return best;
-  const auto area = [&](std::size_t i) {
-    return static_cast<unsigned __int128>(intervals[i].size) * static_cast<std::uint64_t>(length(i));
-  };
-  if (attempt("size x lifetime", sorted(by_size, area), Fit::lowest)) return best;
-  if (attempt("size, best fit", by_size, Fit::best)) return best;
-  if (attempt("lifetime, best fit", long_first, Fit::best)) return best;
-  const Order by_birth = sorted(by_size, [&](std::size_t i) { return -intervals[i].first; });
-  if (attempt("birth, best fit", by_birth, Fit::best)) return best;
+  for (const auto& c : candidates) {
+    if (attempt(c.name, c.order, c.fit)) return best;
+  }
 
   // What stood highest moves forward, to the front or half way: it finds a lower place then, and the others fill in around
   // it. Every fourth time a random interval moves instead, so that two that displace each other do not go on for ever.

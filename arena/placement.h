@@ -30,7 +30,8 @@ struct OrderResult {
 Bytes lower_bound(const std::vector<Interval>& intervals, std::int64_t* at = nullptr);
 
 // Tries every order and keeps the lowest; stops early at the lower bound. Ties go to the earlier order, and equal
-// intervals keep their order, so that the result is the same with every compiler. `tried` (optional) receives each result.
+// intervals keep their order, so that the result is the same with every compiler. `tried` (optional) receives what each
+// order gives by itself, before the best one is varied.
 Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>* tried = nullptr);
 
 }  // namespace neurogen

@@ -3,6 +3,8 @@
 #include <sched.h>
 
 #include <atomic>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -71,6 +73,7 @@ struct CpuDevice::Pool {
   alignas(64) std::atomic<std::uint64_t> claim{0};
   alignas(64) std::atomic<std::uint32_t> unfinished{0};
   std::atomic<int> ready{0};
+  std::atomic<bool> out_of_memory{false};  // an exception may not leave a thread
   std::vector<std::thread> workers;
 
   ~Pool() {
@@ -93,7 +96,11 @@ struct CpuDevice::Pool {
   }
 
   void work(int thread) {
-    touch_matrix_library();
+    try {
+      touch_matrix_library();
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
     ready.fetch_add(1, std::memory_order_release);
     for (std::uint32_t seen = 0;;) {
       if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; }))
@@ -125,8 +132,15 @@ CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(th
   if (threads_ == 0) threads_ = cores_of_this_process();
   reserve_openblas_buffers(threads_);
   touch_matrix_library();
-  for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread] { pool_->work(thread); });
+  try {
+    for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread] { pool_->work(thread); });
+  } catch (const std::system_error& error) {
+    throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
+                    "): use fewer --threads",
+                Error::kRunTime);
+  }
   while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();
+  if (pool_->out_of_memory) throw std::bad_alloc();
 }
 
 CpuDevice::~CpuDevice() = default;

@@ -11,19 +11,68 @@
 #ifdef NEUROGEN_CUDA
 #include "kernels/cuda_device.h"
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace neurogen {
 namespace {
 
+// One arena is one block to AddressSanitizer. While operations run, a fence shows it the buffers: their bytes may be touched
+// while they are alive, and nothing between them. Afterwards all is open again, for those who copy whole images.
+#ifdef __SANITIZE_ADDRESS__
+class Fence {
+ public:
+  Fence(const Arena& arena, std::size_t operation) : arena_(arena) {
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      __asan_poison_memory_region(arena.data(kind), arena.block(kind).size());
+    }
+    for (const Buffer& b : arena.plan().buffers) {
+      if (b.first_op <= static_cast<std::int64_t>(operation) && static_cast<std::int64_t>(operation) <= b.last_op) open(b);
+    }
+  }
+  ~Fence() {
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
+      __asan_unpoison_memory_region(arena_.data(kind), arena_.block(kind).size());
+    }
+  }
+  void before(std::size_t operation) {
+    for (const Buffer& b : arena_.plan().buffers) {
+      if (b.first_op == static_cast<std::int64_t>(operation)) open(b);
+    }
+  }
+  void after(std::size_t operation) {
+    for (const Buffer& b : arena_.plan().buffers) {
+      if (b.last_op == static_cast<std::int64_t>(operation)) __asan_poison_memory_region(arena_.data(b.arena) + b.offset, b.bytes);
+    }
+  }
+
+ private:
+  void open(const Buffer& b) { __asan_unpoison_memory_region(arena_.data(b.arena) + b.offset, b.bytes); }
+  const Arena& arena_;
+};
+#else
+struct Fence {
+  Fence(const Arena&, std::size_t) {}
+  void before(std::size_t) {}
+  void after(std::size_t) {}
+};
+#endif
+
 struct Cpu : Machine {
   CpuDevice& device;
-  explicit Cpu(CpuDevice& device_) : device(device_) {}
+  const Arena& arena;
+  Cpu(CpuDevice& device_, const Arena& arena_) : device(device_), arena(arena_) {}
 
   std::string name() const override { return fmt::format("cpu, {} thread{}", device.threads(), device.threads() == 1 ? "" : "s"); }
-  void run(const Operation& operation, const Bindings& at) override { operation.on_cpu(device, at); }
   double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
+    Fence fence(arena, range.begin);
     const auto begin = std::chrono::steady_clock::now();
-    for (std::size_t o = range.begin; o < range.end; ++o) graph.operations()[o].on_cpu(device, at);
+    for (std::size_t o = range.begin; o < range.end; ++o) {
+      fence.before(o);
+      graph.operations()[o].on_cpu(device, at);
+      fence.after(o);
+    }
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
   void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }
@@ -50,11 +99,10 @@ struct Gpu : Machine {
   }
 
   void each(const Graph& graph, Graph::Range range, const Bindings& at) {
-    for (std::size_t o = range.begin; o < range.end; ++o) run(graph.operations()[o], at);
+    for (std::size_t o = range.begin; o < range.end; ++o) graph.operations()[o].on_cuda(device, at);
   }
 
   std::string name() const override { return device.name(); }
-  void run(const Operation& operation, const Bindings& at) override { operation.on_cuda(device, at); }
   double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
     device.mark();
     const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
@@ -73,7 +121,7 @@ struct Gpu : Machine {
 
 }  // namespace
 
-std::unique_ptr<Machine> machine_of(CpuDevice& device) { return std::make_unique<Cpu>(device); }
+std::unique_ptr<Machine> machine_of(CpuDevice& device, const Arena& arena) { return std::make_unique<Cpu>(device, arena); }
 
 #ifdef NEUROGEN_CUDA
 std::unique_ptr<Machine> machine_of(CudaDevice& device, const Graph& graph, const Arena& arena, const Bindings& at) {

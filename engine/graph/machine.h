@@ -11,8 +11,8 @@ namespace neurogen {
 struct Machine {
   virtual ~Machine() = default;
   virtual std::string name() const = 0;
-  virtual void run(const Operation& operation, const Bindings& at) = 0;  // one operation; a GPU may still be at it afterwards
-  // A whole program in the fastest way, done when it returns. Returns the milliseconds that the device worked.
+  // A range of operations, a whole program in the fastest way; done when it returns. Returns the milliseconds that the device
+  // worked.
   virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
   virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done when it returns
   virtual void fill(void* to, int byte, Bytes bytes) = 0;
@@ -20,7 +20,7 @@ struct Machine {
   virtual Bytes gpu_bytes() const = 0;
 };
 
-std::unique_ptr<Machine> machine_of(CpuDevice& device);
+std::unique_ptr<Machine> machine_of(CpuDevice& device, const Arena& arena);
 std::unique_ptr<Machine> machine_of(CudaDevice& device, const Graph& graph, const Arena& arena, const Bindings& at);
 
 }  // namespace neurogen

@@ -14,7 +14,7 @@ Bindings bind(const Graph& graph, const Arena& arena) {
 }  // namespace
 
 Program::Program(const Graph& graph, const Arena& arena, CpuDevice& device)
-    : graph_(graph), arena_(arena), bindings_(bind(graph, arena)), machine_(machine_of(device)) {}
+    : graph_(graph), arena_(arena), bindings_(bind(graph, arena)), machine_(machine_of(device, arena)) {}
 
 #ifdef NEUROGEN_CUDA
 Program::Program(const Graph& graph, const Arena& arena, CudaDevice& device)
@@ -29,7 +29,7 @@ void Program::run(Graph::Range range) {
     return;
   }
   for (std::size_t o = range.begin; o < range.end; ++o) {
-    machine_->run(graph_.operations()[o], bindings_);
+    machine_->run(graph_, {o, o + 1}, bindings_);
     for (const Buffer& buffer : arena_.plan().buffers) {
       if (buffer.kind == BufferKind::transient && buffer.last_op == static_cast<std::int64_t>(o)) poison(buffer);
     }

@@ -124,7 +124,8 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
     page += fmt::format("  {} --batch {}\n", flags, batch);
     any = true;
   };
-  for (std::int64_t window = fit.options.window; window >= 32 && window * 8 >= fit.options.window; window /= 2) {
+  const std::int64_t asked = fit.options.window;
+  for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
     BrainOptions options = fit.options;
     options.window = window;
     suggest(architecture, options, fmt::format("--seq {}", window));

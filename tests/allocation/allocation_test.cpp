@@ -128,7 +128,7 @@ TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
   const auto totals = [&](int steps, const string& program = NEUROGEN_BIN "/neurogen-engine") {
     const ProgramResult result = train(steps, "env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts", program);
     EXPECT_EQ(result.status, 0) << result.err;
-    return read_file(directory_.path("counts"));  // allocations, calls for pages
+    return read_file(directory_.path("counts"));  // by operator new, by malloc, calls for pages
   };
   const string few = totals(20), many = totals(220);
   std::printf("20 steps: %s220 steps: %s", few.c_str(), many.c_str());

@@ -9,6 +9,7 @@
 
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
+#include "kernels/dispatch.h"
 #include "kernels/step_control.h"
 #include "tests/engine/random_architecture.h"
 
@@ -20,7 +21,7 @@ constexpr Budget kPlenty{Bytes{1} << 40, kOverhead};
 // What a brain computes: the bits of losses, norms and, last, of every persistent tensor.
 struct Outcome {
   std::vector<double> losses;  // of each training step and of the evaluation behind it
-  std::vector<float> norms;
+  std::vector<double> norms;
   std::vector<std::byte> persistent;
   bool operator==(const Outcome& other) const {
     const auto same = [](const auto& a, const auto& b) {
@@ -38,19 +39,20 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
     *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
     program.run(brain.graph.program("train"));
     outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
-    outcome.norms.push_back(program.view(brain.host_norm).as<float>()[0]);
+    const TensorView norm = program.view(brain.host_norm);
+    dispatch_real(norm.dtype, [&](auto zero) { outcome.norms.push_back(norm.as<decltype(zero)>()[0]); });
   }
   program.run(brain.graph.program("evaluate"));
   outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
 }
 
 inline Outcome outcome_of(const Architecture& a, const BrainOptions& o, Plan plan, const std::vector<std::int32_t>& batch,
-                          bool poison = false) {
+                          bool poison = false, int count = 2) {
   Session session(build_training(a, o), std::move(plan));
   initialize(session.brain, session.program, 5);
   session.program.set_poison(poison);
   Outcome outcome;
-  steps(session, batch, 2, outcome);
+  steps(session, batch, count, outcome);
   const std::byte* image = session.arena.data(ArenaKind::device);
   outcome.persistent.assign(image, image + session.arena.plan().device.persistent);
   return outcome;
@@ -161,7 +163,30 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   EXPECT_GT(highest[1] + kAlignment, plan.host.bytes) << "the host arena's top is never used";
 }
 
-// Every line of the refusal page names settings that fit, the largest batch among them, and the least budget.
+// Every line of the refusal page names settings that fit, the largest batch among them, and the least budget. Returns how many
+// settings besides that budget.
+inline int check_page(const Architecture& asked, const BrainOptions& o, const Fit& refused, Budget budget) {
+  std::istringstream page(refusal(asked, refused, budget));
+  int suggestions = 0;
+  Bytes minimum = 0;
+  for (std::string line; std::getline(page, line);) {
+    Architecture a = asked;
+    BrainOptions with = o;
+    char preset[8];
+    if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
+    if (std::sscanf(line.c_str(), "  --arch %7s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
+      a = read_architecture(preset);
+    else if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
+    ++suggestions;
+    const Fit fit = fit_training(a, with, budget);
+    EXPECT_TRUE(fit.fits()) << line;
+    ++with.batch;
+    EXPECT_FALSE(fit_training(a, with, budget).fits()) << line;
+  }
+  EXPECT_EQ(minimum, refused.minimum);
+  return suggestions;
+}
+
 inline void check_refusal(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
@@ -175,21 +200,47 @@ inline void check_refusal(std::uint64_t seed) {
   const Budget budget{least + (most - least) * static_cast<Bytes>(random.between(0, 90)) / 100, kOverhead};
   const Fit refused = fit_training(a, o, budget);
   if (refused.fits()) return;
-  std::istringstream page(refusal(a, refused, budget));
-  int suggestions = 0;
-  Bytes minimum = 0;
-  for (std::string line; std::getline(page, line);) {
-    BrainOptions with = o;
-    if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
-    ++suggestions;
-    const Fit fit = fit_training(a, with, budget);
-    EXPECT_TRUE(fit.fits()) << line;
-    ++with.batch;
-    EXPECT_FALSE(fit_training(a, with, budget).fits()) << line;
+  EXPECT_GE(check_page(a, o, refused, budget), 1);
+}
+
+enum class Whole { trained, refused };
+
+// The whole: whatever is asked for, either it is planned and trains, every bit as without overlay, or it is refused, and what the
+// refusal suggests would fit. 16-bit types, which need a GPU to train, are planned alone.
+inline Whole check_whole(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  o.compute = random.one_of({DType::f32, DType::f32, DType::f64, DType::bf16, DType::f16});
+  const bool wide = o.compute == DType::f32 || o.compute == DType::f64;
+  o.decoder_storage = wide || random.one_of({true, false}) ? o.compute : DType::f32;
+  const Bytes needed = fit_training(a, o, {0, kOverhead}).minimum - kOverhead;
+  const Budget budget{kOverhead + needed * static_cast<Bytes>(random.between(40, 200)) / 100, kOverhead};
+  const Fit fit = fit_training(a, o, budget);
+  EXPECT_EQ(fit.fits(), budget.bytes >= fit.minimum);
+  if (!fit.fits()) {
+    BrainOptions single = o;
+    single.batch = 1;
+    const int least = fit_training(a, single, budget).fits() ? 1 : 0;
+    EXPECT_GE(check_page(a, o, fit, budget), least) << describe(a, o);
+    return Whole::refused;
   }
-  EXPECT_GE(suggestions, 1);
-  EXPECT_EQ(minimum, refused.minimum);
+  if (!wide) return Whole::trained;
+  const auto batch = random_batch(random, a, o);
+  const Outcome outcome = outcome_of(a, fit.options, fit.plan, batch, false, 3);
+  for (double loss : outcome.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
+  const Plan apart = plan_graph(build_training(a, fit.options).graph, kPlenty, false);
+  EXPECT_TRUE(outcome == outcome_of(a, fit.options, apart, batch, false, 3)) << describe(a, fit.options);
+  return Whole::trained;
+}
+
+inline void check_wholes(std::uint64_t begin, std::uint64_t end) {
+  int refused = 0;
+  for (std::uint64_t seed = begin; seed < end; ++seed) refused += check_whole(seed) == Whole::refused;
+  std::printf("seeds %lu to %lu: %d of %lu refused\n", begin, end - 1, refused, end - begin);
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, static_cast<int>(end - begin));
 }
 
 }  // namespace neurogen

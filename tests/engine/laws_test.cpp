@@ -20,5 +20,10 @@ TEST(Laws, WhatARefusalSuggestsFitsAndOneSequenceMoreDoesNot) {
   for (std::uint64_t seed = 3000; seed < 3010; ++seed) check_refusal(seed);
 }
 
+TEST(Laws, WhateverIsAskedForEitherTrainsOrIsRefusedWithWhatFits) {
+  check_wholes(4000, 4048);
+  check_whole(14'311);  // a window too short for the page's shorter windows
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -20,5 +20,18 @@ TEST(ManyLaws, WhatARefusalSuggestsFitsAndOneSequenceMoreDoesNot) {
   for (std::uint64_t seed = 13'000; seed < 13'060; ++seed) check_refusal(seed);
 }
 
+TEST(ManyLaws, WhateverIsAskedForEitherTrainsOrIsRefusedWithWhatFits) { check_wholes(14'000, 15'000); }
+
+TEST(ManyLaws, WhatARefusalSuggestsForPresetsFits) {
+  for (const auto& [preset, budget] : {std::pair{"full", Bytes{1'700'000'000}}, {"full", 900'000'000}, {"small", 300'000'000}}) {
+    BrainOptions o;
+    const Architecture a = read_architecture(preset);
+    const Budget limits{budget, 128'000'000};
+    const Fit fit = fit_training(a, o, limits);
+    ASSERT_FALSE(fit.fits());
+    EXPECT_GE(check_page(a, o, fit, limits), 1);
+  }
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -7,6 +7,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "arena/error.h"
+#include "engine/run/process.h"
 
 namespace neurogen {
 
@@ -31,7 +33,7 @@ inline CLI::App* add_command(CLI::App& app, const std::string& name, const std::
 
 // Parses, which runs the chosen subcommand's callback, and returns the program's exit status.
 inline int run_program(CLI::App& app, int argc, char** argv) {
-  const auto complain = [&](const std::string& sentence, int status) {
+  const auto complain = [&](std::string_view sentence, int status) {  // allocates nothing by itself
     fmt::print(stderr, "{}: {}\n", app.get_name(), sentence);
     return status;
   };
@@ -53,7 +55,7 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
   } catch (const std::system_error& error) {  // of fmt, whose output is refused
     return complain(error.what(), Error::kRunTime);
   } catch (const std::bad_alloc&) {
-    return complain("out of memory: close other programs or use a smaller --budget", Error::kRunTime);
+    return complain(kOutOfMemory, Error::kRunTime);
   } catch (const std::exception& error) {
     return complain(fmt::format("{}: this should not happen, please report it", error.what()), Error::kRunTime);
   }

@@ -1,4 +1,5 @@
-// neurogen-engine bench: where a training step's time goes, beside the fastest product that this machine gives.
+// neurogen-engine bench: where a training step's time goes, beside what this machine gives at best, and beside the slow ways to
+// work: one window at a time, one token at a time.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,11 +9,12 @@
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
 #include "engine/run/session.h"
-#include "kernels/matmul.h"
+#include "engine/run/stream.h"
 #include "kernels/random.h"
 #include "kernels/step_control.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/limits.h"
 
 namespace neurogen {
 namespace {
@@ -20,33 +22,8 @@ namespace {
 struct BenchSettings {
   Settings common;
   std::int64_t repeats = 3;
-  bool json = false;
+  bool json = false, compare = false;
 };
-
-// The rate of one large square product in the type that the brain computes in, in operations a second: the best of a few.
-double product_rate(const Resolved& r, std::int64_t n) {
-  Brain probe;
-  probe.options = r.options;
-  const TensorId a = probe.graph.transient("a", r.options.compute, {n, n}), b = probe.graph.transient("b", r.options.compute, {n, n}),
-                 c = probe.graph.transient("c", r.options.compute, {n, n});
-  probe.graph.begin_program("product");
-  probe.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) { matmul(device, {at[a], at[b], at[c]}); });
-  Plan plan = plan_graph(probe.graph, {UINT64_MAX, 0});
-  Session session(std::move(probe), std::move(plan), r.place);
-  std::vector<std::uint16_t> row(static_cast<std::size_t>(n) * size_of(r.options.compute) / 2);
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j < row.size(); ++j) {  // numbers of ordinary size in every type
-      row[j] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, static_cast<std::uint64_t>(i), j));
-    }
-    for (const TensorId operand : {a, b}) session.program.write(operand, row.data(), row.size() * 2, row.size() * 2 * static_cast<Bytes>(i));
-  }
-  double best = 1e30;
-  for (int i = 0; i < 5; ++i) {
-    session.program.run(session.brain.graph.program("product"));
-    best = std::min(best, session.program.milliseconds() / 1e3);
-  }
-  return 2.0 * static_cast<double>(n * n * n) / best;
-}
 
 // Operations whose names differ in digits alone are one family.
 std::string family_of(const std::string& name) {
@@ -61,7 +38,11 @@ std::string family_of(const std::string& name) {
 struct Family {
   std::string name;
   std::int64_t count = 0;
-  double seconds = 0, flops = 0, bytes = 0;
+  double seconds = 0, floor = 0, flops = 0, bytes = 0;
+  Family& operator+=(const Family& other) {
+    count += other.count, seconds += other.seconds, floor += other.floor, flops += other.flops, bytes += other.bytes;
+    return *this;
+  }
 };
 
 void random_batch(const Session& session, std::uint64_t index) {
@@ -72,76 +53,184 @@ void random_batch(const Session& session, std::uint64_t index) {
   }
 }
 
+// One step of random tokens; returns its seconds.
+double step(Session& session, std::int64_t i) {
+  random_batch(session, static_cast<std::uint64_t>(i));
+  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+  session.program.run(session.brain.graph.program("train"));
+  return session.program.milliseconds() / 1e3;
+}
+
+// Every operation of a step timed by itself, `repeats` times after one that is not counted; the longest first. The floor of an
+// operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
+std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
+  const Graph::Range train = session.brain.graph.program("train");
+  std::map<std::string, Family> families;
+  for (std::int64_t i = 0; i <= repeats; ++i) {
+    random_batch(session, static_cast<std::uint64_t>(i));
+    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+    for (std::size_t o = train.begin; o < train.end; ++o) {
+      session.program.run({o, o + 1});
+      const Operation& operation = session.brain.graph.operations()[o];
+      Family& family = families[family_of(operation.name)];
+      const Cost cost = operation.cost;
+      const double floor = std::max(cost.bytes / limits.bytes_per_s, cost.flops / limits.flops_per_s);
+      if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
+      else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
+    }
+  }
+  std::vector<Family> sorted;
+  for (auto& [name, family] : families) {
+    family.name = name;
+    sorted.push_back(family);
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
+  return sorted;
+}
+
+// As many windows as a step has, each a step of its own: tokens a second.
+double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
+  BrainOptions options = r.options;
+  options.batch = 1;
+  const Fit single = fit_training(r.architecture, options, r.budget);
+  Session session(build_training(r.architecture, single.options), single.plan, r.place);
+  initialize(session.brain, session.program, 1);
+  step(session, 0);
+  double seconds = 0;
+  for (std::int64_t i = 1; i <= windows; ++i) seconds += step(session, i);
+  return static_cast<double>(windows * options.window) / seconds;
+}
+
+// Through the stream, which only predicts: tokens a second.
+double one_token_at_a_time(const Resolved& r, std::int64_t tokens) {
+  Brain brain = build_stream(r.architecture, r.options);
+  Plan plan = plan_graph(brain.graph, r.budget);
+  Session session(std::move(brain), std::move(plan), r.place);
+  initialize(session.brain, session.program, 1);
+  Stream stream(session.brain, session.program);
+  const auto vocabulary = static_cast<std::uint64_t>(r.architecture.vocabulary);
+  double seconds = 0;
+  for (std::int64_t i = 0; i <= tokens; ++i) {
+    stream.step(static_cast<std::int32_t>(below(vocabulary, 1, 0, static_cast<std::uint64_t>(i))));
+    if (i > 0) seconds += session.program.milliseconds() / 1e3;
+  }
+  return static_cast<double>(tokens) / seconds;
+}
+
+constexpr std::int64_t kStreamedTokens = 500;
+
+struct Measured {
+  Limits limits;
+  std::string title, device;
+  double tokens = 0, useful_flops = 0;  // of a step
+  double step = 1e30, forward = 1e30;   // seconds of a whole step, and of its evaluation alone
+  double windows_apart = 0, tokens_apart = 0;  // tokens a second, where asked for
+  std::vector<Family> operations;
+  Family all;  // their sum
+};
+
+Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) {
+  Measured m;
+  m.tokens = static_cast<double>(planned.options.tokens());
+  m.useful_flops = 6.0 * static_cast<double>(r.architecture.weights()) * m.tokens;
+  m.title = describe(r.architecture, planned.options);
+  m.limits = measure_limits(r, planned.options.tokens());
+  {
+    Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
+    initialize(session.brain, session.program, 1);
+    m.device = session.program.device_name();
+    m.operations = time_operations(session, m.limits, s.repeats);
+    for (const Family& f : m.operations) m.all += f;
+    for (std::int64_t i = 1; i <= s.repeats; ++i) m.step = std::min(m.step, step(session, s.repeats + i));  // no clocks inside
+    for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
+      session.program.run(session.brain.graph.program("evaluate"));
+      m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);
+    }
+  }
+  if (s.compare) {
+    m.windows_apart = one_window_at_a_time(r, planned.options.batch);
+    m.tokens_apart = one_token_at_a_time(r, kStreamedTokens);
+  }
+  return m;
+}
+
+void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
+  const double batched = m.tokens / m.step, forward = m.tokens / m.forward;
+  nlohmann::ordered_json out = {{"arch", r.architecture.name},
+                                {"device", m.device},
+                                {"tokens_per_step", m.tokens},
+                                {"product_flops_per_s", m.limits.flops_per_s},
+                                {"copy_bytes_per_s", m.limits.bytes_per_s},
+                                {"step_seconds", m.step},
+                                {"tokens_per_s", batched},
+                                {"useful_flops", m.useful_flops},
+                                {"share_of_product_rate", m.useful_flops / m.step / m.limits.flops_per_s},
+                                {"decoder_products_seconds", m.limits.decoder_seconds},
+                                {"step_over_decoder_products", m.step / m.limits.decoder_seconds},
+                                {"floor_seconds", m.all.floor}};
+  if (s.compare) {
+    const auto compared = [](double apart, double together) {
+      return nlohmann::ordered_json{{"tokens_per_s", apart}, {"batched_tokens_per_s", together}, {"ratio", together / apart}};
+    };
+    out["one_window_at_a_time"] = compared(m.windows_apart, batched);
+    out["one_token_at_a_time"] = compared(m.tokens_apart, forward);
+  }
+  out["operations"] = nlohmann::json::array();
+  for (const Family& f : m.operations) {
+    out["operations"].push_back({{"name", f.name}, {"count", f.count}, {"seconds", f.seconds}, {"floor_seconds", f.floor},
+                                 {"flops", f.flops}, {"bytes", f.bytes}, {"share", f.seconds / m.all.seconds}});
+  }
+  fmt::print("{}\n", out.dump());
+}
+
+void print_operations(const Measured& m) {
+  fmt::print("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor",
+             "GFLOP/s", "GB/s");
+  const auto line = [&](const Family& f) {
+    fmt::print("{:<44}{:>6}{:>10.2f}{:>7.1f}%{:>10.2f}{:>9.2f}{:>10.1f}{:>9.1f}\n", f.name, f.count, f.seconds * 1e3,
+               100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9,
+               f.bytes / f.seconds / 1e9);
+  };
+  Family rest, all = m.all;
+  std::size_t others = 0;
+  for (const Family& f : m.operations) {
+    if (f.seconds >= m.all.seconds * 5e-4) line(f);
+    else rest += f, ++others;
+  }
+  rest.name = fmt::format("{} others, each less than 0.05 %", others);
+  all.name = "all";
+  if (others > 0) line(rest);
+  line(all);
+}
+
+void print_report(const BenchSettings& s, const Measured& m) {
+  const double rate = m.tokens / m.step;
+  fmt::print("{}, on {}\n", m.title, m.device);
+  fmt::print("best product of {} x {} matrices: {:.1f} GFLOP/s; large copies: {:.1f} GB/s\n", m.limits.square, m.limits.square,
+             m.limits.flops_per_s / 1e9, m.limits.bytes_per_s / 1e9);
+  fmt::print("one step: {:.1f} ms, {:.0f} tokens/s\n", m.step * 1e3, rate);
+  fmt::print("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n",
+             m.useful_flops / m.step / 1e9, 100 * m.useful_flops / m.step / m.limits.flops_per_s);
+  fmt::print("the decoder's three products alone, one after another: {:.1f} ms; a step is {:.3f} times that\n",
+             m.limits.decoder_seconds * 1e3, m.step / m.limits.decoder_seconds);
+  if (s.compare) {
+    const double forward = m.tokens / m.forward;
+    fmt::print("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
+               rate / m.windows_apart);
+    fmt::print("{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
+               "fast\n", kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
+  }
+  print_operations(m);
+}
+
 int bench(const BenchSettings& s) {
   if (s.repeats < 1) throw Error(fmt::format("--repeats is {}: use at least 1", s.repeats));
   const Resolved r = resolve(s.common, false);
   const Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
-  const std::int64_t square = r.place.gpu ? 8192 : 2048;
-  const double peak = product_rate(r, square);
-  Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
-  initialize(session.brain, session.program, 1);
-
-  // Every operation timed by itself, after one step that is not counted; whole steps are timed apart, without clocks inside.
-  const Graph::Range train = session.brain.graph.program("train");
-  const auto& operations = session.brain.graph.operations();
-  std::map<std::string, Family> families;
-  double step_seconds = 1e30;
-  for (std::int64_t i = 0; i <= 2 * s.repeats; ++i) {
-    random_batch(session, static_cast<std::uint64_t>(i));
-    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
-    if (i > s.repeats) {
-      session.program.run(train);
-      step_seconds = std::min(step_seconds, session.program.milliseconds() / 1e3);
-      continue;
-    }
-    for (std::size_t o = train.begin; o < train.end; ++o) {
-      session.program.run({o, o + 1});
-      if (i == 0) continue;
-      Family& family = families[family_of(operations[o].name)];
-      family.name = family_of(operations[o].name);
-      family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(s.repeats);
-      family.flops += operations[o].cost.flops / static_cast<double>(s.repeats);
-      family.bytes += operations[o].cost.bytes / static_cast<double>(s.repeats);
-      family.count += i == 1 ? 1 : 0;
-    }
-  }
-  std::vector<Family> sorted;
-  double sum = 0;
-  for (const auto& [name, family] : families) sorted.push_back(family), sum += family.seconds;
-  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
-
-  const auto tokens = static_cast<double>(planned.options.tokens());
-  const double useful = 6.0 * static_cast<double>(r.architecture.weights()) * tokens;
-  const double share = useful / step_seconds / peak;
-  if (s.json) {
-    nlohmann::ordered_json out = {{"arch", r.architecture.name}, {"device", session.program.device_name()}, {"tokens_per_step", tokens},
-                                  {"product_flops_per_s", peak}, {"step_seconds", step_seconds}, {"tokens_per_s", tokens / step_seconds},
-                                  {"useful_flops", useful}, {"share_of_product_rate", share}, {"operations", nlohmann::json::array()}};
-    for (const Family& f : sorted) {
-      out["operations"].push_back({{"name", f.name}, {"count", f.count}, {"seconds", f.seconds}, {"flops", f.flops}, {"bytes", f.bytes},
-                                   {"share", f.seconds / sum}});
-    }
-    fmt::print("{}\n", out.dump());
-    return 0;
-  }
-  fmt::print("{}, on {}\n", describe(r.architecture, planned.options), session.program.device_name());
-  fmt::print("best product of {} x {} matrices: {:.1f} GFLOP/s\n", square, square, peak / 1e9);
-  fmt::print("one step: {:.1f} ms, {:.0f} tokens/s\n", step_seconds * 1e3, tokens / step_seconds);
-  fmt::print("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n\n",
-             useful / step_seconds / 1e9, 100 * share);
-  fmt::print("{:<48}{:>6}{:>10}{:>8}{:>10}{:>10}\n", "operation", "count", "ms", "share", "GFLOP/s", "GB/s");
-  const auto end = std::find_if(sorted.begin(), sorted.end(), [&](const Family& f) { return f.seconds < sum * 5e-4; });
-  Family rest{.name = fmt::format("{} others, each less than 0.05 %", sorted.end() - end)};
-  for (auto f = end; f != sorted.end(); ++f) {
-    rest.count += f->count, rest.seconds += f->seconds, rest.flops += f->flops, rest.bytes += f->bytes;
-  }
-  sorted.erase(end, sorted.end());
-  sorted.push_back(rest);
-  for (const Family& f : sorted) {
-    fmt::print("{:<48}{:>6}{:>10.2f}{:>7.1f}%{:>10.1f}{:>10.1f}\n", f.name, f.count, f.seconds * 1e3, 100 * f.seconds / sum,
-               f.flops / f.seconds / 1e9, f.bytes / f.seconds / 1e9);
-  }
+  const Measured m = measure(s, r, planned);
+  if (s.json) print_json(s, r, m);
+  else print_report(s, m);
   return 0;
 }
 
@@ -151,6 +240,7 @@ void add_bench(CLI::App& app, int& status) {
   auto s = std::make_shared<BenchSettings>();
   add_settings(app, s->common);
   app.add_option("--repeats", s->repeats, "steps to average over")->capture_default_str();
+  app.add_flag("--compare", s->compare, "also time the batch's windows one at a time, and single tokens");
   app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = bench(*s); });
 }

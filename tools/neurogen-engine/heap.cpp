@@ -9,8 +9,51 @@
 // at least one for each thread that allocates, so that a cap of 64 MB would hold two threads; a region with an unaligned base
 // silently holds nothing; and its own operator new aborts instead of throwing. Counting bytes is exact and has none of this.
 //
+// Where the system has no memory, operator new throws, as C++ promises, and the program ends with a sentence on its usual way
+// out. malloc is called by libraries alone, of which several crash on a null pointer (CUDA's before main, OpenBLAS) or say in
+// their own words that there is no memory (libgfortran): so a failed malloc ends the program at once with the same sentence,
+// and so does a new of SentencePiece, whose protobuf crashes when an exception takes down a message that is half made. What
+// cannot be guarded is what libraries map behind both: glibc for threads' stacks and for code, and OpenBLAS for its buffers,
+// which asks again for ever if there was memory when kernels/openblas_cpu.cpp tried and is none any more.
+//
 // A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
 #include "engine/run/process.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <utility>
+
+namespace {
+
+// No formatting here: that could allocate.
+[[noreturn]] void end(std::string_view sentence) {
+  for (const std::string_view part : {std::string_view("neurogen-engine: "), sentence, std::string_view("\n")}) {
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
+  }
+  ::_exit(1);
+}
+
+// A failed operator new where nothing catches it: before main, or in a thread or a noexcept function of a library.
+std::terminate_handler usual;
+[[noreturn]] void uncaught() {
+  const std::exception_ptr error = std::current_exception();
+  if (!error) end(neurogen::kOutOfMemory);  // not even the exception found room
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::bad_alloc&) {
+    end(neurogen::kOutOfMemory);
+  } catch (...) {
+    usual();
+    std::abort();
+  }
+}
+void catch_all() { usual = std::set_terminate(uncaught); }
+[[gnu::section(".preinit_array"), gnu::used]] void (*const before_all_constructors)() = catch_all;
+
+}  // namespace
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 namespace neurogen {
@@ -19,31 +62,26 @@ void cap_heap(Bytes) {}
 }  // namespace neurogen
 #else
 
+#include <dlfcn.h>
 #include <mimalloc.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
-#include <new>
 
 namespace {
 
 std::atomic<std::uint64_t> allocations{0}, live_bytes{0}, cap{neurogen::kHeapCap};
 
-// No formatting here: that could allocate.
-[[noreturn]] void over_the_cap() {
-  static constexpr char sentence[] =
-      "neurogen-engine: the heap has reached its cap of 64,000,000 bytes: use smaller files, and make tokens of large texts first (corpus tokenize)\n";
-  static_assert(neurogen::kHeapCap == 64'000'000);
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, sentence, sizeof sentence - 1);
-  ::_exit(1);
-}
+constexpr std::string_view kOverTheCap =
+    "the heap has reached its cap of 64,000,000 bytes: use smaller files, and make tokens of large texts first (corpus tokenize)";
+static_assert(neurogen::kHeapCap == 64'000'000);
 
 void* counted(void* block) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
-  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed)) over_the_cap();
+  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed)) end(kOverTheCap);
   return block;
 }
 
@@ -53,17 +91,29 @@ void release(void* block) {
   mi_free(block);
 }
 
-// The old block goes only if there is a new one.
 void* moved(void* old, std::size_t size) {
   const std::uint64_t before = old ? mi_usable_size(old) : 0;
   void* block = mi_realloc(old, size);
-  if (block || size == 0) live_bytes.fetch_sub(before, std::memory_order_relaxed);
+  if (!block && size > 0) end(neurogen::kOutOfMemory);
+  live_bytes.fetch_sub(before, std::memory_order_relaxed);
   return counted(block);
 }
 
-void* promised(void* block) {  // C++'s promise: a block or an exception
+thread_local bool throwing = false;
+
+// C++'s promise: a block or an exception.
+void* promised(void* block, const void* caller) {
   if (counted(block)) return block;
+  Dl_info info;
+  if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "sentencepiece") != nullptr) end(neurogen::kOutOfMemory);
+  throwing = true;
   throw std::bad_alloc();
+}
+
+// For libraries. An exception alone does without: the C++ library keeps room for some.
+void* required(void* block) {
+  if (!block && !std::exchange(throwing, false)) end(neurogen::kOutOfMemory);
+  return counted(block);
 }
 
 }  // namespace
@@ -76,8 +126,8 @@ void cap_heap(Bytes bytes) { cap.store(bytes, std::memory_order_relaxed); }
 }  // namespace neurogen
 
 extern "C" {
-void* malloc(std::size_t size) { return counted(mi_malloc(size)); }
-void* calloc(std::size_t items, std::size_t size) { return counted(mi_calloc(items, size)); }
+void* malloc(std::size_t size) { return required(mi_malloc(size)); }
+void* calloc(std::size_t items, std::size_t size) { return required(mi_calloc(items, size)); }
 void* realloc(void* block, std::size_t size) { return moved(block, size); }
 void* reallocarray(void* block, std::size_t items, std::size_t size) {
   std::size_t bytes;
@@ -85,22 +135,27 @@ void* reallocarray(void* block, std::size_t items, std::size_t size) {
 }
 void free(void* block) { release(block); }
 void cfree(void* block) { release(block); }
-void* aligned_alloc(std::size_t alignment, std::size_t size) { return counted(mi_aligned_alloc(alignment, size)); }
-void* memalign(std::size_t alignment, std::size_t size) { return counted(mi_memalign(alignment, size)); }
-void* valloc(std::size_t size) { return counted(mi_valloc(size)); }
-void* pvalloc(std::size_t size) { return counted(mi_pvalloc(size)); }
+void* aligned_alloc(std::size_t alignment, std::size_t size) { return required(mi_aligned_alloc(alignment, size)); }
+void* memalign(std::size_t alignment, std::size_t size) { return required(mi_memalign(alignment, size)); }
+void* valloc(std::size_t size) { return required(mi_valloc(size)); }
+void* pvalloc(std::size_t size) { return required(mi_pvalloc(size)); }
 int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
   const int error = mi_posix_memalign(block, alignment, size);
+  if (error == ENOMEM) end(neurogen::kOutOfMemory);
   counted(error ? nullptr : *block);
   return error;
 }
 std::size_t malloc_usable_size(void* block) { return mi_usable_size(block); }
 }
 
-void* operator new(std::size_t size) { return promised(mi_malloc(size)); }
-void* operator new[](std::size_t size) { return promised(mi_malloc(size)); }
-void* operator new(std::size_t size, std::align_val_t a) { return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a))); }
-void* operator new[](std::size_t size, std::align_val_t a) { return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a))); }
+void* operator new(std::size_t size) { return promised(mi_malloc(size), __builtin_return_address(0)); }
+void* operator new[](std::size_t size) { return promised(mi_malloc(size), __builtin_return_address(0)); }
+void* operator new(std::size_t size, std::align_val_t a) {
+  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), __builtin_return_address(0));
+}
+void* operator new[](std::size_t size, std::align_val_t a) {
+  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), __builtin_return_address(0));
+}
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
 void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
 void operator delete(void* block) noexcept { release(block); }

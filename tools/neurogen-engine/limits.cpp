@@ -1,0 +1,102 @@
+#include "tools/neurogen-engine/limits.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/copy.h"
+#include "kernels/matmul.h"
+#include "kernels/random.h"
+
+namespace neurogen {
+namespace {
+
+constexpr int kRepeats = 5;
+
+// A graph beside the brain's own: operations on tensors filled with numbers of ordinary size.
+class Probe {
+ public:
+  explicit Probe(const Resolved& r) : place_(r.place) { brain_.options = r.options; }
+
+  TensorId operand(std::int64_t rows, std::int64_t columns) {
+    const std::string name = "operand" + std::to_string(operands_.size());
+    operands_.push_back(brain_.graph.tensor(name, brain_.options.compute, {rows, columns}, BufferKind::derived));
+    return operands_.back();
+  }
+  TensorId result(DType type, std::int64_t rows, std::int64_t columns) {
+    return brain_.graph.transient("result", type, {rows, columns});
+  }
+  void product(TensorId a, TensorId b, TensorId c, Transpose transpose_a = Transpose::no, Transpose transpose_b = Transpose::no) {
+    brain_.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) {
+      matmul(device, {at[a], at[b], at[c], transpose_a, transpose_b, 0});
+    });
+  }
+  void copying(TensorId from, TensorId to) {
+    brain_.graph.operation("copy", {from}, {to}, [=](auto& device, const Bindings& at) { copy(device, at[from], at[to]); });
+  }
+
+  // The sum of the operations' best times.
+  double seconds() {
+    Plan plan = plan_graph(brain_.graph, {UINT64_MAX, 0});
+    Session session(std::move(brain_), std::move(plan), place_);
+    for (const TensorId id : operands_) fill(session, id);
+    double sum = 0;
+    for (std::size_t o = 0; o < session.brain.graph.operations().size(); ++o) {
+      double best = 1e30;
+      for (int i = 0; i < kRepeats; ++i) {
+        session.program.run({o, o + 1});
+        best = std::min(best, session.program.milliseconds() / 1e3);
+      }
+      sum += best;
+    }
+    return sum;
+  }
+
+ private:
+  static void fill(Session& session, TensorId id) {
+    const TensorView view = session.program.view(id);
+    std::vector<std::uint16_t> row(static_cast<std::size_t>(view[1]) * size_of(view.dtype) / 2);
+    for (std::int64_t i = 0; i < view[0]; ++i) {
+      for (std::size_t j = 0; j < row.size(); ++j) {
+        row[j] = static_cast<std::uint16_t>(0x3C00 + below(1024, 1, static_cast<std::uint64_t>(i), j));
+      }
+      session.program.write(id, row.data(), row.size() * 2, row.size() * 2 * static_cast<Bytes>(i));
+    }
+  }
+
+  Place place_;
+  Brain brain_;
+  std::vector<TensorId> operands_;
+};
+
+}  // namespace
+
+Limits measure_limits(const Resolved& r, std::int64_t tokens) {
+  const DType compute = r.options.compute;
+  Limits limits;
+  {
+    const std::int64_t n = limits.square = r.place.gpu ? 8192 : 2048;
+    Probe probe(r);
+    const TensorId a = probe.operand(n, n), b = probe.operand(n, n);
+    probe.product(a, b, probe.result(compute, n, n));
+    limits.flops_per_s = 2.0 * static_cast<double>(n * n * n) / probe.seconds();
+  }
+  {
+    const std::int64_t rows = r.place.gpu ? 262'144 : 65'536, columns = 1024;  // far more than any cache holds
+    Probe probe(r);
+    probe.copying(probe.operand(rows, columns), probe.result(compute, rows, columns));
+    limits.bytes_per_s = 2.0 * static_cast<double>(size_of(compute, {rows, columns})) / probe.seconds();
+  }
+  {
+    const std::int64_t vocabulary = r.architecture.vocabulary, outputs = r.architecture.modules[kBroca].outputs;
+    Probe probe(r);
+    const TensorId features = probe.operand(tokens, outputs), decoder = probe.operand(vocabulary, outputs),
+                   d_logits = probe.operand(tokens, vocabulary);
+    probe.product(features, decoder, probe.result(compute, tokens, vocabulary), Transpose::no, Transpose::yes);
+    probe.product(d_logits, decoder, probe.result(compute, tokens, outputs));
+    probe.product(d_logits, features, probe.result(r.options.real(), vocabulary, outputs), Transpose::yes);
+    limits.decoder_seconds = probe.seconds();
+  }
+  return limits;
+}
+
+}  // namespace neurogen
