@@ -30,6 +30,7 @@ struct AttentionBackward {
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_gain;                         // [32G]: added to, window by window in order
   TensorView scratch;                        // as forward
+  TensorView d_mixed, notes;                 // scratch on a GPU: [N, 32G] as d_currents, [N, G] f32
 };
 
 // One token of each of B streams against a ring of the last `ring` keys and values.

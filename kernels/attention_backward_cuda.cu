@@ -1,8 +1,7 @@
 // The hippocampus' way back, in two passes over each head and window. The first takes tiles of queries: it makes the mixed
-// values again and leaves the gradients of queries and openings. The second takes tiles of keys and gathers the gradients of
-// keys and values from all queries that see them. What the second needs of the first waits in places of d_currents that are
-// written last: the mixed values' gradients in the values' place; each query's log2 sum and softmax term, and the window's
-// sums for the gain, in the keys'. Key tiles ascend, and a tile is needed by the keys at or before it alone.
+// values again and leaves the gradients of queries and openings, and for the second the mixed values' gradients and each
+// query's log2 sum and softmax term. The second takes tiles of keys and gathers the gradients of keys and values from all
+// queries that see them. The window's sums for the gain wait where the keys' gradients are written afterwards.
 #include "kernels/attention_cuda.cuh"
 
 namespace neurogen {
@@ -21,6 +20,9 @@ struct Windows {
   Low* d_currents;  // [G, N, 32R]
   std::int64_t d_group_stride;
   float* d_gain;
+  Low* d_mixed;   // [N, 32G]
+  float2* notes;  // [N, heads]: log2 sum, softmax term
+  int heads;
 
   __device__ HeadCurrents<const float> currents_of(int head, int w) const {
     return {currents, group_stride, columns, head, static_cast<std::int64_t>(w) * window};
@@ -33,10 +35,6 @@ struct Windows {
 constexpr int kSumsInRow = 16;                      // floats, in the keys' place of the second group of a head
 constexpr int kSumRows = kDims / kSumsInRow;
 
-template <typename Low>
-__device__ float2& query_note(const HeadCurrents<Low>& d_currents, int t) {
-  return *reinterpret_cast<float2*>(d_currents.at(t, kKey, 0));
-}
 template <typename Low>
 __device__ float& gain_note(const HeadCurrents<Low>& d_currents, int first_row, int d) {
   return reinterpret_cast<float*>(d_currents.at(first_row + d / kSumsInRow, kKey, kDims / 2))[d % kSumsInRow];
@@ -98,7 +96,7 @@ struct QueriesMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kTileThreads<T>, sizeof(T) == 2 ? 3 : 2) queries_kernel(const Windows<T> a) {
   __shared__ Turns turns;
   __shared__ float sums[kTileThreads<T> / 32][kDims];
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
@@ -149,11 +147,11 @@ __global__ void __launch_bounds__(kTileThreads<T>) queries_kernel(const Windows<
           store_pair(memory.d_mixed + (tile.warp_row + row_of(0, 2 * half)) * kHeadPitch<T> + d, d_mixed[0], d_mixed[1]);
           if (present) {
             store_pair(d_currents.at(t, kOpen, d), d_open[0], d_open[1]);
-            store_pair(d_currents.at(t, kValue, d), d_mixed[0], d_mixed[1]);
+            store_pair(a.d_mixed + (n * a.heads + head) * kDims + d, d_mixed[0], d_mixed[1]);
           }
         }
         term[half] = row_sum(term[half]);
-        if (present && thread % 4 == 0) query_note(d_currents, t) = {log_sum[half], term[half]};
+        if (present && thread % 4 == 0) a.notes[n * a.heads + head] = {log_sum[half], term[half]};
       }
 
       Mixed d_q;
@@ -212,77 +210,77 @@ struct KeysMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>) keys_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kTileThreads<T>, sizeof(T) == 2 ? 3 : 2) keys_kernel(const Windows<T> a) {
   __shared__ Turns turns;
   auto& memory = *reinterpret_cast<KeysMemory<T>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.y), w = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const HeadCurrents<const float> currents = a.currents_of(head, w);
   const HeadCurrents<T> d_currents = a.d_currents_of(head, w);
-  const int* const first = a.first + static_cast<std::int64_t>(w) * a.window;
+  const std::int64_t token_of_window = static_cast<std::int64_t>(w) * a.window;
+  const int* const first = a.first + token_of_window;
+  const T* const d_mixed = a.d_mixed + (token_of_window * a.heads + head) * kDims;
+  const float2* const notes = a.notes + token_of_window * a.heads + head;
   make_turns(turns);
   __syncthreads();
   const TileLoad<T> load(turns);
-  for (int key = 0; key < a.window; key += kTile<T>) {
+  const int key = static_cast<int>(blockIdx.z) * kTile<T>;
+  load.turned(memory.k, currents, kKey, key, a.window);
+  load.values(memory.v, currents, key, a.window);
+  Mixed d_k, d_v;
+  clear_accumulators<1, kDims / 8>(d_k);
+  clear_accumulators<1, kDims / 8>(d_v);
+  const int warp_key = thread / 32 * 16;
+  for (int begin = key; begin < a.window && first[begin] < key + kTile<T>; begin += kTile<T>) {
     __syncthreads();
-    load.turned(memory.k, currents, kKey, key, a.window);
-    load.values(memory.v, currents, key, a.window);
-    Mixed d_k, d_v;
-    clear_accumulators<1, kDims / 8>(d_k);
-    clear_accumulators<1, kDims / 8>(d_v);
-    const int warp_key = thread / 32 * 16;
-    for (int begin = key; begin < a.window && first[begin] < key + kTile<T>; begin += kTile<T>) {
-      __syncthreads();
-      load.turned(memory.q, currents, kQuery, begin, a.window);
-      constexpr int kVectors = kDims / kVector<T>, kCopies = kTile<T> * kVectors / kTileThreads<T>;
-      uint4 vectors[kCopies];
-      const int d = thread % kVectors * kVector<T>;
+    load.turned(memory.q, currents, kQuery, begin, a.window);
+    constexpr int kVectors = kDims / kVector<T>, kCopies = kTile<T> * kVectors / kTileThreads<T>;
+    uint4 vectors[kCopies];
+    const int d = thread % kVectors * kVector<T>;
 #pragma unroll
-      for (int i = 0; i < kCopies; ++i)
-        vectors[i] = *reinterpret_cast<const uint4*>(
-            d_currents.at(min(begin + (thread + i * kTileThreads<T>) / kVectors, a.window - 1), kValue, d));
+    for (int i = 0; i < kCopies; ++i)
+      vectors[i] = __ldg(reinterpret_cast<const uint4*>(
+          d_mixed + min(begin + (thread + i * kTileThreads<T>) / kVectors, a.window - 1) * (a.heads * kDims) + d));
 #pragma unroll
-      for (int i = 0; i < kCopies; ++i) {
-        const int row = (thread + i * kTileThreads<T>) / kVectors;
-        *reinterpret_cast<uint4*>(memory.d_mixed + row * kHeadPitch<T> + d) = begin + row < a.window ? vectors[i] : uint4{};
-      }
-      const QueryTile<T> tile(first, begin, a.window);
-      float log_sum[2], term[2];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float2 note = query_note(d_currents, min(tile.token[half], a.window - 1));
-        log_sum[half] = note.x, term[half] = note.y;
-      }
-      __syncthreads();
-      Scores<T> scores, d_weights;
-      multiply_scores<T>(scores, tile, memory.q, memory.k);
-      multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
-      score_gradients<T>(tile, key, scores, d_weights, log_sum, term, memory.weights, memory.d_scores);
-      __syncthreads();
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>,
-                                                                        memory.d_mixed, kHeadPitch<T>);
-      multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>,
-                                                                        memory.q, kHeadPitch<T>);
+    for (int i = 0; i < kCopies; ++i) {
+      const int row = (thread + i * kTileThreads<T>) / kVectors;
+      *reinterpret_cast<uint4*>(memory.d_mixed + row * kHeadPitch<T> + d) = begin + row < a.window ? vectors[i] : uint4{};
     }
-    const int token[2] = {key + warp_key + row_of(0, 0), key + warp_key + row_of(0, 2)};
-    __syncthreads();  // all have read the notes where the keys' gradients go
-    turned_backward(currents, kKey, token, a.window, turns, d_k, d_currents);
+    const QueryTile<T> tile(first, begin, a.window);
+    float log_sum[2], term[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int t = token[half];
-      if (t >= a.window) continue;
+      const float2 note = __ldg(notes + min(tile.token[half], a.window - 1) * a.heads);
+      log_sum[half] = note.x, term[half] = note.y;
+    }
+    __syncthreads();
+    Scores<T> scores, d_weights;
+    multiply_scores<T>(scores, tile, memory.q, memory.k);
+    multiply_scores<T>(d_weights, tile, memory.d_mixed, memory.v);
+    score_gradients<T>(tile, key, scores, d_weights, log_sum, term, memory.weights, memory.d_scores);
+    __syncthreads();
+    multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_v, memory.weights + warp_key, kScorePitch<T>,
+                                                                      memory.d_mixed, kHeadPitch<T>);
+    multiply<T, 1, kDims / 8, kTile<T>, Along::across, Along::across>(d_k, memory.d_scores + warp_key, kScorePitch<T>,
+                                                                      memory.q, kHeadPitch<T>);
+  }
+  const int token[2] = {key + warp_key + row_of(0, 0), key + warp_key + row_of(0, 2)};
+  turned_backward(currents, kKey, token, a.window, turns, d_k, d_currents);
 #pragma unroll
-      for (int j = 0; j < kDims / 8; ++j) {
-        const int d = column_of(j);
-        float x = d_v[0][j][2 * half], y = d_v[0][j][2 * half + 1];
-        if (currents.has_strength()) {
-          const float2 v = currents.pair(t, kValue, d), strength = currents.pair(t, kStrength, d);
-          const float s = sigmoid_of(strength.x), r = sigmoid_of(strength.y);
-          store_pair(d_currents.at(t, kStrength, d), x * v.x * 2.0f * s * (1.0f - s), y * v.y * 2.0f * r * (1.0f - r));
-          x *= 2.0f * s;
-          y *= 2.0f * r;
-        }
-        store_pair(d_currents.at(t, kValue, d), x, y);
+  for (int half = 0; half < 2; ++half) {
+    const int t = token[half];
+    if (t >= a.window) continue;
+#pragma unroll
+    for (int j = 0; j < kDims / 8; ++j) {
+      const int d = column_of(j);
+      float x = d_v[0][j][2 * half], y = d_v[0][j][2 * half + 1];
+      if (currents.has_strength()) {
+        const float2 v = currents.pair(t, kValue, d), strength = currents.pair(t, kStrength, d);
+        const float s = sigmoid_of(strength.x), r = sigmoid_of(strength.y);
+        store_pair(d_currents.at(t, kStrength, d), x * v.x * 2.0f * s * (1.0f - s), y * v.y * 2.0f * r * (1.0f - r));
+        x *= 2.0f * s;
+        y *= 2.0f * r;
       }
+      store_pair(d_currents.at(t, kValue, d), x, y);
     }
   }
 }
@@ -293,6 +291,9 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_heads(a.currents, a.window);
   for (const TensorView& view : {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_gain})
     require_operands(view.dtype == DType::f32, "attention_backward: all but the currents' gradient is f32");
+  require_operands(a.d_mixed.contiguous() && a.d_mixed.dtype == a.d_currents.dtype && a.d_mixed.elements() == a.d_out.elements() &&
+                       a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
+                   "attention_backward: what one pass leaves for the other has another shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Windows<T> windows{
@@ -300,7 +301,8 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
         a.first.as<const int>(),      static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
         a.d_out.as<const float>(),    a.d_out.row_stride,         a.inverse_rms.as<const float>(),
         a.dot.as<const float>(),      a.gain.as<const float>(),   a.d_currents.as<T>(),
-        a.d_currents.row_stride,      a.d_gain.as<float>()};
+        a.d_currents.row_stride,      a.d_gain.as<float>(),       a.d_mixed.as<T>(),
+        a.notes.as<float2>(),         static_cast<int>(a.currents[0] / 2)};
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), all = static_cast<unsigned>(windows.windows);
     // In too short a window, or too short a last tile, the sums find no place: one block takes all windows, or all tiles.
     const std::int64_t last = a.window % kTile<T>;
@@ -310,7 +312,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
                 sizeof(QueriesMemory<T>), windows);
     if (blocks * parts > 1)
       launch(device, "attention_backward", totals_kernel<T>, dim3(heads), dim3(kDims), 0, windows, static_cast<int>(parts));
-    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads), dim3(kTileThreads<T>), sizeof(KeysMemory<T>),
+    launch_with(device, "attention_backward", keys_kernel<T>, dim3(all, heads, pieces(a.window, kTile<T>)), dim3(kTileThreads<T>), sizeof(KeysMemory<T>),
                 windows);
   });
 }

@@ -35,13 +35,6 @@ struct ColumnsArguments {
   std::int64_t carried_stride;
 };
 
-// This thread's number, asked for again: what is computed from it then lives as long as one phase, not as the kernel.
-__device__ inline int thread_again() {
-  int thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
-}
-
 template <int R, int kTokensInRound, int kRowTilesOfWarp, int kTilesOfSources>
 struct ColumnGroup {
   static constexpr int kRoles = R, kTokens = kTokensInRound, kSourceTiles = kTilesOfSources;

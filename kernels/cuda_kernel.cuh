@@ -66,6 +66,13 @@ __device__ inline T from_float(float x) {
   else return __float2bfloat16_rn(x);
 }
 
+// This thread's number, asked for again: what is computed from it then lives as long as one phase, not as the kernel.
+__device__ inline int thread_again() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 // Four neighbouring elements in one access: `p` aligned to four of them.
 template <typename T>
 struct alignas(4 * sizeof(T)) Four {

@@ -124,13 +124,18 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     const TensorId u = currents(tile_name, module, a, section, tile);
     if (module == kHippocampus) {
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
-      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads},
+      TensorId d_mixed, notes;
+      if (options_.threads == 0) {
+        d_mixed = graph_.transient(tile_name + ".mixed", compute_, {section.rows, tile.outputs()});
+        notes = graph_.transient(tile_name + ".notes", real_, {section.rows, tile.groups});
+      }
+      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, d_mixed, notes},
                        [=](auto& device, const Bindings& at) {
                          attention_backward(
                              device, {at[u], rows_of(at[first], section), window,
                                       columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
                                       range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
-                                      range_of(at[d_gain], tile), at[heads]});
+                                      range_of(at[d_gain], tile), at[heads], at[d_mixed], at[notes]});
                        },
                        attention_cost(section, tile, shape, 5));
       continue;

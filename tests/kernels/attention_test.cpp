@@ -62,7 +62,9 @@ struct Heads {
                                             .gain = gain.view().rows(head * kHead, heads * kHead),
                                             .d_currents = d_u.view(),
                                             .d_gain = d_gain.view().rows(head * kHead, heads * kHead),
-                                            .scratch = scratch.view()});
+                                            .scratch = scratch.view(),
+                                            .d_mixed = {},
+                                            .notes = {}});
     for (std::int64_t g = 0; g < 2 * heads; ++g)
       std::copy_n(&d_u[g * count * columns], count * columns, &d_currents[((2 * head + g) * tokens + token) * columns]);
   }

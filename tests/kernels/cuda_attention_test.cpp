@@ -35,9 +35,10 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   }
   template <typename Device, typename AnyHeads>
   static void run(Device& device, const Heads& a, AnyHeads& b, TensorView scratch) {
+    const OnGpu mixed = OnGpu::poisoned({a.tokens, a.heads * kHead}, GetParam()), notes = OnGpu::poisoned({a.tokens, 2 * a.heads}, DType::f32);
     attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch, GetParam()});
     attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(),
-                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch});
+                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, mixed.view(), notes.view()});
   }
 };
 
@@ -70,6 +71,7 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
           std::copy_n(&a.currents[((2 * head + g) * a.tokens + w * a.window) * a.columns], a.window * a.columns,
                       &section[g * a.window * a.columns]);
         const OnGpu u(section, DType::f32), d_u = OnGpu::poisoned(section.shape, GetParam());
+        const OnGpu mixed = OnGpu::poisoned({a.window, kHead}, GetParam()), notes = OnGpu::poisoned({a.window, 2}, DType::f32);
         const auto rows = [&](const OnGpu& x) { return x.view().rows(w * a.window, a.window); };
         const auto part = [&](const OnGpu& x) { return rows(x).columns(head * kHead, kHead); };
         attention_forward(gpu(), {u.view(), rows(parts.first), a.window, part(parts.pre_norm), {}, GetParam()});
@@ -82,7 +84,9 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
                                    parts.gain.view().rows(head * kHead, kHead),
                                    d_u.view(),
                                    parts.d_gain.view().rows(head * kHead, kHead),
-                                   {}});
+                                   {},
+                                   mixed.view(),
+                                   notes.view()});
         const Tensor<double> d_part = d_u.values(), d_whole = whole.d_currents.values();
         for (std::int64_t g = 0; g < 2; ++g)
           EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns],

@@ -150,10 +150,12 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
           gpu,
           {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };
+  const TensorView mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {kTokens, groups});
   const auto backward = [&](std::int64_t g, std::int64_t n) {
     if (attends)
       attention_backward(gpu, {currents.rows(0, n), first, kWindow, of(d_out, g, n), inverse, dot, range(gain, g, n),
-                               d_currents.rows(g, n), range(d_gain, g, n), {}});
+                               d_currents.rows(g, n), range(d_gain, g, n), {}, make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
+                               make_view(notes.data, DType::f32, {kTokens, n})});
     else
       microcircuit_backward(gpu, {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n),
                                   of(d_out, g, n), inverse, dot, range(gain, g, n), hidden.rows(0, n), d_currents.rows(g, n),

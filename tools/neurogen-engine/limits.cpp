@@ -15,7 +15,11 @@ constexpr int kRepeats = 5;
 // A graph beside the brain's own: operations on tensors filled with numbers of ordinary size.
 class Probe {
  public:
-  explicit Probe(const Resolved& r) : place_(r.place) { brain_.options = r.options; }
+  // A program, so that a GPU loads its code at the start, when the heap may grow.
+  explicit Probe(const Resolved& r) : place_(r.place) {
+    brain_.options = r.options;
+    brain_.graph.begin_program("probe");
+  }
 
   TensorId operand(std::int64_t rows, std::int64_t columns) {
     const std::string name = "operand" + std::to_string(operands_.size());
