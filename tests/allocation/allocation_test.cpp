@@ -137,6 +137,27 @@ TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
   EXPECT_EQ(std::stoul(totals(20, NEUROGEN_FAULTY)), std::stoul(few) + 1);
 }
 
+TEST_F(Allocation, SpeakingAllocatesNothingATokenHoweverItIsDrawn) {
+  string text;
+  for (int i = 0; i < 200; ++i) text += "line " + std::to_string(i) + " of the text, \xE2\x82\xAC" + std::to_string(i * i) + "\n";
+  directory_.file("text.txt", text);
+  ASSERT_EQ(run_program_in(directory_, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
+  ASSERT_EQ(train(3).status, 0);
+  for (const char* how : {"", "--temperature 0", "--top-k 20 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop zzzz", "--logprobs"}) {
+    const auto speak = [&](int tokens) {
+      const ProgramResult result = run_program_in(
+          directory_, "corpus --version && env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts " NEUROGEN_BIN
+                      "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + string(how) +
+                      " --max-tokens " + std::to_string(tokens));
+      EXPECT_EQ(result.status, 0) << result.err;
+      EXPECT_NE(result.err.find("made " + std::to_string(tokens) + " in"), string::npos) << result.err;
+      EXPECT_NE(result.err.find("allocations meanwhile: 0\n"), string::npos) << result.err;
+      return read_file(directory_.path("counts"));
+    };
+    EXPECT_EQ(speak(10), speak(300)) << how;
+  }
+}
+
 TEST_F(Allocation, NoPagesAreAskedForAndNoThreadsMade) {
   if (!has_strace()) GTEST_SKIP() << "strace is not installed or not allowed here";
   ASSERT_EQ(train(30, kTrace).status, 0);

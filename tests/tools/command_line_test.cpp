@@ -270,26 +270,66 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
   for (const char* part : {"tokens predicted", "test brain", "bits per byte", "Kneser-Ney trigram"})
     EXPECT_NE(evaluated.out.find(part), string::npos);
+  const string speak = "neurogen-engine generate --init w.safetensors --tokenizer t.model ";
   const auto say = [&](const string& arguments) {
-    const ProgramResult said =
-        run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt 'the 7' " + arguments);
+    const ProgramResult said = run(speak + "--prompt 'the 7' " + arguments);
     EXPECT_EQ(said.status, 0) << said.err;
-    EXPECT_EQ(said.err, "");
-    EXPECT_EQ(said.out.rfind("the 7", 0), 0u) << said.out;
+    EXPECT_NE(said.err.find("tokens/s), allocations meanwhile: 0\n"), string::npos) << said.err;
     return said.out;
   };
+  EXPECT_EQ(say("--seed 3").rfind("the 7", 0), 0u);
   EXPECT_EQ(say("--seed 3"), say("--seed 3"));
   EXPECT_NE(say("--seed 3"), say("--seed 4"));
-  EXPECT_EQ(say("--temperature 0 --seed 3"), say("--temperature 0 --seed 4"));
-  const ProgramResult cut =
-      run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt the --length 2000 | head -c 8");
+  const string greedy = say("--temperature 0 --seed 3");
+  for (const char* same : {"--temperature 0 --seed 4", "--top-k 1", "--top-p 0", "--min-p 1"}) EXPECT_EQ(say(same), greedy) << same;
+  EXPECT_NE(say("--temperature 0 --repetition-penalty 1.5"), greedy);
+  EXPECT_LT(say("--temperature 0 --max-tokens 5").size(), greedy.size());
+  EXPECT_EQ(greedy.rfind(say("--temperature 0 --max-tokens 5").substr(0, 7), 0), 0u);
+  // Ends before the text that was asked for; the prompt may come from standard input.
+  const string stop = greedy.substr(10, 2);
+  EXPECT_EQ(say("--temperature 0 --stop never --stop '" + stop + "'"), greedy.substr(0, greedy.find(stop, 5)) + "\n");
+  const ProgramResult piped = run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " NEUROGEN_BIN "/" + speak + "--temperature 0");
+  EXPECT_EQ(piped.out, greedy) << piped.err;
+  // A line a token: log-probability, id, text.
+  double sum = 0;
+  string spoken;
+  std::istringstream lines(say("--temperature 0 --max-tokens 12 --logprobs"));
+  for (string line; std::getline(lines, line);) {
+    double log_probability = 1;
+    int token = -1, at = 0;
+    ASSERT_EQ(std::sscanf(line.c_str(), "%lf %d  \"%n", &log_probability, &token, &at), 2) << line;
+    EXPECT_LE(log_probability, 0);
+    EXPECT_LT(token, 300);
+    spoken += line.substr(static_cast<std::size_t>(at), line.size() - static_cast<std::size_t>(at) - 1);
+    sum += log_probability;
+  }
+  EXPECT_EQ(greedy.rfind("the 7" + spoken.substr(0, spoken.find("\\x")), 0), 0u) << spoken;
+  EXPECT_GT(sum, -12 * 4.0);  // these are the likeliest of 300 tokens, after some training
+  const ProgramResult cut = run(speak + "--prompt the --max-tokens 2000 | head -c 8");
   EXPECT_EQ(cut.err, "");
   EXPECT_EQ(cut.out.size(), 8u);
+  const ProgramResult full = run(speak + "--prompt the >/dev/full");
+  EXPECT_EQ(full.status, 1);
+  EXPECT_NE(full.err.find("standard output: No space left"), string::npos) << full.err;
+  for (const auto& [arguments, part] : std::initializer_list<std::pair<string, string>>{
+           {"--temperature nan", "temperature is nan: use 0 to 100"},
+           {"--temperature -1", "temperature is -1"},
+           {"--top-k -1", "top-k is -1"},
+           {"--top-p 1.5", "top-p is 1.5: use 0 to 1"},
+           {"--min-p nan", "min-p is nan"},
+           {"--repetition-penalty 0", "repetition-penalty is 0: use 0.01 to 100"},
+           {"--max-tokens 0", "max-tokens is 0"},
+           {"--seed -1", "seed is -1"},
+           {"--stop ''", "--stop is empty"},
+           {"--top-k x", "--top-k"},
+           {"--prompt '\xff'", "not UTF-8 text at byte 0"},
+           {"--prompt the --budget 1M", "needs"}}) {
+    refuses(speak + arguments + " </dev/null", part);
+  }
   // Trained with one tokenizer, asked with another; a tokenizer larger than the brain's vocabulary.
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 310 --out u.model").status, 0);
   refuses("neurogen-engine generate --init w.safetensors --tokenizer u.model", "another tokenizer");
   refuses("neurogen-engine --arch brain.json --data text.txt --tokenizer u.model --steps 1", "310 pieces");
-  refuses("neurogen-engine generate --init w.safetensors --tokenizer t.model --temperature nan", "--temperature is nan");
   refuses("neurogen-engine generate --init w.safetensors --tokenizer t.model --arch tiny", "has shape");
 }
 
