@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -268,8 +269,29 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   const ProgramResult evaluated = run(
       "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
-  for (const char* part : {"tokens predicted", "test brain", "bits per byte", "Kneser-Ney trigram"})
-    EXPECT_NE(evaluated.out.find(part), string::npos);
+  for (const char* part : {"tokens predicted", "bits per byte"}) EXPECT_NE(evaluated.out.find(part), string::npos);
+  // Each model's figures hang together: perplexity, perplexity a word, bits a byte, shares of right answers.
+  string predicted_tokens = evaluated.out.substr(0, evaluated.out.find(' '));
+  std::erase(predicted_tokens, ',');
+  const double predicted = std::stod(predicted_tokens), words_there = 200 * 10, bytes = static_cast<double>(text.size());
+  for (const char* name : {"test brain", "Kneser-Ney bigram", "Kneser-Ney trigram"}) {
+    const auto at = evaluated.out.find(name);
+    ASSERT_NE(at, string::npos) << evaluated.out;
+    double loss, perplexity, per_word, bits, right, of_five;
+    ASSERT_EQ(std::sscanf(evaluated.out.c_str() + at + 24, "%lf %lf %lf %lf %lf %% %lf", &loss, &perplexity, &per_word, &bits, &right, &of_five), 6);
+    EXPECT_NEAR(perplexity, std::exp(loss), 0.01 * perplexity);
+    EXPECT_NEAR(std::log(per_word), loss * predicted / words_there, 0.02 * std::log(per_word));
+    EXPECT_NEAR(bits, loss * predicted / bytes / std::log(2.0), 0.02 * bits);
+    EXPECT_TRUE(0 < right && right < of_five && of_five <= 100) << right << " " << of_five;
+  }
+  // The plan is exact: what it says it needs is enough, and one byte less is not.
+  const string eval = "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --budget ";
+  string needed = run(eval + "1M").err;
+  needed = needed.substr(needed.find("needs ") + 6);
+  needed = needed.substr(0, needed.find(" bytes"));
+  std::erase(needed, ',');
+  EXPECT_EQ(run(eval + needed).status, 0) << needed;
+  refuses(eval + std::to_string(std::stol(needed) - 1), "needs");
   const string speak = "neurogen-engine generate --init w.safetensors --tokenizer t.model ";
   const auto say = [&](const string& arguments) {
     const ProgramResult said = run(speak + "--prompt 'the 7' " + arguments);
