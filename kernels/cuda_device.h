@@ -59,6 +59,10 @@ class CudaDevice {
   // Milliseconds between the two latest marks on the stream, both reached.
   void mark();
   double milliseconds_between_marks() const;
+  // Marks of their own, numbered from 0, made at start-up: milliseconds from one to the next, both reached.
+  void reserve_marks(std::size_t count);
+  void mark(std::size_t number);
+  double milliseconds_after_mark(std::size_t number) const;
 
   // What is called between them is recorded, not run. An allocation or a wait in there fails, by design of the capture.
   void begin_capture();
