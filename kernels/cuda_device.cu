@@ -81,6 +81,14 @@ CudaDevice::Traits CudaDevice::traits(int ordinal) {
           attribute(cudaDevAttrMultiProcessorCount)};
 }
 
+std::string CudaDevice::versions() {
+  const auto text = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  return "CUDA " + text(CUDART_VERSION) + ", cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + "." + std::to_string(CUBLAS_VER_MINOR) +
+         (driver > 0 ? ", driver for CUDA up to " + text(driver) : ", no driver");
+}
+
 CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
   setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);

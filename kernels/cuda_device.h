@@ -34,6 +34,8 @@ class CudaDevice {
     int multiprocessors = 0;
   };
   static Traits traits(int ordinal);
+  // "CUDA 13.0, cuBLAS 13.0, driver for CUDA up to 13.1": what was built with, and what the driver can do.
+  static std::string versions();
 
   // Throws Error for a GPU that is not there, too old for our kernels, or taken by others.
   explicit CudaDevice(int ordinal = 0);

@@ -214,6 +214,21 @@ TEST_F(CommandLine, RefusesMisuse) {
   refuses("neurogen-engine generate --arch brain.json", "--init");
 }
 
+TEST_F(CommandLine, DoctorHasALineForEachThingAndItsAdviceHolds) {
+  const ProgramResult result = run("neurogen-engine doctor");
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_EQ(result.err, "");
+  for (const char* part : {"CPU ", "OpenBLAS ", "memory ", "fits ", "libraries ", "GPU "}) EXPECT_NE(result.out.find(part), string::npos) << result.out;
+  std::istringstream lines(result.out);
+  for (string line; std::getline(lines, line);) {
+    EXPECT_TRUE(line.rfind("\u2713 ", 0) == 0 || line.rfind("! ", 0) == 0) << line;
+    const auto at = line.find(" with --device cpu ");
+    if (at == string::npos) continue;
+    const string settings = line.substr(at + 6), preset = line.substr(0, at).substr(line.substr(0, at).rfind(' ') + 1);
+    EXPECT_EQ(run("plan --arch " + preset + " " + settings).status, 0) << line;
+  }
+}
+
 TEST_F(CommandLine, NeverOverwritesWhatItReads) {
   const string before = read_file(directory_.path("text.bin"));
   refuses_training("--log ./text.bin", "would overwrite text.bin");

@@ -11,6 +11,7 @@ void add_inspect(CLI::App& app, int& status);
 void add_export(CLI::App& app, int& status);
 void add_chat(CLI::App& app, int& status);
 void add_report(CLI::App& app, int& status);
+void add_doctor(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 
 }  // namespace neurogen
