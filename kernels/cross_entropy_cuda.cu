@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;  // for one row
 constexpr int kSumThreads = 1024;
+constexpr int kWarps = 8;      // rows a block works on while it looks for the likeliest, one warp each
 
 // body(column, four logits) for a thread's share of a row; width a multiple of 4.
 template <typename Logit, typename Body>
@@ -91,8 +92,9 @@ template <typename Logit>
 __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t first_token,
                           float* logit, std::int32_t* token) {
   constexpr int kNobody = 0x7FFFFFFF;
-  const std::int64_t n = warp_row();
+  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (n >= rows) return;
+  const Logit* row = logits + n * stride;
   float best[kLikeliest];
   int id[kLikeliest];
   // What the tiles before have left is part of the first lane's share.
@@ -115,7 +117,10 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
       best[i] = worse, id[i] = worse_id;
     }
   };
-  for_fours(logits + n * stride, width, [&](std::int64_t i, float4 x) { offer(x.x, i), offer(x.y, i + 1), offer(x.z, i + 2), offer(x.w, i + 3); });
+  for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) {
+    const float4 x = load_four(row + i);
+    offer(x.x, i), offer(x.y, i + 1), offer(x.z, i + 2), offer(x.w, i + 3);
+  }
   for (int place = 0; place < kLikeliest; ++place) {
     float top = best[0];
     int top_id = id[0];

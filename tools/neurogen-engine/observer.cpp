@@ -44,9 +44,9 @@ Observer::Observer(Session& session, const Texts& texts, bool on) : session_(ses
   speech_.emplace(std::vector<std::string>(), longest);
 }
 
-void Observer::log_program(Log& log) const {
+void Observer::log_program(Log& log, std::int64_t step) const {
   if (!on_) return;
-  nlohmann::ordered_json event = {{"event", "program"}, {"operations", session_.arena.plan().operations}};
+  nlohmann::ordered_json event = {{"event", "program"}, {"step", step}, {"operations", session_.arena.plan().operations}};
   log.line(event.dump());
 }
 

@@ -72,7 +72,7 @@ class Run {
     log_.line(fmt::format("{{{},\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}", begin,
                           plan_json(session_.arena.plan(), facts), session_.program.device_name(),
                           to_json(session_.brain.architecture), settings_.seed));
-    observer_.log_program(log_);
+    observer_.log_program(log_, first_);
   }
 
   // Stops if arenas and what is measured beside them exceed the budget.
