@@ -202,6 +202,7 @@ TEST_F(CommandLine, RefusesMisuse) {
                                                         {"--arch none.json", "none.json does not exist"},
                                                         {"-s 3", "-s is not known here"},
                                                         {"--eval-every -1", "--eval-every"},
+                                                        {"--eval-every 3", "name one with --valid"},
                                                         {"--warmup -1", "--warmup"}}) {
     // Given again where the fixture gives it: an option twice is misuse, too, so the fixture's comes out.
     string base = kTrain;

@@ -286,6 +286,7 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 int train(TrainSettings s) {
   check_run_length(s);
   find_demonstration_text(s.text);
+  if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
   keep_inputs(s);
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
   checkpoints.adopt(s.common);
