@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <span>
+
 #include "arena/error.h"
 
 namespace neurogen {
@@ -65,8 +67,23 @@ TensorView TensorView::columns(std::int64_t begin, std::int64_t count) const {
   return part;
 }
 
+namespace {
+
+TensorView shaped(void* data, DType dtype, std::span<const std::int64_t> shape) {
+  TensorView view{.data = data, .dtype = dtype, .rank = static_cast<int>(shape.size())};
+  if (shape.size() > view.shape.size()) {
+    throw Error(fmt::format("a tensor of shape {} has too many dimensions: views have four at most", to_string({shape.begin(), shape.end()})));
+  }
+  for (std::size_t d = 0; d < shape.size(); ++d) view.shape[d] = shape[d];
+  view.row_stride = view.row_elements();
+  return view;
+}
+
+}  // namespace
+
+// Operations reshape while they run: without the allocation of a Shape.
 TensorView TensorView::reshaped(std::initializer_list<std::int64_t> extents) const {
-  const TensorView view = make_view(data, dtype, extents);
+  const TensorView view = shaped(data, dtype, extents);
   if (!contiguous() || view.elements() != elements()) {
     throw Error(fmt::format("a view of {} elements{} cannot take the shape {}", elements(),
                             contiguous() ? "" : " in strided rows", to_string(Shape(extents))));
@@ -75,14 +92,8 @@ TensorView TensorView::reshaped(std::initializer_list<std::int64_t> extents) con
 }
 
 TensorView make_view(void* data, DType dtype, const Shape& shape) {
-  TensorView view{.data = data, .dtype = dtype, .rank = static_cast<int>(shape.size())};
-  if (shape.size() > view.shape.size()) {
-    throw Error(fmt::format("a tensor of shape {} has too many dimensions: views have four at most", to_string(shape)));
-  }
   size_of(dtype, shape);  // refuses what no memory could hold
-  for (std::size_t d = 0; d < shape.size(); ++d) view.shape[d] = shape[d];
-  view.row_stride = view.row_elements();
-  return view;
+  return shaped(data, dtype, shape);
 }
 
 }  // namespace neurogen

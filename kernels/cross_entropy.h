@@ -31,11 +31,30 @@ struct CrossEntropyBackward {
   std::int64_t first_token = 0;
 };
 
+// The likeliest tokens, for counting right answers; for each tile in turn. Lower ids come first among equal logits.
+inline constexpr std::int64_t kLikeliest = 5;
+struct LikeliestTokens {
+  TensorView logits;             // [N, tile], rows may be strided
+  std::int64_t first_token = 0;  // as in SoftmaxStatistics
+  TensorView logit, token;       // [N, 5], [N, 5] i32: so far, the likeliest first; -inf and -1 where there are fewer tokens
+};
+
+// After the last tile.
+struct CountHits {
+  TensorView token;    // [N, 5] i32
+  TensorView targets;  // [N] i32
+  TensorView hits;     // out [2] f64: targets that are the likeliest token, that are among the five
+};
+
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CpuDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& arguments);
+void likeliest_tokens(CpuDevice& device, const LikeliestTokens& arguments);
+void count_hits(CpuDevice& device, const CountHits& arguments);
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& arguments);
+void likeliest_tokens(CudaDevice& device, const LikeliestTokens& arguments);
+void count_hits(CudaDevice& device, const CountHits& arguments);
 
 }  // namespace neurogen

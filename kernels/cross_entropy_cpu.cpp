@@ -97,4 +97,42 @@ void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& a) {
   });
 }
 
+void likeliest_tokens(CpuDevice& device, const LikeliestTokens& a) {
+  require_type("likeliest_tokens", a.logits.dtype, {a.logit});
+  dispatch_real(a.logits.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t n = begin; n < end; ++n) {
+        const Real* const logits = a.logits.as<const Real>() + n * a.logits.row_stride;
+        Real* const best = a.logit.as<Real>() + n * kLikeliest;
+        std::int32_t* const token = a.token.as<std::int32_t>() + n * kLikeliest;
+        if (a.first_token == 0) {
+          std::fill_n(best, kLikeliest, -std::numeric_limits<Real>::infinity());
+          std::fill_n(token, kLikeliest, -1);
+        }
+        for (std::int64_t i = 0; i < a.logits[1]; ++i) {
+          if (!(logits[i] > best[kLikeliest - 1])) continue;
+          std::int64_t place = kLikeliest - 1;
+          for (; place > 0 && logits[i] > best[place - 1]; --place) best[place] = best[place - 1], token[place] = token[place - 1];
+          best[place] = logits[i];
+          token[place] = static_cast<std::int32_t>(a.first_token + i);
+        }
+      }
+    });
+  });
+}
+
+void count_hits(CpuDevice&, const CountHits& a) {
+  double first = 0, any = 0;
+  for (std::int64_t n = 0; n < a.targets.elements(); ++n) {
+    const std::int32_t target = a.targets.as<const std::int32_t>()[n];
+    const std::int32_t* const token = a.token.as<const std::int32_t>() + n * kLikeliest;
+    if (target < 0) continue;
+    first += token[0] == target;
+    any += std::find(token, token + kLikeliest, target) != token + kLikeliest;
+  }
+  a.hits.as<double>()[0] = first;
+  a.hits.as<double>()[1] = any;
+}
+
 }  // namespace neurogen

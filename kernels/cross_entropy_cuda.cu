@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;  // for one row
 constexpr int kSumThreads = 1024;
+constexpr int kWarps = 8;      // rows a block works on while it looks for the likeliest, one warp each
 
 // body(column, four logits) for a thread's share of a row; width a multiple of 4.
 template <typename Logit, typename Body>
@@ -83,6 +84,78 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// The better of two candidates comes first: the larger logit, the lower id among equals.
+__device__ bool before(float x, int x_token, float y, int y_token) { return x > y || (x == y && x_token < y_token); }
+
+// Every lane keeps the likeliest of its share, sorted; then the warp takes the best of all heads, five times.
+template <typename Logit>
+__global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t first_token,
+                          float* logit, std::int32_t* token) {
+  constexpr int kNobody = 0x7FFFFFFF;
+  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (n >= rows) return;
+  const Logit* row = logits + n * stride;
+  float best[kLikeliest];
+  int id[kLikeliest];
+  // What the tiles before have left is part of the first lane's share.
+  const bool resumed = first_token != 0 && threadIdx.x % 32 == 0;
+#pragma unroll
+  for (int i = 0; i < kLikeliest; ++i) {
+    best[i] = resumed ? logit[n * kLikeliest + i] : -INFINITY;
+    id[i] = resumed && token[n * kLikeliest + i] >= 0 ? token[n * kLikeliest + i] : kNobody;
+  }
+  const auto offer = [&](float x, std::int64_t column) {
+    if (!(x > best[kLikeliest - 1])) return;
+    best[kLikeliest - 1] = x;
+    id[kLikeliest - 1] = static_cast<int>(first_token + column);
+#pragma unroll
+    for (int i = kLikeliest - 1; i > 0; --i) {
+      if (!(best[i] > best[i - 1])) continue;
+      const float worse = best[i - 1];
+      const int worse_id = id[i - 1];
+      best[i - 1] = best[i], id[i - 1] = id[i];
+      best[i] = worse, id[i] = worse_id;
+    }
+  };
+  for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) {
+    const float4 x = load_four(row + i);
+    offer(x.x, i), offer(x.y, i + 1), offer(x.z, i + 2), offer(x.w, i + 3);
+  }
+  for (int place = 0; place < kLikeliest; ++place) {
+    float top = best[0];
+    int top_id = id[0];
+    for (int step = 16; step > 0; step /= 2) {
+      const float other = __shfl_xor_sync(0xFFFFFFFFu, top, step);
+      const int other_id = __shfl_xor_sync(0xFFFFFFFFu, top_id, step);
+      if (before(other, other_id, top, top_id)) top = other, top_id = other_id;
+    }
+    if (id[0] == top_id) {  // taken from this lane
+#pragma unroll
+      for (int i = 0; i + 1 < kLikeliest; ++i) best[i] = best[i + 1], id[i] = id[i + 1];
+      best[kLikeliest - 1] = -INFINITY, id[kLikeliest - 1] = kNobody;
+    }
+    if (threadIdx.x % 32 != 0) continue;
+    logit[n * kLikeliest + place] = top;
+    token[n * kLikeliest + place] = top_id == kNobody ? -1 : top_id;
+  }
+}
+
+__global__ void __launch_bounds__(kSumThreads) hits_of(const std::int32_t* token, const std::int32_t* targets, std::int64_t tokens, double* hits) {
+  double first = 0, any = 0;
+  for (std::int64_t n = threadIdx.x; n < tokens; n += kSumThreads) {
+    for (int i = 0; i < kLikeliest && targets[n] >= 0; ++i) {
+      const bool hit = token[n * kLikeliest + i] == targets[n];
+      first += i == 0 && hit ? 1 : 0;
+      any += hit ? 1 : 0;
+    }
+  }
+  first = block_sum<kSumThreads>(first);
+  any = block_sum<kSumThreads>(any);
+  if (threadIdx.x != 0) return;
+  hits[0] = first;
+  hits[1] = any;
+}
+
 void require_rows(const TensorView& logits, const char* sentence) {
   require_operands(logits[1] % 4 == 0 && logits.row_stride % 4 == 0 &&
                        reinterpret_cast<std::uintptr_t>(logits.data) % (4 * size_of(logits.dtype)) == 0,
@@ -116,6 +189,21 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
            a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
            a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token);
   });
+}
+
+void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
+  require_rows(a.logits, "likeliest_tokens: tiles of the vocabulary begin and end at multiples of 4");
+  require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the logits that are kept are f32");
+  dispatch_float(a.logits.dtype, [&](auto logit) {
+    using Logit = decltype(logit);
+    launch(device, "likeliest_tokens", likeliest<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0, a.logits.as<const Logit>(),
+           a.logits.row_stride, a.logits[0], a.logits[1], a.first_token, a.logit.as<float>(), a.token.as<std::int32_t>());
+  });
+}
+
+void count_hits(CudaDevice& device, const CountHits& a) {
+  launch(device, "count_hits", hits_of, dim3(1), dim3(kSumThreads), 0, a.token.as<const std::int32_t>(), a.targets.as<const std::int32_t>(),
+         a.targets.elements(), a.hits.as<double>());
 }
 
 }  // namespace neurogen

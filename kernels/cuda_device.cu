@@ -81,6 +81,14 @@ CudaDevice::Traits CudaDevice::traits(int ordinal) {
           attribute(cudaDevAttrMultiProcessorCount)};
 }
 
+std::string CudaDevice::versions() {
+  const auto text = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  return "CUDA " + text(CUDART_VERSION) + ", cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + "." + std::to_string(CUBLAS_VER_MINOR) +
+         (driver > 0 ? ", driver for CUDA up to " + text(driver) : ", no driver");
+}
+
 CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
   setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);
@@ -112,6 +120,7 @@ CudaDevice::~CudaDevice() {
   for (cudaEvent_t mark : native_->marks) {
     if (mark) cudaEventDestroy(mark);
   }
+  for (cudaEvent_t mark : native_->numbered) cudaEventDestroy(mark);
   if (native_->stream) cudaStreamDestroy(native_->stream);
 }
 
@@ -149,11 +158,28 @@ void CudaDevice::mark() {
   native_->marked ^= 1;
 }
 
-double CudaDevice::milliseconds_between_marks() const {
+namespace {
+double milliseconds_between(cudaEvent_t begin, cudaEvent_t end) {
   float milliseconds = 0;
-  require_cuda(cudaEventElapsedTime(&milliseconds, native_->marks[native_->marked], native_->marks[native_->marked ^ 1]),
-               "reading the time");
+  require_cuda(cudaEventElapsedTime(&milliseconds, begin, end), "reading the time");
   return static_cast<double>(milliseconds);
+}
+}  // namespace
+
+double CudaDevice::milliseconds_between_marks() const {
+  return milliseconds_between(native_->marks[native_->marked], native_->marks[native_->marked ^ 1]);
+}
+
+void CudaDevice::reserve_marks(std::size_t count) {
+  while (native_->numbered.size() < count) {
+    cudaEvent_t mark = nullptr;
+    require_cuda(cudaEventCreate(&mark), "making a mark");
+    native_->numbered.push_back(mark);
+  }
+}
+void CudaDevice::mark(std::size_t number) { require_cuda(cudaEventRecord(native_->numbered[number], native_->stream), "marking the time"); }
+double CudaDevice::milliseconds_after_mark(std::size_t number) const {
+  return milliseconds_between(native_->numbered[number], native_->numbered[number + 1]);
 }
 
 void CudaDevice::begin_capture() {

@@ -34,6 +34,8 @@ class CudaDevice {
     int multiprocessors = 0;
   };
   static Traits traits(int ordinal);
+  // "CUDA 13.0, cuBLAS 13.0, driver for CUDA up to 13.1": what was built with, and what the driver can do.
+  static std::string versions();
 
   // Throws Error for a GPU that is not there, too old for our kernels, or taken by others.
   explicit CudaDevice(int ordinal = 0);
@@ -59,6 +61,10 @@ class CudaDevice {
   // Milliseconds between the two latest marks on the stream, both reached.
   void mark();
   double milliseconds_between_marks() const;
+  // Marks of their own, numbered from 0, made at start-up: milliseconds from one to the next, both reached.
+  void reserve_marks(std::size_t count);
+  void mark(std::size_t number);
+  double milliseconds_after_mark(std::size_t number) const;
 
   // What is called between them is recorded, not run. An allocation or a wait in there fails, by design of the capture.
   void begin_capture();

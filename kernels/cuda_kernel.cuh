@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "arena/error.h"
 #include "arena/tensor_view.h"
@@ -21,6 +22,7 @@ struct CudaDevice::Native {
   cublasHandle_t cublas = nullptr;
   cudaEvent_t marks[2] = {nullptr, nullptr};
   int marked = 0;  // the mark that is set next
+  std::vector<cudaEvent_t> numbered;
   std::int64_t synchronizations = 0;
   Bytes used_before = 0;  // on the GPU, before our context
 };

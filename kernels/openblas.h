@@ -17,6 +17,9 @@ struct OpenBlas {
 // Loads the library the first time. Throws Error where it is missing.
 const OpenBlas& openblas();
 
+// "OpenBLAS 0.3.21 ... SkylakeX ...": its version and the CPU whose code it has chosen. Throws Error where it is missing.
+const char* openblas_description();
+
 // As many work buffers as threads may be inside a product at once: OpenBLAS would map each when it is first needed.
 void reserve_openblas_buffers(int threads);
 

@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kBuffer = std::size_t{128} << 20;  // that the library maps for each thread; little of it is touched
 
 struct Library : OpenBlas {
+  char* (*describe)() = nullptr;
   void* (*memory_alloc)(int) = nullptr;
   void (*memory_free)(void*) = nullptr;
 
@@ -44,9 +45,10 @@ struct Library : OpenBlas {
     find(sgemm, "cblas_sgemm");
     find(dgemm, "cblas_dgemm");
     find(set_threads, "openblas_set_num_threads");
+    find(describe, "openblas_get_config");
     find(memory_alloc, "blas_memory_alloc");
     find(memory_free, "blas_memory_free");
-    if (!sgemm || !dgemm || !set_threads || !memory_alloc || !memory_free) {
+    if (!sgemm || !dgemm || !set_threads || !describe || !memory_alloc || !memory_free) {
       throw Error("libopenblas.so.0 is not the matrix library that it should be: apt-get install libopenblas0-pthread",
                   Error::kRunTime);
     }
@@ -62,6 +64,7 @@ const Library& library() {
 }  // namespace
 
 const OpenBlas& openblas() { return library(); }
+const char* openblas_description() { return library().describe(); }
 
 void reserve_openblas_buffers(int threads) {
   // Where the system has no memory for a buffer, the library asks again for ever. So ours is the first try.

@@ -13,4 +13,4 @@ echo
   --tokenizer demo/tokenizer.model --batch 16 --seq 64
 echo
 "$bin/neurogen-engine" generate --init demo/brain.safetensors --tokenizer demo/tokenizer.model --seq 64 \
-  --prompt "And the LORD said unto" --length 120 --temperature 0.7
+  --prompt "And the LORD said unto" --max-tokens 120 --temperature 0.7

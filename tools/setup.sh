@@ -7,7 +7,7 @@ packages=(
   libcli11-dev libfmt-dev nlohmann-json3-dev             # command lines, text, JSON
   flatbuffers-compiler libflatbuffers-dev libxxhash-dev  # architecture files, checksums
   libmimalloc-dev libopenblas0-pthread                   # the heap, matrix products on the CPU
-  libsentencepiece-dev                                   # tokens
+  libsentencepiece-dev libedit-dev                       # tokens, line editing
   libgtest-dev strace                                    # tests
   bible-kjv                                              # the demonstration's text
 )

@@ -7,6 +7,7 @@
 // number of different tokens before it). c(h) sums c(h w) over w; types(h) is the number of different w. A context never
 // seen leaves p_{k-1}; p_0 = 1 / V.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -22,6 +23,12 @@ class KneserNey {
   double probability(std::span<const std::uint16_t> context, std::uint16_t token) const;
   // Mean negative log-likelihood, in nats a token, of tokens 1 ... n-1, each from those before it. n >= 2.
   double mean_loss(std::span<const std::uint16_t> held_out) const;
+  // Of those tokens, how many are the likeliest behind their context, and how many among the five likeliest; lower ids come first
+  // among equals.
+  struct Hits {
+    std::int64_t first = 0, among_five = 0;
+  };
+  Hits hits(std::span<const std::uint16_t> held_out) const;
   double discount(int order) const { return levels_[static_cast<std::size_t>(order - 1)].discount; }
 
  private:
@@ -37,6 +44,15 @@ class KneserNey {
     std::vector<Context> contexts;      // sorted, and one behind the last
     double discount = 0;
   };
+
+  // The likeliest tokens behind a context, -1 where there are fewer.
+  struct Likeliest {
+    std::vector<std::uint16_t> context;
+    std::array<std::int32_t, 5> tokens{-1, -1, -1, -1, -1};
+    bool known = false;
+  };
+  static const Context* find(const Level& level, std::uint64_t key);  // null for a context that was never seen
+  const Likeliest& likeliest(std::span<const std::uint16_t> context, std::span<Likeliest> latest) const;
 
   std::vector<Level> levels_;  // [order - 1]
   std::int64_t vocabulary_;

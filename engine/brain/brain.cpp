@@ -65,6 +65,7 @@ Brain build_evaluation(const Architecture& architecture, const BrainOptions& opt
   brain.host_batch = host_tensor(brain, "batch", DType::i32, {2, options.tokens()});
   brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
   declare_staging(brain);
+  brain.host_hits = host_tensor(brain, "metrics.hits", DType::f64, {2});
   Builder build(brain);
   build.declare_parameters(false);
   evaluation_program(brain, build);

@@ -37,6 +37,7 @@ struct Brain {
   TensorId workspace;                 // of the matrix library, derived; empty with a CPU
   TensorId host_batch;                // [2, N] i32 in the host arena: token ids, targets
   TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens
+  TensorId host_hits;                 // [2] f64 in the host arena: targets that were likeliest, among the five likeliest
   TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
   TensorId staging;                   // two halves in the host arena, for copies between files and a GPU; empty with a CPU
   TensorId features;                  // broca's outputs of the first program, [N, O] (transient)
@@ -57,7 +58,8 @@ struct Brain {
 // evaluate reads host_batch and writes host_loss.
 Brain build_training(const Architecture& architecture, const BrainOptions& options);
 
-// Parameters and program "evaluate" alone.
+// Parameters and program "evaluate" alone, which also counts what is right and writes host_hits: in a training program
+// that would cost time.
 Brain build_evaluation(const Architecture& architecture, const BrainOptions& options);
 
 // Program "step": one token of one stream (host_batch [1, 1]) to host_logits; options.window is the length of the ring of

@@ -43,11 +43,17 @@ void Builder::logits_tile(const std::string& name, TensorId features, Vocabulary
       product_cost(1, n, tile.tokens, outputs));
 }
 
-// Forward over all tiles: the loss of every token and what its gradient needs. Kept logits lie in one [N, V] tensor,
-// which is returned; otherwise each tile has its own and dies at once.
+// Forward over all tiles: the loss of every token and what its gradient needs, and the hits where they are asked for. Kept
+// logits lie in one [N, V] tensor, which is returned; otherwise each tile has its own and dies at once.
 TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, LossStatistics& l, bool keep) {
   const std::int64_t n = options_.tokens();
-  const TensorId features = a.output[kBroca], targets = a.targets, host = brain_.host_loss;
+  const TensorId features = a.output[kBroca], targets = a.targets, host = brain_.host_loss, host_hits = brain_.host_hits;
+  TensorId best_logit, best_token, hits;
+  if (host_hits) {
+    best_logit = graph_.transient(prefix + "likeliest.logit", real_, {n, kLikeliest});
+    best_token = graph_.transient(prefix + "likeliest.token", DType::i32, {n, kLikeliest});
+    hits = graph_.transient(prefix + "hits", DType::f64, {2});
+  }
   l.maximum = graph_.transient(prefix + "softmax.maximum", real_, {n});
   l.sum = graph_.transient(prefix + "softmax.sum", real_, {n});
   l.target_logit = graph_.transient(prefix + "softmax.target_logit", real_, {n});
@@ -62,6 +68,10 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
                                                    at[l.maximum], at[l.sum], at[l.target_logit]});
                      },
                      {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
+    if (!host_hits) return;
+    graph_.operation(name + ".likeliest", {logits}, {best_logit, best_token}, [=](auto& device, const Bindings& at) {
+      likeliest_tokens(device, {at[logits].columns(column, tile.tokens), tile.begin, at[best_logit], at[best_token]});
+    }, {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (keep && at_once()) {
     const VocabularyTile all{0, architecture_.vocabulary};
@@ -77,6 +87,12 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
       logits_tile(name, features, tile, logits, column);
       statistics(name, logits, tile, column);
     }
+  }
+  if (host_hits) {
+    graph_.operation(prefix + "hits", {best_token, targets}, {hits, host_hits}, [=](auto& device, const Bindings& at) {
+      count_hits(device, {at[best_token], at[targets], at[hits]});
+      copy(device, at[hits], at[host_hits]);
+    });
   }
   graph_.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
                    [=](auto& device, const Bindings& at) {

@@ -15,7 +15,7 @@ class Log {
   Log& operator=(Log&& other) noexcept;
   ~Log();
 
-  // `object` without its newline, shorter than 4,096 bytes unless nothing is sealed yet. Throws Error if the disk refuses.
+  // `object` without its newline. Throws Error if the disk refuses. Allocates nothing.
   void line(std::string_view object);
   // Until now on the disk, where there is one. Allocates nothing.
   void sync();

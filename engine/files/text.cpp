@@ -8,10 +8,8 @@
 #include "arena/error.h"
 
 namespace neurogen {
-namespace {
 
-// Bytes of the well-formed sequence at the start of `text`, 0 if there is none. Table 3-7 of the Unicode Standard.
-std::size_t sequence_length(std::string_view text) {
+std::size_t utf8_sequence(std::string_view text) {
   const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xBF) {
     return at(i) >= low && at(i) <= high;
@@ -28,11 +26,20 @@ std::size_t sequence_length(std::string_view text) {
   return 0;
 }
 
-}  // namespace
+bool incomplete_utf8(std::string_view text) {
+  if (text.empty() || text.size() > 3) return false;
+  // The lowest and the highest continuation: of the first bytes that restrict the second, each allows one of the two.
+  for (const char filler : {'\x80', '\xBF'}) {
+    char filled[6] = {filler, filler, filler, filler, filler, filler};
+    text.copy(filled, text.size());
+    if (utf8_sequence({filled, text.size() + 3}) > text.size()) return true;
+  }
+  return false;
+}
 
 std::size_t find_invalid_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t length = sequence_length(text.substr(at, 4));
+    const std::size_t length = utf8_sequence(text.substr(at, 4));
     if (length == 0) return at;
     at += length;
   }

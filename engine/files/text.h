@@ -12,6 +12,11 @@ namespace neurogen {
 // Position of the first byte that is not part of well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates), or npos.
 std::size_t find_invalid_utf8(std::string_view text);
 
+// Bytes of the well-formed sequence at the start of `text`, 0 if there is none. Table 3-7 of the Unicode Standard.
+std::size_t utf8_sequence(std::string_view text);
+// Whether more bytes could make `text`, which has no such sequence at its start, begin with one.
+bool incomplete_utf8(std::string_view text);
+
 class TextFile {
  public:
   // Throws Error that names the file: as MappedFile, empty, or not UTF-8 (with the position of the first wrong byte).

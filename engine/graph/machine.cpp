@@ -75,6 +75,12 @@ struct Cpu : Machine {
     }
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
+  void prepare_times(std::size_t) override {}
+  double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
+    double sum = 0;
+    for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = run(graph, {range.begin + i, range.begin + i + 1}, at);
+    return sum;
+  }
   void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }
   void fill(void* to, int byte, Bytes bytes) override { std::memset(to, byte, bytes); }
   std::int64_t synchronizations() const override { return 0; }
@@ -111,6 +117,18 @@ struct Gpu : Machine {
     device.mark();
     device.synchronize();
     return device.milliseconds_between_marks();
+  }
+  void prepare_times(std::size_t operations) override { device.reserve_marks(operations + 1); }
+  double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
+    for (std::size_t i = 0; i < milliseconds.size(); ++i) {
+      device.mark(i);
+      each(graph, {range.begin + i, range.begin + i + 1}, at);
+    }
+    device.mark(milliseconds.size());
+    device.synchronize();
+    double sum = 0;
+    for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = device.milliseconds_after_mark(i);
+    return sum;
   }
   void copy(const void* from, void* to, Bytes bytes) override { device.copy_now(from, to, bytes); }
   void fill(void* to, int byte, Bytes bytes) override { device.fill(to, byte, bytes); }

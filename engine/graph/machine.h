@@ -1,6 +1,7 @@
 // Inside engine/graph only: what a program needs of the device that it runs on.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 
 #include "arena/arena.h"
@@ -14,6 +15,9 @@ struct Machine {
   // A range of operations, a whole program in the fastest way; done when it returns. Returns the milliseconds that the device
   // worked.
   virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
+  // The same with each operation's milliseconds apart; prepare_times before, for so many operations at most.
+  virtual void prepare_times(std::size_t operations) = 0;
+  virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;
   virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done when it returns
   virtual void fill(void* to, int byte, Bytes bytes) = 0;
   virtual std::int64_t synchronizations() const = 0;

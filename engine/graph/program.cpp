@@ -1,5 +1,7 @@
 #include "engine/graph/program.h"
 
+#include <utility>
+
 #include "engine/graph/machine.h"
 
 namespace neurogen {
@@ -24,6 +26,10 @@ Program::Program(const Graph& graph, const Arena& arena, CudaDevice& device)
 Program::~Program() = default;
 
 void Program::run(Graph::Range range) {
+  if (!times_.empty()) {
+    milliseconds_ = machine_->run_timed(graph_, range, bindings_, std::exchange(times_, {}));
+    return;
+  }
   if (!poison_) {
     milliseconds_ = machine_->run(graph_, range, bindings_);
     return;
@@ -35,6 +41,8 @@ void Program::run(Graph::Range range) {
     }
   }
 }
+
+void Program::prepare_times(std::size_t operations) { machine_->prepare_times(operations); }
 
 void Program::write(TensorId id, const void* from, Bytes bytes, Bytes begin) {
   machine_->copy(from, view(id).as<std::byte>() + begin, bytes);

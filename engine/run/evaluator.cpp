@@ -22,6 +22,10 @@ Evaluation Evaluator::run(const Tokens& text, std::int64_t most_tokens) {
     const double* loss = program_.view(brain_.host_loss).as<const double>();
     sum.loss += loss[0];
     sum.tokens += static_cast<std::int64_t>(loss[1]);
+    if (!brain_.host_hits) continue;
+    const double* hits = program_.view(brain_.host_hits).as<const double>();
+    sum.right += static_cast<std::int64_t>(hits[0]);
+    sum.among_five += static_cast<std::int64_t>(hits[1]);
   }
   sum.loss /= static_cast<double>(sum.tokens);
   return sum;

@@ -1,28 +1,71 @@
-// From logits to a token.
+// From logits to a token. In this order:
+//   repetition penalty r   x <- x > 0 ? x / r : x r  for every token of the text so far   (Keskar et al. 2019,
+//                          arXiv:1909.05858, section 4.1; negative logits as is usual since, so that r > 1 always discourages)
+//   temperature t          p = softmax(x / t);  t = 0: the likeliest token alone
+//   top-k                  the k likeliest tokens stay                                     (Fan et al. 2018, arXiv:1805.04833)
+//   top-p                  of these, the fewest likeliest that hold a share p of their sum (Holtzman et al. 2020,
+//                          arXiv:1904.09751)
+//   min-p                  of these, those at least m times as likely as the likeliest     (Nguyen et al. 2024,
+//                          arXiv:2407.01082)
+// and p is scaled to sum to 1. Among equally likely tokens the lower id comes first. Tokens that stand for no text are never
+// drawn.
 #pragma once
 #include <cstdint>
-#include <vector>
+#include <span>
 
 #include "arena/tensor_view.h"
+#include "engine/graph/program.h"
 
 namespace neurogen {
 
+struct Sampling {
+  double temperature = 0.8;
+  std::int64_t top_k = 0;         // 0: all
+  double top_p = 1, min_p = 0;    // 1, 0: all
+  double repetition_penalty = 1;  // 1: none
+  std::int64_t seed = 1;
+};
+
+// What drawing works with, [V] each, all zero.
+struct SamplerMemory {
+  std::span<double> weights;
+  std::span<std::int32_t> order;
+  std::span<std::uint8_t> seen, silent;
+};
+// The same as planned buffers of the host arena.
+struct SamplerTensors {
+  TensorId weights, order, seen, silent;
+};
+SamplerTensors declare_sampler(Graph& graph, std::int64_t vocabulary);
+SamplerMemory memory_of(const SamplerTensors& tensors, const Program& program);
+
 class Sampler {
  public:
-  // temperature 0: the likeliest token (the lowest id among equals). Equal seeds give equal tokens.
-  Sampler(std::int64_t vocabulary, double temperature, std::uint64_t seed);
+  // The memory must outlive the sampler. Equal seeds give equal tokens.
+  Sampler(const SamplerMemory& memory, const Sampling& sampling) : sampling_(sampling), memory_(memory) {}
 
-  // logits [V]. Allocates nothing.
+  // From here on; the draws start anew from the seed.
+  void use(const Sampling& sampling);
+
+  // logits [V]: what the next token is drawn from, [V], valid until the next call. Allocates nothing. Throws Error where no
+  // logit is finite, or one is not.
+  std::span<const double> distribution(const TensorView& logits);
   std::int32_t draw(const TensorView& logits);
 
-  // Never draw this token.
-  void ban(std::int32_t token) { banned_[static_cast<std::size_t>(token)] = true; }
+  void silence(std::int32_t token) { memory_.silent[static_cast<std::size_t>(token)] = 1; }  // never draw it
+  void note(std::int32_t token) { memory_.seen[static_cast<std::size_t>(token)] = 1; }       // it is part of the text
+  void forget();                                                                      // the text starts anew
 
  private:
-  double temperature_;
-  std::uint64_t seed_, drawn_ = 0;
-  std::vector<double> weights_;
-  std::vector<bool> banned_;
+  template <typename Real>
+  void penalise(const Real* logits);
+
+  Sampling sampling_;
+  std::uint64_t drawn_ = 0;
+  SamplerMemory memory_;
 };
+
+// log softmax(logits)[token], nats, of the brain itself: no temperature, no filter.
+double log_probability(const TensorView& logits, std::int32_t token);
 
 }  // namespace neurogen

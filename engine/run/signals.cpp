@@ -18,10 +18,11 @@ void file_lost(int) {
 }
 }  // namespace
 
-void catch_signals() {
+void catch_signals(bool all) {
+  caught = 0;
   struct sigaction action = {};
   action.sa_handler = note;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  action.sa_flags = static_cast<int>(SA_RESTART | (all ? 0 : SA_RESETHAND));
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);

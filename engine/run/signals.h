@@ -3,8 +3,9 @@
 
 namespace neurogen {
 
-void catch_signals();
-// The signal that came, 0 if none has. A second one ends the process at once.
+// What came before is forgotten. A second signal ends the process at once, unless `all` are wanted.
+void catch_signals(bool all = false);
+// The signal that came, 0 if none has.
 int caught_signal();
 
 // First thing in a program: a mapped file that another cuts short ends it with one sentence and status 1, and a file that

@@ -26,11 +26,19 @@ class Allocation : public testing::Test {
     directory_.file("brain.json", kTestBrain);
     directory_.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
   }
+  // A text and a tokenizer of 300 pieces, as many as the brain has words for.
+  void make_tokenizer() const {
+    string text;
+    for (int i = 0; i < 200; ++i) text += "line " + std::to_string(i) + " of the text, \xE2\x82\xAC" + std::to_string(i * i) + "\n";
+    directory_.file("text.txt", text);
+    ASSERT_EQ(run_program_in(directory_, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
+  }
   // A training run with everything on; `before` is put in front of the program's name.
   ProgramResult train(int steps, const string& before = "", const string& program = NEUROGEN_BIN "/neurogen-engine") const {
+    if (read_file(directory_.path("t.model")).empty()) make_tokenizer();
     return run_program_in(
         directory_, "corpus --version && rm -rf saved && " + before + " " + program +
-                        " --arch brain.json --data text.bin --valid text.bin --eval-every 7 --batch 3 --seq 20 --threads 2 "
+                        " --arch brain.json --data text.bin --valid text.bin --tokenizer t.model --eval-every 7 --batch 3 --seq 20 --threads 2 "
                         "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
                         "--progress plain --log log.jsonl --export w.safetensors --steps " +
                         std::to_string(steps));
@@ -135,6 +143,23 @@ TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
   EXPECT_EQ(few, many);
   EXPECT_GT(std::stoul(few), 1000u);
   EXPECT_EQ(std::stoul(totals(20, NEUROGEN_FAULTY)), std::stoul(few) + 1);
+}
+
+TEST_F(Allocation, SpeakingAllocatesNothingATokenHoweverItIsDrawn) {
+  ASSERT_EQ(train(3).status, 0);
+  for (const char* how : {"", "--temperature 0", "--top-k 20 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop zzzz", "--logprobs"}) {
+    const auto speak = [&](int tokens) {
+      const ProgramResult result = run_program_in(
+          directory_, "corpus --version && env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts " NEUROGEN_BIN
+                      "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + string(how) +
+                      " --max-tokens " + std::to_string(tokens));
+      EXPECT_EQ(result.status, 0) << result.err;
+      EXPECT_NE(result.err.find("made " + std::to_string(tokens) + " in"), string::npos) << result.err;
+      EXPECT_NE(result.err.find("allocations meanwhile: 0\n"), string::npos) << result.err;
+      return read_file(directory_.path("counts"));
+    };
+    EXPECT_EQ(speak(10), speak(300)) << how;
+  }
 }
 
 TEST_F(Allocation, NoPagesAreAskedForAndNoThreadsMade) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <random>
+#include <tuple>
 
 #include "tests/expect_error.h"
 
@@ -80,6 +81,33 @@ TEST(KneserNey, TheLargestTokenHasItsPlace) {
     const KneserNey model(ids, order, 65536);
     EXPECT_GT(model.probability(ids, 65535), order == 1 ? 0.4 : 0.9);
     EXPECT_TRUE(std::isfinite(model.mean_loss(ids)));
+  }
+}
+
+// Against all probabilities of the vocabulary, sorted.
+TEST(KneserNey, HitsAreThoseOfASortOfTheWholeVocabulary) {
+  for (const auto& [vocabulary, train, held_out] :
+       {std::tuple{30, second_order_source(2000, 1), second_order_source(500, 2)}, {16, second_order_source(200, 1), second_order_source(500, 2)},
+        {40, Ids{0, 1, 0, 1, 2, 0, 3}, Ids{0, 1, 39, 2, 0, 0, 3, 7, 4, 1, 0}}, {3, Ids{1, 1, 1, 1, 1}, Ids{1, 2, 1, 0, 1}},
+        {65536, Ids{65535, 3, 65535, 3, 4}, Ids{3, 65535, 2, 3, 4, 9, 65535, 3}}}) {
+    for (int order = 1; order <= 4; ++order) {
+      SCOPED_TRACE(testing::Message() << "order " << order << ", vocabulary " << vocabulary);
+      const KneserNey model(train, order, vocabulary);
+      std::int64_t first = 0, among_five = 0;
+      for (std::size_t i = 1; i < held_out.size(); ++i) {
+        const double mine = model.probability(std::span(held_out).first(i), held_out[i]);
+        int better = 0;
+        for (int id = 0; id < vocabulary; ++id) {
+          const double p = model.probability(std::span(held_out).first(i), static_cast<std::uint16_t>(id));
+          better += p > mine || (p == mine && id < held_out[i]);
+        }
+        first += better == 0;
+        among_five += better < 5;
+      }
+      const KneserNey::Hits hits = model.hits(held_out);
+      EXPECT_EQ(hits.first, first);
+      EXPECT_EQ(hits.among_five, among_five);
+    }
   }
 }
 

@@ -1,5 +1,8 @@
 #include "kernels/cross_entropy.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {
@@ -126,6 +129,44 @@ TEST(CrossEntropyGradient, IsTheDifferenceOfLosses) {
     const auto result = run<double>(logits, targets, 17, 1, false);
     return result.total[0] / result.total[1];
   }, "logits");
+}
+
+TYPED_TEST(CrossEntropy, TheLikeliestTokensAndTheHitsAmongThemAreThoseOfASort) {
+  using Real = TypeParam;
+  for (const auto& [N, V] : {std::pair{1, 1}, {5, 3}, {37, 301}, {20, 1500}}) {
+    auto logits = Tensor<Real>::noise({N, V}, 4, 3);
+    for (Real& x : logits.data) x = std::round(x * 4) / 4;  // ties everywhere
+    auto targets = some_targets(N, V, true);
+    Tensor<std::int32_t> expected({N, kLikeliest}, -1);
+    double first = 0, any = 0;
+    for (std::int64_t n = 0; n < N; ++n) {
+      std::vector<std::int32_t> ids(static_cast<std::size_t>(V));
+      std::iota(ids.begin(), ids.end(), 0);
+      std::stable_sort(ids.begin(), ids.end(), [&](std::int32_t a, std::int32_t b) { return logits[n * V + a] > logits[n * V + b]; });
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(V, kLikeliest); ++i) {
+        expected[n * kLikeliest + i] = ids[static_cast<std::size_t>(i)];
+        first += i == 0 && targets[n] == ids[0];
+        any += targets[n] == ids[static_cast<std::size_t>(i)];
+      }
+    }
+    for (const std::int64_t tile : {V, (V + 1) / 2, 7, 1}) {
+      SCOPED_TRACE(testing::Message() << N << " x " << V << " in tiles of " << tile);
+      auto logit = Tensor<Real>::poisoned({N, kLikeliest});
+      Tensor<std::int32_t> token({N, kLikeliest}, -7);
+      auto hits = Tensor<double>::poisoned({2});
+      CpuDevice& device = device_of(2);
+      for (std::int64_t from = 0; from < V; from += tile) {
+        likeliest_tokens(device, {logits.view().columns(from, std::min<std::int64_t>(tile, V - from)), from, logit.view(), token.view()});
+      }
+      count_hits(device, {token.view(), targets.view(), hits.view()});
+      expect_same_bits(token, expected, "token");
+      for (std::int64_t n = 0; n < N * kLikeliest; ++n) {
+        EXPECT_EQ(logit[n], token[n] < 0 ? -std::numeric_limits<Real>::infinity() : logits[n / kLikeliest * V + token[n]]);
+      }
+      EXPECT_EQ(hits[0], first);
+      EXPECT_EQ(hits[1], any);
+    }
+  }
 }
 
 }  // namespace

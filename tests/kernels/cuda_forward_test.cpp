@@ -177,5 +177,32 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
     }
 }
 
+TEST_F(CudaCrossEntropy, TheLikeliestTokensAndHitsAreThoseOfTheCpu) {
+  for (const auto [tokens, vocabulary] : {std::array{1, 4}, std::array{301, 1000}, std::array{40, 4096}})
+    for (const std::int64_t tile : {4096, 300, 4})
+      for (const DType type : kFloats) {
+        auto logits = rounded(Tensor<float>::noise({tokens, vocabulary}, 9, 4), type);  // 16-bit ones have many ties
+        auto targets = draws({tokens}, vocabulary, 10);
+        for (int n = 0; n < tokens; ++n) {  // a target that is right, one that is none
+          if (n % 5 == 1) targets[n] = static_cast<std::int32_t>(std::max_element(&logits[n * vocabulary], &logits[n * vocabulary] + vocabulary) - &logits[n * vocabulary]);
+          if (n % 9 == 4) targets[n] = -1;
+        }
+        Tensor<float> logit({tokens, kLikeliest}, 0);
+        Tensor<std::int32_t> token({tokens, kLikeliest}, 0);
+        Tensor<double> hits({2}, 0);
+        const OnGpu g_logits(logits, type), g_targets(targets), g_logit(DType::f32, logit.shape), g_token(DType::i32, token.shape), g_hits(DType::f64, {2});
+        for (std::int64_t v = 0; v < vocabulary; v += tile) {
+          const std::int64_t width = std::min<std::int64_t>(tile, vocabulary - v);
+          likeliest_tokens(device_of(1), {logits.view().columns(v, width), v, logit.view(), token.view()});
+          likeliest_tokens(gpu(), {g_logits.view().columns(v, width), v, g_logit, g_token});
+        }
+        count_hits(device_of(1), {token.view(), targets.view(), hits.view()});
+        count_hits(gpu(), {g_token, g_targets, g_hits});
+        expect_same_values(g_token, token, "token");
+        expect_same_values(g_logit, logit, "logit");
+        expect_same_values(g_hits, hits, "hits");
+      }
+}
+
 }  // namespace
 }  // namespace neurogen

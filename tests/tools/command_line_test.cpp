@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -114,11 +115,17 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
     EXPECT_EQ(result.err, "");
   }
   const auto a = log("a.jsonl"), b = log("b.jsonl");
-  ASSERT_EQ(a.size(), 1u + 7 + 3 + 1);
+  ASSERT_EQ(a.size(), 2u + 7 + 3 * 3 + 1);
   EXPECT_EQ(fields(a[0]), (std::set<string>{"event", "plan", "device", "arch", "seed"}));
   EXPECT_EQ(fields(a[0]["plan"]), kPlanFields);
   std::vector<std::int64_t> steps, evaluations;
-  for (std::size_t i = 1; i + 1 < a.size(); ++i) {
+  EXPECT_EQ(a[1]["event"], "program");
+  for (std::size_t i = 2; i + 1 < a.size(); ++i) {
+    if (a[i]["event"] == "times") continue;
+    if (a[i]["event"] == "activity") {
+      EXPECT_EQ(a[i], b[i]);
+      continue;
+    }
     if (a[i]["event"] == "eval") {
       EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "valid_loss", "perplexity"}));
       EXPECT_EQ(a[i], b[i]);
@@ -138,7 +145,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
   EXPECT_EQ(fields(a.back()), (std::set<string>{"event", "steps", "tokens", "tokens_per_s", "loss", "peak_device_bytes",
                                                 "overhead_bytes", "budget_bytes"}));
   EXPECT_EQ(a.back()["event"], "summary");
-  EXPECT_EQ(a.back()["loss"], a[a.size() - 3]["loss"]);
+  EXPECT_EQ(a.back()["loss"], a[a.size() - 5]["loss"]);
   // A rate far too high: the run stops with a sentence, and what it logged until then is JSON.
   const ProgramResult wild = train(
       "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log "
@@ -195,6 +202,7 @@ TEST_F(CommandLine, RefusesMisuse) {
                                                         {"--arch none.json", "none.json does not exist"},
                                                         {"-s 3", "-s is not known here"},
                                                         {"--eval-every -1", "--eval-every"},
+                                                        {"--eval-every 3", "name one with --valid"},
                                                         {"--warmup -1", "--warmup"}}) {
     // Given again where the fixture gives it: an option twice is misuse, too, so the fixture's comes out.
     string base = kTrain;
@@ -205,6 +213,21 @@ TEST_F(CommandLine, RefusesMisuse) {
   refuses("neurogen-engine frobnicate", "frobnicate is not known here");
   refuses("neurogen-engine eval " + kBrain + "--data text.bin", "--init");
   refuses("neurogen-engine generate --arch brain.json", "--init");
+}
+
+TEST_F(CommandLine, DoctorHasALineForEachThingAndItsAdviceHolds) {
+  const ProgramResult result = run("neurogen-engine doctor");
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_EQ(result.err, "");
+  for (const char* part : {"CPU ", "OpenBLAS ", "memory ", "fits ", "libraries ", "GPU "}) EXPECT_NE(result.out.find(part), string::npos) << result.out;
+  std::istringstream lines(result.out);
+  for (string line; std::getline(lines, line);) {
+    EXPECT_TRUE(line.rfind("\u2713 ", 0) == 0 || line.rfind("! ", 0) == 0) << line;
+    const auto at = line.find(" with --device cpu ");
+    if (at == string::npos) continue;
+    const string settings = line.substr(at + 6), preset = line.substr(0, at).substr(line.substr(0, at).rfind(' ') + 1);
+    EXPECT_EQ(run("plan --arch " + preset + " " + settings).status, 0) << line;
+  }
 }
 
 TEST_F(CommandLine, NeverOverwritesWhatItReads) {
@@ -268,28 +291,89 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   const ProgramResult evaluated = run(
       "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
-  for (const char* part : {"tokens predicted", "test brain", "bits per byte", "Kneser-Ney trigram"})
-    EXPECT_NE(evaluated.out.find(part), string::npos);
+  for (const char* part : {"tokens predicted", "bits per byte"}) EXPECT_NE(evaluated.out.find(part), string::npos);
+  // Each model's figures hang together: perplexity, perplexity a word, bits a byte, shares of right answers.
+  string predicted_tokens = evaluated.out.substr(0, evaluated.out.find(' '));
+  std::erase(predicted_tokens, ',');
+  const double predicted = std::stod(predicted_tokens), words_there = 200 * 10, bytes = static_cast<double>(text.size());
+  for (const char* name : {"test brain", "Kneser-Ney bigram", "Kneser-Ney trigram"}) {
+    const auto at = evaluated.out.find(name);
+    ASSERT_NE(at, string::npos) << evaluated.out;
+    double loss, perplexity, per_word, bits, right, of_five;
+    ASSERT_EQ(std::sscanf(evaluated.out.c_str() + at + 24, "%lf %lf %lf %lf %lf %% %lf", &loss, &perplexity, &per_word, &bits, &right, &of_five), 6);
+    EXPECT_NEAR(perplexity, std::exp(loss), 0.01 * perplexity);
+    EXPECT_NEAR(std::log(per_word), loss * predicted / words_there, 0.02 * std::log(per_word));
+    EXPECT_NEAR(bits, loss * predicted / bytes / std::log(2.0), 0.02 * bits);
+    EXPECT_TRUE(0 < right && right < of_five && of_five <= 100) << right << " " << of_five;
+  }
+  // The plan is exact: what it says it needs is enough, and one byte less is not.
+  const string eval = "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --budget ";
+  string needed = run(eval + "1M").err;
+  needed = needed.substr(needed.find("needs ") + 6);
+  needed = needed.substr(0, needed.find(" bytes"));
+  std::erase(needed, ',');
+  EXPECT_EQ(run(eval + needed).status, 0) << needed;
+  refuses(eval + std::to_string(std::stol(needed) - 1), "needs");
+  const string speak = "neurogen-engine generate --init w.safetensors --tokenizer t.model ";
   const auto say = [&](const string& arguments) {
-    const ProgramResult said =
-        run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt 'the 7' " + arguments);
+    const ProgramResult said = run(speak + "--prompt 'the 7' " + arguments);
     EXPECT_EQ(said.status, 0) << said.err;
-    EXPECT_EQ(said.err, "");
-    EXPECT_EQ(said.out.rfind("the 7", 0), 0u) << said.out;
+    EXPECT_NE(said.err.find("tokens/s), allocations meanwhile: 0\n"), string::npos) << said.err;
     return said.out;
   };
+  EXPECT_EQ(say("--seed 3").rfind("the 7", 0), 0u);
   EXPECT_EQ(say("--seed 3"), say("--seed 3"));
   EXPECT_NE(say("--seed 3"), say("--seed 4"));
-  EXPECT_EQ(say("--temperature 0 --seed 3"), say("--temperature 0 --seed 4"));
-  const ProgramResult cut =
-      run("neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt the --length 2000 | head -c 8");
+  const string greedy = say("--temperature 0 --seed 3");
+  for (const char* same : {"--temperature 0 --seed 4", "--top-k 1", "--top-p 0", "--min-p 1"}) EXPECT_EQ(say(same), greedy) << same;
+  EXPECT_NE(say("--temperature 0 --repetition-penalty 1.5"), greedy);
+  EXPECT_LT(say("--temperature 0 --max-tokens 5").size(), greedy.size());
+  EXPECT_EQ(greedy.rfind(say("--temperature 0 --max-tokens 5").substr(0, 7), 0), 0u);
+  // Ends before the text that was asked for; the prompt may come from standard input.
+  const string stop = greedy.substr(10, 2);
+  EXPECT_EQ(say("--temperature 0 --stop never --stop '" + stop + "'"), greedy.substr(0, greedy.find(stop, 5)) + "\n");
+  const ProgramResult piped = run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " NEUROGEN_BIN "/" + speak + "--temperature 0");
+  EXPECT_EQ(piped.out, greedy) << piped.err;
+  // A line a token: log-probability, id, text.
+  double sum = 0;
+  string spoken;
+  std::istringstream lines(say("--temperature 0 --max-tokens 12 --logprobs"));
+  for (string line; std::getline(lines, line);) {
+    double log_probability = 1;
+    int token = -1, at = 0;
+    ASSERT_EQ(std::sscanf(line.c_str(), "%lf %d  \"%n", &log_probability, &token, &at), 2) << line;
+    EXPECT_LE(log_probability, 0);
+    EXPECT_LT(token, 300);
+    spoken += line.substr(static_cast<std::size_t>(at), line.size() - static_cast<std::size_t>(at) - 1);
+    sum += log_probability;
+  }
+  EXPECT_EQ(greedy.rfind("the 7" + spoken.substr(0, spoken.find("\\x")), 0), 0u) << spoken;
+  EXPECT_GT(sum, -12 * 4.0);  // these are the likeliest of 300 tokens, after some training
+  const ProgramResult cut = run(speak + "--prompt the --max-tokens 2000 | head -c 8");
   EXPECT_EQ(cut.err, "");
   EXPECT_EQ(cut.out.size(), 8u);
+  const ProgramResult full = run(speak + "--prompt the >/dev/full");
+  EXPECT_EQ(full.status, 1);
+  EXPECT_NE(full.err.find("standard output: No space left"), string::npos) << full.err;
+  for (const auto& [arguments, part] : std::initializer_list<std::pair<string, string>>{
+           {"--temperature nan", "temperature is nan: use 0 to 100"},
+           {"--temperature -1", "temperature is -1"},
+           {"--top-k -1", "top-k is -1"},
+           {"--top-p 1.5", "top-p is 1.5: use 0 to 1"},
+           {"--min-p nan", "min-p is nan"},
+           {"--repetition-penalty 0", "repetition-penalty is 0: use 0.01 to 100"},
+           {"--max-tokens 0", "max-tokens is 0"},
+           {"--seed -1", "seed is -1"},
+           {"--stop ''", "--stop is empty"},
+           {"--top-k x", "--top-k"},
+           {"--prompt '\xff'", "not UTF-8 text at byte 0"},
+           {"--prompt the --budget 1M", "needs"}}) {
+    refuses(speak + arguments + " </dev/null", part);
+  }
   // Trained with one tokenizer, asked with another; a tokenizer larger than the brain's vocabulary.
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 310 --out u.model").status, 0);
   refuses("neurogen-engine generate --init w.safetensors --tokenizer u.model", "another tokenizer");
   refuses("neurogen-engine --arch brain.json --data text.txt --tokenizer u.model --steps 1", "310 pieces");
-  refuses("neurogen-engine generate --init w.safetensors --tokenizer t.model --temperature nan", "--temperature is nan");
   refuses("neurogen-engine generate --init w.safetensors --tokenizer t.model --arch tiny", "has shape");
 }
 

@@ -9,6 +9,9 @@ void add_evaluate(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_export(CLI::App& app, int& status);
+void add_chat(CLI::App& app, int& status);
+void add_report(CLI::App& app, int& status);
+void add_doctor(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 
 }  // namespace neurogen

@@ -1,8 +1,9 @@
-// neurogen-engine eval: loss, perplexity and bits per byte on a text, beside what counting n-grams reaches.
+// neurogen-engine eval: loss, perplexity, bits per byte and accuracy on a text, beside what counting n-grams reaches.
 #include <fmt/format.h>
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "arena/error.h"
 #include "engine/baseline/kneser_ney.h"
@@ -29,6 +30,42 @@ std::vector<std::uint16_t> all_tokens(const Tokens& tokens) {
   return {wide.begin(), wide.end()};
 }
 
+// Bytes and words of the predicted tokens, all but the first. A word is a run of bytes that are no white space.
+struct Extent {
+  double bytes = 0, words = 0;
+};
+Extent extent_of(const std::vector<std::uint16_t>& ids, const Tokenizer& tokenizer) {
+  Extent extent;
+  bool inside = false;
+  for (std::size_t i = 1; i < ids.size(); ++i) {
+    for (const char byte : tokenizer.piece_bytes(ids[i])) {
+      const bool blank = byte == ' ' || (byte >= '\t' && byte <= '\r');
+      extent.words += !blank && !inside;
+      inside = !blank;
+      ++extent.bytes;
+    }
+  }
+  return extent;
+}
+
+// One line a model: what it reaches on so many tokens.
+class Table {
+ public:
+  Table(std::int64_t tokens, std::optional<Extent> extent) : tokens_(static_cast<double>(tokens)), extent_(extent) {
+    fmt::print("{:<24}{:>10}{:>13}{}{:>10}{:>10}\n", "", "nats/token", "perplexity", extent ? "     per word   bits per byte" : "", "right",
+               "of five");
+  }
+  void line(const std::string& name, double loss, std::int64_t right, std::int64_t among_five) const {
+    fmt::print("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
+    if (extent_) fmt::print("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words), loss * tokens_ / extent_->bytes / std::numbers::ln2);
+    fmt::print("{:>8.2f} %{:>8.2f} %\n", 100 * static_cast<double>(right) / tokens_, 100 * static_cast<double>(among_five) / tokens_);
+  }
+
+ private:
+  double tokens_;
+  std::optional<Extent> extent_;
+};
+
 int evaluate(EvaluateSettings s) {
   require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
@@ -49,24 +86,20 @@ int evaluate(EvaluateSettings s) {
   weights.load(session);
   const Evaluation result = Evaluator(session.brain, session.program).run(text);
 
-  // Bytes of the predicted tokens: all but the first.
   const std::vector<std::uint16_t> ids = all_tokens(text);
-  double bytes = 0;
-  for (std::size_t i = 1; tokenizer && i < ids.size(); ++i) bytes += static_cast<double>(tokenizer->piece_bytes(ids[i]).size());
-  const auto print = [&](const std::string& name, double loss) {
-    fmt::print("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
-    if (tokenizer) fmt::print("{:>16.4f}", loss * static_cast<double>(result.tokens) / bytes / std::numbers::ln2);
-    fmt::print("\n");
-  };
   fmt::print("{} tokens predicted, {} a window\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window);
-  fmt::print("{:<24}{:>10}{:>13}{}\n", "", "nats/token", "perplexity", tokenizer ? "   bits per byte" : "");
-  print(r.architecture.name + " brain", result.loss);
+  const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
+  table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
   if (!s.counted.empty()) {
     const std::vector<std::uint16_t> counted = all_tokens(Tokens(s.counted, tokenizer.get()));
-    const double bigram = KneserNey(counted, 2, r.architecture.vocabulary).mean_loss(ids);
-    const double trigram = KneserNey(counted, 3, r.architecture.vocabulary).mean_loss(ids);
-    print("Kneser-Ney bigram", bigram);
-    print("Kneser-Ney trigram", trigram);
+    const auto count = [&](const char* name, int order) {
+      const KneserNey model(counted, order, r.architecture.vocabulary);
+      const double loss = model.mean_loss(ids);
+      const KneserNey::Hits hits = model.hits(ids);
+      table.line(name, loss, hits.first, hits.among_five);
+      return loss;
+    };
+    const double bigram = count("Kneser-Ney bigram", 2), trigram = count("Kneser-Ney trigram", 3);
     fmt::print("the brain is {:.4f} nats {} the bigram and {:.4f} {} the trigram\n", std::abs(result.loss - bigram),
                result.loss < bigram ? "better than" : "worse than", std::abs(result.loss - trigram),
                result.loss < trigram ? "better than" : "worse than");

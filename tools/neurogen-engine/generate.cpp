@@ -1,69 +1,91 @@
 // neurogen-engine generate: a trained brain continues a prompt, token by token, as it is made.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 
 #include "arena/error.h"
-#include "engine/run/sampler.h"
-#include "engine/run/session.h"
+#include "engine/files/text.h"
+#include "engine/run/process.h"
 #include "engine/run/signals.h"
-#include "engine/run/stream.h"
-#include "tools/common/settings.h"
+#include "engine/run/speech.h"
 #include "tools/neurogen-engine/commands.h"
-#include "tools/neurogen-engine/text.h"
-#include "tools/neurogen-engine/trained.h"
+#include "tools/neurogen-engine/speaking.h"
 
 namespace neurogen {
 namespace {
 
 struct GenerateSettings {
-  Settings common;
-  WeightSettings weights;
-  std::string tokenizer, prompt;
-  std::int64_t length = 100, seed = 1;
-  double temperature = 0.8;
+  SpeakingSettings speaking;
+  std::string prompt;
+  bool prompted = false, logprobs = false;
+  std::vector<std::string> stops;
 };
 
-int generate(GenerateSettings s) {
-  require_weights(s.weights);
-  if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
-  if (s.length < 1) throw Error(fmt::format("--length is {}: use at least 1 token", s.length));
-  if (!(s.temperature >= 0 && s.temperature <= 100)) throw Error(fmt::format("--temperature is {}: use 0 to 100", s.temperature));
-  const auto tokenizer = load_tokenizer(s.tokenizer);
-  const Weights weights(s.weights, s.common, tokenizer.get());
-  const Resolved r = resolve(s.common, false);
-  check_tokenizer(tokenizer.get(), s.tokenizer, r.architecture.vocabulary);
+// Without its last line end, which echo and editors put there.
+std::string standard_input() {
+  std::string text;
+  char part[4096];
+  while (const std::size_t size = std::fread(part, 1, sizeof part, stdin)) text.append(part, size);
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
 
-  Brain brain = build_stream(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  if (!plan.fits()) {
-    throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
-                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+// `    -0.1234    271  " unto"`: log-probability by the brain itself, id, text. Allocates nothing.
+void put_log_probability(double log_probability, Speaker::Said said) {
+  char line[1024];
+  char* end = fmt::format_to(line, "{:>10.4f}{:>7}  \"", log_probability, said.token);
+  for (std::string_view text = said.text; !text.empty() && end < line + sizeof line - 8;) {
+    const std::size_t length = utf8_sequence(text);
+    if (length == 0 || text[0] < ' ') end = fmt::format_to(end, "\\x{:02x}", static_cast<unsigned char>(text[0]) + 0u);
+    else if (text[0] == '"' || text[0] == '\\') end = fmt::format_to(end, "\\{}", text[0]);
+    else end = std::copy_n(text.begin(), length, end);
+    text.remove_prefix(std::max<std::size_t>(length, 1));
   }
-  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
-  weights.load(session);
-  Stream stream(session.brain, session.program);
-  Sampler sampler(r.architecture.vocabulary, s.temperature, static_cast<std::uint64_t>(s.seed));
-  // Ids that stand for no text would be drawn into silence.
-  for (std::int64_t id = 0; id < r.architecture.vocabulary; ++id) {
-    if (tokenizer->piece_bytes(static_cast<std::uint16_t>(id)).empty()) sampler.ban(static_cast<std::int32_t>(id));
+  end = fmt::format_to(end, "\"\n");
+  put({line, static_cast<std::size_t>(end - line)});
+}
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+int generate(GenerateSettings s) {
+  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text that ends the speech");
+  Voice voice(s.speaking);
+  Speaker& speaker = *voice.speaker;
+  if (!s.prompted && !::isatty(STDIN_FILENO)) s.prompt = standard_input();
+  if (const std::size_t wrong = find_invalid_utf8(s.prompt); wrong != std::string::npos) {
+    throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
   }
   // A prompt stands at the start of a line; an empty one leaves the line to the brain.
-  std::vector<std::uint16_t> prompt = {tokenizer->line_end()};
-  const std::vector<std::uint16_t> words = tokenizer->encode(s.prompt);
+  std::vector<std::uint16_t> prompt = {voice.tokenizer->line_end()};
+  const std::vector<std::uint16_t> words = voice.tokenizer->encode(s.prompt);
   prompt.insert(prompt.end(), words.begin(), words.end());
-  TensorView logits;
-  for (std::uint16_t id : prompt) logits = stream.step(id);
+  Speech speech(s.stops, speaker.longest_piece());
 
-  const auto put = [](std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout); };
   catch_signals();
-  put(s.prompt);
-  for (std::int64_t i = 0; i < s.length && !caught_signal(); ++i) {
-    const std::int32_t id = sampler.draw(logits);
-    put(tokenizer->piece_bytes(static_cast<std::uint16_t>(id)));
-    logits = stream.step(id);
+  if (!s.logprobs) put(s.prompt);
+  const std::uint64_t sealed = heap_counters().allocations;
+  const Clock::time_point reading = Clock::now();
+  speaker.read(prompt);
+  const Clock::time_point speaking = Clock::now();
+  std::int64_t made = 0;
+  for (bool ended = false; !ended && made < s.speaking.max_tokens && !caught_signal(); ++made) {
+    const Speaker::Said said = speaker.speak();
+    const std::string_view text = speech.add(said.text);
+    if (s.logprobs) put_log_probability(log_probability(speaker.logits(), said.token), said);
+    else put(text);
+    ended = speech.stopped() || said.token == voice.session->brain.options.document_end;
   }
-  put("\n");
+  if (!s.logprobs) put(speech.finish());
+  const double seconds = seconds_since(speaking);
+  const std::uint64_t allocations = heap_counters().allocations - sealed;
+  if (!s.logprobs) put("\n");
+  fmt::print(stderr, "read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n", prompt.size(),
+             std::chrono::duration<double>(speaking - reading).count(), made, seconds, static_cast<double>(made) / std::max(seconds, 1e-9),
+             allocations);
   return caught_signal() ? 128 + caught_signal() : 0;
 }
 
@@ -71,14 +93,14 @@ int generate(GenerateSettings s) {
 
 void add_generate(CLI::App& app, int& status) {
   auto s = std::make_shared<GenerateSettings>();
-  add_settings(app, s->common, false);
-  add_weight_settings(app, s->weights);
-  app.add_option("--tokenizer", s->tokenizer, "the SentencePiece model that the brain was trained with");
-  app.add_option("--prompt", s->prompt, "the text to continue");
-  app.add_option("--length", s->length, "tokens to make")->capture_default_str();
-  app.add_option("--temperature", s->temperature, "0 takes the likeliest token, higher is bolder")->capture_default_str();
-  app.add_option("--seed", s->seed, "of the drawing")->capture_default_str();
-  app.callback([s, &status] { status = generate(*s); });
+  add_speaking_settings(app, s->speaking);
+  CLI::Option* prompt = app.add_option("--prompt", s->prompt, "the text to continue (default: standard input)");
+  app.add_option("--stop", s->stops, "end before this text; may be given several times")->allow_extra_args(false);
+  app.add_flag("--logprobs", s->logprobs, "print a line a token: its log-probability, its id, its text");
+  app.callback([s, prompt, &status] {
+    s->prompted = prompt->count() > 0;
+    status = generate(*s);
+  });
 }
 
 }  // namespace neurogen

@@ -26,6 +26,9 @@ int main(int argc, char** argv) {
   neurogen::add_generate(*neurogen::add_command(app, "generate", "let a trained brain continue a prompt"), status);
   neurogen::add_inspect(*neurogen::add_command(app, "inspect", "what a checkpoint holds"), status);
   neurogen::add_export(*neurogen::add_command(app, "export", "write a checkpoint's weights as safetensors"), status);
+  neurogen::add_chat(*neurogen::add_command(app, "chat", "speak with a trained brain"), status);
+  neurogen::add_report(*neurogen::add_command(app, "report", "a run's log as a page for a browser"), status);
+  neurogen::add_doctor(*neurogen::add_command(app, "doctor", "what this machine has, and what it lacks"), status);
   neurogen::add_plan(*neurogen::add_command(app, "plan", "predict the memory of a training step"), status);
   neurogen::add_bench(*neurogen::add_command(app, "bench", "where a training step's time goes"), status);
 

@@ -20,6 +20,7 @@
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/observer.h"
 #include "tools/neurogen-engine/progress.h"
 #include "tools/neurogen-engine/text.h"
 #include "tools/neurogen-engine/trained.h"
@@ -55,6 +56,7 @@ class Run {
         trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
                  checkpoints.standing().steps),
         evaluator_(session.brain, session.program),
+        observer_(session, texts, !settings.log.empty()),
         log_(std::move(log)),
         progress_(settings.progress),
         steps_(steps),
@@ -70,6 +72,7 @@ class Run {
     log_.line(fmt::format("{{{},\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}", begin,
                           plan_json(session_.arena.plan(), facts), session_.program.device_name(),
                           to_json(session_.brain.architecture), settings_.seed));
+    observer_.log_program(log_, first_);
   }
 
   // Stops if arenas and what is measured beside them exceed the budget.
@@ -95,6 +98,8 @@ class Run {
     while ((steps_ == 0 || trainer_.step() < steps_) && !caught_signal()) {
       const Clock::time_point step_begin = Clock::now();
       const std::int64_t waits = session_.program.synchronizations();
+      const bool watched = evaluates_after(trainer_.step() + 1);
+      if (watched) observer_.time_next_step();
       const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
       const double seconds = seconds_since(step_begin);
       training_seconds_ += seconds;
@@ -104,9 +109,10 @@ class Run {
       }
       report(result, seconds,
              {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
+      if (watched) observer_.log_times(log_, trainer_.step());
       if (steps_ == 0 && own_steps() == kEstimateSteps) estimate_steps();
       if (trainer_.step() == steps_) break;
-      if (settings_.eval_every > 0 && trainer_.step() % settings_.eval_every == 0) evaluate();
+      if (evaluates_after(trainer_.step())) evaluate();
       if (checkpoints_.due(trainer_.step())) save(false);
     }
     if (texts_.valid && !caught_signal()) evaluate();
@@ -133,6 +139,10 @@ class Run {
   std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
   std::int64_t own_tokens() const { return own_steps() * session_.brain.options.tokens(); }
   double rate() const { return static_cast<double>(own_tokens()) / std::max(training_seconds_, 1e-9); }
+
+  bool evaluates_after(std::int64_t step) const {
+    return step == steps_ || (settings_.eval_every > 0 && step % settings_.eval_every == 0);
+  }
 
   void estimate_steps() {
     const double per_step = training_seconds_ / static_cast<double>(kEstimateSteps);
@@ -181,6 +191,7 @@ class Run {
                                       "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g}}}",
                                       trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX));
     log_.line({line, end.size});
+    observer_.log_evaluation(log_, trainer_.step());
   }
 
   void summarise() {
@@ -206,6 +217,7 @@ class Run {
   Checkpoints& checkpoints_;
   Trainer trainer_;
   Evaluator evaluator_;
+  Observer observer_;
   Log log_;
   Progress progress_;
   std::int64_t steps_;           // 0: not known yet
@@ -274,6 +286,7 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 int train(TrainSettings s) {
   check_run_length(s);
   find_demonstration_text(s.text);
+  if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
   keep_inputs(s);
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
   checkpoints.adopt(s.common);

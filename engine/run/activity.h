@@ -1,0 +1,61 @@
+// What the six modules do on a text: how large and how varied their outputs are, how many are of no use, how long they
+// remember, and how open the basal ganglia hold the prefrontal module's gates.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "engine/brain/brain.h"
+#include "engine/files/tokens.h"
+#include "engine/run/readout.h"
+
+namespace neurogen {
+
+struct ModuleActivity {
+  double mean = 0, spread = 0;  // of all outputs at all tokens; the spread is the standard deviation
+  double dead = 0;              // share of outputs whose root mean square is below a hundredth of the module's
+  double saturated = 0;         // share of the other outputs of which the standard deviation is below a twentieth of the mean's size
+  // Tokens: the shortest, the 10 %, 50 % and 90 % points and the longest of 1 / (1 - sigma(retain)) = 1 + exp(retain), the
+  // time constant that an output has where its current says nothing; zeros for the hippocampus, which has none.
+  std::array<double, 5> time_constants{};
+};
+
+struct GateActivity {
+  double mean = 0;            // of sigma(basal_ganglia + gate_bias)
+  double open = 0, shut = 0;  // share above 0.9, below 0.1
+};
+
+struct Activity {
+  std::int64_t tokens = 0;  // looked at
+  std::array<ModuleActivity, kModules> modules;
+  GateActivity gates;
+};
+
+class ActivityMeter {
+ public:
+  // `brain` with a program "evaluate"; all must outlive the meter, which looks at the first windows of the text, 512 tokens
+  // or one window, at most one batch. The text holds two tokens at least.
+  ActivityMeter(const Brain& brain, Program& program, const Tokens& text);
+
+  // Runs the modules of "evaluate", one after the other, over host_batch. Allocates nothing.
+  Activity measure();
+
+ private:
+  ModuleActivity outputs_of(ModuleIndex module, GateActivity& gates);
+  std::array<double, 5> time_constants_of(ModuleIndex module);
+
+  struct Part {
+    Graph::Range range;  // that ends with the module's outputs
+    TensorId output, retain;
+  };
+  const Brain& brain_;
+  Program& program_;
+  const Tokens& text_;
+  std::array<Part, kModules> parts_;
+  TensorId gate_bias_id_;
+  std::int64_t windows_ = 0, length_ = 0;  // windows looked at, tokens in each
+  Readout readout_;
+  std::vector<double> sum_, squares_, gate_bias_, sorted_;  // [widest module]
+};
+
+}  // namespace neurogen

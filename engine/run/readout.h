@@ -1,0 +1,29 @@
+// Looking into a brain between its steps: tensors by name, and rows of them as float32, wherever they lie.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/graph/program.h"
+
+namespace neurogen {
+
+// Throws std::out_of_range for a name that the graph does not have.
+TensorId find_tensor(const Graph& graph, const std::string& name);
+
+class Readout {
+ public:
+  // The program must outlive it. `most`: elements that are asked for at once.
+  Readout(const Program& program, std::int64_t most) : program_(program), raw_(8 * static_cast<std::size_t>(most)), values_(static_cast<std::size_t>(most)) {}
+
+  // Rows [begin, begin + count) of a contiguous floating-point tensor, valid until the next call. Allocates nothing.
+  std::span<const float> rows(TensorId id, std::int64_t begin, std::int64_t count);
+  std::span<const float> all(TensorId id) { return rows(id, 0, program_.view(id)[0]); }
+
+ private:
+  const Program& program_;
+  std::vector<std::byte> raw_;
+  std::vector<float> values_;
+};
+
+}  // namespace neurogen

@@ -1,0 +1,47 @@
+// What a brain in training would say: it goes on with the beginning of a text. Made with the program "evaluate", a whole batch
+// for every token, so that it needs no memory of its own beside the plan's.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "engine/brain/brain.h"
+#include "engine/files/tokens.h"
+#include "engine/run/readout.h"
+#include "engine/run/sampler.h"
+
+namespace neurogen {
+
+class SampleWriter {
+ public:
+  // Both must outlive the writer. The prompt is the first 16 tokens of the text, 32 more are made; both fewer in a short
+  // window. Every sample is drawn with the same seed.
+  SampleWriter(const Brain& brain, Program& program, const Tokens& text, const Sampling& sampling);
+
+  std::span<const std::int32_t> prompt() const { return {tokens_.data(), prompt_}; }
+  void silence(std::int32_t token) { sampler_.silence(token); }  // never draw it
+  // The tokens behind the prompt, valid until the next call. Replaces host_batch. Allocates nothing.
+  std::span<const std::int32_t> write();
+
+ private:
+  void logits_behind(std::size_t length);
+
+  struct Tile {
+    Graph::Range range;  // that ends with the tile's logits
+    TensorId logits;     // [N, tile]
+  };
+  const Brain& brain_;
+  Program& program_;
+  std::vector<Tile> tiles_;
+  std::vector<std::int32_t> tokens_;
+  std::size_t prompt_;
+  std::vector<float> logits_;
+  TensorView logits_view_;
+  Readout readout_;
+  Sampling sampling_;
+  std::vector<double> weights_;  // the sampler's memory
+  std::vector<std::int32_t> order_;
+  std::vector<std::uint8_t> seen_, silent_;
+  Sampler sampler_;
+};
+
+}  // namespace neurogen

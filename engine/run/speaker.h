@@ -1,0 +1,56 @@
+// A brain that reads and speaks, token by token: its stream, what its words are drawn with, and what they stand for, all in
+// the one planned memory.
+#pragma once
+#include <span>
+#include <string_view>
+
+#include "engine/files/tokenizer.h"
+#include "engine/run/sampler.h"
+#include "engine/run/stream.h"
+
+namespace neurogen {
+
+// Buffers of the host arena that speaking needs beside the brain's.
+struct SpeakerTensors {
+  SamplerTensors sampler;
+  TensorId piece_bytes, piece_begin;  // [bytes] u8, [pieces + 1] i32: the tokenizer's table
+};
+
+class Speaker {
+ public:
+  // Adds the buffers to a brain of build_stream, before its plan is made.
+  static SpeakerTensors declare(Brain& brain, const Tokenizer& tokenizer);
+  // Brain and program must outlive the speaker. Fills the buffers; the tokenizer is not needed afterwards.
+  Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer, const Sampling& sampling);
+
+  Sampler& sampler() { return sampler_; }
+  std::size_t longest_piece() const { return longest_piece_; }
+
+  // An empty memory.
+  void reset();
+  // Takes tokens in, as part of the text. Allocates nothing, and so do the others.
+  void read(std::span<const std::uint16_t> tokens);
+
+  struct Said {
+    std::int32_t token;
+    std::string_view text;  // in the arena
+  };
+  // Draws the next token of the text, of which at least one has been read. It is taken in when the text goes on.
+  Said speak();
+  // [V], what the latest token was drawn from.
+  const TensorView& logits() const { return logits_; }
+
+ private:
+  void take_in(std::int32_t token);
+  std::string_view piece(std::int32_t token) const;
+
+  Stream stream_;
+  Sampler sampler_;
+  TensorView logits_;
+  std::string_view bytes_;
+  std::span<const std::int32_t> begin_;
+  std::size_t longest_piece_ = 0;
+  std::int32_t said_ = -1;  // drawn and not taken in yet
+};
+
+}  // namespace neurogen

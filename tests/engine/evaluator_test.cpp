@@ -1,0 +1,60 @@
+// What an evaluation counts, against a stream that predicts the same tokens one by one.
+#include "engine/run/evaluator.h"
+
+#include "engine/run/stream.h"
+#include "tests/engine/laws.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+namespace {
+
+void expect_evaluation_of_a_stream(std::uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Random random(seed);
+  const Architecture a = random_architecture(random);
+  BrainOptions o = random_options(random, a);
+  o.compute = o.decoder_storage = DType::f64;
+  const auto vocabulary = static_cast<std::size_t>(a.vocabulary);
+  std::vector<std::uint16_t> ids(static_cast<std::size_t>(2 * o.tokens() + random.between(2, 50)));
+  for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, a.vocabulary - 1));
+  const TemporaryDirectory directory;
+  const Tokens text({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
+
+  Session single(build_stream(a, o), plan_graph(build_stream(a, o).graph, kPlenty));
+  initialize(single.brain, single.program, seed);
+  Stream stream(single.brain, single.program);
+  Evaluation expected;
+  for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
+    if (i % static_cast<std::size_t>(o.window) == 0) stream.reset();
+    const double* logits = stream.step(ids[i]).as<double>();
+    const std::size_t target = ids[i + 1];
+    double sum = 0;
+    int better = 0;
+    for (std::size_t v = 0; v < vocabulary; ++v) {
+      sum += std::exp(logits[v] - logits[target]);
+      better += logits[v] > logits[target] || (logits[v] == logits[target] && v < target);
+    }
+    expected.loss += std::log(sum);
+    expected.right += better == 0;
+    expected.among_five += better < 5;
+  }
+  const auto count = static_cast<std::int64_t>(ids.size()) - 1;
+
+  const Brain brain = build_evaluation(a, o);
+  Session whole(brain, plan_graph(brain.graph, kPlenty));
+  initialize(whole.brain, whole.program, seed);
+  whole.program.set_poison(true);
+  const Evaluation evaluation = Evaluator(whole.brain, whole.program).run(text);
+  EXPECT_EQ(evaluation.tokens, count);
+  EXPECT_NEAR(evaluation.loss, expected.loss / static_cast<double>(count), 1e-9);
+  EXPECT_EQ(evaluation.right, expected.right);
+  EXPECT_EQ(evaluation.among_five, expected.among_five);
+  EXPECT_GT(evaluation.among_five, 0);
+}
+
+TEST(Evaluator, CountsWhatAStreamPredicts) {
+  for (std::uint64_t seed = 0; seed < 4; ++seed) expect_evaluation_of_a_stream(seed);
+}
+
+}  // namespace
+}  // namespace neurogen

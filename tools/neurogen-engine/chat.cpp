@@ -1,0 +1,180 @@
+// neurogen-engine chat: lines in turn, one of a person and one of the brain, which remembers by its state.
+//
+// The brain has learned to continue text and nothing about who speaks, so a conversation is a text of lines: the person's line
+// is read, and the brain writes the next one. What was said lives in the recurrent state alone. /save writes the lines, each
+// behind "> " (the person's) or "< " (the brain's); /load starts anew and reads them again. The state made again is that of the
+// text; where the brain had drawn other pieces for the same letters than the tokenizer chooses, the next answer may differ.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "arena/error.h"
+#include "engine/files/file_io.h"
+#include "engine/files/text.h"
+#include "engine/run/process.h"
+#include "engine/run/signals.h"
+#include "engine/run/speech.h"
+#include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/line_input.h"
+#include "tools/neurogen-engine/speaking.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::string_view kPerson = "> ", kBrain = "< ";
+constexpr std::size_t kLongestAnswer = 1 << 20;  // bytes; reserved before an answer begins
+constexpr const char* kHelp =
+    "/help             this\n"
+    "/reset            forget the conversation\n"
+    "/params           the numbers that /set changes\n"
+    "/set NAME VALUE   change one of them, such as /set temperature 0.5\n"
+    "/save FILE        write the conversation to a file, which must not exist\n"
+    "/load FILE        forget the conversation and read another\n"
+    "/quit             leave, as does the end of the input (Ctrl-D)\n"
+    "Everything else is said to the brain. Ctrl-C stops its answer.\n";
+
+class Chat {
+ public:
+  explicit Chat(SpeakingSettings& settings) : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {}
+
+  int run() {
+    catch_signals(true);
+    LineInput input(std::string{kPerson});
+    if (input.terminal()) put("/help shows what there is beside talking.\n");
+    begin();
+    for (;;) {
+      const std::optional<std::string> line = input.next();
+      if (caught_signal() == SIGINT) {  // the line is given up, not the conversation
+        catch_signals(true);
+        if (input.terminal()) put("\n");
+      } else if (caught_signal()) {
+        return 128 + caught_signal();
+      } else if (!line) {
+        if (input.terminal()) put("\n");
+        return 0;
+      } else {
+        const bool command = line->starts_with('/');
+        if (*line == "/quit") return 0;
+        try {
+          if (command) obey(*line);
+          else if (!line->empty()) answer(*line);
+        } catch (const Error& error) {
+          if (!command && error.status() != Error::kMisuse) throw;
+          fmt::print(stderr, "neurogen-engine: {}\n", error.what());
+        }
+      }
+    }
+  }
+
+ private:
+  void begin() {
+    voice_.speaker->reset();
+    conversation_.clear();
+    voice_.speaker->read(std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
+  }
+
+  void read_line(std::string_view line) { voice_.speaker->read(voice_.tokenizer->encode(std::string(line) + "\n")); }
+
+  void answer(const std::string& line) {
+    if (find_invalid_utf8(line) != std::string::npos) throw Error("this line is not UTF-8 text: type it again");
+    read_line(line);
+    std::string said;
+    said.reserve(kLongestAnswer);
+    const std::uint64_t sealed = heap_counters().allocations;
+    bool ended = false;
+    for (std::int64_t made = 0; !ended && made < settings_.max_tokens && !caught_signal(); ++made) {
+      const std::string_view text = speech_.add(voice_.speaker->speak().text);
+      // An empty line is no answer: it is read, and the next one counts.
+      ended = speech_.stopped() && !(said.empty() && text.empty());
+      if (said.size() + text.size() > kLongestAnswer / 2) break;  // what is held back fits, too
+      put(text);
+      said += text;
+    }
+    const std::string_view rest = speech_.finish();
+    put(rest);
+    said += rest;
+    allocations_ += heap_counters().allocations - sealed;
+    if (caught_signal() == SIGINT) catch_signals(true);
+    put("\n");
+    // The line end that the brain drew is part of the text; after an answer that was cut off, one is put there.
+    voice_.speaker->read(ended ? std::vector<std::uint16_t>{} : std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
+    conversation_ += fmt::format("{}{}\n{}{}\n", kPerson, line, kBrain, said);
+  }
+
+  void obey(const std::string& line) {
+    const std::size_t space = line.find(' ');
+    const std::string command = line.substr(0, space), rest = space == std::string::npos ? "" : line.substr(space + 1);
+    const bool named = !rest.empty();
+    if (command == "/help" && !named) put(kHelp);
+    else if (command == "/reset" && !named) begin();
+    else if (command == "/params" && !named) show_choices();
+    else if (command == "/set" && named) set(rest);
+    else if (command == "/save" && named) save(rest);
+    else if (command == "/load" && named) load(rest);
+    else throw Error(line + ": no such command: see /help");
+  }
+
+  void show_choices() {
+    for (const Choice& choice : choices(settings_)) put(fmt::format("{:<20}{:<10}{}\n", choice.name, choice.text(), choice.meaning));
+    put(fmt::format("allocations while it spoke: {}\n", allocations_));
+  }
+
+  void set(const std::string& words) {
+    const std::size_t space = words.find(' ');
+    const std::string name = words.substr(0, space);
+    for (const Choice& choice : choices(settings_)) {
+      if (name != choice.name || space == std::string::npos) continue;
+      choice.set(words.substr(space + 1));
+      voice_.speaker->sampler().use(settings_.sampling);
+      return;
+    }
+    throw Error("/set " + words + ": no such number and value: see /params");
+  }
+
+  void save(const std::string& file) const {
+    if (::access(file.c_str(), F_OK) == 0) throw Error(file + " exists: name another file");
+    AtomicFile out(file);
+    out.write(conversation_);
+    out.commit();
+    put(fmt::format("saved to {}\n", file));
+  }
+
+  void load(const std::string& file) {
+    const TextFile text(file);
+    std::string_view rest = text.text();
+    std::vector<std::string_view> lines;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      const std::string_view line = rest.substr(0, end);
+      if (!line.starts_with(kPerson) && !line.starts_with(kBrain)) {
+        throw Error(fmt::format("{} line {} begins neither with \"{}\" nor with \"{}\": it is no saved conversation", file, lines.size() + 1,
+                                kPerson, kBrain));
+      }
+      lines.push_back(line);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    begin();
+    for (const std::string_view line : lines) {
+      read_line(line.substr(kPerson.size()));
+      conversation_ += std::string(line) + "\n";
+    }
+    put(conversation_);
+  }
+
+  SpeakingSettings& settings_;
+  Voice voice_;
+  Speech speech_;
+  std::string conversation_;
+  std::uint64_t allocations_ = 0;
+};
+
+}  // namespace
+
+void add_chat(CLI::App& app, int& status) {
+  auto s = std::make_shared<SpeakingSettings>();
+  add_speaking_settings(app, *s);
+  app.callback([s, &status] { status = Chat(*s).run(); });
+}
+
+}  // namespace neurogen

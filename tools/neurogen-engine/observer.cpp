@@ -1,0 +1,101 @@
+#include "tools/neurogen-engine/observer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace neurogen {
+namespace {
+
+constexpr std::size_t kLine = 1 << 16;         // bytes of a line that does not grow with the program
+constexpr std::size_t kTimeBytes = 16;         // of one operation's time
+constexpr Sampling kSampling = {.temperature = 0.7};
+
+// As a JSON string's inside. `text` is UTF-8.
+void append_escaped(std::string& line, std::string_view text) {
+  for (const char c : text) {
+    if (c == '"' || c == '\\') line += '\\';
+    if (static_cast<unsigned char>(c) < 0x20) fmt::format_to(std::back_inserter(line), "\\u{:04x}", static_cast<unsigned>(c));
+    else line += c;
+  }
+}
+
+}  // namespace
+
+Observer::Observer(Session& session, const Texts& texts, bool on) : session_(session), tokenizer_(texts.tokenizer.get()), on_(on) {
+  if (!on) return;
+  const Brain& brain = session.brain;
+  const Graph::Range train = brain.graph.program("train");
+  times_.resize(train.end - train.begin);
+  session.program.prepare_times(times_.size());
+  line_.reserve(kLine + kTimeBytes * times_.size());
+  if (!texts.valid) return;
+  meter_.emplace(brain, session.program, *texts.valid);
+  if (!tokenizer_) return;
+  writer_.emplace(brain, session.program, *texts.valid, kSampling);
+  std::size_t longest = 0;
+  for (std::int32_t id = 0; id < brain.architecture.vocabulary; ++id) {
+    const std::size_t bytes = tokenizer_->piece_bytes(static_cast<std::uint16_t>(id)).size();
+    longest = std::max(longest, bytes);
+    if (bytes == 0) writer_->silence(id);
+  }
+  speech_.emplace(std::vector<std::string>(), longest);
+}
+
+void Observer::log_program(Log& log, std::int64_t step) const {
+  if (!on_) return;
+  nlohmann::ordered_json event = {{"event", "program"}, {"step", step}, {"operations", session_.arena.plan().operations}};
+  log.line(event.dump());
+}
+
+void Observer::time_next_step() {
+  if (on_) session_.program.time_next_run(times_);
+}
+
+void Observer::log_times(Log& log, std::int64_t step) {
+  if (!on_) return;
+  line_.clear();
+  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"times\",\"step\":{},\"ms\":[", step);
+  for (const double& ms : times_) fmt::format_to(std::back_inserter(line_), "{}{:.4g}", &ms == times_.data() ? "" : ",", ms);
+  line_ += "]}";
+  log.line(line_);
+}
+
+void Observer::log_evaluation(Log& log, std::int64_t step) {
+  if (!meter_) return;
+  const Activity activity = meter_->measure();
+  line_.clear();
+  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"activity\",\"step\":{},\"tokens\":{},\"modules\":{{", step, activity.tokens);
+  for (int m = 0; m < kModules; ++m) {
+    const ModuleActivity& a = activity.modules[m];
+    fmt::format_to(std::back_inserter(line_),
+                   "{}\"{}\":{{\"mean\":{:.6g},\"spread\":{:.6g},\"dead\":{:.6g},\"saturated\":{:.6g},\"time_constants\":[{:.6g},{:.6g},"
+                   "{:.6g},{:.6g},{:.6g}]}}",
+                   m == 0 ? "" : ",", name_of(static_cast<ModuleIndex>(m)), a.mean, a.spread, a.dead, a.saturated, a.time_constants[0],
+                   a.time_constants[1], a.time_constants[2], a.time_constants[3], a.time_constants[4]);
+  }
+  fmt::format_to(std::back_inserter(line_), "}},\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}}}", activity.gates.mean,
+                 activity.gates.open, activity.gates.shut);
+  log.line(line_);
+  if (writer_) log_sample(log, step);
+}
+
+void Observer::put_text(std::span<const std::int32_t> tokens) {
+  for (const std::int32_t token : tokens) append_escaped(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
+  append_escaped(line_, speech_->finish());
+}
+
+void Observer::log_sample(Log& log, std::int64_t step) {
+  const std::span<const std::int32_t> said = writer_->write();
+  line_.clear();
+  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"sample\",\"step\":{},\"prompt\":\"", step);
+  put_text(writer_->prompt());
+  line_ += "\",\"text\":\"";
+  put_text(said);
+  line_ += "\"}";
+  log.line(line_);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,58 @@
+// neurogen-engine report: a run's log as one page that any browser shows, without a network.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <string_view>
+
+#include "arena/error.h"
+#include "embedded/report_html.h"
+#include "embedded/report_js.h"
+#include "engine/files/file_io.h"
+#include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/run_log.h"
+
+namespace neurogen {
+namespace {
+
+struct ReportSettings {
+  std::string log, out = "report.html";
+};
+
+// JSON that can stand inside a script element, whatever the texts in it: no tag begins there.
+std::string as_script(const nlohmann::ordered_json& data) {
+  std::string text;
+  for (const char c : data.dump()) {
+    if (c == '<') text += "\\u003c";
+    else text += c;
+  }
+  return text;
+}
+
+int report(const ReportSettings& s) {
+  std::error_code missing;
+  if (std::filesystem::equivalent(s.log, s.out, missing)) throw Error(s.out + " would overwrite the log: name another file");
+  const std::string data = as_script(read_run_log(s.log));
+  AtomicFile page(s.out);
+  std::string_view rest = embedded_report_html;
+  for (const auto& [marker, text] : {std::pair<std::string_view, std::string_view>{"@DATA@", data}, {"@SCRIPT@", embedded_report_js}}) {
+    const std::size_t at = rest.find(marker);
+    page.write(rest.substr(0, at));
+    page.write(text);
+    rest.remove_prefix(at + marker.size());
+  }
+  page.write(rest);
+  page.commit();
+  fmt::print("{} written from {}\n", s.out, s.log);
+  return 0;
+}
+
+}  // namespace
+
+void add_report(CLI::App& app, int& status) {
+  auto s = std::make_shared<ReportSettings>();
+  app.add_option("log", s->log, "what train --log wrote")->required();
+  app.add_option("-o,--out", s->out, "the page")->capture_default_str();
+  app.callback([s, &status] { status = report(*s); });
+}
+
+}  // namespace neurogen

@@ -1,0 +1,86 @@
+#include "tools/neurogen-engine/speaking.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+
+#include "arena/error.h"
+#include "tools/neurogen-engine/text.h"
+
+namespace neurogen {
+
+std::string Choice::text() const {
+  return std::visit([](const auto* number) { return fmt::format("{}", *number); }, value);
+}
+
+void Choice::check(double number) const {
+  if (!(number >= least && number <= most)) throw Error(fmt::format("{} is {}: use {:.16g} to {:.16g}", name, number, least, most));
+}
+
+void Choice::set(const std::string& text) const {
+  std::visit([&](auto* number) {
+    auto wanted = *number;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), wanted);
+    if (error != std::errc{} || end != text.data() + text.size()) {
+      throw Error(fmt::format("{} is \"{}\": use a {}number", name, text, std::is_integral_v<decltype(wanted)> ? "whole " : ""));
+    }
+    check(static_cast<double>(wanted));
+    *number = wanted;
+  }, value);
+}
+
+std::vector<Choice> choices(SpeakingSettings& s) {
+  Sampling& d = s.sampling;
+  return {{"max-tokens", "tokens to make at most", 1, 1e9, &s.max_tokens},
+          {"temperature", "0 takes the likeliest token, higher is bolder", 0, 100, &d.temperature},
+          {"top-k", "draw from so many likeliest tokens, 0: all", 0, 65536, &d.top_k},
+          {"top-p", "draw from the likeliest tokens that hold this share", 0, 1, &d.top_p},
+          {"min-p", "draw from tokens at least so likely, the likeliest being 1", 0, 1, &d.min_p},
+          {"repetition-penalty", "above 1 discourages what has been said, 1: none", 0.01, 100, &d.repetition_penalty},
+          {"seed", "of the drawing", 0, 9e15, &d.seed}};
+}
+
+void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
+  add_settings(app, s.common, false);
+  add_weight_settings(app, s.weights);
+  app.add_option("--tokenizer", s.tokenizer, "the SentencePiece model that the brain was trained with");
+  for (const Choice& choice : choices(s)) {
+    std::visit([&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
+               choice.value);
+  }
+}
+
+Voice::Voice(SpeakingSettings& s) {
+  require_weights(s.weights);
+  if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
+  for (const Choice& choice : choices(s)) {
+    std::visit([&](const auto* number) { choice.check(static_cast<double>(*number)); }, choice.value);
+  }
+  tokenizer = load_tokenizer(s.tokenizer);
+  weights = std::make_unique<Weights>(s.weights, s.common, tokenizer.get());
+  const Resolved r = resolve(s.common, false);
+  check_tokenizer(tokenizer.get(), s.tokenizer, r.architecture.vocabulary);
+
+  Brain brain = build_stream(r.architecture, r.options);
+  const SpeakerTensors tensors = Speaker::declare(brain, *tokenizer);
+  Plan plan = plan_graph(brain.graph, r.budget);
+  if (!plan.fits()) {
+    throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
+                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+  }
+  session = std::make_unique<Session>(std::move(brain), std::move(plan), r.place, weights->checkpoint());
+  weights->load(*session);
+  speaker = std::make_unique<Speaker>(session->brain, session->program, tensors, *tokenizer, s.sampling);
+}
+
+void put(std::string_view text) {
+  static char buffer[4096];
+  static const bool buffered = std::setvbuf(stdout, buffer, _IOFBF, sizeof buffer) == 0;
+  if (buffered && std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  throw Error(std::string("standard output: ") + std::strerror(errno), Error::kRunTime);
+}
+
+}  // namespace neurogen

@@ -1,0 +1,52 @@
+// What generate and chat have in common: the options of speaking, and a brain that is ready to speak.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/run/speaker.h"
+#include "tools/common/settings.h"
+#include "tools/neurogen-engine/trained.h"
+
+namespace neurogen {
+
+struct SpeakingSettings {
+  Settings common;
+  WeightSettings weights;
+  std::string tokenizer;
+  std::int64_t max_tokens = 100;
+  Sampling sampling;
+};
+
+// A number that is chosen with --NAME, or with /set NAME while one speaks with the brain.
+struct Choice {
+  const char *name, *meaning;
+  double least, most;
+  std::variant<double*, std::int64_t*> value;
+
+  std::string text() const;         // "0.8"
+  void check(double number) const;  // throws Error if it is out of the range
+  void set(const std::string& text) const;  // throws Error for what is no such number
+};
+std::vector<Choice> choices(SpeakingSettings& settings);
+
+void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);
+
+// A trained brain in its planned memory, and its tokenizer.
+struct Voice {
+  // Throws Error for wrong settings and for a plan that does not fit.
+  explicit Voice(SpeakingSettings& settings);
+
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Weights> weights;  // which the session may have begun with
+  std::unique_ptr<Session> session;
+  std::unique_ptr<Speaker> speaker;
+};
+
+// To standard output, at once, and without the buffer that the C library would allocate. Throws Error where it is refused.
+void put(std::string_view text);
+
+}  // namespace neurogen
