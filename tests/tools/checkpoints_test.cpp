@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/killed_run.h"
 
 namespace neurogen {
 namespace {
@@ -135,6 +135,8 @@ TEST_F(Checkpoints, AKilledRunGoesOn) {
   EXPECT_TRUE(checkpoint("part", 60) == checkpoint("whole", 60));
   EXPECT_EQ(files("part").size(), 4u);
 }
+
+TEST_F(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(20, 1); }
 
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;
