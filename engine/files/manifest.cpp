@@ -62,8 +62,8 @@ class Decoder {
     m.seed = from.seed();
     m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash()};
     m.tokenizer = from.tokenizer_hash();
-    // Tokens learned from are counted in 64 bits.
-    const std::int64_t most_steps = INT64_MAX / m.options.tokens();
+    // Tokens learned from are counted in 64 bits, those of the steps to come as well.
+    const std::int64_t most_steps = INT64_MAX / 2 / m.options.tokens();
     m.standing.steps = number("its steps", from.steps(), 0, most_steps);
     m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
     m.standing.held_out_loss = from.held_out_loss();

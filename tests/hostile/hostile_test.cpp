@@ -1,3 +1,4 @@
+// Checkpoints with one thing wrong and checksums that are right: refused in a sentence that names it.
 #include "tests/hostile/hostile.h"
 
 #include <cmath>
