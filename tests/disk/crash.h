@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "tests/disk/disk.h"
@@ -35,8 +36,9 @@ class Crash {
     std::size_t changes = 0;  // how many writes it has seen
     bool synced = true;
   };
-  static constexpr int kWays = 5;       // to lose what was not synced
+  static constexpr int kWays = 5;        // to lose what was not synced
   static constexpr int kDirectory = -1;  // instead of a file's number
+  static constexpr std::size_t kMostPending = 12;
 
   void apply(const DiskCall& call) {
     if (call.file >= static_cast<int>(files_.size())) files_.resize(static_cast<std::size_t>(call.file) + 1);
@@ -57,7 +59,9 @@ class Crash {
         }
         break;
       case DiskCall::note: noted_ = call.where; break;
-      default: pending_.push_back(call);
+      default:
+        if (pending_.size() == kMostPending) throw std::length_error("too many names are not synced to try every subset");
+        pending_.push_back(call);
     }
   }
 
