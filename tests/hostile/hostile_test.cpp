@@ -100,6 +100,28 @@ TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
   }
 }
 
+// A shape that starts in the middle of itself: as many numbers, at addresses that no such number has.
+TEST(Hostile, AShapeThatIsNotAligned) {
+  const string good = read_file(kVersion1);
+  const auto& tensors = Checkpoint(kVersion1).manifest().tensors;
+  int tried = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].shape[0] != static_cast<std::int64_t>(tensors[i].shape.size())) continue;
+    ++tried;
+    string bad = good, sentence;
+    auto* tensor = manifest_in(bad).mutable_tensors()->GetMutableObject(static_cast<flatbuffers::uoffset_t>(i));
+    auto* field = reinterpret_cast<flatbuffers::Table*>(tensor)->GetAddressOf(schema::Tensor::VT_SHAPE);
+    flatbuffers::uoffset_t offset;
+    std::memcpy(&offset, field, sizeof offset);
+    offset += 4;
+    std::memcpy(field, &offset, sizeof offset);
+    seal(bad);
+    EXPECT_FALSE(accepts(bad, sentence));
+    EXPECT_NE(sentence.find("tensor " + std::to_string(i) + " is not "), string::npos) << sentence;
+  }
+  EXPECT_GT(tried, 0);
+}
+
 // The name, and numbers no machine could hold, in the architecture, at its old length.
 TEST(Hostile, EveryNumberOfTheArchitecture) { change_architecture(); }
 
