@@ -88,7 +88,8 @@ TEST_F(CrashTest, AFileThatIsNotSyncedIsMissed) {
 
 TEST_F(CrashTest, ADirectoryThatIsNotSyncedIsMissed) {
   forget(DiskCall::sync_directory);
-  const auto second = std::find_if(calls_.begin(), calls_.end(), [](const DiskCall& c) { return c.kind == DiskCall::note && c.where == 2; });
+  const auto second = std::find_if(calls_.begin(), calls_.end(),
+                                   [](const DiskCall& c) { return c.kind == DiskCall::note && c.where == 2; });
   calls_.erase(second, calls_.end());  // two to the power of all names that were ever changed would be too many outcomes
   EXPECT_GT(mistakes().first, 0);
 }

@@ -94,8 +94,8 @@ class FullDisk : public testing::Test {
   ~FullDisk() override { umount(directory_.path("disk").c_str()); }
   bool mount_disk(const char* size) const { return mount("none", directory_.path("disk").c_str(), "tmpfs", 0, size) == 0; }
   ProgramResult train(const string& arguments) const {
-    return run_program_in(directory_, "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none " +
-                                          arguments);
+    return run_program_in(directory_, "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin " + arguments +
+                                          " --progress none");
   }
   TemporaryDirectory directory_;
 };
@@ -107,7 +107,8 @@ TEST_F(FullDisk, OlderOnesStayAndTrainingGoesOn) {
   EXPECT_EQ(result.status, 1);
   string expected;
   for (const char* step : {"6", "8", "9"}) {
-    expected += "neurogen-engine: the checkpoint of step " + string(step) + " cannot be written in disk/saved: No space left on device: " +
+    expected += "neurogen-engine: the checkpoint of step " + string(step) +
+                " cannot be written in disk/saved: No space left on device: " +
                 "older checkpoints stay" + (*step == '9' ? "\n" : ", training goes on\n");
   }
   EXPECT_EQ(result.err, expected);

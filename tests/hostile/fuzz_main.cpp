@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 namespace {
 
 std::string changed(const std::string& original, std::mt19937_64& random) {
-  static constexpr std::array<std::uint64_t, 10> kValues = {0, 1, 2, 0x7F, 0xFF, 0x7FFF'FFFF, 0x8000'0000, INT64_MAX, UINT64_MAX, UINT64_MAX - 255};
+  static constexpr std::array<std::uint64_t, 10> kValues = {
+      0, 1, 2, 0x7F, 0xFF, 0x7FFF'FFFF, 0x8000'0000, INT64_MAX, UINT64_MAX, UINT64_MAX - 255};
   std::string bytes = original;
   for (std::uint64_t changes = 1 + random() % 6; changes > 0 && !bytes.empty(); --changes) {
     // Nearly always where the manifest lies.

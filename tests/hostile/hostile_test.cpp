@@ -103,7 +103,8 @@ TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
 // A shape that starts in the middle of itself: as many numbers, at addresses that no such number has.
 TEST(Hostile, AShapeThatIsNotAligned) {
   const string good = read_file(kVersion1);
-  const auto& tensors = Checkpoint(kVersion1).manifest().tensors;
+  const Checkpoint whole(kVersion1);
+  const auto& tensors = whole.manifest().tensors;
   int tried = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i].shape[0] != static_cast<std::int64_t>(tensors[i].shape.size())) continue;
@@ -134,7 +135,7 @@ TEST(Hostile, AManifestThatClaimsMore) {
   }
 }
 
-TEST(Hostile, EveryWordOfTheManifest) { change_every_word(23); }
+TEST(Hostile, EveryWordOfTheManifest) { change_every_word(61); }
 TEST(Hostile, EveryByteOfTheFile) { flip_every_byte(211); }
 TEST(Hostile, EveryLength) { cut_everywhere(); }
 

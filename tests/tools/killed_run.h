@@ -43,7 +43,8 @@ class KilledRun {
     }
     EXPECT_GT(saved, times) << "the runs hardly ever got to a save";
     EXPECT_GT(interrupted, 0) << "no save was ever cut";
-    const ProgramResult last = run_program_in(directory_, "corpus --version && timeout -s TERM 1 " NEUROGEN_BIN "/neurogen-engine " + kTrain);
+    const ProgramResult last = run_program_in(
+        directory_, "corpus --version && timeout -s TERM 1 " NEUROGEN_BIN "/neurogen-engine " + kTrain);
     EXPECT_NE(last.out.find("going on from saved/"), std::string::npos) << last.out << last.err;
     EXPECT_GT(Checkpoint(checkpoint_file(directory_.path("saved"))).manifest().standing.steps, saved);
   }
