@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under
-# AddressSanitizer also the fences around buffers, and allocations that fail: a sentence, and nothing leaked.
+# AddressSanitizer also the fences around buffers, hostile checkpoints, and allocations that fail: a sentence, and nothing leaked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # a preloaded library may stand in front
@@ -14,7 +14,7 @@ export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
 for sanitizer in address,undefined thread; do
   build=build-${sanitizer%%,*}
   targets=neurogen-engine
-  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter"
+  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter test_hostile fuzz_checkpoint"
   { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" && cmake --build "$build" --target $targets; } > "$work/log" ||
     { cat "$work/log"; exit 1; }
   engine="$build/bin/neurogen-engine"
@@ -27,6 +27,8 @@ for sanitizer in address,undefined thread; do
   [ "$build" = build-address ] || continue
 
   "$build/bin/test_sanitizer" --gtest_brief=1
+  "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
+  "$build/bin/fuzz_checkpoint" 30 1 tests/hostile/version-1.ngck
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
     env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" \

@@ -65,6 +65,18 @@ void close_quietly(int descriptor) {
 
 int open_directory(const std::string& path) { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
+// A crash of the machine takes a directory that was just made unless what it lies in is on the disk too.
+void sync_parents(const std::string& path) {
+  std::error_code error;
+  for (auto at = std::filesystem::canonical(path, error); !error && at.has_relative_path();) {
+    at = at.parent_path();
+    const int directory = open_directory(at);
+    if (directory < 0) continue;  // not ours to read: whoever made what is in it has to see to it
+    fsync(directory);
+    close(directory);
+  }
+}
+
 // Of a file in a directory; not a number where it cannot be read.
 double held_out_loss_of(const std::string& file) {
   try {
@@ -101,6 +113,7 @@ CheckpointDirectory::CheckpointDirectory(std::string path, std::int64_t keep, bo
   unlinkat(directory, kPart, 0);
   close(directory);
   for (const std::int64_t step : steps_in(path_)) entries_.push_back({step, keep_best_ ? held_out_loss_of(file(step)) : NAN});
+  if (entries_.empty()) sync_parents(path_);
   entries_.reserve(entries_.size() + static_cast<std::size_t>(keep_) + 2);
 }
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/killed_run.h"
 
 namespace neurogen {
 namespace {
@@ -135,6 +135,8 @@ TEST_F(Checkpoints, AKilledRunGoesOn) {
   EXPECT_TRUE(checkpoint("part", 60) == checkpoint("whole", 60));
   EXPECT_EQ(files("part").size(), 4u);
 }
+
+TEST_F(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(20, 1); }
 
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;
@@ -296,6 +298,20 @@ TEST_F(Checkpoints, AFailedSaveStopsNoTrainingButTheLastIsReported) {
   EXPECT_EQ(steps("l.jsonl").size(), 9u);
   EXPECT_EQ(count("l.jsonl", "checkpoint_failed"), 3);
   EXPECT_EQ(files("saved"), (std::vector<string>{".lock"}));
+}
+
+TEST_F(Checkpoints, ADirectoryThatIsGoneStopsNoTraining) {
+  const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --save-every 1", "log.jsonl", 9, [&](int process) {
+    std::filesystem::rename(directory_.path("saved"), directory_.path("elsewhere"));
+    const auto failed = [&] { return read_file(directory_.path("log.jsonl")).find("checkpoint_failed") != string::npos; };
+    for (int i = 0; i < 3000 && !failed(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    kill(process, SIGTERM);
+  });
+  EXPECT_EQ(result.status, 1);  // the last one is missing
+  EXPECT_NE(result.err.find(" cannot be created in saved: No such file or directory: older checkpoints stay, training goes on\n"), string::npos);
+  EXPECT_TRUE(result.err.ends_with(": No such file or directory: older checkpoints stay\n")) << result.err;
+  EXPECT_GE(count("log.jsonl", "checkpoint_failed"), 2);
+  EXPECT_EQ(run("neurogen-engine inspect elsewhere --verify").status, 0);
 }
 
 TEST_F(Checkpoints, ABadLossKeepsTheLastGoodOne) {

@@ -1,0 +1,139 @@
+// A disk that is full, refuses, is interrupted or takes a part of what it is given: a sentence, and every older checkpoint as it was.
+#include <sys/mount.h>
+
+#include <array>
+
+#include "tests/disk/disk.h"
+#include "tests/engine/restart.h"
+#include "tests/tools/run_program.h"
+
+namespace neurogen {
+namespace {
+
+using std::string;
+
+class FaultTest : public testing::Test {
+ protected:
+  FaultTest()
+      : text_([this] {
+          Random random(8);
+          settings_.architecture = random_architecture(random);
+          settings_.options.batch = 2, settings_.options.window = 16;
+          return random_text(random, directory_, settings_.architecture, 200);
+        }()),
+        session_(build_training(settings_.architecture, settings_.options),
+                 plan_graph(build_training(settings_.architecture, settings_.options).graph, kPlenty)),
+        saved_(directory_.path("saved"), 2, false),
+        saver_(session_, manifest_of(settings_, text_), saved_) {
+    initialize(session_.brain, session_.program, 5);
+    save(1);
+    disk::record(directory_.path("saved"));
+  }
+  ~FaultTest() override { disk::stop(); }
+
+  void save(std::int64_t step) { ASSERT_EQ(saver_.save({step, 99}), Saved::yes) << saver_.error(); }
+
+  TemporaryDirectory directory_;
+  RestartSettings settings_;
+  Tokens text_;
+  Session session_;
+  CheckpointDirectory saved_;
+  Saver saver_;
+};
+
+TEST_F(FaultTest, InterruptionsAndShortWritesChangeNothing) {
+  disk::set_faults({.interrupt = true, .shorten = true});
+  save(2);
+  const Checkpoint second(saved_.file(2));
+  second.verify(second.tensors().size());
+  const string first = read_file(saved_.file(1));
+  EXPECT_TRUE(read_file(saved_.file(2)).substr(second.image_begin()) == first.substr(second.image_begin()));
+}
+
+TEST_F(FaultTest, EveryCallOfASaveMayFail) {
+  const string first = read_file(saved_.file(1));
+  int failed = 0, unnoticed = 0;
+  for (int call = 0;; ++call) {
+    SCOPED_TRACE(testing::Message() << "call " << call);
+    const int error = std::array{EIO, ENOSPC, EROFS, EDQUOT}[static_cast<std::size_t>(call % 4)];
+    disk::set_faults({.refuse = call, .error = error});
+    const Saved result = saver_.save({2, 99});
+    if (disk::refused() == 0) break;
+    if (result == Saved::yes) {
+      ++unnoticed;  // room that cannot be reserved, an old file that cannot be deleted
+    } else {
+      ++failed;
+      const string sentence = saver_.error();
+      EXPECT_EQ(sentence.rfind("the checkpoint of step 2 cannot be ", 0), 0u) << sentence;
+      EXPECT_TRUE(sentence.ends_with(" in " + saved_.path() + ": " + strerrordesc_np(error))) << sentence;
+    }
+    EXPECT_TRUE(read_file(saved_.file(1)) == first);
+    for (const auto& entry : std::filesystem::directory_iterator(saved_.path())) {
+      const string name = entry.path().filename();
+      if (name == ".lock" || name == "step-000000001.ngck") continue;
+      ASSERT_EQ(name, "step-000000002.ngck");
+      const Checkpoint second(entry.path());  // the name stands, its directory could not be synced
+      second.verify(second.tensors().size());
+    }
+    std::filesystem::remove(saved_.file(2));
+  }
+  EXPECT_GT(failed, 100);
+  EXPECT_LE(unnoticed, 2);
+  disk::set_faults({});
+  save(2);
+}
+
+// The program on a small disk.
+class FullDisk : public testing::Test {
+ protected:
+  FullDisk() {
+    directory_.file("brain.json", kTestBrain);
+    directory_.file("text.bin", string(2000, '\0'));
+    std::filesystem::create_directory(directory_.path("disk"));
+  }
+  ~FullDisk() override { umount(directory_.path("disk").c_str()); }
+  bool mount_disk(const char* size) const { return mount("none", directory_.path("disk").c_str(), "tmpfs", 0, size) == 0; }
+  ProgramResult train(const string& arguments) const {
+    return run_program_in(directory_, "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin " + arguments +
+                                          " --progress none");
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(FullDisk, OlderOnesStayAndTrainingGoesOn) {
+  if (!mount_disk("size=1600k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
+  // There is room for two of 712 kB.
+  const ProgramResult result = train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl");
+  EXPECT_EQ(result.status, 1);
+  string expected;
+  for (const char* step : {"6", "8", "9"}) {
+    expected += "neurogen-engine: the checkpoint of step " + string(step) +
+                " cannot be written in disk/saved: No space left on device: " +
+                "older checkpoints stay" + (*step == '9' ? "\n" : ", training goes on\n");
+  }
+  EXPECT_EQ(result.err, expected);
+  for (const std::int64_t step : {2, 4}) {
+    const Checkpoint file(directory_.path("disk/saved/step-00000000" + std::to_string(step) + ".ngck"));
+    EXPECT_EQ(file.manifest().standing.steps, step);
+    file.verify(file.tensors().size());
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_.path("disk/saved/saving.part")));
+  // What is there is not given up for what could not be written.
+  const ProgramResult again = train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl");
+  EXPECT_EQ(again.status, 1);
+  EXPECT_NE(again.out.find("going on from disk/saved/step-000000004.ngck"), string::npos) << again.out;
+}
+
+TEST_F(FullDisk, ADiskThatCannotBeWrittenIsRefused) {
+  if (!mount_disk("size=16k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
+  ASSERT_EQ(mount("none", directory_.path("disk").c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  for (const char* name : {"disk", "disk/saved"}) {
+    const ProgramResult result = train("--steps 9 --checkpoint-dir " + string(name));
+    EXPECT_EQ(result.status, 2);
+    EXPECT_EQ(result.err.rfind("neurogen-engine: " + string(name) + " cannot be ", 0), 0u) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+}
+
+}  // namespace
+}  // namespace neurogen

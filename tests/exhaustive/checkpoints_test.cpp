@@ -1,0 +1,14 @@
+// Checkpoints under attack, for longer than the other tests have time.
+#include "tests/hostile/damage.h"
+#include "tests/tools/killed_run.h"
+
+namespace neurogen {
+namespace {
+
+TEST(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(200, 2); }
+
+TEST(HostileCheckpoints, EveryWordOfTheManifest) { change_every_word(1); }
+TEST(HostileCheckpoints, EveryByteOfTheFile) { flip_every_byte(1); }
+
+}  // namespace
+}  // namespace neurogen

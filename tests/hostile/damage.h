@@ -1,0 +1,98 @@
+// Damage in many places: a few of them in the unit tests, all in the exhaustive ones.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <set>
+
+#include "engine/run/restore.h"
+#include "tests/expect_error.h"
+#include "tests/hostile/hostile.h"
+#include "tests/temporary_directory.h"
+
+namespace neurogen {
+
+inline const std::string kVersion1 = NEUROGEN_TESTS "/hostile/version-1.ngck";
+
+// Words of the manifest, wherever they lie, take each of a set of values under a checksum that is right: what is accepted
+// all the same describes the same tensors.
+inline void change_every_word(std::size_t stride) {
+  const std::string good = read_file(kVersion1);
+  const std::size_t end = manifest_bytes(good), tensors = Checkpoint(kVersion1).tensors().size();
+  int refused = 0;
+  for (std::size_t at = 0; at < end; at += stride) {
+    for (const std::size_t size : {1, 2, 4, 8}) {
+      for (const std::uint64_t value : {std::uint64_t{0}, std::uint64_t{1}, UINT64_MAX, std::uint64_t{INT64_MAX}, UINT64_MAX - 255,
+                                        std::uint64_t{1} << 31, static_cast<std::uint64_t>(-static_cast<std::int64_t>(at))}) {
+        if (at + size > end) continue;
+        std::string bad = good.substr(0, end);
+        std::memcpy(bad.data() + at, &value, size);
+        seal(bad);
+        std::string sentence;
+        if (manifest_bytes(bad) != end) continue;  // AManifestThatClaimsMore
+        if (accepts(bad, sentence)) {
+          EXPECT_EQ(decode_manifest(std::as_bytes(std::span(bad)), "hostile").tensors.size(), tensors);
+        } else {
+          ++refused;
+          EXPECT_TRUE(is_sentence(sentence)) << "at " << at << ": " << sentence;
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 0);
+}
+
+inline void change_architecture() {
+  const std::string good = read_file(kVersion1);
+  const std::size_t begin = good.find("{\"name\""), end = good.find("}}", begin) + 2;
+  for (std::size_t at = begin; at < end; ++at) {
+    if (good[at] < '0' || good[at] > '9' || good.compare(at - 2, 2, ": ") != 0) continue;
+    std::size_t digits = 1;
+    while (good[at + digits] >= '0' && good[at + digits] <= '9') ++digits;
+    for (const std::string number : {"0", "1", "9999999", "32", "64", "96", "999999968"}) {
+      SCOPED_TRACE(testing::Message() << number << " at " << at);
+      std::string bad = good, sentence;
+      // Room for long numbers is taken from the name behind which the rest moves.
+      const std::string changed = good.substr(begin, at - begin) + number + good.substr(at + digits, end - at - digits);
+      const std::size_t name = std::string("{\"name\": \"").size();
+      std::string json = changed;
+      if (json.size() > end - begin) json.erase(name, json.size() - (end - begin));
+      json += std::string(end - begin - json.size(), ' ');
+      bad.replace(begin, json.size(), json);
+      seal(bad);
+      if (bad == good) continue;
+      EXPECT_FALSE(accepts(bad, sentence));
+      EXPECT_TRUE(is_sentence(sentence)) << sentence;
+    }
+  }
+}
+
+// One byte of 64 KiB in the file: opening it or comparing checksums sees it.
+inline void flip_every_byte(std::size_t stride) {
+  const TemporaryDirectory directory;
+  std::string bytes = read_file(kVersion1);
+  const std::string path = directory.file("hostile", bytes);
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const auto put = [&](std::size_t at, char byte) { file.seekp(static_cast<std::streamoff>(at)).put(byte).flush(); };
+  for (std::size_t at = 0; at < std::min<std::size_t>(bytes.size(), 65536); at += stride) {
+    put(at, static_cast<char>(bytes[at] ^ (1 << at % 8)));
+    SCOPED_TRACE(testing::Message() << "byte " << at);
+    EXPECT_ERROR((Checkpoint(path).verify(Checkpoint(path).tensors().size())), path);
+    put(at, bytes[at]);
+  }
+  Checkpoint(path).verify(Checkpoint(path).tensors().size());
+}
+
+inline void cut_everywhere() {
+  const TemporaryDirectory directory;
+  const std::string whole = read_file(kVersion1);
+  for (std::size_t length = 0; length < whole.size(); length += 997) {
+    SCOPED_TRACE(testing::Message() << "length " << length);
+    EXPECT_ERROR(Checkpoint(directory.file("hostile", whole.substr(0, length))), "hostile");
+  }
+  for (const std::size_t more : {1, 255, 4096, 1 << 20}) {
+    EXPECT_ERROR(Checkpoint(directory.file("hostile", whole + std::string(more, '\0'))), "its manifest promises");
+  }
+}
+
+}  // namespace neurogen

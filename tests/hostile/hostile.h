@@ -1,0 +1,51 @@
+// Checkpoints as an enemy would write them: with checksums that are right.
+#pragma once
+#include <flatbuffers/flatbuffers.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cstring>
+#include <span>
+#include <string>
+
+#include "arena/error.h"
+#include "checkpoint_generated.h"
+#include "engine/files/checkpoint.h"
+
+namespace neurogen {
+
+// Size prefix and all, of whatever claims to be one; 0 where it is cut.
+inline std::size_t manifest_bytes(const std::string& file) {
+  std::uint32_t prefix = 0;
+  if (file.size() < sizeof prefix) return 0;
+  std::memcpy(&prefix, file.data(), sizeof prefix);
+  return prefix + sizeof prefix <= file.size() ? prefix + sizeof prefix : 0;
+}
+
+inline schema::Manifest& manifest_in(std::string& file) { return *schema::GetMutableSizePrefixedManifest(file.data()); }
+
+// Gives a manifest that can be read at all the checksum that it should have.
+inline void seal(std::string& file) {
+  const std::size_t size = manifest_bytes(file);
+  if (size < 12 || size > kLargestManifest) return;
+  flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(file.data()), size);
+  if (!schema::VerifySizePrefixedManifestBuffer(verifier) || !manifest_in(file).mutate_checksum(0)) return;
+  manifest_in(file).mutate_checksum(XXH3_64bits(file.data(), size));
+}
+
+// Read as a manifest alone: accepted, or refused with a sentence that names the file. Anything else is a mistake.
+inline bool accepts(const std::string& file, std::string& sentence) {
+  try {
+    decode_manifest(std::as_bytes(std::span(file).first(manifest_bytes(file))), "hostile");
+    return true;
+  } catch (const Error& error) {
+    sentence = error.what();
+    return false;
+  }
+}
+
+inline bool is_sentence(const std::string& text) {
+  return text.starts_with("hostile") && text.find(": ") != text.npos && text.find('\n') == text.npos && text.size() < 1000;
+}
+
+}  // namespace neurogen
