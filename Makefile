@@ -10,7 +10,7 @@ all: $(BUILD)/build.ninja
 	@cmake --build $(BUILD)
 
 $(BUILD)/build.ninja:
-	@cmake -S . -B $(BUILD) -G Ninja
+	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_ARGS)
 
 setup:
 	@tools/setup.sh
