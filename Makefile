@@ -30,7 +30,7 @@ test-exhaustive: setup
 
 # The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
 test-sanitizers: setup
-	@tools/test-sanitizers.sh
+	@tools/test-sanitizers.sh $(SANITIZERS)
 
 clean:
 	@rm -rf $(BUILD) $(BUILD)-address $(BUILD)-thread demo

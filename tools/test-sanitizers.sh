@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under
 # AddressSanitizer also the fences around buffers, hostile checkpoints, and allocations that fail: a sentence, and nothing leaked.
+#   test-sanitizers.sh [SANITIZER...]   those alone, and of hostile checkpoints only half a minute's fuzzing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # a preloaded library may stand in front
@@ -11,10 +12,12 @@ perl -e 'srand 1; print pack("v*", map { int rand 4096 } 1 .. 2000)' > "$work/to
 echo "leak:nlohmann" > "$work/suppressions"  # a constructor of that library leaks when memory runs out inside it
 export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
 
-for sanitizer in address,undefined thread; do
+chosen=$#  # 0: all, and all of their tests
+for sanitizer in ${@:-address,undefined thread}; do
   build=build-${sanitizer%%,*}
   targets=neurogen-engine
-  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter test_hostile fuzz_checkpoint"
+  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint"
+  [ "$build" = build-thread ] || [ $chosen -gt 0 ] || targets+=" test_hostile"
   { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" && cmake --build "$build" --target $targets; } > "$work/log" ||
     { cat "$work/log"; exit 1; }
   engine="$build/bin/neurogen-engine"
@@ -27,7 +30,7 @@ for sanitizer in address,undefined thread; do
   [ "$build" = build-address ] || continue
 
   "$build/bin/test_sanitizer" --gtest_brief=1
-  "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
+  [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
   "$build/bin/fuzz_checkpoint" 30 1 tests/hostile/version-1.ngck
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
