@@ -17,17 +17,6 @@ constexpr std::size_t kRefusalLines = 24;  // with what follows on the same page
 
 const ArenaPlan& part(const Plan& plan, ArenaKind kind) { return kind == ArenaKind::device ? plan.device : plan.host; }
 
-// "wernicke.currents 12" -> "wernicke.currents #"
-std::string family_of(const std::string& name) {
-  std::string family;
-  for (const char c : name) {
-    const bool digit = c >= '0' && c <= '9';
-    if (!digit) family += c;
-    if (digit && !family.ends_with('#')) family += '#';
-  }
-  return family;
-}
-
 std::string shortened(const std::string& text, std::size_t width) {
   return text.size() <= width ? text : text.substr(0, width - 3) + "...";
 }
@@ -95,6 +84,16 @@ std::string total_line(const std::string& name, Bytes bytes) {
 }
 
 }  // namespace
+
+std::string family_of(const std::string& name) {
+  std::string family;
+  for (const char c : name) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit) family += c;
+    if (digit && !family.ends_with('#')) family += '#';
+  }
+  return family;
+}
 
 std::string plan_table(const Plan& plan, const ReportFacts& facts) {
   std::string text = facts.title + "\n\n";

@@ -14,7 +14,10 @@ struct ReportFacts {
   Bytes heap_cap = 0;              // the part of the overhead that the C++ heap may take at most
 };
 
-// A table of bytes by class and by buffer family (buffers whose names differ only in digits are one line), largest first,
+// The family of a buffer or operation, those whose names differ only in digits: "tile12.update" -> "tile#.update".
+std::string family_of(const std::string& name);
+
+// A table of bytes by class and by buffer family, largest first,
 // then totals, budget, what is left, and the planner's lower bound and winning order.
 std::string plan_table(const Plan& plan, const ReportFacts& facts);
 

@@ -56,7 +56,6 @@ struct ColumnGroup {
 
   const ColumnsArguments& a;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int team = warp / R, role = warp % R;  // of the products
   const int group, column;                     // column: this lane's output
   const int source_pitch;
   Low *const weight, *const sources;

@@ -89,11 +89,9 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     rms_norm_backward_dot(device, {rows_of(at[d_out], d_out_rows), rows_of(at[output], section), at[dot]});
   }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 
-  const int residual_source = residual_of(module);
-  const TensorId residual = residual_source < 0 ? TensorId{} : a.output[residual_source];
-  const TensorId d_residual = residual ? output_gradient(d, residual_source, section, prefix) : TensorId{};
-  const bool gated = module == kPrefrontal;
-  const TensorId opener = gated ? a.output[kBasalGanglia] : TensorId{}, gate_bias = gated ? gate_bias_ : TensorId{};
+  const auto [residual, opener, gate_bias] = companions(module, a);
+  const TensorId d_residual = residual ? output_gradient(d, residual_of(module), section, prefix) : TensorId{};
+  const bool gated = static_cast<bool>(opener);
   const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
   const TensorId d_gain = g.gain[module], d_retain = g.retain[module];

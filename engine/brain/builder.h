@@ -81,6 +81,11 @@ class Builder {
   Cost product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const;
   Cost attention_cost(Section section, Tile tile, const Module& module, double products) const;
 
+  // Of other modules, what a microcircuit reads besides its sources; empty where it has none.
+  struct Companions {
+    TensorId residual, opener, gate_bias;
+  };
+  Companions companions(ModuleIndex module, const Activations& a) const;
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
   // Operation: currents of a tile's neurons over a section.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);

@@ -72,17 +72,16 @@ void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
 
 Builder::ColumnTensors Builder::column_tensors(ModuleIndex module, const Activations& a) const {
   const ModuleParameters& p = module_[module];
-  const int residual = residual_of(module);
-  const bool gated = module == kPrefrontal;
+  const auto [residual, opener, gate_bias] = companions(module, a);
   return {source_ids(module, a),
           brain_.wiring[module],
           p.low_synapses,
           p.bias,
           p.retain,
           a.first,
-          gated ? a.output[kBasalGanglia] : TensorId{},
-          gated ? gate_bias_ : TensorId{},
-          residual < 0 ? TensorId{} : a.output[residual],
+          opener,
+          gate_bias,
+          residual,
           a.carried[module],
           options_.window,
           architecture_.stripe()};

@@ -100,10 +100,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const DType compute = compute_;
   const TensorId first = a.first, output = a.output[module], scale = a.scale[module];
   const TensorId pre_norm = graph_.transient(name + ".pre_norm", real_, {section.rows, shape.outputs});
-  const int residual_source = residual_of(module);
-  const TensorId residual = residual_source < 0 ? TensorId{} : a.output[residual_source];
-  const TensorId opener = module == kPrefrontal ? a.output[kBasalGanglia] : TensorId{};
-  const TensorId gate_bias = opener ? gate_bias_ : TensorId{};
+  const auto [residual, opener, gate_bias] = companions(module, a);
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
   if (fused(module)) forward_columns(name, module, a, section, pre_norm);

@@ -153,6 +153,13 @@ Cost Builder::attention_cost(Section section, Tile tile, const Module& module, d
           element_bytes_ * rows * outputs * static_cast<double>(module.roles() + (products > 2 ? module.roles() + 1 : 1))};
 }
 
+Builder::Companions Builder::companions(ModuleIndex module, const Activations& a) const {
+  const int residual = residual_of(module);
+  const bool gated = module == kPrefrontal;
+  return {residual < 0 ? TensorId{} : a.output[residual], gated ? a.output[kBasalGanglia] : TensorId{},
+          gated ? gate_bias_ : TensorId{}};
+}
+
 std::vector<TensorId> Builder::source_ids(ModuleIndex module, const Activations& a) const {
   std::vector<TensorId> ids;
   for (int source : sources_of(module)) ids.push_back(a.of(source));

@@ -14,14 +14,6 @@ namespace {
 
 constexpr Bytes kReaders = 8, kLeastRead = Bytes{1} << 18;  // threads, and bytes that are worth one
 
-std::vector<TensorId> persistent_tensors(const Plan& plan) {
-  std::vector<TensorId> ids;
-  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
-    if (plan.buffers[i].kind == BufferKind::persistent) ids.push_back({i});
-  }
-  return ids;
-}
-
 bool holds(DType type, DType all_of) {
   return type == all_of || type == DType::f64 || (type == DType::f32 && (all_of == DType::bf16 || all_of == DType::f16));
 }

@@ -52,11 +52,8 @@ struct Saver::Work {
   };
 
   Work(const Session& session, const Manifest& m, CheckpointDirectory& directory_)
-      : program(session.program), directory(directory_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()) {
-    const auto& buffers = session.arena.plan().buffers;
-    for (std::size_t i = 0; i < buffers.size(); ++i) {
-      if (buffers[i].kind == BufferKind::persistent) ids.push_back({i});
-    }
+      : program(session.program), directory(directory_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
+        ids(persistent_tensors(session.arena.plan())) {
     if (session.brain.staging) {
       staging = program.view(session.brain.staging);
       helper = std::jthread([this] { help(); });
@@ -157,7 +154,7 @@ struct Saver::Work {
   const Manifest manifest;
   std::vector<std::byte> encoded;
   std::vector<std::uint64_t> checksums;
-  std::vector<TensorId> ids;  // as manifest.tensors
+  const std::vector<TensorId> ids;  // as manifest.tensors
   int file = -1, failure = 0;  // errno of the first
   bool finite = true, stop = false;
   XXH3_state_t hash;

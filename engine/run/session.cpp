@@ -45,4 +45,12 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
       program(bind(*this)) {}
 #endif
 
+std::vector<TensorId> persistent_tensors(const Plan& plan) {
+  std::vector<TensorId> ids;
+  for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+    if (plan.buffers[i].kind == BufferKind::persistent) ids.push_back({i});
+  }
+  return ids;
+}
+
 }  // namespace neurogen

@@ -1,6 +1,7 @@
 // A planned brain in memory: built, placed, bound, ready for its first values.
 #pragma once
 #include <memory>
+#include <vector>
 
 #include "engine/files/checkpoint.h"
 #include "engine/graph/program.h"
@@ -34,5 +35,8 @@ struct Session {
   Arena arena;
   Program program;
 };
+
+// What checkpoints hold, in the plan's order.
+std::vector<TensorId> persistent_tensors(const Plan& plan);
 
 }  // namespace neurogen

@@ -16,7 +16,7 @@ class CudaCorticalColumns : public CudaTest {
     std::vector<Tensor<double>> sources{}, d_sources{};
     Tensor<std::int32_t> wiring{}, first{}, reader_start{}, readers{};
     Tensor<double> weight{}, bias{}, retain{}, gain{}, opener{}, gate_bias{}, residual{}, d_out{}, inverse_rms{}, dot{};
-    Tensor<double> currents{}, hidden{}, d_currents{}, scratch{}, pre_norm{}, carried{}, d_selected{};
+    Tensor<double> currents{}, hidden{}, d_currents{}, scratch{}, pre_norm{}, carried{};
     Tensor<double> d_weight{}, d_bias{}, d_retain{}, d_gain{}, d_residual{}, d_gate{};
   };
 
@@ -51,7 +51,6 @@ class CudaCorticalColumns : public CudaTest {
     a.scratch = Tensor<double>({2, synapses_scratch(a.fan_in, a.window)}, 0);
     a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs});
     a.carried = Tensor<double>::poisoned({a.windows * carries(a.window), a.outputs});
-    a.d_selected = Tensor<double>::poisoned({a.groups * a.slots, a.tokens, a.width});
     a.d_weight = noise(a.weight.shape), a.d_bias = noise({a.roles, a.outputs});
     a.d_retain = noise({a.outputs}), a.d_gain = noise({a.outputs});
     if (a.stripe) a.d_gate = Tensor<double>::poisoned({a.tokens, a.outputs});

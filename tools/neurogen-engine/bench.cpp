@@ -25,16 +25,6 @@ struct BenchSettings {
   bool json = false, compare = false;
 };
 
-// Operations whose names differ in digits alone are one family.
-std::string family_of(const std::string& name) {
-  std::string family;
-  for (char c : name) {
-    if (c < '0' || c > '9') family += c;
-    else if (family.empty() || family.back() != '#') family += '#';
-  }
-  return family;
-}
-
 struct Family {
   std::string name;
   std::int64_t count = 0;
