@@ -19,305 +19,397 @@ struct ColumnsBackward {
   int parts, first_window;
 };
 
-// This warp's part of the weights' gradient: its team's share of the fan-in, one role.
+// One warp's part of the weights' gradient: every second 16 sources (or as many teams as there are), one role.
 template <typename Group>
 struct WeightGradient {
-  static constexpr int kMostTiles = static_cast<int>(kColumnsMostFanIn) / 16 / Group::kTeams;  // of 16 sources, kStep apart
+  static constexpr int kMostTiles = static_cast<int>(kColumnsMostFanIn) / 16 / Group::kTeams;
   static constexpr int kStep = 16 * Group::kTeams;
   const Group& x;
-  float* const group;  // [F, 32R]
+  float* const stored;  // [F, 32R], from this thread's first element on
+  unsigned first, rows, columns;  // first source; in shared memory: of tile 0 of the sources, of tile 0 of the currents' gradients
   Accumulators<kMostTiles, 4> acc;
 
-  __device__ WeightGradient(const Group& x_, float* d_weight)
-      : x(x_), group(d_weight + static_cast<std::int64_t>(x_.group) * x_.a.fan_in * Group::kColumns) {
+  __device__ WeightGradient(const Group& group, const Low* d_currents, float* d_weight)
+      : x(group), stored(d_weight + static_cast<std::int64_t>(group.group) * group.a.fan_in * Group::kColumns) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = warp % Group::kRoles * 32;
+    const unsigned near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+    first = warp / Group::kRoles * 16;
+    rows = shared_address(x.sources) + 2 * ((near + third) * static_cast<unsigned>(x.source_pitch) + first + second);
+    columns = shared_address(d_currents) + 2 * ((near + second) * Group::kPitch + column + third);
     each([](const float2& from, float& p, float& q) { p = from.x, q = from.y; });
   }
   __device__ void store() {
     each([](float2& to, float p, float q) { to = {p, q}; });
   }
-  static __device__ int begin() { return thread_again() / 32 / Group::kRoles * 16; }  // the first tile's first source
-  static __device__ int column() { return thread_again() / 32 % Group::kRoles * 32; }
   template <typename Body>
   __device__ void each(Body&& body) {
-    const int first = begin();
-    float* const stored = group + column();
+    const unsigned column = threadIdx.x / 32 % Group::kRoles * 32;
 #pragma unroll
     for (int i = 0; i < kMostTiles; ++i)
-      if (first + i * kStep < x.a.fan_in)
+      if (static_cast<int>(first) + i * kStep < x.a.fan_in)
 #pragma unroll
         for (int j = 0; j < 4; ++j)
 #pragma unroll
           for (int e = 0; e < 4; e += 2)
-            body(*reinterpret_cast<float2*>(stored + (first + i * kStep + row_of(0, e)) * Group::kColumns + column_of(j)), acc[i][j][e],
-                 acc[i][j][e + 1]);
+            body(*reinterpret_cast<float2*>(stored + (static_cast<int>(first) + i * kStep + row_of(0, e)) * Group::kColumns +
+                                            static_cast<int>(column) + column_of(j)),
+                 acc[i][j][e], acc[i][j][e + 1]);
   }
   // += sources^T d_currents over a round's tokens.
-  __device__ void add(const Low* sources, const Low* d_currents) {
-    const int lane = thread_again() % 32, near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
-    const int first = begin();
-    const Low* const a_lane = sources + (near + third) * x.source_pitch + first + second;
-    const Low* const b_lane = d_currents + (near + second) * Group::kPitch + column() + third;
+  __device__ void add(int source_tile, int round_tile) {
+    const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch);
+    unsigned row = rows + static_cast<unsigned>(source_tile) * Group::kTokens * pitch;
+    unsigned column = columns + 2 * static_cast<unsigned>(round_tile) * Group::kTokens * Group::kPitch;
 #pragma unroll 1
     for (int k = 0; k < Group::kTokens; k += 16) {
       std::uint32_t left[4], right[4];
-      load_matrices<true>(left, b_lane + k * Group::kPitch);
-      load_matrices<true>(right, b_lane + k * Group::kPitch + 16);
+      load_matrices<true>(left, column);
+      load_matrices<true>(right, column + 32);
 #pragma unroll
       for (int i = 0; i < kMostTiles; ++i)
-        if (first + i * kStep < x.a.fan_in) {
-          std::uint32_t rows[4];
-          load_matrices<true>(rows, a_lane + k * x.source_pitch + i * kStep);
-          multiply_add<Low>(acc[i][0], rows, left[0], left[1]);
-          multiply_add<Low>(acc[i][1], rows, left[2], left[3]);
-          multiply_add<Low>(acc[i][2], rows, right[0], right[1]);
-          multiply_add<Low>(acc[i][3], rows, right[2], right[3]);
+        if (i * kStep < x.a.fan_in) {
+          std::uint32_t part[4];
+          load_matrices<true>(part, row + 2 * i * kStep);
+          multiply_add<Low>(acc[i][0], part, left[0], left[1]);
+          multiply_add<Low>(acc[i][1], part, left[2], left[3]);
+          multiply_add<Low>(acc[i][2], part, right[0], right[1]);
+          multiply_add<Low>(acc[i][3], part, right[2], right[3]);
         }
+      row += 16 * pitch, column += 2 * 16 * Group::kPitch;
     }
   }
 };
 
-// d_selected of one team's rows and 16 sources = d_currents weight^T. The weights' rows are named so that a thread's
-// accumulators are neighbouring sources: element e of tile j is source 4 q + 2 j + e. `to`: of these sources and the round's
-// first token.
+// d_selected of a round and 16 sources = d_currents weight^T. The weights' rows are named so that a thread's accumulators are
+// neighbouring sources: element e of tile j is source 4 q + 2 j + e.
 template <typename Group>
-__device__ void sources_gradient(const Group& x, const Low* d_currents, int team, int source, int rows_left, int width, Low* to) {
-  const int lane = thread_again() % 32, near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16;
-  const Low* const a_lane = d_currents + (team * Group::kRows + near + second) * Group::kPitch + third * 8;
-  const Low* const b_lane = x.weight + Group::weight_row(source + near / 2 * 4 + near % 2 + 2 * third) + second;
-  Accumulators<Group::kRowTiles, 2> acc;
-  clear_accumulators<Group::kRowTiles, 2>(acc);
-#pragma unroll 2
-  for (int k = 0; k < Group::kColumns; k += 16) {
-    std::uint32_t columns[4];
-    load_matrices<false>(columns, b_lane + k);
-#pragma unroll
-    for (int i = 0; i < Group::kRowTiles; ++i) {
-      std::uint32_t rows[4];
-      load_matrices<false>(rows, a_lane + 16 * i * Group::kPitch + k);
-      multiply_add<Low>(acc[i][0], rows, columns[0], columns[1]);
-      multiply_add<Low>(acc[i][1], rows, columns[2], columns[3]);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < Group::kRowTiles; ++i)
-#pragma unroll
-    for (int e = 0; e < 4; e += 2) {
-      const int row = team * Group::kRows + row_of(i, e);
-      if (row < rows_left)
-        store_four(to + row * width + lane % 4 * 4, {acc[i][0][e], acc[i][0][e + 1], acc[i][1][e], acc[i][1][e + 1]});
-    }
-}
+struct SourcesGradient {
+  static constexpr int kTiles = Group::kTokens / 16;
+  unsigned rows, columns;  // in shared memory: of tile 0 of the currents' gradients, of the weights' first 16 rows
+  unsigned token, source;  // of this thread's first element
 
-// The state before this warp's run (in reverse: behind it), from all runs' maps and the state before the first (behind the
-// last) of them. Warps without a run only take part.
-template <bool reverse, int warps>
-__device__ float entering(Map (&maps)[warps][kLanes], const Map& mine, float state) {
-  const int thread = thread_again(), lane = thread % 32, warp = thread / 32;
-  if (warp < warps) maps[warp][lane] = mine;
-  __syncthreads();
-  if (warp >= warps) return 0.0f;
-#pragma unroll 4
-  for (int i = 0; i < (reverse ? warps - 1 - warp : warp); ++i) {
-    const Map map = maps[reverse ? warps - 1 - i : i][lane];
-    state = map.scale * state + map.shift;
+  __device__ SourcesGradient(const Group& x, const Low* d_currents) {
+    const unsigned lane = threadIdx.x % 32, near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16;
+    rows = shared_address(d_currents) + 2 * ((near + second) * Group::kPitch + third * 8);
+    columns = shared_address(x.weight) + 2 * (static_cast<unsigned>(Group::weight_row(static_cast<int>(near / 2 * 4 + near % 2 + 2 * third))) + second);
+    token = lane / 4, source = lane % 4 * 4;
   }
-  return state;
-}
+  // `to`: of these 16 sources (whose first row of weights is `first`) and the round's first token.
+  __device__ void run(int round_tile, int first, int rows_left, int width, Low* to) const {
+    unsigned row = rows + 2 * static_cast<unsigned>(round_tile) * Group::kTokens * Group::kPitch;
+    unsigned column = columns + 2 * static_cast<unsigned>(Group::weight_row(first));
+    Accumulators<kTiles, 2> acc;
+    clear_accumulators<kTiles, 2>(acc);
+#pragma unroll(Group::kCurrentTiles)  // in turn there are no registers for two
+    for (int k = 0; k < Group::kColumns; k += 16) {
+      std::uint32_t part[kTiles][4], other[4];
+      load_matrices<false>(other, column);
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i) load_matrices<false>(part[i], row + 2 * 16 * i * Group::kPitch);
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i) {
+        multiply_add<Low>(acc[i][0], part[i], other[0], other[1]);
+        multiply_add<Low>(acc[i][1], part[i], other[2], other[3]);
+      }
+      row += 32, column += 32;
+    }
+    to += token * static_cast<unsigned>(width) + source;
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2)
+        if (static_cast<int>(token) + 16 * i + 4 * e < rows_left)
+          store_four(to + (16 * i + 4 * e) * width, {acc[i][0][e], acc[i][0][e + 1], acc[i][1][e], acc[i][1][e + 1]});
+  }
+};
+
+// The warps that scan are those behind the ones that multiply, and have a barrier of their own.
+template <typename Group>
+struct ScanWarps {
+  static constexpr int kRun = Group::kRoles == 5 ? 8 : 4;  // a warp's tokens: as many registers as there are
+  static constexpr int kWarps = Group::kTokens / kRun, kThreads = 32 * kWarps, kAll = Group::kThreads + kThreads;
+  static __device__ unsigned thread() { return thread_again() - Group::kThreads; }
+  static __device__ void synchronize() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
+
+  // The state before this warp's run (in reverse: behind it), from all runs' maps and the state before the first (behind the
+  // last) of them.
+  template <bool reverse>
+  static __device__ float entering(Map (&maps)[kWarps][kLanes], const Map& mine, float state) {
+    const int lane = static_cast<int>(thread() % 32), warp = static_cast<int>(thread() / 32);
+    maps[warp][lane] = mine;
+    synchronize();
+#pragma unroll 4
+    for (int i = 0; i < (reverse ? kWarps - 1 - warp : warp); ++i) {
+      const Map map = maps[reverse ? kWarps - 1 - i : i][lane];
+      state = map.scale * state + map.shift;
+    }
+    return state;
+  }
+};
+
+// What a scan reads of one round besides its currents, in shared memory.
+template <typename Group>
+struct RoundInputs {
+  static constexpr int kTokens = Group::kTokens;
+  static constexpr std::size_t kTokenBytes = sizeof(float) * (2 * kLanes + 4) + sizeof(Low) * kLanes;  // openers are behind
+  static_assert(kTokens == kCarryTokens);
+  float *const d_outs, *const d_residuals, *const inverses, *const dots, *const states;  // d_outs: or bf16
+  int* const firsts;
+  Low *const residuals, *const openers;
+
+  __device__ explicit RoundInputs(void* memory)
+      : d_outs(static_cast<float*>(memory)), d_residuals(d_outs + kTokens * kLanes), inverses(d_residuals + kTokens * kLanes),
+        dots(inverses + kTokens), states(dots + kTokens), firsts(reinterpret_cast<int*>(states + kLanes)),
+        residuals(reinterpret_cast<Low*>(firsts + kTokens)), openers(residuals + kTokens * kLanes) {}
+
+  template <bool gated>
+  __device__ void load(const Group& x, const ColumnsBackward& b, int window, int begin) const {
+    constexpr int kBy = ScanWarps<Group>::kThreads;
+    const ColumnsArguments& a = b.forward;
+    const unsigned thread = ScanWarps<Group>::thread();
+    if (b.d_out.data) x.template load_outputs<kBy>(b.d_out, window, begin, d_outs, thread);
+    else x.template load_outputs<kBy>(b.d_out_low, window, begin, reinterpret_cast<Low*>(d_outs), thread);
+    if (a.residual.data) {
+      x.template load_outputs<kBy>(a.residual, window, begin, residuals, thread);
+      x.template load_outputs<kBy>(b.d_residual, window, begin, d_residuals, thread);
+    }
+    if (thread < kTokens) {
+      const int n = window * a.window + min(begin + static_cast<int>(thread), a.window - 1);
+      copy_word_behind(inverses + thread, b.inverse_rms + n);
+      copy_word_behind(dots + thread, b.dot + n);
+      copy_word_behind(firsts + thread, a.first + n);
+      copy_word_behind(states + thread, a.carried + (window * a.carries + begin / kCarryTokens) * a.carried_stride + x.column);
+    }
+    if (gated) x.template load_openers<kBy>(window, begin, openers, thread);
+  }
+};
 
 // A block: one group, and of all windows each `parts`-th, counted from the batch's first. Its sums go to its part of the
-// gradients. A round's scans leave its currents' gradients; the products with these and the next round's currents come
-// between the same two barriers, so that no warp waits for another's latency.
+// gradients. In one step some warps scan a round, which leaves its currents' gradients, while others multiply: the next
+// round's currents, and the gradients that the round before left. With memory for one round only they take turns.
 template <typename Group, bool gated>
-__global__ void __launch_bounds__(Group::kThreads, 1) backward_kernel(const ColumnsBackward b) {
+__global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(const ColumnsBackward b) {
 #if __CUDA_ARCH__ >= 800
-  constexpr int R = Group::kRoles, kRun = Group::kRun, kTokens = Group::kTokens, kSums = R + 2;  // biases, retain, gain
-  constexpr bool kAhead = Group::kSourceTiles == 2;
-  static_assert(Group::kScanTokens == kTokens);
-  __shared__ Map maps[2][Group::kScanWarps][kLanes];
+  using Scan = ScanWarps<Group>;
+  constexpr int R = Group::kRoles, kRun = Scan::kRun, kTokens = Group::kTokens, kSums = R + 2;  // biases, retain, gain
+  constexpr int kSources = Group::kSourceTiles, kRounds = Group::kCurrentTiles;
+  __shared__ Map maps[2][Scan::kWarps][kLanes];
   __shared__ float following[kLanes];  // f g of the token behind a round: what reaches its last state through the next
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
   const Group x(a, static_cast<int>(blockIdx.x));
-  WeightGradient<Group> d_weight(x, b.d_weight + static_cast<std::int64_t>(part) * groups * a.fan_in * Group::kColumns);
+  const bool scans = x.warp >= Group::kWarps;
+  Low* const d_currents = reinterpret_cast<Low*>(x.slots + a.slots);
+  const auto inputs_of = [&](int tile) {
+    unsigned char* const first = reinterpret_cast<unsigned char*>(d_currents + kRounds * kTokens * Group::kPitch);
+    const std::size_t bytes = kTokens * (RoundInputs<Group>::kTokenBytes + sizeof(Low) * kVector<Low> * a.opener_vectors);
+    return RoundInputs<Group>(first + tile * bytes);
+  };
+
+  // The rounds in the order in which they are taken: windows upwards, each from its end.
+  struct Round {
+    int window, begin;
+  };
+  const int last_begin = (a.window - 1) / kTokens * kTokens;
+  const Round first{(part - b.first_window % b.parts + b.parts) % b.parts, last_begin};
+  const int count = first.window < a.windows ? ((a.windows - 1 - first.window) / b.parts + 1) * (last_begin / kTokens + 1) : 0;
+  const auto advance = [&](Round& round) {
+    round.begin -= kTokens;
+    if (round.begin < 0) round = {round.window + b.parts, last_begin};
+  };
+
+  if (!scans) {
+    const int units = a.fan_in / 16;  // of the sources' gradient, a warp's each; warps without one load sources
+    const typename Group::SourceLoader loader(x, units < Group::kWarps ? units : 0);
+    const typename Group::CurrentsProduct make_currents(x);
+    WeightGradient<Group> d_weight(x, d_currents, b.d_weight + static_cast<std::int64_t>(part) * groups * a.fan_in * Group::kColumns);
+    const SourcesGradient<Group> d_sources(x, d_currents);
+    const int width = 1 << a.width_bits;
+    const std::int64_t tokens = static_cast<std::int64_t>(a.windows) * a.window;
+    Low* const d_selected = b.d_selected + static_cast<std::int64_t>(x.group) * a.slots * tokens * width;
+    Round loaded = first, taken = first;
+    const auto load = [&](int tile) {
+      loader.load(a, loaded.window, loaded.begin, tile);
+      advance(loaded);
+    };
+    const auto take_gradients = [&](int source_tile, int round_tile) {
+      d_weight.add(source_tile, round_tile);
+      const std::int64_t token = taken.window * a.window + taken.begin;
+#pragma unroll 1
+      for (int source = static_cast<int>(thread_again() / 32) * 16; source < a.fan_in; source += Group::kWarps * 16) {
+        const int in_slot = source & (width - 1);
+        d_sources.run(round_tile, source, a.window - taken.begin, width, d_selected + (source - in_slot) * tokens + token * width + in_slot);
+      }
+      advance(taken);
+    };
+    if constexpr (kRounds > 1) {
+      if (count > 0) load(0);
+      close_stage();
+      await_stages<0>();
+      __syncthreads();
+#pragma unroll 1
+      for (int i = 0; i < count + 2; ++i) {  // sources are loaded for round i + 1, currents made of round i, gradients taken of i - 2
+        if (i + 1 < count) load((i + 1) % kSources);
+        close_stage();
+        if (i < count) make_currents.run(i % kSources, i % kRounds);
+        if (i >= 2) take_gradients((i - 2) % kSources, (i - 2) % kRounds);
+        await_stages<0>();
+        __syncthreads();
+      }
+    } else
+#pragma unroll 1
+      for (int i = 0; i < count; ++i) {
+        load(0);
+        close_stage();
+        await_stages<0>();
+        __syncthreads();
+        make_currents.run(0, 0);
+        __syncthreads();
+        __syncthreads();
+        take_gradients(0, 0);
+        __syncthreads();
+      }
+    d_weight.store();
+    return;
+  }
+
   const float retain = read(a.retain + x.column), gain = read(b.gain + x.column);
   const float gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
   const int opener = gated ? x.opener_of_lane() : 0;
-  const int width = 1 << a.width_bits;
-  const std::int64_t tokens = static_cast<std::int64_t>(a.windows) * a.window;
-  Low* const d_currents = reinterpret_cast<Low*>(x.slots + a.slots);
-  auto* const d_outs = reinterpret_cast<float*>(d_currents + kTokens * Group::kPitch);  // or bf16
-  float* const d_residuals = d_outs + kTokens * kLanes;
-  float *const inverses = d_residuals + kTokens * kLanes, *const dots = inverses + kTokens, *const states = dots + kTokens;
-  int* const firsts = reinterpret_cast<int*>(states + kTokens / kCarryTokens * kLanes);
-  Low* const residuals = reinterpret_cast<Low*>(firsts + kTokens);
-  Low* const openers = residuals + kTokens * kLanes;
-  const auto load_outputs = [&](int window, int begin) {
-    if (b.d_out.data) x.load_outputs(b.d_out, window, begin, d_outs);
-    else x.load_outputs(b.d_out_low, window, begin, reinterpret_cast<Low*>(d_outs));
-    if (a.residual.data) {
-      x.load_outputs(a.residual, window, begin, residuals);
-      x.load_outputs(b.d_residual, window, begin, d_residuals);
-    }
-    if (x.thread < kTokens) {
-      const int n = window * a.window + min(begin + x.thread, a.window - 1);
-      copy_word_behind(inverses + x.thread, b.inverse_rms + n);
-      copy_word_behind(dots + x.thread, b.dot + n);
-      copy_word_behind(firsts + x.thread, a.first + n);
-    }
-    if (x.thread < kLanes)
-      copy_word_behind(states + x.thread, a.carried + (window * a.carries + begin / kCarryTokens) * a.carried_stride + x.column);
-    if (gated) x.load_openers(window, begin, openers);
-    close_stage();
-  };
-  const auto load_sources = [&](int window, int begin, int tile) {
-    x.load_sources(window, begin, x.source_tile(tile));
-    close_stage();
-  };
   // Each total is one thread's, which adds to it window by window.
-  float* total_at = nullptr;
-  if (x.warp < kSums)
-    total_at = (x.warp < R ? b.d_bias + (part * R + x.warp) * b.d_bias_stride
-                           : (x.warp == R ? b.d_retain : b.d_gain) + part * groups * kLanes) + x.column;
-  float total = total_at ? *total_at : 0.0f;
-
-  const int last_round = (a.window - 1) / kTokens * kTokens;
-  int window = (part - b.first_window % b.parts + b.parts) % b.parts, round = last_round, tile = 0;
-  if (window >= a.windows) return;
-  const auto advance = [&](int& of, int& begin) {
-    begin -= kTokens;
-    if (begin < 0) begin = last_round, of += b.parts;
+  const auto total_of = [&](int sum) {
+    return (sum < R ? b.d_bias + (part * R + sum) * b.d_bias_stride : (sum == R ? b.d_retain : b.d_gain) + part * groups * kLanes) + x.column;
   };
-  load_sources(window, round, 0);
-  load_outputs(window, round);
-  await_stages<0>();
-  __syncthreads();
-  x.multiply_sources(x.source_tile(0));
-  __syncthreads();
-  if (kAhead) {
-    int then = window, begin = round;
-    advance(then, begin);
-    if (then < a.windows) load_sources(then, begin, 1);
-  }
-
   float sums[kSums] = {};
-  while (true) {
-    const int lane = thread_again() % 32, warp = thread_again() / 32, row = warp * kRun, begin = round + row;
-    const bool scans = warp < Group::kScanWarps;
-    const std::int64_t token = static_cast<std::int64_t>(window) * a.window;
-    const float* const u = x.currents + row * Group::kPitch + lane;
-    float before[kRun], d_y[kRun];
+  Round loaded = first, scanned = first;
+  const auto load = [&](int tile) {
+    inputs_of(tile).template load<gated>(x, b, loaded.window, loaded.begin);
+    advance(loaded);
+  };
+  const auto scan = [&](int tile) {
+    const RoundInputs<Group> in = inputs_of(tile);
+    const int lane = static_cast<int>(Scan::thread() % 32), warp = static_cast<int>(Scan::thread() / 32);
+    const int row = warp * kRun, round = scanned.begin, begin = round + row;
+    const std::int64_t token = static_cast<std::int64_t>(scanned.window) * a.window;
+    advance(scanned);
+    float* const currents = x.current_tile(tile);
+    const int left = a.window - begin;  // tokens of the run that are inside the window
+    float u[kRun][R];
+#pragma unroll
+    for (int k = 0; k < kRun; ++k)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) u[k][r] = currents[(row + k) * Group::kPitch + r * kLanes + lane];
+    unsigned starts = 0;  // bit k: token k begins a document
+#pragma unroll
+    for (int k = 0; k < kRun; ++k) starts |= in.firsts[row + k] == begin + k ? 1u << k : 0u;
     Factors factors[kRun];
     Map map;
-    if (scans)
 #pragma unroll
-      for (int k = 0; k < kRun; ++k) {
-        const float open = gated ? to_float(openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f;
-        if (begin + k < a.window) factors[k].template compute<gated>(u[k * Group::kPitch + kLanes], retain, open);
-        if (firsts[row + k] == begin + k) factors[k].forget = 0.0f;
-        map.then(factors[k].forget, factors[k].input() * u[k * Group::kPitch]);
-      }
-    float h = entering<false>(maps[0], map, states[lane]);
-    Low* const d_u = d_currents + row * Group::kPitch + lane;
+    for (int k = 0; k < kRun; ++k) {
+      const float open = gated ? to_float(in.openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f;
+      if (k < left) factors[k].template compute<gated>(u[k][1], retain, open);
+      if (starts >> k & 1) factors[k].forget = 0.0f;
+      map.then(factors[k].forget, factors[k].input() * u[k][0]);
+    }
+    float h[kRun + 1];  // the state before a token, and behind the last
+    h[0] = Scan::template entering<false>(maps[0], map, in.states[lane]);
+    Low* const d_u = d_currents + (tile * kTokens + row) * Group::kPitch + lane;
     const auto give = [&](int k, int role, float gradient) {
       d_u[k * Group::kPitch + role * kLanes] = from_float<Low>(gradient);
       sums[role] += gradient;
     };
+    float d[kRun], y[kRun];
+    const int at = row * kLanes + lane;
+    // A few tokens' operands are read before anything is written, so that no read waits for a write.
+    constexpr int kFew = kRun == 8 && (gated || kRounds == 1) ? 2 : 4;
+#pragma unroll
+    for (int few = 0; few < kRun; few += kFew) {
+#pragma unroll
+      for (int k = few; k < few + kFew; ++k) {
+#pragma unroll
+        for (int r = 2; r < R; ++r) u[k][r] = currents[(row + k) * Group::kPitch + r * kLanes + lane];
+        d[k] = b.d_out.data ? in.d_outs[at + k * kLanes] : to_float(reinterpret_cast<const Low*>(in.d_outs)[at + k * kLanes]);
+        y[k] = a.residual.data ? to_float(in.residuals[at + k * kLanes]) : 0.0f;
+      }
+      // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
+#pragma unroll
+      for (int k = few; k < few + kFew; ++k) {
+        h[k + 1] = factors[k].forget * h[k] + factors[k].input() * u[k][0];
+        const float inverse = in.inverses[row + k], normed = (y[k] + output_of<R>(h[k + 1], u[k])) * inverse;
+        if (k < left) sums[R + 1] += d[k] * normed;
+        d[k] = k < left ? inverse * (gain * d[k] - normed * in.dots[row + k]) : 0.0f;
+      }
+#pragma unroll
+      for (int k = few; k < few + kFew; ++k)
+        y[k] = through_roles<R>(d[k], h[k + 1], u[k], [&](int role, float gradient) { give(k, role, gradient); });
+    }
     map = {};
-    if (scans) {
-      // Through the norm (rms_norm.h), from the output made again, and through the roles that shape it.
+    // Through the recurrence: g_t = d_y_t + f_{t+1} g_{t+1}.
 #pragma unroll
-      for (int k = 0; k < kRun; ++k) {
-        const int at = (row + k) * kLanes + lane;
-        const float d_out = b.d_out.data ? d_outs[at] : to_float(reinterpret_cast<const Low*>(d_outs)[at]);
-        const float inverse = inverses[row + k];
-        float roles[R];
+    for (int k = kRun - 1; k >= 0; --k) map.then(factors[k].forget, factors[k].forget * y[k]);
+    float d_h = Scan::template entering<true>(maps[1], map, round == last_begin ? 0.0f : following[lane]);
+    if (a.residual.data)
 #pragma unroll
-        for (int r = 0; r < R; ++r) roles[r] = u[k * Group::kPitch + r * kLanes];
-        before[k] = firsts[row + k] == begin + k ? 0.0f : h;
-        h = factors[k].forget * h + factors[k].input() * roles[0];
-        const float normed = (output_of<R>(h, roles) + (a.residual.data ? to_float(residuals[at]) : 0.0f)) * inverse;
-        float d = inverse * (gain * d_out - normed * dots[row + k]);
-        if (begin + k >= a.window) d = 0.0f;
-        else {
-          sums[R + 1] += d_out * normed;
-          if (a.residual.data) *b.d_residual.at(token + begin + k, x.column) = d_residuals[at] + d;
-        }
-        d_y[k] = through_roles<R>(d, h, roles, [&](int role, float gradient) { give(k, role, gradient); });
+      for (int k = 0; k < kRun; ++k)
+        if (k < left) *b.d_residual.at(token + begin + k, x.column) = in.d_residuals[at + k * kLanes] + d[k];
+#pragma unroll
+    for (int k = kRun - 1; k >= 0; --k) {
+      d_h += y[k];
+      const float slope = k < left ? d_h * ((starts >> k & 1 ? 0.0f : h[k]) - u[k][0]) * factors[k].raw : 0.0f;
+      if constexpr (gated) {
+        if (k < left) *b.d_gate.at(token + begin + k, x.column) = -slope;
       }
-      // Through the recurrence: g_t = d_y_t + f_{t+1} g_{t+1}.
-#pragma unroll
-      for (int k = kRun - 1; k >= 0; --k) map.then(factors[k].forget, factors[k].forget * d_y[k]);
+      const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
+      give(k, 0, k < left ? d_h * factors[k].input() : 0.0f);
+      give(k, 1, d_forget);
+      sums[R] += d_forget;
+      d_h *= factors[k].forget;
     }
-    float d_h = entering<true>(maps[1], map, round == last_round ? 0.0f : following[lane]);
-    if (scans) {
+    if (warp == 0) following[lane] = d_h;  // all have read what was there before their last barrier
+    if (round > 0) return;
+    Scan::synchronize();  // the window's sums pass through the currents' memory
 #pragma unroll
-      for (int k = kRun - 1; k >= 0; --k) {
-        d_h += d_y[k];
-        const bool inside = begin + k < a.window;
-        const float slope = inside ? d_h * (before[k] - u[k * Group::kPitch]) * factors[k].raw : 0.0f;
-        if constexpr (gated) {
-          if (inside) *b.d_gate.at(token + begin + k, x.column) = -slope;
-        }
-        const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
-        give(k, 0, inside ? d_h * factors[k].input() : 0.0f);
-        give(k, 1, d_forget);
-        sums[R] += d_forget;
-        d_h *= factors[k].forget;
-      }
+    for (int s = 0; s < kSums; ++s) {
+      currents[(s * Scan::kWarps + warp) * kLanes + lane] = sums[s];
+      sums[s] = 0.0f;
     }
+    Scan::synchronize();
+    for (int s = warp; s < kSums; s += Scan::kWarps) {
+      float sum = 0.0f;
+      for (int w = 0; w < Scan::kWarps; ++w) sum += currents[(s * Scan::kWarps + w) * kLanes + lane];
+      *total_of(s) += sum;
+    }
+  };
+  if constexpr (kRounds > 1) {
     await_stages<0>();
-    __syncthreads();  // the currents' gradients are there, the next sources too; currents and outputs have been read
-    if (warp == 0) following[lane] = d_h;
-    const bool window_ends = round == 0;
-    const Low* const sources = x.source_tile(tile);
-    Low* const to = b.d_selected + (static_cast<std::int64_t>(x.group) * a.slots * tokens + token + round) * width;
-    const int left = a.window - round;
-    advance(window, round);
-    const bool more = window < a.windows;
-    if (more) load_outputs(window, round);
-    d_weight.add(sources, d_currents);
-    // The last teams have the fewest tiles of weights.
+    __syncthreads();
 #pragma unroll 1
-    for (int unit = Group::kWarps - 1 - thread_again() / 32; unit < Group::kTeams * a.fan_in / 16; unit += Group::kWarps) {
-      const int source = unit / Group::kTeams * 16, in_slot = source & (width - 1);
-      sources_gradient(x, d_currents, unit % Group::kTeams, source, left, width, to + (source - in_slot) * tokens + in_slot);
-    }
-    if (window_ends) {  // the window's sums pass through the currents' memory
-      if (scans)
-#pragma unroll
-        for (int s = 0; s < kSums; ++s) {
-          x.currents[(s * Group::kScanWarps + warp) * kLanes + lane] = sums[s];
-          sums[s] = 0.0f;
-        }
-      __syncthreads();
-      if (warp < kSums) {
-        float sum = 0.0f;
-        for (int w = 0; w < Group::kScanWarps; ++w) sum += x.currents[(warp * Group::kScanWarps + w) * kLanes + lane];
-        total += sum;
-      }
-      __syncthreads();
-    }
-    if (!more) break;
-    if constexpr (kAhead) tile ^= 1;
-    else {
-      __syncthreads();
-      load_sources(window, round, 0);
+    for (int i = 0; i < count + 2; ++i) {  // inputs are loaded for round i, round i - 1 is scanned
+      if (i < count) load(i % kRounds);
+      close_stage();
+      if (i >= 1 && i <= count) scan((i - 1) % kRounds);
       await_stages<0>();
       __syncthreads();
     }
-    x.multiply_sources(x.source_tile(tile));
-    await_stages<0>();
-    __syncthreads();  // currents and outputs are there; the sources before these have been read
-    if (kAhead) {
-      int then = window, next = round;
-      advance(then, next);
-      if (then < a.windows) load_sources(then, next, tile ^ 1);
+  } else
+#pragma unroll 1
+    for (int i = 0; i < count; ++i) {
+      load(0);
+      close_stage();
+      await_stages<0>();
+      __syncthreads();
+      __syncthreads();
+      scan(0);
+      __syncthreads();
+      __syncthreads();
     }
-  }
-  if (total_at) *total_at = total;
-  d_weight.store();
 #endif
 }
+
+template <int R>
+using RoundsBeside = ColumnGroup<R, kCarryTokens, 1, 4, 2>;  // sources of rounds before, now, next and then
+template <int R>
+using RoundsInTurn = ColumnGroup<R, kCarryTokens, 1>;
 
 template <int kThreadsOfSum>
 __global__ void sum_kernel(const float* parts, int count, std::int64_t stride, float* total, std::int64_t elements) {
@@ -359,12 +451,14 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
                                   Columns<float>(a.d_gate),
                                   static_cast<int>(a.parts),
                                   static_cast<int>(a.first_window)};
-  const auto pitch = static_cast<std::size_t>(pitch_of<Low>(static_cast<int>(a.columns.weight[2])));
-  const std::size_t per_token = sizeof(Low) * (pitch + kGroup) + sizeof(float) * (2 * kGroup + 3 + kGroup / kCarry);
-  dispatch_columns<1, 2>(device, a.columns, per_token, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
-    launch_with(device, "cortical_columns_backward", backward_kernel<Group, gated.value>,
-                dim3(static_cast<unsigned>(a.columns.weight[0]), static_cast<unsigned>(a.parts)), dim3(Group::kThreads), shared, arguments);
-  });
+  const std::size_t per_token = sizeof(Low) * static_cast<std::size_t>(pitch_of<Low>(static_cast<int>(a.columns.weight[2]))) +
+                                RoundInputs<RoundsInTurn<2>>::kTokenBytes;
+  dispatch_columns<RoundsBeside, RoundsInTurn>(
+      device, a.columns, per_token, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
+        launch_with(device, "cortical_columns_backward", backward_kernel<Group, gated.value>,
+                    dim3(static_cast<unsigned>(a.columns.weight[0]), static_cast<unsigned>(a.parts)), dim3(ScanWarps<Group>::kAll), shared,
+                    arguments);
+      });
 }
 
 void cortical_columns_sum(CudaDevice& device, const CorticalColumnsSum& a) {

@@ -35,77 +35,95 @@ struct ColumnsArguments {
   std::int64_t carried_stride;
 };
 
-template <int R, int kTokensInRound, int kRowTilesOfWarp, int kTilesOfSources>
+template <int R, int kTokensInRound, int kRowTilesOfWarp, int kTilesOfSources = 1, int kTilesOfCurrents = 1>
 struct ColumnGroup {
-  static constexpr int kRoles = R, kTokens = kTokensInRound, kSourceTiles = kTilesOfSources;
+  static constexpr int kRoles = R, kTokens = kTokensInRound, kSourceTiles = kTilesOfSources, kCurrentTiles = kTilesOfCurrents;
   static constexpr int kRowTiles = kRowTilesOfWarp, kRows = 16 * kRowTiles;  // of a warp's product
   static constexpr int kTeams = kTokens / kRows, kWarps = kTeams * R, kThreads = 32 * kWarps;
   static constexpr int kScanWarps = (R < 4 ? 2 : 4) * kTeams, kRun = R < 4 ? 8 : 4;  // a run: a warp's tokens in a scan
   static constexpr int kScanTokens = kScanWarps * kRun;
   static constexpr int kColumns = 32 * R, kPitch = pitch_of<Low>(kColumns);
 
+  // Products take 32 sources at a time: behind the last, weights and sources are zeros.
+  __host__ __device__ static constexpr int padded(int fan_in) { return (fan_in + 31) / 32 * 32; }
   // Where row f of the weights lies: eight neighbouring rows, and rows 0, 1, 8, 9, 16, 17, 24, 25, are in different banks.
   __host__ __device__ static constexpr int weight_row(int f) { return f * kPitch + f / 8 * 16; }
 
   // Parts of the block's shared memory, each a multiple of 16 bytes: weights, sources, currents, where the sources lie, and
   // what a kernel adds behind.
   static constexpr std::size_t shared_bytes(int fan_in, int slots) {
-    return sizeof(Low) * static_cast<std::size_t>(weight_row(fan_in) + kSourceTiles * kTokens * pitch_of<Low>(fan_in)) +
-           sizeof(float) * static_cast<std::size_t>(kTokens * kPitch) + sizeof(BlockRows<Low>) * static_cast<std::size_t>(slots);
+    return sizeof(Low) * static_cast<std::size_t>(weight_row(padded(fan_in)) + kSourceTiles * kTokens * pitch_of<Low>(padded(fan_in))) +
+           sizeof(float) * static_cast<std::size_t>(kCurrentTiles * kTokens * kPitch) + sizeof(BlockRows<Low>) * static_cast<std::size_t>(slots);
   }
 
   const ColumnsArguments& a;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int group, column;                     // column: this lane's output
-  const int source_pitch;
+  const int group, column;  // column: this lane's output
+  const int depth, source_pitch;
   Low *const weight, *const sources;
   float* const currents;
   BlockRows<const Low>* const slots;
 
   __device__ ColumnGroup(const ColumnsArguments& arguments, int g)
-      : a(arguments), group(g), column(g * kLanes + lane), source_pitch(pitch_of<Low>(arguments.fan_in)),
-        weight(reinterpret_cast<Low*>(shared_memory)), sources(weight + weight_row(arguments.fan_in)),
+      : a(arguments), group(g), column(g * kLanes + lane), depth(padded(arguments.fan_in)), source_pitch(pitch_of<Low>(depth)),
+        weight(reinterpret_cast<Low*>(shared_memory)), sources(weight + weight_row(depth)),
         currents(reinterpret_cast<float*>(sources + kSourceTiles * kTokens * source_pitch)),
-        slots(reinterpret_cast<BlockRows<const Low>*>(currents + kTokens * kPitch)) {
+        slots(reinterpret_cast<BlockRows<const Low>*>(currents + kCurrentTiles * kTokens * kPitch)) {
     find_slots(a.sources, a.wiring + g * a.slots, a.slots, 1 << a.width_bits, slots);
     constexpr int kRow = kColumns / kVector<Low>;
+    const int threads = static_cast<int>(blockDim.x);
     const Low* const from = a.weight + static_cast<std::int64_t>(g) * a.fan_in * kColumns;
-    for (int v = thread; v < a.fan_in * kRow; v += kThreads)
-      copy_behind(weight + weight_row(v / kRow) + v % kRow * kVector<Low>, from + v * kVector<Low>, true);
+    for (int v = thread; v < depth * kRow; v += threads) {
+      const bool present = v < a.fan_in * kRow;
+      copy_behind(weight + weight_row(v / kRow) + v % kRow * kVector<Low>, present ? from + v * kVector<Low> : from, present);
+    }
+    for (int i = thread; i < kSourceTiles * kTokens * (depth - a.fan_in); i += threads)
+      sources[i / (depth - a.fan_in) * source_pitch + a.fan_in + i % (depth - a.fan_in)] = from_float<Low>(0.0f);
     __syncthreads();
   }
 
-  __device__ Low* source_tile(int i) const { return sources + i * kTokens * source_pitch; }
+  __device__ float* current_tile(int i) const { return currents + i * kTokens * kPitch; }
 
-  // Asks for the sources of a round; rows behind the window's end become zeros.
-  __device__ void load_sources(int window, int begin, Low* to) const {
-    // A lane copies the same sources of every second row of its warp's.
-    const int thread = thread_again(), lane = thread % 32, warp = thread / 32;
-    const int f = lane % 16 * kVector<Low>;
-    if (f >= a.fan_in) return;
-    const BlockRows<const Low> from = slots[f >> a.width_bits];
-    const Low* const first = from.data + static_cast<std::int64_t>(window * a.window + begin) * from.stride + (f & ((1 << a.width_bits) - 1));
-    const int rows = min(a.window - begin, kTokens), stride = static_cast<int>(from.stride);
+  // What a thread of the warps from `first` on needs to know to load sources: the same sources of two rows at a time.
+  struct SourceLoader {
+    BlockRows<const Low> from{};
+    unsigned row = kTokens, step, pitch, to;  // to: of its first row, in bytes
+
+    __device__ explicit SourceLoader(const ColumnGroup& x, int first = 0)
+        : step(static_cast<unsigned>(2 * (kWarps - first))), pitch(2 * static_cast<unsigned>(x.source_pitch)) {
+      const int f = x.lane % 16 * kVector<Low>;
+      if (f >= x.a.fan_in || x.warp < first) return;
+      from = x.slots[f >> x.a.width_bits];
+      from.data += f & ((1 << x.a.width_bits) - 1);
+      row = static_cast<unsigned>(2 * (x.warp - first) + x.lane / 16);
+      to = shared_address(x.sources + f) + row * pitch;
+    }
+    // Asks for a round's; rows behind the window's end become zeros.
+    __device__ void load(const ColumnsArguments& a, int window, int begin, int tile) const {
+      const int rows = min(a.window - begin, kTokens);
+      const Low* const first = from.data + static_cast<std::int64_t>(window * a.window + begin) * from.stride;
+      unsigned at = to + static_cast<unsigned>(tile) * kTokens * pitch;
 #pragma unroll 1
-    for (int row = 2 * warp + lane / 16; row < kTokens; row += 2 * kWarps)
-      copy_behind(to + row * source_pitch + f, first + (row < rows ? row * stride : 0), row < rows);
-  }
-  // Asks for this group's outputs of a round, [kTokens, 32].
-  template <typename From, typename T>
-  __device__ void load_outputs(const Columns<From>& from, int window, int begin, T* to) const {
-    constexpr int kRow = kLanes / kVector<T>;
-    const int thread = thread_again();
-    const From* const first = from.at(window * a.window + begin, group * kLanes + thread % kRow * kVector<T>);
+      for (int r = static_cast<int>(row); r < kTokens; r += static_cast<int>(step), at += step * pitch)
+        copy_behind(at, first + (r < rows ? r * static_cast<int>(from.stride) : 0), r < rows);
+    }
+  };
+  // Asks for this group's outputs of a round, [kTokens, 32], as one of kBy threads.
+  template <int kBy = kThreads, typename From, typename T>
+  __device__ void load_outputs(const Columns<From>& from, int window, int begin, T* to, unsigned thread = thread_again()) const {
+    constexpr unsigned kRow = kLanes / kVector<T>;
+    const From* const first = from.at(window * a.window + begin, group * kLanes + static_cast<int>(thread % kRow) * kVector<T>);
     const int stride = static_cast<int>(from.stride), last = a.window - 1 - begin;
 #pragma unroll 1
-    for (int row = thread / kRow; row < kTokens; row += kThreads / kRow)
+    for (int row = static_cast<int>(thread / kRow); row < kTokens; row += kBy / static_cast<int>(kRow))
       copy_behind(to + row * kLanes + thread % kRow * kVector<T>, first + min(row, last) * stride, true);
   }
   // Asks for what opens this group's gates, in whole vectors: [kTokens, opener_vectors of 8].
-  __device__ void load_openers(int window, int begin, Low* to) const {
+  template <int kBy = kThreads>
+  __device__ void load_openers(int window, int begin, Low* to, unsigned thread = thread_again()) const {
     const int from = group * kLanes / a.stripe / kVector<Low>, last = (group * kLanes + kLanes - 1) / a.stripe / kVector<Low>;
 #pragma unroll 1
-    for (int v = thread; v < kTokens * a.opener_vectors; v += kThreads) {
+    for (int v = static_cast<int>(thread); v < kTokens * a.opener_vectors; v += kBy) {
       const int row = v / a.opener_vectors, vector = from + v - row * a.opener_vectors;
       const std::int64_t n = static_cast<std::int64_t>(window) * a.window + min(begin + row, a.window - 1);
       if (vector <= last) copy_behind(to + v * kVector<Low>, a.opener.at(n, vector * kVector<Low>), true);
@@ -114,41 +132,60 @@ struct ColumnGroup {
   // This lane's opener in a token's vectors.
   __device__ int opener_of_lane() const { return column / a.stripe - group * kLanes / a.stripe / kVector<Low> * kVector<Low>; }
 
-  // currents = sources weight + bias. The caller synchronises before and after.
-  __device__ void multiply_sources(const Low* tile) const {
-    const int thread = thread_again(), lane = thread % 32, team = thread / 32 / R, role = thread / 32 % R;
-    const int near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
-    const Low* const a_lane = tile + (team * kRows + near + second) * source_pitch + third;
-    const Low* const b_lane = weight + weight_row(near + second) + role * 32 + third;
-    Accumulators<kRowTiles, 4> acc;
-    clear_accumulators<kRowTiles, 4>(acc);
-#pragma unroll 2
-    for (int k = 0; k < a.fan_in; k += 16) {
-      std::uint32_t rows[kRowTiles][4], left[4], right[4];
-#pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) load_matrices<false>(rows[i], a_lane + 16 * i * source_pitch + k);
-      load_matrices<true>(left, b_lane + weight_row(k));
-      load_matrices<true>(right, b_lane + weight_row(k) + 16);
-#pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) {
-        multiply_add<Low>(acc[i][0], rows[i], left[0], left[1]);
-        multiply_add<Low>(acc[i][1], rows[i], left[2], left[3]);
-        multiply_add<Low>(acc[i][2], rows[i], right[0], right[1]);
-        multiply_add<Low>(acc[i][3], rows[i], right[2], right[3]);
-      }
+  // One warp's part of the currents: its team's rows, one role.
+  struct CurrentsProduct {
+    const ColumnGroup& x;
+    unsigned rows, columns, to;  // in shared memory: of tile 0 of the sources, of the weights, and of tile 0 of the currents
+    const float* bias;
+
+    __device__ explicit CurrentsProduct(const ColumnGroup& group) : x(group) {
+      const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, team = warp / R, role = warp % R;
+      const unsigned near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+      rows = shared_address(x.sources) + 2 * ((team * kRows + near + second) * static_cast<unsigned>(x.source_pitch) + third);
+      columns = shared_address(x.weight) + 2 * (static_cast<unsigned>(weight_row(static_cast<int>(near + second))) + role * 32 + third);
+      to = (team * kRows + lane / 4) * kPitch + role * 32 + lane % 4 * 2;
+      bias = x.a.bias + role * x.a.bias_stride + x.group * kLanes + lane % 4 * 2;
     }
-    const float* const bias = a.bias + role * a.bias_stride + group * kLanes;
+    // currents = sources weight + bias, of these tiles. The caller synchronises before and after.
+    __device__ void run(int source_tile, int current_tile) const {
+      const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch);
+      unsigned row = rows + static_cast<unsigned>(source_tile) * kTokens * pitch, column = columns;
+      Accumulators<kRowTiles, 4> acc;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 shift = __ldg(reinterpret_cast<const float2*>(bias + column_of(j)));
+      for (int j = 0; j < 4; ++j) {
+        const float2 shift = __ldg(reinterpret_cast<const float2*>(bias + 8 * j));
+#pragma unroll
+        for (int i = 0; i < kRowTiles; ++i) acc[i][j][0] = acc[i][j][2] = shift.x, acc[i][j][1] = acc[i][j][3] = shift.y;
+      }
+#pragma unroll 1
+      for (int k = 0; k < x.depth; k += 32) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          std::uint32_t part[kRowTiles][4], left[4], right[4];
+#pragma unroll
+          for (int i = 0; i < kRowTiles; ++i) load_matrices<false>(part[i], row + 16 * i * pitch + 32 * half);
+          load_matrices<true>(left, column + 2 * weight_row(16) * half);
+          load_matrices<true>(right, column + 2 * weight_row(16) * half + 32);
+#pragma unroll
+          for (int i = 0; i < kRowTiles; ++i) {
+            multiply_add<Low>(acc[i][0], part[i], left[0], left[1]);
+            multiply_add<Low>(acc[i][1], part[i], left[2], left[3]);
+            multiply_add<Low>(acc[i][2], part[i], right[0], right[1]);
+            multiply_add<Low>(acc[i][3], part[i], right[2], right[3]);
+          }
+        }
+        row += 64, column += 2 * weight_row(32);
+      }
+      float* const out = x.current_tile(current_tile) + to;
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i)
 #pragma unroll
-        for (int e = 0; e < 4; e += 2)
-          *reinterpret_cast<float2*>(currents + (team * kRows + row_of(i, e)) * kPitch + role * 32 + column_of(j)) = {
-              acc[i][j][e] + shift.x, acc[i][j][e + 1] + shift.y};
+        for (int j = 0; j < 4; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; e += 2)
+            *reinterpret_cast<float2*>(out + (16 * i + 4 * e) * kPitch + 8 * j) = {acc[i][j][e], acc[i][j][e + 1]};
     }
-  }
+  };
 
   // Which of the 32 tokens from `begin` on start a document, as bits.
   __device__ unsigned starts(int window, int begin) const {
@@ -164,23 +201,25 @@ inline int opener_vectors(const CorticalColumns& a) {
   return static_cast<int>(most);
 }
 
-// Calls body(ColumnGroup{}, gated, shared bytes): the longest round that a block of this GPU has room for, with `per_token`
-// bytes more for each of its tokens. kRowTiles and kSourceTiles are those of the long round.
-template <int kRowTiles, int kSourceTiles, typename Body>
+// Calls body(group, gated, shared bytes) with Wanted<R> where a block of this GPU has room for it, else with Frugal<R>.
+// `per_token`: bytes more for each token of each tile of currents.
+template <template <int> typename Wanted, template <int> typename Frugal, typename Body>
 void dispatch_columns(CudaDevice& device, const CorticalColumns& a, std::size_t per_token, Body&& body) {
   const int fan_in = static_cast<int>(a.weight[1]), slots = static_cast<int>(a.wiring[1]);
-  const std::size_t room = device.native().properties.sharedMemPerBlockOptin;
   per_token += sizeof(Low) * kVector<Low> * static_cast<std::size_t>(opener_vectors(a));
+  const auto shared = [&]<typename Group>(std::type_identity<Group>) {
+    return Group::shared_bytes(fan_in, slots) + Group::kCurrentTiles * Group::kTokens * per_token;
+  };
   dispatch_roles(static_cast<int>(a.weight[2] / kGroup), [&](auto roles) {
-    const auto with = [&]<typename Group>(std::type_identity<Group> group, std::size_t shared) {
-      if (a.gate.opener) body(group, std::true_type{}, shared);
-      else body(group, std::false_type{}, shared);
+    const auto with = [&](auto group) {
+      if (a.gate.opener) body(group, std::true_type{}, shared(group));
+      else body(group, std::false_type{}, shared(group));
     };
-    using Long = ColumnGroup<roles.value, 2 * kCarryTokens, kRowTiles, kSourceTiles>;
-    using Short = ColumnGroup<roles.value, kCarryTokens, 1, 1>;
-    const std::size_t shared = Long::shared_bytes(fan_in, slots) + Long::kTokens * per_token;
-    if (shared + (2 * Long::kScanWarps * sizeof(Map) + sizeof(float)) * kLanes <= room) with(std::type_identity<Long>{}, shared);
-    else with(std::type_identity<Short>{}, Short::shared_bytes(fan_in, slots) + Short::kTokens * per_token);
+    using Preferred = Wanted<roles.value>;
+    constexpr std::size_t kDeclared = (2 * Preferred::kScanWarps * sizeof(Map) + sizeof(float)) * kLanes;  // by the kernels themselves
+    const std::type_identity<Preferred> preferred;
+    if (shared(preferred) + kDeclared <= device.native().properties.sharedMemPerBlockOptin) with(preferred);
+    else with(std::type_identity<Frugal<roles.value>>{});
   });
 }
 

@@ -7,6 +7,10 @@ namespace neurogen {
 namespace {
 
 constexpr int kBlocks = 2;  // that a multiprocessor holds
+template <int R>
+using LongRounds = ColumnGroup<R, 2 * kCarryTokens, 2>;
+template <int R>
+using ShortRounds = ColumnGroup<R, kCarryTokens, 1>;
 
 template <typename Group, bool gated>
 __global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
@@ -21,8 +25,10 @@ __global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const
   Low* const residuals = reinterpret_cast<Low*>(x.slots + a.slots);
   Low* const openers = residuals + kTokens * kLanes;
   int turn = 0, window = static_cast<int>(blockIdx.x);
+  const typename Group::SourceLoader loader(x);
+  const typename Group::CurrentsProduct product(x);
   const auto load = [&](int of, int begin) {
-    x.load_sources(of, begin, x.sources);
+    loader.load(a, of, begin, 0);
     if (a.residual.data) x.load_outputs(a.residual, of, begin, residuals);
     if (gated) x.load_openers(of, begin, openers);
     close_stage();
@@ -35,7 +41,7 @@ __global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const
     for (int round = 0; round < a.window; round += kTokens) {
       await_stages<0>();
       __syncthreads();
-      x.multiply_sources(x.sources);
+      product.run(0, 0);
       __syncthreads();
 
 #pragma unroll 1
@@ -103,7 +109,7 @@ void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& 
   const ColumnsArguments arguments = arguments_of(a.columns);
   require_f32("cortical_columns_forward: the output is f32", {a.pre_norm});
   const std::int64_t groups = a.columns.weight[0];
-  dispatch_columns<2, 1>(device, a.columns, sizeof(Low) * kGroup, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
+  dispatch_columns<LongRounds, ShortRounds>(device, a.columns, sizeof(Low) * kGroup, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
     const std::int64_t blocks = std::clamp<std::int64_t>(kBlocks * device.multiprocessors() / std::max<std::int64_t>(groups, 1), 1,
                                                          std::max(arguments.windows, 1));
     launch_with(device, "cortical_columns_forward", forward_kernel<Group, gated.value>,

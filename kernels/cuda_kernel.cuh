@@ -69,8 +69,8 @@ __device__ inline T from_float(float x) {
 }
 
 // This thread's number, asked for again: what is computed from it then lives as long as one phase, not as the kernel.
-__device__ inline int thread_again() {
-  int thread;
+__device__ inline unsigned thread_again() {
+  unsigned thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;
 }

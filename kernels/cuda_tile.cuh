@@ -43,18 +43,23 @@ __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// `row`: address in shared memory of this lane's row of the four matrices.
 template <bool transposed>
-__device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
+__device__ inline void load_matrices(std::uint32_t (&r)[4], std::uint32_t row) {
   if constexpr (transposed)
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
   else
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
+}
+template <bool transposed>
+__device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
+  load_matrices<transposed>(r, shared_address(row));
 }
 
 template <typename T>
@@ -146,15 +151,16 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
   }
 }
 
-// Copies 16 bytes, or writes zeros where there is nothing to copy (`from` must be a valid address all the same).
-__device__ inline void copy_behind(void* to, const void* from, bool present) {
+// Copies 16 bytes, or writes zeros where there is nothing to copy (`from` must be a valid address all the same). `to`: in
+// shared memory.
+__device__ inline void copy_behind(std::uint32_t to, const void* from, bool present) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(present ? 16 : 0)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present ? 16 : 0) : "memory");
 #else
-  *static_cast<uint4*>(to) = present ? *static_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
+  *static_cast<uint4*>(__cvta_shared_to_generic(to)) = present ? *static_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
 #endif
 }
+__device__ inline void copy_behind(void* to, const void* from, bool present) { copy_behind(shared_address(to), from, present); }
 template <typename T>
 __device__ inline void copy_word_behind(T* to, const T* from) {
   static_assert(sizeof(T) == 4);

@@ -138,14 +138,14 @@ template <int R, typename Store>
 __device__ inline float through_roles(float d, float h, const float (&u)[R], Store&& store) {
   if constexpr (R == 4) store(3, d);
   if constexpr (R == 5) {
-    const float s = sigmoid_of(u[3]);
-    store(3, d * u[4] * s * (1.0f + u[3] * (1.0f - s)));
-    store(4, d * u[3] * s);
+    const float s = sigmoid_of(u[3]), y = u[3] * s;  // d y / d u = s + y (1 - s)
+    store(3, d * u[4] * (y * (1.0f - s) + s));
+    store(4, d * y);
   }
   if constexpr (R > 2) {
-    const float s = sigmoid_of(u[2]);
-    store(2, d * h * s * (1.0f + u[2] * (1.0f - s)));
-    d *= u[2] * s;
+    const float s = sigmoid_of(u[2]), y = u[2] * s;
+    store(2, d * h * (y * (1.0f - s) + s));
+    d *= y;
   }
   return d;
 }
