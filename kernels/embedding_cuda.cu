@@ -42,22 +42,32 @@ __device__ int exclusive_scan(int x) {
 // One block: each thread takes a stretch of the vocabulary. The histogram becomes each id's first place in `order`.
 __global__ void __launch_bounds__(kScanThreads) list_rows(std::int32_t* histogram, std::int64_t vocabulary, std::int64_t tokens, std::int32_t* rows,
                           std::int32_t* row_start, std::int32_t* count) {
+  constexpr std::int64_t kAtOnce = 8;  // counts that are on their way together
   const std::int64_t stretch = (vocabulary + kScanThreads - 1) / kScanThreads, begin = min(vocabulary, threadIdx.x * stretch);
   const std::int64_t end = min(vocabulary, begin + stretch);
+  const auto each = [&](auto&& body) {
+    for (std::int64_t v = begin; v < end; v += kAtOnce) {
+      int here[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) here[k] = v + k < end ? histogram[v + k] : 0;
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k)
+        if (v + k < end) body(v + k, here[k]);
+    }
+  };
   int touched = 0, mine = 0;
-  for (std::int64_t v = begin; v < end; ++v) {
-    touched += histogram[v] > 0;
-    mine += histogram[v];
-  }
+  each([&](std::int64_t, int here) {
+    touched += here > 0;
+    mine += here;
+  });
   int row = exclusive_scan(touched), position = exclusive_scan(mine);
-  for (std::int64_t v = begin; v < end; ++v) {
-    const int here = histogram[v];
+  each([&](std::int64_t v, int here) {
     histogram[v] = position;
-    if (here == 0) continue;
+    if (here == 0) return;
     rows[row] = static_cast<std::int32_t>(v);
     row_start[row++] = position;
     position += here;
-  }
+  });
   if (threadIdx.x == kScanThreads - 1) {
     row_start[row] = static_cast<std::int32_t>(tokens);
     *count = row;
@@ -71,6 +81,7 @@ __global__ void place_tokens(const std::int32_t* ids, std::int64_t tokens, const
   if (n >= tokens) return;
   const std::int32_t id = ids[n];
   int before = 0;
+#pragma unroll 8
   for (std::int64_t i = lane; i < n; i += 32) before += ids[i] == id;
   before = warp_sum(before);
   if (lane == 0) order[places[id] + before] = static_cast<std::int32_t>(n);
@@ -110,7 +121,9 @@ __global__ void __launch_bounds__(kGainColumns * kGainLanes) gain_gradient(Rows 
   __shared__ float sums[kGainLanes][kGainColumns];
   float sum = 0;
   if (column < width) {
-    for (std::int64_t i = threadIdx.y; i < *r.count; i += kGainLanes) {
+    const std::int64_t count = *r.count;
+#pragma unroll 8
+    for (std::int64_t i = threadIdx.y; i < count; i += kGainLanes) {
       sum += d_rows[i * d_rows_stride + column] * (r.row(i)[column] * r.inverse(i));
     }
   }
