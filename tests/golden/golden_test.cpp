@@ -10,11 +10,12 @@
 #include "engine/run/session.h"
 #include "kernels/half.h"
 #include "kernels/step_control.h"
+#include "tests/folders.h"
 
 namespace neurogen {
 namespace {
 
-std::string golden(const std::string& name) { return std::string(NEUROGEN_TESTS) + "/golden/" + name + ".safetensors"; }
+std::string golden(const std::string& name) { return source_folder() + "/tests/golden/" + name + ".safetensors"; }
 
 Architecture fixture_architecture(const std::string& preset) {
   const auto p = nlohmann::json::parse(preset);
