@@ -3,9 +3,10 @@
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
 # make test-sanitizers   a few training steps under the sanitizers
+# make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests runs and logs all
 BUILD := build
 
-.PHONY: all setup demo test test-exhaustive test-sanitizers clean
+.PHONY: all setup demo test test-exhaustive test-sanitizers dist clean
 all: $(BUILD)/build.ninja
 	@cmake --build $(BUILD)
 
@@ -32,5 +33,10 @@ test-exhaustive: setup
 test-sanitizers: setup
 	@tools/test-sanitizers.sh $(SANITIZERS)
 
+# For one generation of GPUs alone: CMAKE_ARGS=-DNEUROGEN_CUDA_ARCHITECTURES=90 make dist
+dist: setup
+	@$(MAKE) --no-print-directory all
+	@tools/dist.sh $(BUILD) $$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' $(BUILD)/CMakeCache.txt)
+
 clean:
-	@rm -rf $(BUILD) $(BUILD)-address $(BUILD)-thread demo
+	@rm -rf $(BUILD) $(BUILD)-address $(BUILD)-thread demo dist

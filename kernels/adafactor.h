@@ -19,7 +19,7 @@ inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
 
 // Neighbouring tiles, one or more; the last may be shorter.
 struct AdafactorTiles {
-  TensorView control;     // StepControl: decoder_learning_rate and the step
+  TensorView control;     // StepControl: decoder_learning_rate, the step, and what a loss scale does to it (loss_scale.h)
   TensorView gradient;    // [rows, O]
   TensorView weight;      // [rows, O] updated
   TensorView row;         // [rows] updated
@@ -34,6 +34,7 @@ struct AdafactorFinish {
   TensorView column_sum;        // [O]
   std::int64_t vocabulary = 0;  // V
   TensorView column;            // [O] updated
+  TensorView control;           // as above
 };
 
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements, on either device

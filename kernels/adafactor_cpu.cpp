@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/dispatch.h"
+#include "kernels/loss_scale.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {
@@ -34,11 +35,11 @@ NEUROGEN_INLINE double squared(Real g) {
 }
 
 template <typename Real>
-NEUROGEN_CLONES void add_row(const Real* g, double* column_sums, double* row_mean, std::int64_t outputs) {
-  *row_mean = sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA { return squared(g[o]); }) /
+NEUROGEN_CLONES void add_row(const Real* g, Real by, double* column_sums, double* row_mean, std::int64_t outputs) {
+  *row_mean = sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA { return squared(g[o] * by); }) /
               static_cast<double>(outputs);
 #pragma omp simd
-  for (std::int64_t o = 0; o < outputs; ++o) column_sums[o] += squared(g[o]);
+  for (std::int64_t o = 0; o < outputs; ++o) column_sums[o] += squared(g[o] * by);
 }
 
 // Sum of (g factor)^2.
@@ -63,8 +64,11 @@ double sum_of(const double* x, std::int64_t n) {
 template <typename Real>
 void tile_update(CpuDevice& device, const AdafactorTiles& a) {
   const std::int64_t tile = a.gradient[0], outputs = a.gradient[1];
-  const double step = static_cast<double>(step_control(a.control).step),
-               rate = step_control(a.control).decoder_learning_rate;
+  const StepControl& control = step_control(a.control);
+  if ((control.overflow & kDecoderOverflow) != 0) return;
+  // `step`: updates before this one; `by` takes the loss scale off the gradient.
+  const double step = static_cast<double>(control.step - control.decoder_skips), rate = control.decoder_learning_rate;
+  const Real by = Real(1) / static_cast<Real>(control.loss_scale);
   const Scratch s(a.scratch, tile, outputs);
   const auto gradient = [&](std::int64_t row) { return a.gradient.as<const Real>() + row * a.gradient.row_stride; };
 
@@ -74,7 +78,7 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
     std::fill(sums, sums + outputs, 0.0);
     for (std::int64_t row = begin; row < end; ++row) {
       double mean;
-      add_row<Real>(gradient(row), sums, &mean, outputs);
+      add_row<Real>(gradient(row), by, sums, &mean, outputs);
       Real& statistic = a.row.as<Real>()[row];
       statistic = static_cast<Real>(kAdafactorBeta * statistic + (1 - kAdafactorBeta) * mean);
     }
@@ -96,7 +100,7 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
   const double row_correction = 1 - std::pow(kAdafactorBeta, step + 1);
   parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; ++row) {
-      s.row_factor[row] = std::sqrt(mean * row_correction / a.row.as<const Real>()[row]);
+      s.row_factor[row] = by * std::sqrt(mean * row_correction / a.row.as<const Real>()[row]);
       weighted_squares<Real>(gradient(row), s.column_factor, &s.row_squares[row], outputs);
       s.row_squares[row] *= s.row_factor[row] * s.row_factor[row];
     }
@@ -138,6 +142,7 @@ void adafactor_tiles(CpuDevice& device, const AdafactorTiles& a) {
 }
 
 void adafactor_finish(CpuDevice&, const AdafactorFinish& a) {
+  if ((step_control(a.control).overflow & kDecoderOverflow) != 0) return;
   require_type("adafactor_finish", a.column.dtype, {a.column_sum});
   dispatch_real(a.column.dtype, [&](auto zero) {
     using Real = decltype(zero);

@@ -3,6 +3,7 @@
 
 #include "kernels/adafactor.h"
 #include "kernels/cuda_kernel.cuh"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {
@@ -21,7 +22,7 @@ struct Scratch {
   float* column;         // [O] col^
   float* row;            // [rows] the row's statistic after this step
   float* row_squares;    // [rows] sum of g^2 / col^, over row: u^2 without the tile's factors
-  float* scale;          // [2] what u and the rate share: rate / max(1, rms) * sqrt(mean col^ * correction)
+  float* scale;          // [2] what u and the rate share: rate / max(1, rms) * sqrt(mean col^ * correction) / loss scale
 };
 
 // What a block works on: its tile, blockIdx.z of those that are given together.
@@ -55,6 +56,14 @@ Scratch scratch_of(const AdafactorTiles& a) {
 
 __device__ double correction_of(double steps) { return 1 - pow(kAdafactorBeta, steps); }
 
+__device__ std::int64_t updates_before(const StepControl* control) { return control->step - control->decoder_skips; }
+__device__ bool skipped(const StepControl* control) { return (control->overflow & kDecoderOverflow) != 0; }
+// Of the gradient, without its loss scale.
+__device__ float4 load_unscaled(const float* gradient, float by) {
+  const float4 g = load_four(gradient);
+  return {g.x * by, g.y * by, g.z * by, g.w * by};
+}
+
 __device__ float square(float g) { return g * g + static_cast<float>(kAdafactorEpsilon); }
 
 // A block takes 128 columns and 128 rows, a warp 16 of these rows, a lane four columns.
@@ -66,8 +75,9 @@ __global__ void strip_sums(const StepControl* control, const float* gradient, co
   __shared__ float correction;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int64_t j = blockIdx.x * kAdafactorStripColumns + 4 * lane, first = blockIdx.y * kAdafactorStripRows + warp * kWarpRows;
-  const bool inside = j < outputs, later = control->step > 0;
-  if (threadIdx.x == 0) correction = static_cast<float>(correction_of(static_cast<double>(control->step)));
+  const bool inside = j < outputs, later = updates_before(control) > 0;
+  const float by = 1.0f / control->loss_scale;
+  if (threadIdx.x == 0) correction = static_cast<float>(correction_of(static_cast<double>(updates_before(control))));
   __syncthreads();
   float4 weight = {0, 0, 0, 0};  // 1 / col^
   if (inside && later) {
@@ -79,7 +89,7 @@ __global__ void strip_sums(const StepControl* control, const float* gradient, co
   for (int i = 0; i < kWarpRows; ++i) {
     const std::int64_t row = first + i;
     if (row >= rows) break;
-    const float4 g = inside ? load_four(gradient + row * outputs + j) : float4{0, 0, 0, 0};
+    const float4 g = inside ? load_unscaled(gradient + row * outputs + j, by) : float4{0, 0, 0, 0};
     const float4 q = inside ? float4{square(g.x), square(g.y), square(g.z), square(g.w)} : float4{0, 0, 0, 0};
     sum = {sum.x + q.x, sum.y + q.y, sum.z + q.z, sum.w + q.w};
     const float all = warp_sum(q.x + q.y + (q.z + q.w));
@@ -106,9 +116,9 @@ __global__ void finish_columns(const StepControl* control, unsigned tiles, const
     double sum = 0;
     for (std::int64_t strip = 0; strip * kAdafactorStripRows < rows; ++strip) sum += static_cast<double>(s.column_strips[strip * t.outputs + j]);
     column_sum[j] += static_cast<float>(sum);
-    s.column[j] = static_cast<float>(control->step == 0
+    s.column[j] = static_cast<float>(updates_before(control) == 0
                                          ? sum / static_cast<double>(rows)
-                                         : static_cast<double>(column[j]) / correction_of(static_cast<double>(control->step)));
+                                         : static_cast<double>(column[j]) / correction_of(static_cast<double>(updates_before(control))));
   }
 }
 
@@ -120,17 +130,18 @@ __global__ void finish_rows(const StepControl* control, const float* gradient, s
   row_statistic += t.begin();
   const int lane = threadIdx.x % 32;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (i >= rows) return;
+  if (i >= rows || skipped(control)) return;
   double all = 0, scaled = 0;
   for (std::int64_t strip = lane; strip < strips; strip += 32) {
     const float2 sums = s.row_strips[strip * rows + i];
     all += static_cast<double>(sums.x);
     scaled += static_cast<double>(sums.y);
   }
-  if (control->step == 0) {
+  if (updates_before(control) == 0) {
+    const float by = 1.0f / control->loss_scale;
     scaled = 0;
     for (std::int64_t j = 4 * lane; j < outputs; j += 128) {
-      const float4 g = load_four(gradient + i * outputs + j), c = load_four(s.column + j);
+      const float4 g = load_unscaled(gradient + i * outputs + j, by), c = load_four(s.column + j);
       scaled += static_cast<double>(g.x * g.x / c.x + g.y * g.y / c.y + (g.z * g.z / c.z + g.w * g.w / c.w));
     }
   }
@@ -154,9 +165,10 @@ __global__ void __launch_bounds__(kTotalThreads) finish_tile(const StepControl* 
   columns = block_sum<kTotalThreads>(columns);
   squares = block_sum<kTotalThreads>(squares);
   if (threadIdx.x != 0) return;
-  const double shared = columns / static_cast<double>(outputs) * correction_of(static_cast<double>(control->step + 1));
+  const double shared = columns / static_cast<double>(outputs) * correction_of(static_cast<double>(updates_before(control) + 1));
   const double rms = sqrt(squares * shared / static_cast<double>(rows * outputs));
-  s.scale[0] = static_cast<float>(static_cast<double>(control->decoder_learning_rate) / fmax(1.0, rms) * sqrt(shared));
+  s.scale[0] = static_cast<float>(static_cast<double>(control->decoder_learning_rate) / fmax(1.0, rms) * sqrt(shared) /
+                                  static_cast<double>(control->loss_scale));
 }
 
 __device__ float rounded(float, float x, std::uint32_t) { return x; }
@@ -180,7 +192,7 @@ template <typename Weight>
 __global__ void apply(const StepControl* control, const float* gradient, std::int64_t first_row, Weight* weight,
                       std::int64_t weight_stride, Tile t) {
   const std::int64_t outputs = t.outputs, i = blockIdx.y, j = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
-  if (j >= outputs || i >= t.rows()) return;
+  if (j >= outputs || i >= t.rows() || skipped(control)) return;
   const Scratch s = t.scratch();
   gradient += t.begin() * outputs;
   first_row += t.begin();
@@ -206,9 +218,9 @@ __global__ void apply(const StepControl* control, const float* gradient, std::in
   }
 }
 
-__global__ void finish_all(const float* column_sum, double vocabulary, float* column, std::int64_t outputs) {
+__global__ void finish_all(const StepControl* control, const float* column_sum, double vocabulary, float* column, std::int64_t outputs) {
   const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (j >= outputs) return;
+  if (j >= outputs || skipped(control)) return;
   const double mean = static_cast<double>(column_sum[j]) / vocabulary;
   column[j] = static_cast<float>(kAdafactorBeta * static_cast<double>(column[j]) + (1 - kAdafactorBeta) * mean);
 }
@@ -243,7 +255,7 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
 
 void adafactor_finish(CudaDevice& device, const AdafactorFinish& a) {
   launch(device, "adafactor_finish", finish_all, dim3(pieces(a.column.elements(), kThreads)), dim3(kThreads), 0,
-         a.column_sum.as<const float>(), static_cast<double>(a.vocabulary), a.column.as<float>(), a.column.elements());
+         a.control.as<const StepControl>(), a.column_sum.as<const float>(), static_cast<double>(a.vocabulary), a.column.as<float>(), a.column.elements());
 }
 
 }  // namespace neurogen

@@ -10,7 +10,7 @@ namespace neurogen {
 
 inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.98, kAdamEpsilon = 1e-8;
 
-// n is the step's number from 1; the rate is control.learning_rate.
+// n is the update's number from 1: of the step, less those that a loss scale has skipped (loss_scale.h); the rate is control.learning_rate.
 struct AdamW {
   TensorView control;         // StepControl
   TensorView norm;            // [2]: norm, clip factor (gradient_norm.h)

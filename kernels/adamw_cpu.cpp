@@ -44,9 +44,10 @@ void adamw(CpuDevice& device, const AdamW& a) {
   require(a.gradient.contiguous() && a.parameter.contiguous() && a.m.contiguous() && a.v.contiguous(),
           "adamw: a tensor has strided rows: give it whole");
   const StepControl& control = step_control(a.control);
+  if (control.overflow != 0) return;
   dispatch_real(a.parameter.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const Update<Real> by(a.norm, control.learning_rate, a.decay, control.step + 1);
+    const Update<Real> by(a.norm, control.learning_rate, a.decay, control.step + 1 - control.brain_skips);
     parallel_pieces(device, a.parameter.elements(), kElements, [&](std::int64_t begin, std::int64_t end, int) {
       update<Real>(by, a.gradient.as<const Real>() + begin, a.parameter.as<Real>() + begin, a.m.as<Real>() + begin,
                    a.v.as<Real>() + begin, end - begin);
@@ -56,6 +57,7 @@ void adamw(CpuDevice& device, const AdamW& a) {
 
 void adamw_rows(CpuDevice& device, const AdamWRows& a) {
   require_type("adamw_rows", a.parameter.dtype, {a.norm, a.d_rows, a.m, a.v});
+  if (step_control(a.control).overflow != 0) return;
   const double rate = step_control(a.control).embedding_learning_rate;
   const std::int64_t width = a.parameter[1];
   dispatch_real(a.parameter.dtype, [&](auto zero) {

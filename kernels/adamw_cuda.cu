@@ -38,8 +38,10 @@ __device__ void update_four(const Update& u, const float* gradient, float* param
 
 __global__ void update_all(const StepControl* control, const float* norm, double decay, std::int64_t fours, const float* gradient,
                            float* parameter, float* m, float* v) {
+  if (control->overflow != 0) return;
   __shared__ Update u;
-  if (threadIdx.x == 0) u = update_of(norm[1], control->learning_rate, decay, static_cast<double>(control->step + 1));
+  if (threadIdx.x == 0)
+    u = update_of(norm[1], control->learning_rate, decay, static_cast<double>(control->step + 1 - control->brain_skips));
   __syncthreads();
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < fours; i += stride) {
@@ -51,7 +53,7 @@ __global__ void update_all(const StepControl* control, const float* norm, double
 __global__ void update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
                             const float* d_rows, float* parameter, float* m, float* v, std::int32_t* steps, std::int64_t width) {
   const std::int64_t i = blockIdx.x;
-  if (i >= *count) return;
+  if (i >= *count || control->overflow != 0) return;
   const std::int64_t row = rows[i];
   __shared__ Update u;
   if (threadIdx.x == 0) u = update_of(norm[1], control->embedding_learning_rate, 0, ++steps[row]);

@@ -1,10 +1,11 @@
 // Softmax and cross entropy over a vocabulary that arrives in tiles: running maximum and sum (Milakov & Gimelshein 2018,
 // arXiv:1805.02867), so that no row of all logits has to exist.
-//   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens
+//   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens * loss scale
 // A target of -1 counts for nothing: no loss, no gradient.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/step_control.h"
 
 namespace neurogen {
 
@@ -29,6 +30,7 @@ struct CrossEntropyBackward {
   TensorView logits;  // in [N, tile] logits, out d_logits in place
   TensorView targets, log_sum_exp, total;
   std::int64_t first_token = 0;
+  TensorView control{};  // StepControl: the loss scale; empty: 1
 };
 
 // The likeliest tokens, for counting right answers; for each tile in turn. Lower ids come first among equal logits.

@@ -69,11 +69,11 @@ __global__ void __launch_bounds__(kSumThreads) losses(const float* maximum, cons
 template <typename Logit>
 __global__ void __launch_bounds__(kThreads)
     gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
-             const double* total, std::int64_t first_token) {
+             const double* total, std::int64_t first_token, const StepControl* control) {
   const std::int64_t n = blockIdx.x;
   Logit* row = logits + n * stride;
   const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
-  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f : static_cast<float>(1 / total[1]), log_sum = log_sum_exp[n];
+  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]), log_sum = log_sum_exp[n];
   for_fours(row, width, [&](std::int64_t i, float4 x) {
     float4 d = {expf(x.x - log_sum) * share, expf(x.y - log_sum) * share, expf(x.z - log_sum) * share, expf(x.w - log_sum) * share};
     if (target == i) d.x -= share;
@@ -187,7 +187,8 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
     using Logit = decltype(logit);
     launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
            a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
-           a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token);
+           a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token,
+           a.control.as<const StepControl>());
   });
 }
 

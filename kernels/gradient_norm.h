@@ -1,9 +1,10 @@
 // The norm of all gradients together, and the factor that clips it (Pascanu, Mikolov & Bengio 2013):
-//   factor = min(1, limit / (norm + 1e-6))
+//   factor = min(1, limit / (norm + 1e-6)) / loss scale, norm without that scale
 // Sums are taken in float64 over chunks of fixed size, so that the bits depend on the shapes alone.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/step_control.h"
 
 namespace neurogen {
 
@@ -21,6 +22,7 @@ struct ClipFactor {
   TensorView partials;  // [P] f64, of all tensors
   double limit = 1;
   TensorView norm;      // out [2] f32 or f64: norm, factor
+  TensorView control{};  // StepControl: the gradients' loss scale; empty: 1
 };
 
 void sum_of_squares(CpuDevice& device, const SumOfSquares& arguments);

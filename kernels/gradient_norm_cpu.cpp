@@ -31,11 +31,12 @@ void sum_of_squares(CpuDevice& device, const SumOfSquares& a) {
 
 void clip_factor(CpuDevice&, const ClipFactor& a) {
   const double* const partials = a.partials.as<const double>();
-  const double norm = std::sqrt(sum_over<double>(a.partials.elements(), [=](std::int64_t i) { return partials[i]; }));
+  const double loss_scale = a.control ? static_cast<double>(step_control(a.control).loss_scale) : 1;
+  const double norm = std::sqrt(sum_over<double>(a.partials.elements(), [=](std::int64_t i) { return partials[i]; })) / loss_scale;
   dispatch_real(a.norm.dtype, [&](auto zero) {
     using Real = decltype(zero);
     a.norm.as<Real>()[0] = static_cast<Real>(norm);
-    a.norm.as<Real>()[1] = static_cast<Real>(std::min(1.0, a.limit / (norm + 1e-6)));
+    a.norm.as<Real>()[1] = static_cast<Real>(std::min(1.0, a.limit / (norm + 1e-6)) / loss_scale);
   });
 }
 

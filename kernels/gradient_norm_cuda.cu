@@ -24,14 +24,14 @@ __global__ void chunk_squares(const float* x, std::int64_t elements, const std::
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kSumThreads) norm_and_factor(const double* partials, std::int64_t count, double limit, float* norm) {
+__global__ void __launch_bounds__(kSumThreads) norm_and_factor(const double* partials, std::int64_t count, double limit, const StepControl* control, float* norm) {
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += partials[i];
   sum = block_sum<kSumThreads>(sum);
   if (threadIdx.x != 0) return;
-  const double length = sqrt(sum);
+  const double loss_scale = control ? static_cast<double>(control->loss_scale) : 1.0, length = sqrt(sum) / loss_scale;
   norm[0] = static_cast<float>(length);
-  norm[1] = static_cast<float>(fmin(1.0, limit / (length + 1e-6)));
+  norm[1] = static_cast<float>(fmin(1.0, limit / (length + 1e-6)) / loss_scale);
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ void sum_of_squares(CudaDevice& device, const SumOfSquares& a) {
 void clip_factor(CudaDevice& device, const ClipFactor& a) {
   require_operands(a.norm.dtype == DType::f32, "clip_factor: the norm is f32");
   launch(device, "clip_factor", norm_and_factor, dim3(1), dim3(kSumThreads), 0, a.partials.as<const double>(), a.partials.elements(),
-         a.limit, a.norm.as<float>());
+         a.limit, a.control.as<const StepControl>(), a.norm.as<float>());
 }
 
 }  // namespace neurogen

@@ -40,6 +40,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   brain.host_loss = host_tensor(brain, "metrics.loss", DType::f64, {2});
   brain.host_norm = host_tensor(brain, "metrics.norm", options.real(), {2});
   brain.host_control = host_tensor(brain, "control.host", DType::u8, {sizeof(StepControl)});
+  if (options.scaled()) brain.host_outcome = host_tensor(brain, "metrics.control", DType::u8, {sizeof(StepControl)});
   declare_staging(brain);
 
   Builder build(brain);

@@ -31,9 +31,11 @@ struct Brain {
   std::array<TensorId, kModules> reader_start, readers;  // inverse wiring, derived (training)
   TensorId embedding_steps;               // [V] i32, persistent: updates of each row
   TensorId decoder_row, decoder_column;   // [V], [O], persistent: Adafactor's statistics
+  TensorId loss_scale;                    // LossScaleState, persistent; empty where nothing is scaled
 
   TensorId control;                   // StepControl, derived: the device's copy
   TensorId host_control;              // StepControl in the host arena: what the next step takes
+  TensorId host_outcome;              // StepControl in the host arena as the step left it; empty where nothing is scaled
   TensorId workspace;                 // of the matrix library, derived; empty with a CPU
   TensorId host_batch;                // [2, N] i32 in the host arena: token ids, targets
   TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens

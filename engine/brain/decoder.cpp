@@ -8,6 +8,7 @@
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/loss_scale.h"
 #include "kernels/matmul.h"
 
 namespace neurogen {
@@ -123,9 +124,9 @@ TensorId Builder::decoder_training(const Activations& a) {
                    [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
   const auto tiles = vocabulary_tiles();
   const auto d_logits = [&](const std::string& name, VocabularyTile tile, TensorId logits, std::int64_t at_column) {
-    graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total}, {logits}, [=](auto& device, const Bindings& at) {
+    graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits}, [=](auto& device, const Bindings& at) {
       cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp], at[l.total],
-                                      tile.begin});
+                                      tile.begin, at[control]});
     }, {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (whole) {
@@ -136,6 +137,12 @@ TensorId Builder::decoder_training(const Activations& a) {
           matmul(device, {at[kept], at[decoder], at[d_broca], Transpose::no, Transpose::no, 0});
         },
         product_cost(1, n, outputs, architecture_.vocabulary));
+  }
+  if (brain_.loss_scale) {
+    const TensorId d_features = whole ? d_broca : TensorId{};
+    graph_.operation("loss_scale.decoder", {l.total, d_features}, {control}, [=](auto& device, const Bindings& at) {
+      loss_scale_decoder(device, {at[l.total], at[d_features], at[control]});
+    });
   }
   constexpr Bytes kGradientBytes = 84'000'000;
   const Bytes tile_bytes = size_of(real_, {options_.vocabulary_tile, outputs});
@@ -183,8 +190,8 @@ TensorId Builder::decoder_training(const Activations& a) {
     brain_.decoder_gradients.push_back(gradient);
   }
   const std::int64_t vocabulary = architecture_.vocabulary;
-  graph_.operation("decoder.column", {column_sum}, {column}, [=](auto& device, const Bindings& at) {
-    adafactor_finish(device, {at[column_sum], vocabulary, at[column]});
+  graph_.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
+    adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
   });
   return d_broca;
 }

@@ -9,6 +9,7 @@
 #include "kernels/cortical_columns.h"
 #include "kernels/documents.h"
 #include "kernels/embedding.h"
+#include "kernels/loss_scale.h"
 #include "kernels/rms_norm.h"
 
 namespace neurogen {
@@ -16,6 +17,11 @@ namespace neurogen {
 void Builder::read_control() {
   const TensorId host = brain_.host_control, control = brain_.control;
   graph_.operation("control", {host}, {control}, [=](auto& device, const Bindings& at) { copy(device, at[host], at[control]); });
+  const TensorId state = brain_.loss_scale;
+  if (!state) return;
+  graph_.operation("loss_scale.begin", {state}, {control}, [=](auto& device, const Bindings& at) {
+    loss_scale_begin(device, {at[state], at[control]});
+  });
 }
 
 Activations Builder::read_batch(const std::string& prefix, bool with_targets) {

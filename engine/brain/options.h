@@ -22,10 +22,12 @@ struct BrainOptions {
   std::int64_t document_end = -1;           // token that ends a document, -1: none
   std::int64_t threads = 1;                 // CPU threads that need scratch of their own; 0 with CUDA
   Bytes workspace = 0;                      // bytes for the matrix library (CUDA)
+  bool loss_scaling = false;                // f16 has it always (loss_scale.h), other types where it is asked for
   double synapse_decay = 0.05, clip = 1.0;  // AdamW's decay, limit of the gradient's norm
   Schedule schedule;
 
   std::int64_t tokens() const { return batch * window; }
+  bool scaled() const { return loss_scaling || compute == DType::f16; }
   // Parameters, gradients and sums: float32, or float64 in a float64 brain.
   DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }
 };

@@ -4,7 +4,7 @@
 
 #include "arena/error.h"
 #include "engine/brain/builder.h"
-#include "kernels/step_control.h"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {
@@ -73,6 +73,7 @@ void Builder::declare_parameters(bool training) {
     brain_.embedding_steps = persistent("embedding.steps", DType::i32, {architecture_.vocabulary});
     brain_.decoder_row = persistent("decoder.row", real_, {architecture_.vocabulary});
     brain_.decoder_column = persistent("decoder.column", real_, {architecture_.modules[kBroca].outputs});
+    if (options_.scaled()) brain_.loss_scale = persistent(kLossScaleName, DType::i32, {sizeof(LossScaleState) / sizeof(std::int32_t)});
     brain_.control = derived("control", DType::u8, {sizeof(StepControl)});
     for (int m = 0; m < kModules; ++m) {
       const Module& module = architecture_.modules[m];

@@ -6,6 +6,7 @@
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 
@@ -55,12 +56,19 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
     begin += chunks;
   }
   const double limit = options_.clip;
-  graph_.operation("norm", {partials}, {norm, host}, [=](auto& device, const Bindings& at) {
-    clip_factor(device, {at[partials], limit, at[norm]});
+  const TensorId control = brain_.control;
+  graph_.operation("norm", {partials, control}, {norm, host}, [=](auto& device, const Bindings& at) {
+    clip_factor(device, {at[partials], limit, at[norm], at[control]});
     copy(device, at[norm], at[host]);
   });
+  if (const TensorId state = brain_.loss_scale) {
+    const TensorId outcome = brain_.host_outcome;
+    graph_.operation("loss_scale.end", {norm}, {control, state, outcome}, [=](auto& device, const Bindings& at) {
+      loss_scale_end(device, {at[norm], at[control], at[state]});
+      copy(device, at[control], at[outcome]);
+    });
+  }
 
-  const TensorId control = brain_.control;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Parameter p = brain_.parameters[i];
     const TensorId gradient = list[i];

@@ -9,6 +9,7 @@
 #include "arena/error.h"
 #include "checkpoint_generated.h"
 #include "engine/brain/brain.h"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {
@@ -109,6 +110,8 @@ class Decoder {
 
   void read_tensors(const schema::Manifest& from, Manifest& m) const {
     m.tensors = persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage);
+    // Runs in f16 had no loss scale once.
+    if (!m.tensors.empty() && m.tensors.back().name == kLossScaleName && from.tensors()->size() + 1 == m.tensors.size()) m.tensors.pop_back();
     if (from.tensors()->size() != m.tensors.size()) {
       damaged(fmt::format("it lists {} tensors, its architecture has {}", from.tensors()->size(), m.tensors.size()));
     }

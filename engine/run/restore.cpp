@@ -8,6 +8,7 @@
 
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {
@@ -30,6 +31,25 @@ void check_counts(const Checkpoint& from) {
   }
 }
 
+// Tensors of a plan that the file has.
+std::vector<TensorId> saved_tensors(const Session& session, const Checkpoint& from) {
+  const Plan& plan = session.arena.plan();
+  std::vector<TensorId> ids = persistent_tensors(plan);
+  std::erase_if(ids, [&](TensorId id) { return from.find(plan.buffers[id.index].name) == nullptr; });
+  return ids;
+}
+
+// No scale that steps could not have led to.
+void check_loss_scale(const Checkpoint& from) {
+  const FileTensor* state = from.find(kLossScaleName);
+  if (!state) return;
+  const std::int64_t scale = kFirstLossScale + state->integer(0), steps = from.manifest().standing.steps;
+  const auto counts = [&](std::int64_t i, std::int64_t most) { return state->integer(i) >= 0 && state->integer(i) <= most; };
+  if (scale < kLeastLossScale || scale > kMostLossScale || !counts(1, kLossScaleInterval - 1) || !counts(2, steps) || !counts(3, steps)) {
+    throw Error(from.path() + " is damaged: its loss scale is none: use the checkpoint before it");
+  }
+}
+
 void stream(Session& session, const Checkpoint& from) {
   const TensorView staging = session.program.view(session.brain.staging);
   const auto half = static_cast<Bytes>(staging.row_elements());
@@ -39,7 +59,7 @@ void stream(Session& session, const Checkpoint& from) {
     std::span<const std::byte> data;
   };
   std::vector<Piece> pieces;
-  for (const TensorId id : persistent_tensors(session.arena.plan())) {
+  for (const TensorId id : saved_tensors(session, from)) {
     const std::span<const std::byte> data = from.find(session.arena.plan().buffers[id.index].name)->data;
     for (Bytes begin = 0; begin < data.size(); begin += half) {
       pieces.push_back({id, begin, data.subspan(begin, std::min(half, data.size() - begin))});
@@ -70,6 +90,7 @@ Conversion conversion(const Checkpoint& from, const Plan& plan) {
   for (const TensorId id : persistent_tensors(plan)) {
     const Buffer& to = plan.buffers[id.index];
     const FileTensor* tensor = i < from.tensors().size() ? &from.tensors()[i++] : nullptr;
+    if (!tensor && to.name == kLossScaleName) continue;  // begins now
     if (!tensor || tensor->name != to.name || tensor->shape != to.shape) {
       throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
     }
@@ -84,11 +105,12 @@ void restore(Session& session, const Checkpoint& from) {
   const Conversion how = conversion(from, session.arena.plan());
   read_wiring(session.brain.architecture, find, from.path());
   if (session.brain.embedding_steps) check_counts(from);
+  if (session.brain.loss_scale) check_loss_scale(from);
   if (session.begins_with != &from) {
     if (how == Conversion::none && session.brain.staging) {
       stream(session, from);
     } else {
-      for (const TensorId id : persistent_tensors(session.arena.plan())) {
+      for (const TensorId id : saved_tensors(session, from)) {
         set_values(session.program, id, *find(session.arena.plan().buffers[id.index].name));
       }
     }

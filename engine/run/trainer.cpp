@@ -62,6 +62,11 @@ StepResult Trainer::run_step(std::int64_t steps) {
   result.rate = factor * rates_.learning_rate;
   const TensorView norm = program_.view(brain_.host_norm);
   dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
+  if (brain_.host_outcome) {
+    const StepControl& outcome = step_control(program_.view(brain_.host_outcome));
+    result.loss_scale = static_cast<double>(outcome.loss_scale);
+    result.overflow = outcome.overflow;
+  }
   return result;
 }
 

@@ -18,6 +18,9 @@ struct StepResult {
   double loss = 0;       // mean nats per token, of the parameters before this step
   double grad_norm = 0;  // before clipping, of all but the decoder
   double rate = 0;       // learning rate of the synapses
+  // Of f16 (kernels/loss_scale.h): the gradients' scale in this step, and what overflowed under it and was not updated, in bits.
+  double loss_scale = 1;
+  int overflow = 0;
 };
 
 // Whole batches in a pass over a text. Throws Error if there is none.

@@ -34,7 +34,7 @@ class Allocation : public testing::Test {
     ASSERT_EQ(run_program_in(directory_, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
   }
   // A training run with everything on; `before` is put in front of the program's name.
-  ProgramResult train(int steps, const string& before = "", const string& program = NEUROGEN_BIN "/neurogen-engine") const {
+  ProgramResult train(int steps, const string& before = "", const string& program = programs_folder() + "/neurogen-engine") const {
     if (read_file(directory_.path("t.model")).empty()) make_tokenizer();
     return run_program_in(
         directory_, "corpus --version && rm -rf saved && " + before + " " + program +
@@ -133,7 +133,7 @@ TEST_F(Allocation, AStepThatAllocatesIsCounted) {
 }
 
 TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
-  const auto totals = [&](int steps, const string& program = NEUROGEN_BIN "/neurogen-engine") {
+  const auto totals = [&](int steps, const string& program = programs_folder() + "/neurogen-engine") {
     const ProgramResult result = train(steps, "env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts", program);
     EXPECT_EQ(result.status, 0) << result.err;
     return read_file(directory_.path("counts"));  // by operator new, by malloc, calls for pages
@@ -150,9 +150,9 @@ TEST_F(Allocation, SpeakingAllocatesNothingATokenHoweverItIsDrawn) {
   for (const char* how : {"", "--temperature 0", "--top-k 20 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop zzzz", "--logprobs"}) {
     const auto speak = [&](int tokens) {
       const ProgramResult result = run_program_in(
-          directory_, "corpus --version && env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts " NEUROGEN_BIN
-                      "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + string(how) +
-                      " --max-tokens " + std::to_string(tokens));
+          directory_, "corpus --version && env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts " + programs_folder() +
+                      "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + how + " --max-tokens " +
+                      std::to_string(tokens));
       EXPECT_EQ(result.status, 0) << result.err;
       EXPECT_NE(result.err.find("made " + std::to_string(tokens) + " in"), string::npos) << result.err;
       EXPECT_NE(result.err.find("allocations meanwhile: 0\n"), string::npos) << result.err;

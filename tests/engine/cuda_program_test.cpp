@@ -81,7 +81,7 @@ TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
   EXPECT_EQ(overlaid, train(options_of(GetParam()), true, true)) << "poisoned, operation by operation";
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16));
+INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16, DType::f16));
 
 }  // namespace
 }  // namespace neurogen

@@ -10,11 +10,12 @@
 #include "engine/run/session.h"
 #include "kernels/half.h"
 #include "kernels/step_control.h"
+#include "tests/folders.h"
 
 namespace neurogen {
 namespace {
 
-std::string golden(const std::string& name) { return std::string(NEUROGEN_TESTS) + "/golden/" + name + ".safetensors"; }
+std::string golden(const std::string& name) { return source_folder() + "/tests/golden/" + name + ".safetensors"; }
 
 Architecture fixture_architecture(const std::string& preset) {
   const auto p = nlohmann::json::parse(preset);
@@ -74,6 +75,11 @@ struct Case {
   double loss = 1e-5, gradient = 1e-5;
   bool narrow() const { return compute == DType::bf16 || compute == DType::f16; }
 };
+// "fixture4_f32_lean_gpu"
+std::string name_of_case(const testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  return c.fixture + "_" + name_of(c.compute) + (c.schedule.keep_logits ? "_fast" : "_lean") + (c.gpu ? "_gpu" : "");
+}
 
 class Golden : public testing::TestWithParam<Case> {};
 
@@ -116,6 +122,8 @@ TEST_P(Golden, MatchesTheReference) {
     EXPECT_NEAR(now(b.host_norm)[0] / norms[step].get<double>(), 1, std::max(limit, c.gradient)) << "step " << step;
     if (step > 0) continue;
     EXPECT_LT(relative(now(b.features), values(start, "features")), c.gradient);
+    const StepControl outcome = b.host_outcome ? step_control(session.program.view(b.host_outcome)) : StepControl{};
+    EXPECT_EQ(outcome.overflow, 0) << "of a gradient times " << outcome.loss_scale;
     for (std::size_t i = 0; i < b.parameters.size(); ++i) {
       const Parameter& p = b.parameters[i];
       std::vector<double> gradient;
@@ -138,6 +146,7 @@ TEST_P(Golden, MatchesTheReference) {
         gradient.resize(touched.size());
         expected = touched;
       }
+      for (double& g : gradient) g /= static_cast<double>(outcome.loss_scale);
       EXPECT_LT(relative(gradient, expected), c.gradient) << "gradient of " << p.name;
     }
   }
@@ -155,7 +164,8 @@ const Schedule kFast{true, 1, 16'000'000}, kLean{false, 3, 0};
 INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                          testing::Values(Case{"fixture4", DType::f64, kFast}, Case{"fixture5", DType::f64, kFast},
                                          Case{"fixture4", DType::f32, kFast}, Case{"fixture5", DType::f32, kFast},
-                                         Case{"fixture4", DType::f32, kLean}, Case{"fixture5", DType::f32, kLean}));
+                                         Case{"fixture4", DType::f32, kLean}, Case{"fixture5", DType::f32, kLean}),
+                         name_of_case);
 
 #ifdef NEUROGEN_CUDA
 INSTANTIATE_TEST_SUITE_P(Gpu, Golden,
@@ -164,7 +174,12 @@ INSTANTIATE_TEST_SUITE_P(Gpu, Golden,
                                          Case{"fixture4", DType::bf16, kFast, true, 1e-2, 2e-2},
                                          Case{"fixture5", DType::bf16, kFast, true, 1e-2, 4e-2},
                                          Case{"fixture4", DType::bf16, kLean, true, 1e-2, 2e-2},
-                                         Case{"fixture5", DType::bf16, kLean, true, 1e-2, 4e-2}));
+                                         Case{"fixture5", DType::bf16, kLean, true, 1e-2, 4e-2},
+                                         Case{"fixture4", DType::f16, kFast, true, 1e-2, 2e-2},
+                                         Case{"fixture5", DType::f16, kFast, true, 1e-2, 4e-2},
+                                         Case{"fixture4", DType::f16, kLean, true, 1e-2, 2e-2},
+                                         Case{"fixture5", DType::f16, kLean, true, 1e-2, 4e-2}),
+                         name_of_case);
 #endif
 
 }  // namespace

@@ -7,12 +7,13 @@
 
 #include "engine/run/restore.h"
 #include "tests/expect_error.h"
+#include "tests/folders.h"
 #include "tests/hostile/hostile.h"
 #include "tests/temporary_directory.h"
 
 namespace neurogen {
 
-inline const std::string kVersion1 = NEUROGEN_TESTS "/hostile/version-1.ngck";
+inline const std::string kVersion1 = source_folder() + "/tests/hostile/version-1.ngck";
 
 // Words of the manifest, wherever they lie, take each of a set of values under a checksum that is right: what is accepted
 // all the same describes the same tensors.

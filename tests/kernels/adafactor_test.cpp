@@ -81,7 +81,7 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
                                 weight.view().rows(from, rows), row.view().rows(from, rows), column.view(),
                                 column_sum.view(), scratch.view(), rows});
       }
-      adafactor_finish(device, {column_sum.view(), V, column.view()});
+      adafactor_finish(device, {column_sum.view(), V, column.view(), make_view(&control, DType::u8, {sizeof control})});
       reference.step(wide, 1e-3f, n);
     }
     EXPECT_GT(reference.largest_rms, 1.5);  // the clip was at work

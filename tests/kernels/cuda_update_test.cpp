@@ -107,8 +107,8 @@ struct Adafactor {
     for (const auto& [v, n] : {std::pair{std::int64_t{0}, kTile}, std::pair{kTile, kVocabulary - kTile}})
       adafactor_tiles(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n), g_column,
                               g_column_sum, g_scratch, kTile, v});
-    adafactor_finish(device_of(1), {column_sum.view(), kVocabulary, column.view()});
-    adafactor_finish(gpu(), {g_column_sum, kVocabulary, g_column});
+    adafactor_finish(device_of(1), {column_sum.view(), kVocabulary, column.view(), control.host});
+    adafactor_finish(gpu(), {g_column_sum, kVocabulary, g_column, control.gpu_value});
   }
 };
 

@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "tests/folders.h"
+
 namespace {
 
 std::string output_of(const std::string& command) {
@@ -19,10 +21,10 @@ std::string output_of(const std::string& command) {
 }
 
 TEST(BudgetPage, IsWhatPlanPrints) {
-  const std::string root = std::string(NEUROGEN_TESTS) + "/..";
+  const std::string source = neurogen::source_folder();
   std::ostringstream page;
-  page << std::ifstream(root + "/budget.md").rdbuf();
-  EXPECT_EQ(page.str(), output_of(root + "/tools/budget-page.sh " NEUROGEN_BIN))
+  page << std::ifstream(source + "/budget.md").rdbuf();
+  EXPECT_EQ(page.str(), output_of(source + "/tools/budget-page.sh " + neurogen::programs_folder()))
       << "the plan has changed: look at the difference, then run tools/budget-page.sh build/bin > budget.md";
 }
 

@@ -123,7 +123,7 @@ class Terminal {
     pid_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
     if (pid_ == 0) {
       setenv("TERM", "xterm", 1);
-      const string command = "cd " + directory + " && exec " NEUROGEN_BIN "/neurogen-engine chat " + arguments;
+      const string command = "cd " + directory + " && exec " + programs_folder() + "/neurogen-engine chat " + arguments;
       execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
       _exit(127);
     }

@@ -75,7 +75,7 @@ class Checkpoints : public testing::Test {
   }
   // Runs a command and does something to it once so many lines are logged; the command's process is $(cat pid).
   ProgramResult disturb(const string& arguments, const string& log_name, int lines, const std::function<void(int)>& act) const {
-    directory_.file("go.sh", "echo $$ > pid; exec " NEUROGEN_BIN "/neurogen-engine " + kTrain + arguments + " --log " + log_name);
+    directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain + arguments + " --log " + log_name);
     std::filesystem::remove(directory_.path("pid"));
     std::thread other([&] {
       for (int i = 0; i < 3000; ++i) {
@@ -158,7 +158,7 @@ TEST_F(Checkpoints, ASignalSaves) {
 
 TEST_F(Checkpoints, OneRunADirectoryAndOneDirectoryARun) {
   const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved", "log.jsonl", 3, [&](int process) {
-    directory_.file("second.sh", NEUROGEN_BIN "/neurogen-engine " + kTrain + "--steps 9 --checkpoint-dir saved --resume");
+    directory_.file("second.sh", programs_folder() + "/neurogen-engine " + kTrain + "--steps 9 --checkpoint-dir saved --resume");
     EXPECT_EQ(std::system(("cd " + directory_.path("") + " && sh second.sh 2>second.err").c_str()) / 256, 2);
     kill(process, SIGTERM);
   });
@@ -285,7 +285,7 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
 
 TEST_F(Checkpoints, AFailedSaveStopsNoTrainingButTheLastIsReported) {
   // The log fits under the limit on a file's size, a checkpoint does not.
-  directory_.file("go.sh", "ulimit -f 400; exec " NEUROGEN_BIN "/neurogen-engine " + kTrain +
+  directory_.file("go.sh", "ulimit -f 400; exec " + programs_folder() + "/neurogen-engine " + kTrain +
                                "--steps 9 --save-every 3 --checkpoint-dir saved --log l.jsonl");
   const ProgramResult result = run("corpus --version && sh go.sh");
   EXPECT_EQ(result.status, 1) << result.err;

@@ -255,7 +255,7 @@ TEST_F(CommandLine, FindsOutBeforeTrainingThatResultsCannotBeWritten) {
 
 TEST_F(CommandLine, StopsPolitelyAtASignal) {
   for (const int number : {SIGINT, SIGTERM}) {
-    directory_.file("go.sh", "echo $$ > pid; exec " NEUROGEN_BIN "/neurogen-engine " + kTrain +
+    directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain +
                                  "--steps 100000000 --valid valid.bin --export w.safetensors --log s.jsonl");
     std::thread sender([&, number] {  // once three lines are logged
       for (int i = 0; i < 1000; ++i) {
@@ -332,7 +332,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   // Ends before the text that was asked for; the prompt may come from standard input.
   const string stop = greedy.substr(10, 2);
   EXPECT_EQ(say("--temperature 0 --stop never --stop '" + stop + "'"), greedy.substr(0, greedy.find(stop, 5)) + "\n");
-  const ProgramResult piped = run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " NEUROGEN_BIN "/" + speak + "--temperature 0");
+  const ProgramResult piped = run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " + programs_folder() + "/" + speak + "--temperature 0");
   EXPECT_EQ(piped.out, greedy) << piped.err;
   // A line a token: log-probability, id, text.
   double sum = 0;

@@ -44,7 +44,7 @@ class KilledRun {
     EXPECT_GT(saved, times) << "the runs hardly ever got to a save";
     EXPECT_GT(interrupted, 0) << "no save was ever cut";
     const ProgramResult last = run_program_in(
-        directory_, "corpus --version && timeout -s TERM 1 " NEUROGEN_BIN "/neurogen-engine " + kTrain);
+        directory_, "corpus --version && timeout -s TERM 1 " + programs_folder() + "/neurogen-engine " + kTrain);
     EXPECT_NE(last.out.find("going on from saved/"), std::string::npos) << last.out << last.err;
     EXPECT_GT(Checkpoint(checkpoint_file(directory_.path("saved"))).manifest().standing.steps, saved);
   }
@@ -53,7 +53,7 @@ class KilledRun {
   void kill_after(std::chrono::microseconds time) const {
     const pid_t process = fork();
     if (process == 0) {
-      const std::string line = "exec " NEUROGEN_BIN "/neurogen-engine " + kTrain + " >out 2>err";
+      const std::string line = "exec " + programs_folder() + "/neurogen-engine " + kTrain + " >out 2>err";
       if (chdir(directory_.path("").c_str()) == 0) execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
       _exit(127);
     }

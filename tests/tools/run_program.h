@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "tests/folders.h"
 #include "tests/temporary_directory.h"
 
 namespace neurogen {
@@ -23,7 +24,7 @@ struct ProgramResult {
 // `command`: the program's name and its arguments, in the shell's language; `before` is put in front of them.
 inline ProgramResult run_program_in(const TemporaryDirectory& directory, const std::string& command,
                                     const std::string& before = "") {
-  const std::string line = "cd " + directory.path("") + " && timeout 60 " + before + " " NEUROGEN_BIN "/" + command;
+  const std::string line = "cd " + directory.path("") + " && timeout 60 " + before + " " + programs_folder() + "/" + command;
   const int status = std::system(("( " + line + " ) >" + directory.path(".out") + " 2>" + directory.path(".err")).c_str());
   ProgramResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(directory.path(".out")),
                        read_file(directory.path(".err"))};

@@ -73,11 +73,11 @@ Place place_of(const std::string& text, bool planning) {
 
 DType compute_type(const std::string& text, std::optional<DType> saved, bool cuda, const Gpu& gpu) {
   if (text == "auto" && cuda && (saved == DType::f32 || saved == DType::f16)) return *saved;
-  if (text == "auto") return cuda && gpu.bf16 ? DType::bf16 : DType::f32;
+  if (text == "auto") return !cuda ? DType::f32 : gpu.bf16 ? DType::bf16 : DType::f16;
   if (text == "fp32") return DType::f32;
   if (text == "bf16" || text == "fp16") {
     if (!cuda) throw Error("--compute " + text + " needs a GPU: use --compute fp32 on a CPU");
-    if (text == "bf16" && !gpu.bf16) throw Error("--compute bf16 needs a GPU of compute capability 8.0: use --compute fp32");
+    if (text == "bf16" && !gpu.bf16) throw Error("--compute bf16 needs a GPU of compute capability 8.0: use --compute fp16");
     return text == "bf16" ? DType::bf16 : DType::f16;
   }
   throw Error("--compute is \"" + text + "\": use auto, fp32, bf16 or fp16");

@@ -17,6 +17,7 @@
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
 #include "engine/run/trainer.h"
+#include "kernels/loss_scale.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/commands.h"
@@ -103,7 +104,9 @@ class Run {
       const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
       const double seconds = seconds_since(step_begin);
       training_seconds_ += seconds;
-      if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+      // A gradient that overflowed under its scale has changed nothing; at the least scale it is not the scale's fault.
+      const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
+      if (!std::isfinite(result.loss) || (!std::isfinite(result.grad_norm) && !skipped)) {
         throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
                                 std::isfinite(result.loss) ? "gradient" : "loss", trainer_.step()), Error::kRunTime);
       }
@@ -169,11 +172,17 @@ class Run {
     const auto end = fmt::format_to_n(
         line, sizeof line,
         "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
-        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}}}",
-        trainer_.step(), tokens(), result.loss, result.rate, result.grad_norm,
+        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
+        trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
         static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.host_allocations,
         counts.device_allocations, counts.synchronizations);
-    log_.line({line, end.size});
+    const auto rest = session_.brain.loss_scale
+                          ? fmt::format_to_n(end.out, line + sizeof line - end.out, ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
+                                             result.overflow == 0                         ? "none"
+                                             : (result.overflow & kDecoderOverflow) == 0 ? "brain"
+                                                                                         : "brain and decoder")
+                          : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
+    log_.line({line, static_cast<std::size_t>(rest.out - line)});
     const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
     progress_.show(trainer_.step(), steps_, smooth_, rate(), left);

@@ -1,0 +1,78 @@
+// Loss scaling for 16-bit floats (Micikevicius et al. 2018, arXiv:1710.03740): all gradients are computed `scale` times too large,
+// so that small ones do not vanish, and where one overflows the update is skipped and the scale halved. After kLossScaleInterval
+// steps without an overflow it doubles. It is a power of two, so scaling rounds nothing.
+//
+// The decoder is updated before the brain's gradients are known, so there are two domains: an overflow in the gradient of the
+// logits or of broca's outputs skips both updates, a later one the brain's alone.
+#pragma once
+#include <cstdint>
+
+#include "arena/tensor_view.h"
+#include "kernels/device.h"
+#include "kernels/step_control.h"
+
+// One rule for both devices.
+#ifdef __CUDACC__
+#define NEUROGEN_BOTH __host__ __device__
+#else
+#define NEUROGEN_BOTH
+#endif
+
+namespace neurogen {
+
+inline constexpr std::int32_t kDecoderOverflow = 1, kBrainOverflow = 2;  // bits of StepControl::overflow
+inline constexpr int kFirstLossScale = 16, kLeastLossScale = 0, kMostLossScale = 24;  // powers of two
+inline constexpr int kLossScaleInterval = 2000;
+inline constexpr float kLargestHalf = 65504;
+inline constexpr char kLossScaleName[] = "loss_scale";  // the state's, among the persistent tensors
+
+// What is remembered from step to step; all zero before the first.
+struct LossScaleState {
+  std::int32_t doublings;                  // scale = 2^(kFirstLossScale + doublings)
+  std::int32_t clean;                      // steps since an overflow or a change
+  std::int32_t decoder_skips, brain_skips;  // updates skipped so far
+};
+
+// The state behind a step.
+NEUROGEN_BOTH inline LossScaleState after_step(LossScaleState s, std::int32_t overflow) {
+  s.decoder_skips += (overflow & kDecoderOverflow) != 0;
+  s.brain_skips += (overflow & kBrainOverflow) != 0;
+  const bool grown = overflow == 0 && s.clean + 1 == kLossScaleInterval;
+  if (overflow != 0 && s.doublings > kLeastLossScale - kFirstLossScale) --s.doublings;
+  if (grown && s.doublings < kMostLossScale - kFirstLossScale) ++s.doublings;
+  s.clean = overflow != 0 || grown ? 0 : s.clean + 1;
+  return s;
+}
+
+// Before the first gradient: control = what the state says, no overflow.
+struct LossScaleBegin {
+  TensorView state;    // LossScaleState, as [4] i32
+  TensorView control;  // StepControl, updated
+};
+
+// Before the decoder's first update. A logit's gradient is at most scale / counted tokens, and finite where the loss is; that of
+// broca's outputs is a sum in f32, which can overflow only when it is rounded to 16 bits.
+struct LossScaleDecoder {
+  TensorView total;       // [2] f64: sum of losses, counted tokens (cross_entropy.h)
+  TensorView d_features;  // [N, O], or empty where it is not rounded
+  TensorView control;     // StepControl: overflow is set
+};
+NEUROGEN_BOTH inline bool logits_overflow(double loss, double counted, float scale) {
+  return !(loss - loss == 0) || static_cast<double>(scale) > static_cast<double>(kLargestHalf) * counted;
+}
+
+// Before the brain's first update: overflow from the gradients' norm, and the next step's state.
+struct LossScaleEnd {
+  TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
+  TensorView control;  // StepControl: overflow is set
+  TensorView state;    // updated
+};
+
+void loss_scale_begin(CpuDevice& device, const LossScaleBegin& arguments);
+void loss_scale_decoder(CpuDevice& device, const LossScaleDecoder& arguments);
+void loss_scale_end(CpuDevice& device, const LossScaleEnd& arguments);
+void loss_scale_begin(CudaDevice& device, const LossScaleBegin& arguments);
+void loss_scale_decoder(CudaDevice& device, const LossScaleDecoder& arguments);
+void loss_scale_end(CudaDevice& device, const LossScaleEnd& arguments);
+
+}  // namespace neurogen

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Runs every test that was packed and writes what they say to run-tests.log; status 0 where all pass. Tests of GPUs are skipped
+# where there is none, and the others see none.
+cd "$(dirname "$0")" || exit 2
+log=$PWD/run-tests.log
+failed=0
+{
+  date -u
+  bin/neurogen-engine doctor
+} > "$log" 2>&1
+for test in bin/test_*; do
+  name=${test##*/}
+  case $name in *_gpu | test_golden) ;; *) hidden='env CUDA_VISIBLE_DEVICES=' ;; esac
+  echo "== $name" >> "$log"
+  $hidden "$test" --gtest_brief=1 >> "$log" 2>&1
+  status=$?
+  [ $status -eq 0 ] || failed=$((failed + 1))
+  echo "$name: $(grep -E '^\[  (PASSED|SKIPPED)' "$log" | tail -n 1), status $status"
+  hidden=
+done
+echo "$failed test programs failed; details in $log" | tee -a "$log"
+[ $failed -eq 0 ]
