@@ -1,5 +1,7 @@
 // The way back through a module's column groups: currents again, through norm, microcircuit and recurrence, then the
 // gradients of weights (which stay in registers over all tokens) and of each slot's sources.
+#include <cuda/barrier>
+
 #include "kernels/cortical_columns_cuda.cuh"
 
 namespace neurogen {
@@ -25,16 +27,14 @@ struct WeightGradient {
   static constexpr int kMostTiles = static_cast<int>(kColumnsMostFanIn) / 16 / Group::kTeams;
   static constexpr int kStep = 16 * Group::kTeams;
   const Group& x;
-  float* const stored;  // [F, 32R], from this thread's first element on
-  unsigned first, rows, columns;  // first source; in shared memory: of tile 0 of the sources, of tile 0 of the currents' gradients
+  float* const d_weight;
+  unsigned rows, columns;  // in shared memory: of tile 0 of the sources, of tile 0 of the currents' gradients
   Accumulators<kMostTiles, 4> acc;
 
-  __device__ WeightGradient(const Group& group, const Low* d_currents, float* d_weight)
-      : x(group), stored(d_weight + static_cast<std::int64_t>(group.group) * group.a.fan_in * Group::kColumns) {
+  __device__ WeightGradient(const Group& group, const Low* d_currents, float* d_weights) : x(group), d_weight(d_weights) {
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = warp % Group::kRoles * 32;
     const unsigned near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
-    first = warp / Group::kRoles * 16;
-    rows = shared_address(x.sources) + 2 * ((near + third) * static_cast<unsigned>(x.source_pitch) + first + second);
+    rows = shared_address(x.sources) + 2 * ((near + third) * static_cast<unsigned>(x.source_pitch) + warp / Group::kRoles * 16 + second);
     columns = shared_address(d_currents) + 2 * ((near + second) * Group::kPitch + column + third);
     each([](const float2& from, float& p, float& q) { p = from.x, q = from.y; });
   }
@@ -43,17 +43,17 @@ struct WeightGradient {
   }
   template <typename Body>
   __device__ void each(Body&& body) {
-    const unsigned column = threadIdx.x / 32 % Group::kRoles * 32;
+    const int warp = static_cast<int>(thread_again() / 32), first = warp / Group::kRoles * 16;
+    float* const stored = d_weight + static_cast<std::int64_t>(x.group) * x.a.fan_in * Group::kColumns + warp % Group::kRoles * 32;
 #pragma unroll
     for (int i = 0; i < kMostTiles; ++i)
-      if (static_cast<int>(first) + i * kStep < x.a.fan_in)
+      if (first + i * kStep < x.a.fan_in)
 #pragma unroll
         for (int j = 0; j < 4; ++j)
 #pragma unroll
           for (int e = 0; e < 4; e += 2)
-            body(*reinterpret_cast<float2*>(stored + (static_cast<int>(first) + i * kStep + row_of(0, e)) * Group::kColumns +
-                                            static_cast<int>(column) + column_of(j)),
-                 acc[i][j][e], acc[i][j][e + 1]);
+            body(*reinterpret_cast<float2*>(stored + (first + i * kStep + row_of(0, e)) * Group::kColumns + column_of(j)), acc[i][j][e],
+                 acc[i][j][e + 1]);
   }
   // += sources^T d_currents over a round's tokens.
   __device__ void add(int source_tile, int round_tile) {
@@ -86,13 +86,11 @@ template <typename Group>
 struct SourcesGradient {
   static constexpr int kTiles = Group::kTokens / 16;
   unsigned rows, columns;  // in shared memory: of tile 0 of the currents' gradients, of the weights' first 16 rows
-  unsigned token, source;  // of this thread's first element
 
   __device__ SourcesGradient(const Group& x, const Low* d_currents) {
     const unsigned lane = threadIdx.x % 32, near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16;
     rows = shared_address(d_currents) + 2 * ((near + second) * Group::kPitch + third * 8);
     columns = shared_address(x.weight) + 2 * (static_cast<unsigned>(Group::weight_row(static_cast<int>(near / 2 * 4 + near % 2 + 2 * third))) + second);
-    token = lane / 4, source = lane % 4 * 4;
   }
   // `to`: of these 16 sources (whose first row of weights is `first`) and the round's first token.
   __device__ void run(int round_tile, int first, int rows_left, int width, Low* to) const {
@@ -113,7 +111,8 @@ struct SourcesGradient {
       }
       row += 32, column += 32;
     }
-    to += token * static_cast<unsigned>(width) + source;
+    const unsigned lane = thread_again() % 32, token = lane / 4;
+    to += token * static_cast<unsigned>(width) + lane % 4 * 4;
 #pragma unroll
     for (int i = 0; i < kTiles; ++i)
 #pragma unroll
@@ -194,6 +193,9 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
   constexpr int R = Group::kRoles, kRun = Scan::kRun, kTokens = Group::kTokens, kSums = R + 2;  // biases, retain, gain
   constexpr int kSources = Group::kSourceTiles, kRounds = Group::kCurrentTiles;
   __shared__ Map maps[2][Scan::kWarps][kLanes];
+  // Where warps of both kinds meet: not __syncthreads, since they come from different places in the code.
+  __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
+  if (threadIdx.x == 0) init(&meeting, Scan::kAll);  // seen by all behind the group's construction
   __shared__ float following[kLanes];  // f g of the token behind a round: what reaches its last state through the next
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
@@ -246,7 +248,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
       if (count > 0) load(0);
       close_stage();
       await_stages<0>();
-      __syncthreads();
+      meeting.arrive_and_wait();
 #pragma unroll 1
       for (int i = 0; i < count + 2; ++i) {  // sources are loaded for round i + 1, currents made of round i, gradients taken of i - 2
         if (i + 1 < count) load((i + 1) % kSources);
@@ -254,7 +256,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
         if (i < count) make_currents.run(i % kSources, i % kRounds);
         if (i >= 2) take_gradients((i - 2) % kSources, (i - 2) % kRounds);
         await_stages<0>();
-        __syncthreads();
+        meeting.arrive_and_wait();
       }
     } else
 #pragma unroll 1
@@ -262,36 +264,31 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
         load(0);
         close_stage();
         await_stages<0>();
-        __syncthreads();
+        meeting.arrive_and_wait();
         make_currents.run(0, 0);
-        __syncthreads();
-        __syncthreads();
+        meeting.arrive_and_wait();
+        meeting.arrive_and_wait();
         take_gradients(0, 0);
-        __syncthreads();
+        meeting.arrive_and_wait();
       }
     d_weight.store();
     return;
   }
 
-  const float retain = read(a.retain + x.column), gain = read(b.gain + x.column);
-  const float gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
+  const float gain = read(b.gain + x.column);
   const int opener = gated ? x.opener_of_lane() : 0;
   // Each total is one thread's, which adds to it window by window.
   const auto total_of = [&](int sum) {
     return (sum < R ? b.d_bias + (part * R + sum) * b.d_bias_stride : (sum == R ? b.d_retain : b.d_gain) + part * groups * kLanes) + x.column;
   };
   float sums[kSums] = {};
-  Round loaded = first, scanned = first;
-  const auto load = [&](int tile) {
-    inputs_of(tile).template load<gated>(x, b, loaded.window, loaded.begin);
-    advance(loaded);
-  };
+  Round scanned = first;
+  const auto load = [&](int tile, Round round) { inputs_of(tile).template load<gated>(x, b, round.window, round.begin); };
   const auto scan = [&](int tile) {
     const RoundInputs<Group> in = inputs_of(tile);
     const int lane = static_cast<int>(Scan::thread() % 32), warp = static_cast<int>(Scan::thread() / 32);
     const int row = warp * kRun, round = scanned.begin, begin = round + row;
-    const std::int64_t token = static_cast<std::int64_t>(scanned.window) * a.window;
-    advance(scanned);
+    const int token = scanned.window * a.window + begin;  // the first of this run
     float* const currents = x.current_tile(tile);
     const int left = a.window - begin;  // tokens of the run that are inside the window
     float u[kRun][R];
@@ -302,6 +299,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
     unsigned starts = 0;  // bit k: token k begins a document
 #pragma unroll
     for (int k = 0; k < kRun; ++k) starts |= in.firsts[row + k] == begin + k ? 1u << k : 0u;
+    const float retain = read(a.retain + x.column), gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
     Factors factors[kRun];
     Map map;
 #pragma unroll
@@ -321,7 +319,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
     float d[kRun], y[kRun];
     const int at = row * kLanes + lane;
     // A few tokens' operands are read before anything is written, so that no read waits for a write.
-    constexpr int kFew = kRun == 8 && (gated || kRounds == 1) ? 2 : 4;
+    constexpr int kFew = kRun == 4 ? 4 : gated ? 1 : 2;  // as many as there are registers for
 #pragma unroll
     for (int few = 0; few < kRun; few += kFew) {
 #pragma unroll
@@ -338,6 +336,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
         const float inverse = in.inverses[row + k], normed = (y[k] + output_of<R>(h[k + 1], u[k])) * inverse;
         if (k < left) sums[R + 1] += d[k] * normed;
         d[k] = k < left ? inverse * (gain * d[k] - normed * in.dots[row + k]) : 0.0f;
+        if (a.residual.data && k < left) *b.d_residual.at(token + k, x.column) = in.d_residuals[at + k * kLanes] + d[k];
       }
 #pragma unroll
       for (int k = few; k < few + kFew; ++k)
@@ -348,16 +347,12 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
 #pragma unroll
     for (int k = kRun - 1; k >= 0; --k) map.then(factors[k].forget, factors[k].forget * y[k]);
     float d_h = Scan::template entering<true>(maps[1], map, round == last_begin ? 0.0f : following[lane]);
-    if (a.residual.data)
-#pragma unroll
-      for (int k = 0; k < kRun; ++k)
-        if (k < left) *b.d_residual.at(token + begin + k, x.column) = in.d_residuals[at + k * kLanes] + d[k];
 #pragma unroll
     for (int k = kRun - 1; k >= 0; --k) {
       d_h += y[k];
       const float slope = k < left ? d_h * ((starts >> k & 1 ? 0.0f : h[k]) - u[k][0]) * factors[k].raw : 0.0f;
       if constexpr (gated) {
-        if (k < left) *b.d_gate.at(token + begin + k, x.column) = -slope;
+        if (k < left) *b.d_gate.at(token + k, x.column) = -slope;
       }
       const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
       give(k, 0, k < left ? d_h * factors[k].input() : 0.0f);
@@ -382,26 +377,30 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
   };
   if constexpr (kRounds > 1) {
     await_stages<0>();
-    __syncthreads();
+    meeting.arrive_and_wait();
 #pragma unroll 1
     for (int i = 0; i < count + 2; ++i) {  // inputs are loaded for round i, round i - 1 is scanned
-      if (i < count) load(i % kRounds);
+      if (i < count) {
+        Round next = scanned;
+        if (i > 0) advance(next);
+        load(i % kRounds, next);
+      }
       close_stage();
-      if (i >= 1 && i <= count) scan((i - 1) % kRounds);
+      if (i >= 1 && i <= count) scan((i - 1) % kRounds), advance(scanned);
       await_stages<0>();
-      __syncthreads();
+      meeting.arrive_and_wait();
     }
   } else
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
-      load(0);
+      load(0, scanned);
       close_stage();
       await_stages<0>();
-      __syncthreads();
-      __syncthreads();
-      scan(0);
-      __syncthreads();
-      __syncthreads();
+      meeting.arrive_and_wait();
+      meeting.arrive_and_wait();
+      scan(0), advance(scanned);
+      meeting.arrive_and_wait();
+      meeting.arrive_and_wait();
     }
 #endif
 }

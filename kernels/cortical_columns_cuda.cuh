@@ -77,6 +77,7 @@ struct ColumnGroup {
       const bool present = v < a.fan_in * kRow;
       copy_behind(weight + weight_row(v / kRow) + v % kRow * kVector<Low>, present ? from + v * kVector<Low> : from, present);
     }
+    close_stage();
     for (int i = thread; i < kSourceTiles * kTokens * (depth - a.fan_in); i += threads)
       sources[i / (depth - a.fan_in) * source_pitch + a.fan_in + i % (depth - a.fan_in)] = from_float<Low>(0.0f);
     __syncthreads();
@@ -136,7 +137,6 @@ struct ColumnGroup {
   struct CurrentsProduct {
     const ColumnGroup& x;
     unsigned rows, columns, to;  // in shared memory: of tile 0 of the sources, of the weights, and of tile 0 of the currents
-    const float* bias;
 
     __device__ explicit CurrentsProduct(const ColumnGroup& group) : x(group) {
       const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, team = warp / R, role = warp % R;
@@ -144,13 +144,14 @@ struct ColumnGroup {
       rows = shared_address(x.sources) + 2 * ((team * kRows + near + second) * static_cast<unsigned>(x.source_pitch) + third);
       columns = shared_address(x.weight) + 2 * (static_cast<unsigned>(weight_row(static_cast<int>(near + second))) + role * 32 + third);
       to = (team * kRows + lane / 4) * kPitch + role * 32 + lane % 4 * 2;
-      bias = x.a.bias + role * x.a.bias_stride + x.group * kLanes + lane % 4 * 2;
     }
     // currents = sources weight + bias, of these tiles. The caller synchronises before and after.
     __device__ void run(int source_tile, int current_tile) const {
       const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch);
       unsigned row = rows + static_cast<unsigned>(source_tile) * kTokens * pitch, column = columns;
       Accumulators<kRowTiles, 4> acc;
+      const unsigned thread = thread_again();
+      const float* const bias = x.a.bias + thread / 32 % R * x.a.bias_stride + x.group * kLanes + thread % 4 * 2;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float2 shift = __ldg(reinterpret_cast<const float2*>(bias + 8 * j));

@@ -22,55 +22,61 @@ __global__ void count_ids(const std::int32_t* ids, std::int64_t tokens, std::int
   if (n < tokens) atomicAdd(&histogram[ids[n]], 1);  // whole numbers: any order gives the same sum
 }
 
-// Exclusive sum over a block of kScanThreads.
-__device__ int exclusive_scan(int x) {
-  __shared__ int sums[32];
+// Touched ids (in the upper half) and tokens (in the lower), so that one sum serves both.
+using Counts = unsigned long long;
+
+// Sums over a block of kScanThreads: of those before this thread, and of all.
+struct Scan {
+  Counts before, all;
+};
+__device__ Scan scan_block(Counts x) {
+  __shared__ Counts sums[kScanThreads / 32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int inclusive = x;
+  Counts inclusive = x;
   for (int step = 1; step < 32; step *= 2) {
-    const int other = __shfl_up_sync(0xFFFFFFFFu, inclusive, step);
+    const Counts other = __shfl_up_sync(0xFFFFFFFFu, inclusive, step);
     if (lane >= step) inclusive += other;
   }
   __syncthreads();
   if (lane == 31) sums[warp] = inclusive;
   __syncthreads();
-  int before = 0;
-  for (int w = 0; w < warp; ++w) before += sums[w];
-  return before + inclusive - x;
+  Scan result{inclusive - x, 0};
+  for (int w = 0; w < kScanThreads / 32; ++w) {
+    if (w == warp) result.before += result.all;
+    result.all += sums[w];
+  }
+  return result;
 }
 
-// One block: each thread takes a stretch of the vocabulary. The histogram becomes each id's first place in `order`.
+// One block, which goes through the vocabulary. The histogram becomes each id's first place in `order`.
 __global__ void __launch_bounds__(kScanThreads) list_rows(std::int32_t* histogram, std::int64_t vocabulary, std::int64_t tokens, std::int32_t* rows,
                           std::int32_t* row_start, std::int32_t* count) {
-  constexpr std::int64_t kAtOnce = 8;  // counts that are on their way together
-  const std::int64_t stretch = (vocabulary + kScanThreads - 1) / kScanThreads, begin = min(vocabulary, threadIdx.x * stretch);
-  const std::int64_t end = min(vocabulary, begin + stretch);
-  const auto each = [&](auto&& body) {
-    for (std::int64_t v = begin; v < end; v += kAtOnce) {
-      int here[kAtOnce];
+  constexpr int kIds = 4;  // of a thread at a time
+  Counts passed = 0;
+  for (std::int64_t first = 0; first < vocabulary; first += kIds * kScanThreads) {
+    const std::int64_t v = first + kIds * threadIdx.x;
+    int here[kIds];
+    Counts mine = 0;
 #pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) here[k] = v + k < end ? histogram[v + k] : 0;
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k)
-        if (v + k < end) body(v + k, here[k]);
+    for (int k = 0; k < kIds; ++k) {
+      here[k] = v + k < vocabulary ? histogram[v + k] : 0;
+      mine += (here[k] > 0 ? Counts{1} << 32 : 0) + static_cast<Counts>(here[k]);
     }
-  };
-  int touched = 0, mine = 0;
-  each([&](std::int64_t, int here) {
-    touched += here > 0;
-    mine += here;
-  });
-  int row = exclusive_scan(touched), position = exclusive_scan(mine);
-  each([&](std::int64_t v, int here) {
-    histogram[v] = position;
-    if (here == 0) return;
-    rows[row] = static_cast<std::int32_t>(v);
-    row_start[row++] = position;
-    position += here;
-  });
-  if (threadIdx.x == kScanThreads - 1) {
-    row_start[row] = static_cast<std::int32_t>(tokens);
-    *count = row;
+    const Scan sum = scan_block(mine);
+    auto row = static_cast<std::int32_t>((passed + sum.before) >> 32), position = static_cast<std::int32_t>(passed + sum.before);
+#pragma unroll
+    for (int k = 0; k < kIds; ++k) {
+      if (v + k < vocabulary) histogram[v + k] = position;
+      if (here[k] == 0) continue;
+      rows[row] = static_cast<std::int32_t>(v + k);
+      row_start[row++] = position;
+      position += here[k];
+    }
+    passed += sum.all;
+  }
+  if (threadIdx.x == 0) {
+    *count = static_cast<std::int32_t>(passed >> 32);
+    row_start[passed >> 32] = static_cast<std::int32_t>(tokens);
   }
 }
 

@@ -17,7 +17,7 @@ done
 for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
 
 # All libraries but the C library's; OpenBLAS is loaded at run time.
-openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" { print $NF; exit }')
+openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" && !found++ { print $NF }')
 ldd "$openblas" "$to"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
   grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so' | xargs cp -Lt "$to/lib"
 cp -L "$openblas" "$to/lib/libopenblas.so.0"
