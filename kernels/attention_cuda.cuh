@@ -19,6 +19,16 @@ template <typename T>
 inline constexpr int kTile = sizeof(T) == 2 ? 64 : 32;  // tokens: six tiles fit into an old card's shared memory
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
+// Blocks that a multiprocessor holds at least (0: as the compiler likes), forward and backward: more spill registers before Hopper.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kManyBlocks = true;
+#else
+inline constexpr bool kManyBlocks = false;
+#endif
+template <typename T>
+inline constexpr int kForwardBlocks = kManyBlocks ? 0 : 256 / kTileThreads<T>;
+template <typename T>
+inline constexpr int kBackwardBlocks = kManyBlocks && sizeof(T) == 2 ? 3 : 2;
 template <typename T>
 inline constexpr int kHeadPitch = pitch_of<T>(kDims);
 template <typename T>
