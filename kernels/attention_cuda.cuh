@@ -110,10 +110,10 @@ struct TileLoad {
 
   __device__ explicit TileLoad(const Turns& turns_)
       : turns(turns_), step{cos_sin(turns[output() / 2], kStep), cos_sin(turns[output() / 2 + 1], kStep)} {}
-  static __device__ int output() { return thread_again() % 16 * 4; }  // the first of this lane's
+  static __device__ int output() { return static_cast<int>(thread_again()) % 16 * 4; }  // the first of this lane's
 
   __device__ void turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window) const {
-    const int d = output(), first_row = thread_again() / 16;
+    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
     float2 turn[2] = {cos_sin(turns[d / 2], begin + first_row), cos_sin(turns[d / 2 + 1], begin + first_row)};
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
@@ -133,7 +133,7 @@ struct TileLoad {
   }
   __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
     constexpr int kAtOnce = 4;
-    const int d = output(), first_row = thread_again() / 16;
+    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
     const bool strong = currents.has_strength();
 #pragma unroll
     for (int i = 0; i < kSteps; i += kAtOnce) {
