@@ -4,6 +4,7 @@
 
 #include "arena/block.h"
 #include "arena/error.h"
+#include "arena/gpu_errors.h"
 
 namespace neurogen {
 namespace {
@@ -21,7 +22,13 @@ Block Block::on_gpu(Bytes bytes) {
   if (bytes == 0) return {};
   ++gpu_requests_;
   void* memory = nullptr;
-  require(cudaMalloc(&memory, bytes), bytes, "the GPU does not give ");
+  if (const cudaError_t status = cudaMalloc(&memory, bytes); status == cudaErrorMemoryAllocation) {
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    throw gpu_too_full(bytes, free, total);
+  } else {
+    require(status, bytes, "the GPU does not give ");
+  }
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFree(data); });
   require(cudaMemset(memory, 0, bytes), bytes, "the GPU does not clear ");
   return block;

@@ -96,7 +96,7 @@ struct QueriesMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>, sizeof(T) == 2 ? 3 : 2) queries_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kTileThreads<T>, kBackwardBlocks<T>) queries_kernel(const Windows<T> a) {
   __shared__ Turns turns;
   __shared__ float sums[kTileThreads<T> / 32][kDims];
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
@@ -210,7 +210,7 @@ struct KeysMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>, sizeof(T) == 2 ? 3 : 2) keys_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kTileThreads<T>, kBackwardBlocks<T>) keys_kernel(const Windows<T> a) {
   __shared__ Turns turns;
   auto& memory = *reinterpret_cast<KeysMemory<T>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.y), w = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);

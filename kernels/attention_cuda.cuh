@@ -19,6 +19,16 @@ template <typename T>
 inline constexpr int kTile = sizeof(T) == 2 ? 64 : 32;  // tokens: six tiles fit into an old card's shared memory
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
+// Blocks that a multiprocessor holds at least (0: as the compiler likes), forward and backward: more spill registers before Hopper.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kManyBlocks = true;
+#else
+inline constexpr bool kManyBlocks = false;
+#endif
+template <typename T>
+inline constexpr int kForwardBlocks = kManyBlocks ? 0 : 256 / kTileThreads<T>;
+template <typename T>
+inline constexpr int kBackwardBlocks = kManyBlocks && sizeof(T) == 2 ? 3 : 2;
 template <typename T>
 inline constexpr int kHeadPitch = pitch_of<T>(kDims);
 template <typename T>
@@ -100,10 +110,10 @@ struct TileLoad {
 
   __device__ explicit TileLoad(const Turns& turns_)
       : turns(turns_), step{cos_sin(turns[output() / 2], kStep), cos_sin(turns[output() / 2 + 1], kStep)} {}
-  static __device__ int output() { return thread_again() % 16 * 4; }  // the first of this lane's
+  static __device__ int output() { return static_cast<int>(thread_again()) % 16 * 4; }  // the first of this lane's
 
   __device__ void turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window) const {
-    const int d = output(), first_row = thread_again() / 16;
+    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
     float2 turn[2] = {cos_sin(turns[d / 2], begin + first_row), cos_sin(turns[d / 2 + 1], begin + first_row)};
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
@@ -123,7 +133,7 @@ struct TileLoad {
   }
   __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
     constexpr int kAtOnce = 4;
-    const int d = output(), first_row = thread_again() / 16;
+    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
     const bool strong = currents.has_strength();
 #pragma unroll
     for (int i = 0; i < kSteps; i += kAtOnce) {

@@ -21,7 +21,7 @@ struct ForwardMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>) forward_kernel(const Windows a) {
+__global__ void __launch_bounds__(kTileThreads<T>, kForwardBlocks<T>) forward_kernel(const Windows a) {
   __shared__ Turns turns;
   auto& memory = *reinterpret_cast<ForwardMemory<T>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.y), begin = static_cast<int>(blockIdx.x) * kTile<T>;

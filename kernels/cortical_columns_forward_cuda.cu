@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const
 
 #pragma unroll 1
       for (int s = 0; s < kTokens / Group::kScanTokens; ++s) {
-        const int row = s * Group::kScanTokens + x.warp * kRun, begin = round + row;
+        const int lane = thread_again() % 32, row = s * Group::kScanTokens + thread_again() / 32 * kRun, begin = round + row;
         const unsigned starts = x.starts(window, begin);
         float u[kRun][R], residual[kRun];
         Map map;
@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const
 #pragma unroll
           for (int k = 0; k < kRun; ++k) {
 #pragma unroll
-            for (int r = 0; r < R; ++r) u[k][r] = x.currents[(row + k) * Group::kPitch + r * kLanes + x.lane];
-            residual[k] = a.residual.data ? to_float(residuals[(row + k) * kLanes + x.lane]) : 0.0f;
+            for (int r = 0; r < R; ++r) u[k][r] = x.currents[(row + k) * Group::kPitch + r * kLanes + lane];
+            residual[k] = a.residual.data ? to_float(residuals[(row + k) * kLanes + lane]) : 0.0f;
             Factors factors;
             factors.template compute<gated>(u[k][1], retain, gated ? to_float(openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f);
             u[k][0] *= factors.input();

@@ -4,12 +4,12 @@
 #include <cstdlib>
 #include <utility>
 
+#include "arena/gpu_errors.h"
 #include "kernels/cuda_kernel.cuh"
 
 namespace neurogen {
 namespace {
 
-constexpr int kOldest = 75;                // the oldest machine code that is built
 constexpr std::size_t kStackSize = 256;    // bytes a thread; our kernels use none, and the driver reserves it for all of them
 
 // Memory in use on a GPU without making a context there: NVML, loaded at run time because the driver brings it. `found` is
@@ -37,12 +37,15 @@ DeviceMemory memory_in_use(int ordinal) {
   return {true, memory.used};
 }
 
-void require_there(int ordinal) {
-  const int there = CudaDevice::count();
-  if (there == 0) throw Error("there is no NVIDIA GPU here: use --device cpu");
-  if (ordinal < 0 || ordinal >= there) {
-    throw Error("there is no GPU " + std::to_string(ordinal) + ": use 0 to " + std::to_string(there - 1));
-  }
+__global__ void nothing() {}
+
+// Whether this build has machine code, or PTX that can become such, for the current GPU.
+bool has_code() {
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, nothing);
+  if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction) return true;
+  cudaGetLastError();  // is said in our words
+  return false;
 }
 
 }  // namespace
@@ -59,19 +62,16 @@ CudaGraph::~CudaGraph() {
 int CudaDevice::count() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess) return count;
-  // Without a driver the runtime complains of an old one.
+  const GpuAnswer answer = status == cudaSuccess                   ? GpuAnswer::counted
+                           : status == cudaErrorNoDevice           ? GpuAnswer::none
+                           : status == cudaErrorInsufficientDriver ? GpuAnswer::old_driver
+                                                                   : GpuAnswer::refused;
   const bool driver = access("/proc/driver/nvidia/version", F_OK) == 0 || access("/dev/nvidiactl", F_OK) == 0;
-  if (status == cudaErrorNoDevice || !driver) return 0;
-  if (status == cudaErrorInsufficientDriver) {
-    throw Error("the GPU's driver is older than CUDA " + std::to_string(CUDART_VERSION / 1000) +
-                ": install a newer driver, or pass --device cpu");
-  }
-  throw Error(std::string("a GPU is there but cannot be used (") + cudaGetErrorString(status) + "): mend that, or pass --device cpu");
+  return usable_gpus(answer, count, driver, CUDART_VERSION / 1000, cudaGetErrorString(status));
 }
 
 CudaDevice::Traits CudaDevice::traits(int ordinal) {
-  require_there(ordinal);
+  require_gpu(ordinal, count());
   const auto attribute = [&](cudaDeviceAttr which) {
     int value = 0;
     require_cuda(cudaDeviceGetAttribute(&value, which, ordinal), "asking for its properties");
@@ -92,21 +92,17 @@ std::string CudaDevice::versions() {
 CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
   setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);
-  require_there(ordinal);
+  require_gpu(ordinal, count());
   Native& n = *native_;
   n.ordinal = ordinal;
   require_cuda(cudaGetDeviceProperties(&n.properties, ordinal), "asking for its properties");
-  if (capability() < kOldest) {
-    throw Error(name() + " has compute capability " + std::to_string(n.properties.major) + "." +
-                std::to_string(n.properties.minor) + ", 7.5 is needed: use --device cpu");
-  }
+  require_capability(name(), capability(), true);  // before a context is made there
   n.used_before = memory_in_use(ordinal).used;
   const auto usable = [&](cudaError_t status) {
-    if (status == cudaSuccess) return;
-    throw Error(name() + " cannot be used (" + cudaGetErrorString(status) + "): end what occupies it, or pass --device cpu",
-                Error::kRunTime);
+    if (status != cudaSuccess) throw gpu_refuses(name(), cudaGetErrorString(status));
   };
   usable(cudaSetDevice(ordinal));
+  require_capability(name(), capability(), has_code());
   usable(cudaDeviceSetLimit(cudaLimitStackSize, kStackSize));
   usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
   for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));

@@ -9,7 +9,11 @@ namespace neurogen {
 namespace {
 
 constexpr int kTokens = 128, kThreads = 256, kStages = 3;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kBlocks = 1;  // there is no shared memory for a second, whose registers would be missing
+#else
 constexpr int kBlocks = 2;  // that a multiprocessor holds
+#endif
 
 struct ForwardArguments {
   SourceTable sources;

@@ -76,9 +76,8 @@ struct Case {
   bool narrow() const { return compute == DType::bf16 || compute == DType::f16; }
 };
 // "fixture4_f32_lean_gpu"
-std::string name_of_case(const testing::TestParamInfo<Case>& info) {
-  const Case& c = info.param;
-  return c.fixture + "_" + name_of(c.compute) + (c.schedule.keep_logits ? "_fast" : "_lean") + (c.gpu ? "_gpu" : "");
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.fixture << "_" << name_of(c.compute) << (c.schedule.keep_logits ? "_fast" : "_lean") << (c.gpu ? "_gpu" : "");
 }
 
 class Golden : public testing::TestWithParam<Case> {};
@@ -165,7 +164,7 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                          testing::Values(Case{"fixture4", DType::f64, kFast}, Case{"fixture5", DType::f64, kFast},
                                          Case{"fixture4", DType::f32, kFast}, Case{"fixture5", DType::f32, kFast},
                                          Case{"fixture4", DType::f32, kLean}, Case{"fixture5", DType::f32, kLean}),
-                         name_of_case);
+                         testing::PrintToStringParamName());
 
 #ifdef NEUROGEN_CUDA
 INSTANTIATE_TEST_SUITE_P(Gpu, Golden,
@@ -179,7 +178,7 @@ INSTANTIATE_TEST_SUITE_P(Gpu, Golden,
                                          Case{"fixture5", DType::f16, kFast, true, 1e-2, 4e-2},
                                          Case{"fixture4", DType::f16, kLean, true, 1e-2, 2e-2},
                                          Case{"fixture5", DType::f16, kLean, true, 1e-2, 4e-2}),
-                         name_of_case);
+                         testing::PrintToStringParamName());
 #endif
 
 }  // namespace

@@ -1,12 +1,12 @@
 // Synapses and microcircuit in one pass against the two on the CPU in float64.
 #include "kernels/cortical_columns.h"
 
-#include "tests/kernels/cuda_tensor.h"
+#include "tests/kernels/cuda_wiring.h"
 
 namespace neurogen {
 namespace {
 
-class CudaCorticalColumns : public CudaTest {
+class CudaCorticalColumns : public CudaWiringTest {
  protected:
   struct Net {
     std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
@@ -29,17 +29,8 @@ class CudaCorticalColumns : public CudaTest {
     if (a.stripe == 32) a.groups = 8;  // the opener's rows are whole vectors
     if (a.stripe == 4 && a.groups % 2) ++a.groups;
     a.outputs = a.groups * kGroup, a.openers = a.stripe ? a.outputs / a.stripe : 0;
-    for (std::int64_t parts = draw(1, 4); parts > 0; --parts) {
-      const std::int64_t width = 32 * draw(1, 5);
-      a.blocks += width / a.width;
-      a.sources.push_back(noise({a.tokens, width}));
-      a.d_sources.push_back(noise({a.tokens, width}));
-    }
-    a.wiring = Tensor<std::int32_t>({a.groups, a.slots}, 0);
-    for (std::int32_t& block : a.wiring.data) block = static_cast<std::int32_t>(draw(0, a.blocks - 1));
+    draw_wiring(a);
     a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
-    a.reader_start = Tensor<std::int32_t>::poisoned({a.blocks + 1});
-    a.readers = Tensor<std::int32_t>::poisoned({a.groups * a.slots});
     a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2), a.bias = noise({a.roles, a.outputs});
     a.retain = noise({a.outputs}, 1, 2), a.gain = noise({a.outputs}, 0.3, 1);
     a.opener = noise({a.tokens, a.openers}), a.gate_bias = noise({a.openers}, 0.5, 1);
@@ -76,13 +67,6 @@ class CudaCorticalColumns : public CudaTest {
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
     for (Tensor<double>& x : a.d_sources) b.d_sources.push_back(single(x));
     return b;
-  }
-
-  template <typename Tensors>
-  static Sources all(Tensors& tensors, std::int64_t token, std::int64_t tokens) {
-    Sources result;
-    for (auto& tensor : tensors) result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
-    return result;
   }
 
   static void run_on_cpu(Net& a) {

@@ -1,10 +1,9 @@
-#include "kernels/synapses.h"
-#include "tests/kernels/cuda_tensor.h"
+#include "tests/kernels/cuda_wiring.h"
 
 namespace neurogen {
 namespace {
 
-class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> {
+class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<DType> {
  protected:
   struct Net {
     std::int64_t roles, width, slots, groups, tokens, rows, columns = roles * kGroup, fan_in = slots * width, blocks = 0;
@@ -20,17 +19,7 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
           .groups = draw(1, 5),
           .tokens = draw(1, 700),
           .rows = draw(1, 300)};
-    const std::int64_t parts = draw(1, 4);
-    while (static_cast<std::int64_t>(a.sources.size()) < parts) {
-      const std::int64_t width = 32 * draw(1, 5);
-      a.blocks += width / a.width;
-      a.sources.push_back(noise({a.tokens, width}));
-      a.d_sources.push_back(noise({a.tokens, width}));
-    }
-    a.wiring = Tensor<std::int32_t>({a.groups, a.slots}, 0);
-    for (std::int32_t& block : a.wiring.data) block = static_cast<std::int32_t>(draw(0, a.blocks - 1));
-    a.reader_start = Tensor<std::int32_t>::poisoned({a.blocks + 1});
-    a.readers = Tensor<std::int32_t>::poisoned({a.groups * a.slots});
+    draw_wiring(a);
     a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2);
     a.bias = noise({a.roles, a.groups * kGroup});
     a.currents = Tensor<double>::poisoned({a.groups, a.tokens, a.columns});
@@ -39,14 +28,6 @@ class CudaSynapses : public CudaTest, public testing::WithParamInterface<DType> 
     a.d_bias = noise({a.roles, a.groups * kGroup});
     a.scratch = Tensor<double>({2, synapses_scratch(a.fan_in, a.rows)}, 0);
     return a;
-  }
-
-  template <typename Real>
-  static Sources all(std::vector<Real>& tensors, std::int64_t token, std::int64_t tokens) {
-    Sources result;
-    for (Real& tensor : tensors)
-      result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
-    return result;
   }
 
   struct GpuNet {

@@ -253,6 +253,16 @@ TEST_F(CommandLine, FindsOutBeforeTrainingThatResultsCannotBeWritten) {
   }
 }
 
+TEST_F(CommandLine, AGpuThatIsAskedForAndNotThereIsNoReasonToTakeTheCpu) {
+  for (const char* device : {"cuda", "cuda:1"}) {
+    const ProgramResult result =
+        run_program_in(directory_, "neurogen-engine " + kTrain + "--steps 1 --device " + device, "env CUDA_VISIBLE_DEVICES=");
+    EXPECT_EQ(result.status, 2) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_NE(result.err.find("use --device cpu"), string::npos) << result.err;
+  }
+}
+
 TEST_F(CommandLine, StopsPolitelyAtASignal) {
   for (const int number : {SIGINT, SIGTERM}) {
     directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain +

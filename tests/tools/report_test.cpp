@@ -17,11 +17,7 @@ class Report : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     directory_ = new TemporaryDirectory;
-    string text;
-    for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i) + " has <b>the</b> number \"" + std::to_string(i * i % 97) + "\"\n";
-    directory_->file("text.txt", text);
-    directory_->file("brain.json", kTestBrain);
-    ASSERT_EQ(run_program_in(*directory_, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
+    make_numbered_text(*directory_, " has <b>the</b> number \"", "\"\n");
     ASSERT_EQ(run_program_in(*directory_, "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --valid text.txt --tokenizer "
                                           "t.model --steps 25 --eval-every 10 --progress none --log run.jsonl").status, 0);
   }

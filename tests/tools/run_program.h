@@ -1,5 +1,6 @@
 // Running one of our programs as a person does, in a directory of the test's.
 #pragma once
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -31,6 +32,16 @@ inline ProgramResult run_program_in(const TemporaryDirectory& directory, const s
   std::filesystem::remove(directory.path(".out"));
   std::filesystem::remove(directory.path(".err"));
   return result;
+}
+
+// brain.json; text.txt, 300 lines as "line 7 has the number 49", with `between` and `end` around the second number; and t.model,
+// a tokenizer of that text.
+inline void make_numbered_text(const TemporaryDirectory& directory, const std::string& between, const std::string& end) {
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i) + between + std::to_string(i * i % 97) + end;
+  directory.file("text.txt", text);
+  directory.file("brain.json", kTestBrain);
+  ASSERT_EQ(run_program_in(directory, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
 }
 
 }  // namespace neurogen
