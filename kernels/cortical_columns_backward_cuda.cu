@@ -4,6 +4,8 @@
 
 #include "kernels/cortical_columns_cuda.cuh"
 
+#pragma nv_diag_suppress static_var_with_dynamic_init  // a cuda::barrier in shared memory, which init() makes
+
 namespace neurogen {
 namespace {
 
