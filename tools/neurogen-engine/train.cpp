@@ -18,11 +18,11 @@
 #include "engine/run/signals.h"
 #include "engine/run/trainer.h"
 #include "kernels/loss_scale.h"
+#include "tools/common/progress.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/observer.h"
-#include "tools/neurogen-engine/progress.h"
 #include "tools/neurogen-engine/text.h"
 #include "tools/neurogen-engine/trained.h"
 
@@ -185,7 +185,10 @@ class Run {
     log_.line({line, static_cast<std::size_t>(rest.out - line)});
     const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
-    progress_.show(trainer_.step(), steps_, smooth_, rate(), left);
+    char* text = fmt::format_to(line, "step {}", trainer_.step());
+    if (steps_ > 0) text = fmt::format_to(text, "/{}", steps_);
+    text = fmt::format_to(text, "  loss {:.4f}  {:.0f} tokens/s", smooth_, rate());
+    progress_.show(steps_ > 0 ? static_cast<double>(trainer_.step()) / static_cast<double>(steps_) : -1, {line, text}, left);
   }
 
   void evaluate() {
