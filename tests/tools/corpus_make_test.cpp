@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -228,6 +229,9 @@ class Fed {
     to_ = ends[1];
   }
   void feed(const string& text) const { EXPECT_EQ(write(to_, text.data(), text.size()), static_cast<ssize_t>(text.size())); }
+  void wait_until_read() const {
+    for (int left = 1; left > 0; usleep(1000)) ioctl(to_, FIONREAD, &left);
+  }
   void signal(int which) const { kill(process_, which); }
   int finish() {  // the status as wait4 gives it
     close(to_);
@@ -251,7 +255,8 @@ TEST_F(MakeTest, LeavesNoHalfMadeFileHoweverItEnds) {
   while (text.size() < 200'000) text += many_lines(100);
   for (const int which : {SIGTERM, SIGINT, SIGKILL}) {
     Fed corpus(directory_, "make - --tokenizer t.model --out c");
-    corpus.feed(text);  // more than a pipe holds: it is reading
+    corpus.feed(text);
+    corpus.wait_until_read();
     corpus.signal(which);
     const int status = corpus.finish();
     EXPECT_TRUE(read_file(directory_.path("c-train.bin")) == train);
