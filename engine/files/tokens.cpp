@@ -77,6 +77,13 @@ void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
   }
 }
 
+std::span<const std::uint16_t> Tokens::whole(std::vector<std::uint16_t>& room) const {
+  if (parts_.size() == 1) return parts_.front().tokens;
+  room.reserve(static_cast<std::size_t>(size_));
+  for (const Part& part : parts_) room.insert(room.end(), part.tokens.begin(), part.tokens.end());
+  return room;
+}
+
 Tokens::File Tokens::file(std::size_t index) const {
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < index; ++i) begin += static_cast<std::int64_t>(parts_[i].tokens.size());

@@ -41,6 +41,8 @@ class Tokens {
   std::int64_t size() const { return size_; }
   // Tokens [begin, begin + ids.size()) of the stream, which must lie inside it. Allocates nothing.
   void read(std::int64_t begin, std::span<std::int32_t> ids) const;
+  // The stream in one piece: as it is mapped where there is one file, else copied into `room`.
+  std::span<const std::uint16_t> whole(std::vector<std::uint16_t>& room) const;
   const std::vector<std::int64_t>& weights() const { return weights_; }
   struct File {
     const std::string& path;
