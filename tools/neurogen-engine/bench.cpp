@@ -12,7 +12,7 @@
 #include "engine/run/stream.h"
 #include "kernels/random.h"
 #include "kernels/step_control.h"
-#include "tools/common/settings.h"
+#include "tools/common/card.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/limits.h"
 
@@ -64,7 +64,7 @@ std::vector<Family> time_operations(Session& session, const Limits& limits, std:
       const Operation& operation = session.brain.graph.operations()[o];
       Family& family = families[family_of(operation.name)];
       const Cost cost = operation.cost;
-      const double floor = std::max(cost.bytes / limits.bytes_per_s, cost.flops / limits.flops_per_s);
+      const double floor = floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);
       if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
       else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
     }
