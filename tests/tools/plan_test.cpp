@@ -36,13 +36,14 @@ TEST_F(PlanTest, ExpectsWhatTheMeasuredCardReached) {
 }
 
 TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
-  const json turing = plan("--card gtx1650 --arch small --batch 8"), ampere = plan("--card rtx3060 --arch small --batch 8");
+  const json turing = plan("--card gtx1650 --arch small --batch 8");
   EXPECT_EQ(turing["budget_bytes"], 4294967296 / 20 * 19);
   EXPECT_EQ(turing["overhead_bytes"], 200'000'000);
-  EXPECT_GT(turing["device_arena_bytes"], ampere["device_arena_bytes"]);  // float32 where there is no bf16
+  EXPECT_NE(run("--card gtx1650 --arch small --batch 8").out.find("TFLOP/s in f16"), string::npos);
+  EXPECT_NE(run("--card rtx3060 --arch small --batch 8").out.find("TFLOP/s in bf16"), string::npos);
   EXPECT_EQ(plan("--card gtx1650 --arch small --batch 8 --budget 3G")["budget_bytes"], 3'000'000'000);
   const string own = R"({"title": "mine", "capability": 75, "multiprocessors": 60, "memory_bytes": 6e9, "bytes_per_s": 256e9,
-    "f32_flops_per_s": 5.96e12, "bf16_flops_per_s": 0})";
+    "f32_flops_per_s": 5.96e12, "half_flops_per_s": 5.96e12})";
   directory_.file("mine.json", own);
   const json mine = plan("--card mine.json --arch small --batch 8");
   EXPECT_EQ(mine["overhead_bytes"], 400'000'000);
@@ -54,7 +55,7 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
   refuses("--card wrong.json", "wrong.json is not JSON");
   directory_.file("wrong.json", "[1]");
   refuses("--card wrong.json", "wrong.json holds no JSON object");
-  for (const char* field : {"capability", "multiprocessors", "memory_bytes", "bytes_per_s", "f32_flops_per_s", "bf16_flops_per_s"}) {
+  for (const char* field : {"capability", "multiprocessors", "memory_bytes", "bytes_per_s", "f32_flops_per_s", "half_flops_per_s"}) {
     json changed = json::parse(own);
     for (const json& value : {json("fast"), json(-1), json(1e30), json(nullptr)}) {
       changed[field] = value;

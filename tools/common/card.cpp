@@ -14,10 +14,10 @@ namespace {
 
 using nlohmann::json;
 
-double positive(const json& from, const std::string& where, const char* field, bool zero = false) {
+double positive(const json& from, const std::string& where, const char* field) {
   if (!from.contains(field)) throw Error(fmt::format("{} has no {}: add it as in schemas/cards.json", where, field));
   const json& value = from[field];
-  if (!value.is_number() || !(value > 0 || (zero && value == 0)) || !(value <= 1e18)) {
+  if (!value.is_number() || !(value > 0) || !(value <= 1e18)) {
     throw Error(fmt::format("{}: {} is {}: use a positive number", where, field, value.dump()));
   }
   return value;
@@ -29,7 +29,7 @@ Card card_of(const json& from, const std::string& where) {
   return {text("name"), text("title"), text("source"), static_cast<int>(std::min(positive(from, where, "capability"), 1e6)),
           static_cast<int>(std::min(positive(from, where, "multiprocessors"), 1e6)), static_cast<Bytes>(positive(from, where, "memory_bytes")),
           positive(from, where, "bytes_per_s"), positive(from, where, "f32_flops_per_s"),
-          positive(from, where, "bf16_flops_per_s", true)};
+          positive(from, where, "half_flops_per_s")};
 }
 
 }  // namespace
@@ -46,7 +46,6 @@ Card read_card(const std::string& name) {
   if (parsed.is_discarded()) throw Error(name + " is not JSON: write an object as in schemas/cards.json");
   Card card = card_of(parsed, name);
   if (card.title.empty()) card.title = name;
-  if (card.capability >= 80 && card.bf16_flops_per_s == 0) throw Error(name + ": a card of capability 8.0 computes bf16: set bf16_flops_per_s");
   return card;
 }
 
@@ -61,12 +60,10 @@ double floor_seconds(const Operation& operation, double bytes_per_s, double flop
 }
 
 double roofline_seconds(const Card& card, const Architecture& architecture, const BrainOptions& options) {
-  const double flops_per_s = card.flops_per_s(options.compute);
-  if (flops_per_s <= 0) throw Error(fmt::format("{} computes no {}: use --compute fp32", card.title, name_of(options.compute)));
   const Brain brain = build_training(architecture, options);
   const Graph::Range train = brain.graph.program("train");
   double seconds = 0;
-  for (std::size_t o = train.begin; o < train.end; ++o) seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, flops_per_s);
+  for (std::size_t o = train.begin; o < train.end; ++o) seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, card.flops_per_s(options.compute));
   return seconds;
 }
 

@@ -11,11 +11,12 @@ struct Card {
   std::string name, title, source;  // of the figures
   int capability = 0, multiprocessors = 0;
   Bytes memory = 0;
-  double bytes_per_s = 0, f32_flops_per_s = 0, bf16_flops_per_s = 0;  // 0: no such products
+  double bytes_per_s = 0, f32_flops_per_s = 0;
+  double half_flops_per_s = 0;  // of bf16, before capability 8.0 of fp16, dense, with float32 sums
 
   // What is left of its memory: the driver and a display keep about 5 % of it.
   Bytes usable() const { return memory / 20 * 19; }
-  double flops_per_s(DType compute) const { return compute == DType::f32 ? f32_flops_per_s : bf16_flops_per_s; }
+  double flops_per_s(DType compute) const { return compute == DType::f32 ? f32_flops_per_s : half_flops_per_s; }
 };
 
 // Of the table schemas/cards.json, or a file with one such object. Throws Error that names what is wrong.

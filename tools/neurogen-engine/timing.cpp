@@ -18,15 +18,15 @@ void random_batch(const Session& session, std::uint64_t index) {
   }
 }
 
-double run_step(Session& session, std::int64_t i) {
+double run_step(Session& session, Graph::Range train, std::int64_t i) {
   *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
-  session.program.run(session.brain.graph.program("train"));
+  session.program.run(train);
   return session.program.milliseconds() / 1e3;
 }
 
 double training_step(Session& session, std::int64_t i) {
   random_batch(session, static_cast<std::uint64_t>(i));
-  return run_step(session, i);
+  return run_step(session, session.brain.graph.program("train"), i);
 }
 
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {

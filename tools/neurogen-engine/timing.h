@@ -21,8 +21,8 @@ struct Family {
 
 // Fills the batch; every index has tokens of its own.
 void random_batch(const Session& session, std::uint64_t index);
-// Step `i` on whatever the batch holds; returns the seconds that the device worked.
-double run_step(Session& session, std::int64_t i);
+// Step `i` on whatever the batch holds; `train` is the program's range. Returns the seconds that the device worked, allocates nothing.
+double run_step(Session& session, Graph::Range train, std::int64_t i);
 // The same on random tokens.
 double training_step(Session& session, std::int64_t i);
 
