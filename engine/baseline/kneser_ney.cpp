@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -9,30 +10,33 @@
 #include "engine/files/tokens.h"
 
 namespace neurogen {
-namespace {
 
-// Sorts keys and folds equal ones into one with a count.
-void count(std::vector<std::uint64_t>& keys, std::vector<std::uint32_t>& counts) {
-  std::sort(keys.begin(), keys.end());
-  std::size_t distinct = 0;
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    if (i == 0 || keys[i] != keys[distinct - 1]) {
-      keys[distinct++] = keys[i];
-      counts.push_back(0);
-    }
-    ++counts.back();
-  }
-  keys.resize(distinct);
+Bytes KneserNey::most_bytes(std::size_t tokens, int order) {
+  constexpr Bytes kRest = 1'000'000;  // the pages that blocks are rounded to, and what looking up remembers
+  return add(kRest, multiply(multiply(tokens + 1, sizeof(std::uint64_t) + sizeof(std::uint32_t)), static_cast<Bytes>(order)));
 }
 
-double discount_of(const std::vector<std::uint32_t>& counts) {
-  const auto once = static_cast<double>(std::count(counts.begin(), counts.end(), 1u));
-  const auto twice = static_cast<double>(std::count(counts.begin(), counts.end(), 2u));
+void KneserNey::count(Level& level) {
+  std::vector<std::uint64_t>& grams = level.grams;
+  std::sort(grams.begin(), grams.end());
+  std::size_t distinct = 0;
+  for (std::size_t i = 0; i < grams.size(); ++i) distinct += i == 0 || grams[i] != grams[i - 1];
+  level.before.reserve(distinct + 1);
+  for (std::size_t i = 0; i < grams.size(); ++i) {
+    if (i > 0 && grams[i] == grams[level.before.size() - 1]) continue;
+    grams[level.before.size()] = grams[i];
+    level.before.push_back(static_cast<std::uint32_t>(i));
+  }
+  level.before.push_back(static_cast<std::uint32_t>(grams.size()));
+  grams.resize(distinct);
+}
+
+double KneserNey::discount_of(const Level& level) {
+  double once = 0, twice = 0;
+  for (std::size_t i = 0; i < level.grams.size(); ++i) once += level.count(i) == 1, twice += level.count(i) == 2;
   // Where nothing was counted once the estimate would be 0 and what was never seen impossible; 1/2 is then as good as any.
   return once > 0 ? once / (once + 2 * twice) : 0.5;
 }
-
-}  // namespace
 
 KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary) : vocabulary_(vocabulary) {
   if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not made: choose 1 to 4", order));
@@ -40,12 +44,14 @@ KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int6
     throw Error(
         fmt::format("{} tokens are too few for an n-gram model of order {}: give a longer text", tokens.size(), order));
   }
+  if (tokens.size() > UINT32_MAX) throw Error(fmt::format("{} tokens are too many to count: give a shorter text", tokens.size()));
   check_vocabulary(tokens, vocabulary, "the text");
   levels_.resize(static_cast<std::size_t>(order));
   for (int k = order; k >= 1; --k) {
     const std::uint64_t mask = k == 4 ? ~std::uint64_t{0} : (std::uint64_t{1} << 16 * k) - 1;
     Level& level = levels_[static_cast<std::size_t>(k - 1)];
     if (k == order) {
+      level.grams.reserve(tokens.size());
       std::uint64_t key = 0;
       for (std::size_t i = 0; i < tokens.size(); ++i) {
         key = (key << 16 | tokens[i]) & mask;
@@ -53,23 +59,19 @@ KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int6
       }
     } else {
       // Each different longer gram counts once for its ending.
-      for (const std::uint64_t longer : levels_[static_cast<std::size_t>(k)].grams) level.grams.push_back(longer & mask);
+      const std::vector<std::uint64_t>& longer = levels_[static_cast<std::size_t>(k)].grams;
+      level.grams.reserve(longer.size());
+      for (const std::uint64_t gram : longer) level.grams.push_back(gram & mask);
     }
-    count(level.grams, level.counts);
-    level.discount = discount_of(level.counts);
-    for (std::size_t i = 0; i < level.grams.size(); ++i) {
-      const std::uint64_t context = level.grams[i] >> 16;
-      if (level.contexts.empty() || level.contexts.back().key != context) level.contexts.push_back({context, i, 0});
-      level.contexts.back().total += level.counts[i];
-    }
-    level.contexts.push_back({~std::uint64_t{0}, level.grams.size(), 0});
+    count(level);
+    level.discount = discount_of(level);
   }
 }
 
-const KneserNey::Context* KneserNey::find(const Level& level, std::uint64_t key) {
-  const auto found = std::lower_bound(level.contexts.begin(), level.contexts.end() - 1, key,
-                                      [](const Context& c, std::uint64_t wanted) { return c.key < wanted; });
-  return found == level.contexts.end() - 1 || found->key != key ? nullptr : &*found;
+KneserNey::Behind KneserNey::find(const Level& level, std::uint64_t key) {
+  const auto begin = std::lower_bound(level.grams.begin(), level.grams.end(), key << 16);
+  const auto end = std::upper_bound(begin, level.grams.end(), key << 16 | 0xFFFF);
+  return {static_cast<std::size_t>(begin - level.grams.begin()), static_cast<std::size_t>(end - level.grams.begin())};
 }
 
 double KneserNey::probability(std::span<const std::uint16_t> context, std::uint16_t token) const {
@@ -78,14 +80,14 @@ double KneserNey::probability(std::span<const std::uint16_t> context, std::uint1
   for (std::size_t k = 1; k <= std::min(levels_.size(), context.size() + 1); ++k) {
     if (k > 1) key |= std::uint64_t{context[context.size() - k + 1]} << 16 * (k - 2);
     const Level& level = levels_[k - 1];
-    const Context* const found = find(level, key);
-    if (!found) break;  // no longer context was seen either
-    const auto begin = level.grams.begin() + static_cast<std::ptrdiff_t>(found->begin);
-    const auto end = level.grams.begin() + static_cast<std::ptrdiff_t>((found + 1)->begin);
+    const Behind found = find(level, key);
+    if (found.begin == found.end) break;  // no longer context was seen either
+    const auto begin = level.grams.begin() + static_cast<std::ptrdiff_t>(found.begin);
+    const auto end = level.grams.begin() + static_cast<std::ptrdiff_t>(found.end);
     const auto gram = std::lower_bound(begin, end, key << 16 | token);
     const bool seen = gram != end && *gram == (key << 16 | token);
-    const double own = seen ? level.counts[static_cast<std::size_t>(gram - level.grams.begin())] - level.discount : 0;
-    p = (own + level.discount * static_cast<double>(end - begin) * p) / static_cast<double>(found->total);
+    const double own = seen ? level.count(static_cast<std::size_t>(gram - level.grams.begin())) - level.discount : 0;
+    p = (own + level.discount * static_cast<double>(end - begin) * p) / static_cast<double>(level.before[found.end] - level.before[found.begin]);
   }
   return p;
 }
@@ -115,9 +117,8 @@ const KneserNey::Likeliest& KneserNey::likeliest(std::span<const std::uint16_t> 
   std::uint64_t key = 0;
   for (const std::uint16_t token : context) key = key << 16 | token;
   const Level& level = levels_[context.size()];
-  if (const Context* const found = find(level, key)) {
-    for (std::size_t i = found->begin; i < (found + 1)->begin; ++i) candidates.push_back(static_cast<std::int32_t>(level.grams[i] & 0xFFFF));
-  }
+  const Behind found = find(level, key);
+  for (std::size_t i = found.begin; i < found.end; ++i) candidates.push_back(static_cast<std::int32_t>(level.grams[i] & 0xFFFF));
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
   std::vector<std::pair<double, std::int32_t>> ranked;  // by falling probability, then by rising id
@@ -134,19 +135,22 @@ KneserNey::Hits KneserNey::hits(std::span<const std::uint16_t> held_out) const {
     const std::size_t length = std::min(i, levels_.size() - 1);
     return held_out.subspan(i - length, length);
   };
-  // Equal contexts side by side, and those that end alike, so that each is looked up once.
-  std::vector<std::uint32_t> order;
-  for (std::size_t i = 1; i < held_out.size(); ++i) order.push_back(static_cast<std::uint32_t>(i));
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const auto x = context_of(a), y = context_of(b);
-    return std::lexicographical_compare(x.rbegin(), x.rend(), y.rbegin(), y.rend());
-  });
-  std::vector<Likeliest> latest(levels_.size());
+  constexpr std::size_t kPart = 100'000;  // tokens that are put in order together
   Hits hits;
-  for (const std::uint32_t i : order) {
-    const auto& tokens = likeliest(context_of(i), latest).tokens;
-    hits.first += tokens[0] == held_out[i];
-    hits.among_five += std::find(tokens.begin(), tokens.end(), held_out[i]) != tokens.end();
+  for (std::size_t first = 1; first < held_out.size(); first += kPart) {
+    // Equal contexts side by side, and those that end alike, so that each is looked up once.
+    std::vector<std::size_t> order(std::min(kPart, held_out.size() - first));
+    std::iota(order.begin(), order.end(), first);
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      const auto x = context_of(a), y = context_of(b);
+      return std::lexicographical_compare(x.rbegin(), x.rend(), y.rbegin(), y.rend());
+    });
+    std::vector<Likeliest> latest(levels_.size());
+    for (const std::size_t i : order) {
+      const auto& tokens = likeliest(context_of(i), latest).tokens;
+      hits.first += tokens[0] == held_out[i];
+      hits.among_five += std::find(tokens.begin(), tokens.end(), held_out[i]) != tokens.end();
+    }
   }
   return hits;
 }

@@ -12,12 +12,18 @@
 #include <span>
 #include <vector>
 
+#include "arena/bytes.h"
+
 namespace neurogen {
 
 class KneserNey {
  public:
-  // order 1 to 4 (2: bigram); all tokens below the vocabulary V. Throws Error else, or for fewer tokens than the order.
+  // order 1 to 4 (2: bigram); all tokens below the vocabulary V. Throws Error else, for fewer tokens than the order, and for 2^32 or
+  // more.
   KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary);
+
+  // The most that a model holds, and needs while it is made, of so many tokens.
+  static Bytes most_bytes(std::size_t tokens, int order);
 
   // p(token | context); of the context the last order - 1 tokens count, and fewer will do.
   double probability(std::span<const std::uint16_t> context, std::uint16_t token) const;
@@ -32,17 +38,16 @@ class KneserNey {
   double discount(int order) const { return levels_[static_cast<std::size_t>(order - 1)].discount; }
 
  private:
-  struct Context {
-    std::uint64_t key;
-    std::size_t begin;    // of its grams
-    std::uint64_t total;  // c(h)
-  };
   // The k-grams of one order. A key holds a gram's tokens, 16 bits each, the last lowest.
   struct Level {
     std::vector<std::uint64_t> grams;   // sorted
-    std::vector<std::uint32_t> counts;  // c, one a gram
-    std::vector<Context> contexts;      // sorted, and one behind the last
+    std::vector<std::uint32_t> before;  // c of all grams before each, and of all of them
     double discount = 0;
+    std::uint32_t count(std::size_t gram) const { return before[gram + 1] - before[gram]; }
+  };
+  // The grams that begin with a context, side by side; none where it was never seen.
+  struct Behind {
+    std::size_t begin, end;
   };
 
   // The likeliest tokens behind a context, -1 where there are fewer.
@@ -51,7 +56,9 @@ class KneserNey {
     std::array<std::int32_t, 5> tokens{-1, -1, -1, -1, -1};
     bool known = false;
   };
-  static const Context* find(const Level& level, std::uint64_t key);  // null for a context that was never seen
+  static void count(Level& level);  // sorts the grams and folds equal ones into one
+  static double discount_of(const Level& level);
+  static Behind find(const Level& level, std::uint64_t key);
   const Likeliest& likeliest(std::span<const std::uint16_t> context, std::span<Likeliest> latest) const;
 
   std::vector<Level> levels_;  // [order - 1]

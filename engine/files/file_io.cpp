@@ -110,6 +110,22 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
   if (!write_all(descriptor_, data, bytes)) fail("written");
 }
 
+std::size_t AtomicFile::read(std::size_t begin, void* to, std::size_t bytes) const {
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = pread(descriptor_, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(begin + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("read back");
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+void AtomicFile::cut(std::size_t begin) {
+  if (ftruncate(descriptor_, static_cast<off_t>(begin)) != 0 || lseek(descriptor_, 0, SEEK_END) < 0) fail("written");
+}
+
 void AtomicFile::commit() {
   if (fsync(descriptor_) != 0) fail("written");
   if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("put in place");

@@ -43,6 +43,9 @@ class AtomicFile {
 
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  // What was written from `begin` on: into `to`, as much of it as there is (returns how many bytes); and taken back.
+  std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
+  void cut(std::size_t begin);
   void commit();
 
  private:

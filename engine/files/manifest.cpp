@@ -9,6 +9,7 @@
 #include "arena/error.h"
 #include "checkpoint_generated.h"
 #include "engine/brain/brain.h"
+#include "engine/files/tokens.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {
@@ -61,7 +62,7 @@ class Decoder {
     m.rates = {real("a rate", from.learning_rate()), real("a rate", from.embedding_rate()), real("a rate", from.decoder_rate()),
                number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
-    m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash()};
+    m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash(), weights(from)};
     m.tokenizer = from.tokenizer_hash();
     // Tokens learned from are counted in 64 bits, those of the steps to come as well.
     const std::int64_t most_steps = INT64_MAX / 2 / m.options.tokens();
@@ -106,6 +107,15 @@ class Decoder {
   DType floating(const char* what, schema::Type type) const {
     if (type > schema::Type_f16) damaged(fmt::format("{} is none", what));
     return static_cast<DType>(type);
+  }
+
+  std::vector<std::int64_t> weights(const schema::Manifest& from) const {
+    std::vector<std::int64_t> list;
+    if (!from.text_weights()) return list;
+    // The verifier does not look at the alignment of what a vector holds.
+    if (reinterpret_cast<std::uintptr_t>(from.text_weights()->Data()) % sizeof(std::uint64_t) != 0) damaged("its weights lie askew");
+    for (const std::uint64_t weight : *from.text_weights()) list.push_back(number("a weight of its text", weight, 1, kMostWeight));
+    return list;
   }
 
   void read_tensors(const schema::Manifest& from, Manifest& m) const {
@@ -165,6 +175,8 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   }
   const auto all = builder.CreateVector(tensors);
   const auto architecture = builder.CreateString(to_json(m.architecture));
+  const std::vector<std::uint64_t> list(m.text.weights.begin(), m.text.weights.end());
+  const auto weights = list.empty() ? 0 : builder.CreateVector(list);
   schema::ManifestBuilder b(builder);
   b.add_version(kCheckpointVersion);
   b.add_checksum(0);
@@ -195,6 +207,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_text_tokens(stored(m.text.tokens));
   b.add_text_hash(m.text.hash);
   b.add_tokenizer_hash(m.tokenizer);
+  if (!list.empty()) b.add_text_weights(weights);
   schema::FinishSizePrefixedManifestBuffer(builder, b.Finish());
   const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
   std::vector<std::byte> encoded(bytes, bytes + builder.GetSize());

@@ -19,6 +19,7 @@ inline constexpr std::uint32_t kCheckpointVersion = 1;
 struct TextIdentity {
   std::int64_t tokens = 0;
   std::uint64_t hash = 0;  // Tokens::hash()
+  std::vector<std::int64_t> weights{};
   bool operator==(const TextIdentity&) const = default;
 };
 

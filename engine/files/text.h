@@ -1,6 +1,7 @@
 // UTF-8 text files, mapped and checked.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,10 +28,36 @@ class TextFile {
   MappedFile file_;
 };
 
+// Text of any size from a file, a pipe or standard input ("-"), a piece at a time, checked, in constant memory.
+class TextStream {
+ public:
+  // Throws Error that names what cannot be opened. `replace`: where bytes are not UTF-8, U+FFFD stands for each longest beginning
+  // of a character (the Unicode Standard's "maximal subpart", section 3.9) and it is counted; else they are an Error.
+  TextStream(const std::string& path, bool replace);
+  TextStream(const TextStream&) = delete;
+  TextStream& operator=(const TextStream&) = delete;
+  ~TextStream();
+
+  // The next whole characters, good until the next call; empty at the end. Throws Error that names the file: not UTF-8 (with the
+  // position of the first wrong byte), or it cannot be read.
+  std::string_view next();
+  std::uint64_t replaced() const { return replaced_; }
+
+ private:
+  std::string name_;
+  int descriptor_;
+  bool replace_, ended_ = false;
+  std::string buffer_, clean_;
+  std::string begun_;  // the bytes of a character whose others were not read yet
+  std::uint64_t read_ = 0, replaced_ = 0;
+};
+
 std::size_t count_lines(std::string_view text);  // a last line without newline counts
 
-// The text before and from the held-out lines: the last `held_out` (0 to 1) of its lines, rounded to whole lines, at least
-// one. Throws Error that starts with `name` unless both sides have a line.
+// How many of so many lines are held out: the last `held_out` (0 to 1) of them, rounded, at least one. Throws Error that starts
+// with `name` unless both sides have a line.
+std::uint64_t held_out_lines(std::uint64_t lines, double held_out, const std::string& name);
+// The text before and from the held-out lines. Throws Error as held_out_lines.
 std::pair<std::string_view, std::string_view> split_lines(std::string_view text, double held_out, const std::string& name);
 
 }  // namespace neurogen

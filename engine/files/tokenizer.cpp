@@ -16,6 +16,8 @@ namespace {
 
 // SentencePiece writes a space as this character, which therefore stands for a space when it is read back.
 constexpr std::string_view kSpace = "\u2581";
+// The library takes a hundred bytes of memory for each of a line, and some corpora are a single line.
+constexpr std::size_t kSegment = 65536;
 
 std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id) {
   if (id == model.eos_id()) return "\n";
@@ -43,6 +45,7 @@ Tokenizer::Tokenizer(const std::string& path) : processor_(std::make_unique<sent
   if (processor_->eos_id() < 0)
     throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
   line_end_ = static_cast<std::uint16_t>(processor_->eos_id());
+  document_end_ = processor_->bos_id();
   hash_ = XXH3_64bits(file.bytes().data(), file.bytes().size());
   pieces_.offsets.push_back(0);
   for (int id = 0; id < vocabulary; ++id) {
@@ -65,30 +68,34 @@ void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>
   ids.insert(ids.end(), encoded.begin(), encoded.end());
 }
 
-void Tokenizer::append_line(std::string_view line, std::vector<std::uint16_t>& ids) const {
-  while (!line.empty()) {
-    const std::size_t space = escaped_space_.empty() ? std::string_view::npos : line.find(kSpace);
-    for (std::string_view rest = line.substr(0, space); !rest.empty();) {
-      // The library takes a hundred bytes of memory for each of a line, and some corpora are a single line.
-      const std::size_t length = segment_length(rest, 65536);
-      append_segment(rest.substr(0, length), ids);
-      rest.remove_prefix(length);
+std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector<std::uint16_t>& ids) const {
+  const std::size_t size = text.size();
+  while (!text.empty()) {
+    if (text.front() == '\n') {
+      ids.push_back(line_end_);
+      text.remove_prefix(1);
+      continue;
     }
-    if (space == std::string_view::npos) return;
-    ids.insert(ids.end(), escaped_space_.begin(), escaped_space_.end());
-    line.remove_prefix(space + kSpace.size());
+    if (!escaped_space_.empty() && text.starts_with(kSpace)) {
+      ids.insert(ids.end(), escaped_space_.begin(), escaped_space_.end());
+      text.remove_prefix(kSpace.size());
+      continue;
+    }
+    // As far as one looks for the end of a run: a longer one is cut whatever follows.
+    const std::string_view near = text.substr(0, kSegment + kSpace.size());
+    std::string_view run = near.substr(0, near.find('\n'));
+    if (!escaped_space_.empty()) run = run.substr(0, run.find(kSpace));
+    if (run.size() == text.size() && !last) break;
+    const std::string_view segment = run.substr(0, segment_length(run, kSegment));
+    append_segment(segment, ids);
+    text.remove_prefix(segment.size());
   }
+  return size - text.size();
 }
 
 std::vector<std::uint16_t> Tokenizer::encode(std::string_view text) const {
   std::vector<std::uint16_t> ids;
-  while (!text.empty()) {
-    const std::size_t newline = text.find('\n');
-    append_line(text.substr(0, newline), ids);
-    if (newline == std::string_view::npos) break;
-    ids.push_back(line_end_);
-    text.remove_prefix(newline + 1);
-  }
+  encode_some(text, true, ids);
   return ids;
 }
 

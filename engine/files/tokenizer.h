@@ -27,12 +27,17 @@ class Tokenizer {
   ~Tokenizer();
 
   std::int64_t vocabulary() const { return static_cast<std::int64_t>(pieces_.offsets.size()) - 1; }
-  std::uint16_t line_end() const { return line_end_; }  // stands for '\n'; </s>, id 2 in our own models
-  std::uint64_t hash() const { return hash_; }          // XXH3 of the model file
+  std::uint16_t line_end() const { return line_end_; }         // stands for '\n'; </s>, id 2 in our own models
+  std::int32_t document_end() const { return document_end_; }  // stands for nothing in a text; <s>, id 1 in our own models, -1: none
+  std::uint64_t hash() const { return hash_; }                 // XXH3 of the model file
 
   // Line by line: a line's pieces, then line_end() for its '\n'. `text` is UTF-8. With a model from train_tokenizer,
   // decode(encode(text)) is text, byte for byte; other models may normalise.
   std::vector<std::uint16_t> encode(std::string_view text) const;
+  // The same for a text that comes in pieces: appends the ids that do not depend on what comes behind `text`, and returns how many
+  // bytes they stand for; the others belong before the next piece. `last`: nothing comes behind, so it is all of them. What it
+  // leaves is at most 64 KiB and a little.
+  std::size_t encode_some(std::string_view text, bool last, std::vector<std::uint16_t>& ids) const;
   std::string decode(std::span<const std::uint16_t> ids) const;
 
   // What an id stands for: its text, its byte, "\n" for line_end(), nothing for other control pieces, U+FFFD for <unk>.
@@ -42,12 +47,12 @@ class Tokenizer {
 
  private:
   void append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const;
-  void append_line(std::string_view line, std::vector<std::uint16_t>& ids) const;
 
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   PieceTable pieces_;
   std::vector<std::uint16_t> escaped_space_;  // the byte pieces of a literal U+2581; empty without byte fallback
   std::uint16_t line_end_ = 0;
+  std::int32_t document_end_ = -1;
   std::uint64_t hash_ = 0;
 };
 

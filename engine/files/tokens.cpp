@@ -18,6 +18,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they lie, little-endian");
 
 constexpr std::int32_t kMagic = 20240520;
+constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
 
 }  // namespace
@@ -45,7 +46,8 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
 }
 
-Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer) {
+Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights)
+    : weights_(std::move(weights)) {
   if (paths.empty()) throw Error("there is no file to read: name one or several");
   for (const std::string& path : paths) {
     if (path.ends_with(".bin")) {
@@ -75,11 +77,57 @@ void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
   }
 }
 
+std::span<const std::uint16_t> Tokens::whole(std::vector<std::uint16_t>& room) const {
+  if (parts_.size() == 1) return parts_.front().tokens;
+  room.reserve(static_cast<std::size_t>(size_));
+  for (const Part& part : parts_) room.insert(room.end(), part.tokens.begin(), part.tokens.end());
+  return room;
+}
+
+Tokens::File Tokens::file(std::size_t index) const {
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < index; ++i) begin += static_cast<std::int64_t>(parts_[i].tokens.size());
+  return {parts_[index].path, begin, static_cast<std::int64_t>(parts_[index].tokens.size())};
+}
+
+bool Tokens::read_whole() const { return size_ <= kReadWhole / static_cast<std::int64_t>(sizeof(std::uint16_t)); }
+
+std::vector<std::int32_t> Tokens::block(std::int64_t number) const {
+  std::vector<std::int32_t> ids(kBlock);
+  read((size_ - kBlock) * number / (kBlocks - 1), ids);
+  return ids;
+}
+
 void Tokens::check_vocabulary(std::int64_t vocabulary) const {
-  for (const Part& part : parts_) neurogen::check_vocabulary(part.tokens, vocabulary, part.path);
+  if (read_whole()) {
+    for (const Part& part : parts_) neurogen::check_vocabulary(part.tokens, vocabulary, part.path);
+    return;
+  }
+  for (std::int64_t b = 0; b < kBlocks; ++b) {
+    const std::vector<std::int32_t> ids = block(b);
+    const auto most = std::max_element(ids.begin(), ids.end());
+    if (*most < vocabulary) continue;
+    throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path, *most,
+                            vocabulary));
+  }
 }
 
 std::uint64_t Tokens::hash() const {
+  if (read_whole() && weights_.empty()) return hash_of_all();
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  const auto update = [&](std::uint64_t number) { XXH3_64bits_update(&state, &number, sizeof number); };
+  for (std::size_t i = 0; i < weights_.size(); ++i) update(parts_[i].tokens.size());
+  if (read_whole()) {
+    update(hash_of_all());
+  } else {
+    update(static_cast<std::uint64_t>(size_));
+    for (std::int64_t b = 0; b < kBlocks; ++b) XXH3_64bits_update(&state, block(b).data(), kBlock * sizeof(std::int32_t));
+  }
+  return XXH3_64bits_digest(&state);
+}
+
+std::uint64_t Tokens::hash_of_all() const {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   for (const Part& part : parts_) XXH3_64bits_update(&state, part.tokens.data(), part.tokens.size_bytes());

@@ -27,30 +27,50 @@ class TokenFile {
   std::span<const std::uint16_t> tokens_;
 };
 
+inline constexpr std::int64_t kMostWeight = 1'000'000;  // of a file, for drawing from several
+inline constexpr std::int64_t kReadWhole = std::int64_t{1} << 30;
+
 // One or several files, laid end to end: one stream of tokens.
 class Tokens {
  public:
   // Files whose names end in `.bin` are mapped; any other is UTF-8 text and is encoded into memory by `tokenizer`, which may
   // be null where there is no text. Throws Error for no files, for text without tokenizer, and as TokenFile and TextFile.
-  Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer);
+  // `weights`: one a file, how often its windows are drawn (draws.h); none: all windows alike.
+  Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights = {});
 
   std::int64_t size() const { return size_; }
   // Tokens [begin, begin + ids.size()) of the stream, which must lie inside it. Allocates nothing.
   void read(std::int64_t begin, std::span<std::int32_t> ids) const;
-  // Throws Error that names file, position and value of the first token at or above the vocabulary. Reads everything.
+  // The stream in one piece: as it is mapped where there is one file, else copied into `room`.
+  std::span<const std::uint16_t> whole(std::vector<std::uint16_t>& room) const;
+  const std::vector<std::int64_t>& weights() const { return weights_; }
+  struct File {
+    const std::string& path;
+    std::int64_t begin, tokens;  // in the stream
+  };
+  File file(std::size_t index) const;
+
+  // Throws Error that names file, position and value of a token at or above the vocabulary. Reads as much as hash(); whoever draws
+  // from the rest checks what he draws.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids, however they are cut into files. Reads everything.
+  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. Of a text of more than kReadWhole
+  // bytes, which would have to come from the disk, of its length and of 64 blocks spread evenly over it.
   std::uint64_t hash() const;
+  std::uint64_t hash_of_all() const;  // as earlier versions had it for texts of any length
 
  private:
   struct Part {
     std::string path;
     std::span<const std::uint16_t> tokens;
   };
+  bool read_whole() const;
+  std::vector<std::int32_t> block(std::int64_t number) const;
+
   std::vector<TokenFile> files_;                   // own the mapped parts
   std::vector<std::vector<std::uint16_t>> texts_;  // own the others
   std::vector<Part> parts_;
   std::int64_t size_ = 0;
+  std::vector<std::int64_t> weights_;
 };
 
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name);

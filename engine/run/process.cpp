@@ -19,8 +19,8 @@ void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes)) {
   move_cap = cap;
 }
 
-HeapCapLifted::HeapCapLifted() {
-  if (move_cap) move_cap(UINT64_MAX);
+HeapCapLifted::HeapCapLifted(Bytes by) {
+  if (move_cap) move_cap(by == kNoCap ? kNoCap : kHeapCap + by);
 }
 HeapCapLifted::~HeapCapLifted() {
   if (move_cap) move_cap(heap_counters().live_bytes + kHeapCap);

@@ -25,11 +25,12 @@ HeapCounters heap_counters();
 // A program with a counting allocator names it here, first thing: its counts, and how to move its cap.
 void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes) = nullptr);
 
-// While one lives, the heap has no cap; from its end on, kHeapCap beside what is held then. Around the start of a GPU: the
-// driver and cuBLAS unpack their code into our heap, more or less of it from version to version.
+// While one lives, the heap may hold `by` more, or has no cap; from its end on, kHeapCap beside what is held then. Without a cap
+// around the start of a GPU: the driver and cuBLAS unpack their code into our heap, more or less of it from version to version.
 class HeapCapLifted {
  public:
-  HeapCapLifted();
+  static constexpr Bytes kNoCap = UINT64_MAX;
+  explicit HeapCapLifted(Bytes by = kNoCap);
   ~HeapCapLifted();
   HeapCapLifted(const HeapCapLifted&) = delete;
   HeapCapLifted& operator=(const HeapCapLifted&) = delete;

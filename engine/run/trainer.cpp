@@ -1,12 +1,8 @@
 #include "engine/run/trainer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <new>
 
-#include "arena/error.h"
-#include "engine/files/shuffle.h"
 #include "engine/run/batch.h"
 #include "kernels/dispatch.h"
 
@@ -18,34 +14,19 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
   return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
 }
 
-std::int64_t steps_per_epoch(const Tokens& text, const BrainOptions& options) {
-  const std::int64_t batches = windows(text.size(), options.window) / options.batch;
-  if (batches == 0) {
-    throw Error(fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
-                            "shorter --seq",
-                            text.size(), options.batch, options.tokens() + 1));
-  }
-  return batches;
-}
-
 Trainer::Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed,
                  std::int64_t step)
     : brain_(brain),
       program_(program),
       train_(train),
       rates_(rates),
-      seed_(seed),
-      windows_(windows(train.size(), brain.options.window)),
-      batches_(neurogen::steps_per_epoch(train, brain.options)),
+      draws_(train, brain.options.window, brain.options.batch, seed),
       step_(step),
       range_(brain.graph.program("train")) {}
 
 StepResult Trainer::run_step(std::int64_t steps) {
-  const std::int64_t batch = brain_.options.batch;
-  const Shuffle order(static_cast<std::uint64_t>(windows_), seed_, static_cast<std::uint64_t>(step_ / batches_));
-  for (std::int64_t i = 0; i < batch; ++i) {
-    const auto index = static_cast<std::int64_t>(order(static_cast<std::uint64_t>(step_ % batches_ * batch + i)));
-    fill_sequence(brain_, program_, train_, i, index * brain_.options.window, brain_.options.window);
+  for (std::int64_t i = 0; i < brain_.options.batch; ++i) {
+    fill_sequence(brain_, program_, train_, i, draws_.begin(step_, i), brain_.options.window);
   }
   const double factor = rate_factor(step_, steps, rates_.warmup);
   *program_.view(brain_.host_control).as<StepControl>() = {step_, static_cast<float>(factor * rates_.learning_rate),

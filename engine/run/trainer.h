@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "engine/brain/brain.h"
-#include "engine/files/tokens.h"
+#include "engine/files/draws.h"
 #include "engine/graph/program.h"
 #include "engine/run/rates.h"
 #include "kernels/step_control.h"
@@ -23,18 +23,14 @@ struct StepResult {
   int overflow = 0;
 };
 
-// Whole batches in a pass over a text. Throws Error if there is none.
-std::int64_t steps_per_epoch(const Tokens& text, const BrainOptions& options);
-
 class Trainer {
  public:
-  // All must outlive the trainer; `brain` from build_training. Windows start at multiples of T, are drawn in a shuffled order,
-  // each once an epoch; the last (windows mod B) of an epoch are left out. `step`: steps that were done before, by a run that
-  // goes on; what comes next depends on seed and step alone. Throws Error as steps_per_epoch.
+  // All must outlive the trainer; `brain` from build_training. Windows are drawn as Draws has it. `step`: steps that were done
+  // before, by a run that goes on; what comes next depends on seed and step alone. Throws Error as Draws.
   Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
 
   std::int64_t step() const { return step_; }  // steps done
-  std::int64_t steps_per_epoch() const { return batches_; }
+  std::int64_t steps_per_epoch() const { return draws_.steps_per_epoch(); }
 
   // One step of a run of `steps` steps in all. Allocates nothing.
   StepResult run_step(std::int64_t steps);
@@ -44,8 +40,8 @@ class Trainer {
   Program& program_;
   const Tokens& train_;
   Rates rates_;
-  std::uint64_t seed_;
-  std::int64_t windows_, batches_, step_;
+  Draws draws_;
+  std::int64_t step_;
   Graph::Range range_;
 };
 

@@ -365,5 +365,18 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
   Checkpoint(d.file(2)).verify(1);
 }
 
+TEST_F(CheckpointTest, KnowsTheWeightsOfItsText) {
+  Manifest m = manifest_of(settings_, text_);
+  const std::size_t without = encode_manifest(m).size();
+  m.text.weights = {2, 1};
+  const std::vector<std::byte> encoded = encode_manifest(m);
+  EXPECT_GT(encoded.size(), without);
+  EXPECT_EQ(decode_manifest(encoded, "x").text, m.text);
+  for (const std::int64_t wrong : {std::int64_t{0}, std::int64_t{-1}, kMostWeight + 1}) {
+    m.text.weights[1] = wrong;
+    EXPECT_ERROR(encode_manifest(m), "a weight of its text is");  // it is read again at once
+  }
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -31,7 +31,7 @@ inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   m.options = s.options;
   m.rates = s.rates;
   m.seed = s.seed;
-  m.steps_per_epoch = steps_per_epoch(text, s.options);
+  m.steps_per_epoch = Draws(text, s.options.window, s.options.batch, m.seed).steps_per_epoch();
   m.text = {text.size(), text.hash()};
   m.tensors = persistent_layout(s.architecture, s.options.compute, s.options.decoder_storage);
   return m;

@@ -58,6 +58,31 @@ TEST_F(TokenizerTest, AnyTextComesBackByteForByte) {
   expect_unchanged(string("nul \0 nul\n\0", 11));
 }
 
+// However a text is cut into pieces, the ids are those of the whole: lines, spaces that are written out, and runs of just 64 KiB.
+TEST_F(TokenizerTest, PiecesOfATextGiveTheIdsOfTheWhole) {
+  std::mt19937 random(3);
+  string text;
+  for (int i = 0; i < 40; ++i) {
+    const char* parts[] = {"ba ko", "ristu ", "\n", "\u2581", "\u4E2D", " "};
+    for (auto n = random() % 50; n > 0; --n) text += parts[random() % 6];
+    if (i % 4 == 0) text += string(65530 + random() % 12, random() % 3 == 0 ? ' ' : 'b') + parts[random() % 6];
+  }
+  const auto whole = tokenizer_.encode(text);
+  for (const std::size_t longest : {7, 3000, 100'000, 300'000}) {
+    std::vector<std::uint16_t> ids;
+    string waiting;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t size = longest == 7 && at > 5000 ? text.size() : 1 + random() % longest;
+      waiting += text.substr(at, size);
+      at += size;
+      waiting.erase(0, tokenizer_.encode_some(waiting, false, ids));
+      EXPECT_LE(waiting.size(), 65536u + 3);
+    }
+    EXPECT_EQ(tokenizer_.encode_some(waiting, true, ids), waiting.size());
+    EXPECT_TRUE(ids == whole) << longest;
+  }
+}
+
 TEST_F(TokenizerTest, RandomTextComesBackByteForByte) {
   std::mt19937 random(1);
   const char32_t ranges[] = {0x80, 0x800, 0x3000, 0x110000};
@@ -124,6 +149,8 @@ TEST_F(TokenizerTest, TrainingIsDeterministicAndTheHashKnowsTheModel) {
   const string other = train(make_text(300), 401);
   EXPECT_NE(other, *model_);
   EXPECT_EQ(Tokenizer(directory_.file("same.model", *model_)).hash(), tokenizer_.hash());
+  EXPECT_EQ(tokenizer_.document_end(), 1);
+  EXPECT_EQ(tokenizer_.piece_bytes(1), "");
   EXPECT_NE(Tokenizer(directory_.file("other.model", other)).hash(), tokenizer_.hash());
 }
 

@@ -108,6 +108,52 @@ TEST(Utf8, KnowsWellFormedSequences) {
   }
 }
 
+string all_of(TextStream& stream) {
+  string all;
+  for (std::string_view text; !(text = stream.next()).empty();) {
+    EXPECT_EQ(find_invalid_utf8(text), string::npos);
+    all += text;
+  }
+  return all;
+}
+
+// A stream reads pieces of a mebibyte: characters and wrong bytes lie across every place of their borders.
+TEST(TextStreams, KnowCharactersAcrossBorders) {
+  const TemporaryDirectory directory;
+  constexpr std::size_t kPiece = 1 << 20;
+  for (std::size_t before = kPiece - 4; before <= kPiece + 1; ++before) {
+    for (const string middle : {"\U0001F600", "\u20AC", "\u00E9", "\U0001F600\u20AC\u00E9"}) {
+      const string text = string(before, 'a') + middle + "end";
+      TextStream stream(directory.file("text", text), before % 2);
+      EXPECT_TRUE(all_of(stream) == text) << before << middle;
+      EXPECT_EQ(stream.replaced(), 0u);
+    }
+    struct Wrong {
+      string bytes, replaced;
+    };
+    // The pairs of the Unicode Standard's table 3-8 and its neighbours: one U+FFFD for each longest beginning of a character.
+    for (const Wrong& wrong : {Wrong{"\xFF", "\uFFFD"}, {"\x80", "\uFFFD"}, {"\xE2\x82(", "\uFFFD("}, {"\xF0\x9F\x98", "\uFFFD"},
+                               {"\xC0\xAF", "\uFFFD\uFFFD"}, {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"}, {"\xE2\x82\xF0\x9F\x98\xC3", "\uFFFD\uFFFD\uFFFD"}}) {
+      for (const string end : {"", "z", "\u20AC"}) {
+        const string path = directory.file("text", string(before, 'a') + wrong.bytes + end);
+        TextStream replacing(path, true), refusing(path, false);
+        EXPECT_EQ(all_of(replacing).substr(before), wrong.replaced + end) << before << end;
+        EXPECT_EQ(replacing.replaced(), (wrong.replaced.size() - (wrong.replaced.back() == '(')) / 3);
+        EXPECT_ERROR(all_of(refusing), path + " is not UTF-8 text at byte " + std::to_string(before) + ":", "--replace-invalid");
+      }
+    }
+  }
+}
+
+TEST(TextStreams, SayWhatCannotBeRead) {
+  const TemporaryDirectory directory;
+  TextStream empty(directory.file("empty", ""), false);
+  EXPECT_EQ(empty.next(), "");
+  EXPECT_EQ(empty.next(), "");
+  EXPECT_ERROR(TextStream(directory.path("none"), false), "none does not exist");
+  EXPECT_ERROR(TextStream(directory.path(""), false), "is a directory: name a file in it");
+}
+
 TEST(SplitLines, HoldsOutTheLastOnes) {
   const auto parts = split_lines("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n", 0.1, "x");
   EXPECT_EQ(parts.second, "10\n");

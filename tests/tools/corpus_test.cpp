@@ -62,7 +62,7 @@ TEST_F(CorpusTest, TrainsTokenisesAndSplits) {
   EXPECT_NE(split.out.find("a.txt: 180 lines"), string::npos) << split.out;
   EXPECT_NE(split.out.find("b.txt: 20 lines"), string::npos) << split.out;
   EXPECT_EQ(read_file(at("a.txt")) + read_file(at("b.txt")), text_);
-  EXPECT_EQ(directory_.files(), 7u);  // and no temporary
+  EXPECT_EQ(directory_.files(), 8u);  // and no temporary
 }
 
 TEST_F(CorpusTest, MakesOfSeveralTextsTheLastLinesOfEach) {

@@ -2,31 +2,128 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "arena/error.h"
 #include "arena/report.h"
 #include "engine/files/file_io.h"
-#include "tools/common/settings.h"
+#include "tools/common/card.h"
+#include "tools/common/scale.h"
 
 namespace neurogen {
 namespace {
 
 struct PlanSettings {
   Settings common;
-  bool json = false;
+  std::string card;
+  bool json = false, fit = false;
   std::string svg;
+  std::vector<std::string> compare;
 };
 
-int plan(const PlanSettings& s) {
-  const Resolved resolved = resolve(s.common, true);
-  const Fit planned = fit(resolved);
-  const ReportFacts facts = facts_of(resolved, planned);
+CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
+  add_settings(app, s.common);
+  app.add_option("--card", s.card, "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
+                                   "and others of schemas/cards.json, or FILE.json");
+  return app.get_option("--budget");
+}
+
+// Settings, what they come to, and how fast.
+struct Planned {
+  Planned(const PlanSettings& s, bool budget_given) {
+    Settings settings = s.common;
+    if (!s.card.empty()) plan_for(card.emplace(read_card(s.card)), budget_given, settings);
+    resolved = resolve(settings, true);
+    if (s.fit) resolved.architecture = largest_like(resolved);
+    fit = neurogen::fit(resolved);
+  }
+  double tokens() const { return static_cast<double>(fit.options.tokens()); }
+  double roofline() const { return tokens() / roofline_seconds(*card, resolved.architecture, fit.options); }  // tokens/s, with a card
+
+  std::optional<Card> card;
+  Resolved resolved;
+  Fit fit;
+};
+
+void print_speed(const Planned& p) {
+  const Card& card = *p.card;
+  const double most = p.roofline();
+  fmt::print("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
+             card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes), human(card.memory));
+  fmt::print("at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n", most,
+             p.tokens() / most * 1e3);
+  fmt::print("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
+             most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
+  if (!card.source.empty()) fmt::print("figures: {}\n", card.source);
+}
+
+// The plan's object, which has its own fields alone, and beside them what was asked for.
+void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& facts) {
+  auto out = nlohmann::ordered_json::parse(plan_json(p.fit.plan, facts));
+  if (s.fit) out["architecture"] = nlohmann::ordered_json::parse(to_json(p.resolved.architecture));
+  if (p.card) {
+    const double most = p.roofline();
+    out["card"] = {{"title", p.card->title}, {"source", p.card->source}, {"memory_bytes", p.card->memory}, {"roofline_tokens_per_s", most},
+                   {"expected_tokens_per_s", {most * kReachedLeast, most * kReachedMost}}};
+  }
+  fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+// "small --batch 8": a brain and settings that differ from those given to both.
+Planned side(const PlanSettings& s, const std::string& words, bool budget_given) {
+  PlanSettings own = s;
+  CLI::App app;
+  const CLI::Option* budget = add_plan_settings(app, own);
+  try {
+    app.parse(words.starts_with("--") ? words : "--arch " + words);
+  } catch (const CLI::ParseError& error) {
+    throw Error(fmt::format("--compare \"{}\": {}: give an architecture and options of plan, in quotes", words, error.what()));
+  }
+  return Planned(own, budget_given || budget->count() > 0);
+}
+
+int compare(const PlanSettings& s, bool budget_given) {
+  const Planned sides[] = {side(s, s.compare[0], budget_given), side(s, s.compare[1], budget_given)};
+  const auto row = [&](const char* what, auto&& value) { fmt::print("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1])); };
+  const auto bytes = [&](const char* what, auto&& value) { row(what, [&](const Planned& p) { return with_commas(value(p)); }); };
+  row("", [](const Planned& p) { return p.resolved.architecture.name; });
+  bytes("neurons", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.neurons()); });
+  bytes("synapses", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.synapses()); });
+  bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.weights()); });
+  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.options.batch, p.fit.options.window); });
+  row("computes in, decoder in", [](const Planned& p) { return fmt::format("{}, {}", name_of(p.fit.options.compute), name_of(p.fit.options.decoder_storage)); });
+  row("sections, logits", [](const Planned& p) {
+    return fmt::format("{}, {}", p.fit.options.schedule.sections, p.fit.options.schedule.keep_logits ? "kept" : "computed twice");
+  });
+  bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
+  bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
+  bytes("host arena", [](const Planned& p) { return p.fit.plan.host.bytes; });
+  bytes("overhead", [](const Planned& p) { return p.fit.plan.overhead; });
+  bytes("total", [](const Planned& p) { return p.fit.plan.total(); });
+  bytes("budget", [](const Planned& p) { return p.fit.plan.budget; });
+  row("fits", [](const Planned& p) { return std::string(p.fit.fits() ? "yes" : "no"); });
+  bytes("least budget", [](const Planned& p) { return p.fit.minimum; });
+  row("at most tokens/s", [](const Planned& p) { return p.card ? fmt::format("{:.0f}", p.roofline()) : "(needs --card)"; });
+  return 0;
+}
+
+int plan(const PlanSettings& s, bool budget_given) {
+  if (!s.compare.empty()) return compare(s, budget_given);
+  const Planned p(s, budget_given);
+  const ReportFacts facts = facts_of(p.resolved, p.fit);
   if (!s.svg.empty()) {
     AtomicFile file(s.svg);
-    file.write(plan_svg(planned.plan, facts));
+    file.write(plan_svg(p.fit.plan, facts));
     file.commit();
   }
-  if (s.json) fmt::print("{}\n", plan_json(planned.plan, facts));
-  if (!planned.fits()) return refuse("plan", resolved, planned);
-  if (!s.json) fmt::print("{}", plan_table(planned.plan, facts));
+  if (s.json) print_json(s, p, facts);
+  if (!p.fit.fits()) return refuse("plan", p.resolved, p.fit);
+  if (s.json) return 0;
+  fmt::print("{}", plan_table(p.fit.plan, facts));
+  if (p.card) print_speed(p);
+  if (s.fit) fmt::print("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
+                        with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
   return 0;
 }
 
@@ -34,10 +131,12 @@ int plan(const PlanSettings& s) {
 
 void add_plan(CLI::App& app, int& status) {
   auto s = std::make_shared<PlanSettings>();
-  add_settings(app, s->common);
+  const CLI::Option* budget = add_plan_settings(app, *s);
   app.add_flag("--json", s->json, "print one JSON object instead of the table");
   app.add_option("--svg", s->svg, "also write a memory map: operations across, addresses up");
-  app.callback([s, &status] { status = plan(*s); });
+  app.add_flag("--fit", s->fit, "the largest brain of the architecture's proportions that fits, instead of itself");
+  app.add_option("--compare", s->compare, "two architectures side by side, each with options of its own: small \"small --batch 8\"")->expected(2);
+  app.callback([s, budget, &status] { status = plan(*s, budget->count() > 0); });
 }
 
 }  // namespace neurogen

@@ -41,12 +41,6 @@ std::int64_t cores() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-// What is planned for where no GPU is at hand to ask: bf16 and a small context.
-struct Gpu {
-  bool bf16 = true;
-  int multiprocessors = 0;
-};
-
 #ifdef NEUROGEN_CUDA
 int gpus() { return CudaDevice::count(); }
 Gpu gpu_of(int ordinal) {
@@ -115,7 +109,7 @@ Resolved resolve(const Settings& s, bool planning) {
   Resolved r;
   r.place = place_of(s.device, planning);
   const bool cuda = r.place.gpu;
-  const Gpu gpu = cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
+  const Gpu gpu = s.card ? *s.card : cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
   if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
   else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
   else r.architecture = read_architecture(cuda ? "full" : "tiny");

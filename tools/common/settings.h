@@ -10,6 +10,12 @@
 
 namespace neurogen {
 
+// What is planned for where no GPU is at hand to ask: bf16 and a small context.
+struct Gpu {
+  bool bf16 = true;
+  int multiprocessors = 0;
+};
+
 // As typed; resolve() turns it into something that can be built. All texts, so that a wrong one is refused in our words.
 struct Settings {
   std::string architecture = "auto", budget = "3200M", overhead = "auto";
@@ -17,6 +23,7 @@ struct Settings {
   // Of a file of weights, for what is automatic above, where this device can do as that did.
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
+  std::optional<Gpu> card;  // to plan for, where it is not the one that is here
   std::int64_t window = 256, threads = 0, document_end = -1, decoder_tile = 1280;
 };
 

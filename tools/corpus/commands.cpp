@@ -7,33 +7,10 @@
 #include "engine/files/file_io.h"
 #include "engine/files/text.h"
 #include "engine/files/tokenizer.h"
+#include "tools/corpus/token_output.h"
 
 namespace neurogen {
 namespace {
-
-// A `.bin` in the making.
-class TokenOutput {
- public:
-  TokenOutput(const std::string& path, const Tokenizer& tokenizer) : path_(path), tokenizer_(tokenizer), file_(path) {}
-
-  void add(std::string_view text) {
-    const std::vector<std::uint16_t> ids = tokenizer_.encode(text);
-    file_.write(ids.data(), ids.size() * sizeof ids[0]);
-    tokens_ += ids.size();
-    bytes_ += text.size();
-  }
-  void commit() {
-    file_.commit();
-    fmt::print("{}: {} tokens, {} bytes of text, {:.3f} bytes a token\n", path_, with_commas(tokens_), with_commas(bytes_),
-               static_cast<double>(bytes_) / static_cast<double>(tokens_));
-  }
-
- private:
-  std::string path_;
-  const Tokenizer& tokenizer_;
-  AtomicFile file_;
-  Bytes tokens_ = 0, bytes_ = 0;
-};
 
 std::string summary(const std::string& path, std::string_view text) {
   return fmt::format("{}: {} lines, {} bytes", path, with_commas(count_lines(text)), with_commas(text.size()));
@@ -41,25 +18,20 @@ std::string summary(const std::string& path, std::string_view text) {
 
 }  // namespace
 
-void make_corpus(const std::vector<std::string>& files, const std::string& tokenizer_path, const std::string& prefix,
-                 double held_out) {
-  const Tokenizer tokenizer(tokenizer_path);
-  TokenOutput train(prefix + "-train.bin", tokenizer), valid(prefix + "-valid.bin", tokenizer);
-  for (const std::string& file : files) {
-    const TextFile text(file);
-    const auto [before, behind] = split_lines(text.text(), held_out, file);
-    train.add(before);
-    valid.add(behind);
-  }
-  train.commit();
-  valid.commit();
-}
-
 void tokenize(const std::vector<std::string>& files, const std::string& tokenizer_path, const std::string& out) {
   const Tokenizer tokenizer(tokenizer_path);
   TokenOutput output(out, tokenizer);
-  for (const std::string& file : files) output.add(TextFile(file).text());
+  Bytes bytes = 0;
+  for (const std::string& file : files) {
+    const Bytes before = bytes;
+    TextStream stream(file, false);
+    for (std::string_view text; !(text = stream.next()).empty(); bytes += text.size()) output.add(text);
+    if (bytes == before) throw Error(fmt::format("{} is empty: give a file with text in it", file));
+    output.end_text();
+  }
   output.commit();
+  fmt::print("{}: {} tokens, {} bytes of text, {:.3f} bytes a token\n", out, with_commas(output.tokens()), with_commas(bytes),
+             static_cast<double>(bytes) / static_cast<double>(output.tokens()));
 }
 
 void train_tokenizer_file(const std::vector<std::string>& files, std::int64_t vocabulary, const std::string& out) {

@@ -1,4 +1,4 @@
-// What the program corpus does, one function a subcommand. Outputs appear whole or not at all; each call ends with a line
+// What the program corpus does beside make, one function a subcommand. Outputs appear whole or not at all; each call ends with a line
 // for every output on standard output. Errors are thrown.
 #pragma once
 #include <cstdint>
@@ -7,9 +7,7 @@
 
 namespace neurogen {
 
-// Every file's last lines, a fraction of `held_out`, become PREFIX-valid.bin, all before PREFIX-train.bin.
-void make_corpus(const std::vector<std::string>& files, const std::string& tokenizer, const std::string& prefix,
-                 double held_out);
+// One behind the other, in pieces: of any size. "-": standard input.
 void tokenize(const std::vector<std::string>& files, const std::string& tokenizer, const std::string& out);
 void train_tokenizer_file(const std::vector<std::string>& files, std::int64_t vocabulary, const std::string& out);
 void split_text(const std::string& file, double held_out, const std::string& train, const std::string& valid);

@@ -1,6 +1,7 @@
 // corpus: from text to the token files that the engine trains on.
 #include "engine/files/tokens.h"
 #include "tools/corpus/commands.h"
+#include "tools/corpus/make.h"
 #include "tools/common/program.h"
 
 int main(int argc, char** argv) {
@@ -12,8 +13,9 @@ int main(int argc, char** argv) {
   std::string tokenizer, out, train, valid;
   double held_out = 0.1;
   std::int64_t vocabulary = 0;
-  const auto add_held_out = [&](CLI::App* command) {
-    command->add_option("--held-out", held_out, "Fraction of the lines, the last ones, to hold out")
+  neurogen::MakeSettings m;
+  const auto add_held_out = [](CLI::App* command, double& held_out, const char* description) {
+    command->add_option("--held-out", held_out, description)
         ->check([](const std::string& text) {
           const double x = std::strtod(text.c_str(), nullptr);
           return std::string(x > 0 && x < 1 ? "" : "must lie between 0 and 1");
@@ -26,15 +28,21 @@ int main(int argc, char** argv) {
   };
   const char* const model = "SentencePiece model";
 
-  CLI::App* make = neurogen::add_command(app, "make", "Hold out the last lines of every text and tokenise both parts");
-  add_files(make);
-  add_path(make, "--tokenizer", tokenizer, model);
-  make->add_option("--out", out, "PREFIX of PREFIX-train.bin and PREFIX-valid.bin")->required()->type_name("PREFIX");
-  add_held_out(make);
-  make->callback([&] { neurogen::make_corpus(files, tokenizer, out, held_out); });
+  CLI::App* make = neurogen::add_command(app, "make", "Make tokens to train on and held-out tokens of texts of any size");
+  make->add_option("PATH", m.paths, "UTF-8 text: files, folders with all that is in them, - for standard input")->required();
+  add_path(make, "--tokenizer", m.tokenizer, model);
+  make->add_option("--out", m.prefix, "PREFIX of PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")->required()->type_name("PREFIX");
+  make->add_option("--documents", m.documents,
+                   "What a document is: a file, a line, or until:LINE, all up to such a line (until: alone, up to an empty one)")
+      ->capture_default_str();
+  add_held_out(make, m.held_out, "Fraction of the documents to hold out, by a hash of each; of a file that is one document, of its lines, the last");
+  make->add_flag("--deduplicate", m.deduplicate, "Keep the first of equal documents alone: 18 to 37 bytes of memory for each, 58 million at most");
+  make->add_flag("--replace-invalid", m.replace_invalid, "Put U+FFFD for what is not UTF-8, and count it, where it would be refused");
+  make->add_option("--progress", m.progress, "auto, plain or none")->capture_default_str();
+  make->callback([&] { neurogen::make_corpus(m); });
 
   CLI::App* tokenize = neurogen::add_command(app, "tokenize", "Tokenise texts, one behind the other, into one file");
-  add_files(tokenize);
+  tokenize->add_option("FILE", files, "UTF-8 text, - for standard input")->required();
   add_path(tokenize, "--tokenizer", tokenizer, model);
   add_path(tokenize, "--out", out, "Tokens (.bin): raw little-endian uint16");
   tokenize->callback([&] { neurogen::tokenize(files, tokenizer, out); });
@@ -48,7 +56,7 @@ int main(int argc, char** argv) {
 
   CLI::App* split = neurogen::add_command(app, "split", "Split a text into its first and its last lines");
   split->add_option("FILE", files, "UTF-8 text")->required()->expected(1);
-  add_held_out(split);
+  add_held_out(split, held_out, "Fraction of the lines, the last ones, to hold out");
   add_path(split, "--train", train, "File for the first lines");
   add_path(split, "--valid", valid, "File for the held-out lines");
   split->callback([&] { neurogen::split_text(files.front(), held_out, train, valid); });

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
@@ -11,10 +10,8 @@
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
 #include "kernels/random.h"
-#include "kernels/step_control.h"
-#include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
-#include "tools/neurogen-engine/limits.h"
+#include "tools/neurogen-engine/timing.h"
 
 namespace neurogen {
 namespace {
@@ -25,59 +22,6 @@ struct BenchSettings {
   bool json = false, compare = false;
 };
 
-struct Family {
-  std::string name;
-  std::int64_t count = 0;
-  double seconds = 0, floor = 0, flops = 0, bytes = 0;
-  Family& operator+=(const Family& other) {
-    count += other.count, seconds += other.seconds, floor += other.floor, flops += other.flops, bytes += other.bytes;
-    return *this;
-  }
-};
-
-void random_batch(const Session& session, std::uint64_t index) {
-  const TensorView batch = session.program.view(session.brain.host_batch);
-  const auto vocabulary = static_cast<std::uint64_t>(session.brain.architecture.vocabulary);
-  for (std::int64_t i = 0; i < batch.elements(); ++i) {
-    batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(below(vocabulary, 1, index, static_cast<std::uint64_t>(i)));
-  }
-}
-
-// One step of random tokens; returns its seconds.
-double step(Session& session, std::int64_t i) {
-  random_batch(session, static_cast<std::uint64_t>(i));
-  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
-  session.program.run(session.brain.graph.program("train"));
-  return session.program.milliseconds() / 1e3;
-}
-
-// Every operation of a step timed by itself, `repeats` times after one that is not counted; the longest first. The floor of an
-// operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
-std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
-  const Graph::Range train = session.brain.graph.program("train");
-  std::map<std::string, Family> families;
-  for (std::int64_t i = 0; i <= repeats; ++i) {
-    random_batch(session, static_cast<std::uint64_t>(i));
-    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
-    for (std::size_t o = train.begin; o < train.end; ++o) {
-      session.program.run({o, o + 1});
-      const Operation& operation = session.brain.graph.operations()[o];
-      Family& family = families[family_of(operation.name)];
-      const Cost cost = operation.cost;
-      const double floor = std::max(cost.bytes / limits.bytes_per_s, cost.flops / limits.flops_per_s);
-      if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
-      else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
-    }
-  }
-  std::vector<Family> sorted;
-  for (auto& [name, family] : families) {
-    family.name = name;
-    sorted.push_back(family);
-  }
-  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
-  return sorted;
-}
-
 // As many windows as a step has, each a step of its own: tokens a second.
 double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   BrainOptions options = r.options;
@@ -85,9 +29,9 @@ double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   const Fit single = fit_training(r.architecture, options, r.budget);
   Session session(build_training(r.architecture, single.options), single.plan, r.place);
   initialize(session.brain, session.program, 1);
-  step(session, 0);
+  training_step(session, 0);
   double seconds = 0;
-  for (std::int64_t i = 1; i <= windows; ++i) seconds += step(session, i);
+  for (std::int64_t i = 1; i <= windows; ++i) seconds += training_step(session, i);
   return static_cast<double>(windows * options.window) / seconds;
 }
 
@@ -131,7 +75,7 @@ Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) 
     m.device = session.program.device_name();
     m.operations = time_operations(session, m.limits, s.repeats);
     for (const Family& f : m.operations) m.all += f;
-    for (std::int64_t i = 1; i <= s.repeats; ++i) m.step = std::min(m.step, step(session, s.repeats + i));  // no clocks inside
+    for (std::int64_t i = 1; i <= s.repeats; ++i) m.step = std::min(m.step, training_step(session, s.repeats + i));  // no clocks inside
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
       session.program.run(session.brain.graph.program("evaluate"));
       m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);

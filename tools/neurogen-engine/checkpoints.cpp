@@ -87,6 +87,10 @@ void Checkpoints::check(const Manifest& asked) const {
     throw Error(fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule "
                             "from these weights use --init {}", path, what, then, now, path));
   };
+  const auto weights = [](const Manifest& m) {
+    return m.text.weights.empty() ? std::string("none") : fmt::format("{}", fmt::join(m.text.weights, ":"));
+  };
+  same("--data weights", weights(saved), weights(asked));
   if (saved.text != asked.text) {
     throw Error(fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on "
                             "with the same text; to go on with another in a new schedule use --init {}", path, saved.text.tokens,

@@ -13,5 +13,6 @@ void add_chat(CLI::App& app, int& status);
 void add_report(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
+void add_diagnose(CLI::App& app, int& status);
 
 }  // namespace neurogen

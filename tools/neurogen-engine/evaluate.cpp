@@ -8,6 +8,7 @@
 #include "arena/error.h"
 #include "engine/baseline/kneser_ney.h"
 #include "engine/run/evaluator.h"
+#include "engine/run/process.h"
 #include "engine/run/session.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
@@ -24,17 +25,11 @@ struct EvaluateSettings {
   std::vector<std::string> counted;
 };
 
-std::vector<std::uint16_t> all_tokens(const Tokens& tokens) {
-  std::vector<std::int32_t> wide(static_cast<std::size_t>(tokens.size()));
-  tokens.read(0, wide);
-  return {wide.begin(), wide.end()};
-}
-
 // Bytes and words of the predicted tokens, all but the first. A word is a run of bytes that are no white space.
 struct Extent {
   double bytes = 0, words = 0;
 };
-Extent extent_of(const std::vector<std::uint16_t>& ids, const Tokenizer& tokenizer) {
+Extent extent_of(std::span<const std::uint16_t> ids, const Tokenizer& tokenizer) {
   Extent extent;
   bool inside = false;
   for (std::size_t i = 1; i < ids.size(); ++i) {
@@ -66,6 +61,25 @@ class Table {
   std::optional<Extent> extent_;
 };
 
+Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& text) {
+  Brain brain = build_evaluation(r.architecture, r.options);
+  Plan plan = plan_graph(brain.graph, r.budget);
+  if (!plan.fits()) {
+    throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
+                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+  }
+  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
+  weights.load(session);
+  return Evaluator(session.brain, session.program).run(text);
+}
+
+// Counted when the brain has given its memory back: the most that counting holds, of which the copies of texts in several files are
+// a part.
+Bytes counting_bytes(const Tokens& counted, const Tokens& text) {
+  return add(KneserNey::most_bytes(static_cast<std::size_t>(counted.size()), 3),
+             multiply(static_cast<Bytes>(counted.size()) + static_cast<Bytes>(text.size()), sizeof(std::uint16_t)));
+}
+
 int evaluate(EvaluateSettings s) {
   require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
@@ -75,25 +89,29 @@ int evaluate(EvaluateSettings s) {
   const Tokens text(s.text.data, tokenizer.get());
   text.check_vocabulary(r.architecture.vocabulary);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
-
-  Brain brain = build_evaluation(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  if (!plan.fits()) {
-    throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
-                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+  std::optional<Tokens> counted;
+  if (!s.counted.empty()) {
+    counted.emplace(s.counted, tokenizer.get());
+    const Bytes most = counting_bytes(*counted, text);
+    if (add(most, r.budget.overhead) > r.budget.bytes) {
+      throw Error(fmt::format("counting the n-grams of {} tokens takes up to {} bytes beside an overhead of {}, the budget is {}: give --ngrams "
+                              "a shorter text or use a larger --budget", with_commas(static_cast<Bytes>(counted->size())), with_commas(most),
+                              with_commas(r.budget.overhead), with_commas(r.budget.bytes)));
+    }
   }
-  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
-  weights.load(session);
-  const Evaluation result = Evaluator(session.brain, session.program).run(text);
+  const Evaluation result = evaluate(r, weights, text);
 
-  const std::vector<std::uint16_t> ids = all_tokens(text);
-  fmt::print("{} tokens predicted, {} a window\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window);
+  const HeapCapLifted raised(counted ? counting_bytes(*counted, text) : text.size() * 2);
+  std::vector<std::uint16_t> room, counted_room;
+  const std::span<const std::uint16_t> ids = text.whole(room);
+  fmt::print("{} tokens predicted, {} a window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
+             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(counting_bytes(*counted, text))) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
-  if (!s.counted.empty()) {
-    const std::vector<std::uint16_t> counted = all_tokens(Tokens(s.counted, tokenizer.get()));
+  if (counted) {
+    const std::span<const std::uint16_t> learned = counted->whole(counted_room);
     const auto count = [&](const char* name, int order) {
-      const KneserNey model(counted, order, r.architecture.vocabulary);
+      const KneserNey model(learned, order, r.architecture.vocabulary);
       const double loss = model.mean_loss(ids);
       const KneserNey::Hits hits = model.hits(ids);
       table.line(name, loss, hits.first, hits.among_five);

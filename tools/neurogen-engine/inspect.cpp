@@ -60,6 +60,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"keep_logits", o.schedule.keep_logits},
       {"text_tokens", m.text.tokens},
       {"text_hash", hexadecimal(m.text.hash)},
+      {"text_weights", m.text.weights},
       {"tokenizer_hash", m.tokenizer ? ordered_json(hexadecimal(m.tokenizer)) : ordered_json(nullptr)},
       {"image_begin", file.image_begin()},
       {"image_bytes", image_bytes(m.tensors)},

@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   neurogen::add_doctor(*neurogen::add_command(app, "doctor", "what this machine has, and what it lacks"), status);
   neurogen::add_plan(*neurogen::add_command(app, "plan", "predict the memory of a training step"), status);
   neurogen::add_bench(*neurogen::add_command(app, "bench", "where a training step's time goes"), status);
+  neurogen::add_diagnose(*neurogen::add_command(app, "diagnose", "what holds training up: token by token and in batches"), status);
 
   // `neurogen-engine --budget 3200M` trains: the subcommand may be left out.
   std::vector<char*> words(argv, argv + argc);

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <charconv>
+
 #include "arena/error.h"
 
 namespace neurogen {
 
 void add_text_settings(CLI::App& app, TextSettings& settings) {
-  app.add_option("--data", settings.data, "the text: .bin files of tokens, or UTF-8 text with --tokenizer");
+  app.add_option("--data", settings.data, "the text: .bin files of tokens, or UTF-8 text with --tokenizer; train: FILE:WEIGHT sets how often to draw from each");
   app.add_option("--tokenizer", settings.tokenizer, "a SentencePiece model");
 }
 
@@ -22,6 +24,24 @@ void find_demonstration_text(TextSettings& settings) {
   settings.data = {"demo/train.bin"};
   if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = "demo/valid.bin";
   if (settings.tokenizer.empty() && readable("demo/tokenizer.model")) settings.tokenizer = "demo/tokenizer.model";
+}
+
+void take_weights(TextSettings& settings) {
+  std::vector<std::int64_t> weights(settings.data.size(), 1);
+  bool any = false;
+  for (std::size_t i = 0; i < settings.data.size(); ++i) {
+    std::string& name = settings.data[i];
+    const std::size_t colon = name.rfind(':');
+    if (colon == std::string::npos || ::access(name.c_str(), F_OK) == 0) continue;
+    const char *const begin = name.data() + colon + 1, *const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(begin, end, weights[i]);
+    if (error != std::errc{} || stop != end || weights[i] < 1 || weights[i] > kMostWeight) {
+      throw Error(fmt::format("--data {}: behind the colon stands how often to draw from a file: a whole number from 1 to {}", name, kMostWeight));
+    }
+    name.resize(colon);
+    any = true;
+  }
+  if (any) settings.weights = std::move(weights);
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file) {
@@ -52,7 +72,7 @@ Tokens checked(Tokens tokens, std::int64_t vocabulary) {
 
 Texts::Texts(const TextSettings& settings, std::int64_t vocabulary)
     : tokenizer(fitting_tokenizer(settings.tokenizer, vocabulary)),
-      train(checked(Tokens(settings.data, tokenizer.get()), vocabulary)) {
+      train(checked(Tokens(settings.data, tokenizer.get(), settings.weights), vocabulary)) {
   if (settings.valid.empty()) return;
   valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));
   if (valid->size() < 2) throw Error(settings.valid + ": fewer than two tokens: name a longer held-out text");

@@ -13,6 +13,7 @@ namespace neurogen {
 
 struct TextSettings {
   std::vector<std::string> data;
+  std::vector<std::int64_t> weights;  // one a file of data, or none
   std::string valid, tokenizer;
 };
 
@@ -20,6 +21,9 @@ void add_text_settings(CLI::App& app, TextSettings& settings);
 
 // Where no text is named: the demonstration's, if `make demo` has made it. Throws Error that says how else.
 void find_demonstration_text(TextSettings& settings);
+
+// Takes FILE:WEIGHT of --data apart, unless a file has that very name; where none has a weight there are none, else 1 is the default.
+void take_weights(TextSettings& settings);
 
 // The tokenizer of a file name, null for an empty one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file);

@@ -18,11 +18,11 @@
 #include "engine/run/signals.h"
 #include "engine/run/trainer.h"
 #include "kernels/loss_scale.h"
+#include "tools/common/progress.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/observer.h"
-#include "tools/neurogen-engine/progress.h"
 #include "tools/neurogen-engine/text.h"
 #include "tools/neurogen-engine/trained.h"
 
@@ -185,7 +185,10 @@ class Run {
     log_.line({line, static_cast<std::size_t>(rest.out - line)});
     const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
-    progress_.show(trainer_.step(), steps_, smooth_, rate(), left);
+    char* text = fmt::format_to(line, "step {}", trainer_.step());
+    if (steps_ > 0) text = fmt::format_to(text, "/{}", steps_);
+    text = fmt::format_to(text, "  loss {:.4f}  {:.0f} tokens/s", smooth_, rate());
+    progress_.show(steps_ > 0 ? static_cast<double>(trainer_.step()) / static_cast<double>(steps_) : -1, {line, text}, left);
   }
 
   void evaluate() {
@@ -270,17 +273,20 @@ std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::in
   return std::max<std::int64_t>(1, std::llround((s.epochs > 0 ? s.epochs : 1) * static_cast<double>(steps_per_epoch)));
 }
 
-// What this run would save before its first step. `before`: where the run that it goes on with stood.
+// What this run would save before its first step. `before`: the run that it goes on with.
 Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, const BrainOptions& options, const Texts& texts,
-                     const Standing& before) {
+                     const Checkpoints& before) {
   Manifest m;
   m.architecture = architecture;
   m.options = options;
   m.rates = s.rates;
   m.seed = static_cast<std::uint64_t>(s.seed);
-  m.steps_per_epoch = steps_per_epoch(texts.train, options);
-  m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
-  m.text = {texts.train.size(), texts.train.hash()};
+  m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
+  m.standing.schedule_steps = schedule_of(s, before.standing(), m.steps_per_epoch);
+  m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
+  if (const Checkpoint* from = before.from(); from && from->manifest().text.hash != m.text.hash && m.text.weights.empty()) {
+    m.text.hash = texts.train.hash_of_all();  // what earlier versions saved of long texts
+  }
   m.tokenizer = texts.tokenizer ? texts.tokenizer->hash() : 0;
   m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);
   return m;
@@ -295,6 +301,7 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 int train(TrainSettings s) {
   check_run_length(s);
   find_demonstration_text(s.text);
+  take_weights(s.text);
   if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
   keep_inputs(s);
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
@@ -309,7 +316,7 @@ int train(TrainSettings s) {
   const Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   const Texts texts(s.text, resolved.architecture.vocabulary);
-  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints.standing());
+  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints);
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());

@@ -1,8 +1,8 @@
 // A line on standard error that tells how far a long run is: a bar on a terminal, a line now and then elsewhere.
 #pragma once
 #include <chrono>
-#include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace neurogen {
 
@@ -12,8 +12,9 @@ class Progress {
   explicit Progress(const std::string& style);
   ~Progress() { finish(); }
 
-  // `steps` may be 0 while it is not known yet. Allocates nothing; draws at most ten times a second.
-  void show(std::int64_t step, std::int64_t steps, double loss, double tokens_per_second, double seconds_left);
+  // `share`, 0 to 1, is done; less than 0: not known. `text` says how it goes; no time is shown where `seconds_left` is less than 0.
+  // Allocates nothing; draws at most ten times a second, and the end.
+  void show(double share, std::string_view text, double seconds_left);
   // Ends the bar's line, so that what is printed next starts on its own.
   void finish();
 

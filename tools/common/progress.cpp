@@ -1,4 +1,4 @@
-#include "tools/neurogen-engine/progress.h"
+#include "tools/common/progress.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -31,22 +31,20 @@ Progress::Progress(const std::string& style) {
   else throw Error("--progress is \"" + style + "\": use auto, plain or none");
 }
 
-void Progress::show(std::int64_t step, std::int64_t steps, double loss, double tokens_per_second, double seconds_left) {
+void Progress::show(double share, std::string_view text, double seconds_left) {
   if (style_ == Style::none) return;
   const auto now = std::chrono::steady_clock::now();
   const auto pause = style_ == Style::bar ? std::chrono::milliseconds(100) : std::chrono::seconds(10);
-  if (step != steps && now - last_ < pause) return;
+  if (share != 1 && now - last_ < pause) return;
   last_ = now;
   char line[256];
   char* end = line;
   if (style_ == Style::bar) {
     end = fmt::format_to(end, "\r[");
-    const auto full = steps > 0 ? step * kBarWidth / steps : 0;
-    for (int i = 0; i < kBarWidth; ++i) *end++ = i < full ? '#' : '.';
+    for (int i = 0; i < kBarWidth; ++i) *end++ = i < share * kBarWidth ? '#' : '.';
     end = fmt::format_to(end, "] ");
   }
-  end = steps > 0 ? fmt::format_to(end, "step {}/{}", step, steps) : fmt::format_to(end, "step {}", step);
-  end = fmt::format_to(end, "  loss {:.4f}  {:.0f} tokens/s", loss, tokens_per_second);
+  end = fmt::format_to(end, "{}", text.substr(0, 128));
   if (seconds_left >= 0) {
     const auto left = static_cast<std::int64_t>(seconds_left + 0.5);
     end = fmt::format_to(end, "  {}:{:02} left", left / 60, left % 60);

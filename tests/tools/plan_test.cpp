@@ -1,0 +1,112 @@
+// plan for cards, for the largest brain, and for two side by side.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/run_program.h"
+
+namespace neurogen {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+class PlanTest : public testing::Test {
+ protected:
+  ProgramResult run(const string& arguments) const { return run_program_in(directory_, "plan " + arguments); }
+  json plan(const string& arguments) const { return json::parse(run(arguments + " --json").out); }
+  void refuses(const string& arguments, const string& sentence) const {
+    const ProgramResult result = run(arguments);
+    EXPECT_EQ(result.status, 2) << arguments;
+    EXPECT_NE(result.err.find(sentence), string::npos) << result.err << "lacks: " << sentence;
+    EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+  }
+  TemporaryDirectory directory_;
+};
+
+// The one card that was measured (docs/measurements.md): the range that is printed holds what it reached.
+TEST_F(PlanTest, ExpectsWhatTheMeasuredCardReached) {
+  for (const auto& [arch, measured] : {std::pair{"full", 240'648.0}, {"small", 767'671.0}}) {
+    const json card = plan(string("--card h200 --budget 3200M --overhead 650M --arch ") + arch)["card"];
+    EXPECT_GT(card["roofline_tokens_per_s"], measured);
+    EXPECT_LE(card["expected_tokens_per_s"][0], measured);
+    EXPECT_GE(card["expected_tokens_per_s"][1], measured);
+  }
+}
+
+TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
+  const json turing = plan("--card gtx1650 --arch small --batch 8");
+  EXPECT_EQ(turing["budget_bytes"], 4294967296 / 20 * 19);
+  EXPECT_EQ(turing["overhead_bytes"], 200'000'000);
+  EXPECT_NE(run("--card gtx1650 --arch small --batch 8").out.find("TFLOP/s in f16"), string::npos);
+  EXPECT_NE(run("--card rtx3060 --arch small --batch 8").out.find("TFLOP/s in bf16"), string::npos);
+  EXPECT_EQ(plan("--card gtx1650 --arch small --batch 8 --budget 3G")["budget_bytes"], 3'000'000'000);
+  const string own = R"({"title": "mine", "capability": 75, "multiprocessors": 60, "memory_bytes": 6e9, "bytes_per_s": 256e9,
+    "f32_flops_per_s": 5.96e12, "half_flops_per_s": 5.96e12})";
+  directory_.file("mine.json", own);
+  const json mine = plan("--card mine.json --arch small --batch 8");
+  EXPECT_EQ(mine["overhead_bytes"], 400'000'000);
+  // Twice the rates, half the time.
+  EXPECT_NEAR(mine["card"]["roofline_tokens_per_s"].get<double>() / turing["card"]["roofline_tokens_per_s"].get<double>(), 2, 1e-6);
+  refuses("--card gtx1", "--card is \"gtx1\": use gtx1650, ");
+  refuses("--card none.json", "none.json does not exist");
+  directory_.file("wrong.json", "{");
+  refuses("--card wrong.json", "wrong.json is not JSON");
+  directory_.file("wrong.json", "[1]");
+  refuses("--card wrong.json", "wrong.json holds no JSON object");
+  for (const char* field : {"capability", "multiprocessors", "memory_bytes", "bytes_per_s", "f32_flops_per_s", "half_flops_per_s"}) {
+    json changed = json::parse(own);
+    for (const json& value : {json("fast"), json(-1), json(1e30), json(nullptr)}) {
+      changed[field] = value;
+      directory_.file("wrong.json", changed.dump());
+      refuses("--card wrong.json", string(field) + " is ");
+    }
+    changed.erase(field);
+    directory_.file("wrong.json", changed.dump());
+    refuses("--card wrong.json", string("has no ") + field);
+  }
+}
+
+TEST_F(PlanTest, FitsTheLargestBrainOfTheSameProportions) {
+  const string common = " --device cpu --batch 4 --seq 64 --budget 400M";
+  const json found = plan("--arch tiny --fit" + common);
+  EXPECT_EQ(found["fits"], true);
+  json brain = found["architecture"];
+  const json tiny = json::parse(read_file(NEUROGEN_TESTS "/../schemas/presets/tiny.json"));
+  const double factor = brain["embedding"].get<double>() / tiny["embedding"].get<double>();
+  EXPECT_GT(factor, 1);
+  for (const auto& [name, module] : tiny.items()) {
+    if (!module.is_object()) continue;
+    EXPECT_EQ(brain[name]["outputs"], module["outputs"].get<double>() * factor) << name;
+    EXPECT_EQ(brain[name]["neurons"], module["neurons"].get<double>() * factor) << name;
+    EXPECT_EQ(brain[name]["fan_in"], module["fan_in"]) << name;
+  }
+  directory_.file("found.json", brain.dump());
+  EXPECT_EQ(plan("--arch found.json" + common)["total_bytes"], found["total_bytes"]);
+  // The next one, 32 more of the narrowest module, does not fit.
+  const double next = 1 + 32 / brain["embedding"].get<double>();
+  brain["embedding"] = std::llround(brain["embedding"].get<double>() * next);
+  for (auto& [name, module] : brain.items()) {
+    if (!module.is_object()) continue;
+    for (const char* field : {"outputs", "neurons"}) module[field] = std::llround(module[field].get<double>() * next);
+  }
+  directory_.file("next.json", brain.dump());
+  EXPECT_EQ(plan("--arch next.json" + common)["fits"], false);
+  refuses("--arch full --fit --device cpu --budget 130M", "no brain of the proportions of full fits into 130,000,000 bytes");
+}
+
+TEST_F(PlanTest, ComparesTwoSettings) {
+  const ProgramResult result = run("--compare small \"tiny --batch 8 --seq 128\" --device cpu --budget 1G");
+  EXPECT_EQ(result.status, 0) << result.err;
+  const json tiny = plan("--arch tiny --batch 8 --seq 128 --device cpu --budget 1G");
+  EXPECT_NE(result.out.find("8 x 128"), string::npos) << result.out;
+  string total = std::to_string(tiny["device_arena_bytes"].get<long>());
+  for (int at = static_cast<int>(total.size()) - 3; at > 0; at -= 3) total.insert(static_cast<std::size_t>(at), ",");
+  EXPECT_NE(result.out.find(total), string::npos) << result.out << total;
+  refuses("--compare small \"tiny --color\"", "--compare \"tiny --color\"");
+  refuses("--compare small", "--compare");
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,70 @@
+#include "tools/common/card.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "arena/error.h"
+#include "embedded/cards.h"
+#include "engine/files/file_io.h"
+
+namespace neurogen {
+namespace {
+
+using nlohmann::json;
+
+double positive(const json& from, const std::string& where, const char* field) {
+  if (!from.contains(field)) throw Error(fmt::format("{} has no {}: add it as in schemas/cards.json", where, field));
+  const json& value = from[field];
+  if (!value.is_number() || !(value > 0) || !(value <= 1e18)) {
+    throw Error(fmt::format("{}: {} is {}: use a positive number", where, field, value.dump()));
+  }
+  return value;
+}
+
+Card card_of(const json& from, const std::string& where) {
+  if (!from.is_object()) throw Error(where + " holds no JSON object: write one as in schemas/cards.json");
+  const auto text = [&](const char* field) { return from.contains(field) && from[field].is_string() ? from[field].get<std::string>() : ""; };
+  return {text("name"), text("title"), text("source"), static_cast<int>(std::min(positive(from, where, "capability"), 1e6)),
+          static_cast<int>(std::min(positive(from, where, "multiprocessors"), 1e6)), static_cast<Bytes>(positive(from, where, "memory_bytes")),
+          positive(from, where, "bytes_per_s"), positive(from, where, "f32_flops_per_s"),
+          positive(from, where, "half_flops_per_s")};
+}
+
+}  // namespace
+
+Card read_card(const std::string& name) {
+  std::string names;
+  for (const json& entry : json::parse(embedded_cards)) {
+    if (entry["name"] == name) return card_of(entry, name);
+    names += entry["name"].get<std::string>() + ", ";
+  }
+  if (!name.ends_with(".json")) throw Error(fmt::format("--card is \"{}\": use {}or a file FILE.json", name, names));
+  const MappedFile file(name);
+  const json parsed = json::parse(file.text(), nullptr, false);
+  if (parsed.is_discarded()) throw Error(name + " is not JSON: write an object as in schemas/cards.json");
+  Card card = card_of(parsed, name);
+  if (card.title.empty()) card.title = name;
+  return card;
+}
+
+void plan_for(const Card& card, bool budget_given, Settings& settings) {
+  settings.device = "cuda";
+  settings.card = {card.capability >= 80, card.multiprocessors};
+  if (!budget_given) settings.budget = std::to_string(card.usable());
+}
+
+double floor_seconds(const Operation& operation, double bytes_per_s, double flops_per_s) {
+  return std::max(operation.cost.bytes / bytes_per_s, operation.cost.flops / flops_per_s);
+}
+
+double roofline_seconds(const Card& card, const Architecture& architecture, const BrainOptions& options) {
+  const Brain brain = build_training(architecture, options);
+  const Graph::Range train = brain.graph.program("train");
+  double seconds = 0;
+  for (std::size_t o = train.begin; o < train.end; ++o) seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, card.flops_per_s(options.compute));
+  return seconds;
+}
+
+}  // namespace neurogen

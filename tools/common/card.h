@@ -1,0 +1,39 @@
+// Graphics cards that are not here: what fits on one, and how fast a step can be at most.
+#pragma once
+#include <string>
+
+#include "engine/graph/graph.h"
+#include "tools/common/settings.h"
+
+namespace neurogen {
+
+struct Card {
+  std::string name, title, source;  // of the figures
+  int capability = 0, multiprocessors = 0;
+  Bytes memory = 0;
+  double bytes_per_s = 0, f32_flops_per_s = 0;
+  double half_flops_per_s = 0;  // of bf16, before capability 8.0 of fp16, dense, with float32 sums
+
+  // What is left of its memory: the driver and a display keep about 5 % of it.
+  Bytes usable() const { return memory / 20 * 19; }
+  double flops_per_s(DType compute) const { return compute == DType::f32 ? f32_flops_per_s : half_flops_per_s; }
+};
+
+// Of the table schemas/cards.json, or a file with one such object. Throws Error that names what is wrong.
+Card read_card(const std::string& name_or_file);
+
+// Settings for a step on this card: its memory is the budget where none was given (`budget_given`).
+void plan_for(const Card& card, bool budget_given, Settings& settings);
+
+// The time in which a machine could move an operation's bytes or compute its products, whichever is longer.
+double floor_seconds(const Operation& operation, double bytes_per_s, double flops_per_s);
+// The sum over a training step (Williams, Waterman & Patterson 2009, "Roofline"), by the card's datasheet: every operand moved once,
+// nothing overlapping, no time between operations.
+double roofline_seconds(const Card& card, const Architecture& architecture, const BrainOptions& options);
+
+// Tokens a second that the one card which was measured reached, as a share of its roofline: full and small on an H200
+// (docs/measurements.md, 99789af: 240,648 and 767,671 tokens/s). Memory-bound cards should come closer, since their products, whose
+// rate falls most short of the datasheet's, weigh less.
+inline constexpr double kReachedLeast = 0.51, kReachedMost = 0.53;
+
+}  // namespace neurogen

@@ -1,0 +1,225 @@
+#include "tools/corpus/make.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "arena/error.h"
+#include "engine/files/text.h"
+#include "engine/run/signals.h"
+#include "tools/common/progress.h"
+#include "tools/corpus/digest_set.h"
+#include "tools/corpus/documents.h"
+#include "tools/corpus/sources.h"
+#include "tools/corpus/token_output.h"
+
+namespace neurogen {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Of one source, or of all.
+struct Counts {
+  std::uint64_t bytes = 0, documents = 0, empty = 0, duplicates = 0, replaced = 0;
+  Counts& operator+=(const Counts& o) {
+    bytes += o.bytes, documents += o.documents, empty += o.empty, duplicates += o.duplicates, replaced += o.replaced;
+    return *this;
+  }
+  ordered_json json() const {
+    return {{"bytes", bytes}, {"documents", documents}, {"empty", empty}, {"duplicates", duplicates}, {"replaced", replaced}};
+  }
+};
+
+class Maker : DocumentSink {
+ public:
+  explicit Maker(const MakeSettings& s)
+      : s_(s),
+        rule_(parse_document_rule(s.documents)),
+        progress_(s.progress),
+        tokenizer_(s.tokenizer),
+        sources_(find_sources(s.paths)),
+        train_(s.prefix + "-train.bin", tokenizer_),
+        valid_(s.prefix + "-valid.bin", tokenizer_),
+        manifest_(s.prefix + ".json") {
+    for (const Source& source : sources_) {
+      for (const SourceFile& file : source.files) expected_ += file.bytes, measured_ = measured_ && file.bytes > 0;
+    }
+  }
+
+  void run() {
+    ordered_json sources = ordered_json::array();
+    for (const Source& source : sources_) {
+      by_lines_ = !source.folder && rule_.kind == DocumentRule::file;
+      here_ = {};
+      for (const SourceFile& file : source.files) read(file, source.folder);
+      all_ += here_;
+      sources.push_back({{"path", source.path}, {"files", source.files.size()}, {"passed_over", source.passed_over}});
+      sources.back().update(here_.json());
+      sources.back()["held_out"] = by_lines_ ? "last lines" : "documents by hash";
+    }
+    progress_.finish();
+    check_signal();  // which may have ended standard input too
+    for (const TokenOutput* output : {&train_, &valid_}) {
+      if (output->tokens() > 0) continue;
+      throw Error(fmt::format("of {} documents none is left for {}: give more documents or another --held-out",
+                              with_commas(all_.documents - all_.duplicates), output->path()));
+    }
+    commit(std::move(sources));
+  }
+
+ private:
+  void read(const SourceFile& file, bool in_folder) {
+    name_ = file.path == "-" ? "standard input" : file.path;
+    TextStream stream(file.path, s_.replace_invalid);
+    DocumentCutter cutter(rule_, *this);
+    const std::uint64_t before = here_.bytes;
+    begin_document();
+    for (std::string_view text; !(text = stream.next()).empty();) {
+      here_.bytes += text.size();
+      cutter.add(text);
+      show_progress();
+      check_signal();
+    }
+    if (here_.bytes == before) {
+      if (!in_folder) throw Error(fmt::format("{} is empty: give a file with text in it", name_));
+      ++here_.empty;
+    }
+    cutter.end_input();
+    here_.replaced += stream.replaced();
+  }
+
+  void check_signal() const {
+    if (caught_signal()) throw Error("stopped by a signal: no file was written", 128 + caught_signal());
+  }
+
+  void begin_document() {
+    begin_ = train_.tokens();
+    bytes_ = newlines_ = 0;
+    last_ = '\n';
+    XXH3_128bits_reset(&hash_);
+  }
+
+  void add(std::string_view text) override {
+    if (text.empty()) return;
+    XXH3_128bits_update(&hash_, text.data(), text.size());
+    bytes_ += text.size();
+    newlines_ += static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
+    last_ = text.back();
+    train_.add(text);
+  }
+
+  void end_document() override {
+    train_.end_text();
+    ++here_.documents;
+    const XXH128_hash_t digest = XXH3_128bits_digest(&hash_);
+    if (rule_.kind == DocumentRule::line && bytes_ == newlines_) {
+      --here_.documents, ++here_.empty;
+      train_.move(begin_, nullptr);
+    } else if (s_.deduplicate && !seen_.insert(digest)) {
+      ++here_.duplicates;
+      train_.move(begin_, nullptr);
+    } else if (by_lines_) {
+      const std::uint64_t lines = newlines_ + (last_ != '\n');
+      train_.move(train_.behind_lines(begin_, lines - held_out_lines(lines, s_.held_out, name_)), &valid_);
+      close(train_, train_documents_);
+      close(valid_, valid_documents_);
+    } else if (std::ldexp(static_cast<double>(digest.high64), -64) < s_.held_out) {
+      train_.move(begin_, &valid_);
+      close(valid_, valid_documents_);
+    } else {
+      close(train_, train_documents_);
+    }
+    begin_document();
+  }
+
+  void close(TokenOutput& output, std::uint64_t& documents) {
+    if (tokenizer_.document_end() >= 0) output.add(static_cast<std::uint16_t>(tokenizer_.document_end()));
+    ++documents;
+  }
+
+  void show_progress() {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    if (seconds < 1) return;  // short work needs no bar
+    const auto done = static_cast<double>(all_.bytes + here_.bytes), rate = done / seconds;
+    const double share = measured_ ? std::min(done / static_cast<double>(expected_), 0.999) : -1;
+    progress_.show(share, fmt::format("{} of text  {}/s", human(all_.bytes + here_.bytes), human(static_cast<Bytes>(rate))),
+                   measured_ ? std::max(0.0, (static_cast<double>(expected_) - done) / rate) : -1);
+  }
+
+  void commit(ordered_json sources) {
+    const auto part = [](TokenOutput& output, std::uint64_t documents) {
+      return ordered_json{{"path", output.path()}, {"tokens", output.tokens()}, {"documents", documents},
+                          {"xxh3", fmt::format("{:016x}", output.hash())}};
+    };
+    const ordered_json manifest = {
+        {"sources", std::move(sources)},
+        {"all", all_.json()},
+        {"documents", s_.documents},
+        {"deduplicate", s_.deduplicate},
+        {"replace_invalid", s_.replace_invalid},
+        {"held_out", s_.held_out},
+        {"tokenizer", {{"path", s_.tokenizer}, {"pieces", tokenizer_.vocabulary()}, {"xxh3", fmt::format("{:016x}", tokenizer_.hash())}}},
+        {"document_end", tokenizer_.document_end()},
+        {"train", part(train_, train_documents_)},
+        {"valid", part(valid_, valid_documents_)},
+    };
+    train_.commit();
+    valid_.commit();
+    manifest_.write(manifest.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+    manifest_.commit();
+    print();
+  }
+
+  void print() const {
+    for (const auto& [output, documents] : {std::pair{&train_, train_documents_}, {&valid_, valid_documents_}}) {
+      fmt::print("{}: {} tokens, documents: {}\n", output->path(), with_commas(output->tokens()), with_commas(documents));
+    }
+    const double tokens = static_cast<double>(train_.tokens() + valid_.tokens());
+    fmt::print("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
+               static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
+    if (all_.empty > 0) fmt::print(", {} empty ones passed over", with_commas(all_.empty));
+    if (s_.deduplicate) fmt::print(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
+    if (s_.replace_invalid) fmt::print(", {} wrong characters replaced", with_commas(all_.replaced));
+    fmt::print("\n");
+    for (const Source& source : sources_) {
+      if (source.passed_over > 0) fmt::print("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
+    }
+    if (tokenizer_.document_end() >= 0) fmt::print("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
+    else fmt::print("the tokenizer has no piece <s>: where documents end is not marked\n");
+  }
+
+  const MakeSettings& s_;
+  DocumentRule rule_;
+  Progress progress_;
+  Tokenizer tokenizer_;
+  std::vector<Source> sources_;
+  TokenOutput train_, valid_;
+  AtomicFile manifest_;
+  DigestSet seen_;
+  Counts here_, all_;
+  std::uint64_t train_documents_ = 0, valid_documents_ = 0;
+  Bytes expected_ = 0;
+  bool measured_ = true;  // all sizes are known before
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+
+  // The document under way goes into train_ and is moved where it belongs when it is known.
+  std::string name_;
+  bool by_lines_ = false;
+  std::uint64_t begin_ = 0, bytes_ = 0, newlines_ = 0;
+  char last_ = '\n';
+  XXH3_state_t hash_;
+};
+
+}  // namespace
+
+void make_corpus(const MakeSettings& settings) {
+  catch_signals();
+  Maker(settings).run();
+}
+
+}  // namespace neurogen

@@ -1,0 +1,57 @@
+#include "tools/neurogen-engine/timing.h"
+
+#include <algorithm>
+#include <map>
+
+#include "arena/report.h"
+#include "kernels/random.h"
+#include "kernels/step_control.h"
+#include "tools/common/card.h"
+
+namespace neurogen {
+
+void random_batch(const Session& session, std::uint64_t index) {
+  const TensorView batch = session.program.view(session.brain.host_batch);
+  const auto vocabulary = static_cast<std::uint64_t>(session.brain.architecture.vocabulary);
+  for (std::int64_t i = 0; i < batch.elements(); ++i) {
+    batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(below(vocabulary, 1, index, static_cast<std::uint64_t>(i)));
+  }
+}
+
+double run_step(Session& session, Graph::Range train, std::int64_t i) {
+  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+  session.program.run(train);
+  return session.program.milliseconds() / 1e3;
+}
+
+double training_step(Session& session, std::int64_t i) {
+  random_batch(session, static_cast<std::uint64_t>(i));
+  return run_step(session, session.brain.graph.program("train"), i);
+}
+
+std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
+  const Graph::Range train = session.brain.graph.program("train");
+  std::map<std::string, Family> families;
+  for (std::int64_t i = 0; i <= repeats; ++i) {
+    random_batch(session, static_cast<std::uint64_t>(i));
+    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+    for (std::size_t o = train.begin; o < train.end; ++o) {
+      session.program.run({o, o + 1});
+      const Operation& operation = session.brain.graph.operations()[o];
+      Family& family = families[family_of(operation.name)];
+      const Cost cost = operation.cost;
+      const double floor = floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);
+      if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
+      else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
+    }
+  }
+  std::vector<Family> sorted;
+  for (auto& [name, family] : families) {
+    family.name = name;
+    sorted.push_back(family);
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
+  return sorted;
+}
+
+}  // namespace neurogen
