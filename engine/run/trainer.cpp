@@ -2,21 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <new>
-
 #include "arena/error.h"
 #include "engine/files/shuffle.h"
 #include "engine/run/batch.h"
-#include "kernels/dispatch.h"
 
 namespace neurogen {
-
-double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
-  const double s = static_cast<double>(step), all = static_cast<double>(steps);
-  const double up = warmup > 0 ? std::min(1.0, (s + 1) / static_cast<double>(warmup)) : 1.0;
-  return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
-}
 
 std::int64_t steps_per_epoch(const Tokens& text, const BrainOptions& options) {
   const std::int64_t batches = windows(text.size(), options.window) / options.batch;
@@ -33,41 +23,19 @@ Trainer::Trainer(const Brain& brain, Program& program, const Tokens& train, cons
     : brain_(brain),
       program_(program),
       train_(train),
-      rates_(rates),
       seed_(seed),
       windows_(windows(train.size(), brain.options.window)),
       batches_(neurogen::steps_per_epoch(train, brain.options)),
-      step_(step),
-      range_(brain.graph.program("train")) {}
+      step_(brain, program, rates, step) {}
 
 StepResult Trainer::run_step(std::int64_t steps) {
   const std::int64_t batch = brain_.options.batch;
-  const Shuffle order(static_cast<std::uint64_t>(windows_), seed_, static_cast<std::uint64_t>(step_ / batches_));
+  const Shuffle order(static_cast<std::uint64_t>(windows_), seed_, static_cast<std::uint64_t>(step() / batches_));
   for (std::int64_t i = 0; i < batch; ++i) {
-    const auto index = static_cast<std::int64_t>(order(static_cast<std::uint64_t>(step_ % batches_ * batch + i)));
+    const auto index = static_cast<std::int64_t>(order(static_cast<std::uint64_t>(step() % batches_ * batch + i)));
     fill_sequence(brain_, program_, train_, i, index * brain_.options.window, brain_.options.window);
   }
-  const double factor = rate_factor(step_, steps, rates_.warmup);
-  *program_.view(brain_.host_control).as<StepControl>() = {step_, static_cast<float>(factor * rates_.learning_rate),
-                                                      static_cast<float>(factor * rates_.embedding),
-                                                      static_cast<float>(factor * rates_.decoder), 0};
-  program_.run(range_);
-  ++step_;
-#ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
-  if (step_ == 3) ::operator delete(::operator new(Bytes{1} << 25));
-#endif
-  StepResult result;
-  const double* loss = program_.view(brain_.host_loss).as<const double>();
-  result.loss = loss[0] / loss[1];
-  result.rate = factor * rates_.learning_rate;
-  const TensorView norm = program_.view(brain_.host_norm);
-  dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
-  if (brain_.host_outcome) {
-    const StepControl& outcome = step_control(program_.view(brain_.host_outcome));
-    result.loss_scale = static_cast<double>(outcome.loss_scale);
-    result.overflow = outcome.overflow;
-  }
-  return result;
+  return step_.run(steps);
 }
 
 }  // namespace neurogen

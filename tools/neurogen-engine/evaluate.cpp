@@ -83,7 +83,7 @@ int evaluate(EvaluateSettings s) {
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
   Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
-  weights.load(session);
+  load(weights, session);
   const Evaluation result = Evaluator(session.brain, session.program).run(text);
 
   const std::vector<std::uint16_t> ids = all_tokens(text);
