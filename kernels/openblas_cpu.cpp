@@ -91,10 +91,11 @@ int users = 0, threads_of_others = 0;
 }  // namespace
 
 SerialProducts::SerialProducts() {
+  const Library& shared = library();
   const std::lock_guard lock(sharing);
   if (users++ > 0) return;
-  threads_of_others = threads_of_others == 0 ? library().threads_of_others : library().get_threads();
-  library().set_threads(1);
+  threads_of_others = threads_of_others == 0 ? shared.threads_of_others : shared.get_threads();
+  shared.set_threads(1);
 }
 
 SerialProducts::~SerialProducts() {

@@ -217,8 +217,18 @@ Result<Engine> Engine::create(const EngineOptions& options) {
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::Engine(Engine&&) noexcept = default;
-Engine& Engine::operator=(Engine&&) noexcept = default;
-Engine::~Engine() = default;
+Engine& Engine::operator=(Engine&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+Engine::~Engine() {
+  // What a GPU has lent is given back to that one, whichever the thread works with.
+  if (state_) (void)answer<std::monostate>([&] {
+    const Working working(nullptr, state_->place);
+    state_.reset();
+    return std::monostate{};
+  });
+}
 
 const MemoryPlan& Engine::plan() const { return state_->plan; }
 std::string_view Engine::device() const { return state_->device; }

@@ -20,7 +20,7 @@ class CheckpointPlace {
   };
 
   virtual ~CheckpointPlace() = default;
-  virtual const char* name() const = 0;
+  virtual const char* path() const = 0;
   virtual int begin() = 0;
   virtual bool finish(int descriptor, const Entry& entry) = 0;
   virtual void abandon(int descriptor) = 0;
@@ -40,7 +40,7 @@ class CheckpointDirectory final : public CheckpointPlace {
   const std::vector<Entry>& entries() const { return entries_; }  // the newest last
   std::string file(std::int64_t step) const;
 
-  const char* name() const override { return path_.c_str(); }
+  const char* path() const override { return path_.c_str(); }
   int begin() override;
   bool finish(int descriptor, const Entry& entry) override;  // deletes those that are not kept
   void abandon(int descriptor) override;

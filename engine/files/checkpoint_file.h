@@ -13,7 +13,7 @@ class CheckpointFile final : public CheckpointPlace {
   // What the next one is called. Throws Error for a name that is none, or too long. Allocates nothing otherwise.
   void use(std::string_view path);
 
-  const char* name() const override { return path_.data(); }
+  const char* path() const override { return path_.data(); }
   int begin() override;
   bool finish(int descriptor, const Entry& entry) override;
   void abandon(int descriptor) override;

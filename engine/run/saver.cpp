@@ -144,7 +144,7 @@ struct Saver::Work {
 
   Saved refuse(const char* verb, const Standing& standing, int why) {
     const auto end = fmt::format_to_n(error.data(), error.size() - 1, "the checkpoint of step {} cannot be {} in {}: {}",
-                                      standing.steps, verb, place.name(), strerrordesc_np(why));
+                                      standing.steps, verb, place.path(), strerrordesc_np(why));
     error[std::min(end.size, error.size() - 1)] = '\0';
     return Saved::no;
   }
