@@ -10,7 +10,7 @@ packages=(
   libsentencepiece-dev libedit-dev                       # tokens, line editing
   libgtest-dev strace                                    # tests
   pybind11-dev python3-dev python3-numpy                 # the Python module
-  dpkg-dev                                               # the package
+  dpkg-dev file                                          # the package
   bible-kjv                                              # the demonstration's text
 )
 missing=()
