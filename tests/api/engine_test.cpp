@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
 #include <signal.h>
 
 #include <cmath>
@@ -280,8 +281,11 @@ TEST_F(Api, RefusesInSentences) {
   expect_refused(other.train_step_batch(b.inputs, Ids(48, -1)), {"all -1"});
   b.inputs[7] = 300;
   expect_refused(other.train_step_batch(b.inputs, b.targets), {"input_ids[7] is 300", "0 to 299"});
+  b = batch(other);
+  b.targets[9] = 300;
+  expect_refused(other.train_step_batch(b.inputs, b.targets), {"target_ids[9] is 300", "-1 to 299"});
   b.targets[9] = -2;
-  expect_refused(other.train_step_batch(b.targets, b.targets), {"input_ids[9] is -2"});
+  expect_refused(other.train_step_batch(b.inputs, b.targets), {"target_ids[9] is -2"});
   expect_refused(other.evaluate(Ids(1)), {"two tokens"});
   Ids said(4);
   expect_refused(other.generate({}, said), {"prompt"});
@@ -325,8 +329,15 @@ TEST_F(Api, LeavesItsProcessAlone) {
     sigaction(signal, nullptr, &action);
     return action.sa_handler;
   };
+  void* const products = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);  // as the process may use it for itself
+  ASSERT_NE(products, nullptr);
+  const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(products, "openblas_set_num_threads"));
+  const auto threads = reinterpret_cast<int (*)()>(dlsym(products, "openblas_get_num_threads"));
+  set_threads(2);
   Engine engine = made(options());
+  EXPECT_EQ(threads(), 2);
   trained(engine, 1);
+  EXPECT_EQ(threads(), 2);
   for (const int signal : {SIGINT, SIGTERM, SIGBUS, SIGXFSZ}) EXPECT_EQ(handler(signal), SIG_DFL) << signal;
   EXPECT_EQ(std::getenv("OPENBLAS_CORETYPE"), nullptr);
   EXPECT_EQ(std::getenv("OPENBLAS_NUM_THREADS"), nullptr);
