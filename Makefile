@@ -2,11 +2,14 @@
 # make demo       set up, build, train a small brain on the King James Bible, let it speak (about four minutes)
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
+# make install    build, and install programs, library, manual page and completion into PREFIX (/usr/local)
+# make package    build, and pack the same as build/neurogen-engine_VERSION_ARCHITECTURE.deb
 # make test-sanitizers   a few training steps under the sanitizers
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests runs and logs all
 BUILD := build
+PREFIX := /usr/local
 
-.PHONY: all setup demo test test-exhaustive test-sanitizers dist clean
+.PHONY: all setup demo install package test test-exhaustive test-sanitizers dist clean
 all: $(BUILD)/build.ninja
 	@cmake --build $(BUILD)
 
@@ -20,6 +23,12 @@ demo: setup
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
 	@cmake --build $(BUILD) --target neurogen-engine plan corpus
 	@tools/demo.sh $(BUILD)
+
+install: all
+	@cmake --install $(BUILD) --prefix $(DESTDIR)$(PREFIX)
+
+package: all
+	@cd $(BUILD) && cpack
 
 test: setup
 	@$(MAKE) --no-print-directory all

@@ -59,6 +59,12 @@ CudaGraph::~CudaGraph() {
   if (executable_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
 }
 
+CurrentGpu::CurrentGpu(int ordinal) {
+  require_cuda(cudaGetDevice(&before_), "asking for the current GPU");
+  require_cuda(cudaSetDevice(ordinal), "choosing a GPU");
+}
+CurrentGpu::~CurrentGpu() { cudaSetDevice(before_); }
+
 int CudaDevice::count() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);

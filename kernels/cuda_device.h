@@ -23,6 +23,18 @@ class CudaGraph {
   void* executable_ = nullptr;
 };
 
+// While one lives, this thread works with a GPU of this ordinal; then again with the one before.
+class CurrentGpu {
+ public:
+  explicit CurrentGpu(int ordinal);
+  ~CurrentGpu();
+  CurrentGpu(const CurrentGpu&) = delete;
+  CurrentGpu& operator=(const CurrentGpu&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 class CudaDevice {
  public:
   // GPUs that a driver of this machine shows; 0 where there is no driver. Throws Error where a GPU is there but cannot be

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "arena/allocations.h"
 #include "arena/error.h"
 #include "kernels/matmul.h"
 #include "kernels/openblas.h"
@@ -133,7 +134,10 @@ CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(th
   reserve_openblas_buffers(threads_);
   touch_matrix_library();
   try {
-    for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread] { pool_->work(thread); });
+    for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread, account = allocation_account] {
+        const ChargeAllocations charge(account);
+        pool_->work(thread);
+      });
   } catch (const std::system_error& error) {
     throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
                     "): use fewer --threads",

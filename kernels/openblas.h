@@ -20,6 +20,16 @@ const OpenBlas& openblas();
 // "OpenBLAS 0.3.21 ... SkylakeX ...": its version and the CPU whose code it has chosen. Throws Error where it is missing.
 const char* openblas_description();
 
+// While one lives, the library leaves every product to the thread that calls it, in a process that uses it otherwise as well;
+// when the last is gone, it has its threads again.
+class SerialProducts {
+ public:
+  SerialProducts();
+  ~SerialProducts();
+  SerialProducts(const SerialProducts&) = delete;
+  SerialProducts& operator=(const SerialProducts&) = delete;
+};
+
 // As many work buffers as threads may be inside a product at once: OpenBLAS would map each when it is first needed.
 void reserve_openblas_buffers(int threads);
 

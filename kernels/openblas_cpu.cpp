@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -17,19 +18,36 @@ namespace {
 
 constexpr std::size_t kBuffer = std::size_t{128} << 20;  // that the library maps for each thread; little of it is touched
 
+// A variable of the environment while the library loads, unless somebody has set it.
+class Suggestion {
+ public:
+  Suggestion(const char* name, const char* value, bool suggested = true) : name_(suggested && !std::getenv(name) ? name : nullptr) {
+    if (name_) setenv(name_, value, 1);
+  }
+  ~Suggestion() {
+    if (name_) unsetenv(name_);
+  }
+
+ private:
+  const char* name_;
+};
+
 struct Library : OpenBlas {
   char* (*describe)() = nullptr;
   void* (*memory_alloc)(int) = nullptr;
   void (*memory_free)(void*) = nullptr;
+  int (*get_threads)() = nullptr;
+  void (*set_threads)(int) = nullptr;
+  int threads_of_others = 1;  // that it had when it was loaded
 
   Library() {
     // The threads are ours: products run serially inside them, which is faster and allocates nothing.
-    setenv("OPENBLAS_NUM_THREADS", "1", /*overwrite=*/0);
+    const Suggestion serial("OPENBLAS_NUM_THREADS", "1");
 #if defined(__x86_64__)
     // OpenBLAS 0.3.21 takes an AVX-512 CPU that it does not know for a Haswell, which halves its speed.
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq"))
-      setenv("OPENBLAS_CORETYPE", "SkylakeX", /*overwrite=*/0);
+    const Suggestion core("OPENBLAS_CORETYPE", "SkylakeX",
+                          __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
 #endif
     void* const library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
@@ -41,17 +59,18 @@ struct Library : OpenBlas {
     const auto find = [library](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
     };
-    void (*set_threads)(int) = nullptr;
     find(sgemm, "cblas_sgemm");
     find(dgemm, "cblas_dgemm");
+    find(get_threads, "openblas_get_num_threads");
     find(set_threads, "openblas_set_num_threads");
     find(describe, "openblas_get_config");
     find(memory_alloc, "blas_memory_alloc");
     find(memory_free, "blas_memory_free");
-    if (!sgemm || !dgemm || !set_threads || !describe || !memory_alloc || !memory_free) {
+    if (!sgemm || !dgemm || !get_threads || !set_threads || !describe || !memory_alloc || !memory_free) {
       throw Error("libopenblas.so.0 is not the matrix library that it should be: apt-get install libopenblas0-pthread",
                   Error::kRunTime);
     }
+    threads_of_others = get_threads();
     set_threads(1);
   }
 };
@@ -65,6 +84,24 @@ const Library& library() {
 
 const OpenBlas& openblas() { return library(); }
 const char* openblas_description() { return library().describe(); }
+
+namespace {
+std::mutex sharing;
+int users = 0, threads_of_others = 0;
+}  // namespace
+
+SerialProducts::SerialProducts() {
+  const Library& shared = library();
+  const std::lock_guard lock(sharing);
+  if (users++ > 0) return;
+  threads_of_others = threads_of_others == 0 ? shared.threads_of_others : shared.get_threads();
+  shared.set_threads(1);
+}
+
+SerialProducts::~SerialProducts() {
+  const std::lock_guard lock(sharing);
+  if (--users == 0) library().set_threads(threads_of_others);
+}
 
 void reserve_openblas_buffers(int threads) {
   // Where the system has no memory for a buffer, the library asks again for ever. So ours is the first try.

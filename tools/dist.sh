@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 build=$1 name=neurogen-engine-$2
 to=dist/$name
 rm -rf "$to" "$to.tar.xz"
-mkdir -p "$to"/{bin,lib,source/{tests/{golden,hostile},tools}}
+mkdir -p "$to"/{bin,lib,source/{schemas,tests/{golden,hostile},tools}}
 
 # Left behind: tests that need a second build of the engine, strace, or hours.
 programs=(neurogen-engine plan corpus)
@@ -24,6 +24,7 @@ cp -L "$openblas" "$to/lib/libopenblas.so.0"
 
 cp tests/golden/*.safetensors "$to/source/tests/golden/"
 cp tests/hostile/*.ngck "$to/source/tests/hostile/"
+cp -r schemas/presets "$to/source/schemas/"
 cp tools/budget-page.sh "$to/source/tools/"
 cp budget.md "$to/source/"
 cp README.md LICENSE THIRD_PARTY.md "$to/"

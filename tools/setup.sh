@@ -9,6 +9,8 @@ packages=(
   libmimalloc-dev libopenblas0-pthread                   # the heap, matrix products on the CPU
   libsentencepiece-dev libedit-dev                       # tokens, line editing
   libgtest-dev strace                                    # tests
+  pybind11-dev python3-dev python3-numpy                 # the Python module
+  dpkg-dev file                                          # the package
   bible-kjv                                              # the demonstration's text
 )
 missing=()

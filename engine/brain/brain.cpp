@@ -32,6 +32,27 @@ void evaluation_program(Brain& brain, Builder& build) {
   build.decoder_evaluation("evaluate.", a);
 }
 
+void declare_stream_memory(Brain& brain) {
+  brain.host_token = host_tensor(brain, "token.host", DType::i32, {1, 1});
+  brain.host_position = host_tensor(brain, "position.host", DType::i64, {2});
+  brain.host_logits = host_tensor(brain, "logits.host", brain.options.real(), {brain.architecture.vocabulary});
+}
+
+// What a brain's options are while it takes one token at a time.
+BrainOptions of_one_token(BrainOptions options) {
+  options.batch = options.window = 1;
+  options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
+  return options;
+}
+
+void stream_program(Brain& brain, Builder& build, const std::string& prefix, std::int64_t ring) {
+  brain.graph.begin_program("step");
+  build.declare_stream(ring);
+  Activations a = build.read_batch(prefix, false);
+  build.forward(a, prefix, false);
+  build.decoder_stream(prefix, a);
+}
+
 }  // namespace
 
 Brain build_training(const Architecture& architecture, const BrainOptions& options) {
@@ -42,6 +63,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   brain.host_control = host_tensor(brain, "control.host", DType::u8, {sizeof(StepControl)});
   if (options.scaled()) brain.host_outcome = host_tensor(brain, "metrics.control", DType::u8, {sizeof(StepControl)});
   declare_staging(brain);
+  if (options.stream) declare_stream_memory(brain);
 
   Builder build(brain);
   build.declare_parameters(true);
@@ -58,6 +80,11 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   evaluation_program(brain, build);
   brain.graph.begin_program("derive");
   build.derive();
+  if (options.stream) {
+    brain.options = of_one_token(options);  // which the builder looks at
+    stream_program(brain, build, "stream.", options.window);
+    brain.options = options;
+  }
   return brain;
 }
 
@@ -75,20 +102,13 @@ Brain build_evaluation(const Architecture& architecture, const BrainOptions& opt
 
 Brain build_stream(const Architecture& architecture, const BrainOptions& options) {
   Brain brain = empty_brain(architecture, options);
-  brain.options.batch = brain.options.window = 1;
-  brain.options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
-  brain.host_batch = host_tensor(brain, "batch", DType::i32, {1, 1});
-  brain.host_position = host_tensor(brain, "position.host", DType::i64, {2});
-  brain.host_logits = host_tensor(brain, "logits.host", options.real(), {architecture.vocabulary});
+  brain.options = of_one_token(options);
+  declare_stream_memory(brain);
   declare_staging(brain);
 
-  Builder build(brain, options.window);
+  Builder build(brain);
   build.declare_parameters(false);
-  brain.graph.begin_program("step");
-  build.declare_stream();
-  Activations a = build.read_batch("", false);
-  build.forward(a, "", false);
-  build.decoder_stream(a);
+  stream_program(brain, build, "", options.window);
   return brain;
 }
 

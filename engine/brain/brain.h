@@ -47,6 +47,7 @@ struct Brain {
   std::vector<TensorId> decoder_gradients;  // of runs of the vocabulary's rows, in order (transient)
 
   // Streaming.
+  TensorId host_token;                // [1, 1] i32 in the host arena: what the stream takes next
   std::vector<TensorId> state;        // what a stream remembers, derived: cleared to start anew
   TensorId host_logits;               // [V] in the host arena
   TensorId host_position;             // [2] i64 in the host arena: tokens so far, the document's first
@@ -55,7 +56,7 @@ struct Brain {
 };
 
 // Programs "train" and "evaluate" on batches of options.batch windows, and "derive", which makes derived tensors from the
-// wiring.
+// wiring; with options.stream, "step" too (build_stream).
 // train reads host_batch and host_control, updates every parameter, writes host_loss and host_norm.
 // evaluate reads host_batch and writes host_loss.
 Brain build_training(const Architecture& architecture, const BrainOptions& options);
@@ -64,7 +65,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
 // that would cost time.
 Brain build_evaluation(const Architecture& architecture, const BrainOptions& options);
 
-// Program "step": one token of one stream (host_batch [1, 1]) to host_logits; options.window is the length of the ring of
+// Program "step": one token of one stream (host_token) to host_logits; options.window is the length of the ring of
 // keys and values. Batch and schedule are not read.
 Brain build_stream(const Architecture& architecture, const BrainOptions& options);
 

@@ -36,8 +36,7 @@ struct Gradients {
 
 class Builder {
  public:
-  // ring > 0: a stream of single tokens with a memory: recurrent state and a ring of keys and values so many tokens long.
-  explicit Builder(Brain& brain, std::int64_t ring = 0);
+  explicit Builder(Brain& brain);
 
   // parameters.cpp: persistent and derived tensors.
   void declare_parameters(bool training);
@@ -51,7 +50,7 @@ class Builder {
   // decoder.cpp: returns the gradient of broca's outputs, [N, O].
   TensorId decoder_training(const Activations& a);
   void decoder_evaluation(const std::string& prefix, const Activations& a);
-  void decoder_stream(const Activations& a);
+  void decoder_stream(const std::string& prefix, const Activations& a);
 
   // update.cpp
   struct TouchedRows {
@@ -63,8 +62,8 @@ class Builder {
   // backward.cpp
   Gradients backward(const Activations& a, TensorId d_broca, const TouchedRows& touched);
 
-  // stream.cpp
-  void declare_stream();
+  // stream.cpp: from here on single tokens with a memory, recurrent state and a ring of keys and values so many tokens long.
+  void declare_stream(std::int64_t ring);
 
  private:
   struct ModuleParameters {
@@ -152,8 +151,8 @@ class Builder {
   double element_bytes_;  // of the compute type
   TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;
-  std::int64_t ring_;
-  TensorId keys_, values_, position_;  // of a stream
+  std::int64_t ring_ = 0;              // of a stream
+  TensorId keys_, values_, position_;
 };
 
 }  // namespace neurogen

@@ -201,11 +201,11 @@ void Builder::decoder_evaluation(const std::string& prefix, const Activations& a
   loss_forward(prefix, a, l, false);
 }
 
-void Builder::decoder_stream(const Activations& a) {
-  const TensorId logits = graph_.transient("logits", compute_, {1, architecture_.vocabulary});
+void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
+  const TensorId logits = graph_.transient(prefix + "logits", compute_, {1, architecture_.vocabulary});
   const auto tiles = vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
-    logits_tile("decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
+    logits_tile(prefix + "decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
   }
   const TensorId host = brain_.host_logits;
   graph_.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {

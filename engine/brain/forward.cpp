@@ -30,7 +30,7 @@ Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
   a.ids = graph_.transient(prefix + "ids", DType::i32, {n});
   a.first = graph_.transient(prefix + "first", DType::i32, {n});
   if (with_targets) a.targets = graph_.transient(prefix + "targets", DType::i32, {n});
-  const TensorId host = brain_.host_batch;
+  const TensorId host = ring_ > 0 ? brain_.host_token : brain_.host_batch;
   graph_.operation(prefix + "read_batch", {host}, {a.ids, a.targets}, [=](auto& device, const Bindings& at) {
     copy(device, at[host].rows(0, 1), at[a.ids]);
     if (a.targets) copy(device, at[host].rows(1, 1), at[a.targets]);

@@ -25,6 +25,7 @@ struct BrainOptions {
   bool loss_scaling = false;                // f16 has it always (loss_scale.h), other types where it is asked for
   double synapse_decay = 0.05, clip = 1.0;  // AdamW's decay, limit of the gradient's norm
   Schedule schedule;
+  bool stream = false;                      // build_training: the program "step" as well, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
   bool scaled() const { return loss_scaling || compute == DType::f16; }

@@ -38,15 +38,14 @@ const Parameter& Brain::parameter(const std::string& name) const {
   throw std::out_of_range("no parameter " + name);
 }
 
-Builder::Builder(Brain& brain, std::int64_t ring)
+Builder::Builder(Brain& brain)
     : brain_(brain),
       graph_(brain.graph),
       architecture_(brain.architecture),
       options_(brain.options),
       real_(brain.options.real()),
       compute_(brain.options.compute),
-      element_bytes_(static_cast<double>(size_of(brain.options.compute))),
-      ring_(ring) {}
+      element_bytes_(static_cast<double>(size_of(brain.options.compute))) {}
 
 void Builder::declare_parameters(bool training) {
   const auto persistent = [&](const std::string& name, DType type, const Shape& shape) {

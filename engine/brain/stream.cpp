@@ -11,7 +11,8 @@ TensorId Builder::remembered(const std::string& name, const Shape& shape) {
   return id;
 }
 
-void Builder::declare_stream() {
+void Builder::declare_stream(std::int64_t ring) {
+  ring_ = ring;
   const std::int64_t width = architecture_.modules[kHippocampus].outputs;
   keys_ = remembered("hippocampus.keys", {1, ring_, width});
   values_ = remembered("hippocampus.values", {1, ring_, width});

@@ -16,6 +16,7 @@
 
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
+#include "engine/files/file_io.h"
 
 namespace neurogen {
 namespace {
@@ -54,13 +55,6 @@ std::vector<std::int64_t> steps_in(const std::string& directory) {
 
 std::string join(const std::string& directory, std::int64_t step) {
   return directory + (directory.ends_with('/') ? "" : "/") + name_of(step).data();
-}
-
-// Closed without a change of errno, which says why.
-void close_quietly(int descriptor) {
-  const int why = errno;
-  close(descriptor);
-  errno = why;
 }
 
 int open_directory(const std::string& path) { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }

@@ -9,31 +9,41 @@ namespace neurogen {
 // A checkpoint by its own name, or the newest of a directory. Throws Error where there is none.
 std::string checkpoint_file(const std::string& file_or_directory);
 
-class CheckpointDirectory {
+// Where a checkpoint is put. A new file: begin() gives a descriptor to write to, finish() makes it safe on the disk and puts it
+// in place under its name, abandon() forgets it. False and -1 with errno where the system refuses; what was there stays. The
+// descriptor is closed in every case. Nothing is allocated.
+class CheckpointPlace {
  public:
   struct Entry {
     std::int64_t step;
     double held_out_loss;  // not a number where it is not known
   };
 
+  virtual ~CheckpointPlace() = default;
+  virtual const char* path() const = 0;
+  virtual int begin() = 0;
+  virtual bool finish(int descriptor, const Entry& entry) = 0;
+  virtual void abandon(int descriptor) = 0;
+};
+
+class CheckpointDirectory final : public CheckpointPlace {
+ public:
+
   // Makes the directory if it is not there, locks it until the end, and removes what a killed save left behind. The newest
   // `keep` (at least 1) stay, with `keep_best` the one of the lowest held-out loss as well. Throws Error where another run
   // has the lock and where nothing can be written.
   CheckpointDirectory(std::string path, std::int64_t keep, bool keep_best);
-  ~CheckpointDirectory();
+  ~CheckpointDirectory() override;
   CheckpointDirectory(const CheckpointDirectory&) = delete;
   CheckpointDirectory& operator=(const CheckpointDirectory&) = delete;
 
-  const std::string& path() const { return path_; }
   const std::vector<Entry>& entries() const { return entries_; }  // the newest last
   std::string file(std::int64_t step) const;
 
-  // A new file: begin() gives a descriptor to write to, finish() makes it safe on the disk, puts it in place under its name and
-  // deletes those that are not kept, abandon() forgets it. False and -1 with errno where the system refuses; what was there
-  // stays. The descriptor is closed in every case. Nothing is allocated.
-  int begin();
-  bool finish(int descriptor, const Entry& entry);
-  void abandon(int descriptor);
+  const char* path() const override { return path_.c_str(); }
+  int begin() override;
+  bool finish(int descriptor, const Entry& entry) override;  // deletes those that are not kept
+  void abandon(int descriptor) override;
 
  private:
   void prune(int directory);

@@ -106,6 +106,12 @@ bool write_all(int descriptor, const void* data, std::size_t bytes) {
   return true;
 }
 
+void close_quietly(int descriptor) {
+  const int why = errno;
+  close(descriptor);
+  errno = why;
+}
+
 void AtomicFile::write(const void* data, std::size_t bytes) {
   if (!write_all(descriptor_, data, bytes)) fail("written");
 }

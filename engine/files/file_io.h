@@ -31,6 +31,9 @@ class MappedFile {
 // All of it, however often the system is interrupted or takes less; false with errno where it refuses. Allocates nothing.
 bool write_all(int descriptor, const void* data, std::size_t bytes);
 
+// Without a change of errno, which says why it is closed.
+void close_quietly(int descriptor);
+
 // A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync,
 // rename, fsync of the directory. Without commit() the destructor removes the temporary and an existing file stays as it
 // was. Errors are run-time Errors that name the file and the system's reason.

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "arena/plan.h"
+#include "engine/api/neurogen/recipe.h"
 #include "engine/brain/architecture.h"
 #include "engine/brain/options.h"
-#include "engine/run/rates.h"
 
 namespace neurogen {
 

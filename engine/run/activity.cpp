@@ -21,20 +21,9 @@ std::int64_t widest(const Architecture& architecture) {
 }  // namespace
 
 ActivityMeter::ActivityMeter(const Brain& brain, Program& program, const Tokens& text)
-    : brain_(brain), program_(program), text_(text), gate_bias_id_(brain.parameter("prefrontal.gate_bias").value), readout_(program, widest(brain.architecture)) {
-  const Graph& graph = brain.graph;
-  Graph::Range rest = graph.program("evaluate");
+    : brain_(brain), program_(program), text_(text), parts_(module_parts(brain.graph)), gate_bias_id_(brain.parameter("prefrontal.gate_bias").value), readout_(program, widest(brain.architecture)) {
   for (int m = 0; m < kModules; ++m) {
-    const std::string name = name_of(static_cast<ModuleIndex>(m));
-    Part& part = parts_[m];
-    part.output = find_tensor(graph, "evaluate." + name + ".output");
-    if (m != kHippocampus) part.retain = brain.parameter(name + ".retain").value;
-    std::size_t end = rest.begin;  // behind the last section's norm
-    for (std::size_t o = rest.begin; o < rest.end; ++o) {
-      if (graph.operations()[o].name.ends_with("." + name + ".norm")) end = o + 1;
-    }
-    part.range = {rest.begin, end};
-    rest.begin = end;
+    if (m != kHippocampus) retain_[m] = brain.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".retain").value;
   }
   const std::int64_t window = brain.options.window, last = text.size() - 1;
   windows_ = std::max<std::int64_t>(1, std::min({kTokens / window, brain.options.batch, last / window}));
@@ -54,7 +43,7 @@ Activity ActivityMeter::measure() {
   for (int m = 0; m < kModules; ++m) {
     program_.run(parts_[m].range);
     activity.modules[m] = outputs_of(static_cast<ModuleIndex>(m), activity.gates);
-    if (parts_[m].retain) activity.modules[m].time_constants = time_constants_of(static_cast<ModuleIndex>(m));
+    if (retain_[m]) activity.modules[m].time_constants = time_constants_of(static_cast<ModuleIndex>(m));
   }
   return activity;
 }
@@ -93,7 +82,7 @@ ModuleActivity ActivityMeter::outputs_of(ModuleIndex module, GateActivity& gates
 }
 
 std::array<double, 5> ActivityMeter::time_constants_of(ModuleIndex module) {
-  const std::span<const float> retain = readout_.all(parts_[module].retain);
+  const std::span<const float> retain = readout_.all(retain_[module]);
   for (std::size_t j = 0; j < retain.size(); ++j) sorted_[j] = std::min(kLongest, 1 + std::exp(static_cast<double>(retain[j])));
   std::sort(sorted_.begin(), sorted_.begin() + static_cast<std::ptrdiff_t>(retain.size()));
   const auto at = [&](double share) { return sorted_[static_cast<std::size_t>(std::lround(share * static_cast<double>(retain.size() - 1)))]; };

@@ -44,14 +44,11 @@ class ActivityMeter {
   ModuleActivity outputs_of(ModuleIndex module, GateActivity& gates);
   std::array<double, 5> time_constants_of(ModuleIndex module);
 
-  struct Part {
-    Graph::Range range;  // that ends with the module's outputs
-    TensorId output, retain;
-  };
   const Brain& brain_;
   Program& program_;
   const Tokens& text_;
-  std::array<Part, kModules> parts_;
+  std::array<ModulePart, kModules> parts_;
+  std::array<TensorId, kModules> retain_;
   TensorId gate_bias_id_;
   std::int64_t windows_ = 0, length_ = 0;  // windows looked at, tokens in each
   Readout readout_;

@@ -9,7 +9,11 @@ namespace neurogen {
 Evaluator::Evaluator(const Brain& brain, Program& program)
     : brain_(brain), program_(program), range_(brain.graph.program("evaluate")) {}
 
-Evaluation Evaluator::run(const Tokens& text, std::int64_t most_tokens) {
+Evaluation Evaluator::run(const Tokens& text, std::int64_t most_tokens) { return over(text, most_tokens); }
+Evaluation Evaluator::run(std::span<const std::int32_t> text) { return over(TokenSpan{text}, INT64_MAX); }
+
+template <typename Text>
+Evaluation Evaluator::over(const Text& text, std::int64_t most_tokens) {
   const std::int64_t batch = brain_.options.batch, window = brain_.options.window, last = text.size() - 1;
   const std::int64_t count = std::min((last + window - 1) / window, std::max<std::int64_t>(1, most_tokens / window));
   Evaluation sum;

@@ -1,6 +1,7 @@
 // How well a brain predicts a text.
 #pragma once
 #include <cstdint>
+#include <span>
 
 #include "engine/brain/brain.h"
 #include "engine/files/tokens.h"
@@ -22,8 +23,12 @@ class Evaluator {
   // Every token but the first is predicted once, from the tokens of its own window before it. At most the first `most_tokens`
   // are, in whole windows. The text must hold two tokens. Allocates nothing.
   Evaluation run(const Tokens& text, std::int64_t most_tokens = INT64_MAX);
+  Evaluation run(std::span<const std::int32_t> text);
 
  private:
+  template <typename Text>
+  Evaluation over(const Text& text, std::int64_t most_tokens);
+
   const Brain& brain_;
   Program& program_;
   Graph::Range range_;

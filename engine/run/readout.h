@@ -1,15 +1,24 @@
 // Looking into a brain between its steps: tensors by name, and rows of them as float32, wherever they lie.
 #pragma once
+#include <array>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/brain/architecture.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
 
 // Throws std::out_of_range for a name that the graph does not have.
 TensorId find_tensor(const Graph& graph, const std::string& name);
+
+// The operations of "evaluate" up to a module's outputs, behind those of the module before it.
+struct ModulePart {
+  Graph::Range range;
+  TensorId output;  // [N, O], there until the next part runs
+};
+std::array<ModulePart, kModules> module_parts(const Graph& graph);
 
 class Readout {
  public:

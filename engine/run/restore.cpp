@@ -118,4 +118,14 @@ void restore(Session& session, const Checkpoint& from) {
   derive(session.brain, session.program);
 }
 
+void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) {
+  if (verify) from.verify(from.tensors().size());
+  if (!convert && conversion(from, session.arena.plan()) == Conversion::rounding) {
+    throw Error(fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
+                            "--decoder-storage", from.path(), name_of(from.manifest().options.decoder_storage),
+                            name_of(session.brain.options.decoder_storage)));
+  }
+  restore(session, from);
+}
+
 }  // namespace neurogen

@@ -15,4 +15,8 @@ Conversion conversion(const Checkpoint& from, const Plan& plan);
 // names sources that are not there, impossible counts.
 void restore(Session& session, const Checkpoint& from);
 
+// The same for a run that goes on: compares every tensor's checksum first, unless `verify` is false, and throws Error where numbers
+// would be rounded, unless `convert` is true. An Error leaves the session as it was, but for a GPU or a disk that fails.
+void go_on(Session& session, const Checkpoint& from, bool verify, bool convert);
+
 }  // namespace neurogen

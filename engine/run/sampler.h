@@ -14,17 +14,10 @@
 #include <span>
 
 #include "arena/tensor_view.h"
+#include "engine/api/neurogen/recipe.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
-
-struct Sampling {
-  double temperature = 0.8;
-  std::int64_t top_k = 0;         // 0: all
-  double top_p = 1, min_p = 0;    // 1, 0: all
-  double repetition_penalty = 1;  // 1: none
-  std::int64_t seed = 1;
-};
 
 // What drawing works with, [V] each, all zero.
 struct SamplerMemory {

@@ -51,8 +51,8 @@ struct Saver::Work {
     std::span<const std::byte> data;
   };
 
-  Work(const Session& session, const Manifest& m, CheckpointDirectory& directory_)
-      : program(session.program), directory(directory_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
+  Work(const Session& session, const Manifest& m, CheckpointPlace& place_)
+      : program(session.program), place(place_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
         ids(persistent_tensors(session.arena.plan())) {
     if (session.brain.staging) {
       staging = program.view(session.brain.staging);
@@ -124,7 +124,7 @@ struct Saver::Work {
     const Bytes offset = image_offset(encoded.size());
     failure = 0;
     finite = true;
-    file = directory.begin();
+    file = place.begin();
     if (file < 0) return refuse("created", standing, errno);
     // Where the disk is too full it says so now, not after gigabytes; where it cannot promise, it is left to find out.
     if (fallocate(file, 0, 0, static_cast<off_t>(add(offset, image_bytes(manifest.tensors)))) != 0 && errno == ENOSPC) failure = errno;
@@ -136,21 +136,21 @@ struct Saver::Work {
     write(encoded.data(), encoded.size());
     write(kZeros.data(), offset - encoded.size());
     if (failure != 0 || !finite) {
-      directory.abandon(file);
+      place.abandon(file);
       return finite ? refuse("written", standing, failure) : Saved::not_finite;
     }
-    return directory.finish(file, {standing.steps, standing.held_out_loss}) ? Saved::yes : refuse("put in place", standing, errno);
+    return place.finish(file, {standing.steps, standing.held_out_loss}) ? Saved::yes : refuse("put in place", standing, errno);
   }
 
   Saved refuse(const char* verb, const Standing& standing, int why) {
     const auto end = fmt::format_to_n(error.data(), error.size() - 1, "the checkpoint of step {} cannot be {} in {}: {}",
-                                      standing.steps, verb, directory.path(), strerrordesc_np(why));
+                                      standing.steps, verb, place.path(), strerrordesc_np(why));
     error[std::min(end.size, error.size() - 1)] = '\0';
     return Saved::no;
   }
 
   const Program& program;
-  CheckpointDirectory& directory;
+  CheckpointPlace& place;
   const Manifest manifest;
   std::vector<std::byte> encoded;
   std::vector<std::uint64_t> checksums;
@@ -166,8 +166,8 @@ struct Saver::Work {
   std::jthread helper;
 };
 
-Saver::Saver(const Session& session, const Manifest& manifest, CheckpointDirectory& directory)
-    : work_(std::make_unique<Work>(session, manifest, directory)) {}
+Saver::Saver(const Session& session, const Manifest& manifest, CheckpointPlace& place)
+    : work_(std::make_unique<Work>(session, manifest, place)) {}
 Saver::~Saver() = default;
 
 Saved Saver::save(const Standing& standing) { return work_->save(standing); }

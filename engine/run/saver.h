@@ -16,7 +16,7 @@ enum class Saved { yes, no, not_finite };
 class Saver {
  public:
   // All that a save needs is allocated here. `manifest`: what stays the same for every save. All must outlive the saver.
-  Saver(const Session& session, const Manifest& manifest, CheckpointDirectory& directory);
+  Saver(const Session& session, const Manifest& manifest, CheckpointPlace& place);
   ~Saver();
 
   // Between steps. Allocates nothing.

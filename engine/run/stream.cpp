@@ -15,7 +15,7 @@ void Stream::reset() {
 
 TensorView Stream::step(std::int32_t token) {
   if (document_ended_) reset();
-  *program_.view(brain_.host_batch).as<std::int32_t>() = token;
+  *program_.view(brain_.host_token).as<std::int32_t>() = token;
   auto* position = program_.view(brain_.host_position).as<std::int64_t>();
   position[0] = position_++;
   position[1] = 0;

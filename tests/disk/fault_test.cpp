@@ -65,7 +65,7 @@ TEST_F(FaultTest, EveryCallOfASaveMayFail) {
       ++failed;
       const string sentence = saver_.error();
       EXPECT_EQ(sentence.rfind("the checkpoint of step 2 cannot be ", 0), 0u) << sentence;
-      EXPECT_TRUE(sentence.ends_with(" in " + saved_.path() + ": " + strerrordesc_np(error))) << sentence;
+      EXPECT_TRUE(sentence.ends_with(std::string(" in ") + saved_.path() + ": " + strerrordesc_np(error))) << sentence;
     }
     EXPECT_TRUE(read_file(saved_.file(1)) == first);
     for (const auto& entry : std::filesystem::directory_iterator(saved_.path())) {

@@ -221,7 +221,7 @@ class Fed {
     process_ = fork();
     if (process_ == 0) {
       dup2(ends[0], 0);
-      const string line = "cd " + directory.path("") + " && exec " NEUROGEN_BIN "/corpus " + arguments + " >out 2>err";
+      const string line = "cd " + directory.path("") + " && exec " + programs_folder() + "/corpus " + arguments + " >out 2>err";
       execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
       _exit(127);
     }

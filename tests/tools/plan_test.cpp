@@ -73,7 +73,7 @@ TEST_F(PlanTest, FitsTheLargestBrainOfTheSameProportions) {
   const json found = plan("--arch tiny --fit" + common);
   EXPECT_EQ(found["fits"], true);
   json brain = found["architecture"];
-  const json tiny = json::parse(read_file(NEUROGEN_TESTS "/../schemas/presets/tiny.json"));
+  const json tiny = json::parse(read_file(source_folder() + "/schemas/presets/tiny.json"));
   const double factor = brain["embedding"].get<double>() / tiny["embedding"].get<double>();
   EXPECT_GT(factor, 1);
   for (const auto& [name, module] : tiny.items()) {

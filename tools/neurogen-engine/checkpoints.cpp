@@ -10,7 +10,7 @@
 #include "arena/error.h"
 #include "engine/files/file_io.h"
 #include "engine/run/restore.h"
-#include "tools/neurogen-engine/trained.h"
+#include "engine/run/weights.h"
 
 namespace neurogen {
 namespace {
@@ -123,15 +123,8 @@ void Checkpoints::check(const Manifest& asked) const {
 }
 
 void Checkpoints::restore_into(Session& session) const {
-  const Manifest& saved = from_->manifest();
-  if (!settings_.no_verify) from_->verify(from_->tensors().size());
-  if (!settings_.convert && conversion(*from_, session.arena.plan()) == Conversion::rounding) {
-    throw Error(fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
-                            "--decoder-storage", from_->path(), name_of(saved.options.decoder_storage),
-                            name_of(session.brain.options.decoder_storage)));
-  }
-  restore(session, *from_);
-  fmt::print("going on from {}: {} steps are done\n", from_->path(), saved.standing.steps);
+  go_on(session, *from_, !settings_.no_verify, settings_.convert);
+  fmt::print("going on from {}: {} steps are done\n", from_->path(), from_->manifest().standing.steps);
 }
 
 void Checkpoints::start(const Session& session, const Manifest& manifest) {

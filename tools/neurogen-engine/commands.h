@@ -4,6 +4,9 @@
 
 namespace neurogen {
 
+// All of them, and what the program says of itself.
+void add_commands(CLI::App& app, int& status);
+
 void add_train(CLI::App& app, int& status);
 void add_evaluate(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);

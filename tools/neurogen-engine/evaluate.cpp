@@ -69,7 +69,7 @@ Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& tex
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
   Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
-  weights.load(session);
+  load(weights, session);
   return Evaluator(session.brain, session.program).run(text);
 }
 

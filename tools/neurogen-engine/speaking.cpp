@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 
@@ -12,35 +11,10 @@
 
 namespace neurogen {
 
-std::string Choice::text() const {
-  return std::visit([](const auto* number) { return fmt::format("{}", *number); }, value);
-}
-
-void Choice::check(double number) const {
-  if (!(number >= least && number <= most)) throw Error(fmt::format("{} is {}: use {:.16g} to {:.16g}", name, number, least, most));
-}
-
-void Choice::set(const std::string& text) const {
-  std::visit([&](auto* number) {
-    auto wanted = *number;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), wanted);
-    if (error != std::errc{} || end != text.data() + text.size()) {
-      throw Error(fmt::format("{} is \"{}\": use a {}number", name, text, std::is_integral_v<decltype(wanted)> ? "whole " : ""));
-    }
-    check(static_cast<double>(wanted));
-    *number = wanted;
-  }, value);
-}
-
 std::vector<Choice> choices(SpeakingSettings& s) {
-  Sampling& d = s.sampling;
-  return {{"max-tokens", "tokens to make at most", 1, 1e9, &s.max_tokens},
-          {"temperature", "0 takes the likeliest token, higher is bolder", 0, 100, &d.temperature},
-          {"top-k", "draw from so many likeliest tokens, 0: all", 0, 65536, &d.top_k},
-          {"top-p", "draw from the likeliest tokens that hold this share", 0, 1, &d.top_p},
-          {"min-p", "draw from tokens at least so likely, the likeliest being 1", 0, 1, &d.min_p},
-          {"repetition-penalty", "above 1 discourages what has been said, 1: none", 0.01, 100, &d.repetition_penalty},
-          {"seed", "of the drawing", 0, 9e15, &d.seed}};
+  std::vector<Choice> all = {{"max-tokens", "tokens to make at most", 1, 1e9, &s.max_tokens}};
+  for (const Choice& choice : choices(s.sampling)) all.push_back(choice);
+  return all;
 }
 
 void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
@@ -56,9 +30,7 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
 Voice::Voice(SpeakingSettings& s) {
   require_weights(s.weights);
   if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
-  for (const Choice& choice : choices(s)) {
-    std::visit([&](const auto* number) { choice.check(static_cast<double>(*number)); }, choice.value);
-  }
+  for (const Choice& choice : choices(s)) choice.check();
   tokenizer = load_tokenizer(s.tokenizer);
   weights = std::make_unique<Weights>(s.weights, s.common, tokenizer.get());
   const Resolved r = resolve(s.common, false);
@@ -72,7 +44,7 @@ Voice::Voice(SpeakingSettings& s) {
                             r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
   }
   session = std::make_unique<Session>(std::move(brain), std::move(plan), r.place, weights->checkpoint());
-  weights->load(*session);
+  load(*weights, *session);
   speaker = std::make_unique<Speaker>(session->brain, session->program, tensors, *tokenizer, s.sampling);
 }
 

@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
+#include "engine/run/choice.h"
 #include "engine/run/speaker.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/trained.h"
@@ -21,16 +21,7 @@ struct SpeakingSettings {
   Sampling sampling;
 };
 
-// A number that is chosen with --NAME, or with /set NAME while one speaks with the brain.
-struct Choice {
-  const char *name, *meaning;
-  double least, most;
-  std::variant<double*, std::int64_t*> value;
-
-  std::string text() const;         // "0.8"
-  void check(double number) const;  // throws Error if it is out of the range
-  void set(const std::string& text) const;  // throws Error for what is no such number
-};
+// All that is chosen with --NAME, or with /set NAME while one speaks with the brain.
 std::vector<Choice> choices(SpeakingSettings& settings);
 
 void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);

@@ -104,12 +104,7 @@ class Run {
       const StepResult result = trainer_.run_step(steps_ > 0 ? steps_ : INT64_MAX);
       const double seconds = seconds_since(step_begin);
       training_seconds_ += seconds;
-      // A gradient that overflowed under its scale has changed nothing; at the least scale it is not the scale's fault.
-      const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
-      if (!std::isfinite(result.loss) || (!std::isfinite(result.grad_norm) && !skipped)) {
-        throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
-                                std::isfinite(result.loss) ? "gradient" : "loss", trainer_.step()), Error::kRunTime);
-      }
+      check_finite(result, trainer_.step());
       report(result, seconds,
              {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
       if (watched) observer_.log_times(log_, trainer_.step());
@@ -246,10 +241,7 @@ void check_run_length(const TrainSettings& s) {
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
   if (s.eval_every < 0) throw Error(fmt::format("--eval-every is {}: use a number of steps, or 0 for the end alone", s.eval_every));
-  if (s.rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", s.rates.warmup));
-  for (const auto& [flag, value] : {std::pair{"--lr", s.rates.learning_rate}, {"--embedding-lr", s.rates.embedding}, {"--decoder-lr", s.rates.decoder}}) {
-    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate of 0 or more", flag, value));
-  }
+  check_rates(s.rates);
 }
 
 // A slip of the hand must not cost a corpus.

@@ -1,0 +1,22 @@
+# The Python module, where pybind11 and Python's headers are: build/python/neurogen to try it, `pip install .` to install it.
+find_package(Python3 COMPONENTS Interpreter Development.Module)
+if(Python3_Development.Module_FOUND)
+  find_package(pybind11 CONFIG QUIET)
+endif()
+if(NOT pybind11_FOUND)
+  message(STATUS "pybind11 or Python's headers not found: building without the Python module")
+  return()
+endif()
+
+# The engine is in it, so that a wheel is one file.
+set(package ${CMAKE_BINARY_DIR}/python/neurogen)
+pybind11_add_module(neurogen_python MODULE NO_EXTRAS python/module.cpp $<TARGET_OBJECTS:neurogen>)
+target_link_libraries(neurogen_python PRIVATE neurogen_engine)
+target_include_directories(neurogen_python PRIVATE engine/api)
+target_link_options(neurogen_python PRIVATE ${library_link_options})
+set_target_properties(neurogen_python PROPERTIES OUTPUT_NAME _engine LIBRARY_OUTPUT_DIRECTORY ${package})
+install(TARGETS neurogen_python LIBRARY DESTINATION neurogen COMPONENT python EXCLUDE_FROM_ALL)
+foreach(file __init__.py __init__.pyi py.typed)
+  configure_file(python/neurogen/${file} ${package}/${file} COPYONLY)
+  install(FILES python/neurogen/${file} DESTINATION neurogen COMPONENT python EXCLUDE_FROM_ALL)
+endforeach()

@@ -1,0 +1,367 @@
+#include "engine/api/neurogen/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <new>
+#include <optional>
+
+#include "arena/allocations.h"
+#include "arena/error.h"
+#include "engine/brain/initialize.h"
+#include "engine/files/checkpoint_file.h"
+#include "engine/run/batch.h"
+#include "engine/run/choice.h"
+#include "engine/run/evaluator.h"
+#include "engine/run/process.h"
+#include "engine/run/readout.h"
+#include "engine/run/restore.h"
+#include "engine/run/sampler.h"
+#include "engine/run/saver.h"
+#include "engine/run/stream.h"
+#include "engine/run/training_step.h"
+#include "engine/run/weights.h"
+#include "kernels/openblas.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kRowsAtOnce = 64;  // of a module's outputs, on their way to the caller
+
+// Sentences speak of options as the command line has them; here they are fields: --decoder-tile is decoder_tile.
+std::string in_our_words(std::string sentence) {
+  static constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
+      {"arch", "architecture"}, {"seq", "window"}, {"lr", "learning_rate"}};
+  for (std::size_t at = 0; (at = sentence.find("--", at)) != sentence.npos;) {
+    std::size_t end = at + 2;
+    while (end < sentence.size() && (std::islower(static_cast<unsigned char>(sentence[end])) || sentence[end] == '-')) ++end;
+    std::string field = sentence.substr(at + 2, end - at - 2);
+    std::replace(field.begin(), field.end(), '-', '_');
+    for (const auto& [option, name] : kOthers) {
+      if (field == option) field = name;
+    }
+    sentence.replace(at, end - at, field);
+    at += field.size();
+  }
+  return sentence;
+}
+
+// What `body` returns, or why it could not.
+template <typename Value, typename Body>
+Result<Value> answer(Body&& body) noexcept {
+  try {
+    return body();
+  } catch (const Error& error) {
+    return Failure{in_our_words(error.what()), error.status() == Error::kMisuse};
+  } catch (const std::bad_alloc&) {
+    return Failure{in_our_words(std::string(kOutOfMemory))};
+  } catch (const std::exception& error) {
+    return Failure{fmt::format("{}: this should not happen, please report it", error.what())};
+  }
+}
+
+Settings settings_of(const EngineOptions& options) {
+  Settings settings;
+  static_cast<BrainSettings&>(settings) = options;
+  return settings;
+}
+
+Brain build(const Resolved& r, const Fit& planned) { return build_training(r.architecture, planned.options); }
+
+void check_ids(const char* what, std::span<const std::int32_t> ids, std::int32_t least, std::int64_t vocabulary) {
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) { return id < least || id >= vocabulary; });
+  if (wrong == ids.end()) return;
+  throw Error(fmt::format("{}[{}] is {}: use ids from {} to {}", what, wrong - ids.begin(), *wrong, least, vocabulary - 1));
+}
+
+void check_size(const char* what, std::size_t size, std::int64_t needed, const char* shape) {
+  if (static_cast<std::int64_t>(size) != needed) throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
+}
+
+ModuleIndex module_of(std::string_view name) {
+  for (int m = 0; m < kModules; ++m) {
+    if (name == name_of(static_cast<ModuleIndex>(m))) return static_cast<ModuleIndex>(m);
+  }
+  throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(Engine::modules(), ", ")));
+}
+
+// What the caller's thread is while an engine works on it.
+class Working {
+ public:
+  Working(AllocationAccount* account, [[maybe_unused]] const Place& place) : charge_(account) {
+    if (!place.gpu) products_.emplace();
+#ifdef NEUROGEN_CUDA
+    if (place.gpu) gpu_.emplace(place.ordinal);
+#endif
+  }
+
+ private:
+  ChargeAllocations charge_;
+  std::optional<SerialProducts> products_;
+#ifdef NEUROGEN_CUDA
+  std::optional<CurrentGpu> gpu_;
+#endif
+};
+
+}  // namespace
+
+struct Engine::State {
+  State(std::unique_ptr<AllocationAccount> account, const EngineOptions& o, const Resolved& r, const Fit& planned)
+      : allocations(std::move(account)),
+        options(o),
+        place(r.place),
+        session(build(r, planned), planned.plan, r.place),
+        brain(session.brain),
+        program(session.program),
+        step(brain, program, o.rates),
+        evaluator(brain, program),
+        stream(brain, program),
+        likelihoods(vocabulary()),
+        order(vocabulary()),
+        seen(vocabulary()),
+        silent(vocabulary()),
+        sampler({likelihoods, order, seen, silent}, {}),
+        embedding(brain.parameter("embedding.weight").value),
+        parts(module_parts(brain.graph)),
+        widest(std::max_element(parts.begin(), parts.end(), [&](auto& a, auto& b) { return width(a) < width(b); })),
+        readout(program, std::max(kRowsAtOnce * width(*widest), r.architecture.embedding)),
+        device(program.device_name()) {
+    const ReportFacts facts = facts_of(r, planned);
+    const Plan& p = planned.plan;
+    plan = {p.device.bytes, p.host.bytes, p.overhead, p.total(), p.budget, planned.minimum, brain.options.batch, brain.options.window,
+            plan_table(p, facts), plan_json(p, facts)};
+  }
+
+  std::size_t vocabulary() const { return static_cast<std::size_t>(brain.architecture.vocabulary); }
+  std::int64_t width(const ModulePart& part) const { return program.view(part.output)[1]; }
+  Working work() const { return Working(allocations.get(), place); }
+
+  // What checkpoints say of this run; it knows of no text.
+  void prepare_to_save() {
+    Manifest m;
+    m.architecture = brain.architecture;
+    m.options = brain.options;
+    m.rates = options.rates;
+    m.seed = static_cast<std::uint64_t>(options.seed);
+    m.tensors = persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage);
+    saver.emplace(session, m, file);
+  }
+
+  // A run that goes on.
+  void load(const Checkpoint& from) {
+    check_architecture(from, brain.architecture);
+    go_on(session, from, true, false);
+    step.go_on_from(from.manifest().standing.steps);
+    schedule = options.steps > 0 ? options.steps : from.manifest().standing.schedule_steps;
+    batch_there = false;
+  }
+
+  std::unique_ptr<AllocationAccount> allocations;  // since the end of create()
+  const EngineOptions options;
+  const Place place;
+  Session session;
+  const Brain& brain;
+  Program& program;
+  TrainingStep step;
+  Evaluator evaluator;
+  Stream stream;
+  std::vector<double> likelihoods;  // the sampler's memory
+  std::vector<std::int32_t> order;
+  std::vector<std::uint8_t> seen, silent;
+  Sampler sampler;
+  TensorId embedding;
+  std::array<ModulePart, kModules> parts;
+  decltype(parts)::const_iterator widest;
+  mutable Readout readout;
+  std::string device;
+  MemoryPlan plan;
+  CheckpointFile file;
+  std::optional<Saver> saver;
+  std::int64_t schedule = 0;  // steps of the whole run, 0: not known
+  bool batch_there = false;
+};
+
+Result<Engine> Engine::create(const EngineOptions& options) {
+  return answer<Engine>([&] {
+    check_rates(options.rates);
+    if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
+    Settings settings = settings_of(options);
+    std::optional<Weights> weights;
+    if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
+    if (!options.init.empty() || !options.checkpoint.empty()) weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, nullptr);
+    const Resolved resolved = resolve(settings, false);
+    Resolved speaking = resolved;
+    speaking.options.stream = true;
+    const Fit planned = fit(speaking);
+    if (!planned.fits()) {
+      throw Error(fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
+                              describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
+    }
+    auto account = std::make_unique<AllocationAccount>(0);  // which the engine's threads are started with
+    const Working working(account.get(), resolved.place);
+    auto state = std::make_unique<State>(std::move(account), options, speaking, planned);
+    state->schedule = options.steps;
+    if (!options.checkpoint.empty()) {
+      state->load(*weights->checkpoint());
+    } else {
+      initialize(state->brain, state->program, static_cast<std::uint64_t>(options.seed));
+      if (!options.init.empty()) initialize_from(state->brain, state->program, options.init);
+    }
+    state->prepare_to_save();
+    Engine engine(std::move(state));
+    *engine.state_->allocations = 0;
+    return engine;
+  });
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+Engine::~Engine() {
+  // What a GPU has lent is given back to that one, whichever the thread works with.
+  if (state_) (void)answer<std::monostate>([&] {
+    const Working working(nullptr, state_->place);
+    state_.reset();
+    return std::monostate{};
+  });
+}
+
+const MemoryPlan& Engine::plan() const { return state_->plan; }
+std::string_view Engine::device() const { return state_->device; }
+std::int64_t Engine::vocabulary() const { return state_->brain.architecture.vocabulary; }
+std::int64_t Engine::steps() const { return state_->step.done(); }
+std::int64_t Engine::embedding_width() const { return state_->brain.architecture.embedding; }
+std::uint64_t Engine::allocations_since_construction() const { return *state_->allocations; }
+
+Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
+  return answer<double>([&] {
+    const Working working = state_->work();
+    State& s = *state_;
+    const std::int64_t tokens = s.brain.options.tokens();
+    check_size("input_ids", input_ids.size(), tokens, "batch x window");
+    check_size("target_ids", target_ids.size(), tokens, "batch x window");
+    check_ids("input_ids", input_ids, 0, vocabulary());
+    check_ids("target_ids", target_ids, -1, vocabulary());
+    if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens) throw Error("target_ids are all -1: ask for one token at least");
+    std::int32_t* const batch = s.program.view(s.brain.host_batch).as<std::int32_t>();
+    std::copy(input_ids.begin(), input_ids.end(), batch);
+    std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
+    s.batch_there = true;
+    const StepResult result = s.step.run(s.schedule > 0 ? s.schedule : INT64_MAX);
+    check_finite(result, s.step.done());
+    return result.loss;
+  });
+}
+
+Result<double> Engine::evaluate(std::span<const std::int32_t> ids) {
+  return answer<double>([&] {
+    const Working working = state_->work();
+    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: a text to evaluate has two tokens at least", ids.size()));
+    check_ids("ids", ids, 0, vocabulary());
+    state_->batch_there = true;
+    return state_->evaluator.run(ids).loss;
+  });
+}
+
+Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling) {
+  return answer<std::size_t>([&] {
+    const Working working = state_->work();
+    State& s = *state_;
+    if (prompt.empty()) throw Error("the prompt has no tokens: give one at least");
+    check_ids("prompt", prompt, 0, vocabulary());
+    Sampling checked = sampling;
+    for (const Choice& choice : choices(checked)) choice.check();
+    s.stream.reset();
+    s.sampler.forget();
+    s.sampler.use(sampling);
+    TensorView logits;
+    const auto take_in = [&](std::int32_t token) {
+      logits = s.stream.step(token);
+      s.sampler.note(token);
+    };
+    for (const std::int32_t token : prompt) take_in(token);
+    std::size_t made = 0;
+    while (made < out.size()) {
+      out[made++] = s.sampler.draw(logits);
+      if (out[made - 1] == s.brain.options.document_end) break;
+      if (made < out.size()) take_in(out[made - 1]);
+    }
+    return made;
+  });
+}
+
+Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
+  using Row = std::span<const float>;
+  return answer<Row>([&] {
+    if (state_->place.gpu) throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
+    if (id < 0 || id >= vocabulary()) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary() - 1));
+    const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
+    return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));
+  });
+}
+
+Status Engine::read_embedding_row(std::int64_t id, std::span<float> out) const {
+  return answer<std::monostate>([&] {
+    const Working working = state_->work();
+    if (id < 0 || id >= vocabulary()) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary() - 1));
+    check_size("out", out.size(), embedding_width(), "the embedding's width");
+    const auto row = state_->readout.rows(state_->embedding, id, 1);
+    std::copy(row.begin(), row.end(), out.begin());
+    return std::monostate{};
+  });
+}
+
+std::vector<std::string_view> Engine::modules() {
+  std::vector<std::string_view> names;
+  for (int m = 0; m < kModules; ++m) names.push_back(name_of(static_cast<ModuleIndex>(m)));
+  return names;
+}
+
+Result<std::int64_t> Engine::outputs(std::string_view module) const {
+  return answer<std::int64_t>([&] { return state_->brain.architecture.modules[module_of(module)].outputs; });
+}
+
+Status Engine::read_output(std::string_view module, std::span<float> out) {
+  return answer<std::monostate>([&] {
+    const Working working = state_->work();
+    State& s = *state_;
+    const ModuleIndex wanted = module_of(module);
+    const std::int64_t rows = s.brain.options.tokens(), width = s.width(s.parts[wanted]);
+    check_size("out", out.size(), rows * width, "batch x window x outputs");
+    if (!s.batch_there) throw Error("there is no batch yet: train or evaluate first");
+    for (int m = 0; m <= wanted; ++m) s.program.run(s.parts[m].range);
+    for (std::int64_t row = 0; row < rows; row += kRowsAtOnce) {
+      const auto values = s.readout.rows(s.parts[wanted].output, row, std::min(kRowsAtOnce, rows - row));
+      std::copy(values.begin(), values.end(), out.begin() + row * width);
+    }
+    return std::monostate{};
+  });
+}
+
+Status Engine::save(std::string_view path) {
+  return answer<std::monostate>([&] {
+    const Working working = state_->work();
+    State& s = *state_;
+    s.file.use(path);
+    const Saved saved = s.saver->save({s.step.done(), s.schedule});
+    if (saved == Saved::no) throw Error(s.saver->error(), Error::kRunTime);
+    if (saved == Saved::not_finite) {
+      throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", s.step.done()), Error::kRunTime);
+    }
+    return std::monostate{};
+  });
+}
+
+Status Engine::load(std::string_view path) {
+  return answer<std::monostate>([&] {
+    const Working working = state_->work();
+    state_->load(Checkpoint(checkpoint_file(std::string(path))));
+    return std::monostate{};
+  });
+}
+
+}  // namespace neurogen

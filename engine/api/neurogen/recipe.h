@@ -1,0 +1,21 @@
+// How fast a brain learns, and how words are drawn from what it predicts.
+#pragma once
+#include <cstdint>
+
+namespace neurogen {
+
+struct Rates {
+  double learning_rate = 4e-3, embedding = 3e-2, decoder = 1e-3;
+  std::int64_t warmup = 100;  // steps
+};
+
+// The formulas stand in engine/run/sampler.h.
+struct Sampling {
+  double temperature = 0.8;       // 0: the likeliest token alone
+  std::int64_t top_k = 0;         // 0: all
+  double top_p = 1, min_p = 0;    // 1, 0: all
+  double repetition_penalty = 1;  // 1: none
+  std::int64_t seed = 1;
+};
+
+}  // namespace neurogen

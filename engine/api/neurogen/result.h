@@ -1,0 +1,42 @@
+// What a call answers: a value, or a sentence that says what is wrong. No exception crosses from the engine to its caller.
+#pragma once
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <variant>
+
+namespace neurogen {
+
+struct Failure {
+  std::string sentence;  // "what is wrong: what to do"
+  bool refused = false;  // misuse, and nothing was done; else a failure at run time: a disk that is full, a loss that is not finite
+};
+
+template <typename Value = std::monostate>
+class [[nodiscard]] Result {
+ public:
+  Result(Value value) : held_(std::in_place_index<0>, std::move(value)) {}
+  Result(Failure failure) : held_(std::in_place_index<1>, std::move(failure)) {}
+
+  bool ok() const { return held_.index() == 0; }
+  explicit operator bool() const { return ok(); }
+  // Asking for what is not there ends the program: look at ok() first.
+  Value& value() & { return held<0>(held_); }
+  const Value& value() const& { return held<0>(held_); }
+  Value&& value() && { return std::move(held<0>(held_)); }
+  const Failure& failure() const { return held<1>(held_); }
+
+ private:
+  template <std::size_t index, typename Variant>
+  static auto& held(Variant& variant) {
+    auto* const found = std::get_if<index>(&variant);
+    if (!found) std::abort();
+    return *found;
+  }
+
+  std::variant<Value, Failure> held_;
+};
+
+using Status = Result<>;
+
+}  // namespace neurogen

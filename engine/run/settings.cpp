@@ -1,0 +1,136 @@
+#include "engine/run/settings.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <climits>
+
+#include "arena/error.h"
+#include "engine/run/process.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kRecipeBatch = 32;
+constexpr std::int64_t kMostWindow = 1 << 20;
+// What a process needs besides its arenas. On a CPU code, libraries' buffers and heap; on a GPU the context, which grows with
+// the number of multiprocessors (measured: 132 of them, an H200), cuBLAS and the captured programs as well.
+constexpr Bytes kCpuOverhead = 128'000'000;
+struct GpuOverhead {
+  int most_multiprocessors;
+  Bytes bytes;
+};
+constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 650'000'000}}};
+constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // what cuBLAS asks for on Hopper; 4 MiB before
+
+std::int64_t whole_number(const std::string& text, const char* flag, std::int64_t least, std::int64_t most) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
+    throw Error(fmt::format("{} is \"{}\": use a whole number from {} to {}", flag, text, least, most));
+  }
+  return value;
+}
+
+std::int64_t cores() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+#ifdef NEUROGEN_CUDA
+int gpus() { return CudaDevice::count(); }
+Gpu gpu_of(int ordinal) {
+  const CudaDevice::Traits traits = CudaDevice::traits(ordinal);
+  return {traits.capability >= 80, traits.multiprocessors};
+}
+#else
+int gpus() { return 0; }
+Gpu gpu_of(int) { return {}; }
+#endif
+
+Place place_of(const std::string& text, bool planning) {
+  if (text == "cpu") return {};
+  if (text == "auto") return {gpus() > 0, 0};
+  if (text != "cuda" && text.rfind("cuda:", 0) != 0) throw Error("--device is \"" + text + "\": use auto, cpu, cuda or cuda:K");
+  const int ordinal = text == "cuda" ? 0 : static_cast<int>(whole_number(text.substr(5), "K of --device cuda:K", 0, 1 << 16));
+#ifndef NEUROGEN_CUDA
+  if (!planning) throw Error("--device " + text + ": this build runs on CPUs alone: use --device cpu");
+#else
+  if (!planning && gpus() <= ordinal) throw Error(fmt::format("--device {}: there is no such GPU here: use --device cpu", text));
+#endif
+  return {true, ordinal};
+}
+
+DType compute_type(const std::string& text, std::optional<DType> saved, bool cuda, const Gpu& gpu) {
+  if (text == "auto" && cuda && (saved == DType::f32 || saved == DType::f16)) return *saved;
+  if (text == "auto") return !cuda ? DType::f32 : gpu.bf16 ? DType::bf16 : DType::f16;
+  if (text == "fp32") return DType::f32;
+  if (text == "bf16" || text == "fp16") {
+    if (!cuda) throw Error("--compute " + text + " needs a GPU: use --compute fp32 on a CPU");
+    if (text == "bf16" && !gpu.bf16) throw Error("--compute bf16 needs a GPU of compute capability 8.0: use --compute fp16");
+    return text == "bf16" ? DType::bf16 : DType::f16;
+  }
+  throw Error("--compute is \"" + text + "\": use auto, fp32, bf16 or fp16");
+}
+
+DType decoder_type(const std::string& text, std::optional<DType> saved, bool cuda, DType compute) {
+  const DType narrow = compute == DType::f16 ? DType::f16 : DType::bf16;
+  if (text == "auto" && saved == DType::f32) return DType::f32;
+  if (text == "auto") return cuda ? narrow : DType::f32;
+  if (text == "fp32") return DType::f32;
+  if (text == "16bit") {
+    if (!cuda) throw Error("--decoder-storage 16bit needs a GPU: use --decoder-storage fp32 on a CPU");
+    return narrow;
+  }
+  throw Error("--decoder-storage is \"" + text + "\": use auto, fp32 or 16bit");
+}
+
+}  // namespace
+
+Resolved resolve(const Settings& s, bool planning) {
+  Resolved r;
+  r.place = place_of(s.device, planning);
+  const bool cuda = r.place.gpu;
+  const Gpu gpu = s.card ? *s.card : cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
+  if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
+  else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
+  else r.architecture = read_architecture(cuda ? "full" : "tiny");
+  if (s.window < 1 || s.window > kMostWindow) throw Error(fmt::format("--seq is {}: use 1 to {} tokens", s.window, kMostWindow));
+  if (s.decoder_tile < 1) throw Error(fmt::format("--decoder-tile is {}: use at least 1 row", s.decoder_tile));
+  if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
+  if (s.document_end < -1 || s.document_end >= r.architecture.vocabulary) {
+    throw Error(fmt::format("--document-end is {}: use a token below the vocabulary's {}", s.document_end, r.architecture.vocabulary));
+  }
+  BrainOptions& o = r.options;
+  o.window = s.window;
+  r.automatic_batch = s.batch == "auto";
+  o.batch = r.automatic_batch ? kRecipeBatch : whole_number(s.batch, "--batch", 1, 1 << 20);
+  o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
+  o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
+  o.vocabulary_tile = s.decoder_tile;
+  o.document_end = s.document_end;
+  o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores();
+  o.workspace = cuda ? kCudaWorkspace : 0;
+  r.budget.bytes = parse_bytes(s.budget, "--budget");
+  const Bytes automatic = !cuda ? kCpuOverhead
+                                : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
+                                    return gpu.multiprocessors <= o.most_multiprocessors;
+                                  })->bytes;
+  r.budget.overhead = s.overhead == "auto" ? automatic : parse_bytes(s.overhead, "--overhead");
+  return r;
+}
+
+Fit fit(const Resolved& r) {
+  BrainOptions options = r.options;
+  if (r.automatic_batch) options.batch = std::max<std::int64_t>(1, largest_batch(r.architecture, options, r.budget, options.batch));
+  return fit_training(r.architecture, options, r.budget);
+}
+
+ReportFacts facts_of(const Resolved& r, const Fit& fit) {
+  return {describe(r.architecture, fit.options) + (r.place.gpu ? ", CUDA" : ", CPU"), fit.options.tokens(), fit.minimum, kHeapCap};
+}
+
+}  // namespace neurogen

@@ -1,0 +1,61 @@
+#include "engine/run/training_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include "arena/error.h"
+#include "kernels/dispatch.h"
+#include "kernels/loss_scale.h"
+#include "kernels/step_control.h"
+
+namespace neurogen {
+
+double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
+  const double s = static_cast<double>(step), all = static_cast<double>(steps);
+  const double up = warmup > 0 ? std::min(1.0, (s + 1) / static_cast<double>(warmup)) : 1.0;
+  return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
+}
+
+StepResult TrainingStep::run(std::int64_t steps) {
+  const double factor = rate_factor(done_, steps, rates_.warmup);
+  *program_.view(brain_.host_control).as<StepControl>() = {done_, static_cast<float>(factor * rates_.learning_rate),
+                                                      static_cast<float>(factor * rates_.embedding),
+                                                      static_cast<float>(factor * rates_.decoder), 0};
+  program_.run(range_);
+  ++done_;
+#ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
+  if (done_ == 3) ::operator delete(::operator new(Bytes{1} << 25));
+#endif
+  StepResult result;
+  const double* loss = program_.view(brain_.host_loss).as<const double>();
+  result.loss = loss[0] / loss[1];
+  result.rate = factor * rates_.learning_rate;
+  const TensorView norm = program_.view(brain_.host_norm);
+  dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
+  if (brain_.host_outcome) {
+    const StepControl& outcome = step_control(program_.view(brain_.host_outcome));
+    result.loss_scale = static_cast<double>(outcome.loss_scale);
+    result.overflow = outcome.overflow;
+  }
+  return result;
+}
+
+void check_finite(const StepResult& result, std::int64_t step) {
+  // A gradient that overflowed under its scale has changed nothing; at the least scale it is not the scale's fault.
+  const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
+  if (std::isfinite(result.loss) && (std::isfinite(result.grad_norm) || skipped)) return;
+  throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr", std::isfinite(result.loss) ? "gradient" : "loss", step),
+              Error::kRunTime);
+}
+
+void check_rates(const Rates& rates) {
+  if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
+  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate}, {"--embedding-lr", rates.embedding}, {"--decoder-lr", rates.decoder}}) {
+    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate of 0 or more", flag, value));
+  }
+}
+
+}  // namespace neurogen

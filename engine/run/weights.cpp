@@ -1,0 +1,88 @@
+#include "engine/run/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "arena/error.h"
+#include "engine/brain/initialize.h"
+#include "engine/files/checkpoint_directory.h"
+#include "engine/files/safetensors.h"
+#include "engine/run/restore.h"
+
+namespace neurogen {
+namespace {
+
+void adopt_safetensors(Settings& settings, const std::string& weights, const Tokenizer* tokenizer) {
+  const Safetensors file(weights);
+  const auto saved = [&](const char* key) {
+    const auto found = file.metadata().find(key);
+    return found == file.metadata().end() ? std::string() : found->second;
+  };
+  if (settings.architecture == "auto") {
+    settings.architecture_json = saved("architecture");
+    if (settings.architecture_json.empty()) {
+      throw Error(weights + ": does not say which architecture its weights are of: name it with --arch");
+    }
+  }
+  const std::string trained_with = saved("tokenizer");
+  if (tokenizer && !trained_with.empty() && trained_with != fmt::format("{:016x}", tokenizer->hash())) {
+    throw Error(weights + ": was trained with another tokenizer: name that one with --tokenizer");
+  }
+}
+
+}  // namespace
+
+void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
+  const Manifest& saved = from.manifest();
+  settings.architecture_json = to_json(saved.architecture);
+  settings.saved_compute = saved.options.compute;
+  settings.saved_decoder = saved.options.decoder_storage;
+}
+
+void check_architecture(const Checkpoint& from, const Architecture& asked) {
+  const Architecture& saved = from.manifest().architecture;
+  const auto numbers = [](const Architecture& a) { return nlohmann::ordered_json::parse(to_json(a)).flatten(); };
+  const nlohmann::ordered_json then = numbers(saved), now = numbers(asked);
+  for (const auto& [key, value] : then.items()) {
+    if (key == "/name" || now[key] == value) continue;
+    std::string field = key.substr(1);
+    std::replace(field.begin(), field.end(), '/', '.');
+    throw Error(fmt::format("{} holds the brain {} with {} {}, asked for is {} with {}: use the --arch that it was made with",
+                            from.path(), saved.name, field, value.dump(), asked.name, now[key].dump()));
+  }
+}
+
+void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
+  const std::uint64_t saved = from.manifest().tokenizer;
+  if (!tokenizer || !saved || tokenizer->hash() == saved) return;
+  throw Error(fmt::format("{} was trained with another tokenizer (XXH3 {:016x}, this one's is {:016x}): name that one with "
+                          "--tokenizer", from.path(), saved, tokenizer->hash()));
+}
+
+Weights::Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer) : init_(files.init) {
+  if (!files.checkpoint.empty()) {
+    checkpoint_.emplace(checkpoint_file(files.checkpoint));
+  } else if (is_checkpoint(init_)) {
+    checkpoint_.emplace(init_);
+  } else {
+    adopt_safetensors(settings, init_, tokenizer);
+    return;
+  }
+  adopt_checkpoint(settings, *checkpoint_);
+  check_tokenizer(*checkpoint_, tokenizer);
+}
+
+bool Weights::load(Session& session) const {
+  if (!checkpoint_) {
+    initialize_from(session.brain, session.program, init_);
+    return false;
+  }
+  check_architecture(*checkpoint_, session.brain.architecture);
+  checkpoint_->verify(parameters_and_wiring(session.brain.architecture));
+  restore(session, *checkpoint_);
+  return conversion(*checkpoint_, session.arena.plan()) == Conversion::rounding;
+}
+
+}  // namespace neurogen

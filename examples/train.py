@@ -1,0 +1,36 @@
+"""Trains a brain on a text's bytes, looks inside, and lets it go on:  train.py [FILE [STEPS]]"""
+
+import sys
+
+import numpy as np
+
+import neurogen
+
+file, steps = (sys.argv[1:] + ["README.md", "200"][len(sys.argv) - 1 :])[:2]
+text = np.fromfile(file, np.uint8).astype(np.int32)
+train, held_out = np.split(text, [len(text) * 9 // 10])
+
+# Everything is planned and taken here; what does not fit is refused with a sentence.
+engine = neurogen.Engine(arch="tiny", budget="400M", device="cpu", batch=4, window=64, steps=int(steps))
+print(engine.plan)
+print(f"on {engine.device}; before: {engine.evaluate(held_out):.3f} nats a byte")
+
+# A batch is any int32 array of batch x window tokens and those that follow them; it is read where it lies.
+draw = np.random.default_rng(1)
+for step in range(int(steps)):
+    begin = draw.integers(0, len(train) - 65, 4)
+    batch = np.stack([train[b : b + 65] for b in begin])
+    loss = engine.train_step_batch(np.ascontiguousarray(batch[:, :-1]), np.ascontiguousarray(batch[:, 1:]))
+    if step % 50 == 49:
+        print(f"step {step + 1}  loss {loss:.3f}  held out {engine.evaluate(held_out):.3f}")
+
+# What the modules put out for the latest batch, and how alike two letters have become.
+for module in engine.modules:
+    out = engine.output(module)  # [batch, window, outputs]
+    print(f"{module:14} {out.shape}  spread {out.std():.3f}")
+a, e = engine.embedding_row(ord("a")), engine.embedding_row(ord("e"))
+print(f"cosine of a and e: {a @ e / np.linalg.norm(a) / np.linalg.norm(e):.3f}")
+
+said = engine.generate(held_out[:20], 100, temperature=0.5)
+print(bytes(held_out[:20].astype(np.uint8)), "->", bytes(said.astype(np.uint8)))
+print(f"allocations since construction: {engine.allocations_since_construction}")

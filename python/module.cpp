@@ -1,0 +1,208 @@
+// The Python module: neurogen/engine.h with NumPy arrays for spans, exceptions for failures, and the interpreter free while it
+// works. Arrays come and go through Python's buffer protocol, so that no version of NumPy is built in.
+#include <neurogen/engine.h>
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <mutex>
+
+namespace py = pybind11;
+
+namespace {
+
+using neurogen::Engine;
+using Array = py::object;  // of numpy
+
+// A failure becomes ValueError (a refusal, nothing was done) or RuntimeError.
+template <typename Value>
+Value value_of(neurogen::Result<Value> result) {
+  if (result.ok()) return std::move(result).value();
+  PyErr_SetString(result.failure().refused ? PyExc_ValueError : PyExc_RuntimeError, result.failure().sentence.c_str());
+  throw py::error_already_set();
+}
+
+// What Python holds. Its threads may all call at once; the engine takes one after the other.
+struct Held {
+  explicit Held(Engine e) : engine(std::move(e)) {}
+
+  // While the engine works, other threads run Python.
+  template <typename Call>
+  auto work(Call&& call) {
+    const py::gil_scoped_release release;
+    const std::lock_guard one_at_a_time(busy);
+    return call(engine);
+  }
+
+  Engine engine;
+  std::mutex busy;
+};
+
+// The caller's own memory: contiguous, of this type, in any shape.
+template <typename T>
+std::span<T> span_of(const char* what, const py::buffer_info& info) {
+  const char kind = info.format.empty() ? '?' : info.format.back();
+  constexpr bool whole = std::is_integral_v<T>;
+  const bool right = info.itemsize == sizeof(T) && (whole ? kind == 'i' || kind == 'l' : kind == 'f');
+  py::ssize_t step = info.itemsize;
+  bool contiguous = true;
+  for (py::ssize_t d = info.ndim; d-- > 0; step *= info.shape[static_cast<std::size_t>(d)]) {
+    contiguous &= info.shape[static_cast<std::size_t>(d)] == 1 || info.strides[static_cast<std::size_t>(d)] == step;
+  }
+  if (!right || (info.size > 0 && !contiguous)) {
+    throw py::type_error(std::string(what) + " is not a contiguous array of " + (whole ? "int32" : "float32") +
+                         ": make one with numpy.ascontiguousarray(" + what + ", numpy." + (whole ? "int32" : "float32") + ")");
+  }
+  return {static_cast<T*>(info.ptr), static_cast<std::size_t>(info.size)};
+}
+
+struct Ids {
+  Ids(const char* what, const py::buffer& buffer) : info(buffer.request()), ids(span_of<const std::int32_t>(what, info)) {}
+  py::buffer_info info;  // holds the memory
+  std::span<const std::int32_t> ids;
+};
+
+Array empty(const std::vector<std::int64_t>& shape, const char* type) { return py::module_::import("numpy").attr("empty")(py::tuple(py::cast(shape)), type); }
+
+std::string text_of(const py::object& value) { return py::str(value); }
+
+std::unique_ptr<Held> create(const std::string& arch, const py::object& budget, const std::string& device, const py::object& batch,
+                             std::int64_t window, std::int64_t seed, const std::string& checkpoint, const std::string& init,
+                             std::int64_t steps, double learning_rate, double embedding_rate, double decoder_rate, std::int64_t warmup,
+                             const py::object& overhead, const std::string& compute, const std::string& decoder_storage,
+                             std::int64_t threads, std::int64_t document_end, std::int64_t decoder_tile) {
+  neurogen::EngineOptions o;
+  o.architecture = arch, o.budget = text_of(budget), o.device = device, o.batch = text_of(batch), o.window = window;
+  o.seed = seed, o.checkpoint = checkpoint, o.init = init, o.steps = steps;
+  o.rates = {learning_rate, embedding_rate, decoder_rate, warmup};
+  o.overhead = text_of(overhead), o.compute = compute, o.decoder_storage = decoder_storage;
+  o.threads = threads, o.document_end = document_end, o.decoder_tile = decoder_tile;
+  return std::make_unique<Held>(value_of([&] {
+    const py::gil_scoped_release release;
+    return Engine::create(o);
+  }()));
+}
+
+double train_step_batch(Held& held, const py::buffer& input_ids, const py::buffer& target_ids) {
+  const Ids inputs("input_ids", input_ids), targets("target_ids", target_ids);
+  return value_of(held.work([&](Engine& engine) { return engine.train_step_batch(inputs.ids, targets.ids); }));
+}
+
+double evaluate(Held& held, const py::buffer& ids) {
+  const Ids text("ids", ids);
+  return value_of(held.work([&](Engine& engine) { return engine.evaluate(text.ids); }));
+}
+
+Array generate(Held& held, const py::buffer& prompt, std::int64_t max_tokens, double temperature, std::int64_t top_k, double top_p,
+               double min_p, double repetition_penalty, std::int64_t seed) {
+  if (max_tokens < 0 || max_tokens > 1'000'000'000) {
+    throw py::value_error("max_tokens is " + std::to_string(max_tokens) + ": use 0 to 1000000000");
+  }
+  const Ids before("prompt", prompt);
+  const Array said = empty({max_tokens}, "int32");
+  const py::buffer_info info = py::buffer(said).request(true);
+  const auto out = span_of<std::int32_t>("out", info);
+  const neurogen::Sampling sampling = {temperature, top_k, top_p, min_p, repetition_penalty, seed};
+  const std::size_t made = value_of(held.work([&](Engine& engine) { return engine.generate(before.ids, out, sampling); }));
+  return said[py::slice(0, static_cast<py::ssize_t>(made), 1)];
+}
+
+// A row where it lies; it holds the engine that it lies in.
+struct Row {
+  py::object engine;
+  std::span<const float> values;
+};
+
+Array embedding_row(const py::object& self, std::int64_t id) {
+  const auto row = value_of(self.cast<Held&>().work([&](Engine& engine) { return engine.embedding_row(id); }));
+  return py::module_::import("numpy").attr("asarray")(Row{self, row});
+}
+
+Array output(Held& held, const std::string& module, const py::object& out) {
+  const neurogen::MemoryPlan& plan = held.engine.plan();
+  const Array to = out.is_none() ? empty({plan.batch, plan.window, value_of(held.engine.outputs(module))}, "float32") : out;
+  const py::buffer_info info = py::buffer(to).request(true);
+  const auto memory = span_of<float>("out", info);
+  value_of(held.work([&](Engine& engine) { return engine.read_output(module, memory); }));
+  return to;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_engine, m) {
+  using py::arg;
+  const neurogen::EngineOptions o;  // its defaults are ours
+  const neurogen::Sampling s;
+
+  py::class_<neurogen::MemoryPlan>(m, "MemoryPlan", "Where the budget goes: sizes in bytes, exact.")
+      .def_readonly("device_arena", &neurogen::MemoryPlan::device_arena, "the brain, on the GPU or in ordinary memory")
+      .def_readonly("host_arena", &neurogen::MemoryPlan::host_arena, "batches and results on their way")
+      .def_readonly("overhead", &neurogen::MemoryPlan::overhead, "set aside for what no plan can place: libraries, heap, a GPU's context")
+      .def_readonly("total", &neurogen::MemoryPlan::total, "all three")
+      .def_readonly("budget", &neurogen::MemoryPlan::budget, "what it had to fit into")
+      .def_readonly("minimum", &neurogen::MemoryPlan::minimum, "the smallest budget with which these settings run")
+      .def_readonly("batch", &neurogen::MemoryPlan::batch, "sequences a step")
+      .def_readonly("window", &neurogen::MemoryPlan::window, "tokens in a sequence")
+      .def_readonly("json", &neurogen::MemoryPlan::json, "every buffer, for programs")
+      .def("__str__", [](const neurogen::MemoryPlan& plan) { return plan.table; }, "The table of all buffers.");
+
+  py::class_<Row>(m, "_Row", py::buffer_protocol()).def_buffer([](const Row& row) {
+    return py::buffer_info(const_cast<float*>(row.values.data()), sizeof(float), py::format_descriptor<float>::format(), 1,
+                           {row.values.size()}, {sizeof(float)}, /*readonly=*/true);
+  });
+
+  py::class_<Held>(m, "Engine", R"(A brain in its planned memory.
+
+Everything is allocated by the constructor, which raises ValueError, with one sentence, for settings that are wrong or do not fit
+into the budget. Ids are contiguous int32 arrays and are read where they lie. A wrong argument raises ValueError or TypeError and
+changes nothing; a failure at run time (a disk that is full, a loss that is not finite) raises RuntimeError. Threads may
+share an engine: it does one thing at a time, and other threads run Python meanwhile.)")
+      .def(py::init(&create), R"(Plans, takes the memory, fills it.
+
+arch: "full", "small", "tiny" or an architecture file; "auto": full on a GPU, tiny on a CPU, or that of the weights.
+budget: everything the run may hold, such as "3200M" or a number of bytes; overhead: the part of it left to libraries and heap.
+device: "auto", "cpu" or "cuda[:K]". batch, window: sequences a step and tokens in each; batch "auto" takes as many of 32 as fit.
+checkpoint: a file, or a directory's newest, to go on from. init: first weights, from a safetensors file or a checkpoint.
+steps: the run's length, after whose half the rates decline; 0: they do not, or as the checkpoint has it.)",
+           py::kw_only(), arg("arch") = o.architecture, arg("budget") = o.budget, arg("device") = o.device, arg("batch") = o.batch,
+           arg("window") = o.window, arg("seed") = o.seed, arg("checkpoint") = o.checkpoint, arg("init") = o.init, arg("steps") = o.steps,
+           arg("learning_rate") = o.rates.learning_rate, arg("embedding_rate") = o.rates.embedding, arg("decoder_rate") = o.rates.decoder,
+           arg("warmup") = o.rates.warmup, arg("overhead") = o.overhead, arg("compute") = o.compute,
+           arg("decoder_storage") = o.decoder_storage, arg("threads") = o.threads, arg("document_end") = o.document_end,
+           arg("decoder_tile") = o.decoder_tile)
+      .def_property_readonly("plan", [](const Held& held) { return held.engine.plan(); }, "Where the budget goes; print it for the table.")
+      .def_property_readonly("device", [](const Held& held) { return std::string(held.engine.device()); }, "\"cpu, 2 threads\", \"NVIDIA H200\"")
+      .def_property_readonly("vocabulary", [](const Held& held) { return held.engine.vocabulary(); }, "Ids are below it.")
+      .def_property_readonly("embedding_width", [](const Held& held) { return held.engine.embedding_width(); }, "Elements of an embedding_row.")
+      .def_property_readonly("modules", [](const Held&) {
+        std::vector<std::string> names;
+        for (const std::string_view name : Engine::modules()) names.emplace_back(name);
+        return names;
+      }, "The six modules, in the order in which a token passes them.")
+      .def_property_readonly("steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Steps done.")
+      .def_property_readonly("allocations_since_construction",
+                             [](const Held& held) { return held.engine.allocations_since_construction(); },
+                             "How often the engine's own code has asked for memory since; load and exceptions alone do.")
+      .def("train_step_batch", &train_step_batch, arg("input_ids"), arg("target_ids"), R"(One step on int32 [batch, window].
+
+Targets are the tokens that follow; nothing is asked about -1. Returns the mean loss in nats a target, of the weights before the
+step.)")
+      .def("evaluate", &evaluate, arg("ids"), "The mean loss in nats of a text: every token but the first is predicted once.")
+      .def("generate", &generate, R"(Goes on with a prompt, int32 [tokens], and returns int32 [made].
+
+Stops after max_tokens or behind document_end. temperature 0 takes the likeliest token; top_k 0, top_p 1, min_p 0 and
+repetition_penalty 1 change nothing. Equal weights, prompts and settings give equal tokens.)",
+           arg("prompt"), arg("max_tokens") = 100, py::kw_only(), arg("temperature") = s.temperature, arg("top_k") = s.top_k,
+           arg("top_p") = s.top_p, arg("min_p") = s.min_p, arg("repetition_penalty") = s.repetition_penalty, arg("seed") = s.seed)
+      .def("embedding_row", &embedding_row, arg("id"), R"(A token's row of the embedding, float32, where it lies: read-only, and it changes with every step.
+
+On a GPU, whose memory the host cannot look at, this raises ValueError.)")
+      .def("output", &output, arg("module"), arg("out") = py::none(), R"(What a module puts out, float32 [batch, window, outputs].
+
+For the latest batch, by the weights as they are now; into `out` where it is given.)")
+      .def("save", [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.save(path); })); },
+           arg("path"), "Writes a checkpoint, whole under its name or what was there before.")
+      .def("load", [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.load(path); })); },
+           arg("path"), "Goes on from a checkpoint of this architecture, or from a directory's newest.");
+}
