@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kScanThreads = 1024;
-constexpr int kGainColumns = 32, kGainLanes = 32;  // of d_gain that one block sums, and rows it takes at a time
+constexpr int kGainColumns = 8, kGainLanes = 128;  // of d_gain that one block sums, and rows it takes at a time
 
 template <typename Out>
 __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64_t weight_stride, const float* gain, Out* out,
