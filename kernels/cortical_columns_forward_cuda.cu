@@ -7,13 +7,18 @@ namespace neurogen {
 namespace {
 
 constexpr int kBlocks = 2;  // that a multiprocessor holds
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kSure = 1;  // where two would leave too few registers
+#else
+constexpr int kSure = kBlocks;
+#endif
 template <int R>
 using LongRounds = ColumnGroup<R, 2 * kCarryTokens, 2>;
 template <int R>
 using ShortRounds = ColumnGroup<R, kCarryTokens, 1>;
 
 template <typename Group, bool gated>
-__global__ void __launch_bounds__(Group::kThreads, kBlocks) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
+__global__ void __launch_bounds__(Group::kThreads, kSure) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
 #if __CUDA_ARCH__ >= 800
   constexpr int R = Group::kRoles, kRun = Group::kRun, kTokens = Group::kTokens;
   __shared__ Map maps[2][Group::kScanWarps][kLanes];

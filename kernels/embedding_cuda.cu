@@ -41,6 +41,7 @@ __device__ Scan scan_block(Counts x) {
   if (lane == 31) sums[warp] = inclusive;
   __syncthreads();
   Scan result{inclusive - x, 0};
+#pragma unroll 4
   for (int w = 0; w < kScanThreads / 32; ++w) {
     if (w == warp) result.before += result.all;
     result.all += sums[w];
