@@ -36,12 +36,14 @@ const hide = () => { tip.style.display = 'none'; };
 // Draws now and whenever the width changes.
 function drawn(host, draw) {
   let width = 0;
-  new ResizeObserver(() => {
+  const redraw = () => {
     if (Math.abs(host.clientWidth - width) < 1) return;
     width = host.clientWidth;
     host.replaceChildren();
     draw(Math.max(width, 200));
-  }).observe(host);
+  };
+  redraw();  // an observer is first called with a frame, and a page that nobody looks at may have none
+  new ResizeObserver(redraw).observe(host);
 }
 
 function ticks(low, high, count) {
