@@ -199,6 +199,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Scan::kAll);  // seen by all behind the group's construction
   __shared__ float following[kLanes];  // f g of the token behind a round: what reaches its last state through the next
+  static_assert(sizeof maps + sizeof meeting + sizeof following <= kDeclaredBytes);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
   const Group x(a, static_cast<int>(blockIdx.x));

@@ -18,6 +18,9 @@ using Low = __nv_bfloat16;
 static_assert(kColumnsMostFanIn == 16 * kVector<Low>);
 inline constexpr int kCarryTokens = static_cast<int>(kCarry);
 
+// At most what kernels declare by themselves, beside the memory that is asked for at the launch: maps, and a few words.
+inline constexpr std::size_t kDeclaredBytes = 2 * 8 * sizeof(Map) * kLanes + 256;
+
 struct ColumnsArguments {
   SourceTable sources;
   const int* wiring;
@@ -217,9 +220,8 @@ void dispatch_columns(CudaDevice& device, const CorticalColumns& a, std::size_t 
       else body(group, std::false_type{}, shared(group));
     };
     using Preferred = Wanted<roles.value>;
-    constexpr std::size_t kDeclared = (2 * Preferred::kScanWarps * sizeof(Map) + sizeof(float)) * kLanes;  // by the kernels themselves
     const std::type_identity<Preferred> preferred;
-    if (shared(preferred) + kDeclared <= device.native().properties.sharedMemPerBlockOptin) with(preferred);
+    if (shared(preferred) + kDeclaredBytes <= device.native().properties.sharedMemPerBlockOptin) with(preferred);
     else with(std::type_identity<Frugal<roles.value>>{});
   });
 }

@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(Group::kThreads, kSure) forward_kernel(const C
 #if __CUDA_ARCH__ >= 800
   constexpr int R = Group::kRoles, kRun = Group::kRun, kTokens = Group::kTokens;
   __shared__ Map maps[2][Group::kScanWarps][kLanes];
+  static_assert(sizeof maps <= kDeclaredBytes);
   const Group x(a, static_cast<int>(blockIdx.y));
   const float retain = read(a.retain + x.column);
   const float gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
