@@ -75,6 +75,10 @@ void check_ids(const char* what, std::span<const std::int32_t> ids, std::int32_t
   throw Error(fmt::format("{}[{}] is {}: use ids from {} to {}", what, wrong - ids.begin(), *wrong, least, vocabulary - 1));
 }
 
+void check_row(std::int64_t id, std::int64_t vocabulary) {
+  if (id < 0 || id >= vocabulary) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary - 1));
+}
+
 void check_size(const char* what, std::size_t size, std::int64_t needed, const char* shape) {
   if (static_cast<std::int64_t>(size) != needed) throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
 }
@@ -117,11 +121,8 @@ struct Engine::State {
         step(brain, program, o.rates),
         evaluator(brain, program),
         stream(brain, program),
-        likelihoods(vocabulary()),
-        order(vocabulary()),
-        seen(vocabulary()),
-        silent(vocabulary()),
-        sampler({likelihoods, order, seen, silent}, {}),
+        memory(vocabulary()),
+        sampler(memory.memory(), {}),
         embedding(brain.parameter("embedding.weight").value),
         parts(module_parts(brain.graph)),
         widest(std::max_element(parts.begin(), parts.end(), [&](auto& a, auto& b) { return width(a) < width(b); })),
@@ -166,9 +167,7 @@ struct Engine::State {
   TrainingStep step;
   Evaluator evaluator;
   Stream stream;
-  std::vector<double> likelihoods;  // the sampler's memory
-  std::vector<std::int32_t> order;
-  std::vector<std::uint8_t> seen, silent;
+  SamplerVectors memory;
   Sampler sampler;
   TensorId embedding;
   std::array<ModulePart, kModules> parts;
@@ -298,7 +297,7 @@ Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
   using Row = std::span<const float>;
   return answer<Row>([&] {
     if (state_->place.gpu) throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
-    if (id < 0 || id >= vocabulary()) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary() - 1));
+    check_row(id, vocabulary());
     const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
     return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));
   });
@@ -307,7 +306,7 @@ Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
 Status Engine::read_embedding_row(std::int64_t id, std::span<float> out) const {
   return answer<std::monostate>([&] {
     const Working working = state_->work();
-    if (id < 0 || id >= vocabulary()) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary() - 1));
+    check_row(id, vocabulary());
     check_size("out", out.size(), embedding_width(), "the embedding's width");
     const auto row = state_->readout.rows(state_->embedding, id, 1);
     std::copy(row.begin(), row.end(), out.begin());

@@ -14,11 +14,8 @@ SampleWriter::SampleWriter(const Brain& brain, Program& program, const Tokens& t
       logits_view_(make_view(logits_.data(), DType::f32, {brain.architecture.vocabulary})),
       readout_(program, brain.options.vocabulary_tile),
       sampling_(sampling),
-      weights_(logits_.size()),
-      order_(logits_.size()),
-      seen_(logits_.size()),
-      silent_(logits_.size()),
-      sampler_({weights_, order_, seen_, silent_}, sampling) {
+      memory_(logits_.size()),
+      sampler_(memory_.memory(), sampling) {
   const std::int64_t window = brain.options.window;
   prompt_ = static_cast<std::size_t>(std::min({kPrompt, text.size(), std::max<std::int64_t>(1, window / 2)}));
   tokens_.resize(std::min(prompt_ + static_cast<std::size_t>(kMade), static_cast<std::size_t>(window) + 1));

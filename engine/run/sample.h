@@ -38,9 +38,7 @@ class SampleWriter {
   TensorView logits_view_;
   Readout readout_;
   Sampling sampling_;
-  std::vector<double> weights_;  // the sampler's memory
-  std::vector<std::int32_t> order_;
-  std::vector<std::uint8_t> seen_, silent_;
+  SamplerVectors memory_;
   Sampler sampler_;
 };
 

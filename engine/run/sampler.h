@@ -25,6 +25,15 @@ struct SamplerMemory {
   std::span<std::int32_t> order;
   std::span<std::uint8_t> seen, silent;
 };
+// The same on the heap.
+struct SamplerVectors {
+  explicit SamplerVectors(std::size_t vocabulary) : weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary) {}
+  SamplerMemory memory() { return {weights, order, seen, silent}; }
+
+  std::vector<double> weights;
+  std::vector<std::int32_t> order;
+  std::vector<std::uint8_t> seen, silent;
+};
 // The same as planned buffers of the host arena.
 struct SamplerTensors {
   TensorId weights, order, seen, silent;

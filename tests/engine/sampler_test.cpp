@@ -18,19 +18,15 @@ using Values = std::vector<double>;
 struct Bench {
   explicit Bench(Values logits_, Sampling sampling = {.temperature = 1})
       : logits(std::move(logits_)),
-        weights(logits.size()),
-        order(logits.size()),
-        seen(logits.size()),
-        silent(logits.size()),
-        sampler({weights, order, seen, silent}, sampling) {}
+        memory(logits.size()),
+        sampler(memory.memory(), sampling) {}
   TensorView view() { return make_view(logits.data(), DType::f64, {static_cast<std::int64_t>(logits.size())}); }
   Values distribution() {
     const auto p = sampler.distribution(view());
     return {p.begin(), p.end()};
   }
-  Values logits, weights;
-  std::vector<std::int32_t> order;
-  std::vector<std::uint8_t> seen, silent;
+  Values logits;
+  SamplerVectors memory;
   Sampler sampler;
 };
 
