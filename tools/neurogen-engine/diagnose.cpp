@@ -16,6 +16,7 @@
 #include "engine/run/process.h"
 #include "engine/run/stream.h"
 #include "kernels/random.h"
+#include "tools/common/card.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/text.h"
@@ -87,7 +88,7 @@ Shares shares_of(Session& session, const Limits& limits, const std::vector<Famil
   for (std::size_t o = train.begin; o < train.end; ++o) {
     const Operation& operation = graph.operations()[o];
     (operation.cost.bytes / limits.bytes_per_s > operation.cost.flops / limits.flops_per_s ? s.moving : s.multiplying) +=
-        std::max(operation.cost.bytes / limits.bytes_per_s, operation.cost.flops / limits.flops_per_s);
+        floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);
     if (touches_host(graph, operation)) copies.push_back(family_of(operation.name));
   }
   for (const Buffer& tensor : graph.tensors()) {

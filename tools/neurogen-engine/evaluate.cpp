@@ -90,9 +90,10 @@ int evaluate(EvaluateSettings s) {
   text.check_vocabulary(r.architecture.vocabulary);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
   std::optional<Tokens> counted;
+  Bytes most = 0;  // that counting holds
   if (!s.counted.empty()) {
     counted.emplace(s.counted, tokenizer.get());
-    const Bytes most = counting_bytes(*counted, text);
+    most = counting_bytes(*counted, text);
     if (add(most, r.budget.overhead) > r.budget.bytes) {
       throw Error(fmt::format("counting the n-grams of {} tokens takes up to {} bytes beside an overhead of {}, the budget is {}: give --ngrams "
                               "a shorter text or use a larger --budget", with_commas(static_cast<Bytes>(counted->size())), with_commas(most),
@@ -101,11 +102,11 @@ int evaluate(EvaluateSettings s) {
   }
   const Evaluation result = evaluate(r, weights, text);
 
-  const HeapCapLifted raised(counted ? counting_bytes(*counted, text) : text.size() * 2);
+  const HeapCapLifted raised(counted ? most : text.size() * 2);
   std::vector<std::uint16_t> room, counted_room;
   const std::span<const std::uint16_t> ids = text.whole(room);
   fmt::print("{} tokens predicted, {} a window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
-             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(counting_bytes(*counted, text))) : "");
+             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
   if (counted) {

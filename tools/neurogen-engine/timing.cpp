@@ -18,8 +18,16 @@ void random_batch(const Session& session, std::uint64_t index) {
   }
 }
 
-double run_step(Session& session, Graph::Range train, std::int64_t i) {
+namespace {
+
+void set_step(const Session& session, std::int64_t i) {
   *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+}
+
+}  // namespace
+
+double run_step(Session& session, Graph::Range train, std::int64_t i) {
+  set_step(session, i);
   session.program.run(train);
   return session.program.milliseconds() / 1e3;
 }
@@ -34,7 +42,7 @@ std::vector<Family> time_operations(Session& session, const Limits& limits, std:
   std::map<std::string, Family> families;
   for (std::int64_t i = 0; i <= repeats; ++i) {
     random_batch(session, static_cast<std::uint64_t>(i));
-    *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+    set_step(session, i);
     for (std::size_t o = train.begin; o < train.end; ++o) {
       session.program.run({o, o + 1});
       const Operation& operation = session.brain.graph.operations()[o];
