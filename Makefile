@@ -39,7 +39,8 @@ test-exhaustive: setup
 	@ctest --test-dir $(BUILD) --output-on-failure -j2 --timeout 7200
 
 # The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
-test-sanitizers: setup
+test-sanitizers:
+	@tools/setup.sh clang-16 libclang-rt-16-dev
 	@tools/test-sanitizers.sh $(SANITIZERS)
 
 # For one generation of GPUs alone: CMAKE_ARGS=-DNEUROGEN_CUDA_ARCHITECTURES=90 make dist

@@ -8,8 +8,7 @@
 
 // A function so marked is compiled for three generations of CPUs and picked at load time. What it calls must be inlined into
 // it (NEUROGEN_INLINE), or it stays at the oldest. Sanitizers cannot start a program that has such functions.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(NEUROGEN_SANITIZE)
 #define NEUROGEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define NEUROGEN_CLONES

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build, the tests and the demonstration need on Debian 12, if anything is missing.
+#   setup.sh [PACKAGE...]   those as well
 set -euo pipefail
 
 packages=(
@@ -12,6 +13,7 @@ packages=(
   pybind11-dev python3-dev python3-numpy                 # the Python module
   dpkg-dev file                                          # the package
   bible-kjv                                              # the demonstration's text
+  "$@"
 )
 missing=()
 for package in "${packages[@]}"; do

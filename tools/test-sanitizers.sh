@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under
 # AddressSanitizer also the fences around buffers, hostile checkpoints, and allocations that fail: a sentence, and nothing leaked.
-#   test-sanitizers.sh [SANITIZER...]   those alone, and of hostile checkpoints only half a minute's fuzzing
+#   test-sanitizers.sh [SANITIZER...]   those alone, and of hostile checkpoints only half a minute's fuzzing, not ten
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # a preloaded library may stand in front
@@ -18,7 +18,7 @@ for sanitizer in ${@:-address,undefined thread}; do
   targets=neurogen-engine
   [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint"
   [ "$build" = build-thread ] || [ $chosen -gt 0 ] || targets+=" test_hostile"
-  { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" && cmake --build "$build" --target $targets; } > "$work/log" ||
+  { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" -DCMAKE_CXX_COMPILER=clang++-16 && cmake --build "$build" --target $targets; } > "$work/log" ||
     { cat "$work/log"; exit 1; }
   engine="$build/bin/neurogen-engine"
   room="--overhead 3G --budget 4G"
@@ -31,7 +31,11 @@ for sanitizer in ${@:-address,undefined thread}; do
 
   "$build/bin/test_sanitizer" --gtest_brief=1
   [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
-  "$build/bin/fuzz_checkpoint" 30 1 tests/hostile/version-1.ngck
+  mkdir "$work/corpus" && cp tests/hostile/version-1.ngck "$work/corpus"
+  seconds=$([ $chosen -gt 0 ] && echo 30 || echo 600)
+  "$build/bin/fuzz_checkpoint" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/corpus" \
+    2> "$work/log" || { cat "$work/log"; exit 1; }
+  echo "hostile checkpoints: $(awk '/executed_units/ {print $2}' "$work/log") inputs in $seconds s, no finding"
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
     env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" \

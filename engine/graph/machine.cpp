@@ -11,7 +11,7 @@
 #ifdef NEUROGEN_CUDA
 #include "kernels/cuda_device.h"
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef NEUROGEN_SANITIZE_ADDRESS
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -20,7 +20,7 @@ namespace {
 
 // One arena is one block to AddressSanitizer. While operations run, a fence shows it the buffers: their bytes may be touched
 // while they are alive, and nothing between them. Afterwards all is open again, for those who copy whole images.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef NEUROGEN_SANITIZE_ADDRESS
 class Fence {
  public:
   Fence(const Arena& arena, std::size_t operation) : arena_(arena) {

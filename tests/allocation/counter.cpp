@@ -132,7 +132,7 @@ int brk(void* end) { return forward<int>("brk", for_pages, -1, end); }
 void* sbrk(std::ptrdiff_t by) { return forward<void*>("sbrk", for_pages, MAP_FAILED, by); }
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef NEUROGEN_SANITIZE_ADDRESS
 void* operator new(std::size_t size) {
   void* const block = forward<void*>("_Znwm", by_new, nullptr, size);
   return block != nullptr ? block : throw std::bad_alloc();

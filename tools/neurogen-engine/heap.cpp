@@ -55,7 +55,7 @@ void catch_all() { usual = std::set_terminate(uncaught); }
 
 }  // namespace
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef NEUROGEN_SANITIZE
 namespace neurogen {
 HeapCounters counted_heap() { return {}; }
 void cap_heap(Bytes) {}
