@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "tests/tools/run_program.h"
@@ -65,6 +66,21 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
     changed.erase(field);
     directory_.file("wrong.json", changed.dump());
     refuses("--card wrong.json", string("has no ") + field);
+  }
+}
+
+// The table's rates come a second way from what their maker says: multiprocessors x f32 units in each x 2 x boost clock.
+TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
+  const std::map<string, double> gigahertz = {{"gtx1650", 1.665}, {"rtx3050", 1.777}, {"rtx3060", 1.777}, {"rtx3090", 1.695}, {"rtx4060", 2.46},
+                                              {"rtx4090", 2.52},  {"t4", 1.59},       {"a100", 1.41},     {"h100", 1.98},     {"h200", 1.98}};
+  const std::map<int, double> units = {{75, 64}, {80, 64}, {86, 128}, {89, 128}, {90, 128}};
+  const json cards = json::parse(read_file(source_folder() + "/schemas/cards.json"));
+  EXPECT_EQ(cards.size(), gigahertz.size());
+  for (const json& card : cards) {
+    const double expected = card["multiprocessors"].get<double>() * units.at(card["capability"]) * 2e9 * gigahertz.at(card["name"]);
+    EXPECT_NEAR(card["f32_flops_per_s"].get<double>() / expected, 1, 0.007) << card["name"];
+    EXPECT_GE(card["half_flops_per_s"], card["f32_flops_per_s"]);
+    EXPECT_EQ(card["source"].get<string>().rfind("NVIDIA, ", 0), 0u);
   }
 }
 
