@@ -11,6 +11,7 @@
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
 #include "engine/files/checkpoint_file.h"
+#include "engine/files/file_io.h"
 #include "engine/run/batch.h"
 #include "engine/run/choice.h"
 #include "engine/run/evaluator.h"
@@ -183,6 +184,7 @@ struct Engine::State {
 
 Result<Engine> Engine::create(const EngineOptions& options) {
   return answer<Engine>([&] {
+    const CopiedFiles copied;
     check_rates(options.rates);
     if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
     Settings settings = settings_of(options);
@@ -358,6 +360,7 @@ Status Engine::save(std::string_view path) {
 Status Engine::load(std::string_view path) {
   return answer<std::monostate>([&] {
     const Working working = state_->work();
+    const CopiedFiles copied;
     state_->load(Checkpoint(checkpoint_file(std::string(path))));
     return std::monostate{};
   });

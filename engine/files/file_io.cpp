@@ -28,6 +28,21 @@ struct Descriptor {
   }
 };
 
+// As many of the bytes from `begin` on as there are, however often the system is interrupted; -1 with errno where it refuses.
+ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes) {
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = pread(descriptor, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(begin + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return static_cast<ssize_t>(done);
+}
+
+thread_local bool files_are_copied = false;
+
 mode_t default_mode() {
   const mode_t mask = umask(0);  // can only be read by setting it; programs start with one thread
   umask(mask);
@@ -36,7 +51,11 @@ mode_t default_mode() {
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string& path) {
+CopiedFiles::CopiedFiles() : before_(std::exchange(files_are_copied, true)) {}
+CopiedFiles::~CopiedFiles() { files_are_copied = before_; }
+
+// Delegates, so that the destructor gives back what was taken before something is thrown.
+MappedFile::MappedFile(const std::string& path) : MappedFile() {
   // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
   Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
@@ -48,10 +67,15 @@ MappedFile::MappedFile(const std::string& path) {
   if (!S_ISREG(status.st_mode)) throw Error(fmt::format("{} is not a regular file: save its contents in one first", path));
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;  // mmap refuses zero bytes
-  void* data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
+  void* data = files_are_copied ? mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                : mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
   if (data == MAP_FAILED) throw Error(fmt::format("{} cannot be mapped: {}", path, std::strerror(errno)), Error::kRunTime);
   data_ = static_cast<const std::byte*>(data);
   descriptor_ = std::exchange(file.value, -1);
+  if (!files_are_copied) return;
+  const ssize_t got = read_at(descriptor_, 0, data, size_);
+  if (got < 0) throw Error(fmt::format("{} cannot be read: {}", path, std::strerror(errno)), Error::kRunTime);
+  if (static_cast<std::size_t>(got) < size_) throw Error(path + " was cut short while it was read: try again once it is whole", Error::kRunTime);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -117,15 +141,9 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
 }
 
 std::size_t AtomicFile::read(std::size_t begin, void* to, std::size_t bytes) const {
-  std::size_t done = 0;
-  while (done < bytes) {
-    const ssize_t got = pread(descriptor_, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(begin + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("read back");
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
+  const ssize_t got = read_at(descriptor_, begin, to, bytes);
+  if (got < 0) fail("read back");
+  return static_cast<std::size_t>(got);
 }
 
 void AtomicFile::cut(std::size_t begin) {

@@ -7,6 +7,19 @@
 
 namespace neurogen {
 
+// While one lives, its thread copies files where it would map them. Whoever cuts a mapped file short ends the process that reads
+// it, which is not ours where the engine is a library; of a copy it gives an Error.
+class CopiedFiles {
+ public:
+  CopiedFiles();
+  ~CopiedFiles();
+  CopiedFiles(const CopiedFiles&) = delete;
+  CopiedFiles& operator=(const CopiedFiles&) = delete;
+
+ private:
+  bool before_;
+};
+
 // A regular file, mapped read-only. Move-only; spans into it live as long as it does.
 class MappedFile {
  public:

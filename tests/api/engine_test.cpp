@@ -6,8 +6,10 @@
 #include <dlfcn.h>
 #include <signal.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <numeric>
 #include <thread>
 
@@ -301,6 +303,35 @@ TEST_F(Api, RefusesInSentences) {
   expect_refused(other.save(""), {"name"});
   EXPECT_FALSE(other.save(directory_.path("")).ok());
   EXPECT_EQ(trained(other, 1, 1), expected);  // nothing was lost
+}
+
+// Somebody else writes the checkpoint anew, again and again, while it is read: a failure, never a signal.
+TEST_F(Api, OutlivesAFileThatIsCutShort) {
+  Engine engine = made(options());
+  const std::string file = directory_.path("file.ngck");
+  ASSERT_TRUE(engine.save(file));
+  const std::string whole = read_file(file);
+  EngineOptions from = options();
+  from.checkpoint = file;
+  std::atomic<bool> ended = false;
+  std::jthread writer([&] {
+    while (!ended) {
+      directory_.file("file.ngck", whole);
+      std::filesystem::resize_file(file, whole.size() / 2);
+    }
+  });
+  int failed = 0;
+  for (int i = 0; i < 300; ++i) {
+    const Status loaded = engine.load(file);
+    failed += !loaded.ok();
+    if (i % 30 == 0) Engine::create(from);
+  }
+  ended = true;
+  writer.join();
+  EXPECT_GT(failed, 0);
+  directory_.file("file.ngck", whole);
+  EXPECT_TRUE(engine.load(file));
+  trained(engine, 1);
 }
 
 TEST_F(Api, SaysWhenLearningFails) {

@@ -7,9 +7,10 @@
 //   for (...) engine.value().train_step_batch(ids, targets);
 //
 // Everything is allocated by create(); load() alone takes memory for as long as it runs, and a sentence for an answer where a call
-// fails. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
-// engine works, OpenBLAS is told to use one thread; the engine's own threads share the work.) Engines know nothing of each other. Each
-// may be used from any thread, by one at a time.
+// fails. Both copy the file that they read, as much memory as it is long, instead of mapping it: if it is cut short meanwhile, that is
+// a failure, and no signal that ends the process. The library installs nothing in its process: no signal handlers, no allocator, no
+// limits, no environment. (While an engine works, OpenBLAS is told to use one thread; the engine's own threads share the work.)
+// Engines know nothing of each other. Each may be used from any thread, by one at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
