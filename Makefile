@@ -2,7 +2,7 @@
 # make demo       set up, build, train a small brain on the King James Bible, let it speak (about four minutes)
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
-# make install    build, and install programs, library, manual page and completion into PREFIX (/usr/local)
+# make install    build, and install programs, library, manual pages and completion into PREFIX (/usr/local)
 # make package    build, and pack the same as build/neurogen-engine_VERSION_ARCHITECTURE.deb
 # make test-sanitizers   a few training steps under the sanitizers
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests runs and logs all

@@ -105,7 +105,7 @@ std::string_view TextStream::next() {
         break;
       }
       if (!replace_) {
-        throw Error(fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or add --replace-invalid", name_,
+        throw Error(fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or take it with corpus make --replace-invalid", name_,
                                 read_ - rest.size()));
       }
       std::size_t bytes = 1;

@@ -2,6 +2,7 @@
 // allocates: it is for start-up. Decoding needs a table alone, made when the model is loaded.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -56,9 +57,15 @@ class Tokenizer {
   std::uint64_t hash_ = 0;
 };
 
+// The next piece of a text, empty at its end; may throw.
+using NextText = std::function<std::string_view()>;
+// What a tokenizer is learned from: so many lines of at most so many bytes, longer ones in segments. Of a longer text as many, drawn
+// evenly, so that memory does not grow with it.
+inline constexpr std::int64_t kTokenizerLines = 1'000'000, kTokenizerLine = 1024;
+
 // Byte-pair encoding (Sennrich, Haddow & Birch 2016) with every byte as a fallback and no normalisation, so that any text
-// comes back unchanged. Deterministic; the model depends on the texts' lines and the vocabulary alone. Returns the model
-// file's bytes. Throws Error where the texts (named `name` in it) are too small for so many pieces.
-std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_t vocabulary, const std::string& name);
+// comes back unchanged. Deterministic; the model depends on the text's lines and the vocabulary alone. Returns the model
+// file's bytes. Throws Error where the text (named `name` in it) is too small for so many pieces, and what `next_text` throws.
+std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, const std::string& name);
 
 }  // namespace neurogen

@@ -1,3 +1,4 @@
+#include <exception>
 #include <string>
 #include <unordered_map>
 
@@ -12,37 +13,55 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kSentence = 4096;  // bytes; the library passes over longer ones
+constexpr std::size_t kSentence = kTokenizerLine;  // bytes; the library passes over longer ones
 
-// The lines of several texts, long ones in segments.
+// The lines of a text that comes in pieces, long ones in segments.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
-  explicit Sentences(std::span<const std::string_view> texts) : texts_(texts) { Next(); }
+  explicit Sentences(const NextText& next_text) : next_text_(next_text) { Next(); }
 
   bool done() const override { return done_; }
   const std::string& value() const override { return sentence_; }
   sentencepiece::util::Status status() const override { return {}; }
+  // What ended the text before its end, since the library is no place to throw through.
+  void check() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
 
   void Next() override {
-    while (rest_.empty()) {
-      if (texts_.empty()) {
-        done_ = true;
+    while (!done_) {
+      const std::string_view rest = std::string_view(text_).substr(taken_), line = rest.substr(0, rest.find('\n'));
+      const bool whole = line.size() < rest.size() || ended_;
+      if (whole ? !rest.empty() : line.size() > kSentence) {
+        const std::size_t length = segment_length(line, kSentence);
+        sentence_ = line.substr(0, length);
+        taken_ += length < line.size() ? length : std::min(line.size() + 1, rest.size());
         return;
       }
-      rest_ = texts_.front();
-      texts_ = texts_.subspan(1);
+      done_ = ended_;
+      if (!ended_) read_on();
     }
-    const std::string_view line = rest_.substr(0, rest_.find('\n'));
-    const std::size_t length = segment_length(line, kSentence);
-    sentence_ = line.substr(0, length);
-    rest_.remove_prefix(length < line.size() ? length : std::min(line.size() + 1, rest_.size()));
   }
 
  private:
-  std::span<const std::string_view> texts_;
-  std::string_view rest_;
-  std::string sentence_;
-  bool done_ = false;
+  void read_on() {
+    text_.erase(0, taken_);
+    taken_ = 0;
+    try {
+      const std::string_view more = next_text_();
+      ended_ = more.empty();
+      text_ += more;
+    } catch (...) {
+      failure_ = std::current_exception();
+      done_ = true;
+    }
+  }
+
+  const NextText& next_text_;
+  std::string text_, sentence_;
+  std::size_t taken_ = 0;  // of text_
+  bool ended_ = false, done_ = false;
+  std::exception_ptr failure_;
 };
 
 // The number behind the last occurrence of `words` in the library's message, empty if there is none.
@@ -68,7 +87,7 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
 
 }  // namespace
 
-std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_t vocabulary, const std::string& name) {
+std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, const std::string& name) {
   if (vocabulary < 1 || vocabulary > kMaxVocabulary) {
     throw Error(
         fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
@@ -83,12 +102,14 @@ std::string train_tokenizer(std::span<const std::string_view> texts, std::int64_
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
       {"max_sentence_length", std::to_string(kSentence)},
+      {"input_sentence_size", std::to_string(kTokenizerLines)},  // drawn evenly from all (Vitter 1985, "Random sampling with a reservoir")
       {"num_threads", "2"},
       {"minloglevel", "2"},
   };
-  Sentences sentences(texts);
+  Sentences sentences(next_text);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sentences, &model);
+  sentences.check();
   if (!status.ok()) throw Error(explain(status.message(), vocabulary, name));
   return model;
 }

@@ -26,9 +26,15 @@ string make_text(int lines) {
   return text;
 }
 
-string train(const string& text, std::int64_t vocabulary) {
-  const std::string_view texts[] = {text};
-  return train_tokenizer(texts, vocabulary, "text");
+// In pieces of so many bytes.
+string train(const string& text, std::int64_t vocabulary, std::size_t piece = 1 << 20) {
+  std::string_view rest = text;
+  const auto next_text = [&] {
+    const std::string_view part = rest.substr(0, piece);
+    rest.remove_prefix(part.size());
+    return part;
+  };
+  return train_tokenizer(next_text, vocabulary, "text");
 }
 
 class TokenizerTest : public testing::Test {
@@ -159,6 +165,39 @@ TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
   std::replace(text.begin(), text.end(), '\n', ' ');
   const Tokenizer tokenizer(directory_.file("line.model", train(text, 400)));
   EXPECT_EQ(tokenizer.vocabulary(), 400);
+}
+
+TEST_F(TokenizerTest, LearnsTheSameFromATextInPieces) {
+  const string long_line(3000, 'k');
+  for (const string& text : {make_text(300), make_text(100) + long_line + " ba " + long_line + "\n" + make_text(50) + "ends without a line end"}) {
+    const string whole = train(text, 400);
+    for (const std::size_t piece : {1, 7, 1000, 1024, 1025}) EXPECT_EQ(train(text, 400, piece), whole) << piece;
+  }
+}
+
+// More lines than are held: the last ones count as much as the first.
+TEST_F(TokenizerTest, DrawsFromALongerText) {
+  int lines = 0;
+  const auto next_text = [&]() -> std::string_view {
+    if (lines == 2 * kTokenizerLines) return {};
+    lines += 1000;
+    static const string first = [] { string s; for (int i = 0; i < 1000; ++i) s += "komelo\n"; return s; }();
+    static const string last = [] { string s; for (int i = 0; i < 1000; ++i) s += "thustu\n"; return s; }();
+    return lines <= kTokenizerLines ? first : last;
+  };
+  const Tokenizer tokenizer(directory_.file("long.model", train_tokenizer(next_text, 280, "text")));
+  EXPECT_EQ(lines, 2 * kTokenizerLines);
+  EXPECT_EQ(tokenizer.encode("komelo").size(), 1u);
+  EXPECT_EQ(tokenizer.encode("thustu").size(), 1u);
+}
+
+TEST_F(TokenizerTest, SaysWhatEndsItsText) {
+  int pieces = 0;
+  const auto next_text = [&]() -> std::string_view {
+    if (++pieces == 3) throw Error("the disk is on fire");
+    return "hello there\n";
+  };
+  EXPECT_ERROR(train_tokenizer(next_text, 300, "text"), "the disk is on fire");
 }
 
 TEST_F(TokenizerTest, SaysWhyItCannotTrain) {

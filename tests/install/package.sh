@@ -28,7 +28,7 @@ done
 
 dpkg-deb -x "$package" "$work/root"
 for file in bin/neurogen-engine bin/plan bin/corpus include/neurogen/engine.h lib/libneurogen.so lib/cmake/neurogen/neurogenConfig.cmake \
-            share/man/man1/neurogen-engine.1 share/bash-completion/completions/neurogen-engine share/doc/neurogen-engine/copyright; do
+            share/man/man1/{neurogen-engine,corpus,plan}.1 share/bash-completion/completions/{neurogen-engine,corpus,plan} share/doc/neurogen-engine/copyright; do
   [ -e "$work/root/usr/$file" ] || fail "it lacks $file"
 done
 if dpkg-deb -c "$package" | grep -v ' root/root '; then fail "files belong to others than root"; fi

@@ -75,6 +75,19 @@ TEST_F(CorpusTest, MakesOfSeveralTextsTheLastLinesOfEach) {
   EXPECT_EQ(tokenizer.decode(TokenFile(at("c-valid.bin")).tokens()), "4b\n");
 }
 
+TEST_F(CorpusTest, LearnsATokenizerOfFilesFoldersAndStandardInput) {
+  train();
+  const string text = read_file(at("text.txt"));
+  const std::size_t middle = text.find('\n', text.size() / 2) + 1;
+  directory_.file("begin.txt", text.substr(0, middle - 1));  // its last line ends with the file
+  std::filesystem::create_directory(at("rest"));
+  directory_.file("rest/all.txt", text.substr(middle));
+  ASSERT_EQ(run("train-tokenizer begin.txt rest --vocabulary 300 --out parts.model").status, 0);
+  EXPECT_EQ(read_file(at("parts.model")), read_file(at("t.model")));
+  ASSERT_EQ(run("train-tokenizer - --vocabulary 300 --out piped.model < text.txt").status, 0);
+  EXPECT_EQ(read_file(at("piped.model")), read_file(at("t.model")));
+}
+
 TEST_F(CorpusTest, HelpsAndTellsItsVersion) {
   for (const char* command : {"", "make ", "tokenize ", "train-tokenizer ", "split "}) {
     const Result help = run(string(command) + "--help"), version = run(string(command) + "--version");
@@ -116,6 +129,9 @@ TEST_F(CorpusTest, RefusesWrongFiles) {
   refuses("tokenize text.txt latin.txt --tokenizer t.model --out x.bin", "latin.txt is not UTF-8 text at byte 3");
   refuses("tokenize text.txt --tokenizer text.txt --out x.bin", "text.txt is not a SentencePiece model");
   refuses("tokenize text.txt --tokenizer none.model --out x.bin", "none.model does not exist");
+  refuses("train-tokenizer text.txt latin.txt --vocabulary 300 --out x.model", "latin.txt is not UTF-8 text at byte 3");
+  refuses("train-tokenizer text.txt none.txt --vocabulary 300 --out x.model", "none.txt does not exist");
+  refuses("train-tokenizer empty.txt --vocabulary 300 --out x.model", "empty.txt gives no tokenizer");
   refuses("make text.txt line.txt --tokenizer t.model --out c", "line.txt has 1 line");
   refuses("split line.txt --train a.txt --valid b.txt", "line.txt has 1 line");
   refuses("split text.txt --train a.txt --valid none/b.txt", "none/b.txt cannot be created: No such file", 1);

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "arena/bytes.h"
 #include "arena/error.h"
 #include "engine/files/file_io.h"
 #include "engine/files/text.h"
 #include "engine/files/tokenizer.h"
+#include "tools/corpus/sources.h"
 #include "tools/corpus/token_output.h"
 
 namespace neurogen {
@@ -34,12 +37,23 @@ void tokenize(const std::vector<std::string>& files, const std::string& tokenize
              static_cast<double>(bytes) / static_cast<double>(output.tokens()));
 }
 
-void train_tokenizer_file(const std::vector<std::string>& files, std::int64_t vocabulary, const std::string& out) {
-  std::vector<TextFile> texts;
-  std::vector<std::string_view> views;
-  for (const std::string& file : files) views.push_back(texts.emplace_back(file).text());
+void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vocabulary, const std::string& out) {
+  std::vector<std::string> files;
+  for (const Source& source : find_sources(paths)) {
+    for (const SourceFile& file : source.files) files.push_back(file.path);
+  }
   AtomicFile output(out);  // a path that cannot be written shows before the work, not after it
-  output.write(train_tokenizer(views, vocabulary, files.size() == 1 ? files[0] : "the text"));
+  std::optional<TextStream> stream;
+  auto file = files.begin();
+  const auto next_text = [&]() -> std::string_view {
+    if (file == files.end()) return {};
+    if (!stream) stream.emplace(*file, false);
+    if (const std::string_view text = stream->next(); !text.empty()) return text;
+    stream.reset();
+    ++file;
+    return "\n";  // a line ends with its file
+  };
+  output.write(train_tokenizer(next_text, vocabulary, files.size() == 1 ? files[0] : "the text"));
   output.commit();
   fmt::print("{}: {} pieces\n", out, with_commas(static_cast<Bytes>(vocabulary)));
 }

@@ -1,16 +1,19 @@
-// manual: the manual page and the shell's completion of neurogen-engine, from the options that the program parses with.
+// manual: a program's manual page and the shell's completion of it, from the options that the program parses with.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cctype>
 
 #include "tools/common/program.h"
+#include "tools/corpus/commands.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/plan/program.h"
 
 namespace neurogen {
 namespace {
 
 using Options = std::vector<const CLI::Option*>;
+constexpr const char* kPrograms[] = {"neurogen-engine", "corpus", "plan"};
 
 Options options_of(const CLI::App& app) {
   return app.get_options([](const CLI::Option* option) { return !option->get_lnames().empty() || option->get_positional(); });
@@ -42,42 +45,61 @@ void print_options(const CLI::App& app) {
   }
 }
 
+// "Makes tokens of text." as what stands behind a program's name.
+std::string phrase(std::string sentence) {
+  sentence[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(sentence[0])));
+  if (sentence.ends_with('.')) sentence.pop_back();
+  return sentence;
+}
+
 void print_page(const CLI::App& app) {
   const std::string name = roff(app.get_name());
-  fmt::print(".TH NEUROGEN\\-ENGINE 1 \"\" \"{} " NEUROGEN_VERSION "\"\n.SH NAME\n{} \\- trains, evaluates and speaks with a brain\\-shaped language model\n",
-             app.get_name(), name);
-  fmt::print(".SH SYNOPSIS\n.B {}\n[\\fICOMMAND\\fR] [\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n{}\n.PP\n{}\n", name, roff(app.get_description()),
-             roff(app.get_footer()));
+  std::string title = name;
+  std::transform(title.begin(), title.end(), title.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  fmt::print(".TH {} 1 \"\" \"{} " NEUROGEN_VERSION "\"\n.SH NAME\n{} \\- {}\n", title, app.get_name(), name, roff(phrase(app.get_description())));
+  const std::vector<const CLI::App*> commands = commands_of(app);
+  fmt::print(".SH SYNOPSIS\n.B {}\n{}[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n{}\n", name, commands.empty() ? "" : "[\\fICOMMAND\\fR] ",
+             roff(app.get_description()));
+  if (!app.get_footer().empty()) fmt::print(".PP\n{}\n", roff(app.get_footer()));
+  if (commands.empty()) fmt::print(".SH OPTIONS\n");
   print_options(app);
-  fmt::print(".SH COMMANDS\n");
-  for (const CLI::App* command : commands_of(app)) {
+  if (!commands.empty()) fmt::print(".SH COMMANDS\n");
+  for (const CLI::App* command : commands) {
     fmt::print(".SS {} {}\n{}\n", name, roff(command->get_name()), roff(command->get_description()));
     print_options(*command);
   }
   fmt::print(".SH EXIT STATUS\n0 where all went well, 2 for misuse or a refusal, 1 for a failure at run time, 130 and 143 after SIGINT and SIGTERM.\n"
-             ".SH SEE ALSO\nThe examples and explanations in /usr/share/doc/neurogen\\-engine/README.md.\n");
+             ".SH SEE ALSO\n");
+  for (const char* other : kPrograms) {
+    if (app.get_name() != other) fmt::print(".BR {} (1),\n", roff(other));
+  }
+  fmt::print("and the examples and explanations in /usr/share/doc/neurogen\\-engine/README.md.\n");
 }
 
-void print_words(const std::string& pattern, const Options& options) {
+std::string words_of(const CLI::App& app) {
   std::string words;
-  for (const CLI::Option* option : options) {
+  for (const CLI::Option* option : options_of(app)) {
     for (const std::string& name : option->get_lnames()) words += (words.empty() ? "--" : " --") + name;
   }
-  fmt::print("    {}) words='{}' ;;\n", pattern, words);
+  return words;
 }
 
 // Options behind a dash, commands in the first place, names of files everywhere else.
 void print_completion(const CLI::App& app) {
-  std::string commands;
-  for (const CLI::App* command : commands_of(app)) commands += command->get_name() + " ";
-  fmt::print("_neurogen_engine() {{\n  local word=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} words\n  case $command in\n");
+  const std::string& program = app.get_name();
+  std::string function = "_" + program, commands, cases;
+  std::replace(function.begin(), function.end(), '-', '_');
   for (const CLI::App* command : commands_of(app)) {
     const std::string& name = command->get_name();
-    print_words(name == "train" ? "train|--*" : name, options_of(*command));
+    commands += " " + name;
+    cases += fmt::format("    {}) words='{}' ;;\n", name == "train" ? "train|--*" : name, words_of(*command));
   }
-  fmt::print("  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words+=' {}--help --version'; fi\n", commands);
+  fmt::print("{}() {{\n  local word=${{COMP_WORDS[COMP_CWORD]}} words='{}'\n", function, words_of(app));
+  if (!commands.empty()) {
+    fmt::print("  case ${{COMP_WORDS[1]}} in\n{}  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words+='{}'; fi\n", cases, commands);
+  }
   fmt::print("  if [[ $word == -* || $COMP_CWORD -eq 1 ]]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); fi\n}}\n"
-             "complete -o default -F _neurogen_engine neurogen-engine\n");
+             "complete -o default -F {} {}\n", function, program);
 }
 
 }  // namespace
@@ -86,8 +108,11 @@ void print_completion(const CLI::App& app) {
 int main(int argc, char** argv) {
   int status = 0;
   CLI::App app;
-  neurogen::add_commands(app, status);
-  const std::string what = argc == 2 ? argv[1] : "";
+  const std::string what = argc == 3 ? argv[1] : "", program = argc == 3 ? argv[2] : "";
+  if (program == neurogen::kPrograms[0]) neurogen::add_commands(app, status);
+  else if (program == neurogen::kPrograms[1]) neurogen::add_corpus(app);
+  else if (program == neurogen::kPrograms[2]) neurogen::add_plan_program(app, status);
+  else return fmt::print(stderr, "manual: the program is \"{}\": use {}\n", program, fmt::join(neurogen::kPrograms, ", ")), 2;
   if (what == "page") neurogen::print_page(app);
   else if (what == "completion") neurogen::print_completion(app);
   else return fmt::print(stderr, "manual: what to print is \"{}\": use page or completion\n", what), 2;
