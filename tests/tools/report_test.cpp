@@ -1,52 +1,10 @@
 // neurogen-engine report: every figure of the page is one of the log, whatever stands in it, and wrong logs are refused.
-#include <gtest/gtest.h>
-
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/report.h"
 
 namespace neurogen {
 namespace {
-
-using nlohmann::json;
-using std::string;
-
-class Report : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    directory_ = new TemporaryDirectory;
-    make_numbered_text(*directory_, " has <b>the</b> number \"", "\"\n");
-    ASSERT_EQ(run_program_in(*directory_, "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --valid text.txt --tokenizer "
-                                          "t.model --steps 25 --eval-every 10 --progress none --log run.jsonl").status, 0);
-  }
-  static void TearDownTestSuite() { delete directory_; }
-
-  static ProgramResult report(const string& arguments) { return run_program_in(*directory_, "neurogen-engine report " + arguments); }
-  static std::vector<json> events(const string& kind, const string& log = "run.jsonl") {
-    std::vector<json> found;
-    std::istringstream lines(read_file(directory_->path(log)));
-    for (string line; std::getline(lines, line);) {
-      const json event = json::parse(line);
-      if (event["event"] == kind) found.push_back(event);
-    }
-    return found;
-  }
-  static string page(const string& name = "page.html") { return read_file(directory_->path(name)); }
-  // What the page draws from: all that stands in its data element.
-  static json data(const string& name = "page.html") {
-    const string text = page(name), begin = "<script type=\"application/json\" id=\"data\">";
-    const auto at = text.find(begin) + begin.size();
-    return json::parse(text.substr(at, text.find("</script>", at) - at));
-  }
-  // An event with its kind taken off.
-  static json plain(json event) {
-    event.erase("event");
-    return event;
-  }
-  inline static TemporaryDirectory* directory_ = nullptr;
-};
 
 TEST_F(Report, ShowsWhatTheLogHoldsAndNothingElse) {
   const ProgramResult result = report("run.jsonl -o page.html");
@@ -168,47 +126,6 @@ TEST_F(Report, RefusesWhatIsNoLog) {
   EXPECT_NE(report("run.jsonl -o ./run.jsonl").err.find("would overwrite the log"), string::npos);
   EXPECT_EQ(read_file(directory_->path("run.jsonl")), before);
   EXPECT_EQ(report("run.jsonl -o none/page.html").status, 1);
-}
-
-// The page as a browser builds it; a browser is too large to install for this alone.
-TEST_F(Report, ABrowserShowsTheLogsFigures) {
-  if (std::system("command -v chromium >/dev/null") != 0) GTEST_SKIP() << "chromium is not installed here";
-  ASSERT_EQ(report("run.jsonl -o page.html").status, 0);
-  directory_->file("pointed.html", page() + "<script>setTimeout(() => document.querySelector('[data-name=\"embedding.weight\"]')"
-                                            ".dispatchEvent(new PointerEvent('pointermove')), 500)</script>");
-  for (const char* width : {"400", "1300"}) {
-    const ProgramResult built =
-        run_program_in(*directory_, "corpus --version >/dev/null; HOME=$PWD timeout 50 chromium --headless --no-sandbox --disable-gpu --virtual-time-budget=2000 "
-                                    "--window-size=" + string(width) + ",2000 --dump-dom pointed.html");
-    ASSERT_EQ(built.status, 0) << built.err;
-    const auto tile = [&](const string& id) {
-      const string begin = "id=\"tile-" + id + "\">";
-      const auto at = built.out.find(begin) + begin.size();
-      string text = built.out.substr(at, built.out.find('<', at) - at);
-      std::erase(text, ',');
-      return std::stod(text);
-    };
-    EXPECT_EQ(tile("steps"), 25);
-    EXPECT_EQ(tile("tokens"), 25 * 4 * 32);
-    EXPECT_NEAR(tile("loss"), events("step").back()["loss"].get<double>(), 5e-5);
-    EXPECT_NEAR(tile("valid"), events("eval").back()["valid_loss"].get<double>(), 5e-5);
-    EXPECT_EQ(tile("allocations"), 0);
-    // One rectangle a buffer of the device arena, a line a module, every sample.
-    std::size_t buffers = 0;
-    const json start = events("start").at(0);
-    for (const json& buffer : start["plan"]["buffers"]) {
-      if (buffer["arena"] != "device" || buffer["bytes"] == 0) continue;
-      ++buffers;
-      EXPECT_NE(built.out.find("data-name=\"" + buffer["name"].get<string>() + "\""), string::npos) << buffer["name"];
-    }
-    std::size_t rectangles = 0;
-    for (auto at = built.out.find(" data-name="); at != string::npos; at = built.out.find(" data-name=", at + 1)) ++rectangles;
-    EXPECT_EQ(rectangles, buffers);
-    for (const char* name : {"thalamus", "basal_ganglia", "broca"}) EXPECT_NE(built.out.find("<td>" + string(name) + "</td>"), string::npos);
-    EXPECT_NE(built.out.find("<small>step 25</small>"), string::npos);
-    EXPECT_NE(built.out.find(">embedding.weight\n38,400 bytes, f32 [300, 32]\npersistent, alive always\naddress 0</div>"), string::npos)
-        << built.out.substr(built.out.find("id=\"tip\""), 300);
-  }
 }
 
 }  // namespace
