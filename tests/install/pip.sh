@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# pip install of the tree, in a virtual environment of its own: the module is there, learns, and type checkers see its stubs.
+#   pip.sh SOURCE
+set -euo pipefail
+source=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "pip: $*" >&2; exit 1; }
+
+python3 -m venv "$work/venv" > "$work/log" 2>&1 || { echo "skipped: python3 -m venv does not work here"; exit 0; }
+pip=$work/venv/bin/pip python=$work/venv/bin/python
+"$pip" download -q --no-deps -d "$work" scikit-build-core > "$work/log" 2>&1 || { echo "skipped: no package index can be reached"; exit 0; }
+mkdir "$work/tree"
+git -C "$source" ls-files -z | (cd "$source" && xargs -0 cp --parents -t "$work/tree")
+# For the CPU alone, which is quicker to build.
+CMAKE_ARGS=-DCMAKE_CUDA_COMPILER=NOTFOUND "$pip" install "$work/tree" mypy > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+
+cd "$work"  # nothing of the tree is near
+"$python" tree/examples/train.py tree/README.md 100 > out 2>&1 || { cat out; exit 1; }
+grep -qx "allocations since construction: 0" out || fail "the example's engine allocates: $(cat out)"
+first=$(awk '/^step 50 / { print $4 }' out) last=$(awk '/^step 100 / { print $4 }' out)
+awk "BEGIN { exit !($last < $first) }" || fail "the example does not learn: $(cat out)"
+
+echo 'import neurogen, numpy
+neurogen.Engine(arch="tiny").generate(numpy.array([1, 2], numpy.int32), 3, temperature=0.5)' > right.py
+echo 'import neurogen
+neurogen.Engine(arch=7).generate("words", 3, heat=0.5)' > wrong.py
+"$python" -m mypy --strict right.py > out 2>&1 || fail "mypy complains about what is right: $(cat out)"
+if "$python" -m mypy --strict wrong.py > out 2>&1; then fail "mypy sees nothing wrong in what is"; fi
+grep -q 'heat' out && grep -q 'arch' out || fail "mypy does not see the stubs: $(cat out)"
+"$pip" show -f neurogen | grep -q py.typed || fail "py.typed is not installed"
+"$pip" show -f neurogen | sed -n 's/^  \(neurogen\/.*\)/\1/p'
