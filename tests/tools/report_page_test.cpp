@@ -141,8 +141,19 @@ TEST_F(ReportPage, OperationsShowTheirTimes) {
 }
 
 TEST_F(ReportPage, ModulesShowTheirActivity) {
-  const string document = built("page.html");
-  const json activity = events("activity").back();
+  // One line more, in which no two figures are alike: in so small a brain no output is dead.
+  json activity = events("activity").back();
+  activity["step"] = 26, activity["tokens"] = 1234;
+  double figure = 0.0123456;
+  for (json& module : activity["modules"]) {
+    for (const char* field : {"mean", "spread", "dead", "saturated"}) module[field] = figure += 0.0234567;
+    for (json& constant : module["time_constants"]) {
+      if (constant != 0) constant = 100 * (figure += 0.0234567);
+    }
+  }
+  directory_->file("more.jsonl", read_file(directory_->path("run.jsonl")) + activity.dump() + "\n");
+  ASSERT_EQ(report("more.jsonl -o more.html").status, 0);
+  const string document = built("more.html");
   const string about = text_of(document, "modules-about"), begin = "After step " + activity["step"].dump() + ", over ";
   ASSERT_EQ(about.rfind(begin, 0), 0u) << about;
   expect_shown(about.substr(begin.size()), activity["tokens"], 0, "tokens");
