@@ -110,7 +110,9 @@ class Doctor {
       const Resolved r = resolve(settings, true);
       const std::int64_t batch = largest_batch(r.architecture, r.options, r.budget, r.options.batch);
       if (batch == 0) continue;
-      return fine("fits", fmt::format("{} with --device {} --batch {} --seq {} --budget {}M", preset, device, batch, r.options.window, bytes / 1'000'000));
+      const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, device, batch,
+                                                        r.options.window, bytes / 1'000'000);
+      return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger brains in days" : ""));
     }
     advise("fits", fmt::format("no preset trains on {} in what is free: end other programs", device));
   }

@@ -59,7 +59,8 @@ function chart(id, series, height = 210, fromZero = true) {
   const host = $(id);
   series = series.filter(s => s.x.length);
   if (!series.length) return void element('p', 'The log has nothing about it.', host);
-  const all = series.flatMap(s => s.y), xs = series.flatMap(s => [s.x[0], s.x[s.x.length - 1]]);
+  // All curves share the run's steps, so that what stands above one another happened together.
+  const all = series.flatMap(s => s.y), xs = [...series, {x: data.steps.step}].flatMap(s => s.x.length ? [s.x[0], s.x[s.x.length - 1]] : []);
   let low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
   if (fromZero && low > 0) low = 0;
   if (low === high) low -= 1, high += 1;
@@ -72,7 +73,7 @@ function chart(id, series, height = 210, fromZero = true) {
       shape('path', {class: 'grid', d: `M${left} ${py(t)}H${right}`}, svg);
       shape('text', {x: left - 6, y: py(t) + 4, 'text-anchor': 'end'}, svg, short(t));
     }
-    for (const t of ticks(begin, end, Math.max(2, width / 130))) {
+    for (const t of ticks(begin, end, Math.max(3, width / 90))) {
       if (t % 1 === 0) shape('text', {x: px(t), y: height - 5, 'text-anchor': t > end - (end - begin) / 20 ? 'end' : 'middle'}, svg, commas(t));
     }
     for (const s of series) {
