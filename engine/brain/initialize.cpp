@@ -163,7 +163,7 @@ std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const
 }
 
 void set_values(Program& program, TensorId id, const FileTensor& from) {
-  if (is_floating(from.dtype)) fill(program, id, [&](std::int64_t i) { return from.real(i); });
+  if (from.dtype != program.view(id).dtype) fill(program, id, [&](std::int64_t i) { return from.real(i); });
   else program.write(id, from.data.data(), from.data.size());
 }
 

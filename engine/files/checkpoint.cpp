@@ -65,7 +65,8 @@ std::vector<std::size_t> Checkpoint::damaged(std::size_t count) const {
   const auto check = [&] {
     for (std::size_t i = next++; i < count; i = next++) {
       const std::span<const std::byte> data = tensors_[i].data;
-      const std::span<const std::byte> behind(data.data() + data.size(), align_up(data.size()) - data.size());
+      const Bytes next = next_begin(manifest_.tensors, i) - manifest_.tensors[i].offset;
+      const std::span<const std::byte> behind(data.data() + data.size(), next - data.size());
       wrong[i] = XXH3_64bits(data.data(), data.size()) != manifest_.checksums[i] || !all_zero(behind);
     }
   };

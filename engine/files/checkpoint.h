@@ -1,5 +1,6 @@
 // A checkpoint: a manifest (manifest.h), zeros to a multiple of 4,096 bytes, and the persistent region of the device arena as
 // it lies in memory, which a CPU maps as its own and a GPU is filled from. One file made on any device is read on every other.
+// A file whose tensors lie otherwise than in today's plan (another order, other gaps) is copied tensor by tensor, by name.
 //
 // Nothing in a file is trusted. Opening one checks the manifest's structure, checksum and ranges, computes the layout again from
 // the architecture and compares it name by name, and checks the file's length and the zeros behind the manifest; what lies

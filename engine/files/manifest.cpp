@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "arena/error.h"
 #include "checkpoint_generated.h"
@@ -19,6 +21,7 @@ static_assert(static_cast<int>(DType::bf16) == schema::Type_bf16 && static_cast<
 
 constexpr flatbuffers::uoffset_t kMostDepth = 4, kMostTables = 4096;
 constexpr std::uint64_t kMost = INT64_MAX;  // of any number
+constexpr Bytes kLargestGap = 4096;         // between two tensors: no alignment asks for more
 
 schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
 std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }
@@ -118,27 +121,40 @@ class Decoder {
     return list;
   }
 
+  // By name: other versions may order and place them otherwise.
   void read_tensors(const schema::Manifest& from, Manifest& m) const {
-    m.tensors = persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage);
-    // Runs in f16 had no loss scale once.
-    if (!m.tensors.empty() && m.tensors.back().name == kLossScaleName && from.tensors()->size() + 1 == m.tensors.size()) m.tensors.pop_back();
+    std::map<std::string_view, const schema::Tensor*> saved;
+    for (const schema::Tensor* tensor : *from.tensors()) saved[tensor->name()->string_view()] = tensor;
+    for (Buffer& tensor : persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage)) {
+      const auto found = saved.find(tensor.name);
+      if (found == saved.end() && tensor.name == kLossScaleName) continue;  // runs in f16 had none once
+      if (found == saved.end()) damaged(fmt::format("it has no {} {}", tensor.name, to_string(tensor.shape)));
+      if (!same(*found->second, tensor)) {
+        damaged(fmt::format("{} is not {} {} as its architecture has it", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
+      }
+      tensor.offset = static_cast<Bytes>(number("a tensor's place", found->second->offset(), 0));
+      m.tensors.push_back(tensor);
+      m.checksums.push_back(found->second->checksum());
+    }
     if (from.tensors()->size() != m.tensors.size()) {
       damaged(fmt::format("it lists {} tensors, its architecture has {}", from.tensors()->size(), m.tensors.size()));
     }
+    // From the start on, one behind the other: nothing is shared, and nothing hidden between them.
+    const auto at_start = [](const Buffer& tensor) { return tensor.offset == 0; };
+    if (std::none_of(m.tensors.begin(), m.tensors.end(), at_start)) damaged("no tensor is its first");
     for (std::size_t i = 0; i < m.tensors.size(); ++i) {
-      const schema::Tensor& tensor = *from.tensors()->Get(static_cast<flatbuffers::uoffset_t>(i));
-      const Buffer& expected = m.tensors[i];
-      const auto& shape = *tensor.shape();
-      // The verifier does not look at the alignment of what a vector holds.
-      const bool aligned = reinterpret_cast<std::uintptr_t>(shape.Data()) % sizeof(std::uint64_t) == 0;
-      bool same = tensor.name()->string_view() == expected.name && tensor.type() == stored(expected.dtype) && aligned &&
-                  tensor.offset() == expected.offset && tensor.bytes() == expected.bytes && shape.size() == expected.shape.size();
-      for (std::size_t d = 0; same && d < expected.shape.size(); ++d) {
-        same = shape[static_cast<flatbuffers::uoffset_t>(d)] == stored(expected.shape[d]);
-      }
-      if (!same) damaged(fmt::format("tensor {} is not {} as its architecture has it", i, expected.name));
-      m.checksums.push_back(tensor.checksum());
+      const Bytes own_end = m.tensors[i].offset + m.tensors[i].bytes, next = next_begin(m.tensors, i);
+      if (own_end > next || next - own_end >= kLargestGap) damaged(fmt::format("what lies behind {} is not another tensor", m.tensors[i].name));
     }
+  }
+
+  static bool same(const schema::Tensor& saved, const Buffer& tensor) {
+    const auto& shape = *saved.shape();
+    // The verifier does not look at the alignment of what a vector holds.
+    return reinterpret_cast<std::uintptr_t>(shape.Data()) % sizeof(std::uint64_t) == 0 && saved.type() == stored(tensor.dtype) &&
+           saved.bytes() == tensor.bytes &&
+           std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
+                      [](std::uint64_t a, std::int64_t b) { return a == stored(b); });
   }
 
   std::span<const std::byte> encoded_;
@@ -161,7 +177,17 @@ std::vector<Buffer> persistent_layout(const Architecture& architecture, DType co
 std::size_t parameters_and_wiring(const Architecture& architecture) { return parameters_of(architecture).size() + kModules; }
 
 Bytes image_bytes(std::span<const Buffer> tensors) {
-  return tensors.empty() ? 0 : add(tensors.back().offset, align_up(tensors.back().bytes));
+  Bytes end = 0;
+  for (const Buffer& tensor : tensors) end = std::max(end, add(tensor.offset, align_up(tensor.bytes)));
+  return end;
+}
+
+Bytes next_begin(std::span<const Buffer> tensors, std::size_t i) {
+  Bytes next = image_bytes(tensors);
+  for (std::size_t other = 0; other < tensors.size(); ++other) {
+    if (other != i && tensors[other].offset >= tensors[i].offset) next = std::min(next, tensors[other].offset);
+  }
+  return next;
 }
 
 std::vector<std::byte> encode_manifest(const Manifest& m) {

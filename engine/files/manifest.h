@@ -39,7 +39,7 @@ struct Manifest {
   TextIdentity text;
   std::uint64_t tokenizer = 0;  // Tokenizer::hash(), 0: none
   Standing standing;
-  std::vector<Buffer> tensors;           // persistent_layout()
+  std::vector<Buffer> tensors;           // persistent_layout(); of a file, at the places that they have there
   std::vector<std::uint64_t> checksums;  // XXH3-64, one a tensor
 };
 
@@ -48,14 +48,15 @@ struct Manifest {
 std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage);
 std::size_t parameters_and_wiring(const Architecture& architecture);  // how many of them that is
 Bytes image_bytes(std::span<const Buffer> tensors);                   // where the last one's rounded size ends
+Bytes next_begin(std::span<const Buffer> tensors, std::size_t i);     // where the one behind tensor i begins, or the image ends
 
 // Size prefix and all. Throws Error where it could not be read again.
 std::vector<std::byte> encode_manifest(const Manifest& manifest);
 // Changes what encode_manifest made. Allocates nothing.
 void update_manifest(std::span<std::byte> encoded, std::int64_t steps_per_epoch, const Standing& standing,
                      std::span<const std::uint64_t> checksums);
-// Throws Error, a sentence that begins with `path`, for anything that encode_manifest would not have written; the layout is
-// computed again from the architecture and must be the same.
+// Throws Error, a sentence that begins with `path`, for anything that encode_manifest would not have written. The tensors are
+// computed again from the architecture and found by name; order and places may be others, as long as none share bytes.
 Manifest decode_manifest(std::span<const std::byte> encoded, const std::string& path);
 
 }  // namespace neurogen

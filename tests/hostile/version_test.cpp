@@ -3,54 +3,97 @@
 #include <cmath>
 
 #include "engine/brain/initialize.h"
-#include "engine/run/fit.h"
-#include "engine/run/restore.h"
-#include "engine/run/trainer.h"
+#include "tests/engine/restart.h"
 #include "tests/hostile/damage.h"
 
 namespace neurogen {
 namespace {
 
-TEST(Version1, IsMapped) {
-  const Checkpoint file(kVersion1);
-  const Manifest& m = file.manifest();
+class Version1 : public testing::Test {
+ protected:
+  Session session(const Checkpoint* from, bool training = true) const {
+    BrainOptions options = file_.manifest().options;
+    options.threads = 1;
+    const auto brain = [&] { return (training ? build_training : build_evaluation)(file_.manifest().architecture, options); };
+    return Session(brain(), plan_graph(brain().graph, {Bytes{1} << 40, 0}), {}, from);
+  }
+
+  // Losses of four further steps, and what is in memory then.
+  Outcome train_on(const Checkpoint& from) const {
+    std::string ids;
+    for (int i = 0; i < 500; ++i) ids += {static_cast<char>(i * i % 64), 0};
+    const Tokens text({directory_.file("text.bin", ids)}, nullptr);
+    Session s = session(&from);
+    go_on(s, from, true, false);
+    Trainer trainer(s.brain, s.program, text, from.manifest().rates, from.manifest().seed, 3);
+    Outcome outcome;
+    for (int step = 0; step < 4; ++step) outcome.losses.push_back(trainer.run_step(8).loss);
+    EXPECT_EQ(trainer.step(), 7);
+    outcome.persistent = persistent_bytes(s);
+    return outcome;
+  }
+
+  // The same tensors in the opposite order, each at a multiple of `alignment`: as another version might have placed them.
+  std::string laid_out_otherwise(Bytes alignment) const {
+    Manifest m = file_.manifest();
+    std::reverse(m.tensors.begin(), m.tensors.end());
+    std::reverse(m.checksums.begin(), m.checksums.end());
+    std::string image;
+    for (Buffer& tensor : m.tensors) {
+      image.resize((image.size() + alignment - 1) / alignment * alignment);
+      tensor.offset = image.size();
+      const std::span<const std::byte> data = file_.find(tensor.name)->data;
+      image.append(reinterpret_cast<const char*>(data.data()), data.size());
+    }
+    image.resize(image_bytes(m.tensors));
+    const std::vector<std::byte> manifest = encode_manifest(m);
+    std::string bytes(reinterpret_cast<const char*>(manifest.data()), manifest.size());
+    bytes.resize(image_offset(manifest.size()));
+    return directory_.file("older.ngck", bytes + image);
+  }
+
+  const Checkpoint file_{kVersion1};
+  const TemporaryDirectory directory_;
+};
+
+TEST_F(Version1, IsMapped) {
+  const Manifest& m = file_.manifest();
   EXPECT_EQ(m.architecture.vocabulary, 64);
   EXPECT_EQ(m.standing.steps, 3);
   EXPECT_EQ(m.seed, 7u);
-  file.verify(file.tensors().size());
+  file_.verify(file_.tensors().size());
   // Its layout is the one that today's plan has: nothing is copied.
-  BrainOptions options = m.options;
-  options.threads = 1;
-  const auto brain = [&] { return build_training(m.architecture, options); };
-  Session session(brain(), plan_graph(brain().graph, {Bytes{1} << 40, 0}), {}, &file);
-  EXPECT_EQ(session.begins_with, &file);
-  EXPECT_EQ(conversion(file, session.arena.plan()), Conversion::none);
-  restore(session, file);
-  for (const FileTensor& tensor : file.tensors()) {
-    const auto& buffers = session.arena.plan().buffers;
+  Session s = session(&file_);
+  EXPECT_EQ(s.begins_with, &file_);
+  EXPECT_EQ(conversion(file_, s.arena.plan()), Conversion::none);
+  restore(s, file_);
+  for (const FileTensor& tensor : file_.tensors()) {
+    const auto& buffers = s.arena.plan().buffers;
     const auto id = std::find_if(buffers.begin(), buffers.end(), [&](const Buffer& b) { return b.name == tensor.name; });
     ASSERT_NE(id, buffers.end()) << tensor.name;
-    const std::byte* data = session.arena.data(ArenaKind::device) + id->offset;
+    const std::byte* data = s.arena.data(ArenaKind::device) + id->offset;
     EXPECT_EQ(std::memcmp(data, tensor.data.data(), tensor.data.size()), 0) << tensor.name;
   }
 }
 
-TEST(Version1, TrainsOn) {
-  const Checkpoint file(kVersion1);
-  const TemporaryDirectory directory;
-  std::string ids;
-  for (int i = 0; i < 500; ++i) ids += {static_cast<char>(i * i % 64), 0};
-  const Tokens text({directory.file("text.bin", ids)}, nullptr);
-  BrainOptions options = file.manifest().options;
-  options.threads = 1;
-  const auto brain = [&] { return build_training(file.manifest().architecture, options); };
-  Session session(brain(), plan_graph(brain().graph, {Bytes{1} << 40, 0}), {}, &file);
-  restore(session, file);
-  Trainer trainer(session.brain, session.program, text, file.manifest().rates, file.manifest().seed, 3);
-  for (int step = 4; step < 8; ++step) {
-    const double loss = trainer.run_step(8).loss;
-    EXPECT_TRUE(std::isfinite(loss) && loss < 6) << loss;
-    EXPECT_EQ(trainer.step(), step);
+TEST_F(Version1, TrainsOn) {
+  for (const double loss : train_on(file_).losses) EXPECT_TRUE(std::isfinite(loss) && loss < 6) << loss;
+}
+
+TEST_F(Version1, AnotherLayoutIsCopiedByName) {
+  const Outcome mapped = train_on(file_);
+  for (const Bytes alignment : {1, 64, 4096}) {
+    SCOPED_TRACE(alignment);
+    const Checkpoint older(laid_out_otherwise(alignment));
+    EXPECT_TRUE(train_on(older) == mapped);
+    Session evaluated = session(&older, false);
+    EXPECT_EQ(evaluated.begins_with, nullptr);
+    restore(evaluated, older);
+    const std::vector<std::byte> weights = persistent_bytes(session(&file_, false));
+    EXPECT_TRUE(persistent_bytes(evaluated) == weights);
+    Session initialized = session(nullptr);
+    initialize_from(initialized.brain, initialized.program, older.path());
+    EXPECT_EQ(std::memcmp(persistent_bytes(initialized).data(), weights.data(), weights.size()), 0);
   }
 }
 
