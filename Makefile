@@ -40,7 +40,7 @@ test-exhaustive: setup
 
 # The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
 test-sanitizers:
-	@tools/setup.sh clang-16 libclang-rt-16-dev
+	@tools/setup.sh clang-16 libclang-rt-16-dev llvm-16
 	@tools/test-sanitizers.sh $(SANITIZERS)
 
 # For one generation of GPUs alone: CMAKE_ARGS=-DNEUROGEN_CUDA_ARCHITECTURES=90 make dist

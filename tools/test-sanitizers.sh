@@ -4,6 +4,7 @@
 #   test-sanitizers.sh [SANITIZER...]   those alone, and of hostile checkpoints only half a minute's fuzzing, not ten
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/lib/llvm-16/bin  # where findings get their lines
 export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # a preloaded library may stand in front
 
 work=$(mktemp -d)
