@@ -32,7 +32,7 @@ package: all
 
 test: setup
 	@$(MAKE) --no-print-directory all
-	@ctest --test-dir $(BUILD) --output-on-failure -j2 -LE exhaustive
+	@ctest --test-dir $(BUILD) --output-on-failure -j2 --timeout 300 -LE exhaustive
 
 test-exhaustive: setup
 	@$(MAKE) --no-print-directory all

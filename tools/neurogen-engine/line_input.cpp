@@ -58,6 +58,8 @@ struct LineInput::Editor {
     ::el_set(line, EL_EDITOR, "emacs");
     ::el_set(line, EL_HIST, ::history, history);
     ::el_set(line, EL_GETCFN, read_character);
+    // Ctrl-D waits for the next line like other keys that are pressed meanwhile; the terminal would make a zero of it.
+    ::el_set(line, EL_SETTY, "-x", "eof=", nullptr);
     ::el_source(line, nullptr);  // ~/.editrc
   }
   ~Editor() {
