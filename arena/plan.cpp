@@ -57,6 +57,10 @@ ArenaPlan plan_arena(std::vector<Buffer>& buffers, ArenaKind arena, bool overlay
   return plan;
 }
 
+Bytes beside_arenas(const Plan& plan) {
+  return add(plan.overhead, plan.snapshot == Snapshot::in_budget ? plan.snapshot_bytes() : 0);
+}
+
 }  // namespace
 
 const char* name_of(ArenaKind kind) { return kind == ArenaKind::device ? "device" : "host"; }
@@ -66,9 +70,9 @@ const char* name_of(BufferKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-Bytes Plan::total() const { return add(add(device.bytes, host.bytes), overhead); }
+Bytes Plan::total() const { return add(add(device.bytes, host.bytes), beside_arenas(*this)); }
 
-Bytes Plan::lower_bound() const { return add(add(device.lower_bound, host.lower_bound), overhead); }
+Bytes Plan::lower_bound() const { return add(add(device.lower_bound, host.lower_bound), beside_arenas(*this)); }
 
 std::vector<std::size_t> Plan::alive(ArenaKind arena, std::int64_t operation) const {
   std::vector<std::size_t> found;
@@ -90,6 +94,8 @@ Bytes lower_bound_of(const PlanRequest& request) {
       const Bytes size = align_up(size_of(buffer.dtype, buffer.shape));
       if (buffer.kind == BufferKind::transient) intervals.push_back({size, buffer.first_op, buffer.last_op});
       else bound = add(bound, size);
+      const bool copied = buffer.kind == BufferKind::persistent && arena == ArenaKind::device;
+      if (copied && request.snapshot == Snapshot::in_budget) bound = add(bound, size);
     }
     bound = add(bound, lower_bound(intervals));
   }
@@ -98,7 +104,7 @@ Bytes lower_bound_of(const PlanRequest& request) {
 
 Plan make_plan(PlanRequest request) {
   Plan plan{.buffers = std::move(request.buffers), .operations = std::move(request.operations), .device = {}, .host = {},
-            .budget = request.budget, .overhead = request.overhead};
+            .budget = request.budget, .overhead = request.overhead, .snapshot = request.snapshot};
   for (Buffer& buffer : plan.buffers) {
     settle_lifetime(buffer, static_cast<std::int64_t>(plan.operations.size()));
     buffer.bytes = size_of(buffer.dtype, buffer.shape);

@@ -16,6 +16,13 @@ enum class BufferKind : std::uint8_t {
   transient,   // alive from first_op to last_op; shares memory with buffers that are not alive then
 };
 
+// A copy of the persistent buffers in ordinary memory, from which they are saved while training goes on.
+enum class Snapshot : std::uint8_t {
+  none,
+  in_budget,      // of a CPU, whose memory is ordinary memory
+  beside_budget,  // of a GPU
+};
+
 const char* name_of(ArenaKind kind);
 const char* name_of(BufferKind kind);
 
@@ -50,6 +57,7 @@ struct PlanRequest {
   Bytes overhead = 0;  // allowance for what is not in the arenas: context, libraries, C++ heap
   // false gives every buffer its own bytes for the whole run: for debugging and for proving that sharing changes nothing
   bool overlay = true;
+  Snapshot snapshot = Snapshot::none;
 };
 
 struct Plan {
@@ -57,8 +65,10 @@ struct Plan {
   std::vector<std::string> operations;
   ArenaPlan device, host;
   Bytes budget = 0, overhead = 0;
+  Snapshot snapshot = Snapshot::none;
 
-  Bytes total() const;        // device arena + host arena + overhead
+  Bytes snapshot_bytes() const { return snapshot == Snapshot::none ? 0 : device.persistent; }
+  Bytes total() const;        // device arena + host arena + overhead + a snapshot in the budget
   Bytes lower_bound() const;  // the same with both arenas at their lower bounds
   bool fits() const { return total() <= budget; }
   // The buffers of one arena alive at an operation, largest first (indices into `buffers`).

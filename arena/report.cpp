@@ -83,6 +83,12 @@ std::string total_line(const std::string& name, Bytes bytes) {
   return fmt::format("{:<{}} {:>25}   {}\n", name, kNameWidth, with_commas(bytes), human(bytes));
 }
 
+std::string snapshot_line(const Plan& plan) {
+  if (plan.snapshot == Snapshot::none) return "";
+  const bool counts = plan.snapshot == Snapshot::in_budget;
+  return total_line(counts ? "snapshot (ordinary memory)" : "snapshot (ordinary memory, beside the budget)", plan.snapshot_bytes());
+}
+
 }  // namespace
 
 std::string family_of(const std::string& name) {
@@ -111,7 +117,7 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
   }
   text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
           total_line("overhead (context, libraries, heap)", plan.overhead) +
-          total_line("  of that at most for the C++ heap", facts.heap_cap) + total_line("total", plan.total()) +
+          total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) + total_line("total", plan.total()) +
           total_line("budget", plan.budget);
   text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
   text += total_line("smallest budget that runs these settings", facts.minimum_budget);
@@ -127,8 +133,11 @@ std::string plan_json(const Plan& plan, const ReportFacts& facts) {
                                  {"lower_bound_bytes", plan.lower_bound()},
                                  {"minimum_budget_bytes", facts.minimum_budget},
                                  {"fits", plan.fits()},
-                                 {"tokens_per_step", facts.tokens_per_step},
-                                 {"buffers", nlohmann::ordered_json::array()}};
+                                 {"tokens_per_step", facts.tokens_per_step}};
+  if (plan.snapshot != Snapshot::none) {
+    json["snapshot"] = {{"bytes", plan.snapshot_bytes()}, {"in_budget", plan.snapshot == Snapshot::in_budget}};
+  }
+  json["buffers"] = nlohmann::ordered_json::array();
   for (const Buffer& buffer : plan.buffers) {
     json["buffers"].push_back({{"name", buffer.name},
                                {"dtype", name_of(buffer.dtype)},
@@ -164,7 +173,7 @@ std::string refusal_table(const Plan& plan) {
                         with_commas(buffer.bytes), name_of(buffer.kind), name_of(buffer.dtype), to_string(buffer.shape));
   }
   if (alive.size() > kRefusalLines) text += total_line(fmt::format("  and {} smaller", alive.size() - kRefusalLines), rest);
-  return text + total_line("overhead (context, libraries, heap)", plan.overhead);
+  return text + total_line("overhead (context, libraries, heap)", plan.overhead) + snapshot_line(plan);
 }
 
 }  // namespace neurogen

@@ -22,8 +22,8 @@ std::string family_of(const std::string& name);
 std::string plan_table(const Plan& plan, const ReportFacts& facts);
 
 // One JSON object with exactly these fields: budget_bytes, device_arena_bytes, host_arena_bytes, overhead_bytes,
-// total_bytes, lower_bound_bytes, minimum_budget_bytes, fits, tokens_per_step, buffers: [{name, dtype, shape, bytes,
-// arena, kind, first_op, last_op, offset}].
+// total_bytes, lower_bound_bytes, minimum_budget_bytes, fits, tokens_per_step, snapshot: {bytes, in_budget} where there is one,
+// buffers: [{name, dtype, shape, bytes, arena, kind, first_op, last_op, offset}].
 std::string plan_json(const Plan& plan, const ReportFacts& facts);
 
 // The device arena as a memory map: operations from left to right, addresses upwards, every buffer a named rectangle,

@@ -24,7 +24,8 @@ for sanitizer in ${@:-address,undefined thread}; do
   engine="$build/bin/neurogen-engine"
   room="--overhead 3G --budget 4G"
   "$engine" train --arch tiny --batch 3 --seq 96 --steps 4 --threads 3 $room --eval-every 2 \
-    --data "$work/tokens.bin" --valid "$work/tokens.bin" --log "$work/log.jsonl" --export "$work/brain.safetensors" --progress none |
+    --data "$work/tokens.bin" --valid "$work/tokens.bin" --log "$work/log.jsonl" --export "$work/brain.safetensors" --progress none \
+    --checkpoint-dir "$work/saved-$build" --save-every 1 --snapshot |
     tail -n 4
   "$engine" eval --init "$work/brain.safetensors" --data "$work/tokens.bin" $room | tail -n 1
   echo "$sanitizer: clean"

@@ -58,21 +58,20 @@ void rewind_log(const std::string& path, std::int64_t step) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) return;
   const MappedFile file(path);
-  const auto written_again = [&](std::string_view line) {
-    const auto event = nlohmann::json::parse(line, nullptr, false);
-    if (!event.is_object()) return false;
-    return event.value("event", nlohmann::json()) == "summary" ||
-           (event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step));
-  };
-  std::string_view text = file.text().substr(0, file.text().rfind('\n') + 1);
-  while (!text.empty()) {
+  std::size_t kept = file.text().rfind('\n') + 1;
+  for (std::string_view text = file.text().substr(0, kept); !text.empty();) {
     const std::string_view without_end = text.substr(0, text.size() - 1);
     const std::size_t begin = without_end.rfind('\n') + 1;  // 0 in the first line
-    if (!written_again(without_end.substr(begin))) break;
+    const auto event = nlohmann::json::parse(without_end.substr(begin), nullptr, false);
+    if (!event.is_object()) break;
+    const auto kind = event.value("event", nlohmann::json());
+    const bool later = event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step);
     text = text.substr(0, begin);
+    if (kind == "summary" || later) kept = begin;
+    else if (kind != "checkpoint" && kind != "checkpoint_failed") break;  // a save beside training is told of after later steps
   }
-  if (text.size() == file.text().size()) return;
-  std::filesystem::resize_file(path, text.size(), error);
+  if (kept == file.text().size()) return;
+  std::filesystem::resize_file(path, kept, error);
   if (error) throw Error(path + ": cannot write the log: " + error.message());
 }
 

@@ -26,7 +26,8 @@ class Log {
 };
 
 // Takes off the end of a log what a run that goes on after `step` will write again: the lines of later steps, a summary, and a
-// line that was cut short. What is left is that of a run which stopped there. Does nothing where there is no regular file.
+// line that was cut short; and with them the line about that very checkpoint, where it stands among them. What is left is that of
+// a run which stopped there. Does nothing where there is no regular file.
 void rewind_log(const std::string& path, std::int64_t step);
 
 }  // namespace neurogen

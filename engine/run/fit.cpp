@@ -20,6 +20,7 @@ PlanRequest request_of(const Graph& graph, Budget budget, bool overlay) {
   request.budget = budget.bytes;
   request.overhead = budget.overhead;
   request.overlay = overlay;
+  request.snapshot = budget.snapshot;
   return request;
 }
 

@@ -11,6 +11,7 @@ namespace neurogen {
 struct Budget {
   Bytes bytes = 0;     // everything held on the device, and the pinned arena
   Bytes overhead = 0;  // allowance for what no plan can place: driver context, libraries, code, C++ heap
+  Snapshot snapshot = Snapshot::none;
 };
 
 struct Fit {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <semaphore>
 #include <thread>
@@ -45,23 +46,22 @@ bool all_finite(DType type, std::span<const std::byte> data) {
 }  // namespace
 
 struct Saver::Work {
+  using Clock = std::chrono::steady_clock;
   struct Piece {
     std::size_t tensor;
     Bytes begin;
     std::span<const std::byte> data;
   };
 
-  Work(const Session& session, const Manifest& m, CheckpointPlace& place_)
-      : program(session.program), place(place_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
-        ids(persistent_tensors(session.arena.plan())) {
-    if (session.brain.staging) {
-      staging = program.view(session.brain.staging);
-      helper = std::jthread([this] { help(); });
-    }
+  Work(const Session& session_, const Manifest& m, CheckpointPlace& place_)
+      : session(session_), program(session.program), place(place_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
+        ids(persistent_tensors(session.arena.plan())), snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
+    if (session.brain.staging) staging = program.view(session.brain.staging);
+    if (staging || snapshot.size() > 0) helper = std::jthread([this] { help(); });
   }
 
   ~Work() {
-    if (!staging) return;
+    if (!helper.joinable()) return;
     done.acquire();
     stop = true;
     given.release();
@@ -87,47 +87,93 @@ struct Saver::Work {
     if (failure == 0 && !write_all(file, data, bytes)) failure = errno;
   }
 
+  // Where a tensor lies that a save reads: in the snapshot as in the arena.
+  std::byte* source(std::size_t t) const {
+    if (snapshot.size() == 0) return program.view(ids[t]).as<std::byte>();
+    return snapshot.data() + session.arena.plan().buffers[ids[t].index].offset;
+  }
+
   void put_image() {
-    const Bytes most = staging ? static_cast<Bytes>(staging.row_elements()) : kPiece;
+    if (staging && snapshot.size() == 0) return stage();
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      const Bytes bytes = manifest.tensors[t].bytes;
+      for (Bytes begin = 0; begin < bytes; begin += kPiece) put({t, begin, {source(t) + begin, std::min(kPiece, bytes - begin)}});
+    }
+  }
+
+  // Hands all tensors to the thread, a piece in one half of `staging` while the next is read into the other.
+  void stage() {
+    const auto most = static_cast<Bytes>(staging.row_elements());
     std::int64_t count = 0;
     for (std::size_t t = 0; t < ids.size(); ++t) {
       const Bytes bytes = manifest.tensors[t].bytes;
       for (Bytes begin = 0; begin < bytes; begin += most) {
         const Bytes size = std::min(most, bytes - begin);
-        if (!staging) {
-          put({t, begin, {program.view(ids[t]).as<const std::byte>() + begin, size}});
-          continue;
-        }
         auto* half = staging.rows(count++ % 2, 1).as<std::byte>();
         program.read(ids[t], half, size, begin);
-        done.acquire();  // the piece before this one is written
-        if (failure == 0 && finite) {
-          next = {t, begin, {half, size}};
-          given.release();
-        } else {
-          done.release();
-          return;
-        }
+        done.acquire();  // with the piece before this one
+        if (failure != 0 || !finite) return done.release();
+        next = {t, begin, {half, size}};
+        given.release();
       }
     }
-    if (!staging) return;
     done.acquire();
     done.release();
   }
 
+  void take_snapshot() {
+    if (staging) return stage();
+    const std::byte* arena = session.arena.block(ArenaKind::device).data();
+    const auto pieces = static_cast<std::int64_t>((snapshot.size() + kPiece - 1) / kPiece);
+    session.cpu->parallel(pieces, [&](std::int64_t i, int) {
+      const Bytes begin = static_cast<Bytes>(i) * kPiece;
+      std::memcpy(snapshot.data() + begin, arena + begin, std::min(kPiece, snapshot.size() - begin));
+    });
+  }
+
+  // The thread: writes pieces, or puts them into the snapshot and then, given none, writes that.
   void help() {
     for (given.acquire(); !stop; given.acquire()) {
-      put(next);
+      if (next.data.empty()) save();
+      else if (snapshot.size() == 0) put(next);
+      else std::memcpy(source(next.tensor) + next.begin, next.data.data(), next.data.size());
       done.release();
     }
   }
 
-  Saved save(const Standing& standing) {
-    const Bytes offset = image_offset(encoded.size());
+  void begin(const Standing& now) {
+    result(true);
+    began = Clock::now();
+    standing = now;
     failure = 0;
-    finite = true;
+    finite = under_way = true;
+    if (snapshot.size() == 0) return save();
+    take_snapshot();
+    done.acquire();
+    next = {};
+    given.release();
+  }
+
+  std::optional<Saved> result(bool wait) {
+    if (!under_way) return {};
+    if (snapshot.size() > 0) {
+      if (wait) done.acquire();
+      else if (!done.try_acquire()) return {};
+      done.release();
+    }
+    under_way = false;
+    return outcome;
+  }
+
+  void save() {
+    outcome = write_file();
+    milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
+  }
+
+  Saved write_file() {
+    const Bytes offset = image_offset(encoded.size());
     file = place.begin();
-    if (file < 0) return refuse("created", standing, errno);
+    if (file < 0) return refuse("created", errno);
     // Where the disk is too full it says so now, not after gigabytes; where it cannot promise, it is left to find out.
     if (fallocate(file, 0, 0, static_cast<off_t>(add(offset, image_bytes(manifest.tensors)))) != 0 && errno == ENOSPC) failure = errno;
     if (failure == 0 && lseek(file, static_cast<off_t>(offset), SEEK_SET) < 0) failure = errno;
@@ -139,31 +185,37 @@ struct Saver::Work {
     write(kZeros.data(), offset - encoded.size());
     if (failure != 0 || !finite) {
       place.abandon(file);
-      return finite ? refuse("written", standing, failure) : Saved::not_finite;
+      return finite ? refuse("written", failure) : Saved::not_finite;
     }
-    return place.finish(file, {standing.steps, standing.held_out_loss}) ? Saved::yes : refuse("put in place", standing, errno);
+    return place.finish(file, {standing.steps, standing.held_out_loss}) ? Saved::yes : refuse("put in place", errno);
   }
 
-  Saved refuse(const char* verb, const Standing& standing, int why) {
+  Saved refuse(const char* verb, int why) {
     const auto end = fmt::format_to_n(error.data(), error.size() - 1, "the checkpoint of step {} cannot be {} in {}: {}",
                                       standing.steps, verb, place.path(), strerrordesc_np(why));
     error[std::min(end.size, error.size() - 1)] = '\0';
     return Saved::no;
   }
 
+  const Session& session;
   const Program& program;
   CheckpointPlace& place;
   const Manifest manifest;
   std::vector<std::byte> encoded;
   std::vector<std::uint64_t> checksums;
   const std::vector<TensorId> ids;  // as manifest.tensors
+  const Block snapshot;             // empty where the plan has none
+  Standing standing;
+  Clock::time_point began;
+  double milliseconds = 0;
+  Saved outcome = Saved::no;
+  bool under_way = false;  // until its result is told
   int file = -1, failure = 0;  // errno of the first
   bool finite = true, stop = false;
   XXH3_state_t hash;
   std::array<char, 1024> error{};
-  // On a GPU. `done` says that the thread has nothing to do.
-  TensorView staging;
-  Piece next{};
+  TensorView staging;  // on a GPU
+  Piece next{};        // for the thread, which says by `done` that it has nothing to do
   std::binary_semaphore given{0}, done{1};
   std::jthread helper;
 };
@@ -172,7 +224,9 @@ Saver::Saver(const Session& session, const Manifest& manifest, CheckpointPlace& 
     : work_(std::make_unique<Work>(session, manifest, place)) {}
 Saver::~Saver() = default;
 
-Saved Saver::save(const Standing& standing) { return work_->save(standing); }
+void Saver::begin(const Standing& standing) { work_->begin(standing); }
+std::optional<Saved> Saver::result(bool wait) { return work_->result(wait); }
 const char* Saver::error() const { return work_->error.data(); }
+double Saver::milliseconds() const { return work_->milliseconds; }
 
 }  // namespace neurogen

@@ -3,8 +3,11 @@
 // A file that the system refuses (no space, no directory, read-only) leaves all that was there as it was, and training can go
 // on. Parameters that are not finite are never saved. From a GPU, one half of the staging buffer is copied while a thread of
 // the saver's writes the other; on a CPU the arena itself is written. Checksums are computed on the way.
+//
+// Where the plan has a snapshot, all of it is copied there first, and the thread writes that while training goes on.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "engine/files/checkpoint_directory.h"
 #include "engine/run/session.h"
@@ -17,12 +20,19 @@ class Saver {
  public:
   // All that a save needs is allocated here. `manifest`: what stays the same for every save. All must outlive the saver.
   Saver(const Session& session, const Manifest& manifest, CheckpointPlace& place);
-  ~Saver();
+  ~Saver();  // waits for a save under way
 
-  // Between steps. Allocates nothing.
-  Saved save(const Standing& standing);
-  // Why the latest save failed, in a sentence.
+  // Between steps, as the two that follow; they allocate nothing. Begins a save once the one before is over, and returns when
+  // training may go on: at the end of it, or with a snapshot as soon as that is taken. Until there is a result, nobody else may
+  // use the place.
+  void begin(const Standing& standing);
+  // What came of the save that was begun: nothing before it is over, unless asked to wait, and nothing where it was told before.
+  std::optional<Saved> result(bool wait);
+  Saved save(const Standing& standing) { return begin(standing), *result(true); }
+
+  // Of the save whose result came last: why it failed, in a sentence, and how long it took from its beginning to its end.
   const char* error() const;
+  double milliseconds() const;
 
  private:
   struct Work;

@@ -120,6 +120,7 @@ Resolved resolve(const Settings& s, bool planning) {
                                     return gpu.multiprocessors <= o.most_multiprocessors;
                                   })->bytes;
   r.budget.overhead = s.overhead == "auto" ? automatic : parse_bytes(s.overhead, "--overhead");
+  if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
   return r;
 }
 

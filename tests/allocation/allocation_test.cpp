@@ -34,14 +34,15 @@ class Allocation : public testing::Test {
     ASSERT_EQ(run_program_in(directory_, "corpus train-tokenizer text.txt --vocabulary 300 --out t.model").status, 0);
   }
   // A training run with everything on; `before` is put in front of the program's name.
-  ProgramResult train(int steps, const string& before = "", const string& program = programs_folder() + "/neurogen-engine") const {
+  ProgramResult train(int steps, const string& before = "", const string& program = programs_folder() + "/neurogen-engine",
+                      const string& options = "") const {
     if (read_file(directory_.path("t.model")).empty()) make_tokenizer();
     return run_program_in(
         directory_, "corpus --version && rm -rf saved && " + before + " " + program +
                         " --arch brain.json --data text.bin --valid text.bin --tokenizer t.model --eval-every 7 --batch 3 --seq 20 --threads 2 "
                         "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
                         "--progress plain --log log.jsonl --export w.safetensors --steps " +
-                        std::to_string(steps));
+                        std::to_string(steps) + options);
   }
   // host_allocations of every step, in order.
   std::vector<int> logged() const {
@@ -116,6 +117,16 @@ TEST_F(Allocation, TheEngineCountsNone) {
   EXPECT_EQ(logged(), std::vector<int>(30, 0));
   EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
   EXPECT_EQ(checkpoints("checkpoint"), 10);
+}
+
+// With a thread that saves meanwhile.
+TEST_F(Allocation, SavesBesideTrainingCountNoneEither) {
+  const ProgramResult result = train(30, has_strace() ? kTrace : "", programs_folder() + "/neurogen-engine", " --snapshot");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(logged(), std::vector<int>(30, 0));
+  EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
+  EXPECT_EQ(checkpoints("checkpoint"), 10);
+  EXPECT_EQ(has_strace() ? traced().first : 0, 0);
 }
 
 // The log fits under the limit on a file's size, a checkpoint does not.

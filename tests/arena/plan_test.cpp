@@ -107,14 +107,33 @@ TEST(Plan, NothingThatIsAliveTogetherOverlaps) {
   EXPECT_LE(static_cast<double>(planned), 1.01 * static_cast<double>(bound));
 }
 
-TEST(Plan, LargeGraphsToo) {
-  std::mt19937_64 random(2);
-  for (int i = 0; i < 20 && !HasFatalFailure(); ++i) expect_sound(make_plan(random_request(random, 800)), true);
-}
-
 Buffer buffer(const char* name, Bytes bytes, BufferKind kind, std::int64_t first = 0, std::int64_t last = 0) {
   return {.name = name, .dtype = DType::u8, .shape = {static_cast<std::int64_t>(bytes)}, .kind = kind, .first_op = first,
           .last_op = last};
+}
+
+// A copy of what is persistent is counted where the budget is ordinary memory.
+TEST(Plan, ASnapshotTakesWhatIsPersistent) {
+  PlanRequest request{.buffers = {buffer("weights", 1000, BufferKind::persistent), buffer("derived", 600, BufferKind::derived),
+                                  buffer("passing", 300, BufferKind::transient)},
+                      .operations = {"step"}, .overhead = 50};
+  const Plan without = make_plan(request);
+  EXPECT_EQ(without.snapshot_bytes(), 0u);
+  request.snapshot = Snapshot::beside_budget;
+  const Plan beside = make_plan(request);
+  EXPECT_EQ(beside.snapshot_bytes(), 1024u);
+  EXPECT_EQ(beside.total(), without.total());
+  EXPECT_EQ(beside.lower_bound(), lower_bound_of(request));
+  request.snapshot = Snapshot::in_budget;
+  const Plan inside = make_plan(request);
+  EXPECT_EQ(inside.snapshot_bytes(), 1024u);
+  EXPECT_EQ(inside.total(), without.total() + 1024);
+  EXPECT_EQ(inside.lower_bound(), lower_bound_of(request));
+}
+
+TEST(Plan, LargeGraphsToo) {
+  std::mt19937_64 random(2);
+  for (int i = 0; i < 20 && !HasFatalFailure(); ++i) expect_sound(make_plan(random_request(random, 800)), true);
 }
 
 TEST(Plan, PersistentOffsetsDoNotDependOnTheRest) {

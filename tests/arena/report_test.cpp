@@ -28,6 +28,11 @@ TEST(Report, JsonHasExactlyTheDocumentedFields) {
   };
   EXPECT_EQ(keys(json), "budget_bytes device_arena_bytes host_arena_bytes overhead_bytes total_bytes lower_bound_bytes "
                         "minimum_budget_bytes fits tokens_per_step buffers ");
+  Plan with = plan;
+  with.snapshot = Snapshot::beside_budget;
+  const auto more = nlohmann::ordered_json::parse(plan_json(with, facts(with)));
+  EXPECT_EQ(keys(more), keys(json).replace(keys(json).find("buffers "), 0, "snapshot "));
+  EXPECT_EQ(more["snapshot"], (nlohmann::ordered_json{{"bytes", plan.device.persistent}, {"in_budget", false}}));
   EXPECT_EQ(json["budget_bytes"], 3000000000u);
   EXPECT_EQ(json["device_arena_bytes"], plan.device.bytes);
   EXPECT_EQ(json["host_arena_bytes"], plan.host.bytes);

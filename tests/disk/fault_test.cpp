@@ -100,10 +100,13 @@ class FullDisk : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-TEST_F(FullDisk, OlderOnesStayAndTrainingGoesOn) {
+class FullDiskOf : public FullDisk, public testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Saves, FullDiskOf, testing::Values("", " --snapshot"));
+
+TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
   if (!mount_disk("size=1600k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
   // There is room for two of 712 kB.
-  const ProgramResult result = train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl");
+  const ProgramResult result = train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(result.status, 1);
   string expected;
   for (const char* step : {"6", "8", "9"}) {
@@ -119,7 +122,7 @@ TEST_F(FullDisk, OlderOnesStayAndTrainingGoesOn) {
   }
   EXPECT_FALSE(std::filesystem::exists(directory_.path("disk/saved/saving.part")));
   // What is there is not given up for what could not be written.
-  const ProgramResult again = train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl");
+  const ProgramResult again = train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(again.status, 1);
   EXPECT_NE(again.out.find("going on from disk/saved/step-000000004.ngck"), string::npos) << again.out;
 }

@@ -23,6 +23,9 @@ TEST(Log, IsTakenBackToAStep) {
   EXPECT_EQ(rewound(two + line("step", 3) + line("eval", 3) + "{\"event\":\"step\",\"st", 2), two);
   EXPECT_EQ(rewound(two + "{\"event\":\"summary\",\"steps\":2}\n", 2), two);
   EXPECT_EQ(rewound(two + line("resume", 2) + line("step", 3), 2), two + line("resume", 2));
+  const std::string before = start + line("step", 1) + line("step", 2);  // saved beside training: told of after a later step
+  EXPECT_EQ(rewound(before + line("step", 3) + line("checkpoint", 2), 2), before);
+  EXPECT_EQ(rewound(before + line("step", 3) + line("checkpoint", 2) + line("step", 4), 2), before);
   EXPECT_EQ(rewound(two, 1), start + line("step", 1));
   EXPECT_EQ(rewound(two, 0), start);
   EXPECT_EQ(rewound("", 0), "");

@@ -48,7 +48,8 @@ inline std::vector<std::byte> persistent_bytes(const Session& session) {
   return image;
 }
 
-// Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never).
+// Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never), beside training where
+// the plan has a snapshot.
 inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text,
                      const Checkpoint* from, std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every,
                      RunRecord& record) {
@@ -65,8 +66,12 @@ inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOpti
     const TensorView batch = session.program.view(session.brain.host_batch);
     record.batches.insert(record.batches.end(), batch.as<std::int32_t>(), batch.as<std::int32_t>() + batch.elements());
     if (save_every > 0 && trainer.step() % save_every == 0) {
-      ASSERT_EQ(saver->save({trainer.step(), s.steps, 0.0}), Saved::yes) << saver->error();
+      ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();  // of the save before, if any
+      saver->begin({trainer.step(), s.steps, 0.0});
     }
+  }
+  if (saver) {
+    ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();
   }
   record.outcome.persistent = persistent_bytes(session);
 }
@@ -91,7 +96,9 @@ inline void check_restart(std::uint64_t seed) {
   const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
   const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.tokens() + rest);
   const auto plan = [&](const BrainOptions& o, bool overlay) {
-    return plan_graph(build_training(s.architecture, o).graph, kPlenty, overlay);
+    Budget budget = kPlenty;
+    budget.snapshot = random.one_of({Snapshot::none, Snapshot::in_budget});
+    return plan_graph(build_training(s.architecture, o).graph, budget, overlay);
   };
   RunRecord whole, parts;
   run_part(s, plan(s.options, true), s.options, text, nullptr, s.steps, nullptr, 0, whole);

@@ -6,6 +6,7 @@ namespace neurogen {
 namespace {
 
 TEST(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(200, 2); }
+TEST(Checkpoints, ARunThatIsKilledWhileItSavesBesideTrainingLeavesAWholeOne) { KilledRun("--snapshot").kill_and_check(200, 4); }
 
 TEST(HostileCheckpoints, EveryWordOfTheManifest) { change_every_word(1); }
 TEST(HostileCheckpoints, EveryByteOfTheFile) { flip_every_byte(1); }

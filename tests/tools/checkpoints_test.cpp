@@ -137,6 +137,7 @@ TEST_F(Checkpoints, AKilledRunGoesOn) {
 }
 
 TEST_F(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(20, 1); }
+TEST_F(Checkpoints, ARunThatIsKilledWhileItSavesBesideTrainingLeavesAWholeOne) { KilledRun("--snapshot").kill_and_check(12, 3); }
 
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;

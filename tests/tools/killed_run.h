@@ -19,7 +19,7 @@ namespace neurogen {
 
 class KilledRun {
  public:
-  KilledRun() {
+  explicit KilledRun(const std::string& options = "") : kTrain(kCommand + options) {
     directory_.file("brain.json", kTestBrain);
     std::string ids;
     for (int i = 0; i < 1000; ++i) ids += {static_cast<char>(i * i % 7 * 20 + i % 11), 0};
@@ -84,8 +84,9 @@ class KilledRun {
     return count;
   }
 
-  const std::string kTrain = "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none "
-                             "--steps 1000000 --checkpoint-dir saved --save-every 1 --resume --log log.jsonl";
+  const std::string kCommand = "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none "
+                             "--steps 1000000 --checkpoint-dir saved --save-every 1 --resume --log log.jsonl ";
+  const std::string kTrain;
   TemporaryDirectory directory_;
 };
 

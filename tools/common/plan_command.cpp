@@ -26,6 +26,7 @@ CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
   app.add_option("--card", s.card, "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
                                    "and others of schemas/cards.json, or FILE.json");
+  app.add_flag("--snapshot", s.common.snapshot, "with the memory of train --snapshot");
   return app.get_option("--budget");
 }
 
@@ -100,6 +101,7 @@ int compare(const PlanSettings& s, bool budget_given) {
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
   bytes("host arena", [](const Planned& p) { return p.fit.plan.host.bytes; });
   bytes("overhead", [](const Planned& p) { return p.fit.plan.overhead; });
+  bytes("snapshot", [](const Planned& p) { return p.fit.plan.snapshot_bytes(); });
   bytes("total", [](const Planned& p) { return p.fit.plan.total(); });
   bytes("budget", [](const Planned& p) { return p.fit.plan.budget; });
   row("fits", [](const Planned& p) { return std::string(p.fit.fits() ? "yes" : "no"); });

@@ -132,26 +132,35 @@ void Checkpoints::start(const Session& session, const Manifest& manifest) {
 }
 
 bool Checkpoints::save(const Standing& standing, Log& log, bool last) {
+  const auto begin = std::chrono::steady_clock::now();
+  report(log, true);
   const auto& entries = directory_->entries();
   if (!entries.empty() && entries.back().step == standing.steps) return true;
   log.sync();  // so that no power cut leaves a checkpoint without the lines before it
-  const auto begin = std::chrono::steady_clock::now();
-  const Saved result = saver_->save(standing);
-  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-  if (result == Saved::not_finite) {
-    throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", standing.steps), Error::kRunTime);
+  saver_->begin(standing);
+  pause_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  step_ = standing.steps;
+  last_ = last;
+  return report(log, last);
+}
+
+bool Checkpoints::report(Log& log, bool wait) {
+  const std::optional<Saved> result = saver_ ? saver_->result(wait) : std::nullopt;
+  if (!result) return true;
+  if (*result == Saved::not_finite) {
+    throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", step_), Error::kRunTime);
   }
   char line[4096];
-  if (result == Saved::no) {
+  if (*result == Saved::no) {
     const auto end = fmt::format_to_n(line, sizeof line, "neurogen-engine: {}: older checkpoints stay{}\n", saver_->error(),
-                                      last ? "" : ", training goes on");
+                                      last_ ? "" : ", training goes on");
     write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
   }
   const auto end = fmt::format_to_n(line, sizeof line,
-                                    "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f}}}",
-                                    result == Saved::no ? "_failed" : "", standing.steps, path_json_, standing.steps, ms);
+                                    "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f},\"pause_ms\":{:.3f}}}",
+                                    *result == Saved::no ? "_failed" : "", step_, path_json_, step_, saver_->milliseconds(), pause_ms_);
   log.line({line, end.size});
-  return result == Saved::yes;
+  return *result == Saved::yes;
 }
 
 }  // namespace neurogen

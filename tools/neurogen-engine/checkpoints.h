@@ -40,9 +40,12 @@ class Checkpoints {
   void start(const Session& session, const Manifest& manifest);
   bool due(std::int64_t step) const { return on() && settings_.save_every > 0 && step % settings_.save_every == 0; }
   bool wants_evaluation() const { return settings_.keep_best; }
-  // Unless it is saved already. Says on standard error why it failed, and returns false; throws Error for values that are not
-  // finite. `last`: training has ended. Allocates nothing unless it throws.
+  // Unless it is saved already. Reports the save before and, where it is over by then, this one. `last`: training has ended, so it
+  // is waited for; returns whether it is saved. Allocates nothing, as report(), unless it throws.
   bool save(const Standing& standing, Log& log, bool last);
+  // What became of a save, once it is known, into the log; why it failed, on standard error. Throws Error for values that are not
+  // finite. `wait`: until it is known. Returns whether no failure was reported.
+  bool report(Log& log, bool wait);
   // The newest file's name, empty where there is none.
   std::string newest() const;
 
@@ -52,6 +55,10 @@ class Checkpoints {
   std::optional<Checkpoint> from_;
   std::optional<Saver> saver_;
   std::string path_json_;  // the directory's name, escaped
+  // Of the save that is to be reported.
+  std::int64_t step_ = 0;
+  double pause_ms_ = 0;  // for which training stood still
+  bool last_ = false;
 };
 
 }  // namespace neurogen

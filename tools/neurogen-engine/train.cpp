@@ -76,21 +76,31 @@ class Run {
     observer_.log_program(log_, first_);
   }
 
-  // Stops if arenas and what is measured beside them exceed the budget.
+  // Stops if arenas, a snapshot in the budget and what is measured beside them exceed the budget.
   void check_overhead() {
     const Plan& plan = session_.arena.plan();
-    const Bytes arenas = plan.device.bytes + plan.host.bytes;
+    const Bytes arenas = plan.total() - plan.overhead;
     overhead_ = measured_overhead();
     if (arenas + overhead_ > plan.budget) {
-      throw Error(fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with arenas of {}: pass "
+      throw Error(fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
                               "--overhead {} or a larger --budget",
-                              with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), with_commas(arenas),
-                              overhead_),
+                              with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+                              plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
                   Error::kRunTime);
     }
   }
 
   int train() {
+    try {
+      return run_to_the_end();
+    } catch (...) {
+      checkpoints_.report(log_, true);  // of a save that goes on beside training
+      throw;
+    }
+  }
+
+ private:
+  int run_to_the_end() {
     catch_signals();
     check_overhead();
     const std::uint64_t sealed = heap_counters().allocations;
@@ -107,6 +117,7 @@ class Run {
       check_finite(result, trainer_.step());
       report(result, seconds,
              {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
+      checkpoints_.report(log_, false);
       if (watched) observer_.log_times(log_, trainer_.step());
       if (steps_ == 0 && own_steps() == kEstimateSteps) estimate_steps();
       if (trainer_.step() == steps_) break;
@@ -121,7 +132,6 @@ class Run {
     return !saved ? 1 : caught_signal() ? 128 + caught_signal() : 0;
   }
 
- private:
   // What the process holds beside its arenas: on the GPU where it has one, else in its own memory.
   Bytes measured_overhead() const {
     const Plan& plan = session_.arena.plan();
@@ -130,7 +140,7 @@ class Run {
     // What is mapped from a checkpoint is the process's own page by page, as it is changed.
     const Block& device = session_.arena.block(ArenaKind::device);
     const Bytes arenas = gpu > 0 ? plan.device.bytes
-                                 : plan.device.bytes + plan.host.bytes - device.mapped() + copied_bytes(device.data(), device.mapped());
+                                 : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
     return held > arenas ? held - arenas : 0;
   }
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
@@ -214,8 +224,9 @@ class Run {
                first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
                seconds_since(begin_), rate(), loss_);
     if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
-    fmt::print("memory: arenas {} bytes, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
-               with_commas(arenas), with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), allocations_);
+    fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
+               with_commas(arenas),
+               plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes())), with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), allocations_);
   }
 
   const TrainSettings& settings_;
@@ -292,6 +303,9 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 
 int train(TrainSettings s) {
   check_run_length(s);
+  if (s.common.snapshot && s.checkpoints.directory.empty()) {
+    throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");
+  }
   find_demonstration_text(s.text);
   take_weights(s.text);
   if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
@@ -365,6 +379,8 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--eval-every", s->eval_every, "steps between evaluations on the held-out text (default: at the end alone)");
   app.add_option("--log", s->log, "write one JSON object a line for every step; --resume appends");
   app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
+  app.add_flag("--snapshot", s->common.snapshot,
+               "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
   app.callback([s, &status] { status = train(*s); });
 }
 
