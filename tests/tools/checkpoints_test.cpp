@@ -125,15 +125,18 @@ TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
 
 TEST_F(Checkpoints, AKilledRunGoesOn) {
   train("--steps 60 --log whole.jsonl --checkpoint-dir whole");
-  const string arguments = "--steps 60 --checkpoint-dir part --save-every 4 --resume";
-  for (int lines = 1; lines < 60; lines += 13) {
-    disturb(arguments, "part.jsonl", lines, [](int process) { kill(process, SIGKILL); });
+  for (const string save : {"--save-every 4 ", "--save-every 1 --snapshot "}) {
+    run("corpus --version && rm -rf part part.jsonl");
+    const string arguments = "--steps 60 --checkpoint-dir part --resume " + save;
+    for (int lines = 1; lines < 60; lines += 13) {
+      disturb(arguments, "part.jsonl", lines, [](int process) { kill(process, SIGKILL); });
+    }
+    directory_.file("part/saving.part", "a save that was killed");
+    train(arguments + " --log part.jsonl");
+    EXPECT_EQ(steps("part.jsonl"), steps("whole.jsonl"));
+    EXPECT_TRUE(checkpoint("part", 60) == checkpoint("whole", 60));
+    EXPECT_EQ(files("part").size(), 4u);
   }
-  directory_.file("part/saving.part", "a save that was killed");
-  train(arguments + " --log part.jsonl");
-  EXPECT_EQ(steps("part.jsonl"), steps("whole.jsonl"));
-  EXPECT_TRUE(checkpoint("part", 60) == checkpoint("whole", 60));
-  EXPECT_EQ(files("part").size(), 4u);
 }
 
 TEST_F(Checkpoints, ARunThatIsKilledAtAnyMomentLeavesAWholeOne) { KilledRun().kill_and_check(20, 1); }
