@@ -124,10 +124,11 @@ struct Saver::Work {
   void take_snapshot() {
     if (staging) return stage();
     const std::byte* arena = session.arena.block(ArenaKind::device).data();
-    const auto pieces = static_cast<std::int64_t>((snapshot.size() + kPiece - 1) / kPiece);
-    session.cpu->parallel(pieces, [&](std::int64_t i, int) {
-      const Bytes begin = static_cast<Bytes>(i) * kPiece;
-      std::memcpy(snapshot.data() + begin, arena + begin, std::min(kPiece, snapshot.size() - begin));
+    const auto parts = static_cast<Bytes>(session.cpu->threads());
+    // As large as they can be: memcpy then passes the caches by, which is faster.
+    session.cpu->parallel(session.cpu->threads(), [&](std::int64_t i, int) {
+      const Bytes begin = snapshot.size() * static_cast<Bytes>(i) / parts, end = snapshot.size() * (static_cast<Bytes>(i) + 1) / parts;
+      std::memcpy(snapshot.data() + begin, arena + begin, end - begin);
     });
   }
 
