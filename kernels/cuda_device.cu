@@ -209,8 +209,11 @@ void CudaDevice::fill(void* to, int byte, Bytes bytes) {
   require_cuda(cudaMemsetAsync(to, byte, bytes, native_->stream), "filling memory");
 }
 
-void CudaDevice::copy_now(const void* from, void* to, Bytes bytes) {
+void CudaDevice::copy(const void* from, void* to, Bytes bytes) {
   require_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native_->stream), "a copy");
+}
+void CudaDevice::copy_now(const void* from, void* to, Bytes bytes) {
+  copy(from, to, bytes);
   synchronize();
 }
 

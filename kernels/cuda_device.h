@@ -82,7 +82,9 @@ class CudaDevice {
   void begin_capture();
   CudaGraph end_capture();
   void launch(const CudaGraph& graph);
-  // Bytes from host or device to host or device, done when the call returns. For start-up and for saving.
+  // Bytes from host or device to host or device, for start-up and for saving: done at the next synchronize(), or when the call
+  // returns.
+  void copy(const void* from, void* to, Bytes bytes);
   void copy_now(const void* from, void* to, Bytes bytes);
 
   void fill(void* to, int byte, Bytes bytes);

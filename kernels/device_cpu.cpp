@@ -1,46 +1,13 @@
 #include "kernels/device.h"
 
-#include <sched.h>
-
-#include <atomic>
-#include <new>
-#include <system_error>
-#include <thread>
 #include <vector>
 
-#include "arena/allocations.h"
 #include "arena/error.h"
 #include "kernels/matmul.h"
 #include "kernels/openblas.h"
 
 namespace neurogen {
 namespace {
-
-int cores_of_this_process() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
-  const unsigned all = std::thread::hardware_concurrency();  // more cores than a cpu_set_t holds
-  return all > 0 ? static_cast<int>(all) : 1;
-}
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-// Operations follow each other within microseconds during a step: spin that long, then sleep.
-constexpr int kSpins = 2000;
-
-template <typename Done>
-bool spin_until(Done&& done) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (done()) return true;
-    pause();
-  }
-  return done();
-}
 
 // Both of the library's ways, for small and for large products, so that whatever it sets up at first use is set up.
 template <typename Real>
@@ -57,106 +24,15 @@ void touch_matrix_library() {
   touch_products<double>();
 }
 
+int with_openblas(int threads) {
+  if (threads < 0) throw Error("the number of threads is negative: give 0 for one on each core, or a positive number");
+  if (threads == 0) threads = cores_of_this_process();
+  reserve_openblas_buffers(threads);
+  return threads;
+}
+
 }  // namespace
 
-// The caller publishes a job and takes items like everybody else; it waits for items, not for threads, so that a worker that
-// the system has put aside delays nothing that it has not begun.
-//
-// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on
-// it succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
-struct CpuDevice::Pool {
-  static constexpr std::uint64_t kItemMask = 0xffffffffu;
-
-  alignas(64) std::atomic<std::uint32_t> job{0};
-  std::atomic<bool> stop{false};
-  std::atomic<Call> call{nullptr};
-  std::atomic<void*> context{nullptr};
-  alignas(64) std::atomic<std::uint64_t> claim{0};
-  alignas(64) std::atomic<std::uint32_t> unfinished{0};
-  std::atomic<int> ready{0};
-  std::atomic<bool> out_of_memory{false};  // an exception may not leave a thread
-  std::vector<std::thread> workers;
-
-  ~Pool() {
-    stop = true;
-    job.fetch_add(1);
-    job.notify_all();
-    for (std::thread& worker : workers) worker.join();
-  }
-
-  void take_items(int thread) {
-    std::uint64_t now = claim.load(std::memory_order_acquire);
-    while ((now & kItemMask) != 0) {
-      const Call body = call.load(std::memory_order_relaxed);
-      void* const argument = context.load(std::memory_order_relaxed);
-      if (!claim.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      body(argument, static_cast<std::int64_t>(now & kItemMask) - 1, thread);
-      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
-      now = claim.load(std::memory_order_acquire);
-    }
-  }
-
-  void work(int thread) {
-    try {
-      touch_matrix_library();
-    } catch (const std::bad_alloc&) {
-      out_of_memory = true;
-    }
-    ready.fetch_add(1, std::memory_order_release);
-    for (std::uint32_t seen = 0;;) {
-      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; }))
-        job.wait(seen, std::memory_order_acquire);
-      seen = job.load(std::memory_order_acquire);
-      if (stop) return;
-      take_items(thread);
-    }
-  }
-
-  void run(std::uint32_t items, Call body, void* argument) {
-    call.store(body, std::memory_order_relaxed);
-    context.store(argument, std::memory_order_relaxed);
-    unfinished.store(items, std::memory_order_relaxed);
-    const std::uint32_t number = job.load(std::memory_order_relaxed) + 1;
-    claim.store(std::uint64_t{number} << 32 | items, std::memory_order_release);
-    job.store(number, std::memory_order_release);
-    job.notify_all();
-    take_items(0);
-    const auto done = [this] { return unfinished.load(std::memory_order_acquire) == 0; };
-    while (!spin_until(done))
-      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire))
-        unfinished.wait(left, std::memory_order_acquire);
-  }
-};
-
-CpuDevice::CpuDevice(int threads) : pool_(std::make_unique<Pool>()), threads_(threads) {
-  if (threads < 0) throw Error("the number of threads is negative: give 0 for one on each core, or a positive number");
-  if (threads_ == 0) threads_ = cores_of_this_process();
-  reserve_openblas_buffers(threads_);
-  touch_matrix_library();
-  try {
-    for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread, account = allocation_account] {
-        const ChargeAllocations charge(account);
-        pool_->work(thread);
-      });
-  } catch (const std::system_error& error) {
-    throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
-                    "): use fewer --threads",
-                Error::kRunTime);
-  }
-  while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();
-  if (pool_->out_of_memory) throw std::bad_alloc();
-}
-
-CpuDevice::~CpuDevice() = default;
-
-void CpuDevice::run(std::int64_t items, Call call, void* context) {
-  if (items > std::int64_t{Pool::kItemMask})
-    throw Error("an operation has more parts than 32 bits count: make the batch smaller");
-  if (threads_ == 1 || items <= 1) {
-    for (std::int64_t item = 0; item < items; ++item) call(context, item, 0);
-    return;
-  }
-  pool_->run(static_cast<std::uint32_t>(items), call, context);
-}
+CpuDevice::CpuDevice(int threads) : ThreadPool(with_openblas(threads), touch_matrix_library) {}
 
 }  // namespace neurogen

@@ -119,13 +119,25 @@ Array embedding_row(const py::object& self, std::int64_t id) {
   return py::module_::import("numpy").attr("asarray")(Row{self, row});
 }
 
-Array output(Held& held, const std::string& module, const py::object& out) {
-  const neurogen::MemoryPlan& plan = held.engine.plan();
-  const Array to = out.is_none() ? empty({plan.batch, plan.window, value_of(held.engine.outputs(module))}, "float32") : out;
+// Calls read(engine, memory) with the caller's array, or with a new one of this shape where there is none.
+template <typename Read>
+Array read_into(Held& held, const py::object& out, const std::vector<std::int64_t>& shape, Read&& read) {
+  const Array to = out.is_none() ? empty(shape, "float32") : out;
   const py::buffer_info info = py::buffer(to).request(true);
   const auto memory = span_of<float>("out", info);
-  value_of(held.work([&](Engine& engine) { return engine.read_output(module, memory); }));
+  value_of(held.work([&](Engine& engine) { return read(engine, memory); }));
   return to;
+}
+
+Array read_embedding_row(Held& held, std::int64_t id, const py::object& out) {
+  return read_into(held, out, {held.engine.embedding_width()},
+                   [&](Engine& engine, std::span<float> memory) { return engine.read_embedding_row(id, memory); });
+}
+
+Array output(Held& held, const std::string& module, const py::object& out) {
+  const neurogen::MemoryPlan& plan = held.engine.plan();
+  return read_into(held, out, {plan.batch, plan.window, value_of(held.engine.outputs(module))},
+                   [&](Engine& engine, std::span<float> memory) { return engine.read_output(module, memory); });
 }
 
 }  // namespace
@@ -197,7 +209,10 @@ repetition_penalty 1 change nothing. Equal weights, prompts and settings give eq
            arg("top_p") = s.top_p, arg("min_p") = s.min_p, arg("repetition_penalty") = s.repetition_penalty, arg("seed") = s.seed)
       .def("embedding_row", &embedding_row, arg("id"), R"(A token's row of the embedding, float32, where it lies: read-only, and it changes with every step.
 
-On a GPU, whose memory the host cannot look at, this raises ValueError.)")
+On a GPU, whose memory the host cannot look at, this raises ValueError: see read_embedding_row.)")
+      .def("read_embedding_row", &read_embedding_row, arg("id"), arg("out") = py::none(), R"(A copy of a token's row of the embedding, float32 [embedding_width], from wherever it lies.
+
+Into `out` where it is given.)")
       .def("output", &output, arg("module"), arg("out") = py::none(), R"(What a module puts out, float32 [batch, window, outputs].
 
 For the latest batch, by the weights as they are now; into `out` where it is given.)")

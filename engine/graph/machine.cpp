@@ -82,6 +82,7 @@ struct Cpu : Machine {
     return sum;
   }
   void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }
+  void wait() override {}
   void fill(void* to, int byte, Bytes bytes) override { std::memset(to, byte, bytes); }
   std::int64_t synchronizations() const override { return 0; }
   Bytes gpu_bytes() const override { return 0; }
@@ -130,7 +131,8 @@ struct Gpu : Machine {
     for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = device.milliseconds_after_mark(i);
     return sum;
   }
-  void copy(const void* from, void* to, Bytes bytes) override { device.copy_now(from, to, bytes); }
+  void copy(const void* from, void* to, Bytes bytes) override { device.copy(from, to, bytes); }
+  void wait() override { device.synchronize(); }
   void fill(void* to, int byte, Bytes bytes) override { device.fill(to, byte, bytes); }
   std::int64_t synchronizations() const override { return device.synchronizations(); }
   Bytes gpu_bytes() const override { return device.used_by_us(); }

@@ -18,7 +18,8 @@ struct Machine {
   // The same with each operation's milliseconds apart; prepare_times before, for so many operations at most.
   virtual void prepare_times(std::size_t operations) = 0;
   virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;
-  virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done when it returns
+  virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done at the next wait()
+  virtual void wait() = 0;
   virtual void fill(void* to, int byte, Bytes bytes) = 0;
   virtual std::int64_t synchronizations() const = 0;
   virtual Bytes gpu_bytes() const = 0;

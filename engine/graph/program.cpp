@@ -44,12 +44,17 @@ void Program::run(Graph::Range range) {
 
 void Program::prepare_times(std::size_t operations) { machine_->prepare_times(operations); }
 
+void Program::copy(const void* from, void* to, Bytes bytes) const { machine_->copy(from, to, bytes); }
+void Program::wait() const { machine_->wait(); }
+
 void Program::write(TensorId id, const void* from, Bytes bytes, Bytes begin) {
-  machine_->copy(from, view(id).as<std::byte>() + begin, bytes);
+  copy(from, view(id).as<std::byte>() + begin, bytes);
+  wait();
 }
 
 void Program::read(TensorId id, void* to, Bytes bytes, Bytes begin) const {
-  machine_->copy(view(id).as<std::byte>() + begin, to, bytes);
+  copy(view(id).as<std::byte>() + begin, to, bytes);
+  wait();
 }
 
 void Program::clear(TensorId id) {

@@ -37,6 +37,9 @@ class Program {
   // them to zero.
   void write(TensorId id, const void* from, Bytes bytes, Bytes begin = 0);
   void read(TensorId id, void* to, Bytes bytes, Bytes begin = 0) const;
+  // The same between any addresses of the arena and of the host, whose work goes on meanwhile: done when wait() returns.
+  void copy(const void* from, void* to, Bytes bytes) const;
+  void wait() const;
   void clear(TensorId id);
 
   // "cpu, 2 threads", "NVIDIA H200"

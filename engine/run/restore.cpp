@@ -3,17 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-#include <thread>
 
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
+#include "engine/run/staging.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {
-
-constexpr Bytes kReaders = 8, kLeastRead = Bytes{1} << 18;  // threads, and bytes that are worth one
 
 bool holds(DType type, DType all_of) {
   return type == all_of || type == DType::f64 || (type == DType::f32 && (all_of == DType::bf16 || all_of == DType::f16));
@@ -50,35 +47,14 @@ void check_loss_scale(const Checkpoint& from) {
   }
 }
 
-void stream(Session& session, const Checkpoint& from) {
-  const TensorView staging = session.program.view(session.brain.staging);
-  const auto half = static_cast<Bytes>(staging.row_elements());
-  struct Piece {
-    TensorId to;
-    Bytes begin;
-    std::span<const std::byte> data;
-  };
-  std::vector<Piece> pieces;
-  for (const TensorId id : saved_tensors(session, from)) {
-    const std::span<const std::byte> data = from.find(session.arena.plan().buffers[id.index].name)->data;
-    for (Bytes begin = 0; begin < data.size(); begin += half) {
-      pieces.push_back({id, begin, data.subspan(begin, std::min(half, data.size() - begin))});
-    }
+void stream(const Session& session, const Checkpoint& from) {
+  const Plan& plan = session.arena.plan();
+  if (const Bytes all = from.image(plan).bytes; all > 0) {
+    return copy_to_gpu(session, from.tensors().front().data.data(), session.arena.block(ArenaKind::device).data(), all);
   }
-  std::vector<std::jthread> readers;
-  const auto staged = [&](std::size_t i) { return staging.rows(static_cast<std::int64_t>(i % 2), 1).as<std::byte>(); };
-  const auto read = [&](std::size_t i) {
-    const Bytes bytes = pieces[i].data.size(), count = std::clamp<Bytes>(bytes / kLeastRead, 1, kReaders);
-    for (Bytes r = 0; r < count; ++r) {
-      const Bytes begin = bytes * r / count, end = bytes * (r + 1) / count;
-      readers.emplace_back([=, to = staged(i), data = pieces[i].data] { std::memcpy(to + begin, data.data() + begin, end - begin); });
-    }
-  };
-  if (!pieces.empty()) read(0);
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    readers.clear();  // waits for them
-    if (i + 1 < pieces.size()) read(i + 1);
-    session.program.write(pieces[i].to, staged(i), pieces[i].data.size(), pieces[i].begin);
+  for (const TensorId id : saved_tensors(session, from)) {
+    const std::span<const std::byte> data = from.find(plan.buffers[id.index].name)->data;
+    copy_to_gpu(session, data.data(), session.program.view(id).as<std::byte>(), data.size());
   }
 }
 

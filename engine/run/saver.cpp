@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "engine/files/file_io.h"
+#include "engine/run/staging.h"
 
 namespace neurogen {
 namespace {
@@ -122,8 +123,8 @@ struct Saver::Work {
   }
 
   void take_snapshot() {
-    if (staging) return stage();
     const std::byte* arena = session.arena.block(ArenaKind::device).data();
+    if (staging) return copy_from_gpu(session, arena, snapshot.data(), snapshot.size());
     const auto parts = static_cast<Bytes>(session.cpu->threads());
     // As large as they can be: memcpy then passes the caches by, which is faster.
     session.cpu->parallel(session.cpu->threads(), [&](std::int64_t i, int) {
@@ -132,12 +133,11 @@ struct Saver::Work {
     });
   }
 
-  // The thread: writes pieces, or puts them into the snapshot and then, given none, writes that.
+  // The thread: writes pieces, or a whole snapshot.
   void help() {
     for (given.acquire(); !stop; given.acquire()) {
-      if (next.data.empty()) save();
-      else if (snapshot.size() == 0) put(next);
-      else std::memcpy(source(next.tensor) + next.begin, next.data.data(), next.data.size());
+      if (snapshot.size() > 0) save();
+      else put(next);
       done.release();
     }
   }
@@ -151,7 +151,6 @@ struct Saver::Work {
     if (snapshot.size() == 0) return save();
     take_snapshot();
     done.acquire();
-    next = {};
     given.release();
   }
 

@@ -1,9 +1,13 @@
 #include "engine/run/session.h"
 
+#include <algorithm>
+
 #include "arena/error.h"
 
 namespace neurogen {
 namespace {
+
+constexpr int kMostCopiers = 16;  // as many as a bus to a GPU needs, at 3 GB/s a core
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};
@@ -29,6 +33,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
     : brain(std::move(brain_)),
       starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
       cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
+      copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
       arena(place.gpu ? Arena(std::move(plan), true) : take(std::move(plan), from)),

@@ -1,7 +1,6 @@
 #include "engine/run/settings.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +9,7 @@
 
 #include "arena/error.h"
 #include "engine/run/process.h"
+#include "kernels/thread_pool.h"
 
 namespace neurogen {
 namespace {
@@ -33,11 +33,6 @@ std::int64_t whole_number(const std::string& text, const char* flag, std::int64_
     throw Error(fmt::format("{} is \"{}\": use a whole number from {} to {}", flag, text, least, most));
   }
   return value;
-}
-
-std::int64_t cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 #ifdef NEUROGEN_CUDA
@@ -112,7 +107,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = s.document_end;
-  o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores();
+  o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores_of_this_process();
   o.workspace = cuda ? kCudaWorkspace : 0;
   r.budget.bytes = parse_bytes(s.budget, "--budget");
   const Bytes automatic = !cuda ? kCpuOverhead

@@ -1,0 +1,40 @@
+// Threads made once, before anything is sealed, and a way to spread independent items over them.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace neurogen {
+
+// How many this process may run on, at least 1.
+int cores_of_this_process();
+
+class ThreadPool {
+ public:
+  // At least 1 thread, of which the caller is one. Each calls prepare() once, before the constructor returns.
+  explicit ThreadPool(int threads, void (*prepare)() = [] {});
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls body(item, thread) for every item in [0, items), thread in [0, threads()), and returns when all are done.
+  // Which thread takes which item is left open: a result may depend on the item alone. Allocates nothing.
+  template <typename Body>
+  void parallel(std::int64_t items, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run(items, [](void* context, std::int64_t item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Call = void (*)(void* context, std::int64_t item, int thread);
+  void run(std::int64_t items, Call call, void* context);
+
+  struct Pool;
+  std::unique_ptr<Pool> pool_;
+  int threads_;
+};
+
+}  // namespace neurogen
