@@ -32,6 +32,7 @@ struct Session {
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;
 #endif
+  ThreadPool& threads() const { return cpu ? *cpu : *copiers; }
   const Checkpoint* begins_with;  // null where nothing was mapped
   Arena arena;
   Program program;

@@ -24,7 +24,7 @@ void copy(const Session& session, const std::byte* from, std::byte* to, Bytes by
     else session.program.copy(from + p.at, p.staged, p.bytes);
   };
   const auto with_host = [&](const Piece& p) {
-    session.copiers->parallel(static_cast<std::int64_t>((p.bytes + kPart - 1) / kPart), [&](std::int64_t part, int) {
+    session.threads().parallel(static_cast<std::int64_t>((p.bytes + kPart - 1) / kPart), [&](std::int64_t part, int) {
       const Bytes begin = static_cast<Bytes>(part) * kPart, count = std::min(kPart, p.bytes - begin);
       if (to_gpu) std::memcpy(p.staged + begin, from + p.at + begin, count);
       else std::memcpy(to + p.at + begin, p.staged + begin, count);

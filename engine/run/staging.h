@@ -1,5 +1,5 @@
 // Copies between ordinary memory and a GPU through the staging buffer: while one half of it is on its way to or from the GPU,
-// the session's copiers fill or empty the other. Allocates nothing; done when it returns.
+// the session's threads fill or empty the other. Allocates nothing; done when it returns.
 #pragma once
 #include "engine/run/session.h"
 
