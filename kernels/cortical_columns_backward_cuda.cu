@@ -175,8 +175,8 @@ struct RoundInputs {
       x.template load_outputs<kBy>(b.d_residual, window, begin, d_residuals, thread);
     }
     if (thread < kTokens) {
-      const int n = window * a.window + min(begin + static_cast<int>(thread), a.window - 1);
-      copy_word_behind(inverses + thread, b.inverse_rms + n);
+      const int t = begin + static_cast<int>(thread), n = window * a.window + min(t, a.window - 1);
+      copy_word_behind(inverses + thread, b.inverse_rms + n, t < a.window);
       copy_word_behind(dots + thread, b.dot + n);
       copy_word_behind(firsts + thread, a.first + n);
       copy_word_behind(states + thread, a.carried + (window * a.carries + begin / kCarryTokens) * a.carried_stride + x.column);
@@ -199,7 +199,6 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Scan::kAll);  // seen by all behind the group's construction
   __shared__ float following[kLanes];  // f g of the token behind a round: what reaches its last state through the next
-  static_assert(sizeof maps + sizeof meeting + sizeof following <= kDeclaredBytes);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
   const Group x(a, static_cast<int>(blockIdx.x));
@@ -215,6 +214,8 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
   struct Round {
     int window, begin;
   };
+  __shared__ Round whereabouts[kSources];  // of the rounds whose sources are in memory: spares registers
+  static_assert(sizeof maps + sizeof following + sizeof meeting + sizeof whereabouts <= kDeclaredBytes);
   const int last_begin = (a.window - 1) / kTokens * kTokens;
   const Round first{(part - b.first_window % b.parts + b.parts) % b.parts, last_begin};
   const int count = first.window < a.windows ? ((a.windows - 1 - first.window) / b.parts + 1) * (last_begin / kTokens + 1) : 0;
@@ -232,20 +233,21 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
     const int width = 1 << a.width_bits;
     const std::int64_t tokens = static_cast<std::int64_t>(a.windows) * a.window;
     Low* const d_selected = b.d_selected + static_cast<std::int64_t>(x.group) * a.slots * tokens * width;
-    Round loaded = first, taken = first;
+    Round loaded = first;
     const auto load = [&](int tile) {
       loader.load(a, loaded.window, loaded.begin, tile);
+      if (thread_again() == 0) whereabouts[tile] = loaded;
       advance(loaded);
     };
     const auto take_gradients = [&](int source_tile, int round_tile) {
       d_weight.add(source_tile, round_tile);
+      const Round taken = whereabouts[source_tile];
       const std::int64_t token = taken.window * a.window + taken.begin;
 #pragma unroll 1
       for (int source = static_cast<int>(thread_again() / 32) * 16; source < a.fan_in; source += Group::kWarps * 16) {
         const int in_slot = source & (width - 1);
         d_sources.run(round_tile, source, a.window - taken.begin, width, d_selected + (source - in_slot) * tokens + token * width + in_slot);
       }
-      advance(taken);
     };
     if constexpr (kRounds > 1) {
       if (count > 0) load(0);
@@ -293,7 +295,8 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
     const int row = warp * kRun, round = scanned.begin, begin = round + row;
     const int token = scanned.window * a.window + begin;  // the first of this run
     float* const currents = x.current_tile(tile);
-    const int left = a.window - begin;  // tokens of the run that are inside the window
+    // Tokens of the run that are inside the window. Those behind have a norm's factor of zero, hence only zeros as gradients.
+    const int left = a.window - begin;
     float u[kRun][R];
 #pragma unroll
     for (int k = 0; k < kRun; ++k)
@@ -308,7 +311,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
       const float open = gated ? to_float(in.openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f;
-      if (k < left) factors[k].template compute<gated>(u[k][1], retain, open);
+      factors[k].template compute<gated>(u[k][1], retain, open);
       if (starts >> k & 1) factors[k].forget = 0.0f;
       map.then(factors[k].forget, factors[k].input() * u[k][0]);
     }
@@ -322,7 +325,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
     float d[kRun], y[kRun];
     const int at = row * kLanes + lane;
     // A few tokens' operands are read before anything is written, so that no read waits for a write.
-    constexpr int kFew = kRun == 4 ? 4 : gated ? 1 : 2;  // as many as there are registers for
+    constexpr int kFew = 4;  // as many as there are registers for
 #pragma unroll
     for (int few = 0; few < kRun; few += kFew) {
 #pragma unroll
@@ -337,8 +340,8 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
       for (int k = few; k < few + kFew; ++k) {
         h[k + 1] = factors[k].forget * h[k] + factors[k].input() * u[k][0];
         const float inverse = in.inverses[row + k], normed = (y[k] + output_of<R>(h[k + 1], u[k])) * inverse;
-        if (k < left) sums[R + 1] += d[k] * normed;
-        d[k] = k < left ? inverse * (gain * d[k] - normed * in.dots[row + k]) : 0.0f;
+        sums[R + 1] += d[k] * normed;
+        d[k] = inverse * (gain * d[k] - normed * in.dots[row + k]);
         if (a.residual.data && k < left) *b.d_residual.at(token + k, x.column) = in.d_residuals[at + k * kLanes] + d[k];
       }
 #pragma unroll
@@ -353,12 +356,12 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
 #pragma unroll
     for (int k = kRun - 1; k >= 0; --k) {
       d_h += y[k];
-      const float slope = k < left ? d_h * ((starts >> k & 1 ? 0.0f : h[k]) - u[k][0]) * factors[k].raw : 0.0f;
+      const float slope = d_h * ((starts >> k & 1 ? 0.0f : h[k]) - u[k][0]) * factors[k].raw;
       if constexpr (gated) {
         if (k < left) *b.d_gate.at(token + k, x.column) = -slope;
       }
       const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
-      give(k, 0, k < left ? d_h * factors[k].input() : 0.0f);
+      give(k, 0, d_h * factors[k].input());
       give(k, 1, d_forget);
       sums[R] += d_forget;
       d_h *= factors[k].forget;

@@ -112,7 +112,7 @@ struct ColumnGroup {
         copy_behind(at, first + (r < rows ? r * static_cast<int>(from.stride) : 0), r < rows);
     }
   };
-  // Asks for this group's outputs of a round, [kTokens, 32], as one of kBy threads.
+  // Asks for this group's outputs of a round, [kTokens, 32], as one of kBy threads; those behind the window's end become zeros.
   template <int kBy = kThreads, typename From, typename T>
   __device__ void load_outputs(const Columns<From>& from, int window, int begin, T* to, unsigned thread = thread_again()) const {
     constexpr unsigned kRow = kLanes / kVector<T>;
@@ -120,7 +120,7 @@ struct ColumnGroup {
     const int stride = static_cast<int>(from.stride), last = a.window - 1 - begin;
 #pragma unroll 1
     for (int row = static_cast<int>(thread / kRow); row < kTokens; row += kBy / static_cast<int>(kRow))
-      copy_behind(to + row * kLanes + thread % kRow * kVector<T>, first + min(row, last) * stride, true);
+      copy_behind(to + row * kLanes + thread % kRow * kVector<T>, first + min(row, last) * stride, row <= last);
   }
   // Asks for what opens this group's gates, in whole vectors: [kTokens, opener_vectors of 8].
   template <int kBy = kThreads>
@@ -139,14 +139,13 @@ struct ColumnGroup {
   // One warp's part of the currents: its team's rows, one role.
   struct CurrentsProduct {
     const ColumnGroup& x;
-    unsigned rows, columns, to;  // in shared memory: of tile 0 of the sources, of the weights, and of tile 0 of the currents
+    unsigned rows, columns;  // in shared memory: of tile 0 of the sources, and of the weights
 
     __device__ explicit CurrentsProduct(const ColumnGroup& group) : x(group) {
       const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, team = warp / R, role = warp % R;
       const unsigned near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
       rows = shared_address(x.sources) + 2 * ((team * kRows + near + second) * static_cast<unsigned>(x.source_pitch) + third);
       columns = shared_address(x.weight) + 2 * (static_cast<unsigned>(weight_row(static_cast<int>(near + second))) + role * 32 + third);
-      to = (team * kRows + lane / 4) * kPitch + role * 32 + lane % 4 * 2;
     }
     // currents = sources weight + bias, of these tiles. The caller synchronises before and after.
     __device__ void run(int source_tile, int current_tile) const {
@@ -161,8 +160,9 @@ struct ColumnGroup {
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) acc[i][j][0] = acc[i][j][2] = shift.x, acc[i][j][1] = acc[i][j][3] = shift.y;
       }
+      int k = 0;
 #pragma unroll 1
-      for (int k = 0; k < x.depth; k += 32) {
+      do {  // at least once, which spares the compiler a second set of accumulators
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           std::uint32_t part[kRowTiles][4], left[4], right[4];
@@ -179,8 +179,9 @@ struct ColumnGroup {
           }
         }
         row += 64, column += 2 * weight_row(32);
-      }
-      float* const out = x.current_tile(current_tile) + to;
+      } while ((k += 32) < x.depth);
+      const unsigned lane = thread_again() % 32, warp = thread_again() / 32;
+      float* const out = x.current_tile(current_tile) + (warp / R * kRows + lane / 4) * kPitch + warp % R * 32 + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i)
 #pragma unroll
@@ -191,11 +192,11 @@ struct ColumnGroup {
     }
   };
 
-  // Which of the 32 tokens from `begin` on start a document, as bits.
-  __device__ unsigned starts(int window, int begin) const {
-    const int t = min(begin + lane, a.window - 1);
-    return __ballot_sync(0xFFFFFFFFu, __ldg(a.first + static_cast<std::int64_t>(window) * a.window + t) == t);
+  // Of the lane's token, the 32 from `begin` on, the first of its document; and which of them are that themselves, as bits.
+  __device__ int first_of_lane(int window, int begin) const {
+    return __ldg(a.first + static_cast<std::int64_t>(window) * a.window + min(begin + lane, a.window - 1));
   }
+  __device__ unsigned starts(int first, int begin) const { return __ballot_sync(0xFFFFFFFFu, first == begin + lane); }
 };
 
 inline int opener_vectors(const CorticalColumns& a) {

@@ -48,12 +48,14 @@ __global__ void __launch_bounds__(Group::kThreads, kSure) forward_kernel(const C
       await_stages<0>();
       __syncthreads();
       product.run(0, 0);
+      int first = x.first_of_lane(window, round);  // long before it is looked at
       __syncthreads();
 
 #pragma unroll 1
       for (int s = 0; s < kTokens / Group::kScanTokens; ++s) {
         const int lane = thread_again() % 32, row = s * Group::kScanTokens + thread_again() / 32 * kRun, begin = round + row;
-        const unsigned starts = x.starts(window, begin);
+        const unsigned starts = x.starts(first, round + s * Group::kScanTokens) >> (row - s * Group::kScanTokens);
+        if (s + 1 < kTokens / Group::kScanTokens) first = x.first_of_lane(window, round + (s + 1) * Group::kScanTokens);
         float u[kRun][R], residual[kRun];
         Map map;
         if (scans)

@@ -162,12 +162,12 @@ __device__ inline void copy_behind(std::uint32_t to, const void* from, bool pres
 }
 __device__ inline void copy_behind(void* to, const void* from, bool present) { copy_behind(shared_address(to), from, present); }
 template <typename T>
-__device__ inline void copy_word_behind(T* to, const T* from) {
+__device__ inline void copy_word_behind(T* to, const T* from, bool present = true) {
   static_assert(sizeof(T) == 4);
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(present ? 4 : 0) : "memory");
 #else
-  *to = *from;
+  *to = present ? *from : T{};
 #endif
 }
 // Closes the stage of copies begun since the last call.

@@ -65,6 +65,7 @@ __device__ inline float exchange(Map (&maps)[2][warps][kLanes], int& turn, Map m
   if (warp < warps) maps[turn][warp][lane] = mine;
   __syncthreads();
   float entering = 0.0f;
+  if (warp >= warps) return entering;
 #pragma unroll 4
   for (int i = 0; i < warps; ++i) {
     const int w = reverse ? warps - 1 - i : i;

@@ -6,7 +6,7 @@
 namespace neurogen {
 namespace {
 
-constexpr Bytes kPart = Bytes{1} << 18;  // that one copier takes
+constexpr Bytes kPart = Bytes{1} << 16;  // that one copier takes
 
 void copy(const Session& session, const std::byte* from, std::byte* to, Bytes bytes, bool to_gpu) {
   const TensorView staging = session.program.view(session.brain.staging);
