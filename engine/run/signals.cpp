@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 
 namespace neurogen {
@@ -11,6 +12,9 @@ volatile std::sig_atomic_t caught = 0;
 void note(int signal) { caught = signal; }
 
 void file_lost(int) {
+  // Threads that work on the same file meet this together: the first one speaks for all, and ends the others.
+  static std::atomic_flag said;
+  while (said.test_and_set()) ::pause();
   static constexpr char sentence[] =
       "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and start again\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, sentence, sizeof sentence - 1);
