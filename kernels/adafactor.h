@@ -20,7 +20,7 @@ inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
 // Neighbouring tiles, one or more; the last may be shorter.
 struct AdafactorTiles {
   TensorView control;     // StepControl: decoder_learning_rate, the step, and what a loss scale does to it (loss_scale.h)
-  TensorView gradient;    // [rows, O]
+  TensorView gradient;    // [rows, O]; on a GPU f32 or bf16
   TensorView weight;      // [rows, O] updated
   TensorView row;         // [rows] updated
   TensorView column;      // [O] as it stood before this step

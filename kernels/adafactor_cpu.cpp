@@ -118,12 +118,12 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
 
 }  // namespace
 
-// A GPU keeps, in float32: sums of q by column for each strip of rows, two sums by row for each strip of columns, col^, two
-// values a row and two of the whole tile.
+// A GPU keeps, in float32: sums of q by column for each strip of rows, two sums by row for each strip of columns, a value a
+// column and a value a row; and sums over blocks in float64, fewer than there are strips of columns and halves of rows.
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
   const std::int64_t row_strips = (tile + kAdafactorStripRows - 1) / kAdafactorStripRows;
   const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
-  const std::int64_t floats = row_strips * outputs + 2 * column_strips * tile + outputs + 2 * tile + 2;
+  const std::int64_t floats = row_strips * outputs + 2 * column_strips * (tile + 1) + outputs + 2 * tile + 2;
   return std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2);
 }
 

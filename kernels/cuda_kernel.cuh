@@ -97,6 +97,24 @@ __device__ inline T warp_sum(T x) {
   return x;
 }
 
+// 32 sums over a warp at once, in a fixed order: lane l receives that of values[l]. With 31 exchanges, where one after the
+// other would take 160.
+template <typename T>
+__device__ inline T warp_sums(T (&values)[32]) {
+#pragma unroll
+  for (int level = 0; level < 5; ++level) {
+    const int half = 16 >> level;
+    const bool upper = (threadIdx.x >> (4 - level) & 1) != 0;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      if (i >= half) break;
+      const T other = __shfl_xor_sync(0xFFFFFFFFu, upper ? values[i] : values[i + half], half);
+      values[i] = (upper ? values[i + half] : values[i]) + other;
+    }
+  }
+  return values[0];
+}
+
 // Sum over a block of kThreads (whole warps) in a fixed order; every thread receives it. Two calls may follow each other.
 template <int kThreads, typename T>
 __device__ inline T block_sum(T x) {

@@ -144,9 +144,10 @@ TensorId Builder::decoder_training(const Activations& a) {
       loss_scale_decoder(device, {at[l.total], at[d_features], at[control]});
     });
   }
-  constexpr Bytes kGradientBytes = 84'000'000;
-  const Bytes tile_bytes = size_of(real_, {options_.vocabulary_tile, outputs});
-  const std::size_t together = whole ? std::max<Bytes>(1, kGradientBytes / tile_bytes) : 1;
+  // The gradient is rounded to bf16 as other gradients of bf16 products are; f16 has not its range.
+  const DType gradient_type = compute_ == DType::bf16 ? compute_ : real_;
+  constexpr std::int64_t kGradientElements = 21'000'000;
+  const auto together = static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
@@ -172,7 +173,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     if (t % together != 0) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
-    const TensorId gradient = graph_.transient(name + ".gradient", real_, {rows, outputs});
+    const TensorId gradient = graph_.transient(name + ".gradient", gradient_type, {rows, outputs});
     graph_.operation(
         name + ".d_weights", {logits, features}, {gradient},
         [=](auto& device, const Bindings& at) {

@@ -76,7 +76,7 @@ TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
   expect_same_values(g_steps, steps, "steps");
 }
 
-// Two tiles, the second shorter; on the GPU the weights are of `type`.
+// Tiles, the last shorter; on the GPU the weights are of `type`, and the gradient may be narrow too.
 struct Adafactor {
   static constexpr std::int64_t kVocabulary = 1000, kTile = 300;
   std::int64_t outputs;
@@ -84,7 +84,7 @@ struct Adafactor {
   Tensor<float> gradient, weight, row, column, column_sum;
   OnGpu g_gradient, g_weight, g_row, g_column, g_column_sum, g_scratch;
 
-  Adafactor(std::int64_t outputs_, std::int64_t step, DType type)
+  Adafactor(std::int64_t outputs_, std::int64_t step, DType type, DType gradient_type = DType::f32)
       : outputs(outputs_),
         control(step),
         gradient(Tensor<float>::noise({kVocabulary, outputs}, 1, 1e-3)),
@@ -92,7 +92,7 @@ struct Adafactor {
         row({kVocabulary}, step == 0 ? 0.0f : 1e-7f),
         column({outputs}, step == 0 ? 0.0f : 1e-7f),
         column_sum({outputs}, 0),
-        g_gradient(gradient),
+        g_gradient(gradient, gradient_type),
         g_weight(weight, type),
         g_row(row),
         g_column(column),
@@ -113,24 +113,25 @@ struct Adafactor {
 };
 
 TEST_F(CudaAdafactor, EqualsTheCpu) {
-  for (const std::int64_t outputs : {32, 200, 1056})
-    for (const std::int64_t step : {0, 1, 300}) {
-      Adafactor a(outputs, step, DType::f32);
-      const Tensor<float> before = a.weight;
-      a.run();
-      Tensor<double> change = a.g_weight.values();
-      Tensor<float> expected = a.weight;
-      for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= static_cast<double>(before.data[i]), expected.data[i] -= before.data[i];
-      expect_close(change, expected, 1e-4, "change of the weights");
-      expect_close(a.g_row.values(), a.row, 1e-5, "row");
-      expect_close(a.g_column.values(), a.column, 1e-5, "column");
-    }
+  for (const DType gradient : {DType::f32, DType::bf16})
+    for (const std::int64_t outputs : {32, 200, 1056, 2056})
+      for (const std::int64_t step : {0, 1, 300}) {
+        Adafactor a(outputs, step, DType::f32, gradient);
+        const Tensor<float> before = a.weight;
+        a.run();
+        Tensor<double> change = a.g_weight.values();
+        Tensor<float> expected = a.weight;
+        for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= static_cast<double>(before.data[i]), expected.data[i] -= before.data[i];
+        expect_close(change, expected, 1e-4, "change of the weights");
+        expect_close(a.g_row.values(), a.row, 1e-5, "row");
+        expect_close(a.g_column.values(), a.column, 1e-5, "column");
+      }
 }
 
 // Each weight becomes one of the two neighbours of the exact result, and on average the exact result.
 TEST_F(CudaAdafactor, RoundsNarrowWeightsAtRandomWithoutBias) {
-  for (const DType type : {DType::bf16, DType::f16}) {
-    Adafactor a(1056, 5, type), again(1056, 5, type), later(1056, 6, type);
+  for (const auto& [type, gradient] : {std::pair{DType::bf16, DType::f32}, std::pair{DType::bf16, DType::bf16}, std::pair{DType::f16, DType::f32}}) {
+    Adafactor a(1056, 5, type, gradient), again(1056, 5, type, gradient), later(1056, 6, type, gradient);
     a.run(), again.run(), later.run();
     const Tensor<double> actual = a.g_weight.values();
     expect_same_values(a.g_weight, again.g_weight, "the same step twice");
