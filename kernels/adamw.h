@@ -4,6 +4,7 @@
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/several.h"
 #include "kernels/step_control.h"
 
 namespace neurogen {
@@ -12,11 +13,14 @@ inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.98, kAdamEpsilon = 1e-8
 
 // n is the update's number from 1: of the step, less those that a loss scale has skipped (loss_scale.h); the rate is control.learning_rate.
 struct AdamW {
-  TensorView control;         // StepControl
-  TensorView norm;            // [2]: norm, clip factor (gradient_norm.h)
-  TensorView gradient;        // [...]
-  TensorView parameter, m, v; // [...] updated
-  double decay = 0;
+  TensorView control;  // StepControl
+  TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
+  struct Update {
+    TensorView gradient;         // [...]
+    TensorView parameter, m, v;  // [...] updated
+    double decay = 0;
+  };
+  Several<Update> updates;
 };
 
 // The rows that a batch touched; the others keep weight, moments and count. n is the row's own count; the rate is

@@ -40,19 +40,21 @@ NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* 
 }  // namespace
 
 void adamw(CpuDevice& device, const AdamW& a) {
-  require_type("adamw", a.parameter.dtype, {a.norm, a.gradient, a.m, a.v});
-  require(a.gradient.contiguous() && a.parameter.contiguous() && a.m.contiguous() && a.v.contiguous(),
-          "adamw: a tensor has strided rows: give it whole");
   const StepControl& control = step_control(a.control);
   if (control.overflow != 0) return;
-  dispatch_real(a.parameter.dtype, [&](auto zero) {
-    using Real = decltype(zero);
-    const Update<Real> by(a.norm, control.learning_rate, a.decay, control.step + 1 - control.brain_skips);
-    parallel_pieces(device, a.parameter.elements(), kElements, [&](std::int64_t begin, std::int64_t end, int) {
-      update<Real>(by, a.gradient.as<const Real>() + begin, a.parameter.as<Real>() + begin, a.m.as<Real>() + begin,
-                   a.v.as<Real>() + begin, end - begin);
+  for (const AdamW::Update& u : a.updates) {
+    require_type("adamw", u.parameter.dtype, {a.norm, u.gradient, u.m, u.v});
+    require(u.gradient.contiguous() && u.parameter.contiguous() && u.m.contiguous() && u.v.contiguous(),
+            "adamw: a tensor has strided rows: give it whole");
+    dispatch_real(u.parameter.dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      const Update<Real> by(a.norm, control.learning_rate, u.decay, control.step + 1 - control.brain_skips);
+      parallel_pieces(device, u.parameter.elements(), kElements, [&](std::int64_t begin, std::int64_t end, int) {
+        update<Real>(by, u.gradient.as<const Real>() + begin, u.parameter.as<Real>() + begin, u.m.as<Real>() + begin,
+                     u.v.as<Real>() + begin, end - begin);
+      });
     });
-  });
+  }
 }
 
 void adamw_rows(CpuDevice& device, const AdamWRows& a) {

@@ -1,10 +1,11 @@
 #include "kernels/adamw.h"
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_several.cuh"
 
 namespace neurogen {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr std::int64_t kPiece = 16384;  // elements of a tensor that a block takes
 
 // What is the same for all elements of one update.
 struct Update {
@@ -36,16 +37,23 @@ __device__ void update_four(const Update& u, const float* gradient, float* param
   store_four(v, second);
 }
 
-__global__ void update_all(const StepControl* control, const float* norm, double decay, std::int64_t fours, const float* gradient,
-                           float* parameter, float* m, float* v) {
+struct Tensor {
+  const float* gradient;
+  float *parameter, *m, *v;
+  std::int64_t elements;
+  double decay;
+};
+
+__global__ void update_all(const StepControl* control, const float* norm, PieceTable<Tensor> tensors) {
   if (control->overflow != 0) return;
+  const auto [t, piece] = tensors.mine();
   __shared__ Update u;
   if (threadIdx.x == 0)
-    u = update_of(norm[1], control->learning_rate, decay, static_cast<double>(control->step + 1 - control->brain_skips));
+    u = update_of(norm[1], control->learning_rate, t.decay, static_cast<double>(control->step + 1 - control->brain_skips));
   __syncthreads();
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < fours; i += stride) {
-    update_four(u, gradient + 4 * i, parameter + 4 * i, m + 4 * i, v + 4 * i);
+  const std::int64_t end = min(t.elements, (piece + 1) * kPiece);
+  for (std::int64_t i = piece * kPiece + 4 * threadIdx.x; i < end; i += 4 * kThreads) {
+    update_four(u, t.gradient + i, t.parameter + i, t.m + i, t.v + i);
   }
 }
 
@@ -66,12 +74,15 @@ __global__ void update_rows(const StepControl* control, const float* norm, const
 }  // namespace
 
 void adamw(CudaDevice& device, const AdamW& a) {
-  require_operands(a.parameter.dtype == DType::f32 && a.parameter.elements() % 4 == 0, "adamw: f32 tensors of a multiple of 4");
-  const std::int64_t fours = a.parameter.elements() / 4;
-  const std::int64_t blocks = std::min<std::int64_t>(pieces(fours, kThreads), 8 * device.multiprocessors());
-  launch(device, "adamw", update_all, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, a.control.as<const StepControl>(),
-         a.norm.as<const float>(), a.decay, fours, a.gradient.as<const float>(), a.parameter.as<float>(), a.m.as<float>(),
-         a.v.as<float>());
+  PieceTable<Tensor> tensors;
+  for (const AdamW::Update& u : a.updates) {
+    const std::int64_t elements = u.parameter.elements();
+    require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0, "adamw: f32 tensors of a multiple of 4");
+    tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), elements, u.decay},
+                pieces(elements, kPiece));
+  }
+  launch(device, "adamw", update_all, dim3(tensors.blocks), dim3(kThreads), 0, a.control.as<const StepControl>(), a.norm.as<const float>(),
+         tensors);
 }
 
 void adamw_rows(CudaDevice& device, const AdamWRows& a) {

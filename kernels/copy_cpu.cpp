@@ -27,4 +27,8 @@ void clear(CpuDevice& device, const TensorView& to) {
   });
 }
 
+void clear(CpuDevice& device, const Several<TensorView>& all) {
+  for (const TensorView& one : all) clear(device, one);
+}
+
 }  // namespace neurogen

@@ -1,10 +1,23 @@
 #include "kernels/copy.h"
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_several.cuh"
 
 namespace neurogen {
 namespace {
 
 std::size_t bytes_of(const TensorView& view) { return static_cast<std::size_t>(view.elements()) * size_of(view.dtype); }
+constexpr int kThreads = 256;
+constexpr std::int64_t kPiece = 8 * kThreads;  // vectors of 16 bytes that a block clears
+
+struct Vectors {
+  uint4* data;
+  std::int64_t count;
+};
+
+__global__ void clear_all(PieceTable<Vectors> tensors) {
+  const auto [to, piece] = tensors.mine();
+  const std::int64_t end = min(to.count, (piece + 1) * kPiece);
+  for (std::int64_t i = piece * kPiece + threadIdx.x; i < end; i += kThreads) to.data[i] = {0, 0, 0, 0};
+}
 
 }  // namespace
 
@@ -18,6 +31,16 @@ void copy(CudaDevice& device, const TensorView& from, const TensorView& to) {
 void clear(CudaDevice& device, const TensorView& to) {
   require_operands(to.contiguous(), "clear: the tensor is strided");
   require_cuda(cudaMemsetAsync(to.data, 0, bytes_of(to), stream_of(device)), "clear");
+}
+
+void clear(CudaDevice& device, const Several<TensorView>& all) {
+  PieceTable<Vectors> tensors;
+  for (const TensorView& to : all) {
+    require_operands(to.contiguous() && bytes_of(to) % sizeof(uint4) == 0, "clear: a tensor is strided, or not of whole 16 bytes");
+    const auto count = static_cast<std::int64_t>(bytes_of(to) / sizeof(uint4));
+    tensors.add({to.as<uint4>(), count}, pieces(count, kPiece));
+  }
+  launch(device, "clear", clear_all, dim3(tensors.blocks), dim3(kThreads), 0, tensors);
 }
 
 }  // namespace neurogen

@@ -6,6 +6,7 @@
 // forth.
 #pragma once
 #include "kernels/microcircuit.h"
+#include "kernels/several.h"
 #include "kernels/synapses.h"
 
 namespace neurogen {
@@ -47,22 +48,23 @@ struct CorticalColumnsBackward {
   TensorView d_gate;                         // out [N, 32G] f32; empty without gate
 };
 
-// total += its parts, in order.
+// total = the sum of its parts, in order.
 struct CorticalColumnsSum {
   TensorView parts;  // [parts * n, ...] f32, contiguous
   TensorView total;  // [n, ...] f32, contiguous
 };
 
-// d_sources += for each source block the sum of its readers' slots, in order.
+// d_sources += for each source block the sum of its readers' slots, in order; or =, for those in `stored`.
 struct CorticalColumnsSources {
   TensorView d_selected;             // as above
   TensorView reader_start, readers;  // of synapses_readers
   Sources d_sources;                 // [N, width_k] f32
+  unsigned stored = 0;               // bit k: the k-th is written, whatever it holds
 };
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& arguments);
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& arguments);
-void cortical_columns_sum(CudaDevice& device, const CorticalColumnsSum& arguments);
+void cortical_columns_sum(CudaDevice& device, const Several<CorticalColumnsSum>& sums);
 void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& arguments);
 
 }  // namespace neurogen

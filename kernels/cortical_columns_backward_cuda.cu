@@ -3,6 +3,7 @@
 #include <cuda/barrier>
 
 #include "kernels/cortical_columns_cuda.cuh"
+#include "kernels/cuda_several.cuh"
 
 #pragma nv_diag_suppress static_var_with_dynamic_init  // a cuda::barrier in shared memory, which init() makes
 
@@ -416,16 +417,26 @@ using RoundsBeside = ColumnGroup<R, kCarryTokens, 1, 4, 2>;  // sources of round
 template <int R>
 using RoundsInTurn = ColumnGroup<R, kCarryTokens, 1>;
 
-template <int kThreadsOfSum>
-__global__ void sum_kernel(const float* parts, int count, std::int64_t stride, float* total, std::int64_t elements) {
-  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreadsOfSum + threadIdx.x) * 4;
-  if (i >= elements) return;
-  float4 sum = load_four(total + i);
-  for (int p = 0; p < count; ++p) {
-    const float4 part = load_four(parts + p * stride + i);
+constexpr int kSumThreads = 256;
+constexpr std::int64_t kSumPiece = 4 * kSumThreads;  // elements that a block adds up
+
+struct Parts {
+  const float* parts;
+  int count;
+  float* total;
+  std::int64_t elements;
+};
+
+__global__ void sum_kernel(PieceTable<Parts> sums) {
+  const auto [s, piece] = sums.mine();
+  const std::int64_t i = piece * kSumPiece + 4 * threadIdx.x;
+  if (i >= s.elements) return;
+  float4 sum = load_four(s.parts + i);
+  for (int p = 1; p < s.count; ++p) {
+    const float4 part = load_four(s.parts + p * s.elements + i);
     sum = {sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w};
   }
-  store_four(total + i, sum);
+  store_four(s.total + i, sum);
 }
 
 }  // namespace
@@ -466,14 +477,16 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
       });
 }
 
-void cortical_columns_sum(CudaDevice& device, const CorticalColumnsSum& a) {
-  require_f32("cortical_columns_sum: gradients are f32", {a.parts, a.total});
-  const std::int64_t elements = a.total.elements();
-  require_operands(a.total.contiguous() && a.parts.contiguous() && elements % 4 == 0 && a.parts.elements() % elements == 0,
-                   "cortical_columns_sum: the parts are not whole totals");
-  constexpr int kThreadsOfSum = 256;
-  launch(device, "cortical_columns_sum", sum_kernel<kThreadsOfSum>, dim3(pieces(elements, 4 * kThreadsOfSum)), dim3(kThreadsOfSum), 0,
-         a.parts.as<const float>(), static_cast<int>(a.parts.elements() / elements), elements, a.total.as<float>(), elements);
+void cortical_columns_sum(CudaDevice& device, const Several<CorticalColumnsSum>& all) {
+  PieceTable<Parts> sums;
+  for (const auto& [parts, total] : all) {
+    require_f32("cortical_columns_sum: gradients are f32", {parts, total});
+    const std::int64_t elements = total.elements();
+    require_operands(total.contiguous() && parts.contiguous() && elements % 4 == 0 && parts.elements() % elements == 0,
+                     "cortical_columns_sum: the parts are not whole totals");
+    sums.add({parts.as<const float>(), static_cast<int>(parts.elements() / elements), total.as<float>(), elements}, pieces(elements, kSumPiece));
+  }
+  launch(device, "cortical_columns_sum", sum_kernel, dim3(sums.blocks), dim3(kSumThreads), 0, sums);
 }
 
 }  // namespace neurogen

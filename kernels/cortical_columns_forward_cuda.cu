@@ -92,13 +92,14 @@ __global__ void __launch_bounds__(Group::kThreads, kSure) forward_kernel(const C
 }
 
 template <int width>
-__global__ void gather_kernel(SourceTable d_sources, const Low* d_selected, const int* start, const int* readers, int tokens) {
+__global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low* d_selected, const int* start, const int* readers, int tokens) {
   constexpr int kLine = width / kVector<Low>;  // threads for one token
   const int v = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), token = v / kLine, part = v % kLine * kVector<Low>;
   if (token >= tokens) return;
   const BlockRows<float> into = find_block<float>(d_sources, static_cast<int>(blockIdx.x) * width);
   float4* const at = reinterpret_cast<float4*>(into.data + token * into.stride + part);
-  float4 low = at[0], high = at[1];
+  float4 low = {0, 0, 0, 0}, high = low;
+  if ((stored >> find_source(d_sources, static_cast<int>(blockIdx.x) * width) & 1) == 0) low = at[0], high = at[1];
   const Low* const from = d_selected + static_cast<std::int64_t>(token) * width + part;
   const std::int64_t slot = static_cast<std::int64_t>(tokens) * width;
 #pragma unroll 4
@@ -134,7 +135,7 @@ void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& 
   constexpr int kThreadsHere = 256;
   const dim3 grid(static_cast<unsigned>(blocks), pieces(tokens * (width / kVector<Low>), kThreadsHere));
   launch(device, "cortical_columns_sources", width == 32 ? gather_kernel<32> : gather_kernel<16>, grid, dim3(kThreadsHere), 0,
-         SourceTable(a.d_sources), a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(),
+         SourceTable(a.d_sources), a.stored, a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(),
          static_cast<int>(tokens));
 }
 

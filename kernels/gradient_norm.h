@@ -4,6 +4,7 @@
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/several.h"
 #include "kernels/step_control.h"
 
 namespace neurogen {
@@ -13,9 +14,12 @@ inline constexpr std::int64_t kNormChunk = 16384;  // elements behind one partia
 std::int64_t norm_partials(std::int64_t elements);  // partial sums that a tensor needs
 
 struct SumOfSquares {
-  TensorView x;         // contiguous
-  TensorView rows;      // [1] i32 or empty: only the first so many rows count (the rest of the sums become 0)
-  TensorView partials;  // out [norm_partials(elements of x)] f64
+  struct Of {
+    TensorView x;     // contiguous
+    TensorView rows;  // [1] i32 or empty: only the first so many rows count (the rest of the sums become 0)
+  };
+  Several<Of> tensors;
+  TensorView partials;  // out f64, of each tensor in turn norm_partials(elements of x)
 };
 
 struct ClipFactor {

@@ -16,17 +16,25 @@ NEUROGEN_CLONES void squares_of(const Real* x, std::int64_t n, double* sum) {
 std::int64_t norm_partials(std::int64_t elements) { return (elements + kNormChunk - 1) / kNormChunk; }
 
 void sum_of_squares(CpuDevice& device, const SumOfSquares& a) {
-  require(a.x.contiguous(), "sum_of_squares: the tensor has strided rows: give it whole");
-  require(a.partials.dtype == DType::f64 && a.partials.elements() == norm_partials(a.x.elements()),
+  std::int64_t count = 0;
+  for (const auto& [x, rows] : a.tensors) {
+    require(x.contiguous(), "sum_of_squares: the tensor has strided rows: give it whole");
+    count += norm_partials(x.elements());
+  }
+  require(a.partials.dtype == DType::f64 && a.partials.elements() == count,
           "sum_of_squares: the partial sums are not f64 [norm_partials(elements)]");
-  const std::int64_t counted = a.rows ? *a.rows.as<const std::int32_t>() * a.x.row_elements() : a.x.elements();
-  dispatch_real(a.x.dtype, [&](auto zero) {
-    using Real = decltype(zero);
-    parallel_pieces(device, a.x.elements(), kNormChunk, [&](std::int64_t begin, std::int64_t end, int) {
-      const std::int64_t n = std::clamp<std::int64_t>(counted - begin, 0, end - begin);
-      squares_of<Real>(a.x.as<const Real>() + begin, n, a.partials.as<double>() + begin / kNormChunk);
+  double* partials = a.partials.as<double>();
+  for (const auto& [x, rows] : a.tensors) {
+    const std::int64_t elements = x.elements(), counted = rows ? *rows.as<const std::int32_t>() * x.row_elements() : elements;
+    dispatch_real(x.dtype, [&, values = x.data](auto zero) {
+      using Real = decltype(zero);
+      parallel_pieces(device, elements, kNormChunk, [&](std::int64_t begin, std::int64_t end, int) {
+        const std::int64_t n = std::clamp<std::int64_t>(counted - begin, 0, end - begin);
+        squares_of<Real>(static_cast<const Real*>(values) + begin, n, partials + begin / kNormChunk);
+      });
     });
-  });
+    partials += norm_partials(elements);
+  }
 }
 
 void clip_factor(CpuDevice&, const ClipFactor& a) {

@@ -1,4 +1,4 @@
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/cuda_several.cuh"
 #include "kernels/gradient_norm.h"
 
 namespace neurogen {
@@ -6,11 +6,19 @@ namespace {
 
 constexpr int kThreads = 256, kSumThreads = 1024;
 
+struct Tensor {
+  const float* x;
+  std::int64_t elements;
+  const std::int32_t* rows;
+  std::int64_t row_elements;
+};
+
 // One block a chunk. Four squares are added in float32 before they join the float64 sum.
-__global__ void chunk_squares(const float* x, std::int64_t elements, const std::int32_t* rows, std::int64_t row_elements,
-                              double* partials) {
-  const std::int64_t counted = rows ? min(elements, *rows * row_elements) : elements;
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kNormChunk, end = min(counted, begin + kNormChunk);
+__global__ void chunk_squares(PieceTable<Tensor> tensors, double* partials) {
+  const auto [t, chunk] = tensors.mine();
+  const float* const x = t.x;
+  const std::int64_t counted = t.rows ? min(t.elements, *t.rows * t.row_elements) : t.elements;
+  const std::int64_t begin = chunk * kNormChunk, end = min(counted, begin + kNormChunk);
   double sum = 0;
   for (std::int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * kThreads) {
     if (i + 4 <= end) {
@@ -37,9 +45,13 @@ __global__ void __launch_bounds__(kSumThreads) norm_and_factor(const double* par
 }  // namespace
 
 void sum_of_squares(CudaDevice& device, const SumOfSquares& a) {
-  require_operands(a.x.dtype == DType::f32 && a.x.contiguous(), "sum_of_squares: x is contiguous f32");
-  launch(device, "sum_of_squares", chunk_squares, dim3(pieces(a.x.elements(), kNormChunk)), dim3(kThreads), 0, a.x.as<const float>(),
-         a.x.elements(), a.rows.as<const std::int32_t>(), a.x.row_elements(), a.partials.as<double>());
+  PieceTable<Tensor> tensors;
+  for (const auto& [x, rows] : a.tensors) {
+    require_operands(x.dtype == DType::f32 && x.contiguous(), "sum_of_squares: x is contiguous f32");
+    tensors.add({x.as<const float>(), x.elements(), rows.as<const std::int32_t>(), x.row_elements()}, pieces(x.elements(), kNormChunk));
+  }
+  require_operands(a.partials.elements() == tensors.blocks, "sum_of_squares: another number of partial sums");
+  launch(device, "sum_of_squares", chunk_squares, dim3(tensors.blocks), dim3(kThreads), 0, tensors, a.partials.as<double>());
 }
 
 void clip_factor(CudaDevice& device, const ClipFactor& a) {

@@ -38,6 +38,17 @@ __device__ inline BlockRows<T> find_block(const SourceTable& sources, int column
   return found;
 }
 
+// Whose a source is.
+__device__ inline int find_source(const SourceTable& sources, int column) {
+  int found = 0, begin = 0;
+#pragma unroll
+  for (int i = 1; i < 4; ++i) {
+    begin += sources.width[i - 1];
+    if (sources.width[i] > 0 && column >= begin) found = i;
+  }
+  return found;
+}
+
 // Where the sources of each slot of a group lie, found once a block. The caller synchronises.
 template <typename T>
 __device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width,

@@ -2,6 +2,8 @@
 //
 // Section by section, module by module against the direction of the signals. Currents and recurrent states are computed
 // again, a tile of column groups at a time; kept are only the modules' outputs and one norm per token and module.
+#include <utility>
+
 #include "engine/brain/builder.h"
 #include "engine/brain/views.h"
 #include "kernels/attention.h"
@@ -13,32 +15,39 @@ namespace neurogen {
 
 Gradients Builder::declare_gradients() {
   Gradients g;
-  const auto cleared = [&](const std::string& name, const Shape& shape) {
-    const TensorId id = graph_.transient("d_" + name, real_, shape);
-    graph_.operation("d_" + name + ".clear", {}, {id}, [=](auto& device, const Bindings& at) { clear(device, at[id]); });
-    return id;
-  };
+  const auto declared = [&](const std::string& name, const Shape& shape) { return graph_.transient("d_" + name, real_, shape); };
   for (int m = 0; m < kModules; ++m) {
     const Module& module = architecture_.modules[m];
     const std::string name = name_of(static_cast<ModuleIndex>(m));
-    g.synapses[m] = cleared(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()});
-    g.bias[m] = cleared(name + ".bias", {module.roles(), module.outputs});
-    g.gain[m] = cleared(name + ".gain", {module.outputs});
-    if (m != kHippocampus) g.retain[m] = cleared(name + ".retain", {module.outputs});
+    g.synapses[m] = declared(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()});
+    g.bias[m] = declared(name + ".bias", {module.roles(), module.outputs});
+    g.gain[m] = declared(name + ".gain", {module.outputs});
+    if (m != kHippocampus) g.retain[m] = declared(name + ".retain", {module.outputs});
   }
-  g.gate_bias = cleared("prefrontal.gate_bias", {architecture_.modules[kBasalGanglia].outputs});
-  g.embedding_output = cleared("embedding.output", {options_.tokens(), architecture_.embedding});
+  g.gate_bias = declared("prefrontal.gate_bias", {architecture_.modules[kBasalGanglia].outputs});
+  g.embedding_output = declared("embedding.output", {options_.tokens(), architecture_.embedding});
   return g;
+}
+
+// All that sections add to.
+void Builder::clear_gradients(const Gradients& gradients) {
+  std::vector<TensorId> list = in_order(gradients);
+  std::erase_if(list, [](TensorId id) { return !id; });
+  graph_.operation("d_parameters.clear", {}, list, [=](auto& device, const Bindings& at) {
+    Several<TensorView> all;
+    for (TensorId id : list) all.add(at[id]);
+    clear(device, all);
+  });
 }
 
 Gradients Builder::backward(const Activations& a, TensorId d_broca, const TouchedRows& touched) {
   Gradients g = declare_gradients();
   const Gradients parts_of = declare_parts(g);
+  clear_gradients(parts_of);
   const std::vector<Section> ranges = sections();
   for (std::size_t s = 0; s < ranges.size(); ++s) {
     const std::string prefix = "section" + std::to_string(s) + ".d_";
-    // Gradients of this section's outputs, each cleared before the first module that adds to it.
-    OutputGradients d{d_broca, {}};
+    OutputGradients d{d_broca, g.embedding_output, {}};
     for (int m : {kBroca, kPrefrontal, kBasalGanglia, kHippocampus, kWernicke, kThalamus}) {
       backward_module(static_cast<ModuleIndex>(m), a, ranges[s], d, parts_of, prefix);
     }
@@ -58,14 +67,26 @@ Gradients Builder::backward(const Activations& a, TensorId d_broca, const Touche
   return g;
 }
 
-// The gradient of a source's outputs for this section, [rows, O]: made and cleared when first asked for.
-TensorId Builder::output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
+// The gradient of a source's outputs for this section, [rows, O] (the embedding's: rows of the whole batch's), made when first
+// asked for, by whoever is the first to add to it.
+Builder::OutputGradient Builder::output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
+  if (source == kEmbeddingSource) return {d.embedding, std::exchange(d.embedding_begun, true)};
   TensorId& id = d.output[static_cast<std::size_t>(source)];
-  if (!id) {
-    const std::string name = prefix + name_of(static_cast<ModuleIndex>(source)) + ".output";
-    id = graph_.transient(name, real_, {section.rows, architecture_.width(source)});
-    const TensorId cleared = id;
-    graph_.operation(name + ".clear", {}, {cleared}, [=](auto& device, const Bindings& at) { clear(device, at[cleared]); });
+  const bool begun = static_cast<bool>(id);
+  if (!begun) {
+    id = graph_.transient(prefix + name_of(static_cast<ModuleIndex>(source)) + ".output", real_, {section.rows, architecture_.width(source)});
+  }
+  return {id, begun};
+}
+
+// The same for those who only add: cleared if they are the first.
+TensorId Builder::begun_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
+  const auto [id, begun] = output_gradient(d, source, section, prefix);
+  if (!begun) {
+    const char* const name = source == kEmbeddingSource ? "embedding" : name_of(static_cast<ModuleIndex>(source));
+    graph_.operation(prefix + name + ".output.clear", {}, {id}, [=, to = id](auto& device, const Bindings& at) {
+      clear(device, gradient_at(at, to, section));
+    });
   }
   return id;
 }
@@ -81,7 +102,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
 
   // Broca's comes from the decoder for the whole batch; the others' lie section by section.
   const bool top = module == kBroca;
-  const TensorId d_out = top ? d.broca : output_gradient(d, module, section, prefix);
+  const TensorId d_out = top ? d.broca : begun_gradient(d, module, section, prefix);
   const Section d_out_rows = top ? section : Section{0, section.rows};
   const TensorId output = a.output[module], scale = a.scale[module], first = a.first;
   const TensorId dot = graph_.transient(name + ".dot", real_, {section.rows});
@@ -90,17 +111,21 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 
   const auto [residual, opener, gate_bias] = companions(module, a);
-  const TensorId d_residual = residual ? output_gradient(d, residual_of(module), section, prefix) : TensorId{};
+  const TensorId d_residual = residual ? begun_gradient(d, residual_of(module), section, prefix) : TensorId{};
   const bool gated = static_cast<bool>(opener);
   const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
   const TensorId d_gain = g.gain[module], d_retain = g.retain[module];
   std::vector<TensorId> d_sources;
+  unsigned stored = 0;  // the first to write may store, where it can
   for (int source : sources_of(module)) {
-    d_sources.push_back(source == kEmbeddingSource ? g.embedding_output : output_gradient(d, source, section, prefix));
+    const auto [id, begun] = fused(module) ? output_gradient(d, source, section, prefix)
+                                           : OutputGradient{begun_gradient(d, source, section, prefix), true};
+    if (!begun) stored |= 1u << d_sources.size();
+    d_sources.push_back(id);
   }
   const auto through_gate = [&] {
-    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
+    const TensorId d_opener = begun_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
     const Shape windows = {section.rows / window, architecture_.modules[kBasalGanglia].outputs};
     const TensorId sums = options_.threads == 0 ? graph_.transient(name + ".gate.sums", real_, windows) : TensorId{};
     graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias, sums}, [=](auto& device, const Bindings& at) {
@@ -109,7 +134,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     });
   };
   if (fused(module)) {
-    backward_columns(name, module, a, section, {d_out, d_out_rows, dot, d_residual, d_gate, d_sources}, g);
+    backward_columns(name, module, a, section, {d_out, d_out_rows, dot, d_residual, d_gate, d_sources, stored}, g);
     if (gated) through_gate();
     return;
   }

@@ -103,11 +103,18 @@ class Builder {
 
   // backward.cpp
   struct OutputGradients {
-    TensorId broca;                         // [N, O], the whole batch
+    TensorId broca, embedding;              // [N, O], [N, E], the whole batch
     std::array<TensorId, kModules> output;  // [rows, O], of this section; broca's stays empty
+    bool embedding_begun = false;           // this section's rows of it
+  };
+  struct OutputGradient {
+    TensorId id;
+    bool begun;  // false: it holds nothing yet
   };
   Gradients declare_gradients();
-  TensorId output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix);
+  void clear_gradients(const Gradients& gradients);
+  OutputGradient output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix);
+  TensorId begun_gradient(OutputGradients& d, int source, Section section, const std::string& prefix);
   void backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d, const Gradients& gradients,
                        const std::string& prefix);
 
@@ -117,6 +124,7 @@ class Builder {
     Section d_out_rows;
     TensorId dot, d_residual, d_gate;
     std::vector<TensorId> d_sources;
+    unsigned stored;  // bit k: the k-th of them holds nothing yet
   };
   void backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
                         const ModuleGradients& d, const Gradients& gradients);

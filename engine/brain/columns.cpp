@@ -5,7 +5,6 @@
 
 #include "engine/brain/builder.h"
 #include "engine/brain/views.h"
-#include "kernels/copy.h"
 
 namespace neurogen {
 
@@ -48,26 +47,25 @@ Gradients Builder::declare_parts(const Gradients& totals) {
       const Buffer total = graph_.tensors()[id->index];
       Shape shape = total.shape;
       shape[0] *= count;
-      const TensorId part = *id = graph_.transient(total.name + ".parts", total.dtype, shape);
-      graph_.gpu_operation(total.name + ".parts.clear", {}, {part}, [=](auto& device, const Bindings& at) { clear(device, at[part]); });
+      *id = graph_.transient(total.name + ".parts", total.dtype, shape);
     }
   }
   return parts_of;
 }
 
 void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
-  const auto sum = [&](TensorId part, TensorId total) {
-    if (part.index == total.index) return;
-    graph_.gpu_operation(graph_.tensors()[total.index].name + ".sum", {part}, {total}, [=](auto& device, const Bindings& at) {
-      cortical_columns_sum(device, {at[part], at[total]});
-    });
-  };
-  for (int m = 0; m < kModules; ++m) {
-    sum(parts_of.synapses[m], totals.synapses[m]);
-    sum(parts_of.bias[m], totals.bias[m]);
-    sum(parts_of.gain[m], totals.gain[m]);
-    sum(parts_of.retain[m], totals.retain[m]);
+  std::vector<TensorId> from = in_order(parts_of), to = in_order(totals);
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (from[i].index != to[i].index) from[count] = from[i], to[count++] = to[i];
   }
+  from.resize(count), to.resize(count);
+  if (count == 0) return;
+  graph_.gpu_operation("d_parameters.sum", from, to, [=](auto& device, const Bindings& at) {
+    Several<CorticalColumnsSum> sums;
+    for (std::size_t i = 0; i < from.size(); ++i) sums.add({at[from[i]], at[to[i]]});
+    cortical_columns_sum(device, sums);
+  });
 }
 
 Builder::ColumnTensors Builder::column_tensors(ModuleIndex module, const Activations& a) const {
@@ -122,10 +120,11 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
       },
       {3 * product.flops, selected + element_bytes_ * static_cast<double>(section.rows * (shape.sources + shape.outputs))});
   const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];
+  const unsigned stored = d.stored;
   graph_.gpu_operation(
       name + ".sources", {d_selected, start, readers}, d.d_sources,
       [=](auto& device, const Bindings& at) {
-        cortical_columns_sources(device, {at[d_selected], at[start], at[readers], gradients_at(at, d.d_sources, section)});
+        cortical_columns_sources(device, {at[d_selected], at[start], at[readers], gradients_at(at, d.d_sources, section), stored});
       },
       {0, selected + 8.0 * static_cast<double>(section.rows * shape.sources)});
 }

@@ -37,27 +37,22 @@ std::vector<TensorId> Builder::in_order(const Gradients& g) const {
 
 void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
   const std::vector<TensorId> list = in_order(gradients);
-  const auto elements = [&](TensorId id) {
-    return static_cast<std::int64_t>(size_of(DType::u8, graph_.tensors()[id.index].shape));
-  };
+  std::vector<TensorId> reads = list;
   std::int64_t partial_count = 0;
-  for (TensorId id : list) partial_count += id ? norm_partials(elements(id)) : 0;
+  for (TensorId id : list) {
+    if (id) partial_count += norm_partials(static_cast<std::int64_t>(size_of(DType::u8, graph_.tensors()[id.index].shape)));
+  }
   const TensorId partials = graph_.transient("norm.partials", DType::f64, {partial_count});
   const TensorId norm = graph_.transient("norm", real_, {2}), host = brain_.host_norm, count = touched.count;
-  std::int64_t begin = 0;
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const TensorId gradient = list[i];
-    if (!gradient) continue;
-    const std::int64_t first = begin, chunks = norm_partials(elements(gradient));
-    const TensorId rows = brain_.parameters[i].rule == UpdateRule::adamw_rows ? count : TensorId{};
-    graph_.operation("norm." + brain_.parameters[i].name, {gradient, rows}, {partials}, [=](auto& device, const Bindings& at) {
-      sum_of_squares(device, {at[gradient], at[rows], at[partials].rows(first, chunks)});
-    });
-    begin += chunks;
-  }
+  const TensorId control = brain_.control, touched_rows = gradients.embedding_rows;
   const double limit = options_.clip;
-  const TensorId control = brain_.control;
-  graph_.operation("norm", {partials, control}, {norm, host}, [=](auto& device, const Bindings& at) {
+  reads.insert(reads.end(), {count, control});
+  graph_.operation("norm", reads, {partials, norm, host}, [=](auto& device, const Bindings& at) {
+    SumOfSquares squares{{}, at[partials]};
+    for (TensorId id : list) {
+      if (id) squares.tensors.add({at[id], id.index == touched_rows.index ? at[count] : TensorView{}});
+    }
+    sum_of_squares(device, squares);
     clip_factor(device, {at[partials], limit, at[norm], at[control]});
     copy(device, at[norm], at[host]);
   });
@@ -69,6 +64,12 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
     });
   }
 
+  struct Update {
+    TensorId gradient, value, m, v;
+    double decay;
+  };
+  std::vector<Update> updates;
+  std::vector<TensorId> read = {control, norm}, written;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Parameter p = brain_.parameters[i];
     const TensorId gradient = list[i];
@@ -82,12 +83,15 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
                        });
       continue;
     }
-    const double decay = p.rule == UpdateRule::adamw_decay ? options_.synapse_decay : 0;
-    graph_.operation("update." + p.name, {control, norm, gradient}, {p.value, p.m, p.v},
-                     [=](auto& device, const Bindings& at) {
-                       adamw(device, {at[control], at[norm], at[gradient], at[p.value], at[p.m], at[p.v], decay});
-                     });
+    updates.push_back({gradient, p.value, p.m, p.v, p.rule == UpdateRule::adamw_decay ? options_.synapse_decay : 0});
+    read.push_back(gradient);
+    written.insert(written.end(), {p.value, p.m, p.v});
   }
+  graph_.operation("update", read, written, [=](auto& device, const Bindings& at) {
+    AdamW all{at[control], at[norm], {}};
+    for (const Update& u : updates) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay});
+    adamw(device, all);
+  });
   brain_.gradients = list;
 }
 

@@ -19,12 +19,13 @@ inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, 
   return sources;
 }
 // Gradients of sources: those for the whole batch (the embedding's), and those of this section alone.
+inline TensorView gradient_at(const Bindings& at, TensorId id, Section section) {
+  const TensorView view = at[id];
+  return view[0] == section.rows ? view : rows_of(view, section);
+}
 inline Sources gradients_at(const Bindings& at, const std::vector<TensorId>& ids, Section section) {
   Sources sources;
-  for (TensorId id : ids) {
-    const TensorView view = at[id];
-    sources.outputs[static_cast<std::size_t>(sources.count++)] = view[0] == section.rows ? view : rows_of(view, section);
-  }
+  for (TensorId id : ids) sources.outputs[static_cast<std::size_t>(sources.count++)] = gradient_at(at, id, section);
   return sources;
 }
 

@@ -49,7 +49,7 @@ TYPED_TEST(AdamW_, FollowsTheFormulaForSeveralSteps) {
             .step = step, .learning_rate = 0.01f / static_cast<float>(step + 1), .embedding_learning_rate = 99};
         rates.push_back(control.learning_rate);
         adamw(device_of(threads),
-              {view_of(control), norm.view(), gradients.back().view(), p.view(), m.view(), v.view(), 0.05});
+              {view_of(control), norm.view(), {{gradients.back().view(), p.view(), m.view(), v.view(), 0.05}}});
       }
       Tensor<double> expected(shape, 0);
       for (std::int64_t i = 0; i < static_cast<std::int64_t>(p.data.size()); ++i) {
@@ -71,9 +71,9 @@ TYPED_TEST(AdamW_, RefusesMixedTypesAndStridedRows) {
   Tensor<std::int32_t> wrong({4, 6}, 0);
   Tensor<Real> norm({2}, 1);
   StepControl control;
-  EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), wrong.view(), x.view(), x.view(), x.view()}), Error);
+  EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), {{wrong.view(), x.view(), x.view(), x.view()}}}), Error);
   const TensorView strided = x.view().columns(0, 3);
-  EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), strided, strided, strided, strided}), Error);
+  EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), {{strided, strided, strided, strided}}}), Error);
 }
 
 TYPED_TEST(AdamW_, RowsComeAndGoAndKeepTheirOwnCount) {

@@ -11,6 +11,7 @@ class CudaCorticalColumns : public CudaWiringTest {
   struct Net {
     std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
     bool has_residual, low_d_out;
+    unsigned stored = 0;  // bit k: d_sources[k] holds nothing yet
     std::int64_t columns = roles * kGroup, fan_in = slots * width, outputs = groups * kGroup, tokens = window * windows,
                  openers = stripe ? outputs / stripe : 0, blocks = 0;
     std::vector<Tensor<double>> sources{}, d_sources{};
@@ -30,6 +31,9 @@ class CudaCorticalColumns : public CudaWiringTest {
     if (a.stripe == 4 && a.groups % 2) ++a.groups;
     a.outputs = a.groups * kGroup, a.openers = a.stripe ? a.outputs / a.stripe : 0;
     draw_wiring(a);
+    a.stored = static_cast<unsigned>(draw(0, 15));
+    for (std::size_t s = 0; s < a.d_sources.size(); ++s)
+      if (a.stored >> s & 1) std::fill(a.d_sources[s].data.begin(), a.d_sources[s].data.end(), 0.0);
     a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
     a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2), a.bias = noise({a.roles, a.outputs});
     a.retain = noise({a.outputs}, 1, 2), a.gain = noise({a.outputs}, 0.3, 1);
@@ -65,7 +69,8 @@ class CudaCorticalColumns : public CudaWiringTest {
              .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
              .d_residual = single(a.d_residual), .d_gate = single(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
-    for (Tensor<double>& x : a.d_sources) b.d_sources.push_back(single(x));
+    for (std::size_t s = 0; s < a.d_sources.size(); ++s)
+      b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(DType::f32, a.d_sources[s].shape) : single(a.d_sources[s]));
     return b;
   }
 
@@ -95,24 +100,27 @@ class CudaCorticalColumns : public CudaWiringTest {
                                   b.retain.view(), rows(b.first), a.window, gate, rows(b.residual),
                                   b.carried.view().rows(window * carries(a.window), windows * carries(a.window))};
     const OnGpu d_selected = OnGpu::poisoned({a.groups * a.slots, tokens, a.width}, DType::bf16);
-    const auto zeros = [&](Shape shape) {
+    const auto parts_of = [&](const OnGpu& total) {  // of which the first holds what was there before
+      const Tensor<double> begun = total.values();
+      Shape shape = begun.shape;
+      shape[0] *= a.parts;
       Tensor<double> host(std::move(shape), 0);
+      std::copy(begun.data.begin(), begun.data.end(), host.data.begin());
       return OnGpu(host, DType::f32);
     };
     if (window == 0)
-      b.d_weight_parts = zeros({a.parts * a.groups, a.fan_in, a.columns}), b.d_bias_parts = zeros({a.parts * a.roles, a.outputs}),
-      b.d_retain_parts = zeros({a.parts * a.outputs}), b.d_gain_parts = zeros({a.parts * a.outputs});
+      b.d_weight_parts = parts_of(b.d_weight), b.d_bias_parts = parts_of(b.d_bias), b.d_retain_parts = parts_of(b.d_retain),
+      b.d_gain_parts = parts_of(b.d_gain);
     cortical_columns_forward(gpu(), {columns, rows(b.pre_norm)});
     cortical_columns_backward(gpu(), {columns, rows(b.d_out), rows(b.inverse_rms), rows(b.dot), b.gain.view(), d_selected.view(),
                                       a.parts, window, b.d_weight_parts.view(), b.d_bias_parts.view(), b.d_retain_parts.view(),
                                       b.d_gain_parts.view(),
                                       rows(b.d_residual), rows(b.d_gate)});
     synapses_readers(gpu(), {b.wiring.view(), b.reader_start.view(), b.readers.view()});
-    cortical_columns_sources(gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens)});
+    cortical_columns_sources(gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens), a.stored});
     if (window + windows == a.windows) {
-      const auto sum = [](const OnGpu& parts, const OnGpu& total) { cortical_columns_sum(gpu(), {parts.view(), total.view()}); };
-      sum(b.d_weight_parts, b.d_weight), sum(b.d_bias_parts, b.d_bias);
-      sum(b.d_retain_parts, b.d_retain), sum(b.d_gain_parts, b.d_gain);
+      cortical_columns_sum(gpu(), {{b.d_weight_parts, b.d_weight}, {b.d_bias_parts, b.d_bias}, {b.d_retain_parts, b.d_retain},
+                                   {b.d_gain_parts, b.d_gain}});
     }
     gpu().synchronize();
   }
@@ -124,7 +132,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     Net a = make();
     SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
                                     << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
-                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out);
+                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out << " stored " << a.stored);
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);

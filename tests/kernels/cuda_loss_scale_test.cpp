@@ -86,9 +86,9 @@ Updated update(StepControl step, float times) {
   const OnGpu g(gradient), partials(DType::f64, {norm_partials(V * O)}), norm(DType::f32, {2}), g_p(p), g_m(small), g_v(some), g_rows(p),
       rows_m(small), rows_v(some), ids(first), ids_count(count), g_counts(counts), g_decoder(decoder, DType::f16), g_row(row), g_column(column),
       g_sum(sum), scratch(DType::f64, {1, adafactor_scratch(V, O)});
-  sum_of_squares(gpu(), {g, {}, partials});
+  sum_of_squares(gpu(), {{{g, {}}}, partials});
   clip_factor(gpu(), {partials, 1e-3, norm, control.memory});
-  adamw(gpu(), {control.memory, norm, g, g_p, g_m, g_v, 0.05});
+  adamw(gpu(), {control.memory, norm, {{g, g_p, g_m, g_v, 0.05}}});
   adamw_rows(gpu(), {control.memory, norm, ids, ids_count, g, g_rows, rows_m, rows_v, g_counts});
   adafactor_tiles(gpu(), {control.memory, g, g_decoder, g_row, g_column, g_sum, scratch, V, 0});
   adafactor_finish(gpu(), {g_sum, V, g_column, control.memory});

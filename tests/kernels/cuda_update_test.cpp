@@ -28,35 +28,55 @@ TEST_F(CudaNorm, EqualsTheCpu) {
     auto x = Tensor<float>::noise({700, 100}, 1);
     Tensor<std::int32_t> counted({1}, static_cast<std::int32_t>(rows));
     const std::int64_t chunks = norm_partials(70000);
-    Tensor<double> partials({2 * chunks}, 0);
+    Tensor<double> partials({2 * chunks + 1}, 0);
+    auto few = Tensor<float>::noise({6}, 2);
     Tensor<float> norm({2}, 0);
-    sum_of_squares(device_of(1), {x.view(), counted.view(), partials.view().rows(0, chunks)});
-    sum_of_squares(device_of(1), {x.view(), {}, partials.view().rows(chunks, chunks)});
+    sum_of_squares(device_of(1), {{{x.view(), counted.view()}, {few.view(), {}}, {x.view(), {}}}, partials.view()});
     clip_factor(device_of(1), {partials.view(), 1, norm.view()});
-    const OnGpu g_x(x), g_counted(counted), g_partials(DType::f64, {2 * chunks}), g_norm(DType::f32, {2});
-    sum_of_squares(gpu(), {g_x, g_counted, g_partials.view().rows(0, chunks)});
-    sum_of_squares(gpu(), {g_x, {}, g_partials.view().rows(chunks, chunks)});
+    const OnGpu g_x(x), g_counted(counted), g_few(few), g_partials(DType::f64, {2 * chunks + 1}), g_norm(DType::f32, {2});
+    sum_of_squares(gpu(), {{{g_x, g_counted}, {g_few, {}}, {g_x, {}}}, g_partials});
     clip_factor(gpu(), {g_partials, 1, g_norm});
     expect_close(g_partials.values(), partials, 1e-6, "partial sums");
     expect_close(g_norm.values(), norm, 1e-6, "norm and factor");
   }
 }
 
+// Tensors of all lengths, as many as fit into one call.
 TEST_F(CudaAdamW, EqualsTheCpu) {
-  for (const std::int64_t step : {0, 1, 200})
-    for (const std::int64_t elements : {4, 100, 70000}) {
-      Control control(step);
-      auto gradient = Tensor<float>::noise({elements}, 1), p = Tensor<float>::noise({elements}, 2), m = Tensor<float>::noise({elements}, 3, 0.1),
-           v = Tensor<float>::noise({elements}, 4, 0.1);
+  struct One {
+    Tensor<float> gradient, p, m, v;
+    OnGpu g_gradient, g_p, g_m, g_v;
+    One(std::int64_t elements, unsigned seed)
+        : gradient(Tensor<float>::noise({elements}, seed)),
+          p(Tensor<float>::noise({elements}, seed + 1)),
+          m(Tensor<float>::noise({elements}, seed + 2, 0.1)),
+          v(Tensor<float>::noise({elements}, seed + 3, 0.1)) {
       for (float& x : v.data) x = std::abs(x);
-      Tensor<float> norm({2}, 0.7f);
-      const OnGpu g_gradient(gradient), g_p(p), g_m(m), g_v(v), g_norm(norm);
-      adamw(device_of(1), {control.host, norm.view(), gradient.view(), p.view(), m.view(), v.view(), 0.05});
-      adamw(gpu(), {control.gpu_value, g_norm, g_gradient, g_p, g_m, g_v, 0.05});
-      expect_close(g_p.values(), p, 1e-6, "parameter");
-      expect_close(g_m.values(), m, 1e-6, "m");
-      expect_close(g_v.values(), v, 1e-6, "v");
+      g_gradient = OnGpu(gradient), g_p = OnGpu(p), g_m = OnGpu(m), g_v = OnGpu(v);
     }
+  };
+  for (const std::int64_t step : {0, 1, 200}) {
+    Control control(step);
+    Tensor<float> norm({2}, 0.7f);
+    const OnGpu g_norm(norm);
+    AdamW on_cpu{control.host, norm.view(), {}}, on_gpu{control.gpu_value, g_norm, {}};
+    std::vector<One> all;
+    for (int i = 0; i < kMostSeveral; ++i) all.emplace_back(4 * draw(1, i % 8 == 0 ? 20000 : 100), 10 * i);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      One& one = all[i];
+      const double decay = i % 3 == 0 ? 0.05 : 0;
+      on_cpu.updates.add({one.gradient.view(), one.p.view(), one.m.view(), one.v.view(), decay});
+      on_gpu.updates.add({one.g_gradient, one.g_p, one.g_m, one.g_v, decay});
+    }
+    EXPECT_THROW(on_gpu.updates.add({}), Error);
+    adamw(device_of(1), on_cpu);
+    adamw(gpu(), on_gpu);
+    for (const One& one : all) {
+      expect_close(one.g_p.values(), one.p, 1e-6, "parameter");
+      expect_close(one.g_m.values(), one.m, 1e-6, "m");
+      expect_close(one.g_v.values(), one.v, 1e-6, "v");
+    }
+  }
 }
 
 TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {

@@ -33,9 +33,7 @@ TYPED_TEST(GradientNorm, IsTheNormOfAllTensorsTogether) {
   for (const int threads : {1, 2, 3}) {
     auto partials = Tensor<double>::poisoned({pa + pb + pc});
     CpuDevice& device = device_of(threads);
-    sum_of_squares(device, {a.view(), rows.view(), partials.view().rows(0, pa)});
-    sum_of_squares(device, {b.view(), {}, partials.view().rows(pa, pb)});
-    sum_of_squares(device, {c.view(), {}, partials.view().rows(pa + pb, pc)});
+    sum_of_squares(device, {{{a.view(), rows.view()}, {b.view(), {}}, {c.view(), {}}}, partials.view()});
     EXPECT_EQ(partials[2], 0);
     if (threads == 1) first = partials;
     expect_same_bits(partials, first, "partials");
@@ -53,8 +51,8 @@ TYPED_TEST(GradientNorm, IsTheNormOfAllTensorsTogether) {
 TYPED_TEST(GradientNorm, RefusesStridedRowsAndTheWrongNumberOfSums) {
   auto x = Tensor<TypeParam>::noise({4, 6}, 1);
   Tensor<double> partials({2}, 0);
-  EXPECT_THROW(sum_of_squares(device_of(1), {x.view().columns(0, 3), {}, partials.view().rows(0, 1)}), Error);
-  EXPECT_THROW(sum_of_squares(device_of(1), {x.view(), {}, partials.view()}), Error);
+  EXPECT_THROW(sum_of_squares(device_of(1), {{{x.view().columns(0, 3), {}}}, partials.view().rows(0, 1)}), Error);
+  EXPECT_THROW(sum_of_squares(device_of(1), {{{x.view(), {}}}, partials.view()}), Error);
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   const auto norm_of = [&](Tensor<float>& g, StepControl& control) {
     Tensor<double> partials({norm_partials(V * O)}, 0);
     Tensor<float> norm({2}, 0);
-    sum_of_squares(device_of(1), {g.view(), {}, partials.view()});
+    sum_of_squares(device_of(1), {{{g.view(), {}}}, partials.view()});
     clip_factor(device_of(1), {partials.view(), 1e-3, norm.view(), view_of(control)});
     return norm;
   };
@@ -112,7 +112,7 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   };
   const auto update = [&](Tensor<float>& g, Tensor<float>& factor, StepControl& control) {
     Weights w;
-    adamw(device_of(1), {view_of(control), factor.view(), g.view(), w.p.view(), w.m.view(), w.v.view(), 0.05});
+    adamw(device_of(1), {view_of(control), factor.view(), {{g.view(), w.p.view(), w.m.view(), w.v.view(), 0.05}}});
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(V, O)});
     adafactor_tiles(device_of(1), {view_of(control), g.view(), w.weight.view(), w.row.view(), w.column.view(), w.sum.view(), scratch.view(), V});
     adafactor_finish(device_of(1), {w.sum.view(), V, w.column.view(), view_of(control)});

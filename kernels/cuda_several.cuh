@@ -1,0 +1,34 @@
+// One launch for several tensors: each is cut into pieces of equal length, and every block takes one.
+#pragma once
+#include "kernels/cuda_kernel.cuh"
+#include "kernels/several.h"
+
+namespace neurogen {
+
+// A kernel's argument.
+template <typename Item>
+struct PieceTable {
+  Item items[kMostSeveral];
+  unsigned first[kMostSeveral];  // each item's first block
+  int count = 0;
+  unsigned blocks = 0;
+
+  void add(const Item& item, unsigned pieces) {
+    items[count] = item;
+    first[count++] = blocks;
+    blocks += pieces;
+  }
+
+  // The item of this block, and which of its pieces.
+  struct Piece {
+    Item item;
+    std::int64_t number;
+  };
+  __device__ Piece mine() const {
+    int i = 0;
+    for (int k = 1; k < count; ++k) i += first[k] <= blockIdx.x;
+    return {items[i], static_cast<std::int64_t>(blockIdx.x - first[i])};
+  }
+};
+
+}  // namespace neurogen
