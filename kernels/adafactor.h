@@ -39,7 +39,7 @@ struct AdafactorFinish {
 
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements, on either device
 // Rows and columns behind one partial sum on a GPU.
-inline constexpr std::int64_t kAdafactorStripRows = 128, kAdafactorStripColumns = 128;
+inline constexpr std::int64_t kAdafactorStripRows = 128, kAdafactorStripColumns = 256;
 
 void adafactor_tiles(CpuDevice& device, const AdafactorTiles& arguments);
 void adafactor_finish(CpuDevice& device, const AdafactorFinish& arguments);

@@ -123,8 +123,8 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
   const std::int64_t row_strips = (tile + kAdafactorStripRows - 1) / kAdafactorStripRows;
   const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
-  const std::int64_t floats = row_strips * outputs + 2 * column_strips * (tile + 1) + outputs + 2 * tile + 2;
-  return std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2);
+  const std::int64_t floats = row_strips * outputs + 2 * column_strips * (tile + 1) + outputs + 2 * tile + 8;
+  return (std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2) + 1) / 2 * 2;  // each tile's on whole vectors
 }
 
 void adafactor_tiles(CpuDevice& device, const AdafactorTiles& a) {

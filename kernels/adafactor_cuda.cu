@@ -1,153 +1,140 @@
-#include <algorithm>
-#include <cfloat>
-
-#include "kernels/adafactor.h"
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/adafactor_cuda.cuh"
 #include "kernels/loss_scale.h"
+#include "kernels/stochastic_rounding.cuh"
 
 namespace neurogen {
 namespace {
 
 // The gradient is read twice: once for all statistics, once to apply it. Only in the first step, where the columns' statistics
 // are the tile's own, a third time. Every sum's order depends on the shapes alone.
-constexpr int kWarps = 8, kThreads = 32 * kWarps;
+constexpr int kWarps = kAdafactorWarps, kThreads = kAdafactorThreads;
 constexpr int kWarpRows = static_cast<int>(kAdafactorStripRows) / kWarps;
-static_assert(kAdafactorStripColumns == 128, "a lane takes four columns");
+constexpr int kEight = 8;  // neighbours that a thread takes, and weights that share one draw
+static_assert(kAdafactorStripColumns == 32 * kEight && kAdafactorStripColumns == kThreads);
 static_assert(2 * kWarpRows == 32, "a lane receives one of two sums of one row");
-constexpr int kEight = 8;      // weights that share one draw
-constexpr int kApplyRows = 4;  // that a thread has on their way at once
-
-// Where the scratch holds what.
-struct Scratch {
-  double* column_totals;  // [column blocks] sums of col^
-  double* square_totals;  // [row blocks] sums of g^2 / col^ / row^: of u^2, but for mean(col^)
-  float* column_strips;   // [row strips, O] sums of q
-  float2* row_strips;     // [column strips, rows]: sum of q, sum of g^2 / column
-  float* column;          // [O] 1 / sqrt(col^)
-  float* row;             // [rows] 1 / sqrt(row^), row^ = row / (1-beta^n)
-};
-
-// What a block works on: its tile, blockIdx.z of those that are given together.
-struct Tile {
-  std::int64_t rows_of_all, tile_rows, outputs, scratch_stride;  // the last: floats from one tile's scratch to the next
-  unsigned column_blocks, row_blocks;                            // of finish
-  Scratch first;
-
-  __device__ std::int64_t begin() const { return blockIdx.z * tile_rows; }
-  __device__ std::int64_t rows(unsigned tile) const { return min(tile_rows, rows_of_all - tile * tile_rows); }
-  __device__ std::int64_t rows() const { return rows(blockIdx.z); }
-  __device__ Scratch scratch(unsigned tile) const {
-    const std::int64_t by = tile * scratch_stride;
-    return {first.column_totals + by / 2, first.square_totals + by / 2, first.column_strips + by,
-            first.row_strips + by / 2,    first.column + by,            first.row + by};
-  }
-  __device__ Scratch scratch() const { return scratch(blockIdx.z); }
-};
-
-Tile tile_of(const AdafactorTiles& a) {
-  const std::int64_t rows = a.tile, outputs = a.gradient[1];
-  Tile t{a.gradient[0], rows, outputs, 2 * adafactor_scratch(rows, outputs), pieces(outputs, kThreads), pieces(rows, kWarps), {}};
-  t.first.column_totals = a.scratch.as<double>();
-  t.first.square_totals = t.first.column_totals + t.column_blocks;
-  t.first.row_strips = reinterpret_cast<float2*>(t.first.square_totals + t.row_blocks);
-  t.first.column_strips = reinterpret_cast<float*>(t.first.row_strips + pieces(outputs, kAdafactorStripColumns) * rows);
-  t.first.column = t.first.column_strips + pieces(rows, kAdafactorStripRows) * outputs;
-  t.first.row = t.first.column + outputs;
-  return t;
-}
+constexpr int kApplyRows = 2;  // that a thread has on their way at once
 
 __device__ std::int64_t updates_before(const StepControl* control) { return control->step - control->decoder_skips; }
 __device__ bool skipped(const StepControl* control) { return (control->overflow & kDecoderOverflow) != 0; }
-// Of the gradient, without its loss scale.
-template <typename Gradient>
-__device__ float4 load_unscaled(const Gradient* gradient, float by) {
-  const float4 g = load_four(gradient);
-  return {g.x * by, g.y * by, g.z * by, g.w * by};
+// Takes the loss scale off the squared gradient.
+__device__ double unscaled(const StepControl* control) {
+  const double by = 1 / static_cast<double>(control->loss_scale);
+  return by * by;
 }
 
-__device__ float square(float g) { return g * g + static_cast<float>(kAdafactorEpsilon); }
-// Of g^2 weight.
-__device__ float sum_of_squares(float4 g, float4 weight) {
-  return g.x * g.x * weight.x + g.y * g.y * weight.y + (g.z * g.z * weight.z + g.w * g.w * weight.w);
+template <typename T>
+struct alignas(16) Eight {
+  T at[kEight];
+};
+template <typename T>
+__device__ Eight<T> load_eight(const T* from) {
+  return *reinterpret_cast<const Eight<T>*>(from);
 }
 
-// A block takes 128 columns and 128 rows, a warp 16 of these rows, a lane four columns.
+// A block takes 256 columns and 128 rows, a warp 16 of these rows, a lane eight columns.
 template <typename Gradient>
-__global__ void __launch_bounds__(kThreads) strip_sums(const StepControl* control, const Gradient* gradient, const float* column, Tile t) {
+__global__ void __launch_bounds__(kThreads) strip_sums(const StepControl* control, const Gradient* gradient, const float* column, AdafactorTile t) {
   const std::int64_t rows = t.rows(), outputs = t.outputs;
-  const Scratch s = t.scratch();
-  __shared__ float4 sums[kWarps][32];
+  const AdafactorScratch s = t.scratch();
+  __shared__ Eight<float> sums[kWarps][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t j = blockIdx.x * kAdafactorStripColumns + 4 * lane, first = blockIdx.y * kAdafactorStripRows + warp * kWarpRows;
+  const std::int64_t j = blockIdx.x * kAdafactorStripColumns + kEight * lane, first = blockIdx.y * kAdafactorStripRows + warp * kWarpRows;
   const bool inside = j < outputs;
-  const float by = 1.0f / control->loss_scale;
-  gradient += (t.begin() + first) * outputs + j;
-  float4 weight = {0, 0, 0, 0};  // before the first update there is none yet
-  if (inside && updates_before(control) > 0) {
-    const float4 c = load_four(column + j);
-    weight = {1 / c.x, 1 / c.y, 1 / c.z, 1 / c.w};
+  const int count = inside ? static_cast<int>(min(rows - first, static_cast<std::int64_t>(kWarpRows))) : 0;
+  if (blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0 && threadIdx.x == 0) {
+    *s.done = 0;
+    *s.correction = 1 - pow(kAdafactorBeta, static_cast<double>(updates_before(control)));
   }
-  float4 sum = {0, 0, 0, 0};
+  gradient += (t.begin() + first) * outputs + j;
+  Eight<float> sum{}, weight{};  // weight: 1 / column; before the first update there is none yet
   float of_rows[2 * kWarpRows];  // this lane's share of the rows' first sums, then of their second
+  constexpr int kBatch = 8;      // rows on their way at once
 #pragma unroll
-  for (int i = 0; i < kWarpRows; ++i) {
-    const bool present = inside && first + i < rows;
-    const float4 g = present ? load_unscaled(gradient + i * outputs, by) : float4{0, 0, 0, 0};
-    const float4 q = present ? float4{square(g.x), square(g.y), square(g.z), square(g.w)} : float4{0, 0, 0, 0};
-    sum = {sum.x + q.x, sum.y + q.y, sum.z + q.z, sum.w + q.w};
-    of_rows[i] = q.x + q.y + (q.z + q.w);
-    of_rows[kWarpRows + i] = sum_of_squares(g, weight);
+  for (int begin = 0; begin < kWarpRows; begin += kBatch) {
+    Eight<Gradient> g[kBatch] = {};
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i)
+      if (begin + i < count) g[i] = load_eight(gradient + (begin + i) * outputs);
+    if (begin == 0 && inside && updates_before(control) > 0) {
+      const float by = static_cast<float>(unscaled(control));
+      const Eight<float> c = load_eight(column + j);
+#pragma unroll
+      for (int k = 0; k < kEight; ++k) weight.at[k] = by / c.at[k];
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      float all = 0, weighted = 0;
+#pragma unroll
+      for (int k = 0; k < kEight; ++k) {
+        const float x = to_float(g[i].at[k]), square = x * x;
+        sum.at[k] += square;
+        all += square;
+        weighted += square * weight.at[k];
+      }
+      of_rows[begin + i] = all;
+      of_rows[kWarpRows + begin + i] = weighted;
+    }
   }
   const float of_row = warp_sums(of_rows);  // lane by lane
   const std::int64_t row = first + lane % kWarpRows;
   if (row < rows) reinterpret_cast<float*>(s.row_strips + blockIdx.x * rows + row)[lane / kWarpRows] = of_row;
   sums[warp][lane] = sum;
   __syncthreads();
-  if (warp != 0 || !inside) return;
-  for (int w = 1; w < kWarps; ++w) {
-    const float4 other = sums[w][lane];
-    sum = {sum.x + other.x, sum.y + other.y, sum.z + other.z, sum.w + other.w};
-  }
-  store_four(s.column_strips + blockIdx.y * outputs + j, sum);
+  const std::int64_t mine = blockIdx.x * kAdafactorStripColumns + threadIdx.x;
+  if (mine >= outputs) return;
+  float total = 0;
+  for (int w = 0; w < kWarps; ++w) total += sums[w][threadIdx.x / kEight].at[threadIdx.x % kEight];
+  s.column_strips[blockIdx.y * outputs + mine] = total;
 }
 
 // Sum of q over a tile's rows.
-__device__ double column_total(const Scratch& s, std::int64_t rows, std::int64_t outputs, std::int64_t j) {
+__device__ double column_total(const AdafactorScratch& s, double by, std::int64_t rows, std::int64_t outputs, std::int64_t j) {
+  constexpr int kBatch = 10;
   double sum = 0;
-  for (std::int64_t strip = 0; strip * kAdafactorStripRows < rows; ++strip) sum += static_cast<double>(s.column_strips[strip * outputs + j]);
-  return sum;
+  for (std::int64_t begin = 0; begin * kAdafactorStripRows < rows; begin += kBatch) {
+    float strips[kBatch] = {};
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k)
+      if ((begin + k) * kAdafactorStripRows < rows) strips[k] = s.column_strips[(begin + k) * outputs + j];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) sum += static_cast<double>(strips[k]);
+  }
+  return sum * by + static_cast<double>(rows) * kAdafactorEpsilon;
 }
 
-// A thread a column, all tiles in order: their sums go to the columns' one total. `correction`: 1 - beta^(n-1).
-__device__ void finish_columns(const float* column, float* column_sum, double correction, const Tile& t) {
-  const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+// A thread a column, all tiles in order: their sums go to the columns' one total.
+__device__ void finish_columns(const float* column, float* column_sum, double by, double correction, const AdafactorTile& t, unsigned block) {
+  const std::int64_t j = static_cast<std::int64_t>(block) * kThreads + threadIdx.x;
   const bool inside = j < t.outputs;
   float total = inside ? column_sum[j] : 0;
-  for (unsigned tile = 0; tile * t.tile_rows < t.rows_of_all; ++tile) {
-    const Scratch s = t.scratch(tile);
+  for (unsigned tile = 0; t.begin(tile) < t.rows_of_all; ++tile) {
+    const AdafactorScratch s = t.scratch(tile);
     float estimate = 0;
     if (inside) {
-      const double sum = column_total(s, t.rows(tile), t.outputs, j);
+      const double sum = column_total(s, by, t.rows(tile), t.outputs, j);
       total += static_cast<float>(sum);
       estimate = static_cast<float>(correction == 0 ? sum / static_cast<double>(t.rows(tile)) : static_cast<double>(column[j]) / correction);
       s.column[j] = 1 / sqrtf(estimate);
     }
     const double all = block_sum<kThreads>(static_cast<double>(estimate));
-    if (threadIdx.x == 0) s.column_totals[blockIdx.x] = all;
+    if (threadIdx.x == 0) s.column_totals[block] = all;
   }
   if (inside) column_sum[j] = total;
 }
 
-// A warp a row.
+// A warp a row of a tile.
 template <typename Gradient>
-__device__ void finish_rows(const StepControl* control, const Gradient* gradient, float* row_statistic, double correction, const Tile& t) {
-  const std::int64_t rows = t.rows(), outputs = t.outputs;
-  const Scratch s = t.scratch();
+__device__ void finish_rows(const Gradient* gradient, float* row_statistic, double by, double correction, const AdafactorTile& t, unsigned tile,
+                            unsigned block) {
+  const std::int64_t rows = t.rows(tile), outputs = t.outputs;
+  const AdafactorScratch s = t.scratch(tile);
   const int lane = threadIdx.x % 32;
-  const unsigned block = blockIdx.x - t.column_blocks;
   const std::int64_t i = static_cast<std::int64_t>(block) * kWarps + threadIdx.x / 32;
-  double all = 0, squares = 0;
+  double squares = 0;
   if (i < rows) {
+    float& statistic = row_statistic[t.begin(tile) + i];
+    const auto before = static_cast<double>(statistic);
+    double all = 0;
     for (std::int64_t strip = lane; strip * kAdafactorStripColumns < outputs; strip += 32) {
       const float2 sums = s.row_strips[strip * rows + i];
       all += static_cast<double>(sums.x);
@@ -155,94 +142,88 @@ __device__ void finish_rows(const StepControl* control, const Gradient* gradient
     }
     squares *= correction;
     if (correction == 0) {
-      const float by = 1.0f / control->loss_scale;
-      for (std::int64_t j = 4 * lane; j < outputs; j += 128) {
-        const auto weight = [&](int k) { return static_cast<float>(static_cast<double>(rows) / column_total(s, rows, outputs, j + k)); };
-        const float4 g = load_unscaled(gradient + (t.begin() + i) * outputs + j, by);
-        squares += static_cast<double>(sum_of_squares(g, {weight(0), weight(1), weight(2), weight(3)}));
+      for (std::int64_t j = lane; j < outputs; j += 32) {
+        const auto g = static_cast<double>(to_float(gradient[(t.begin(tile) + i) * outputs + j]));
+        squares += g * g * by * static_cast<double>(rows) / column_total(s, by, rows, outputs, j);
       }
     }
-    all = warp_sum(all);
+    all = warp_sum(all) * by / static_cast<double>(outputs) + kAdafactorEpsilon;
     squares = warp_sum(squares);
-  }
-  if (lane == 0 && i < rows) {
-    float& statistic = row_statistic[t.begin() + i];
-    statistic = static_cast<float>(kAdafactorBeta * static_cast<double>(statistic) + (1 - kAdafactorBeta) * (all / static_cast<double>(outputs)));
-    const double estimate = static_cast<double>(statistic) / (1 - kAdafactorBeta * (1 - correction));
-    s.row[i] = 1 / sqrtf(static_cast<float>(estimate));
+    const auto now = static_cast<float>(kAdafactorBeta * before + (1 - kAdafactorBeta) * all);
+    const double estimate = static_cast<double>(now) / (1 - kAdafactorBeta * (1 - correction));
     squares /= estimate;
+    if (lane == 0) statistic = now, s.row[i] = 1 / sqrtf(static_cast<float>(estimate));
   }
   const double total = block_sum<kThreads>(lane == 0 ? squares : 0.0);
   if (threadIdx.x == 0) s.square_totals[block] = total;
 }
 
-// Blocks for the columns, of all tiles; then blocks for the rows, of the block's tile.
+// By a warp, from the totals of other blocks.
+__device__ void finish_tile(const StepControl* control, const AdafactorTile& t, unsigned tile) {
+  const AdafactorScratch s = t.scratch(tile);
+  const std::int64_t rows = t.rows(tile);
+  const unsigned lane = threadIdx.x % 32;
+  double columns = 0, squares = 0;
+#pragma unroll 4
+  for (unsigned k = lane; k < t.column_blocks; k += 32) columns += __ldcg(s.column_totals + k);
+#pragma unroll 4
+  for (unsigned k = lane; k * kWarps < rows; k += 32) squares += __ldcg(s.square_totals + k);
+  const double mean = warp_sum(columns) / static_cast<double>(t.outputs);
+  const double rms = sqrt(warp_sum(squares) * mean / static_cast<double>(rows * t.outputs));
+  if (lane == 0) {
+    *s.scale = static_cast<float>(static_cast<double>(control->decoder_learning_rate) / fmax(1.0, rms) * sqrt(mean) /
+                                  static_cast<double>(control->loss_scale));
+  }
+}
+
+// Blocks for the columns, of all tiles; then blocks for each tile's rows. The last that is done finishes the tiles.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads) finish(const StepControl* control, const Gradient* gradient, const float* column, float* column_sum,
-                                                   float* row_statistic, Tile t) {
+                                                   float* row_statistic, AdafactorTile t) {
+  const double correction = *t.first.correction, by = unscaled(control);
   if (skipped(control)) return;
-  __shared__ double correction;
-  if (threadIdx.x == 0) correction = 1 - pow(kAdafactorBeta, static_cast<double>(updates_before(control)));
+  const unsigned tiles = (gridDim.x - t.column_blocks) / t.row_blocks;
+  if (blockIdx.x < t.column_blocks) {
+    finish_columns(column, column_sum, by, correction, t, blockIdx.x);
+  } else {
+    const unsigned block = blockIdx.x - t.column_blocks;
+    finish_rows(gradient, row_statistic, by, correction, t, block / t.row_blocks, block % t.row_blocks);
+  }
+  __shared__ bool last;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(t.first.done, 1) == gridDim.x - 1;
+    __threadfence();
+  }
   __syncthreads();
-  if (blockIdx.x >= t.column_blocks) finish_rows(control, gradient, row_statistic, correction, t);
-  else if (blockIdx.z == 0) finish_columns(column, column_sum, correction, t);
+  if (!last) return;
+  for (unsigned tile = threadIdx.x / 32; tile < tiles; tile += kWarps) finish_tile(control, t, tile);
 }
-
-__device__ float rounded(float, float x, std::uint32_t) { return x; }
-
-// The upper half of a float32 is a bf16: adding up to one unit of its last place and cutting off goes up as often as is due.
-__device__ __nv_bfloat16 rounded(__nv_bfloat16, float x, std::uint32_t random) {
-  if (!isfinite(x)) return __float2bfloat16_rn(x);
-  return __ushort_as_bfloat16(static_cast<unsigned short>((__float_as_uint(x) + random) >> 16));
-}
-
-// f16 keeps 10 bits of mantissa, and steps of 2^-24 below 2^-14.
-__device__ __half rounded(__half, float x, std::uint32_t random) {
-  const float magnitude = fabsf(x);
-  const float up = magnitude < 0x1p-14f ? magnitude + static_cast<float>(random) * 0x1p-40f
-                                        : __uint_as_float(__float_as_uint(magnitude) + (random >> 3));
-  return __float2half_rz(copysignf(isfinite(x) ? up : magnitude, x));
-}
-
-template <typename T>
-struct alignas(16) Eight {
-  T at[kEight];
-};
 
 // A thread takes eight neighbouring weights of a few rows.
 template <typename Gradient, typename Weight>
 __global__ void __launch_bounds__(kThreads) apply(const StepControl* control, const Gradient* gradient, std::int64_t first_row, Weight* weight,
-                                                  std::int64_t weight_stride, Tile t) {
-  if (skipped(control)) return;
+                                                  std::int64_t weight_stride, AdafactorTile t) {
   const std::int64_t rows = t.rows(), outputs = t.outputs, first = static_cast<std::int64_t>(blockIdx.y) * kApplyRows,
                      j = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
-  const Scratch s = t.scratch();
-  const auto present = [&](int i) { return j < outputs && first + i < rows; };
+  if (j >= outputs) return;
+  const AdafactorScratch s = t.scratch();
   gradient += (t.begin() + first) * outputs + j;
   weight += (t.begin() + first) * weight_stride + j;
   Eight<Gradient> g[kApplyRows];
   Eight<Weight> w[kApplyRows];
 #pragma unroll
   for (int i = 0; i < kApplyRows; ++i)
-    if (present(i)) {
-      g[i] = *reinterpret_cast<const Eight<Gradient>*>(gradient + i * outputs);
-      w[i] = *reinterpret_cast<const Eight<Weight>*>(weight + i * weight_stride);
+    if (first + i < rows) {
+      g[i] = load_eight(gradient + i * outputs);
+      w[i] = load_eight(weight + i * weight_stride);
     }
-
-  double columns = 0, squares = 0;
-  for (unsigned k = threadIdx.x; k < t.column_blocks; k += kThreads) columns += s.column_totals[k];
-  for (unsigned k = threadIdx.x; k * kWarps < rows; k += kThreads) squares += s.square_totals[k];
-  const float mean = static_cast<float>(block_sum<kThreads>(columns)) / static_cast<float>(outputs);
-  const float rms = sqrtf(static_cast<float>(block_sum<kThreads>(squares)) / static_cast<float>(rows * outputs) * mean);
-  const float scale = control->decoder_learning_rate / fmaxf(1, rms) * sqrtf(mean) / control->loss_scale;
-
-  float by_column[kEight];
-#pragma unroll
-  for (int k = 0; k < kEight; ++k) by_column[k] = j < outputs ? scale * s.column[j + k] : 0;
+  if (skipped(control)) return;
+  const Eight<float> by_column = load_eight(s.column + j);
 #pragma unroll
   for (int i = 0; i < kApplyRows; ++i) {
-    if (!present(i)) return;
-    const float by_row = s.row[first + i];
+    if (first + i >= rows) return;
+    const float by_row = *s.scale * s.row[first + i];
     std::uint32_t words[4] = {0, 0, 0, 0};
     if constexpr (sizeof(Weight) == 2) {
       const auto element = static_cast<std::uint64_t>((first_row + t.begin() + first + i) * outputs + j);
@@ -251,7 +232,7 @@ __global__ void __launch_bounds__(kThreads) apply(const StepControl* control, co
     }
 #pragma unroll
     for (int k = 0; k < kEight; ++k) {
-      const float now = to_float(w[i].at[k]) - by_row * by_column[k] * to_float(g[i].at[k]);
+      const float now = to_float(w[i].at[k]) - by_row * by_column.at[k] * to_float(g[i].at[k]);
       w[i].at[k] = rounded(Weight{}, now, k % 2 == 0 ? words[k / 2] & 0xFFFF : words[k / 2] >> 16);
     }
     *reinterpret_cast<Eight<Weight>*>(weight + i * weight_stride) = w[i];
@@ -274,19 +255,19 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   require_operands(a.tile > 0 && a.tile <= 65535, "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
   const unsigned tiles = pieces(rows, a.tile);
   require_operands(a.scratch.elements() >= tiles * adafactor_scratch(a.tile, outputs), "adafactor_tiles: too little scratch");
-  const Tile t = tile_of(a);
+  const AdafactorTile t = tile_of(a);
   const auto* control = a.control.as<const StepControl>();
   const auto* column = a.column.as<const float>();
-  const auto run = [&](auto kernel, unsigned x, unsigned y, auto... arguments) {
-    launch(device, "adafactor_tiles", kernel, dim3(x, y, tiles), dim3(kThreads), 0, control, arguments..., t);
+  const auto run = [&](auto kernel, dim3 grid, auto... arguments) {
+    launch(device, "adafactor_tiles", kernel, grid, dim3(kThreads), 0, control, arguments..., t);
   };
   const auto with_gradient = [&]<typename Gradient>(const Gradient* gradient) {
-    run(strip_sums<Gradient>, pieces(outputs, kAdafactorStripColumns), pieces(a.tile, kAdafactorStripRows), gradient, column);
-    run(finish<Gradient>, t.column_blocks + t.row_blocks, 1, gradient, column, a.column_sum.as<float>(), a.row.as<float>());
+    run(strip_sums<Gradient>, dim3(pieces(outputs, kAdafactorStripColumns), pieces(a.tile, kAdafactorStripRows), tiles), gradient, column);
+    run(finish<Gradient>, dim3(t.column_blocks + tiles * t.row_blocks), gradient, column, a.column_sum.as<float>(), a.row.as<float>());
     dispatch_float(a.weight.dtype, [&](auto zero) {
       using Weight = decltype(zero);
-      run(apply<Gradient, Weight>, pieces(outputs, kThreads * kEight), pieces(a.tile, kApplyRows), gradient, a.first_row, a.weight.as<Weight>(),
-          a.weight.row_stride);
+      run(apply<Gradient, Weight>, dim3(pieces(outputs, kThreads * kEight), pieces(a.tile, kApplyRows), tiles), gradient, a.first_row,
+          a.weight.as<Weight>(), a.weight.row_stride);
     });
   };
   if (a.gradient.dtype == DType::f32) return with_gradient(a.gradient.as<const float>());
