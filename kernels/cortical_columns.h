@@ -46,6 +46,7 @@ struct CorticalColumnsBackward {
   TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
   TensorView d_residual;                     // [N, 32G] f32, added to; empty without residual
   TensorView d_gate;                         // out [N, 32G] f32; empty without gate
+  bool residual_stored = false;              // d_residual is written, whatever it holds
 };
 
 // total = the sum of its parts, in order.

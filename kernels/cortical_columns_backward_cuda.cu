@@ -22,6 +22,7 @@ struct ColumnsBackward {
   float *d_retain, *d_gain;
   Columns<float> d_residual, d_gate;
   int parts, first_window;
+  bool residual_stored;
 };
 
 // One warp's part of the weights' gradient: every second 16 sources (or as many teams as there are), one role.
@@ -173,7 +174,7 @@ struct RoundInputs {
     else x.template load_outputs<kBy>(b.d_out_low, window, begin, reinterpret_cast<Low*>(d_outs), thread);
     if (a.residual.data) {
       x.template load_outputs<kBy>(a.residual, window, begin, residuals, thread);
-      x.template load_outputs<kBy>(b.d_residual, window, begin, d_residuals, thread);
+      x.template load_outputs<kBy>(b.d_residual, window, begin, d_residuals, thread, !b.residual_stored);
     }
     if (thread < kTokens) {
       const int t = begin + static_cast<int>(thread), n = window * a.window + min(t, a.window - 1);
@@ -466,7 +467,8 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
                                   Columns<float>(a.d_residual),
                                   Columns<float>(a.d_gate),
                                   static_cast<int>(a.parts),
-                                  static_cast<int>(a.first_window)};
+                                  static_cast<int>(a.first_window),
+                                  a.residual_stored};
   const std::size_t per_token = sizeof(Low) * static_cast<std::size_t>(pitch_of<Low>(static_cast<int>(a.columns.weight[2]))) +
                                 RoundInputs<RoundsInTurn<2>>::kTokenBytes;
   dispatch_columns<RoundsBeside, RoundsInTurn>(

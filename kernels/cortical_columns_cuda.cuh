@@ -112,15 +112,17 @@ struct ColumnGroup {
         copy_behind(at, first + (r < rows ? r * static_cast<int>(from.stride) : 0), r < rows);
     }
   };
-  // Asks for this group's outputs of a round, [kTokens, 32], as one of kBy threads; those behind the window's end become zeros.
+  // Asks for this group's outputs of a round, [kTokens, 32], as one of kBy threads; those behind the window's end, or not
+  // present, become zeros.
   template <int kBy = kThreads, typename From, typename T>
-  __device__ void load_outputs(const Columns<From>& from, int window, int begin, T* to, unsigned thread = thread_again()) const {
+  __device__ void load_outputs(const Columns<From>& from, int window, int begin, T* to, unsigned thread = thread_again(),
+                               bool present = true) const {
     constexpr unsigned kRow = kLanes / kVector<T>;
     const From* const first = from.at(window * a.window + begin, group * kLanes + static_cast<int>(thread % kRow) * kVector<T>);
     const int stride = static_cast<int>(from.stride), last = a.window - 1 - begin;
 #pragma unroll 1
     for (int row = static_cast<int>(thread / kRow); row < kTokens; row += kBy / static_cast<int>(kRow))
-      copy_behind(to + row * kLanes + thread % kRow * kVector<T>, first + min(row, last) * stride, row <= last);
+      copy_behind(to + row * kLanes + thread % kRow * kVector<T>, first + min(row, last) * stride, present && row <= last);
   }
   // Asks for what opens this group's gates, in whole vectors: [kTokens, opener_vectors of 8].
   template <int kBy = kThreads>

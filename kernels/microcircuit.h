@@ -46,12 +46,12 @@ struct MicrocircuitBackward {
 };
 
 // From the gates' values to what opens them, for the whole module:
-//   d = gate (1 - gate) * sum over a stripe of d_gate;  d_opener += d;  d_bias += sum over tokens of d
+//   d = gate (1 - gate) * sum over a stripe of d_gate;  d_opener = d;  d_bias += sum over tokens of d
 struct GateBackward {
   TensorView d_gate;          // [N, O]
   Gate gate;
   std::int64_t window = 0;    // d_bias is added to window by window in order
-  TensorView d_opener;        // [N, O_opener]
+  TensorView d_opener;        // out [N, O_opener]
   TensorView d_bias;          // [O_opener]
   TensorView sums;            // scratch on a GPU: [N / window, O_opener] f32
 };

@@ -260,7 +260,7 @@ NEUROGEN_CLONES void gate_window(const GateBackward& a, std::int64_t token, std:
       Real sum = 0;
       for (std::int64_t j = p * a.gate.stripe; j < (p + 1) * a.gate.stripe; ++j) sum += d_gate[j];
       const Real open = sigmoid(opener[p] + bias[p]), d = open * (Real(1) - open) * sum;
-      d_opener[p] += d;
+      d_opener[p] = d;
       sums[p - begin] += d;
     }
   }

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(32 * kGateWarps)
       for (int j = 0; j < stripe; ++j) d += behind[j];
     const float open = sigmoid_of(read(opener.at(first + t, p)) + shift);
     d *= open * (1.0f - open);
-    *d_opener.at(first + t, p) += d;
+    *d_opener.at(first + t, p) = d;
     sum += d;
   }
   sums[warp][lane] = sum;

@@ -111,7 +111,9 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 
   const auto [residual, opener, gate_bias] = companions(module, a);
-  const TensorId d_residual = residual ? begun_gradient(d, residual_of(module), section, prefix) : TensorId{};
+  const auto [d_residual, residual_begun] = !residual       ? OutputGradient{{}, true}
+                                            : fused(module) ? output_gradient(d, residual_of(module), section, prefix)
+                                                            : OutputGradient{begun_gradient(d, residual_of(module), section, prefix), true};
   const bool gated = static_cast<bool>(opener);
   const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
@@ -125,7 +127,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     d_sources.push_back(id);
   }
   const auto through_gate = [&] {
-    const TensorId d_opener = begun_gradient(d, kBasalGanglia, section, prefix), d_bias = g.gate_bias;
+    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix).id, d_bias = g.gate_bias;  // nobody else listens to it
     const Shape windows = {section.rows / window, architecture_.modules[kBasalGanglia].outputs};
     const TensorId sums = options_.threads == 0 ? graph_.transient(name + ".gate.sums", real_, windows) : TensorId{};
     graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias, sums}, [=](auto& device, const Bindings& at) {
@@ -134,7 +136,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     });
   };
   if (fused(module)) {
-    backward_columns(name, module, a, section, {d_out, d_out_rows, dot, d_residual, d_gate, d_sources, stored}, g);
+    backward_columns(name, module, a, section, {d_out, d_out_rows, dot, d_residual, d_gate, d_sources, !residual_begun, stored}, g);
     if (gated) through_gate();
     return;
   }

@@ -124,7 +124,8 @@ class Builder {
     Section d_out_rows;
     TensorId dot, d_residual, d_gate;
     std::vector<TensorId> d_sources;
-    unsigned stored;  // bit k: the k-th of them holds nothing yet
+    bool residual_stored;  // d_residual holds nothing yet
+    unsigned stored;       // bit k: d_sources[k] holds nothing yet
   };
   void backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
                         const ModuleGradients& d, const Gradients& gradients);

@@ -106,6 +106,7 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
   const TensorId d_selected = graph_.transient(name + ".selected", compute_, {slots, section.rows, shape.block_width()});
   const TensorId scale = a.scale[module], gain = module_[module].gain;
   const TensorId d_weight = g.synapses[module], d_bias = g.bias[module], d_retain = g.retain[module], d_gain = g.gain[module];
+  const bool residual_stored = d.residual_stored;
   const std::int64_t count = parts(module), first_window = section.begin / options_.window;
   const Cost product = product_cost(shape.groups(), section.rows, kGroup * shape.roles(), shape.reach());
   const double selected = element_bytes_ * static_cast<double>(slots * section.rows * shape.block_width());
@@ -116,7 +117,7 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
       [=](auto& device, const Bindings& at) {
         cortical_columns_backward(device, {tensors.bound(at, section), rows_of(at[d.d_out], d.d_out_rows), rows_of(at[scale], section),
                                            at[d.dot], at[gain], at[d_selected], count, first_window, at[d_weight], at[d_bias], at[d_retain], at[d_gain],
-                                           at[d.d_residual], at[d.d_gate]});
+                                           at[d.d_residual], at[d.d_gate], residual_stored});
       },
       {3 * product.flops, selected + element_bytes_ * static_cast<double>(section.rows * (shape.sources + shape.outputs))});
   const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];

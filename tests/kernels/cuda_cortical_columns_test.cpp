@@ -12,6 +12,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
     bool has_residual, low_d_out;
     unsigned stored = 0;  // bit k: d_sources[k] holds nothing yet
+    bool residual_stored = false;
     std::int64_t columns = roles * kGroup, fan_in = slots * width, outputs = groups * kGroup, tokens = window * windows,
                  openers = stripe ? outputs / stripe : 0, blocks = 0;
     std::vector<Tensor<double>> sources{}, d_sources{};
@@ -39,6 +40,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     a.retain = noise({a.outputs}, 1, 2), a.gain = noise({a.outputs}, 0.3, 1);
     a.opener = noise({a.tokens, a.openers}), a.gate_bias = noise({a.openers}, 0.5, 1);
     if (a.has_residual) a.residual = noise({a.tokens, a.outputs}), a.d_residual = noise({a.tokens, a.outputs});
+    if (a.has_residual && draw(0, 1) == 1) a.residual_stored = true, a.d_residual = Tensor<double>({a.tokens, a.outputs}, 0);
     a.d_out = noise({a.tokens, a.outputs});
     a.inverse_rms = noise({a.tokens}, 0.1, 1), a.dot = noise({a.tokens}, 0.1);
     a.currents = a.d_currents = Tensor<double>::poisoned({a.groups, a.tokens, a.columns});
@@ -67,7 +69,7 @@ class CudaCorticalColumns : public CudaWiringTest {
              .d_out = a.low_d_out ? low(a.d_out) : single(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
              .pre_norm = single(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
              .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
-             .d_residual = single(a.d_residual), .d_gate = single(a.d_gate)};
+             .d_residual = a.residual_stored ? OnGpu(DType::f32, a.d_residual.shape) : single(a.d_residual), .d_gate = single(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
     for (std::size_t s = 0; s < a.d_sources.size(); ++s)
       b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(DType::f32, a.d_sources[s].shape) : single(a.d_sources[s]));
@@ -115,7 +117,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     cortical_columns_backward(gpu(), {columns, rows(b.d_out), rows(b.inverse_rms), rows(b.dot), b.gain.view(), d_selected.view(),
                                       a.parts, window, b.d_weight_parts.view(), b.d_bias_parts.view(), b.d_retain_parts.view(),
                                       b.d_gain_parts.view(),
-                                      rows(b.d_residual), rows(b.d_gate)});
+                                      rows(b.d_residual), rows(b.d_gate), a.residual_stored});
     synapses_readers(gpu(), {b.wiring.view(), b.reader_start.view(), b.readers.view()});
     cortical_columns_sources(gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens), a.stored});
     if (window + windows == a.windows) {
@@ -132,7 +134,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     Net a = make();
     SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
                                     << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
-                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out << " stored " << a.stored);
+                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out << " stored " << a.stored << " " << a.residual_stored);
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);

@@ -41,7 +41,7 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     a.d_currents = Tensor<double>::poisoned(a.currents.shape);
     a.d_retain = noise({a.outputs}), a.d_gain = noise({a.outputs});
     if (a.stripe) a.d_gate = Tensor<double>::poisoned({a.tokens, a.outputs});
-    a.d_opener = noise({a.tokens, a.openers}), a.d_gate_bias = noise({a.openers});
+    a.d_opener = Tensor<double>::poisoned({a.tokens, a.openers}), a.d_gate_bias = noise({a.openers});
     return a;
   }
 

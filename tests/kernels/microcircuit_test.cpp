@@ -31,7 +31,7 @@ struct Circuit {
   T d_retain{{kOutputs}, 0}, d_gain{{kOutputs}, 0};
   T d_residual = kind.residual ? T({kTokens, kOutputs}, 0) : T(),
     d_gate = kind.stripe ? T::poisoned({kTokens, kOutputs}) : T();
-  T d_opener{{kTokens, openers}, 0}, d_gate_bias{{openers}, 0};
+  T d_opener = T::poisoned({kTokens, openers}), d_gate_bias{{openers}, 0};
 
   // The second window holds three documents, the third two, of which one is a single token.
   explicit Circuit(Kind k) : kind(k) {
