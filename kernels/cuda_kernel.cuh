@@ -133,16 +133,33 @@ __device__ inline T block_sum(T x) {
 template <int kThreads, typename Out>
 __device__ inline void rms_normalise_row(const float* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
+  constexpr int kHeld = 8, kAll = 4 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
+  float4 held[kHeld];
   float sum = 0;
-  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
-    const float4 v = load_four(x + i);
-    sum += v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w);
+  const auto add = [&](float4 v) { sum += v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w); };
+  const auto place = [](int k) { return kAll * k + 4 * static_cast<int>(threadIdx.x); };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (k * kAll >= width) break;
+    if (place(k) < width) held[k] = load_four(x + place(k));
   }
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (k * kAll >= width) break;
+    if (place(k) < width) add(held[k]);
+  }
+  for (int k = kHeld; place(k) < width; ++k) add(load_four(x + place(k)));
   const float inverse = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(width) + epsilon);
-  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
-    const float4 v = load_four(x + i), g = load_four(gain + i);
+  const auto give = [&](int i, float4 v) {
+    const float4 g = load_four(gain + i);
     store_four(out + i, {v.x * inverse * g.x, v.y * inverse * g.y, v.z * inverse * g.z, v.w * inverse * g.w});
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (k * kAll >= width) break;
+    if (place(k) < width) give(place(k), held[k]);
   }
+  for (int k = kHeld; place(k) < width; ++k) give(place(k), load_four(x + place(k)));
   if (threadIdx.x == 0) *inverse_rms = inverse;
 }
 

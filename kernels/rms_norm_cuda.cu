@@ -19,6 +19,7 @@ __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, c
                                  std::int64_t width) {
   const std::int64_t row = blockIdx.x;
   float sum = 0;
+#pragma unroll 4
   for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
     const float4 d = load_four(d_out + row * d_stride + i), y = load_four(out + row * out_stride + i);
     sum += d.x * y.x + d.y * y.y + (d.z * y.z + d.w * y.w);

@@ -108,7 +108,7 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
 }
 
 TEST_F(CudaRmsNorm, EqualsTheCpu) {
-  for (const auto [tokens, width] : {std::array{1, 4}, std::array{70, 96}, std::array{33, 8192}})
+  for (const auto [tokens, width] : {std::array{1, 4}, std::array{70, 96}, std::array{33, 8192}, std::array{5, 9100}})
     for (const DType type : kFloats) {
       auto x = Tensor<float>::noise({tokens, width}, 1, 2), gain = Tensor<float>::noise({width}, 2, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
