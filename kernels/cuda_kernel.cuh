@@ -170,11 +170,11 @@ __device__ inline uint4 philox_words(std::uint64_t seed, std::uint64_t stream, s
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
-    const std::uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0, h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
-    c0 = h1 ^ c1 ^ k0;
-    c1 = l1;
-    c2 = h0 ^ c3 ^ k1;
-    c3 = l0;
+    const std::uint64_t first = std::uint64_t{0xD2511F53u} * c0, second = std::uint64_t{0xCD9E8D57u} * c2;
+    c0 = static_cast<std::uint32_t>(second >> 32) ^ c1 ^ k0;
+    c1 = static_cast<std::uint32_t>(second);
+    c2 = static_cast<std::uint32_t>(first >> 32) ^ c3 ^ k1;
+    c3 = static_cast<std::uint32_t>(first);
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
