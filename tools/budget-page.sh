@@ -33,7 +33,7 @@ This page is printed by `tools/budget-page.sh`, its tables by `plan`; a test fai
 With 8,192 tokens a step, a 16-bit decoder and bf16 activations, on a card whose driver and libraries take 650 MB (Hopper) and
 200 MB (small cards). Half of the arena is the decoder and the embedding; the rest is a step's activations. What makes it fit:
 
-- the decoder's gradient never exists whole: 1,280 rows at a time are made, used and forgotten (42 MB instead of 1,049 MB);
+- the decoder's gradient never exists whole: at most 2,560 rows at a time are made, used and forgotten (42 MB instead of 524 MB);
 - per token only the modules' outputs are kept (64 KB); currents and recurrent states are computed again, a range of column
   groups at a time;
 - the brain's backward pass runs in sections of the batch.

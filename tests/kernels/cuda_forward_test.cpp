@@ -19,6 +19,22 @@ using CudaRmsNorm = CudaTest;
 using CudaMatmul = CudaTest;
 using CudaCrossEntropy = CudaTest;
 
+TEST_F(CudaCopy, ClearsSeveralAndNothingElse) {
+  std::vector<OnGpu> all;
+  Several<TensorView> cleared;
+  for (const std::int64_t n : {4, 100, 8192, 8196, 70000}) {
+    all.emplace_back(DType::f32, Shape{n + 4});
+    cleared.add(all.back().view().rows(0, n));
+  }
+  clear(gpu(), cleared);
+  for (const OnGpu& one : all) {
+    const std::vector<double> values = one.values().data;
+    const auto end = values.end() - 4;
+    EXPECT_TRUE(std::all_of(values.begin(), end, [](double x) { return x == 0; }));
+    EXPECT_TRUE(std::all_of(end, values.end(), [](double x) { return std::isnan(x); })) << "written outside";
+  }
+}
+
 TEST_F(CudaCopy, CastsBetweenAllTypesAsTheCpuDoes) {
   for (const DType from : kFloats)
     for (const DType to : kFloats)
