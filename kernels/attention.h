@@ -5,7 +5,8 @@
 //   pre_norm = softmax_causal(q k^T / 8) v * sigma(g)      a token sees itself and back to its document's first token
 // No mask and no score matrix of the whole window is stored; backward computes the scores again.
 //
-// Views are those of a range of heads (an even number of column groups).
+// Views are those of a range of heads (an even number of column groups). Currents are of the compute type, in which a GPU
+// multiplies, but those of single tokens f32.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -19,8 +20,7 @@ struct AttentionForward {
   TensorView first;     // [N] i32 (documents.h)
   std::int64_t window = 0;
   TensorView pre_norm;  // out [N, 32G]
-  TensorView scratch;   // [threads, attention_scratch(window)] of the compute type
-  DType products = DType::f32;  // the compute type: what a GPU multiplies in; backward sees it in d_currents
+  TensorView scratch;   // [threads, attention_scratch(window)]
 };
 
 struct AttentionBackward {
@@ -30,7 +30,8 @@ struct AttentionBackward {
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_gain;                         // [32G]: added to, window by window in order
   TensorView scratch;                        // as forward
-  TensorView d_mixed, notes;                 // scratch on a GPU: [N, 32G] as d_currents, [N, G] f32
+  // Scratch on a GPU: [N, 32G] as d_currents; [G, N] f32; [N / window, attention_tiles(window, type of d_currents), 32G] f32.
+  TensorView d_mixed, notes, sums;
 };
 
 // One token of each of B streams against a ring of the last `ring` keys and values.
@@ -41,6 +42,12 @@ struct AttentionStep {
   TensorView first;        // [1] i64: position of the current document's first token
   TensorView pre_norm;     // out [B, 32G]
 };
+
+// Tokens that a block of a GPU takes, and its tiles of a window. A multiplication of 16 bits has its operands in half the place.
+constexpr std::int64_t attention_tile(DType type) { return type == DType::f32 ? 32 : 128; }
+constexpr std::int64_t attention_tiles(std::int64_t window, DType type) {
+  return (window + attention_tile(type) - 1) / attention_tile(type);
+}
 
 std::int64_t attention_scratch(std::int64_t window);  // elements a thread, enough for backward
 

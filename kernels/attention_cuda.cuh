@@ -1,8 +1,9 @@
 // What the hippocampus' CUDA kernels share: a head's currents, queries and keys as attention sees them, and the attention of
-// a tile of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile with a running softmax, so that no score leaves the
-// chip).
+// a tile of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile, so that no score leaves the chip).
 //
-// A block works on tiles of kTile tokens of one head and window, 16 queries a warp.
+// A warp takes 16 queries or keys of one head and window; what they meet lies in shared memory, a tile of kTile tokens at a
+// time. Queries and keys are normed, so that no score exceeds 8 and a softmax needs no maximum: 2^(score / 8) is safe in
+// every type. From 16-bit products to the next ones weights stay in registers.
 #pragma once
 #include "kernels/attention.h"
 #include "kernels/cuda_math.cuh"
@@ -16,27 +17,23 @@ enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
 inline constexpr int kDims = static_cast<int>(kHead);
 template <typename T>
-inline constexpr int kTile = sizeof(T) == 2 ? 64 : 32;  // tokens: six tiles fit into an old card's shared memory
+inline constexpr bool kHeld = sizeof(T) == 2;  // whether a product's left side is kept in registers
+template <typename T>
+inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));  // tokens: two tiles fit into an old card's shared memory
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
-// Blocks that a multiprocessor holds at least (0: as the compiler likes), forward and backward: more spill registers before Hopper.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-inline constexpr bool kManyBlocks = true;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <typename T>
+inline constexpr int kTileBlocks = 1;
 #else
-inline constexpr bool kManyBlocks = false;
+template <typename T>
+inline constexpr int kTileBlocks = kHeld<T> ? 2 : 1;  // that a multiprocessor holds at least
 #endif
-template <typename T>
-inline constexpr int kForwardBlocks = kManyBlocks ? 0 : 256 / kTileThreads<T>;
-template <typename T>
-inline constexpr int kBackwardBlocks = kManyBlocks && sizeof(T) == 2 ? 3 : 2;
+inline constexpr int kStep = 32;  // of a tile's tokens, whose scores a warp has at a time
 template <typename T>
 inline constexpr int kHeadPitch = pitch_of<T>(kDims);
 template <typename T>
-inline constexpr int kScorePitch = pitch_of<T>(kTile<T>);
-template <typename T>
 using HeadTile = T[kTile<T> * kHeadPitch<T>];  // tokens by outputs
-template <typename T>
-using ScoreTile = T[kTile<T> * kScorePitch<T>];  // queries by keys
 
 // Scores are powers of two: e^(q k / 8) = 2^(q k kExponent).
 inline constexpr float kScoreScale = 0.125f, kExponent = 0.125f * 1.44269504f;
@@ -55,105 +52,171 @@ __device__ inline float2 cos_sin(double turn, std::int64_t position) {
   return result;
 }
 
+// Neighbouring outputs that one access of 16 bytes holds.
+template <typename T>
+struct Outputs {
+  float at[kVector<T>];
+
+  static __device__ Outputs of(const uint4& vector) {
+    Outputs x;
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) x.at[i] = to_float(reinterpret_cast<const T*>(&vector)[i]);
+    return x;
+  }
+  __device__ void store(T* to) const {
+    if constexpr (sizeof(T) == 4) *reinterpret_cast<float4*>(to) = {at[0], at[1], at[2], at[3]};
+    else
+      *reinterpret_cast<uint4*>(to) = {packed<T>(at[0], at[1]), packed<T>(at[2], at[3]), packed<T>(at[4], at[5]), packed<T>(at[6], at[7])};
+  }
+};
+
 // The currents of one head, or their gradients, from a window's first token on; they lie in two column groups.
 template <typename Real>
 struct HeadCurrents {
-  Real* halves[2];
+  using T = std::remove_const_t<Real>;
+  Real* data;
+  std::int64_t group_stride;
   int columns;
 
-  __device__ HeadCurrents(Real* currents, std::int64_t group_stride, int columns_, int head, std::int64_t token)
-      : halves{currents + 2 * head * group_stride + token * columns_,
-               currents + (2 * head + 1) * group_stride + token * columns_},
-        columns(columns_) {}
+  __device__ HeadCurrents(Real* currents, std::int64_t group_stride_, int columns_, int head, std::int64_t token)
+      : data(currents + 2 * head * group_stride_ + token * columns_), group_stride(group_stride_), columns(columns_) {}
   __device__ bool has_strength() const { return columns == 5 * static_cast<int>(kGroup); }
   // From output d of the head on, within one of its halves.
   __device__ Real* at(int t, int role, int d) const {
-    return (d < 32 ? halves[0] : halves[1]) + t * columns + role * 32 + d % 32;
+    return data + (d < 32 ? 0 : group_stride) + t * columns + role * 32 + d % 32;
   }
-  __device__ float2 pair(int t, int role, int d) const { return __ldg(reinterpret_cast<const float2*>(at(t, role, d))); }
-  __device__ float4 four(int t, int role, int d) const { return __ldg(reinterpret_cast<const float4*>(at(t, role, d))); }
+  __device__ float2 pair(int t, int role, int d) const { return load_pair(at(t, role, d)); }
+  __device__ uint4 vector(int t, int role, int d) const { return __ldg(reinterpret_cast<const uint4*>(at(t, role, d))); }
 };
 
-template <typename T>
-__device__ inline void store_pair(T* p, float x, float y) {
-  struct alignas(2 * sizeof(T)) Pair {
-    T x, y;
-  };
-  *reinterpret_cast<Pair*>(p) = {from_float<T>(x), from_float<T>(y)};
-}
-
-// rms over the 64 outputs of a head, of which each lane of a warp has two.
+// rms over the 64 outputs of a head.
 __device__ inline float inverse_rms_of(float squares) { return rsqrtf(squares / kDims + static_cast<float>(kRmsEpsilon)); }
 
-// A warp's lane i has pair i: normed, then turned.
-__device__ inline float2 turned(float2 x, float2 turn) {
-  const float inverse = inverse_rms_of(warp_sum(x.x * x.x + x.y * x.y));
-  return {inverse * (x.x * turn.x - x.y * turn.y), inverse * (x.x * turn.y + x.y * turn.x)};
-}
-__device__ inline float2 value_of(const HeadCurrents<const float>& currents, int t, int d) {
-  float2 v = currents.pair(t, kValue, d);
-  if (currents.has_strength()) {
-    const float2 s = currents.pair(t, kStrength, d);
-    v.x *= 2.0f * sigmoid_of(s.x);
-    v.y *= 2.0f * sigmoid_of(s.y);
-  }
-  return v;
-}
-
-// Fills a tile with queries, keys or values of the tokens from `begin` on; zeros behind the window. A lane takes four
-// neighbouring outputs of every eighth or fourth row: its angles are turned on from one to the next.
+// Where a thread works that takes a vector of outputs of every `kRows`-th row, and the sums of its row.
 template <typename T>
-struct TileLoad {
-  static constexpr int kStep = kTileThreads<T> / 16, kSteps = kTile<T> / kStep;  // rows at once, and how often
-  const Turns& turns;
-  float2 step[2];  // of the angles of this lane's two pairs
+struct RowLane {
+  static constexpr int kLanes = kDims / kVector<T>;
+  static __device__ int output() { return static_cast<int>(thread_again()) % kLanes * kVector<T>; }
+  static __device__ float sum(float x) {
+#pragma unroll
+    for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, lanes);
+    return x;
+  }
+};
 
-  __device__ explicit TileLoad(const Turns& turns_)
-      : turns(turns_), step{cos_sin(turns[output() / 2], kStep), cos_sin(turns[output() / 2 + 1], kStep)} {}
-  static __device__ int output() { return static_cast<int>(thread_again()) % 16 * 4; }  // the first of this lane's
+// The angles of a lane's outputs at one position after the other, `step` apart: turned on from one to the next.
+template <typename T>
+struct Angles {
+  static constexpr int kPairs = kVector<T> / 2;
+  float2 turn[kPairs], step[kPairs];
 
-  __device__ void turned(T* tile, const HeadCurrents<const float>& currents, Role role, int begin, int window) const {
-    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
-    float2 turn[2] = {cos_sin(turns[d / 2], begin + first_row), cos_sin(turns[d / 2 + 1], begin + first_row)};
+  __device__ Angles(const Turns& turns, int position, int apart) {
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int row = first_row + i * kStep;
-      const float4 x = currents.four(min(begin + row, window - 1), role, d);
-      float squares = x.x * x.x + x.y * x.y + (x.z * x.z + x.w * x.w);
-#pragma unroll
-      for (int lanes = 8; lanes > 0; lanes /= 2) squares += __shfl_xor_sync(0xFFFFFFFFu, squares, lanes);
-      const float inverse = begin + row < window ? inverse_rms_of(squares) : 0.0f;
-      store_four(tile + row * kHeadPitch<T> + d,
-                 {inverse * (x.x * turn[0].x - x.y * turn[0].y), inverse * (x.x * turn[0].y + x.y * turn[0].x),
-                  inverse * (x.z * turn[1].x - x.w * turn[1].y), inverse * (x.z * turn[1].y + x.w * turn[1].x)});
-#pragma unroll
-      for (int k = 0; k < 2; ++k)
-        turn[k] = {turn[k].x * step[k].x - turn[k].y * step[k].y, turn[k].x * step[k].y + turn[k].y * step[k].x};
+    for (int i = 0; i < kPairs; ++i) {
+      const double pair = turns[RowLane<T>::output() / 2 + i];
+      turn[i] = cos_sin(pair, position), step[i] = cos_sin(pair, apart);
     }
   }
-  __device__ void values(T* tile, const HeadCurrents<const float>& currents, int begin, int window) const {
-    constexpr int kAtOnce = 4;
-    const int d = output(), first_row = static_cast<int>(thread_again()) / 16;
+  __device__ void next() {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i)
+      turn[i] = {turn[i].x * step[i].x - turn[i].y * step[i].y, turn[i].x * step[i].y + turn[i].y * step[i].x};
+  }
+};
+
+// Fills `rows` rows of a tile by `threads` threads with queries, keys or values of the tokens from `begin` on; zeros behind
+// the window.
+template <typename T, int threads, int rows>
+struct TileLoad {
+  static constexpr int kRows = threads / RowLane<T>::kLanes, kAtOnce = rows / kRows < 4 ? rows / kRows : 4;
+
+  // body(row, output, first vector, second vector of the same place), several on their way at a time.
+  template <typename Body>
+  static __device__ void each(const HeadCurrents<const T>& currents, Role role, bool second, Role second_role, int begin,
+                              int window, Body&& body) {
+    const int d = RowLane<T>::output(), first_row = static_cast<int>(thread_again()) / RowLane<T>::kLanes;
+#pragma unroll
+    for (int i = 0; i < rows / kRows; i += kAtOnce) {
+      uint4 x[kAtOnce], y[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int t = min(begin + first_row + (i + k) * kRows, window - 1);
+        x[k] = currents.vector(t, role, d);
+        y[k] = second ? currents.vector(t, second_role, d) : uint4{};
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) body(first_row + (i + k) * kRows, d, Outputs<T>::of(x[k]), Outputs<T>::of(y[k]));
+    }
+  }
+  static __device__ void turned(T* tile, const Turns& turns, const HeadCurrents<const T>& currents, Role role, int begin,
+                                int window) {
+    Angles<T> angles(turns, begin + static_cast<int>(thread_again()) / RowLane<T>::kLanes, kRows);
+    each(currents, role, false, role, begin, window, [&](int row, int d, Outputs<T> x, const Outputs<T>&) {
+      float squares = 0.0f;
+#pragma unroll
+      for (float value : x.at) squares += value * value;
+      const float inverse = begin + row < window ? inverse_rms_of(RowLane<T>::sum(squares)) : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kVector<T>; i += 2) {
+        const float a = inverse * x.at[i], b = inverse * x.at[i + 1];
+        const float2 turn = angles.turn[i / 2];
+        x.at[i] = a * turn.x - b * turn.y, x.at[i + 1] = a * turn.y + b * turn.x;
+      }
+      x.store(tile + row * kHeadPitch<T> + d);
+      angles.next();
+    });
+  }
+  static __device__ void values(T* tile, const HeadCurrents<const T>& currents, int begin, int window) {
     const bool strong = currents.has_strength();
+    each(currents, kValue, strong, kStrength, begin, window, [&](int row, int d, Outputs<T> v, const Outputs<T>& s) {
+      const float on = begin + row < window ? 1.0f : 0.0f;
 #pragma unroll
-    for (int i = 0; i < kSteps; i += kAtOnce) {
-      float4 v[kAtOnce], s[kAtOnce];
+      for (int i = 0; i < kVector<T>; ++i) v.at[i] *= strong ? 2.0f * on * sigmoid_of(s.at[i]) : on;
+      v.store(tile + row * kHeadPitch<T> + d);
+    });
+  }
+};
+
+// The left side of a product, a warp's 16 rows by K: in registers, or in shared memory.
+template <typename T, int K, bool held = kHeld<T>>
+struct Left {
+  using Room = T[kHeld<T> ? kVector<T> : 16 * pitch_of<T>(K)];  // a warp's, for what another product leaves
+  std::uint32_t fragments[held ? K / 16 : 1][1][4];
+  static constexpr int pitch = pitch_of<T>(K);
+  T* rows;
+
+  explicit __device__ Left(T* rows_) : rows(rows_) {}
+  // Takes the rows into the registers, if there.
+  __device__ void read() {
+    if constexpr (held)
 #pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int t = min(begin + first_row + (i + k) * kStep, window - 1);
-        v[k] = currents.four(t, kValue, d);
-        s[k] = strong ? currents.four(t, kStrength, d) : float4{};
-      }
+      for (int k = 0; k < K / 16; ++k) load_matrices<false>(fragments[k][0], row_of_a<Along::sum>(rows, pitch) + 16 * k);
+  }
+  // Accumulators of two neighbouring tiles lie as a left side's 16 columns do.
+  __device__ void round(const Accumulators<1, K / 8>& x) {
+    if constexpr (held) {
 #pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int row = first_row + (i + k) * kStep;
-        const float on = begin + row < window ? 2.0f : 0.0f;
-        if (strong)
-          v[k] = {v[k].x * on * sigmoid_of(s[k].x), v[k].y * on * sigmoid_of(s[k].y), v[k].z * on * sigmoid_of(s[k].z),
-                  v[k].w * on * sigmoid_of(s[k].w)};
-        else if (on == 0.0f) v[k] = {};
-        store_four(tile + row * kHeadPitch<T> + d, v[k]);
-      }
+      for (int k = 0; k < K / 16; ++k)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) fragments[k][0][i] = packed<T>(x[0][2 * k + i / 2][i % 2 * 2], x[0][2 * k + i / 2][i % 2 * 2 + 1]);
+    } else {
+      __syncwarp();
+#pragma unroll
+      for (int j = 0; j < K / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; e += 2) store_pair(rows + row_of(0, e) * pitch + column_of(j), x[0][j][e], x[0][j][e + 1]);
+      __syncwarp();
+    }
+  }
+  template <Along along, int N>
+  __device__ void multiply(Accumulators<1, N>& acc, const T* b, int b_pitch) const {
+    if constexpr (held) {
+      const T* const lane = row_of_b<along>(b, b_pitch);
+#pragma unroll
+      for (int k = 0; k < K / 16; ++k)
+        multiply_fragments<along>(acc, fragments[k], lane + (along == Along::sum ? 16 * k : 16 * k * b_pitch), b_pitch);
+    } else {
+      neurogen::multiply<T, 1, N, K, Along::sum, along>(acc, rows, pitch, b, b_pitch);
     }
   }
 };
@@ -163,92 +226,91 @@ __device__ inline float row_sum(float x) {
   x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
   return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
 }
-__device__ inline float row_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
-}
 
-// A tile of queries: this thread's two of them, and what they see.
-template <typename T>
-struct QueryTile {
-  int begin, warp_row;
-  int token[2], oldest[2];
+// A warp's 16 queries from `begin` on, and what they see. Documents begin later and later.
+struct Queries {
+  int begin, last, oldest_of_first, oldest_of_last;  // last: -1 if all lie behind the window
+  int token[2], oldest[2];                           // this thread's two
 
-  __device__ QueryTile(const int* first, int begin_, int window)
-      : begin(begin_), warp_row(static_cast<int>(threadIdx.x) / 32 * 16) {
+  __device__ Queries(const int* first, int begin_, int window)
+      : begin(begin_),
+        last(begin < window ? min(begin + 15, window - 1) : -1),
+        oldest_of_first(first[min(begin, window - 1)]),
+        oldest_of_last(first[max(last, 0)]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      token[half] = begin + warp_row + row_of(0, 2 * half);
+      token[half] = begin + row_of(0, 2 * half);
       oldest[half] = token[half] < window ? first[token[half]] : window;  // behind the window: sees nothing
     }
   }
   __device__ bool sees(int half, int key) const { return key >= oldest[half] && key <= token[half]; }
+  // Calls body(step's first row in the tile, whether all queries see all of its keys) for the steps of which any is seen.
+  template <int tile, int step, typename Body>
+  __device__ void steps(int tile_begin, Body&& body) const {
+#pragma unroll 1
+    for (int row = 0; row < tile; row += step) {
+      const int key = tile_begin + row;
+      if (key <= last && key + step > oldest_of_first) body(row, key + step - 1 <= begin && key >= oldest_of_last);
+    }
+  }
 };
 
-template <typename T>
-using Scores = Accumulators<1, kTile<T> / 8>;
 using Mixed = Accumulators<1, kDims / 8>;
+template <int step>
+using Scores = Accumulators<1, step / 8>;
 
-// scores = q k^T of this warp's queries.
 template <typename T>
-__device__ inline void multiply_scores(Scores<T>& scores, const QueryTile<T>& tile, const T* q, const T* k) {
-  clear_accumulators<1, kTile<T> / 8>(scores);
-  multiply<T, 1, kTile<T> / 8, kDims, Along::sum, Along::sum>(scores, q + tile.warp_row * kHeadPitch<T>, kHeadPitch<T>, k,
-                                                              kHeadPitch<T>);
+struct AttendMemory {
+  HeadTile<T> tiles[2], queries;  // tiles: keys and values
+  typename Left<T, kStep>::Room weights[kTile<T> / 16];
+
+  __device__ T* keys() { return tiles[0]; }
+  __device__ T* values() { return tiles[1]; }
+  __device__ T* queries_of(int warp) { return queries + warp * 16 * kHeadPitch<T>; }
+};
+
+// Keys and values of a tile, in place of another's.
+template <typename T>
+__device__ inline void load_keys(AttendMemory<T>& memory, const Turns& turns, const HeadCurrents<const T>& currents, int begin,
+                                 int window) {
+  using Load = TileLoad<T, kTileThreads<T>, kTile<T>>;
+  __syncthreads();
+  Load::turned(memory.keys(), turns, currents, kKey, begin, window);
+  Load::values(memory.values(), currents, begin, window);
+  __syncthreads();
 }
 
-// mixed = softmax(q k^T / 8) v for the queries in `q`, and log2 of each row's sum of exponentials. The caller synchronises
-// after filling q.
-template <typename T>
-__device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const float>& currents, const int* first,
-                              int window, const QueryTile<T>& tile, const T* q, T* k, T* v, T* weights, Mixed& mixed,
-                              float (&log_sum)[2]) {
-  float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+// mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
+// `oldest` to tile `newest`, which stays in memory.
+template <typename T, bool held>
+__device__ inline void attend(AttendMemory<T>& memory, const Turns& turns, const HeadCurrents<const T>& currents, int oldest,
+                              int newest, int window, const Queries& queries, const Left<T, kDims, held>& q, Mixed& mixed,
+                              float (&sum)[2]) {
+  Left<T, kStep> weights(memory.weights[threadIdx.x / 32]);
   clear_accumulators<1, kDims / 8>(mixed);
-  for (int key = first[tile.begin] / kTile<T> * kTile<T>; key <= tile.begin; key += kTile<T>) {
-    __syncthreads();
-    load.turned(k, currents, kKey, key, window);
-    load.values(v, currents, key, window);
-    __syncthreads();
-    Scores<T> scores;
-    multiply_scores<T>(scores, tile, q, k);
+  sum[0] = sum[1] = 0.0f;
+  for (int begin = oldest; begin <= newest; begin += kTile<T>) {
+    load_keys(memory, turns, currents, begin, window);
+    queries.steps<kTile<T>, kStep>(begin, [&](int row, bool whole) {
+      Scores<kStep> scores;
+      clear_accumulators<1, kStep / 8>(scores);
+      q.template multiply<Along::sum>(scores, memory.keys() + row * kHeadPitch<T>, kHeadPitch<T>);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float largest = -INFINITY;
+      for (int j = 0; j < kStep / 8; ++j)
 #pragma unroll
-      for (int j = 0; j < kTile<T> / 8; ++j)
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; ++e) {
+        for (int e = 0; e < 4; ++e) {
           float& score = scores[0][j][e];
-          score = tile.sees(half, key + column_of(j) + e % 2) ? score * kExponent : -INFINITY;
-          largest = fmaxf(largest, score);
+          score = whole || queries.sees(e / 2, begin + row + column_of(j) + e % 2) ? exp2_of(score * kExponent) : 0.0f;
+          sum[e / 2] += score;
         }
-      largest = fmaxf(maximum[half], row_max(largest));
-      const float level = largest == -INFINITY ? 0.0f : largest;  // nothing seen yet
-      const float shrink = exp2_of(maximum[half] - level);
-      maximum[half] = largest;
-      float part = 0.0f;
-#pragma unroll
-      for (int j = 0; j < kTile<T> / 8; ++j) {
-        const float x = exp2_of(scores[0][j][2 * half] - level), y = exp2_of(scores[0][j][2 * half + 1] - level);
-        part += x + y;
-        store_pair(weights + (tile.warp_row + row_of(0, 2 * half)) * kScorePitch<T> + column_of(j), x, y);
-      }
-      sum[half] = sum[half] * shrink + row_sum(part);
-#pragma unroll
-      for (int j = 0; j < kDims / 8; ++j) {
-        mixed[0][j][2 * half] *= shrink;
-        mixed[0][j][2 * half + 1] *= shrink;
-      }
-    }
-    __syncwarp();
-    multiply<T, 1, kDims / 8, kTile<T>, Along::sum, Along::across>(mixed, weights + tile.warp_row * kScorePitch<T>,
-                                                                   kScorePitch<T>, v, kHeadPitch<T>);
+      weights.round(scores);
+      weights.template multiply<Along::across>(mixed, memory.values() + row * kHeadPitch<T>, kHeadPitch<T>);
+    });
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    sum[half] = row_sum(sum[half]);
     const float inverse = reciprocal(sum[half]);
-    log_sum[half] = maximum[half] + __log2f(sum[half]);
 #pragma unroll
     for (int j = 0; j < kDims / 8; ++j) {
       mixed[0][j][2 * half] *= inverse;
@@ -258,10 +320,13 @@ __device__ inline void attend(const TileLoad<T>& load, const HeadCurrents<const 
 }
 
 inline void require_heads(const TensorView& currents, std::int64_t window) {
-  require_operands(currents.dtype == DType::f32, "attention: currents are f32");
   require_operands(currents[0] % 2 == 0, "attention: the column groups are not whole heads of two");
   require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output has 4 or 5 neurons");
   require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens are not whole windows");
+}
+
+inline void require_products(CudaDevice& device, DType type) {
+  require_operands(type != DType::bf16 || device.capability() >= 80, "attention: bf16 needs a GPU of compute capability 8.0");
 }
 
 }  // namespace neurogen

@@ -4,8 +4,9 @@
 namespace neurogen {
 namespace {
 
+template <typename T>
 struct Windows {
-  const float* currents;  // [G, N, 32R]
+  const T* currents;  // [G, N, 32R]
   std::int64_t group_stride;
   int columns;
   const int* first;  // [N]
@@ -14,31 +15,29 @@ struct Windows {
   std::int64_t pre_norm_stride;
 };
 
+// The tiles with most to see come first.
 template <typename T>
-struct ForwardMemory {
-  HeadTile<T> q, k, v;
-  ScoreTile<T> weights;
-};
-
-template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>, kForwardBlocks<T>) forward_kernel(const Windows a) {
+__global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kernel(const Windows<T> a) {
   __shared__ Turns turns;
-  auto& memory = *reinterpret_cast<ForwardMemory<T>*>(shared_memory);
-  const int head = static_cast<int>(blockIdx.y), begin = static_cast<int>(blockIdx.x) * kTile<T>;
-  const std::int64_t token = static_cast<std::int64_t>(blockIdx.z) * a.window;
-  const HeadCurrents<const float> currents(a.currents, a.group_stride, a.columns, head, token);
+  auto& memory = *reinterpret_cast<AttendMemory<T>*>(shared_memory);
+  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;
+  const std::int64_t token = static_cast<std::int64_t>(blockIdx.y) * a.window;
+  const HeadCurrents<const T> currents(a.currents, a.group_stride, a.columns, head, token);
   const int* const first = a.first + token;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
   make_turns(turns);
   __syncthreads();
-  const TileLoad<T> load(turns);
-  load.turned(memory.q, currents, kQuery, begin, a.window);
-  const QueryTile<T> tile(first, begin, a.window);
+  TileLoad<T, kTileThreads<T>, kTile<T>>::turned(memory.queries, turns, currents, kQuery, begin, a.window);
+  __syncthreads();
+  Left<T, kDims> q(memory.queries_of(warp));
+  q.read();
+  const Queries queries(first, begin + warp * 16, a.window);
   Mixed mixed;
-  float log_sum[2];
-  attend<T>(load, currents, first, a.window, tile, memory.q, memory.k, memory.v, memory.weights, mixed, log_sum);
+  float sum[2];
+  attend(memory, turns, currents, first[begin] / kTile<T> * kTile<T>, begin, a.window, queries, q, mixed, sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int t = tile.token[half];
+    const int t = queries.token[half];
     if (t >= a.window) continue;
 #pragma unroll
     for (int j = 0; j < kDims / 8; ++j) {
@@ -54,15 +53,16 @@ __global__ void __launch_bounds__(kTileThreads<T>, kForwardBlocks<T>) forward_ke
 
 void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_heads(a.currents, a.window);
+  require_products(device, a.currents.dtype);
   require_operands(a.pre_norm.dtype == DType::f32, "attention_forward: its output is f32");
-  dispatch_float(a.products, [&](auto zero) {
+  dispatch_float(a.currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     launch_with(device, "attention_forward", forward_kernel<T>,
-                dim3(pieces(a.window, kTile<T>), static_cast<unsigned>(a.currents[0] / 2),
-                     static_cast<unsigned>(a.currents[1] / a.window)),
-                dim3(kTileThreads<T>), sizeof(ForwardMemory<T>),
-                Windows{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
-                        a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+                dim3(static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window),
+                     pieces(a.window, kTile<T>)),
+                dim3(kTileThreads<T>), sizeof(AttendMemory<T>),
+                Windows<T>{a.currents.as<const T>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
+                           a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
   });
 }
 

@@ -20,6 +20,21 @@ struct Step {
   std::int64_t pre_norm_stride;
 };
 
+// A warp's lane i has pair i: normed, then turned.
+__device__ float2 turned(float2 x, float2 turn) {
+  const float inverse = inverse_rms_of(warp_sum(x.x * x.x + x.y * x.y));
+  return {inverse * (x.x * turn.x - x.y * turn.y), inverse * (x.x * turn.y + x.y * turn.x)};
+}
+__device__ float2 value_of(const HeadCurrents<const float>& currents, int t, int d) {
+  float2 v = currents.pair(t, kValue, d);
+  if (currents.has_strength()) {
+    const float2 s = currents.pair(t, kStrength, d);
+    v.x *= 2.0f * sigmoid_of(s.x);
+    v.y *= 2.0f * sigmoid_of(s.y);
+  }
+  return v;
+}
+
 __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
   __shared__ Turns turns;
   __shared__ float maxima[kWarps], sums[kWarps];
@@ -95,6 +110,7 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
 
 void attention_step(CudaDevice& device, const AttentionStep& a) {
   require_heads(a.currents, 1);
+  require_operands(a.currents.dtype == DType::f32, "attention_step: currents are f32");
   for (const TensorView& view : {a.keys, a.values, a.pre_norm})
     require_operands(view.dtype == DType::f32, "attention_step: keys, values and output are f32");
   launch(device, "attention_step", step_kernel,

@@ -92,19 +92,40 @@ __device__ constexpr bool on_tensor_cores() {
 #endif
 }
 
+// Each lane names one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns 0-7: k
+// 0-7, 8-15; columns 8-15: likewise).
+template <Along along, typename T>
+__device__ inline const T* row_of_a(const T* a, int pitch) {
+  const int lane = static_cast<int>(threadIdx.x % 32), near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+  return along == Along::sum ? a + (near + second) * pitch + third : a + (near + third) * pitch + second;
+}
+template <Along along, typename T>
+__device__ inline const T* row_of_b(const T* b, int pitch) {
+  const int lane = static_cast<int>(threadIdx.x % 32), near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+  return along == Along::sum ? b + (near + third) * pitch + second : b + (near + second) * pitch + third;
+}
+
+// acc += A B over 16 that are summed over: A in registers, B from this lane's row of its first matrices on.
+template <Along along, typename T, int M, int N>
+__device__ inline void multiply_fragments(Accumulators<M, N>& acc, const std::uint32_t (&fragments)[M][4], const T* b, int pitch) {
+#pragma unroll
+  for (int j = 0; j < N; j += 2) {
+    std::uint32_t columns[4];
+    load_matrices<along == Along::across>(columns, b + (along == Along::sum ? 8 * j * pitch : 8 * j));
+#pragma unroll
+    for (int i = 0; i < M; ++i) {
+      multiply_add<T>(acc[i][j], fragments[i], columns[0], columns[1]);
+      multiply_add<T>(acc[i][j + 1], fragments[i], columns[2], columns[3]);
+    }
+  }
+}
+
 // acc += A B for tiles A of 16 M rows and B of 8 N columns (N even), K (a multiple of 16) summed over.
 template <typename T, int M, int N, int K, Along a_along, Along b_along>
 __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch, const T* b, int b_pitch) {
   static_assert(N % 2 == 0 && K % 16 == 0);
-  const int lane = static_cast<int>(threadIdx.x % 32);
   if constexpr (on_tensor_cores<T>()) {
-    // Each lane names one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns
-    // 0-7: k 0-7, 8-15; columns 8-15: likewise).
-    const int near = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
-    const T* const a_lane =
-        a_along == Along::sum ? a + (near + second) * a_pitch + third : a + (near + third) * a_pitch + second;
-    const T* const b_lane =
-        b_along == Along::sum ? b + (near + third) * b_pitch + second : b + (near + second) * b_pitch + third;
+    const T *const a_lane = row_of_a<a_along>(a, a_pitch), *const b_lane = row_of_b<b_along>(b, b_pitch);
 #pragma unroll(M * N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
     for (int k = 0; k < K; k += 16) {
       std::uint32_t fragments[M][4];
@@ -112,17 +133,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
       for (int i = 0; i < M; ++i)
         load_matrices<a_along == Along::across>(
             fragments[i], a_lane + (a_along == Along::sum ? 16 * i * a_pitch + k : k * a_pitch + 16 * i));
-#pragma unroll
-      for (int j = 0; j < N; j += 2) {
-        std::uint32_t columns[4];
-        load_matrices<b_along == Along::across>(
-            columns, b_lane + (b_along == Along::sum ? 8 * j * b_pitch + k : k * b_pitch + 8 * j));
-#pragma unroll
-        for (int i = 0; i < M; ++i) {
-          multiply_add<T>(acc[i][j], fragments[i], columns[0], columns[1]);
-          multiply_add<T>(acc[i][j + 1], fragments[i], columns[2], columns[3]);
-        }
-      }
+      multiply_fragments<b_along>(acc, fragments, b_lane + (b_along == Along::sum ? k : k * b_pitch), b_pitch);
     }
   } else {
 #pragma unroll(M * N >= 20 ? 1 : 2)

@@ -30,7 +30,7 @@ struct SynapsesForward {
   TensorView wiring;                  // [G, K] i32 source blocks
   TensorView weight;                  // [G, F, 32R]
   TensorView bias;                    // [R, 32G], rows strided when the range is not the whole module
-  TensorView currents;                // out [G, N, 32R]
+  TensorView currents;                // out [G, N, 32R], f32 or of the weights' type
   std::int64_t rows_per_product = 0;  // tokens
   TensorView scratch;                 // [threads, synapses_scratch(F, rows_per_product)] of the compute type
 };

@@ -23,7 +23,7 @@ struct ForwardArguments {
   std::int64_t weight_stride;
   const float* bias;  // [R, 32G]
   std::int64_t bias_stride;
-  float* currents;  // [G, N, 32R]
+  void* currents;  // [G, N, 32R]
   std::int64_t currents_stride;
   int tokens, slots, width;
   int begin, rows;  // of the fan-in: all of it, or the slab that shared memory has room for. Later slabs add to the first
@@ -56,7 +56,7 @@ __device__ void load_weights(const T* from, int rows, int padded_rows, T* to) {
   }
 }
 
-template <typename T, int R>
+template <typename T, typename Current, int R>
 __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const ForwardArguments a) {
   using Stage = ForwardStage<T>;
   constexpr int columns = 32 * R, weight_pitch = pitch_of<T>(columns);
@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
                                                                 weight + chunk * kChunk<T> * weight_pitch + column,
                                                                 weight_pitch);
     if (++chunk < chunks) return;
-    float* const currents = a.currents + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(columns);
+    Current* const currents =
+        static_cast<Current*>(a.currents) + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(columns);
 #pragma unroll
     for (int j = 0; j < 2 * R; j += 2) {
       const int c = column + 8 * j + thread % 4 * 4;
@@ -110,10 +111,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
         for (int e = 0; e < 4; e += 2) {
           const int n = row_of(i, e);
           if (token + row + n >= a.tokens) continue;
-          float4& stored = *reinterpret_cast<float4*>(currents + n * columns + c);
-          const float4 before = a.begin == 0 ? shift : stored;
-          stored = {acc[i][j][e] + before.x, acc[i][j][e + 1] + before.y, acc[i][j + 1][e] + before.z,
-                    acc[i][j + 1][e + 1] + before.w};
+          Current* const stored = currents + n * columns + c;
+          const float4 before = a.begin == 0 ? shift : load_four(stored);
+          store_four(stored, {acc[i][j][e] + before.x, acc[i][j][e + 1] + before.y, acc[i][j + 1][e] + before.z,
+                              acc[i][j + 1][e + 1] + before.w});
         }
     }
     clear_accumulators<2, 2 * R>(acc);
@@ -146,10 +147,11 @@ __global__ void readers_kernel(const int* wiring, int readers, int blocks, int* 
 void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   const SynapsesShape x(a.weight, a.currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.weight.dtype);
-  require_operands(a.bias.dtype == DType::f32 && a.currents.dtype == DType::f32,
-                   "synapses_forward: bias and currents are f32");
+  require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias is f32");
+  require_operands(a.currents.dtype == DType::f32 || a.currents.dtype == a.weight.dtype,
+                   "synapses_forward: currents are f32 or of the weights' type");
   ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
-                             a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.as<float>(),
+                             a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.data,
                              a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
   const unsigned blocks = std::min(pieces(x.tokens, kTokens),
                                    pieces(kBlocks * device.multiprocessors(), std::max<std::int64_t>(x.groups, 1)));
@@ -163,8 +165,8 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
       const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
       arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);
       dispatch_roles(x.roles, [&](auto roles) {
-        launch_with(device, "synapses_forward", forward_kernel<T, roles.value>,
-                    dim3(blocks, static_cast<unsigned>(x.groups)), dim3(kThreads),
+        const auto kernel = a.currents.dtype == DType::f32 ? forward_kernel<T, float, roles.value> : forward_kernel<T, T, roles.value>;
+        launch_with(device, "synapses_forward", kernel, dim3(blocks, static_cast<unsigned>(x.groups)), dim3(kThreads),
                     static_cast<std::size_t>(around + chunks * chunk), arguments);
       });
     }

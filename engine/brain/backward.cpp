@@ -142,25 +142,26 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   }
   const TensorId d_currents = graph_.transient(name + ".currents", compute_, {shape.groups(), section.rows, columns});
 
-  const std::vector<Tile> ranges = tiles(shape, section);
+  const std::vector<Tile> ranges = tiles(module, section);
   for (std::size_t t = 0; t < ranges.size(); ++t) {
     const Tile tile = ranges[t];
     const std::string tile_name = name + ".tile" + std::to_string(t);
     const TensorId u = currents(tile_name, module, a, section, tile);
     if (module == kHippocampus) {
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
-      TensorId d_mixed, notes;
+      TensorId d_mixed, notes, sums;
       if (options_.threads == 0) {
         d_mixed = graph_.transient(tile_name + ".mixed", compute_, {section.rows, tile.outputs()});
-        notes = graph_.transient(tile_name + ".notes", real_, {section.rows, tile.groups});
+        notes = graph_.transient(tile_name + ".notes", real_, {tile.groups, section.rows});
+        sums = graph_.transient(tile_name + ".sums", real_, {section.rows / window, attention_tiles(window, compute_), tile.outputs()});
       }
-      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, d_mixed, notes},
+      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, d_mixed, notes, sums},
                        [=](auto& device, const Bindings& at) {
                          attention_backward(
                              device, {at[u], rows_of(at[first], section), window,
                                       columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
                                       range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
-                                      range_of(at[d_gain], tile), at[heads], at[d_mixed], at[notes]});
+                                      range_of(at[d_gain], tile), at[heads], at[d_mixed], at[notes], at[sums]});
                        },
                        attention_cost(section, tile, shape, 5));
       continue;

@@ -72,7 +72,7 @@ class Builder {
   };
 
   std::vector<Section> sections() const;
-  std::vector<Tile> tiles(const Module& module, Section section) const;
+  std::vector<Tile> tiles(ModuleIndex module, Section section) const;
   std::int64_t rows_per_product() const;
   TensorId scratch(const std::string& name, std::int64_t elements);  // [threads, elements]; empty with CUDA
 
@@ -86,6 +86,7 @@ class Builder {
   };
   Companions companions(ModuleIndex module, const Activations& a) const;
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
+  DType type_of_currents(ModuleIndex module) const;
   // Operation: currents of a tile's neurons over a section.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
   void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);

@@ -76,11 +76,14 @@ void Builder::forward(Activations& a, const std::string& prefix, bool training) 
   }
 }
 
+// Attention multiplies them in the compute type anyway, but those of single tokens.
+DType Builder::type_of_currents(ModuleIndex module) const { return module == kHippocampus && ring_ == 0 ? compute_ : real_; }
+
 TensorId Builder::currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile) {
   const Module& shape = architecture_.modules[module];
   const std::int64_t rows = rows_per_product(), fan_in = shape.reach();
   const TensorId currents =
-      graph_.transient(name + ".currents", real_, {tile.groups, section.rows, kGroup * shape.roles()});
+      graph_.transient(name + ".currents", type_of_currents(module), {tile.groups, section.rows, kGroup * shape.roles()});
   const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
   const std::vector<TensorId> sources = source_ids(module, a);
   const TensorId wiring = brain_.wiring[module], weight = module_[module].low_synapses, bias = module_[module].bias;
@@ -103,14 +106,13 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const std::string name = prefix + name_of(module);
   const ModuleParameters p = module_[module];
   const std::int64_t window = options_.window;
-  const DType compute = compute_;
   const TensorId first = a.first, output = a.output[module], scale = a.scale[module];
   const TensorId pre_norm = graph_.transient(name + ".pre_norm", real_, {section.rows, shape.outputs});
   const auto [residual, opener, gate_bias] = companions(module, a);
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
   if (fused(module)) forward_columns(name, module, a, section, pre_norm);
-  const std::vector<Tile> ranges = fused(module) ? std::vector<Tile>{} : tiles(shape, section);
+  const std::vector<Tile> ranges = fused(module) ? std::vector<Tile>{} : tiles(module, section);
   for (std::size_t t = 0; t < ranges.size(); ++t) {
     const Tile tile = ranges[t];
     const std::string tile_name = name + ".tile" + std::to_string(t);
@@ -123,7 +125,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
       graph_.operation(tile_name + ".attention", {u, first}, {pre_norm, heads}, [=](auto& device, const Bindings& at) {
         attention_forward(device, {at[u], rows_of(at[first], section), window,
-                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads], compute});
+                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
       }, attention_cost(section, tile, shape, 2));
       continue;
     }

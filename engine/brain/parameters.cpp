@@ -126,8 +126,9 @@ std::vector<Section> Builder::sections() const {
 
 // An even number of groups a tile, since a head of the hippocampus is two groups wide, and at most kMostTiles tiles: beyond,
 // they only lengthen the list of operations.
-std::vector<Tile> Builder::tiles(const Module& module, Section section) const {
-  const Bytes group = size_of(real_, {section.rows, kGroup * module.roles()});
+std::vector<Tile> Builder::tiles(ModuleIndex index, Section section) const {
+  const Module& module = architecture_.modules[index];
+  const Bytes group = size_of(type_of_currents(index), {section.rows, kGroup * module.roles()});
   const auto fit = static_cast<std::int64_t>(options_.schedule.tile_bytes / group) / 2 * 2;
   const std::int64_t least = (module.groups() + 2 * kMostTiles - 1) / (2 * kMostTiles) * 2;
   const std::int64_t size = std::clamp<std::int64_t>(fit, least, module.groups() + 1);

@@ -30,15 +30,16 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   };
   static GpuHeads copy_of(Heads& a, DType low) {
     const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
-    return {OnGpu(a.first), single(a.currents), single(a.d_out), single(a.inverse_rms), single(a.dot), single(a.gain),
+    return {OnGpu(a.first), OnGpu(a.currents, low), single(a.d_out), single(a.inverse_rms), single(a.dot), single(a.gain),
             single(a.pre_norm), OnGpu(a.d_currents, low), single(a.d_gain)};
   }
   template <typename Device, typename AnyHeads>
   static void run(Device& device, const Heads& a, AnyHeads& b, TensorView scratch) {
-    const OnGpu mixed = OnGpu::poisoned({a.tokens, a.heads * kHead}, GetParam()), notes = OnGpu::poisoned({a.tokens, 2 * a.heads}, DType::f32);
-    attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch, GetParam()});
+    const OnGpu mixed = OnGpu::poisoned({a.tokens, a.heads * kHead}, GetParam()), notes = OnGpu::poisoned({2 * a.heads, a.tokens}, DType::f32),
+                sums = OnGpu::poisoned({a.windows, attention_tiles(a.window, GetParam()), a.outputs}, DType::f32);
+    attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch});
     attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(),
-                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, mixed.view(), notes.view()});
+                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, mixed.view(), notes.view(), sums.view()});
   }
 };
 
@@ -70,11 +71,12 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
         for (std::int64_t g = 0; g < 2; ++g)
           std::copy_n(&a.currents[((2 * head + g) * a.tokens + w * a.window) * a.columns], a.window * a.columns,
                       &section[g * a.window * a.columns]);
-        const OnGpu u(section, DType::f32), d_u = OnGpu::poisoned(section.shape, GetParam());
-        const OnGpu mixed = OnGpu::poisoned({a.window, kHead}, GetParam()), notes = OnGpu::poisoned({a.window, 2}, DType::f32);
+        const OnGpu u(section, GetParam()), d_u = OnGpu::poisoned(section.shape, GetParam());
+        const OnGpu mixed = OnGpu::poisoned({a.window, kHead}, GetParam()), notes = OnGpu::poisoned({2, a.window}, DType::f32),
+                    sums = OnGpu::poisoned({1, attention_tiles(a.window, GetParam()), kHead}, DType::f32);
         const auto rows = [&](const OnGpu& x) { return x.view().rows(w * a.window, a.window); };
         const auto part = [&](const OnGpu& x) { return rows(x).columns(head * kHead, kHead); };
-        attention_forward(gpu(), {u.view(), rows(parts.first), a.window, part(parts.pre_norm), {}, GetParam()});
+        attention_forward(gpu(), {u.view(), rows(parts.first), a.window, part(parts.pre_norm), {}});
         attention_backward(gpu(), {u.view(),
                                    rows(parts.first),
                                    a.window,
@@ -86,7 +88,8 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
                                    parts.d_gain.view().rows(head * kHead, kHead),
                                    {},
                                    mixed.view(),
-                                   notes.view()});
+                                   notes.view(),
+                                   sums.view()});
         const Tensor<double> d_part = d_u.values(), d_whole = whole.d_currents.values();
         for (std::int64_t g = 0; g < 2; ++g)
           EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns],

@@ -113,7 +113,8 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                    d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
   const auto tile =
       std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
-  const TensorView currents = make(gpu, DType::f32, {tile, kTokens, columns}),
+  const bool attends = std::string_view(m.name) == "hippocampus";
+  const TensorView currents = make(gpu, attends ? DType::bf16 : DType::f32, {tile, kTokens, columns}),
                    hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
@@ -142,20 +143,22 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) {
     return view.rows(g * kGroup, n * kGroup);
   };
-  const bool attends = std::string_view(m.name) == "hippocampus";
   const auto forward = [&](std::int64_t g, std::int64_t n) {
-    if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}, DType::bf16});
+    if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}});
     else
       microcircuit_forward(
           gpu,
           {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };
-  const TensorView mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {kTokens, groups});
+  const TensorView mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {groups, kTokens});
+  const std::int64_t attention_blocks = attention_tiles(kWindow, DType::bf16);
+  const TensorView attention_sums = make(gpu, DType::f32, {kTokens / kWindow, attention_blocks, m.outputs});
   const auto backward = [&](std::int64_t g, std::int64_t n) {
     if (attends)
       attention_backward(gpu, {currents.rows(0, n), first, kWindow, of(d_out, g, n), inverse, dot, range(gain, g, n),
                                d_currents.rows(g, n), range(d_gain, g, n), {}, make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
-                               make_view(notes.data, DType::f32, {kTokens, n})});
+                               make_view(notes.data, DType::f32, {n, kTokens}),
+                               make_view(attention_sums.data, DType::f32, {kTokens / kWindow, attention_blocks, n * kGroup})});
     else
       microcircuit_backward(gpu, {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n),
                                   of(d_out, g, n), inverse, dot, range(gain, g, n), hidden.rows(0, n), d_currents.rows(g, n),
@@ -164,16 +167,16 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
 
   const auto tokens = static_cast<double>(kTokens), outputs = static_cast<double>(m.outputs),
              neurons = outputs * static_cast<double>(m.roles);
-  const double low_currents = 2 * neurons * tokens, source_bytes = 2 * tokens * static_cast<double>(width);
+  const double low_currents = 2 * neurons * tokens, currents_bytes = (attends ? 1 : 2) * low_currents, source_bytes = 2 * tokens * static_cast<double>(width);
   const double weights = neurons * static_cast<double>(m.fan_in), flops = 2 * weights * tokens;
   const double extra = tokens * outputs * (m.residual ? 2 : 0) + tokens * outputs * (m.gated ? 0.5 : 0);
   report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }),
-              2 * low_currents + source_bytes + 2 * weights, flops);
+              currents_bytes + source_bytes + 2 * weights, flops);
   report.line(m.name, attends ? "attention_forward" : "microcircuit_forward", median_ms(gpu, [&] { tiles(forward); }),
-              2 * low_currents + 4 * tokens * outputs + extra);
+              currents_bytes + 4 * tokens * outputs + extra);
   report.line(
       m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
-      3 * low_currents + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)));
+      currents_bytes + low_currents + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)));
   report.line(m.name, "backward_weights",
               median_ms(gpu,
                         [&] {
