@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kerne
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       for (int lanes = 4; lanes < 32; lanes *= 2) d_gain[side] += __shfl_xor_sync(0xFFFFFFFFu, d_gain[side], lanes);
-      if (thread % 32 < 4) sums[warp][d + side] += d_gain[side];
+      if (thread % 32 < 4) sums[warp][d + side] = d_gain[side];
     }
   }
 #pragma unroll

@@ -155,7 +155,8 @@ struct TileLoad {
       float squares = 0.0f;
 #pragma unroll
       for (float value : x.at) squares += value * value;
-      const float inverse = begin + row < window ? inverse_rms_of(RowLane<T>::sum(squares)) : 0.0f;
+      squares = RowLane<T>::sum(squares);
+      const float inverse = begin + row < window ? inverse_rms_of(squares) : 0.0f;
 #pragma unroll
       for (int i = 0; i < kVector<T>; i += 2) {
         const float a = inverse * x.at[i], b = inverse * x.at[i + 1];
