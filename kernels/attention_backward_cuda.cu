@@ -19,7 +19,7 @@ struct Windows {
   const float *inverse_rms, *dot, *gain;
   T* d_currents;  // [G, N, 32R]
   std::int64_t d_group_stride;
-  T* d_mixed;     // [N, 32G]
+  T *q, *d_mixed;  // [N, 32G]: turned queries, and the mixed values' gradients
   float2* notes;  // [heads, N]: log2 sum, softmax term
   float* sums;    // [windows, tiles, 32G]
 
@@ -28,23 +28,20 @@ struct Windows {
   __device__ std::int64_t token() const { return static_cast<std::int64_t>(blockIdx.y) * window; }
   __device__ HeadCurrents<const T> head_currents() const { return {currents, group_stride, columns, head(), token()}; }
   __device__ HeadCurrents<T> d_head_currents() const { return {d_currents, d_group_stride, columns, head(), token()}; }
-  __device__ T* d_mixed_at(int t, int d) const { return d_mixed + (token() + t) * (gridDim.x * kDims) + head() * kDims + d; }
+  __device__ T* at(T* rows, int t, int d) const { return rows + (token() + t) * (gridDim.x * kDims) + head() * kDims + d; }
   __device__ float2* head_notes() const { return notes + head() * (static_cast<std::int64_t>(gridDim.y) * window) + token(); }
 };
 
 // A warp's accumulators laid out by rows, for whole vectors of outputs: in its part of the tiles, when these are done with.
 template <typename T>
 struct Strip {
-  static constexpr int kPitch = kDims + 8, kRows = 32 / RowLane<T>::kLanes;
+  static constexpr int kPitch = kDims + 8;
   using Room = float[16 * kPitch];
   float* room;
-  int begin, window;  // of the warp's tokens
 
-  __device__ Strip(HeadTile<T> (&tiles)[2], int begin_, int window_)
-      : room(reinterpret_cast<Room*>(tiles)[threadIdx.x / 32]), begin(begin_), window(window_) {
+  explicit __device__ Strip(HeadTile<T> (&tiles)[2]) : room(reinterpret_cast<Room*>(tiles)[threadIdx.x / 32]) {
     static_assert(sizeof(tiles) >= kTile<T> / 16 * sizeof(Room));
   }
-  static __device__ int first_row() { return static_cast<int>(thread_again()) % 32 / RowLane<T>::kLanes; }
   __device__ void put(const Mixed& x, float scale) const {
     __syncwarp();
 #pragma unroll
@@ -54,35 +51,23 @@ struct Strip {
         *reinterpret_cast<float2*>(room + row_of(0, e) * kPitch + column_of(j)) = {scale * x[0][j][e], scale * x[0][j][e + 1]};
     __syncwarp();
   }
-  // body(token, whether it lies in the window, output, values)
-  template <typename Body>
-  __device__ void each(Body&& body) const {
-    const int d = RowLane<T>::output(), first = first_row();
-#pragma unroll
-    for (int step = 0; step < 16; step += kRows) {
-      const int row = first + step;
-      Outputs<T> x;
-#pragma unroll
-      for (int i = 0; i < kVector<T>; i += 4)
-        *reinterpret_cast<float4*>(x.at + i) = *reinterpret_cast<const float4*>(room + row * kPitch + d + i);
-      body(min(begin + row, window - 1), begin + row < window, d, x);
-    }
-  }
+  __device__ Outputs<T> at(int row, int d) const { return floats_at<T>(room + row * kPitch + d); }
 };
 
 // From the gradients of turned queries or keys to those of their currents.
 template <typename T>
-__device__ void turned_backward(const Strip<T>& strip, const Turns& turns, const HeadCurrents<const T>& currents, Role role,
-                                const HeadCurrents<T>& d_currents) {
-  Angles<T> angles(turns, strip.begin + Strip<T>::first_row(), Strip<T>::kRows);
-  strip.each([&](int t, bool present, int d, Outputs<T> d_x) {
+__device__ void turned_backward(const Strip<T>& strip, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role,
+                                int begin, int window, const HeadCurrents<T>& d_currents) {
+  RowLane<T>::each(begin, window, [&](int row, int t, bool present, int d) {
     const Outputs<T> x = Outputs<T>::of(currents.vector(t, role, d));
+    Outputs<T> d_x = strip.at(row, d);
+    const auto turn = angles.of((begin + row) % kTile<T>, d);
     float squares = 0.0f, dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < kVector<T>; i += 2) {
-      const float2 turn = angles.turn[i / 2];
       const float a = d_x.at[i], b = d_x.at[i + 1];
-      d_x.at[i] = a * turn.x + b * turn.y, d_x.at[i + 1] = b * turn.x - a * turn.y;
+      const float2 angle = turn.at[i / 2];
+      d_x.at[i] = a * angle.x + b * angle.y, d_x.at[i + 1] = b * angle.x - a * angle.y;
       squares += x.at[i] * x.at[i] + x.at[i + 1] * x.at[i + 1];
       dot += x.at[i] * d_x.at[i] + x.at[i + 1] * d_x.at[i + 1];
     }
@@ -90,14 +75,15 @@ __device__ void turned_backward(const Strip<T>& strip, const Turns& turns, const
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) d_x.at[i] = inverse * (d_x.at[i] - x.at[i] * along);
     if (present) d_x.store(d_currents.at(t, role, d));
-    angles.next();
   });
 }
 
 template <typename T>
-__device__ void values_backward(const Strip<T>& strip, const HeadCurrents<const T>& currents, const HeadCurrents<T>& d_currents) {
-  strip.each([&](int t, bool present, int d, Outputs<T> d_v) {
+__device__ void values_backward(const Strip<T>& strip, const HeadCurrents<const T>& currents, int begin, int window,
+                                const HeadCurrents<T>& d_currents) {
+  RowLane<T>::each(begin, window, [&](int row, int t, bool present, int d) {
     if (!present) return;
+    Outputs<T> d_v = strip.at(row, d);
     if (currents.has_strength()) {
       const Outputs<T> v = Outputs<T>::of(currents.vector(t, kValue, d));
       Outputs<T> s = Outputs<T>::of(currents.vector(t, kStrength, d));
@@ -113,6 +99,50 @@ __device__ void values_backward(const Strip<T>& strip, const HeadCurrents<const 
   });
 }
 
+// Through the norm behind (rms_norm.h) and the opening: `rows`, the warp's mixed values, become their gradients, and each
+// note gets its softmax term. d_gain: the sums over these rows.
+template <typename T>
+__device__ void open_backward(const Windows<T>& a, T* rows, float2* notes, int begin, float* d_gain) {
+  const HeadCurrents<const T> currents = a.head_currents();
+  const HeadCurrents<T> d_currents = a.d_head_currents();
+  const int d_of_lane = RowLane<T>::output(), lane = static_cast<int>(threadIdx.x) % 32;
+  const Outputs<T> gain = floats_at<T>(a.gain + a.head() * kDims + d_of_lane);
+  Outputs<T> gain_sum{};
+  RowLane<T>::each(begin, a.window, [&](int row, int t, bool present, int d) {
+    T* const place = rows + row * kHeadPitch<T> + d;
+    const std::int64_t n = a.token() + t;
+    const Outputs<T> open = Outputs<T>::of(currents.vector(t, kOpen, d));
+    const Outputs<T> d_out = floats_at<T>(a.d_out + n * a.d_out_stride + a.head() * kDims + d);
+    const float inverse = __ldg(a.inverse_rms + n), dot = __ldg(a.dot + n);
+    Outputs<T> mixed = Outputs<T>::of(*reinterpret_cast<const uint4*>(place)), d_open;
+    float term = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) {
+      const float value = present ? mixed.at[i] : 0.0f, s = sigmoid_of(open.at[i]), normed = value * s * inverse;
+      const float d_y = inverse * (gain.at[i] * d_out.at[i] - normed * dot);
+      gain_sum.at[i] += d_out.at[i] * normed;
+      d_open.at[i] = d_y * value * s * (1.0f - s);
+      mixed.at[i] = present ? d_y * s : 0.0f;
+      term += mixed.at[i] * value;
+    }
+    term = RowLane<T>::sum(term);
+    mixed.store(place);
+    if (present) {
+      d_open.store(d_currents.at(t, kOpen, d));
+      mixed.store(a.at(a.d_mixed, t, d));
+    }
+    if (lane % RowLane<T>::kLanes == 0) notes[row].y = term;
+  });
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) {
+    float sum = gain_sum.at[i];
+#pragma unroll
+    for (int lanes = RowLane<T>::kLanes; lanes < 32; lanes *= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, lanes);
+    if (lane < RowLane<T>::kLanes) d_gain[d_of_lane + i] = sum;
+  }
+  __syncwarp();
+}
+
 // A weight of the softmax, or 0 where the key is not seen, in place of its score; and in place of the weight's gradient
 // eight times the score's: weight (d_weight - term).
 __device__ inline void weigh(float& score, float& d_weight, bool seen, float log_sum, float term) {
@@ -123,86 +153,53 @@ __device__ inline void weigh(float& score, float& d_weight, bool seen, float log
 template <typename T>
 struct QueriesMemory {
   AttendMemory<T> attend;
-  typename Left<T, kDims>::Room d_mixed[kTile<T> / 16];
+  float2 notes[kTile<T> / 16][16];
+  float d_gain[kTile<T> / 16][kDims];
+  T d_mixed[kHeld<T> ? 1 : kTile<T> / 16][kHeld<T> ? kVector<T> : 16 * kHeadPitch<T>];
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kernel(const Windows<T> a) {
-  __shared__ Turns turns;
-  __shared__ float sums[kTileThreads<T> / 32][kDims];
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
+  constexpr int kThreads = kTileThreads<T>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;  // those with most to see come first
-  make_turns(turns);
+  Angles<T>& angles = memory.attend.angles;
+  angles.template make<kThreads>();
+  angles.template move<kThreads>(begin);
   __syncthreads();
+  const HeadCurrents<const T> currents = a.head_currents();
   const int* const first = a.first + a.token();
   const Queries queries(first, begin + warp * 16, a.window);
   const int oldest = first[begin] / kTile<T> * kTile<T>;
-  Left<T, kDims, false> q(memory.attend.queries_of(warp));  // registers are for more
-  Left<T, kDims> d_mixed(memory.d_mixed[warp]);
-  TileLoad<T, kTileThreads<T>, kTile<T>>::turned(memory.attend.queries, turns, a.head_currents(), kQuery, begin, a.window);
+  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, currents, kQuery, begin, a.window, 0, [&](int row, int d) {
+    return begin + row < a.window ? a.at(a.q, begin + row, d) : nullptr;
+  });
+  __syncthreads();
+  T* const rows = memory.attend.queries_of(warp);
+  Left<T, kDims> q(rows);
+  q.read();
   Mixed mixed;
   float log_sum[2], term[2];
-  attend(memory.attend, turns, a.head_currents(), oldest, begin, a.window, queries, q, mixed, log_sum);
+  attend(memory.attend, currents, oldest, begin, a.window, queries, q, mixed, log_sum);
 
-  // Through the norm behind (rms_norm.h) and the opening.
-  const HeadCurrents<const T> currents = a.head_currents();
-  const HeadCurrents<T> d_currents = a.d_head_currents();
-  float inverse[2], dot[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int64_t n = a.token() + min(queries.token[half], a.window - 1);
-    inverse[half] = __ldg(a.inverse_rms + n), dot[half] = __ldg(a.dot + n);
-    log_sum[half] = __log2f(log_sum[half]), term[half] = 0.0f;
-  }
-#pragma unroll
-  for (int j = 0; j < kDims / 8; ++j) {
-    const int d = column_of(j);
-    const float2 gain = load_pair(a.gain + Windows<T>::head() * kDims + d);
-    float d_gain[2] = {};
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool present = queries.token[half] < a.window;
-      const int t = min(queries.token[half], a.window - 1);
-      const float2 open = currents.pair(t, kOpen, d);
-      const float2 d_out = load_pair(a.d_out + (a.token() + t) * a.d_out_stride + Windows<T>::head() * kDims + d);
-      float d_open[2];
-#pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        float& value = mixed[0][j][2 * half + side];
-        if (!present) value = 0.0f;
-        const float s = sigmoid_of(side == 0 ? open.x : open.y), out = side == 0 ? d_out.x : d_out.y;
-        const float normed = value * s * inverse[half];
-        const float d_y = inverse[half] * ((side == 0 ? gain.x : gain.y) * out - normed * dot[half]);
-        const float d_value = present ? d_y * s : 0.0f;
-        d_gain[side] += out * normed;
-        d_open[side] = d_y * value * s * (1.0f - s);
-        term[half] += d_value * value;
-        value = d_value;
-      }
-      if (present) {
-        store_pair(d_currents.at(t, kOpen, d), d_open[0], d_open[1]);
-        store_pair(a.d_mixed_at(t, d), mixed[0][j][2 * half], mixed[0][j][2 * half + 1]);
-      }
-    }
-#pragma unroll
-    for (int side = 0; side < 2; ++side) {
-      for (int lanes = 4; lanes < 32; lanes *= 2) d_gain[side] += __shfl_xor_sync(0xFFFFFFFFu, d_gain[side], lanes);
-      if (thread % 32 < 4) sums[warp][d + side] = d_gain[side];
-    }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    term[half] = row_sum(term[half]);
-    if (queries.token[half] < a.window && thread % 4 == 0) a.head_notes()[queries.token[half]] = {log_sum[half], term[half]};
-  }
+  // The mixed values take the queries' place, where registers hold these.
+  Left<T, kDims, false> d_mixed(kHeld<T> ? rows : memory.d_mixed[kHeld<T> ? 0 : warp]);
+  float2* const notes = memory.notes[warp];
   d_mixed.round(mixed);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) notes[row_of(0, 2 * half)].x = __log2f(log_sum[half]);
+  __syncwarp();
+  open_backward(a, d_mixed.rows, notes, queries.begin, memory.d_gain[warp]);
+  if (thread % 32 < 16 && queries.begin + thread % 32 < a.window) a.head_notes()[queries.begin + thread % 32] = notes[thread % 32];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) log_sum[half] = notes[row_of(0, 2 * half)].x, term[half] = notes[row_of(0, 2 * half)].y;
 
   Mixed d_q;
   clear_accumulators<1, kDims / 8>(d_q);
   Left<T, kStep> d_scores(memory.attend.weights[warp]);
   for (int key = begin; key >= oldest; key -= kTile<T>) {
-    if (key < begin) load_keys(memory.attend, turns, a.head_currents(), key, a.window);
+    if (key < begin) load_keys(memory.attend, currents, key, a.window);
     queries.template steps<kTile<T>, kStep>(key, [&](int row, bool whole) {
       const T *const k = memory.attend.keys() + row * kHeadPitch<T>, *const v = memory.attend.values() + row * kHeadPitch<T>;
       Scores<kStep> scores, d_weights;
@@ -220,14 +217,15 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kerne
       d_scores.template multiply<Along::across>(d_q, k, kHeadPitch<T>);
     });
   }
+  angles.template move<kThreads>(begin);
   __syncthreads();
-  const Strip<T> strip(memory.attend.tiles, queries.begin, a.window);
+  const Strip<T> strip(memory.attend.tiles);
   strip.put(d_q, kScoreScale);
-  turned_backward(strip, turns, a.head_currents(), kQuery, a.d_head_currents());
-  for (int d = thread; d < kDims; d += kTileThreads<T>) {
+  turned_backward(strip, angles, currents, kQuery, queries.begin, a.window, a.d_head_currents());
+  for (int d = thread; d < kDims; d += kThreads) {
     float sum = 0.0f;
-    for (int i = 0; i < kTileThreads<T> / 32; ++i) sum += sums[i][d];
-    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>) * (gridDim.x * kDims) + Windows<T>::head() * kDims + d] = sum;
+    for (int i = 0; i < kTile<T> / 16; ++i) sum += memory.d_gain[i][d];
+    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>) * (gridDim.x * kDims) + a.head() * kDims + d] = sum;
   }
 }
 
@@ -257,24 +255,27 @@ struct KeysMemory {
   HeadTile<T> tiles[2];  // queries, d_mixed
   float2 notes[kTile<T>];
   int oldest[kTile<T>];
+  Angles<T> angles;
   T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values, where registers do not hold them
   typename Left<T, kStep>::Room weights[kKeys<T> / 16];
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(const Windows<T> a) {
-  __shared__ Turns turns;
   auto& memory = *reinterpret_cast<KeysMemory<T>*>(shared_memory);
   T *const queries = memory.tiles[0], *const d_mixed_tile = memory.tiles[1];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int block_key = static_cast<int>(blockIdx.z) * kKeys<T>, key = block_key + warp * 16;
   const HeadCurrents<const T> currents = a.head_currents();
   const auto first = [&](int t) { return __ldg(a.first + a.token() + t); };
-  make_turns(turns);
+  Angles<T>& angles = memory.angles;
+  const int tile = block_key / kTile<T> * kTile<T>;
+  angles.template make<kKeyThreads<T>>();
+  angles.template move<kKeyThreads<T>>(tile);
   __syncthreads();
   T *const keys = kHeld<T> ? memory.tiles[0] : memory.own, *const values = kHeld<T> ? memory.tiles[1] : keys + kKeys<T> * kHeadPitch<T>;
   using Load = TileLoad<T, kKeyThreads<T>, kKeys<T>>;
-  Load::turned(keys, turns, currents, kKey, block_key, a.window);
+  Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile);
   Load::values(values, currents, block_key, a.window);
   __syncthreads();
   Left<T, kDims> k(keys + warp * 16 * kHeadPitch<T>), v(values + warp * 16 * kHeadPitch<T>);
@@ -284,21 +285,20 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(con
   clear_accumulators<1, kDims / 8>(d_k);
   clear_accumulators<1, kDims / 8>(d_v);
   Left<T, kStep> weights(memory.weights[warp]);
-  for (int begin = block_key / kTile<T> * kTile<T>; begin < a.window && first(begin) < block_key + kKeys<T>; begin += kTile<T>) {
+  for (int begin = tile; begin < a.window && first(begin) < block_key + kKeys<T>; begin += kTile<T>) {
     __syncthreads();
     constexpr int kVectors = RowLane<T>::kLanes;
-#pragma unroll 2
+#pragma unroll 1
     for (int i = thread; i < kTile<T> * kVectors; i += kKeyThreads<T>) {
-      const int row = i / kVectors, d = i % kVectors * kVector<T>;
-      copy_behind(d_mixed_tile + row * kHeadPitch<T> + d, a.d_mixed_at(min(begin + row, a.window - 1), d),
-                  begin + row < a.window);
+      const int row = i / kVectors, d = i % kVectors * kVector<T>, t = min(begin + row, a.window - 1);
+      copy_behind(queries + row * kHeadPitch<T> + d, a.at(a.q, t, d), begin + row < a.window);
+      copy_behind(d_mixed_tile + row * kHeadPitch<T> + d, a.at(a.d_mixed, t, d), begin + row < a.window);
     }
     close_stage();
     for (int row = thread; row < kTile<T>; row += kKeyThreads<T>) {
       const int t = min(begin + row, a.window - 1);
       memory.notes[row] = __ldg(a.head_notes() + t), memory.oldest[row] = first(t);
     }
-    TileLoad<T, kKeyThreads<T>, kTile<T>>::turned(queries, turns, currents, kQuery, begin, a.window);
     await_stages<0>();
     __syncthreads();
 #pragma unroll 1
@@ -332,11 +332,11 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(con
     }
   }
   __syncthreads();
-  const Strip<T> strip(memory.tiles, key, a.window);
+  const Strip<T> strip(memory.tiles);
   strip.put(d_k, kScoreScale);
-  turned_backward(strip, turns, currents, kKey, a.d_head_currents());
+  turned_backward(strip, angles, currents, kKey, key, a.window, a.d_head_currents());
   strip.put(d_v, 1.0f);
-  values_backward(strip, currents, a.d_head_currents());
+  values_backward(strip, currents, key, a.window, a.d_head_currents());
 }
 
 }  // namespace
@@ -347,7 +347,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_operands(a.currents.dtype == a.d_currents.dtype, "attention_backward: currents and their gradient differ in type");
   for (const TensorView& view : {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_gain})
     require_operands(view.dtype == DType::f32, "attention_backward: all but currents and their gradient is f32");
-  require_operands(a.d_mixed.contiguous() && a.d_mixed.dtype == a.d_currents.dtype && a.d_mixed.elements() == a.d_out.elements() &&
+  require_operands(a.q.contiguous() && a.q.dtype == a.d_currents.dtype && a.q.elements() == a.d_out.elements() && a.d_mixed.contiguous() && a.d_mixed.dtype == a.d_currents.dtype && a.d_mixed.elements() == a.d_out.elements() &&
                        a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
                    "attention_backward: what one pass leaves for the other has another shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
@@ -357,7 +357,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
         a.first.as<const int>(),    static_cast<int>(a.window), a.d_out.as<const float>(),
         a.d_out.row_stride,         a.inverse_rms.as<const float>(), a.dot.as<const float>(),
         a.gain.as<const float>(),   a.d_currents.as<T>(),       a.d_currents.row_stride,
-        a.d_mixed.as<T>(),          a.notes.as<float2>(),       a.sums.as<float>()};
+        a.q.as<T>(),                a.d_mixed.as<T>(),          a.notes.as<float2>(),       a.sums.as<float>()};
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), count = static_cast<unsigned>(a.currents[1] / a.window),
                tiles = pieces(a.window, kTile<T>);
     require_operands(a.sums.contiguous() && a.sums.dtype == DType::f32 && a.sums.elements() == count * tiles * heads * kHead,

@@ -55,7 +55,7 @@ __device__ inline float2 cos_sin(double turn, std::int64_t position) {
 // Neighbouring outputs that one access of 16 bytes holds.
 template <typename T>
 struct Outputs {
-  float at[kVector<T>];
+  alignas(16) float at[kVector<T>];
 
   static __device__ Outputs of(const uint4& vector) {
     Outputs x;
@@ -69,6 +69,15 @@ struct Outputs {
       *reinterpret_cast<uint4*>(to) = {packed<T>(at[0], at[1]), packed<T>(at[2], at[3]), packed<T>(at[4], at[5]), packed<T>(at[6], at[7])};
   }
 };
+
+// As many of a tensor that is f32 in any case, as `T` has in a vector.
+template <typename T>
+__device__ inline Outputs<T> floats_at(const float* p) {
+  Outputs<T> x;
+#pragma unroll
+  for (int i = 0; i < kVector<T>; i += 4) *reinterpret_cast<float4*>(x.at + i) = *reinterpret_cast<const float4*>(p + i);
+  return x;
+}
 
 // The currents of one head, or their gradients, from a window's first token on; they lie in two column groups.
 template <typename Real>
@@ -92,35 +101,63 @@ struct HeadCurrents {
 // rms over the 64 outputs of a head.
 __device__ inline float inverse_rms_of(float squares) { return rsqrtf(squares / kDims + static_cast<float>(kRmsEpsilon)); }
 
-// Where a thread works that takes a vector of outputs of every `kRows`-th row, and the sums of its row.
+// Where a lane works that takes a vector of outputs of every kRows-th row of its warp, and the sum of its row.
 template <typename T>
 struct RowLane {
-  static constexpr int kLanes = kDims / kVector<T>;
+  static constexpr int kLanes = kDims / kVector<T>, kRows = 32 / kLanes;
   static __device__ int output() { return static_cast<int>(thread_again()) % kLanes * kVector<T>; }
   static __device__ float sum(float x) {
 #pragma unroll
     for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, lanes);
     return x;
   }
+  // body(row, token, whether it lies in the window, output) for the 16 rows of a warp, whose first is token `begin`.
+  template <typename Body>
+  static __device__ void each(int begin, int window, Body&& body) {
+    const int d = output(), first = static_cast<int>(thread_again()) % 32 / kLanes;
+#pragma unroll
+    for (int step = 0; step < 16; step += kRows)
+      body(first + step, min(begin + first + step, window - 1), begin + first + step < window, d);
+  }
 };
 
-// The angles of a lane's outputs at one position after the other, `step` apart: turned on from one to the next.
+// cos and sin of all pairs' angles at a tile's positions: `begin` + p is coarse[p / 16] turned on by fine[p % 16].
 template <typename T>
 struct Angles {
-  static constexpr int kPairs = kVector<T> / 2;
-  float2 turn[kPairs], step[kPairs];
+  float2 fine[16][kDims / 2], coarse[kTile<T> / 16][kDims / 2];
+  Turns turns;
 
-  __device__ Angles(const Turns& turns, int position, int apart) {
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const double pair = turns[RowLane<T>::output() / 2 + i];
-      turn[i] = cos_sin(pair, position), step[i] = cos_sin(pair, apart);
-    }
+  // Both by the whole block; the caller synchronises.
+  template <int threads>
+  __device__ void make() {
+    make_turns(turns);
+    __syncthreads();
+    fill<threads, 16>(fine, 0, 1);
   }
-  __device__ void next() {
+  template <int threads>
+  __device__ void move(int begin) {
+    fill<threads, kTile<T> / 16>(coarse, begin, 16);
+  }
+  struct Pairs {
+    float2 at[kVector<T> / 2];
+  };
+  __device__ Pairs of(int p, int d) const {  // of the outputs from d on
+    Pairs result;
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i)
-      turn[i] = {turn[i].x * step[i].x - turn[i].y * step[i].y, turn[i].x * step[i].y + turn[i].y * step[i].x};
+    for (int i = 0; i < kVector<T> / 2; i += 2) {
+      const float4 x = *reinterpret_cast<const float4*>(&coarse[p / 16][d / 2 + i]), y = *reinterpret_cast<const float4*>(&fine[p % 16][d / 2 + i]);
+      result.at[i] = {x.x * y.x - x.y * y.y, x.x * y.y + x.y * y.x};
+      result.at[i + 1] = {x.z * y.z - x.w * y.w, x.z * y.w + x.w * y.z};
+    }
+    return result;
+  }
+
+ private:
+  template <int threads, int rows>
+  __device__ void fill(float2 (&table)[rows][kDims / 2], int begin, int apart) {
+#pragma unroll 1
+    for (int i = static_cast<int>(thread_again()); i < rows * kDims / 2; i += threads)
+      table[i / (kDims / 2)][i % (kDims / 2)] = cos_sin(turns[i % (kDims / 2)], begin + i / (kDims / 2) * apart);
   }
 };
 
@@ -148,24 +185,29 @@ struct TileLoad {
       for (int k = 0; k < kAtOnce; ++k) body(first_row + (i + k) * kRows, d, Outputs<T>::of(x[k]), Outputs<T>::of(y[k]));
     }
   }
-  static __device__ void turned(T* tile, const Turns& turns, const HeadCurrents<const T>& currents, Role role, int begin,
-                                int window) {
-    Angles<T> angles(turns, begin + static_cast<int>(thread_again()) / RowLane<T>::kLanes, kRows);
+  // `angles` are those of the tile that holds row `offset` on; `copy(row, output)`: where else they go, or null.
+  template <typename Copy>
+  static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
+                                int window, int offset, Copy&& copy) {
     each(currents, role, false, role, begin, window, [&](int row, int d, Outputs<T> x, const Outputs<T>&) {
       float squares = 0.0f;
 #pragma unroll
       for (float value : x.at) squares += value * value;
       squares = RowLane<T>::sum(squares);
       const float inverse = begin + row < window ? inverse_rms_of(squares) : 0.0f;
+      const auto turn = angles.of(offset + row, d);
 #pragma unroll
       for (int i = 0; i < kVector<T>; i += 2) {
         const float a = inverse * x.at[i], b = inverse * x.at[i + 1];
-        const float2 turn = angles.turn[i / 2];
-        x.at[i] = a * turn.x - b * turn.y, x.at[i + 1] = a * turn.y + b * turn.x;
+        x.at[i] = a * turn.at[i / 2].x - b * turn.at[i / 2].y, x.at[i + 1] = a * turn.at[i / 2].y + b * turn.at[i / 2].x;
       }
       x.store(tile + row * kHeadPitch<T> + d);
-      angles.next();
+      if (T* const other = copy(row, d)) x.store(other);
     });
+  }
+  static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
+                                int window, int offset = 0) {
+    turned(tile, angles, currents, role, begin, window, offset, [](int, int) -> T* { return nullptr; });
   }
   static __device__ void values(T* tile, const HeadCurrents<const T>& currents, int begin, int window) {
     const bool strong = currents.has_strength();
@@ -264,6 +306,7 @@ template <typename T>
 struct AttendMemory {
   HeadTile<T> tiles[2], queries;  // tiles: keys and values
   typename Left<T, kStep>::Room weights[kTile<T> / 16];
+  Angles<T> angles;
 
   __device__ T* keys() { return tiles[0]; }
   __device__ T* values() { return tiles[1]; }
@@ -272,26 +315,26 @@ struct AttendMemory {
 
 // Keys and values of a tile, in place of another's.
 template <typename T>
-__device__ inline void load_keys(AttendMemory<T>& memory, const Turns& turns, const HeadCurrents<const T>& currents, int begin,
-                                 int window) {
+__device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int begin, int window) {
   using Load = TileLoad<T, kTileThreads<T>, kTile<T>>;
+  memory.angles.template move<kTileThreads<T>>(begin);
   __syncthreads();
-  Load::turned(memory.keys(), turns, currents, kKey, begin, window);
+  Load::turned(memory.keys(), memory.angles, currents, kKey, begin, window);
   Load::values(memory.values(), currents, begin, window);
   __syncthreads();
 }
 
 // mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
 // `oldest` to tile `newest`, which stays in memory.
-template <typename T, bool held>
-__device__ inline void attend(AttendMemory<T>& memory, const Turns& turns, const HeadCurrents<const T>& currents, int oldest,
-                              int newest, int window, const Queries& queries, const Left<T, kDims, held>& q, Mixed& mixed,
+template <typename T>
+__device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int oldest,
+                              int newest, int window, const Queries& queries, const Left<T, kDims>& q, Mixed& mixed,
                               float (&sum)[2]) {
   Left<T, kStep> weights(memory.weights[threadIdx.x / 32]);
   clear_accumulators<1, kDims / 8>(mixed);
   sum[0] = sum[1] = 0.0f;
   for (int begin = oldest; begin <= newest; begin += kTile<T>) {
-    load_keys(memory, turns, currents, begin, window);
+    load_keys(memory, currents, begin, window);
     queries.steps<kTile<T>, kStep>(begin, [&](int row, bool whole) {
       Scores<kStep> scores;
       clear_accumulators<1, kStep / 8>(scores);

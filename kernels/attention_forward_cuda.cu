@@ -18,23 +18,23 @@ struct Windows {
 // The tiles with most to see come first.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kernel(const Windows<T> a) {
-  __shared__ Turns turns;
   auto& memory = *reinterpret_cast<AttendMemory<T>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.y) * a.window;
   const HeadCurrents<const T> currents(a.currents, a.group_stride, a.columns, head, token);
   const int* const first = a.first + token;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  make_turns(turns);
+  memory.angles.template make<kTileThreads<T>>();
+  memory.angles.template move<kTileThreads<T>>(begin);
   __syncthreads();
-  TileLoad<T, kTileThreads<T>, kTile<T>>::turned(memory.queries, turns, currents, kQuery, begin, a.window);
+  TileLoad<T, kTileThreads<T>, kTile<T>>::turned(memory.queries, memory.angles, currents, kQuery, begin, a.window);
   __syncthreads();
   Left<T, kDims> q(memory.queries_of(warp));
   q.read();
   const Queries queries(first, begin + warp * 16, a.window);
   Mixed mixed;
   float sum[2];
-  attend(memory, turns, currents, first[begin] / kTile<T> * kTile<T>, begin, a.window, queries, q, mixed, sum);
+  attend(memory, currents, first[begin] / kTile<T> * kTile<T>, begin, a.window, queries, q, mixed, sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int t = queries.token[half];

@@ -153,8 +153,9 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
                              a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.data,
                              a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
-  const unsigned blocks = std::min(pieces(x.tokens, kTokens),
-                                   pieces(kBlocks * device.multiprocessors(), std::max<std::int64_t>(x.groups, 1)));
+  // All at once: blocks that wait for others to end would leave most of the GPU idle at the end.
+  const std::int64_t at_once = kBlocks * device.multiprocessors() / std::max<std::int64_t>(x.groups, 1);
+  const unsigned blocks = std::min(pieces(x.tokens, kTokens), static_cast<unsigned>(std::max<std::int64_t>(at_once, 1)));
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int around =

@@ -149,19 +149,20 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     const TensorId u = currents(tile_name, module, a, section, tile);
     if (module == kHippocampus) {
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
-      TensorId d_mixed, notes, sums;
+      TensorId q, d_mixed, notes, sums;
       if (options_.threads == 0) {
+        q = graph_.transient(tile_name + ".queries", compute_, {section.rows, tile.outputs()});
         d_mixed = graph_.transient(tile_name + ".mixed", compute_, {section.rows, tile.outputs()});
         notes = graph_.transient(tile_name + ".notes", real_, {tile.groups, section.rows});
         sums = graph_.transient(tile_name + ".sums", real_, {section.rows / window, attention_tiles(window, compute_), tile.outputs()});
       }
-      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, d_mixed, notes, sums},
+      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, q, d_mixed, notes, sums},
                        [=](auto& device, const Bindings& at) {
                          attention_backward(
                              device, {at[u], rows_of(at[first], section), window,
                                       columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
                                       range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
-                                      range_of(at[d_gain], tile), at[heads], at[d_mixed], at[notes], at[sums]});
+                                      range_of(at[d_gain], tile), at[heads], at[q], at[d_mixed], at[notes], at[sums]});
                        },
                        attention_cost(section, tile, shape, 5));
       continue;

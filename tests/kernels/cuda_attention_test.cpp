@@ -35,11 +35,11 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   }
   template <typename Device, typename AnyHeads>
   static void run(Device& device, const Heads& a, AnyHeads& b, TensorView scratch) {
-    const OnGpu mixed = OnGpu::poisoned({a.tokens, a.heads * kHead}, GetParam()), notes = OnGpu::poisoned({2 * a.heads, a.tokens}, DType::f32),
+    const OnGpu q = OnGpu::poisoned({a.tokens, a.heads * kHead}, GetParam()), mixed = OnGpu::poisoned({a.tokens, a.outputs}, GetParam()), notes = OnGpu::poisoned({2 * a.heads, a.tokens}, DType::f32),
                 sums = OnGpu::poisoned({a.windows, attention_tiles(a.window, GetParam()), a.outputs}, DType::f32);
     attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch});
     attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(),
-                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, mixed.view(), notes.view(), sums.view()});
+                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, q.view(), mixed.view(), notes.view(), sums.view()});
   }
 };
 
@@ -72,7 +72,7 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
           std::copy_n(&a.currents[((2 * head + g) * a.tokens + w * a.window) * a.columns], a.window * a.columns,
                       &section[g * a.window * a.columns]);
         const OnGpu u(section, GetParam()), d_u = OnGpu::poisoned(section.shape, GetParam());
-        const OnGpu mixed = OnGpu::poisoned({a.window, kHead}, GetParam()), notes = OnGpu::poisoned({2, a.window}, DType::f32),
+        const OnGpu q = OnGpu::poisoned({a.window, kHead}, GetParam()), mixed = OnGpu::poisoned({a.window, kHead}, GetParam()), notes = OnGpu::poisoned({2, a.window}, DType::f32),
                     sums = OnGpu::poisoned({1, attention_tiles(a.window, GetParam()), kHead}, DType::f32);
         const auto rows = [&](const OnGpu& x) { return x.view().rows(w * a.window, a.window); };
         const auto part = [&](const OnGpu& x) { return rows(x).columns(head * kHead, kHead); };
@@ -87,6 +87,7 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
                                    d_u.view(),
                                    parts.d_gain.view().rows(head * kHead, kHead),
                                    {},
+                                   q.view(),
                                    mixed.view(),
                                    notes.view(),
                                    sums.view()});

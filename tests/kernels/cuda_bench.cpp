@@ -150,13 +150,13 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
           gpu,
           {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };
-  const TensorView mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {groups, kTokens});
+  const TensorView q = make(gpu, DType::bf16, {kTokens, m.outputs}), mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {groups, kTokens});
   const std::int64_t attention_blocks = attention_tiles(kWindow, DType::bf16);
   const TensorView attention_sums = make(gpu, DType::f32, {kTokens / kWindow, attention_blocks, m.outputs});
   const auto backward = [&](std::int64_t g, std::int64_t n) {
     if (attends)
       attention_backward(gpu, {currents.rows(0, n), first, kWindow, of(d_out, g, n), inverse, dot, range(gain, g, n),
-                               d_currents.rows(g, n), range(d_gain, g, n), {}, make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
+                               d_currents.rows(g, n), range(d_gain, g, n), {}, make_view(q.data, DType::bf16, {kTokens, n * kGroup}), make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
                                make_view(notes.data, DType::f32, {n, kTokens}),
                                make_view(attention_sums.data, DType::f32, {kTokens / kWindow, attention_blocks, n * kGroup})});
     else
