@@ -42,39 +42,46 @@ struct Strip {
   explicit __device__ Strip(HeadTile<T> (&tiles)[2]) : room(reinterpret_cast<Room*>(tiles)[threadIdx.x / 32]) {
     static_assert(sizeof(tiles) >= kTile<T> / 16 * sizeof(Room));
   }
-  __device__ void put(const Mixed& x, float scale) const {
+  __device__ void put(const Mixed& x) const {
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < kDims / 8; ++j)
 #pragma unroll
       for (int e = 0; e < 4; e += 2)
-        *reinterpret_cast<float2*>(room + row_of(0, e) * kPitch + column_of(j)) = {scale * x[0][j][e], scale * x[0][j][e + 1]};
+        *reinterpret_cast<float2*>(room + row_of(0, e) * kPitch + column_of(j)) = {x[0][j][e], x[0][j][e + 1]};
     __syncwarp();
   }
   __device__ Outputs<T> at(int row, int d) const { return floats_at<T>(room + row * kPitch + d); }
 };
 
-// From the gradients of turned queries or keys to those of their currents.
+// From the gradients d of turned queries or keys x, 1 / kScoreScale times too large, to those of their currents: through the
+// norm while both lie turned, and turned back by rows. `inverse`: the norm's, of this warp's rows.
 template <typename T>
-__device__ void turned_backward(const Strip<T>& strip, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role,
-                                int begin, int window, const HeadCurrents<T>& d_currents) {
-  RowLane<T>::each(begin, window, [&](int row, int t, bool present, int d) {
-    const Outputs<T> x = Outputs<T>::of(currents.vector(t, role, d));
-    Outputs<T> d_x = strip.at(row, d);
-    const auto turn = angles.of((begin + row) % kTile<T>, d);
-    float squares = 0.0f, dot = 0.0f;
+__device__ void turned_backward(Mixed& d, const Left<T, kDims>& x, const float* inverse, const Strip<T>& strip, const Angles<T>& angles,
+                                Role role, int begin, int window, const HeadCurrents<T>& d_currents) {
+#pragma unroll
+  for (int e = 0; e < 4; e += 2) {
+    float dot = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kDims / 8; ++j) dot += d[0][j][e] * x.at(j, e).x + d[0][j][e + 1] * x.at(j, e).y;
+    const float scale = inverse[row_of(0, e)] * kScoreScale, along = row_sum(dot) * scale / kDims;
+#pragma unroll
+    for (int j = 0; j < kDims / 8; ++j) {
+      d[0][j][e] = d[0][j][e] * scale - x.at(j, e).x * along;
+      d[0][j][e + 1] = d[0][j][e + 1] * scale - x.at(j, e).y * along;
+    }
+  }
+  strip.put(d);
+  RowLane<T>::each(begin, window, [&](int row, int t, bool present, int output) {
+    Outputs<T> d_x = strip.at(row, output);
+    const auto turn = angles.of((begin + row) % kTile<T>, output);
 #pragma unroll
     for (int i = 0; i < kVector<T>; i += 2) {
       const float a = d_x.at[i], b = d_x.at[i + 1];
       const float2 angle = turn.at[i / 2];
       d_x.at[i] = a * angle.x + b * angle.y, d_x.at[i + 1] = b * angle.x - a * angle.y;
-      squares += x.at[i] * x.at[i] + x.at[i + 1] * x.at[i + 1];
-      dot += x.at[i] * d_x.at[i] + x.at[i + 1] * d_x.at[i + 1];
     }
-    const float inverse = inverse_rms_of(RowLane<T>::sum(squares)), along = RowLane<T>::sum(dot) * inverse * inverse / kDims;
-#pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) d_x.at[i] = inverse * (d_x.at[i] - x.at[i] * along);
-    if (present) d_x.store(d_currents.at(t, role, d));
+    if (present) d_x.store(d_currents.at(t, role, output));
   });
 }
 
@@ -154,9 +161,12 @@ template <typename T>
 struct QueriesMemory {
   AttendMemory<T> attend;
   float2 notes[kTile<T> / 16][16];
+  float inverse[kTile<T> / 16][16];
   float d_gain[kTile<T> / 16][kDims];
   T d_mixed[kHeld<T> ? 1 : kTile<T> / 16][kHeld<T> ? kVector<T> : 16 * kHeadPitch<T>];
 };
+
+static_assert(sizeof(QueriesMemory<__half>) <= 64 * 1024);  // what an old card has
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kernel(const Windows<T> a) {
@@ -165,15 +175,19 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kerne
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;  // those with most to see come first
   Angles<T>& angles = memory.attend.angles;
+  const HeadCurrents<const T> currents = a.head_currents();
+  const int* const first = a.first + a.token();
+  const int oldest = first[begin] / kTile<T> * kTile<T>;
+  fetch_first(currents, oldest, begin, a.window);
+  for (int i = thread; i < 2 * kTile<T>; i += kThreads)
+    fetch_line(a.d_out + (a.token() + min(begin + i / 2, a.window - 1)) * a.d_out_stride + a.head() * kDims + i % 2 * 32);
   angles.template make<kThreads>();
   angles.template move<kThreads>(begin);
   __syncthreads();
-  const HeadCurrents<const T> currents = a.head_currents();
-  const int* const first = a.first + a.token();
   const Queries queries(first, begin + warp * 16, a.window);
-  const int oldest = first[begin] / kTile<T> * kTile<T>;
-  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, currents, kQuery, begin, a.window, 0, [&](int row, int d) {
-    return begin + row < a.window ? a.at(a.q, begin + row, d) : nullptr;
+  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, currents, kQuery, begin, a.window, 0, [&](int row, int d, const Outputs<T>& x, float inverse) {
+    if (begin + row < a.window) x.store(a.at(a.q, begin + row, d));
+    if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
   });
   __syncthreads();
   T* const rows = memory.attend.queries_of(warp);
@@ -220,8 +234,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kerne
   angles.template move<kThreads>(begin);
   __syncthreads();
   const Strip<T> strip(memory.attend.tiles);
-  strip.put(d_q, kScoreScale);
-  turned_backward(strip, angles, currents, kQuery, queries.begin, a.window, a.d_head_currents());
+  turned_backward(d_q, q, memory.inverse[warp], strip, angles, kQuery, queries.begin, a.window, a.d_head_currents());
   for (int d = thread; d < kDims; d += kThreads) {
     float sum = 0.0f;
     for (int i = 0; i < kTile<T> / 16; ++i) sum += memory.d_gain[i][d];
@@ -255,8 +268,9 @@ struct KeysMemory {
   HeadTile<T> tiles[2];  // queries, d_mixed
   float2 notes[kTile<T>];
   int oldest[kTile<T>];
+  float inverse[kKeys<T> / 16][16];
   Angles<T> angles;
-  T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values, where registers do not hold them
+  alignas(16) T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values, where registers do not hold them
   typename Left<T, kStep>::Room weights[kKeys<T> / 16];
 };
 
@@ -270,12 +284,16 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(con
   const auto first = [&](int t) { return __ldg(a.first + a.token() + t); };
   Angles<T>& angles = memory.angles;
   const int tile = block_key / kTile<T> * kTile<T>;
+  fetch_currents(currents, block_key, min(block_key + kKeys<T>, a.window));
   angles.template make<kKeyThreads<T>>();
   angles.template move<kKeyThreads<T>>(tile);
   __syncthreads();
   T *const keys = kHeld<T> ? memory.tiles[0] : memory.own, *const values = kHeld<T> ? memory.tiles[1] : keys + kKeys<T> * kHeadPitch<T>;
   using Load = TileLoad<T, kKeyThreads<T>, kKeys<T>>;
-  Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile);
+  Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile,
+               [&](int row, int d, const Outputs<T>&, float inverse) {
+                 if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
+               });
   Load::values(values, currents, block_key, a.window);
   __syncthreads();
   Left<T, kDims> k(keys + warp * 16 * kHeadPitch<T>), v(values + warp * 16 * kHeadPitch<T>);
@@ -333,9 +351,8 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(con
   }
   __syncthreads();
   const Strip<T> strip(memory.tiles);
-  strip.put(d_k, kScoreScale);
-  turned_backward(strip, angles, currents, kKey, key, a.window, a.d_head_currents());
-  strip.put(d_v, 1.0f);
+  turned_backward(d_k, k, memory.inverse[warp], strip, angles, kKey, key, a.window, a.d_head_currents());
+  strip.put(d_v);
   values_backward(strip, currents, key, a.window, a.d_head_currents());
 }
 

@@ -98,6 +98,15 @@ struct HeadCurrents {
   __device__ uint4 vector(int t, int role, int d) const { return __ldg(reinterpret_cast<const uint4*>(at(t, role, d))); }
 };
 
+// Asks the second-level cache for what a block will read: the way there from memory is longer than a load's.
+__device__ inline void fetch_line(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+template <typename T>
+__device__ inline void fetch_currents(const HeadCurrents<const T>& currents, int begin, int end) {
+  const int bytes = (end - begin) * currents.columns * static_cast<int>(sizeof(T));
+  for (int i = static_cast<int>(threadIdx.x) * 128; i < bytes; i += static_cast<int>(blockDim.x) * 128)
+    for (int d = 0; d < kDims; d += kDims / 2) fetch_line(reinterpret_cast<const char*>(currents.at(begin, 0, d)) + i);
+}
+
 // rms over the 64 outputs of a head.
 __device__ inline float inverse_rms_of(float squares) { return rsqrtf(squares / kDims + static_cast<float>(kRmsEpsilon)); }
 
@@ -124,7 +133,7 @@ struct RowLane {
 // cos and sin of all pairs' angles at a tile's positions: `begin` + p is coarse[p / 16] turned on by fine[p % 16].
 template <typename T>
 struct Angles {
-  float2 fine[16][kDims / 2], coarse[kTile<T> / 16][kDims / 2];
+  alignas(16) float2 fine[16][kDims / 2], coarse[kTile<T> / 16][kDims / 2];
   Turns turns;
 
   // Both by the whole block; the caller synchronises.
@@ -185,10 +194,10 @@ struct TileLoad {
       for (int k = 0; k < kAtOnce; ++k) body(first_row + (i + k) * kRows, d, Outputs<T>::of(x[k]), Outputs<T>::of(y[k]));
     }
   }
-  // `angles` are those of the tile that holds row `offset` on; `copy(row, output)`: where else they go, or null.
-  template <typename Copy>
+  // `angles` are those of the tile that holds row `offset` on; also(row, output, vector, inverse rms): what else is to be kept.
+  template <typename Also>
   static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
-                                int window, int offset, Copy&& copy) {
+                                int window, int offset, Also&& also) {
     each(currents, role, false, role, begin, window, [&](int row, int d, Outputs<T> x, const Outputs<T>&) {
       float squares = 0.0f;
 #pragma unroll
@@ -202,12 +211,12 @@ struct TileLoad {
         x.at[i] = a * turn.at[i / 2].x - b * turn.at[i / 2].y, x.at[i + 1] = a * turn.at[i / 2].y + b * turn.at[i / 2].x;
       }
       x.store(tile + row * kHeadPitch<T> + d);
-      if (T* const other = copy(row, d)) x.store(other);
+      also(row, d, x, inverse);
     });
   }
   static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
-                                int window, int offset = 0) {
-    turned(tile, angles, currents, role, begin, window, offset, [](int, int) -> T* { return nullptr; });
+                                int window) {
+    turned(tile, angles, currents, role, begin, window, 0, [](int, int, const Outputs<T>&, float) {});
   }
   static __device__ void values(T* tile, const HeadCurrents<const T>& currents, int begin, int window) {
     const bool strong = currents.has_strength();
@@ -250,6 +259,11 @@ struct Left {
         for (int e = 0; e < 4; e += 2) store_pair(rows + row_of(0, e) * pitch + column_of(j), x[0][j][e], x[0][j][e + 1]);
       __syncwarp();
     }
+  }
+  // The two elements that lie as elements e and e + 1 of accumulators' tile j.
+  __device__ float2 at(int j, int e) const {
+    if constexpr (held) return unpacked<T>(fragments[j / 2][0][j % 2 * 2 + e / 2]);
+    else return {to_float(rows[row_of(0, e) * pitch + column_of(j)]), to_float(rows[row_of(0, e) * pitch + column_of(j) + 1])};
   }
   template <Along along, int N>
   __device__ void multiply(Accumulators<1, N>& acc, const T* b, int b_pitch) const {
@@ -324,6 +338,13 @@ __device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<con
   __syncthreads();
 }
 
+// What a block of the queries' tile `newest` reads first.
+template <typename T>
+__device__ inline void fetch_first(const HeadCurrents<const T>& currents, int oldest, int newest, int window) {
+  fetch_currents(currents, newest, min(newest + kTile<T>, window));
+  if (oldest < newest) fetch_currents(currents, oldest, oldest + kTile<T>);
+}
+
 // mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
 // `oldest` to tile `newest`, which stays in memory.
 template <typename T>
@@ -335,6 +356,7 @@ __device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const 
   sum[0] = sum[1] = 0.0f;
   for (int begin = oldest; begin <= newest; begin += kTile<T>) {
     load_keys(memory, currents, begin, window);
+    if (begin + kTile<T> < newest) fetch_currents(currents, begin + kTile<T>, begin + 2 * kTile<T>);
     queries.steps<kTile<T>, kStep>(begin, [&](int row, bool whole) {
       Scores<kStep> scores;
       clear_accumulators<1, kStep / 8>(scores);

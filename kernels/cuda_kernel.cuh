@@ -90,16 +90,7 @@ __device__ inline void store_four(T* p, float4 x) {
   *reinterpret_cast<Four<T>*>(p) = {{from_float<T>(x.x), from_float<T>(x.y), from_float<T>(x.z), from_float<T>(x.w)}};
 }
 
-// Two neighbouring elements, of what the kernel does not write.
-template <typename T>
-__device__ inline float2 load_pair(const T* p) {
-  if constexpr (sizeof(T) == 4) return __ldg(reinterpret_cast<const float2*>(p));
-  else {
-    const std::uint32_t bits = __ldg(reinterpret_cast<const std::uint32_t*>(p));
-    return {to_float(reinterpret_cast<const T*>(&bits)[0]), to_float(reinterpret_cast<const T*>(&bits)[1])};
-  }
-}
-// Two 16-bit numbers as a tensor core takes them, by one instruction.
+// Two 16-bit numbers as a tensor core takes them, packed by one instruction.
 template <typename T>
 __device__ inline std::uint32_t packed(float x, float y) {
   if constexpr (std::is_same_v<T, __half>) {
@@ -109,6 +100,17 @@ __device__ inline std::uint32_t packed(float x, float y) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(x, y);
     return reinterpret_cast<const std::uint32_t&>(pair);
   }
+}
+template <typename T>
+__device__ inline float2 unpacked(const std::uint32_t& pair) {
+  return {to_float(reinterpret_cast<const T*>(&pair)[0]), to_float(reinterpret_cast<const T*>(&pair)[1])};
+}
+
+// Two neighbouring elements; read: of what the kernel does not write.
+template <typename T>
+__device__ inline float2 load_pair(const T* p) {
+  if constexpr (sizeof(T) == 4) return __ldg(reinterpret_cast<const float2*>(p));
+  else return unpacked<T>(__ldg(reinterpret_cast<const std::uint32_t*>(p)));
 }
 template <typename T>
 __device__ inline void store_pair(T* p, float x, float y) {
