@@ -157,6 +157,13 @@ __device__ inline void weigh(float& score, float& d_weight, bool seen, float log
   d_weight = score * (d_weight - term);
 }
 
+// Blocks of either pass that a multiprocessor holds at least: more spill registers before Hopper.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr int kQueryBlocks = 2, kKeyBlocks = 3;
+#else
+inline constexpr int kQueryBlocks = 1, kKeyBlocks = 2;
+#endif
+
 template <typename T>
 struct QueriesMemory {
   AttendMemory<T> attend;
@@ -169,7 +176,7 @@ struct QueriesMemory {
 static_assert(sizeof(QueriesMemory<__half>) <= 64 * 1024);  // what an old card has
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) queries_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(const Windows<T> a) {
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
   constexpr int kThreads = kTileThreads<T>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
@@ -255,14 +262,6 @@ template <typename T>
 inline constexpr int kKeys = kHeld<T> ? 64 : 32;
 template <typename T>
 inline constexpr int kKeyThreads = 2 * kKeys<T>;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-template <typename T>
-inline constexpr int kKeyBlocks = kHeld<T> ? 3 : 1;
-#else
-template <typename T>
-inline constexpr int kKeyBlocks = 1;
-#endif
-
 template <typename T>
 struct KeysMemory {
   HeadTile<T> tiles[2];  // queries, d_mixed
@@ -275,7 +274,7 @@ struct KeysMemory {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks<T>) keys_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks) keys_kernel(const Windows<T> a) {
   auto& memory = *reinterpret_cast<KeysMemory<T>*>(shared_memory);
   T *const queries = memory.tiles[0], *const d_mixed_tile = memory.tiles[1];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
