@@ -182,27 +182,25 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;  // those with most to see come first
   Angles<T>& angles = memory.attend.angles;
-  const HeadCurrents<const T> currents = a.head_currents();
   const int* const first = a.first + a.token();
   const int oldest = first[begin] / kTile<T> * kTile<T>;
-  fetch_first(currents, oldest, begin, a.window);
-  for (int i = thread; i < 2 * kTile<T>; i += kThreads)
-    fetch_line(a.d_out + (a.token() + min(begin + i / 2, a.window - 1)) * a.d_out_stride + a.head() * kDims + i % 2 * 32);
   angles.template make<kThreads>();
   angles.template move<kThreads>(begin);
   __syncthreads();
   const Queries queries(first, begin + warp * 16, a.window);
-  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, currents, kQuery, begin, a.window, 0, [&](int row, int d, const Outputs<T>& x, float inverse) {
-    if (begin + row < a.window) x.store(a.at(a.q, begin + row, d));
+  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, a.head_currents(), kQuery, begin, a.window, 0, [&](int row, int d, const Outputs<T>& x, float inverse) {
     if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
   });
   __syncthreads();
   T* const rows = memory.attend.queries_of(warp);
+  RowLane<T>::each(begin + warp * 16, a.window, [&](int row, int t, bool present, int d) {
+    if (present) *reinterpret_cast<uint4*>(a.at(a.q, t, d)) = *reinterpret_cast<const uint4*>(rows + row * kHeadPitch<T> + d);
+  });
   Left<T, kDims> q(rows);
   q.read();
   Mixed mixed;
   float log_sum[2], term[2];
-  attend(memory.attend, currents, oldest, begin, a.window, queries, q, mixed, log_sum);
+  attend(memory.attend, a.head_currents(), oldest, begin, a.window, queries, q, mixed, log_sum);
 
   // The mixed values take the queries' place, where registers hold these.
   Left<T, kDims, false> d_mixed(kHeld<T> ? rows : memory.d_mixed[kHeld<T> ? 0 : warp]);
@@ -220,7 +218,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   clear_accumulators<1, kDims / 8>(d_q);
   Left<T, kStep> d_scores(memory.attend.weights[warp]);
   for (int key = begin; key >= oldest; key -= kTile<T>) {
-    if (key < begin) load_keys(memory.attend, currents, key, a.window);
+    if (key < begin) load_keys(memory.attend, a.head_currents(), key, a.window);
     queries.template steps<kTile<T>, kStep>(key, [&](int row, bool whole) {
       const T *const k = memory.attend.keys() + row * kHeadPitch<T>, *const v = memory.attend.values() + row * kHeadPitch<T>;
       Scores<kStep> scores, d_weights;
@@ -283,7 +281,6 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks) keys_kernel(const 
   const auto first = [&](int t) { return __ldg(a.first + a.token() + t); };
   Angles<T>& angles = memory.angles;
   const int tile = block_key / kTile<T> * kTile<T>;
-  fetch_currents(currents, block_key, min(block_key + kKeys<T>, a.window));
   angles.template make<kKeyThreads<T>>();
   angles.template move<kKeyThreads<T>>(tile);
   __syncthreads();

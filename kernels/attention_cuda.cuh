@@ -98,15 +98,6 @@ struct HeadCurrents {
   __device__ uint4 vector(int t, int role, int d) const { return __ldg(reinterpret_cast<const uint4*>(at(t, role, d))); }
 };
 
-// Asks the second-level cache for what a block will read: the way there from memory is longer than a load's.
-__device__ inline void fetch_line(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
-template <typename T>
-__device__ inline void fetch_currents(const HeadCurrents<const T>& currents, int begin, int end) {
-  const int bytes = (end - begin) * currents.columns * static_cast<int>(sizeof(T));
-  for (int i = static_cast<int>(threadIdx.x) * 128; i < bytes; i += static_cast<int>(blockDim.x) * 128)
-    for (int d = 0; d < kDims; d += kDims / 2) fetch_line(reinterpret_cast<const char*>(currents.at(begin, 0, d)) + i);
-}
-
 // rms over the 64 outputs of a head.
 __device__ inline float inverse_rms_of(float squares) { return rsqrtf(squares / kDims + static_cast<float>(kRmsEpsilon)); }
 
@@ -338,13 +329,6 @@ __device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<con
   __syncthreads();
 }
 
-// What a block of the queries' tile `newest` reads first.
-template <typename T>
-__device__ inline void fetch_first(const HeadCurrents<const T>& currents, int oldest, int newest, int window) {
-  fetch_currents(currents, newest, min(newest + kTile<T>, window));
-  if (oldest < newest) fetch_currents(currents, oldest, oldest + kTile<T>);
-}
-
 // mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
 // `oldest` to tile `newest`, which stays in memory.
 template <typename T>
@@ -356,7 +340,6 @@ __device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const 
   sum[0] = sum[1] = 0.0f;
   for (int begin = oldest; begin <= newest; begin += kTile<T>) {
     load_keys(memory, currents, begin, window);
-    if (begin + kTile<T> < newest) fetch_currents(currents, begin + kTile<T>, begin + 2 * kTile<T>);
     queries.steps<kTile<T>, kStep>(begin, [&](int row, bool whole) {
       Scores<kStep> scores;
       clear_accumulators<1, kStep / 8>(scores);

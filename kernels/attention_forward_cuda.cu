@@ -24,8 +24,6 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
   const HeadCurrents<const T> currents(a.currents, a.group_stride, a.columns, head, token);
   const int* const first = a.first + token;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int oldest = first[begin] / kTile<T> * kTile<T>;
-  fetch_first(currents, oldest, begin, a.window);
   memory.angles.template make<kTileThreads<T>>();
   memory.angles.template move<kTileThreads<T>>(begin);
   __syncthreads();
@@ -36,7 +34,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
   const Queries queries(first, begin + warp * 16, a.window);
   Mixed mixed;
   float sum[2];
-  attend(memory, currents, oldest, begin, a.window, queries, q, mixed, sum);
+  attend(memory, currents, first[begin] / kTile<T> * kTile<T>, begin, a.window, queries, q, mixed, sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int t = queries.token[half];
