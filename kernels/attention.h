@@ -30,7 +30,8 @@ struct AttentionBackward {
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_gain;                         // [32G]: added to, window by window in order
   TensorView scratch;                        // as forward
-  // Scratch on a GPU: q and d_mixed [N, 32G] as d_currents; [G, N] f32; [N / window, attention_tiles(window, type of d_currents), 32G] f32.
+  // Scratch on a GPU: q and d_mixed [N, 32G] as d_currents; [G, N] f32; [N / window, attention_tiles(window, type of
+  // d_currents), 32G] f32.
   TensorView q, d_mixed, notes, sums;
 };
 

@@ -1,7 +1,7 @@
 // The hippocampus' way back, in two passes over each head and window. The first takes tiles of queries: it makes the mixed
-// values again and leaves the gradients of queries and openings, and for the second the mixed values' gradients and each
-// query's log2 sum and softmax term. The second takes tiles of keys and gathers the gradients of keys and values from all
-// queries that see them. The window's sums for the gain wait where the keys' gradients are written afterwards.
+// values again and leaves the gradients of queries and openings, and for the second the turned queries, the mixed values'
+// gradients and each query's log2 sum and softmax term. The second takes keys and gathers the gradients of keys and values
+// from all queries that see them.
 #include "kernels/attention_cuda.cuh"
 
 namespace neurogen {
@@ -20,8 +20,8 @@ struct Windows {
   T* d_currents;  // [G, N, 32R]
   std::int64_t d_group_stride;
   T *q, *d_mixed;  // [N, 32G]: turned queries, and the mixed values' gradients
-  float2* notes;  // [heads, N]: log2 sum, softmax term
-  float* sums;    // [windows, tiles, 32G]
+  float2* notes;   // [heads, N]: log2 sum, softmax term
+  float* sums;     // [windows, tiles, 32G]
 
   // Of this block: blockIdx is (head, window, tile).
   static __device__ int head() { return static_cast<int>(blockIdx.x); }
@@ -57,8 +57,8 @@ struct Strip {
 // From the gradients d of turned queries or keys x, 1 / kScoreScale times too large, to those of their currents: through the
 // norm while both lie turned, and turned back by rows. `inverse`: the norm's, of this warp's rows.
 template <typename T>
-__device__ void turned_backward(Mixed& d, const Left<T, kDims>& x, const float* inverse, const Strip<T>& strip, const Angles<T>& angles,
-                                Role role, int begin, int window, const HeadCurrents<T>& d_currents) {
+__device__ void turned_backward(Mixed& d, const Left<T, kDims>& x, const float* inverse, const Strip<T>& strip,
+                                const Angles<T>& angles, Role role, int begin, int window, const HeadCurrents<T>& d_currents) {
 #pragma unroll
   for (int e = 0; e < 4; e += 2) {
     float dot = 0.0f;
@@ -172,7 +172,6 @@ struct QueriesMemory {
   float d_gain[kTile<T> / 16][kDims];
   T d_mixed[kHeld<T> ? 1 : kTile<T> / 16][kHeld<T> ? kVector<T> : 16 * kHeadPitch<T>];
 };
-
 static_assert(sizeof(QueriesMemory<__half>) <= 64 * 1024);  // what an old card has
 
 template <typename T>
@@ -188,9 +187,10 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   angles.template move<kThreads>(begin);
   __syncthreads();
   const Queries queries(first, begin + warp * 16, a.window);
-  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, a.head_currents(), kQuery, begin, a.window, 0, [&](int row, int d, const Outputs<T>& x, float inverse) {
-    if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
-  });
+  TileLoad<T, kThreads, kTile<T>>::turned(memory.attend.queries, angles, a.head_currents(), kQuery, begin, a.window, 0,
+                                          [&](int row, int d, float inverse) {
+                                            if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
+                                          });
   __syncthreads();
   T* const rows = memory.attend.queries_of(warp);
   RowLane<T>::each(begin + warp * 16, a.window, [&](int row, int t, bool present, int d) {
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int half = 0; half < 2; ++half) notes[row_of(0, 2 * half)].x = __log2f(log_sum[half]);
   __syncwarp();
   open_backward(a, d_mixed.rows, notes, queries.begin, memory.d_gain[warp]);
-  if (thread % 32 < 16 && queries.begin + thread % 32 < a.window) a.head_notes()[queries.begin + thread % 32] = notes[thread % 32];
+  if (const int row = thread % 32; row < 16 && queries.begin + row < a.window) a.head_notes()[queries.begin + row] = notes[row];
 #pragma unroll
   for (int half = 0; half < 2; ++half) log_sum[half] = notes[row_of(0, 2 * half)].x, term[half] = notes[row_of(0, 2 * half)].y;
 
@@ -243,7 +243,8 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int d = thread; d < kDims; d += kThreads) {
     float sum = 0.0f;
     for (int i = 0; i < kTile<T> / 16; ++i) sum += memory.d_gain[i][d];
-    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>) * (gridDim.x * kDims) + a.head() * kDims + d] = sum;
+    const std::int64_t tile = static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>;
+    a.sums[tile * (gridDim.x * kDims) + a.head() * kDims + d] = sum;
   }
 }
 
@@ -260,6 +261,7 @@ template <typename T>
 inline constexpr int kKeys = kHeld<T> ? 64 : 32;
 template <typename T>
 inline constexpr int kKeyThreads = 2 * kKeys<T>;
+
 template <typename T>
 struct KeysMemory {
   HeadTile<T> tiles[2];  // queries, d_mixed
@@ -267,7 +269,7 @@ struct KeysMemory {
   int oldest[kTile<T>];
   float inverse[kKeys<T> / 16][16];
   Angles<T> angles;
-  alignas(16) T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values, where registers do not hold them
+  alignas(16) T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values that no registers hold
   typename Left<T, kStep>::Room weights[kKeys<T> / 16];
 };
 
@@ -284,10 +286,11 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks) keys_kernel(const 
   angles.template make<kKeyThreads<T>>();
   angles.template move<kKeyThreads<T>>(tile);
   __syncthreads();
-  T *const keys = kHeld<T> ? memory.tiles[0] : memory.own, *const values = kHeld<T> ? memory.tiles[1] : keys + kKeys<T> * kHeadPitch<T>;
+  T* const keys = kHeld<T> ? memory.tiles[0] : memory.own;
+  T* const values = kHeld<T> ? memory.tiles[1] : keys + kKeys<T> * kHeadPitch<T>;
   using Load = TileLoad<T, kKeyThreads<T>, kKeys<T>>;
   Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile,
-               [&](int row, int d, const Outputs<T>&, float inverse) {
+               [&](int row, int d, float inverse) {
                  if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
                });
   Load::values(values, currents, block_key, a.window);
@@ -360,9 +363,11 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_operands(a.currents.dtype == a.d_currents.dtype, "attention_backward: currents and their gradient differ in type");
   for (const TensorView& view : {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_gain})
     require_operands(view.dtype == DType::f32, "attention_backward: all but currents and their gradient is f32");
-  require_operands(a.q.contiguous() && a.q.dtype == a.d_currents.dtype && a.q.elements() == a.d_out.elements() && a.d_mixed.contiguous() && a.d_mixed.dtype == a.d_currents.dtype && a.d_mixed.elements() == a.d_out.elements() &&
-                       a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
-                   "attention_backward: what one pass leaves for the other has another shape");
+  for (const TensorView& view : {a.q, a.d_mixed})
+    require_operands(view.contiguous() && view.dtype == a.d_currents.dtype && view.elements() == a.d_out.elements(),
+                     "attention_backward: what one pass leaves for the other has another shape");
+  require_operands(a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
+                   "attention_backward: the notes have another shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Windows<T> windows{

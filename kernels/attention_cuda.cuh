@@ -18,16 +18,17 @@ enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 inline constexpr int kDims = static_cast<int>(kHead);
 template <typename T>
 inline constexpr bool kHeld = sizeof(T) == 2;  // whether a product's left side is kept in registers
-template <typename T>
-inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));  // tokens: two tiles fit into an old card's shared memory
+template <typename T>  // tokens: three tiles fit into an old card's shared memory
+inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
+// Blocks of it that a multiprocessor holds at least.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <typename T>
 inline constexpr int kTileBlocks = 1;
 #else
 template <typename T>
-inline constexpr int kTileBlocks = kHeld<T> ? 2 : 1;  // that a multiprocessor holds at least
+inline constexpr int kTileBlocks = kHeld<T> ? 2 : 1;
 #endif
 inline constexpr int kStep = 32;  // of a tile's tokens, whose scores a warp has at a time
 template <typename T>
@@ -66,7 +67,8 @@ struct Outputs {
   __device__ void store(T* to) const {
     if constexpr (sizeof(T) == 4) *reinterpret_cast<float4*>(to) = {at[0], at[1], at[2], at[3]};
     else
-      *reinterpret_cast<uint4*>(to) = {packed<T>(at[0], at[1]), packed<T>(at[2], at[3]), packed<T>(at[4], at[5]), packed<T>(at[6], at[7])};
+      *reinterpret_cast<uint4*>(to) = {packed<T>(at[0], at[1]), packed<T>(at[2], at[3]), packed<T>(at[4], at[5]),
+                                       packed<T>(at[6], at[7])};
   }
 };
 
@@ -145,7 +147,8 @@ struct Angles {
     Pairs result;
 #pragma unroll
     for (int i = 0; i < kVector<T> / 2; i += 2) {
-      const float4 x = *reinterpret_cast<const float4*>(&coarse[p / 16][d / 2 + i]), y = *reinterpret_cast<const float4*>(&fine[p % 16][d / 2 + i]);
+      const float4 x = *reinterpret_cast<const float4*>(&coarse[p / 16][d / 2 + i]);
+      const float4 y = *reinterpret_cast<const float4*>(&fine[p % 16][d / 2 + i]);
       result.at[i] = {x.x * y.x - x.y * y.y, x.x * y.y + x.y * y.x};
       result.at[i + 1] = {x.z * y.z - x.w * y.w, x.z * y.w + x.w * y.z};
     }
@@ -185,7 +188,7 @@ struct TileLoad {
       for (int k = 0; k < kAtOnce; ++k) body(first_row + (i + k) * kRows, d, Outputs<T>::of(x[k]), Outputs<T>::of(y[k]));
     }
   }
-  // `angles` are those of the tile that holds row `offset` on; also(row, output, vector, inverse rms): what else is to be kept.
+  // `angles` are those of the tile that holds row `offset` on; also(row, output, inverse rms): what else is to be kept.
   template <typename Also>
   static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
                                 int window, int offset, Also&& also) {
@@ -202,12 +205,12 @@ struct TileLoad {
         x.at[i] = a * turn.at[i / 2].x - b * turn.at[i / 2].y, x.at[i + 1] = a * turn.at[i / 2].y + b * turn.at[i / 2].x;
       }
       x.store(tile + row * kHeadPitch<T> + d);
-      also(row, d, x, inverse);
+      also(row, d, inverse);
     });
   }
   static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
                                 int window) {
-    turned(tile, angles, currents, role, begin, window, 0, [](int, int, const Outputs<T>&, float) {});
+    turned(tile, angles, currents, role, begin, window, 0, [](int, int, float) {});
   }
   static __device__ void values(T* tile, const HeadCurrents<const T>& currents, int begin, int window) {
     const bool strong = currents.has_strength();
@@ -241,7 +244,10 @@ struct Left {
 #pragma unroll
       for (int k = 0; k < K / 16; ++k)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) fragments[k][0][i] = packed<T>(x[0][2 * k + i / 2][i % 2 * 2], x[0][2 * k + i / 2][i % 2 * 2 + 1]);
+        for (int i = 0; i < 4; ++i) {
+          const float* const pair = x[0][2 * k + i / 2] + i % 2 * 2;
+          fragments[k][0][i] = packed<T>(pair[0], pair[1]);
+        }
     } else {
       __syncwarp();
 #pragma unroll

@@ -166,7 +166,8 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
       const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
       arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);
       dispatch_roles(x.roles, [&](auto roles) {
-        const auto kernel = a.currents.dtype == DType::f32 ? forward_kernel<T, float, roles.value> : forward_kernel<T, T, roles.value>;
+        const auto kernel =
+            a.currents.dtype == DType::f32 ? forward_kernel<T, float, roles.value> : forward_kernel<T, T, roles.value>;
         launch_with(device, "synapses_forward", kernel, dim3(blocks, static_cast<unsigned>(x.groups)), dim3(kThreads),
                     static_cast<std::size_t>(around + chunks * chunk), arguments);
       });

@@ -154,9 +154,11 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
         q = graph_.transient(tile_name + ".queries", compute_, {section.rows, tile.outputs()});
         d_mixed = graph_.transient(tile_name + ".mixed", compute_, {section.rows, tile.outputs()});
         notes = graph_.transient(tile_name + ".notes", real_, {tile.groups, section.rows});
-        sums = graph_.transient(tile_name + ".sums", real_, {section.rows / window, attention_tiles(window, compute_), tile.outputs()});
+        const std::int64_t blocks = attention_tiles(window, compute_);
+        sums = graph_.transient(tile_name + ".sums", real_, {section.rows / window, blocks, tile.outputs()});
       }
-      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, q, d_mixed, notes, sums},
+      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain},
+                       {d_currents, d_gain, heads, q, d_mixed, notes, sums},
                        [=](auto& device, const Bindings& at) {
                          attention_backward(
                              device, {at[u], rows_of(at[first], section), window,
