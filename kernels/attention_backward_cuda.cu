@@ -210,7 +210,8 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int half = 0; half < 2; ++half) notes[row_of(0, 2 * half)].x = __log2f(log_sum[half]);
   __syncwarp();
   open_backward(a, d_mixed.rows, notes, queries.begin, memory.d_gain[warp]);
-  if (const int row = thread % 32; row < 16 && queries.begin + row < a.window) a.head_notes()[queries.begin + row] = notes[row];
+  if (thread % 32 < 16 && queries.begin + thread % 32 < a.window)
+    a.head_notes()[queries.begin + thread % 32] = notes[thread % 32];
 #pragma unroll
   for (int half = 0; half < 2; ++half) log_sum[half] = notes[row_of(0, 2 * half)].x, term[half] = notes[row_of(0, 2 * half)].y;
 
@@ -243,8 +244,8 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int d = thread; d < kDims; d += kThreads) {
     float sum = 0.0f;
     for (int i = 0; i < kTile<T> / 16; ++i) sum += memory.d_gain[i][d];
-    const std::int64_t tile = static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>;
-    a.sums[tile * (gridDim.x * kDims) + a.head() * kDims + d] = sum;
+    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>) * (gridDim.x * kDims) + a.head() * kDims +
+           d] = sum;
   }
 }
 
