@@ -32,7 +32,7 @@ struct AttentionBackward {
   TensorView scratch;                        // as forward
   // Scratch on a GPU: q and d_mixed [N, 32G] as d_currents; [G, N] f32; [N / window, attention_tiles(window, type of
   // d_currents), 32G] f32.
-  TensorView q, d_mixed, notes, sums;
+  TensorView q{}, d_mixed{}, notes{}, sums{};
 };
 
 // One token of each of B streams against a ring of the last `ring` keys and values.
