@@ -143,7 +143,10 @@ TEST_P(CudaMicrocircuit, EqualsTheCpu) {
     if (a.stripe) {
       expect_close_in_norm(b.d_gate, a.d_gate, kTolerance, "d_gate");
       expect_close_in_norm(b.d_opener, a.d_opener, kTolerance, "d_opener");
-      expect_close_in_norm(b.d_gate_bias, a.d_gate_bias, kTolerance, "d_gate_bias");
+      // A sum over tokens rounds as its summands do, the openers' gradients, which may cancel each other.
+      Tensor<double> sizes({a.openers}, 0);
+      for (std::size_t i = 0; i < a.d_opener.data.size(); ++i) sizes[static_cast<std::int64_t>(i) % a.openers] += std::abs(a.d_opener.data[i]);
+      expect_close_beside(b.d_gate_bias, a.d_gate_bias, sizes, kTolerance, "d_gate_bias");
     }
     if (HasFailure()) return;
   }

@@ -125,16 +125,20 @@ class OnGpu {
   std::shared_ptr<void> memory_;
 };
 
-// ||actual - expected|| / ||expected||; NaN never passes.
-inline void expect_close_in_norm(const OnGpu& actual, const Tensor<double>& expected, double tolerance, const char* what) {
+// ||actual - expected|| / ||size||; NaN never passes.
+inline void expect_close_beside(const OnGpu& actual, const Tensor<double>& expected, const Tensor<double>& size, double tolerance,
+                                const char* what) {
   const Tensor<double> values = actual.values();
   ASSERT_EQ(values.shape, expected.shape) << what;
   double difference = 0, norm = 1e-60;
   for (std::size_t i = 0; i < values.data.size(); ++i) {
     difference += (values.data[i] - expected.data[i]) * (values.data[i] - expected.data[i]);
-    norm += expected.data[i] * expected.data[i];
+    norm += size.data[i] * size.data[i];
   }
   EXPECT_LT(std::sqrt(difference / norm), tolerance) << what;
+}
+inline void expect_close_in_norm(const OnGpu& actual, const Tensor<double>& expected, double tolerance, const char* what) {
+  expect_close_beside(actual, expected, expected, tolerance, what);
 }
 
 template <typename T>
