@@ -224,9 +224,11 @@ class Run {
                first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
                seconds_since(begin_), rate(), loss_);
     if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    const std::string snapshot =
+        plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
     fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
-               with_commas(arenas),
-               plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes())), with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget), allocations_);
+               with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+               allocations_);
   }
 
   const TrainSettings& settings_;
