@@ -22,15 +22,6 @@ __device__ double unscaled(const StepControl* control) {
   return by * by;
 }
 
-template <typename T>
-struct alignas(16) Eight {
-  T at[kEight];
-};
-template <typename T>
-__device__ Eight<T> load_eight(const T* from) {
-  return *reinterpret_cast<const Eight<T>*>(from);
-}
-
 // A block takes 256 columns and 128 rows, a warp 16 of these rows, a lane eight columns.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads) strip_sums(const StepControl* control, const Gradient* gradient, const float* column, AdafactorTile t) {

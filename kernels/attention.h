@@ -26,7 +26,7 @@ struct AttentionForward {
 struct AttentionBackward {
   TensorView currents, first;
   std::int64_t window = 0;
-  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G], [N], [N], [32G]: of the norm behind this (rms_norm.h)
+  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] f32, or bf16 beside bf16; [N], [N], [32G]: of the norm behind this (rms_norm.h)
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_gain;                         // [32G]: added to, window by window in order
   TensorView scratch;                        // as forward

@@ -14,7 +14,7 @@ struct Windows {
   int columns;
   const int* first;  // [N]
   int window;
-  const float* d_out;  // [N, 32G]
+  const GradientOf<T>* d_out;  // [N, 32G]
   std::int64_t d_out_stride;
   const float *inverse_rms, *dot, *gain;
   T* d_currents;  // [G, N, 32R]
@@ -362,8 +362,9 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
   require_operands(a.currents.dtype == a.d_currents.dtype, "attention_backward: currents and their gradient differ in type");
-  for (const TensorView& view : {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_gain})
-    require_operands(view.dtype == DType::f32, "attention_backward: all but currents and their gradient is f32");
+  require_operands(a.d_out.dtype == gradient_of(a.currents.dtype), "attention_backward: the output's gradient has another type");
+  for (const TensorView& view : {a.inverse_rms, a.dot, a.gain, a.d_gain})
+    require_operands(view.dtype == DType::f32, "attention_backward: all but currents and outputs' gradients is f32");
   for (const TensorView& view : {a.q, a.d_mixed})
     require_operands(view.contiguous() && view.dtype == a.d_currents.dtype && view.elements() == a.d_out.elements(),
                      "attention_backward: what one pass leaves for the other has another shape");
@@ -373,7 +374,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
     using T = decltype(zero);
     const Windows<T> windows{
         a.currents.as<const T>(),   a.currents.row_stride,      static_cast<int>(a.currents[2]),
-        a.first.as<const int>(),    static_cast<int>(a.window), a.d_out.as<const float>(),
+        a.first.as<const int>(),    static_cast<int>(a.window), a.d_out.as<const GradientOf<T>>(),
         a.d_out.row_stride,         a.inverse_rms.as<const float>(), a.dot.as<const float>(),
         a.gain.as<const float>(),   a.d_currents.as<T>(),       a.d_currents.row_stride,
         a.q.as<T>(),                a.d_mixed.as<T>(),          a.notes.as<float2>(),       a.sums.as<float>()};

@@ -72,13 +72,17 @@ struct Outputs {
   }
 };
 
-// As many of a tensor that is f32 in any case, as `T` has in a vector.
-template <typename T>
-__device__ inline Outputs<T> floats_at(const float* p) {
-  Outputs<T> x;
+// As many of a tensor of f32 or T, as `T` has in a vector.
+template <typename T, typename From>
+__device__ inline Outputs<T> floats_at(const From* p) {
+  if constexpr (sizeof(From) == 2) {
+    return Outputs<T>::of(*reinterpret_cast<const uint4*>(p));
+  } else {
+    Outputs<T> x;
 #pragma unroll
-  for (int i = 0; i < kVector<T>; i += 4) *reinterpret_cast<float4*>(x.at + i) = *reinterpret_cast<const float4*>(p + i);
-  return x;
+    for (int i = 0; i < kVector<T>; i += 4) *reinterpret_cast<float4*>(x.at + i) = *reinterpret_cast<const float4*>(p + i);
+    return x;
+  }
 }
 
 // The currents of one head, or their gradients, from a window's first token on; they lie in two column groups.

@@ -44,7 +44,7 @@ struct CorticalColumnsBackward {
   std::int64_t parts = 1, first_window = 0;  // first_window: of these tokens, in the batch
   TensorView d_weight, d_bias;               // f32 [parts G, F, 32R], [parts R, 32G], added to in a fixed order
   TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
-  TensorView d_residual;                     // [N, 32G] f32, added to; empty without residual
+  TensorView d_residual;                     // [N, 32G] bf16, added to; empty without residual
   TensorView d_gate;                         // out [N, 32G] f32; empty without gate
   bool residual_stored = false;              // d_residual is written, whatever it holds
 };
@@ -59,7 +59,7 @@ struct CorticalColumnsSum {
 struct CorticalColumnsSources {
   TensorView d_selected;             // as above
   TensorView reader_start, readers;  // of synapses_readers
-  Sources d_sources;                 // [N, width_k] f32
+  Sources d_sources;                 // [N, width_k] bf16 or f32
   unsigned stored = 0;               // bit k: the k-th is written, whatever it holds
 };
 

@@ -20,7 +20,8 @@ struct ColumnsBackward {
   float* d_bias;    // [R, 32G]
   std::int64_t d_bias_stride;
   float *d_retain, *d_gain;
-  Columns<float> d_residual, d_gate;
+  Columns<Low> d_residual;
+  Columns<float> d_gate;
   int parts, first_window;
   bool residual_stored;
 };
@@ -154,16 +155,15 @@ struct ScanWarps {
 template <typename Group>
 struct RoundInputs {
   static constexpr int kTokens = Group::kTokens;
-  static constexpr std::size_t kTokenBytes = sizeof(float) * (2 * kLanes + 4) + sizeof(Low) * kLanes;  // openers are behind
+  static constexpr std::size_t kTokenBytes = sizeof(float) * (kLanes + 4) + 2 * sizeof(Low) * kLanes;  // openers are behind
   static_assert(kTokens == kCarryTokens);
-  float *const d_outs, *const d_residuals, *const inverses, *const dots, *const states;  // d_outs: or bf16
+  float *const d_outs, *const inverses, *const dots, *const states;  // d_outs: or bf16
   int* const firsts;
-  Low *const residuals, *const openers;
+  Low *const residuals, *const d_residuals, *const openers;
 
   __device__ explicit RoundInputs(void* memory)
-      : d_outs(static_cast<float*>(memory)), d_residuals(d_outs + kTokens * kLanes), inverses(d_residuals + kTokens * kLanes),
-        dots(inverses + kTokens), states(dots + kTokens), firsts(reinterpret_cast<int*>(states + kLanes)),
-        residuals(reinterpret_cast<Low*>(firsts + kTokens)), openers(residuals + kTokens * kLanes) {}
+      : d_outs(static_cast<float*>(memory)), inverses(d_outs + kTokens * kLanes), dots(inverses + kTokens), states(dots + kTokens), firsts(reinterpret_cast<int*>(states + kLanes)),
+        residuals(reinterpret_cast<Low*>(firsts + kTokens)), d_residuals(residuals + kTokens * kLanes), openers(d_residuals + kTokens * kLanes) {}
 
   template <bool gated>
   __device__ void load(const Group& x, const ColumnsBackward& b, int window, int begin) const {
@@ -344,7 +344,7 @@ __global__ void __launch_bounds__(ScanWarps<Group>::kAll, 1) backward_kernel(con
         const float inverse = in.inverses[row + k], normed = (y[k] + output_of<R>(h[k + 1], u[k])) * inverse;
         sums[R + 1] += d[k] * normed;
         d[k] = inverse * (gain * d[k] - normed * in.dots[row + k]);
-        if (a.residual.data && k < left) *b.d_residual.at(token + k, x.column) = in.d_residuals[at + k * kLanes] + d[k];
+        if (a.residual.data && k < left) *b.d_residual.at(token + k, x.column) = from_float<Low>(to_float(in.d_residuals[at + k * kLanes]) + d[k]);
       }
 #pragma unroll
       for (int k = few; k < few + kFew; ++k)
@@ -444,9 +444,10 @@ __global__ void sum_kernel(PieceTable<Parts> sums) {
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
   require_f32("cortical_columns_backward: all but outputs' and slots' gradients is f32",
-              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain, a.d_residual, a.d_gate});
+              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain, a.d_gate});
   require_operands(a.d_out.dtype == DType::bf16 || a.d_out.dtype == DType::f32,
                    "cortical_columns_backward: the output's gradient is bf16 or f32");
+  require_operands(!a.d_residual || a.d_residual.dtype == DType::bf16, "cortical_columns_backward: the residual's gradient is bf16");
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous() && a.d_weight.contiguous(),
                    "cortical_columns_backward: the slots' gradient is bf16, it and the weights' are contiguous");
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0], "cortical_columns_backward: gradients in other parts");
@@ -464,7 +465,7 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
                                   a.d_bias.row_stride,
                                   a.d_retain.as<float>(),
                                   a.d_gain.as<float>(),
-                                  Columns<float>(a.d_residual),
+                                  Columns<Low>(a.d_residual),
                                   Columns<float>(a.d_gate),
                                   static_cast<int>(a.parts),
                                   static_cast<int>(a.first_window),

@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -68,6 +69,11 @@ __device__ inline T from_float(float x) {
   else return __float2bfloat16_rn(x);
 }
 
+// What gradients of modules' outputs are stored in beside products of T: f16 has not their range.
+template <typename T>
+using GradientOf = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, T, float>;
+inline DType gradient_of(DType type) { return type == DType::bf16 ? type : DType::f32; }
+
 // This thread's number, asked for again: what is computed from it then lives as long as one phase, not as the kernel.
 __device__ inline unsigned thread_again() {
   unsigned thread;
@@ -75,19 +81,25 @@ __device__ inline unsigned thread_again() {
   return thread;
 }
 
-// Four neighbouring elements in one access: `p` aligned to four of them.
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-  T at[4];
+// Neighbouring elements in accesses of up to 16 bytes, to which they are aligned.
+template <int count, typename T>
+struct alignas(std::min<std::size_t>(count * sizeof(T), 16)) Neighbours {
+  T at[count];
 };
 template <typename T>
+using Eight = Neighbours<8, T>;
+template <typename T>
+__device__ inline Eight<T> load_eight(const T* p) {
+  return *reinterpret_cast<const Eight<T>*>(p);
+}
+template <typename T>
 __device__ inline float4 load_four(const T* p) {
-  const Four<T> x = *reinterpret_cast<const Four<T>*>(p);
+  const auto x = *reinterpret_cast<const Neighbours<4, T>*>(p);
   return {to_float(x.at[0]), to_float(x.at[1]), to_float(x.at[2]), to_float(x.at[3])};
 }
 template <typename T>
 __device__ inline void store_four(T* p, float4 x) {
-  *reinterpret_cast<Four<T>*>(p) = {{from_float<T>(x.x), from_float<T>(x.y), from_float<T>(x.z), from_float<T>(x.w)}};
+  *reinterpret_cast<Neighbours<4, T>*>(p) = {{from_float<T>(x.x), from_float<T>(x.y), from_float<T>(x.z), from_float<T>(x.w)}};
 }
 
 // Two 16-bit numbers as a tensor core takes them, packed by one instruction.

@@ -96,7 +96,8 @@ __global__ void place_tokens(const std::int32_t* ids, std::int64_t tokens, const
 
 // All tokens of a row share its x^ and its rms, and the way back through the norm is linear: sum first, go back once.
 // One block a touched row; those behind the last leave at once.
-__global__ void sum_tokens(const float* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
+template <typename Gradient>
+__global__ void sum_tokens(const Gradient* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
                            const std::int32_t* count, float* d_rows, std::int64_t d_rows_stride, std::int64_t width) {
   const std::int64_t i = blockIdx.x;
   if (i >= *count) return;
@@ -180,15 +181,18 @@ void embedding_rows(CudaDevice& device, const EmbeddingRows& a) {
 }
 
 void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
-  require_operands(a.d_out.dtype == DType::f32 && a.d_rows.dtype == DType::f32 && a.weight[1] % 4 == 0,
-                   "embedding_backward: gradients are f32, rows of a multiple of 4");
+  require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 4 == 0,
+                   "embedding_backward: the weights' gradient is f32, rows of a multiple of 4");
   const std::int64_t width = a.weight[1], most = a.d_rows[0];
   const Rows r{a.weight.as<const float>(),           a.weight.row_stride,           a.inverse_rms.as<const float>(),
                a.rows.as<const std::int32_t>(),      a.row_start.as<const std::int32_t>(),
                a.order.as<const std::int32_t>(),     a.count.as<const std::int32_t>()};
   auto* d_rows = a.d_rows.as<float>();
-  launch(device, "embedding_backward", sum_tokens, dim3(pieces(most, 1)), dim3(kThreads), 0, a.d_out.as<const float>(),
-         a.d_out.row_stride, r.row_start, r.order, r.count, d_rows, a.d_rows.row_stride, width);
+  dispatch_float(a.d_out.dtype, [&](auto gradient) {
+    using Gradient = decltype(gradient);
+    launch(device, "embedding_backward", sum_tokens<Gradient>, dim3(pieces(most, 1)), dim3(kThreads), 0, a.d_out.as<const Gradient>(),
+           a.d_out.row_stride, r.row_start, r.order, r.count, d_rows, a.d_rows.row_stride, width);
+  });
   launch(device, "embedding_backward", gain_gradient, dim3(pieces(width, kGainColumns)), dim3(kGainColumns, kGainLanes), 0, r, d_rows,
          a.d_rows.row_stride, a.d_gain.as<float>(), width);
   launch(device, "embedding_backward", through_norm, dim3(pieces(most, 1)), dim3(kThreads), 0, r, a.gain.as<const float>(), d_rows,

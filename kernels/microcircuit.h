@@ -41,7 +41,7 @@ struct MicrocircuitBackward {
   TensorView hidden;                         // scratch [G, N, 32]
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_retain, d_gain;               // [32G]: added to, window by window in order
-  TensorView d_residual;                     // [N, 32G], added to; empty without residual
+  TensorView d_residual;                     // [N, 32G], added to; on a GPU bf16 beside bf16; empty without residual
   TensorView d_gate;                         // out [N, 32G]: gradient of the gate's value; empty without gate
 };
 
@@ -51,7 +51,7 @@ struct GateBackward {
   TensorView d_gate;          // [N, O]
   Gate gate;
   std::int64_t window = 0;    // d_bias is added to window by window in order
-  TensorView d_opener;        // out [N, O_opener]
+  TensorView d_opener;        // out [N, O_opener], as d_residual
   TensorView d_bias;          // [O_opener]
   TensorView sums;            // scratch on a GPU: [N / window, O_opener] f32
 };

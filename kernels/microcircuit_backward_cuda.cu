@@ -9,15 +9,16 @@ constexpr int kRun = 4;  // tokens that a warp takes in a round
 template <typename Low>
 struct CircuitBackward {
   CircuitArguments<Low> forward;
-  Columns<const Low> d_out_low;  // the decoder gives it in the compute type,
-  Columns<const float> d_out;    // the modules in f32
+  Columns<const Low> d_out_low;  // in the compute type,
+  Columns<const float> d_out;    // or in f32
   const float *inverse_rms, *dot, *gain;
   float* hidden;  // [G, N, 32]
   std::int64_t hidden_stride;
   Low* d_currents;  // [G, N, 32R]
   std::int64_t d_currents_stride;
   float *d_retain, *d_gain;
-  Columns<float> d_residual, d_gate;
+  Columns<GradientOf<Low>> d_residual;
+  Columns<float> d_gate;
 };
 
 // `hidden` holds the states before each round, at the rounds' first tokens, and at last the window's sums for d_retain and
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         d_y[k] = x.opener(t);
         d_out[k] = b.d_out.data ? read(b.d_out.at(n, x.column)) : read(b.d_out_low.at(n, x.column));
         residual[k] = x.residual(t);
-        d_residual[k] = b.d_residual.data ? *b.d_residual.at(n, x.column) : 0.0f;
+        d_residual[k] = b.d_residual.data ? to_float(*b.d_residual.at(n, x.column)) : 0.0f;
         inverse[k] = read(b.inverse_rms + n);
         dot[k] = read(b.dot + n);
       }
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         const float normed = (output_of<R>(h, u[k]) + residual[k]) * inverse[k];
         d_gain += d_out[k] * normed;
         const float d = inverse[k] * (gain * d_out[k] - normed * dot[k]);
-        if (b.d_residual.data) *b.d_residual.at(x.token + t, x.column) = d_residual[k] + d;
+        if (b.d_residual.data) *b.d_residual.at(x.token + t, x.column) = from_float<GradientOf<Low>>(d_residual[k] + d);
         Low* const d_u = d_currents + t * (R * kLanes);
         d_y[k] = through_roles<R>(d, h, u[k], [&](int role, float gradient) { d_u[role * kLanes] = from_float<Low>(gradient); });
       }
@@ -151,10 +152,10 @@ __global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, i
 
 void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
   require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
-              {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain, a.d_residual, a.d_gate});
+              {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain, a.d_gate});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
-  require_operands(a.d_out.dtype == low || a.d_out.dtype == DType::f32,
-                   "microcircuit_backward: the output's gradient has another type");
+  require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) && (!a.d_residual || a.d_residual.dtype == gradient_of(low)),
+                   "microcircuit_backward: an output's gradient has another type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);
@@ -166,7 +167,7 @@ void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
                                 Columns<const float>(wide ? a.d_out : TensorView{}), a.inverse_rms.as<const float>(),
                                 a.dot.as<const float>(), a.gain.as<const float>(), a.hidden.as<float>(), a.hidden.row_stride,
                                 a.d_currents.as<Low>(), a.d_currents.row_stride, a.d_retain.as<float>(),
-                                a.d_gain.as<float>(), Columns<float>(a.d_residual), Columns<float>(a.d_gate)});
+                                a.d_gain.as<float>(), Columns<GradientOf<Low>>(a.d_residual), Columns<float>(a.d_gate)});
     if (blocks > 1)
       launch(device, "microcircuit_backward", totals_kernel, dim3(groups), dim3(64), 0, a.hidden.as<const float>(),
              a.hidden.row_stride, static_cast<int>(a.window), static_cast<int>(windows), a.d_retain.as<float>(),

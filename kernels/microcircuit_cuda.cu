@@ -53,7 +53,7 @@ constexpr int kGateWarps = 16;
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
     gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe, int window,
-                Columns<float> d_opener, float* window_sums) {
+                Columns<GradientOf<Low>> d_opener, float* window_sums) {
   __shared__ float sums[kGateWarps][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int p = static_cast<int>(blockIdx.x) * 32 + lane;
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(32 * kGateWarps)
       for (int j = 0; j < stripe; ++j) d += behind[j];
     const float open = sigmoid_of(read(opener.at(first + t, p)) + shift);
     d *= open * (1.0f - open);
-    *d_opener.at(first + t, p) = d;
+    *d_opener.at(first + t, p) = from_float<GradientOf<Low>>(d);
     sum += d;
   }
   sums[warp][lane] = sum;
@@ -106,7 +106,8 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 }
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
-  require_f32("gate_backward: all but the opener is f32", {a.d_gate, a.gate.bias, a.d_opener, a.d_bias, a.sums});
+  require_f32("gate_backward: all but the opener and its gradient is f32", {a.d_gate, a.gate.bias, a.d_bias, a.sums});
+  require_operands(a.d_opener.dtype == gradient_of(a.gate.opener.dtype), "gate_backward: the opener's gradient has another type");
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
                    "gate_backward: needs the whole module");
   require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
@@ -118,7 +119,7 @@ void gate_backward(CudaDevice& device, const GateBackward& a) {
               window = static_cast<int>(a.window), windows = static_cast<int>(a.d_gate[0] / a.window);
     launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(openers, 32), static_cast<unsigned>(windows)),
            dim3(32 * kGateWarps), 0, Columns<const float>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
-           openers, stripe, window, Columns<float>(a.d_opener), a.sums.as<float>());
+           openers, stripe, window, Columns<GradientOf<Low>>(a.d_opener), a.sums.as<float>());
     launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(),
            openers, windows, a.d_bias.as<float>());
   });

@@ -20,9 +20,11 @@ __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, c
   const std::int64_t row = blockIdx.x;
   float sum = 0;
 #pragma unroll 4
-  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) {
-    const float4 d = load_four(d_out + row * d_stride + i), y = load_four(out + row * out_stride + i);
-    sum += d.x * y.x + d.y * y.y + (d.z * y.z + d.w * y.w);
+  for (std::int64_t i = 8 * threadIdx.x; i < width; i += 8 * kThreads) {
+    const Eight<Gradient> d = load_eight(d_out + row * d_stride + i);
+    const Eight<Out> y = load_eight(out + row * out_stride + i);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum += to_float(d.at[k]) * to_float(y.at[k]);
   }
   sum = block_sum<kThreads>(sum);
   if (threadIdx.x == 0) dot[row] = sum / static_cast<float>(width);
@@ -41,7 +43,7 @@ void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
 }
 
 void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& a) {
-  require_operands(a.dot.dtype == DType::f32 && a.out[1] % 4 == 0, "rms_norm_backward_dot: dot is f32, rows of a multiple of 4");
+  require_operands(a.dot.dtype == DType::f32 && a.out[1] % 8 == 0, "rms_norm_backward_dot: dot is f32, rows of a multiple of 8");
   dispatch_float(a.d_out.dtype, [&](auto gradient) {
     dispatch_float(a.out.dtype, [&](auto out) {
       using Gradient = decltype(gradient);

@@ -51,7 +51,7 @@ struct SynapsesBackwardSources {
   TensorView weight;        // [G, F, 32R]
   TensorView reader_start;  // [blocks + 1] i32 into readers
   TensorView readers;       // [G K] i32: group * K + slot of every reader of a block, ascending
-  Sources d_sources;        // added to
+  Sources d_sources;        // added to; f32, on a GPU bf16 beside bf16 weights
   std::int64_t rows_per_product = 0;
 };
 

@@ -189,7 +189,8 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   };
 
   const int row = thread / 32 * 32;
-  const BlockRows<float> d_source = find_block<float>(a.d_sources, static_cast<int>(blockIdx.x) * width);
+  using Gradient = GradientOf<T>;
+  const BlockRows<Gradient> d_source = find_block<Gradient>(a.d_sources, static_cast<int>(blockIdx.x) * width);
   Accumulators<2, width / 8> acc;
   const auto each = [&](auto&& body) {
 #pragma unroll
@@ -197,20 +198,23 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
         const int n = token + row + row_of(i, 2 * side);
-        float* const at = d_source.data + n * d_source.stride;
+        Gradient* const at = d_source.data + n * d_source.stride;
 #pragma unroll
         for (int j = 0; j < width / 8; ++j)
           if (n < a.tokens)
-            body(*reinterpret_cast<float2*>(at + column_of(j)), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
+            body(at + column_of(j), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
       }
   };
   clear_accumulators<2, width / 8>(acc);
-  each([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
+  each([](const Gradient* stored, float& x, float& y) {
+    const auto pair = *reinterpret_cast<const Neighbours<2, Gradient>*>(stored);
+    x = to_float(pair.at[0]), y = to_float(pair.at[1]);
+  });
   pipeline<kStages>(count * chunks, load, [&](int s) {
     multiply<T, 2, width / 8, kChunk<T>, Along::sum, Along::sum>(acc, stages[s].currents + row * Stage::pitch, Stage::pitch,
                                                                  stages[s].weight, Stage::pitch);
   });
-  each([](float2& stored, float x, float y) { stored = {x, y}; });
+  each([](Gradient* stored, float x, float y) { store_pair(stored, x, y); });
 }
 
 }  // namespace
@@ -249,7 +253,7 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
 void synapses_backward_sources(CudaDevice& device, const SynapsesBackwardSources& a) {
   const std::int64_t slots = a.weight[0] > 0 ? a.readers[0] / a.weight[0] : 0, blocks = a.reader_start[0] - 1;
   const SynapsesShape x(a.weight, a.d_currents, slots, a.rows_per_product);
-  require_sources(a.d_sources, DType::f32);
+  require_sources(a.d_sources, gradient_of(a.weight.dtype));
   require_operands(a.d_currents.dtype == a.weight.dtype, "synapses_backward_sources: weights and gradients differ in type");
   const SourcesArguments arguments{SourceTable(a.d_sources), a.d_currents.data, a.d_currents.row_stride, a.weight.data,
                                    a.weight.row_stride, a.reader_start.as<const int>(), a.readers.as<const int>(),

@@ -25,7 +25,7 @@ Gradients Builder::declare_gradients() {
     if (m != kHippocampus) g.retain[m] = declared(name + ".retain", {module.outputs});
   }
   g.gate_bias = declared("prefrontal.gate_bias", {architecture_.modules[kBasalGanglia].outputs});
-  g.embedding_output = declared("embedding.output", {options_.tokens(), architecture_.embedding});
+  g.embedding_output = graph_.transient("d_embedding.output", gradient_, {options_.tokens(), architecture_.embedding});
   return g;
 }
 
@@ -74,7 +74,7 @@ Builder::OutputGradient Builder::output_gradient(OutputGradients& d, int source,
   TensorId& id = d.output[static_cast<std::size_t>(source)];
   const bool begun = static_cast<bool>(id);
   if (!begun) {
-    id = graph_.transient(prefix + name_of(static_cast<ModuleIndex>(source)) + ".output", real_, {section.rows, architecture_.width(source)});
+    id = graph_.transient(prefix + name_of(static_cast<ModuleIndex>(source)) + ".output", gradient_, {section.rows, architecture_.width(source)});
   }
   return {id, begun};
 }

@@ -127,7 +127,7 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
       [=](auto& device, const Bindings& at) {
         cortical_columns_sources(device, {at[d_selected], at[start], at[readers], gradients_at(at, d.d_sources, section), stored});
       },
-      {0, selected + 8.0 * static_cast<double>(section.rows * shape.sources)});
+      {0, selected + 2 * element_bytes_ * static_cast<double>(section.rows * shape.sources)});
 }
 
 }  // namespace neurogen

@@ -144,8 +144,6 @@ TensorId Builder::decoder_training(const Activations& a) {
       loss_scale_decoder(device, {at[l.total], at[d_features], at[control]});
     });
   }
-  // The gradient is rounded to bf16 as other gradients of bf16 products are; f16 has not its range.
-  const DType gradient_type = compute_ == DType::bf16 ? compute_ : real_;
   constexpr std::int64_t kGradientElements = 21'000'000;
   const auto together = static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
   for (std::size_t t = 0; t < tiles.size(); ++t) {
@@ -173,7 +171,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     if (t % together != 0) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
-    const TensorId gradient = graph_.transient(name + ".gradient", gradient_type, {rows, outputs});
+    const TensorId gradient = graph_.transient(name + ".gradient", gradient_, {rows, outputs});
     graph_.operation(
         name + ".d_weights", {logits, features}, {gradient},
         [=](auto& device, const Bindings& at) {
@@ -194,7 +192,11 @@ TensorId Builder::decoder_training(const Activations& a) {
   graph_.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
     adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
   });
-  return d_broca;
+  if (whole || gradient_ == real_) return d_broca;
+  // Broca takes it as modules take each other's; only here it is summed over tiles first.
+  const TensorId low = graph_.transient("d_features.low", gradient_, {n, outputs});
+  graph_.operation("d_features.cast", {d_broca}, {low}, [=](auto& device, const Bindings& at) { cast(device, at[d_broca], at[low]); });
+  return low;
 }
 
 void Builder::decoder_evaluation(const std::string& prefix, const Activations& a) {

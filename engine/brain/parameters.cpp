@@ -45,6 +45,7 @@ Builder::Builder(Brain& brain)
       options_(brain.options),
       real_(brain.options.real()),
       compute_(brain.options.compute),
+      gradient_(compute_ == DType::bf16 ? compute_ : real_),
       element_bytes_(static_cast<double>(size_of(brain.options.compute))) {}
 
 void Builder::declare_parameters(bool training) {

@@ -34,7 +34,7 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   };
   static GpuHeads copy_of(Heads& a, DType low) {
     const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
-    return {OnGpu(a.first), OnGpu(a.currents, low), single(a.d_out), single(a.inverse_rms), single(a.dot), single(a.gain),
+    return {OnGpu(a.first), OnGpu(a.currents, low), OnGpu(a.d_out, gradient_of(low)), single(a.inverse_rms), single(a.dot), single(a.gain),
             single(a.pre_norm), OnGpu(a.d_currents, low), single(a.d_gain)};
   }
   template <typename Device, typename AnyHeads>

@@ -90,7 +90,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   Sources sources, d_sources;
   for (const std::int64_t w : m.sources) {
     sources.outputs[static_cast<std::size_t>(sources.count++)] = make(gpu, DType::bf16, {kTokens, w});
-    d_sources.outputs[static_cast<std::size_t>(d_sources.count++)] = make(gpu, DType::f32, {kTokens, w});
+    d_sources.outputs[static_cast<std::size_t>(d_sources.count++)] = make(gpu, DType::bf16, {kTokens, w});
     width += w;
   }
   const std::int64_t blocks = width / 32;
@@ -119,11 +119,11 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
   const TensorView pre_norm = make(gpu, DType::f32, {kTokens, m.outputs}),
-                   d_out = make(gpu, DType::f32, {kTokens, m.outputs});
+                   d_out = make(gpu, DType::bf16, {kTokens, m.outputs});
   const TensorView inverse = make(gpu, DType::f32, {kTokens}), dot = make(gpu, DType::f32, {kTokens});
   const TensorView d_retain = make(gpu, DType::f32, {m.outputs}), d_gain = make(gpu, DType::f32, {m.outputs});
   const TensorView residual = m.residual ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
-  const TensorView d_residual = m.residual ? make(gpu, DType::f32, {kTokens, m.outputs}) : TensorView{};
+  const TensorView d_residual = m.residual ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
   const std::int64_t stripe = 4, openers = m.outputs / stripe;
   const TensorView opener = m.gated ? make(gpu, DType::bf16, {kTokens, openers}) : TensorView{};
   const TensorView gate_bias = m.gated ? make(gpu, DType::f32, {openers}) : TensorView{};
@@ -176,7 +176,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
               currents_bytes + 4 * tokens * outputs + extra);
   report.line(
       m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
-      currents_bytes + low_currents + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)));
+      currents_bytes + low_currents + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 4 : 0)));
   report.line(m.name, "backward_weights",
               median_ms(gpu,
                         [&] {
@@ -188,16 +188,16 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                         [&] {
                           synapses_backward_sources(gpu, {d_currents, weight, start, readers, d_sources, kWindow});
                         }),
-              low_currents + 4 * source_bytes + 2 * weights, flops);
+              low_currents + 2 * source_bytes + 2 * weights, flops);
   if (m.gated) {
-    const TensorView d_opener = make(gpu, DType::f32, {kTokens, openers}), d_bias_gate = make(gpu, DType::f32, {openers}),
+    const TensorView d_opener = make(gpu, DType::bf16, {kTokens, openers}), d_bias_gate = make(gpu, DType::f32, {openers}),
                      sums = make(gpu, DType::f32, {kTokens / kWindow, openers});
     report.line(m.name, "gate_backward",
                 median_ms(gpu,
                           [&] {
                             gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate, sums});
                           }),
-                tokens * outputs * (4 + 10.0 / 4));
+                tokens * outputs * (4 + 8.0 / 4));
   }
   if (!attends) {
     const TensorView carried = make(gpu, DType::f32, {kTokens / kCarry, m.outputs});
@@ -213,9 +213,9 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     report.line(m.name, "columns_backward", median_ms(gpu,
                 [&] {
                   cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias, part_retain, part_gain, d_residual, d_gate});
-                }), source_bytes + selected + 4 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 8 : 0) + (m.gated ? 4 : 0)), 3 * flops);
+                }), source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 4 : 0)), 3 * flops);
     report.line(m.name, "columns_sources", median_ms(gpu, [&] { cortical_columns_sources(gpu, {d_selected, start, readers, d_sources}); }),
-                selected + 4 * source_bytes);
+                selected + 2 * source_bytes);
   }
   const double together = median_ms(gpu, [&] {
     tiles([&](std::int64_t g, std::int64_t n) { synapses(g, n), forward(g, n); });

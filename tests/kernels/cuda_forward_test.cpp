@@ -106,25 +106,27 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
       expect_same_values(g_order, order, "order");
       expect_same_values(g_count, count, "count");
 
-      auto d_out = Tensor<float>::noise({tokens, width}, 6);
-      auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
-      embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(), order.view(),
-                                        count.view(), d_rows.view(), d_gain.view()});
-      const OnGpu g_d_out(d_out), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
-      embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
-      expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
-      auto touched = g_d_rows.values();
-      const auto valid = static_cast<std::size_t>(count[0] * width);
-      EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(),
-                              [](double x) { return std::isnan(x); })) << "written behind the last row";
-      touched.data.resize(valid), d_rows.data.resize(valid);
-      touched.shape = d_rows.shape = {count[0], width};
-      expect_close(touched, d_rows, 2e-5, "d_rows");
+      for (const DType gradient : {DType::f32, DType::bf16}) {
+        auto d_out = rounded(Tensor<float>::noise({tokens, width}, 6), gradient);
+        auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
+        embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(), order.view(),
+                                          count.view(), d_rows.view(), d_gain.view()});
+        const OnGpu g_d_out(d_out, gradient), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
+        embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
+        expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
+        auto touched = g_d_rows.values();
+        const auto valid = static_cast<std::size_t>(count[0] * width);
+        EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(),
+                                [](double x) { return std::isnan(x); })) << "written behind the last row";
+        touched.data.resize(valid), d_rows.data.resize(valid);
+        touched.shape = d_rows.shape = {count[0], width};
+        expect_close(touched, d_rows, 2e-5, "d_rows");
+      }
     }
 }
 
 TEST_F(CudaRmsNorm, EqualsTheCpu) {
-  for (const auto [tokens, width] : {std::array{1, 4}, std::array{70, 96}, std::array{33, 8192}, std::array{5, 9100}})
+  for (const auto [tokens, width] : {std::array{1, 8}, std::array{70, 96}, std::array{33, 8192}, std::array{5, 9104}})
     for (const DType type : kFloats) {
       auto x = Tensor<float>::noise({tokens, width}, 1, 2), gain = Tensor<float>::noise({width}, 2, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);

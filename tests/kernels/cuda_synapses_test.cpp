@@ -48,7 +48,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
              .d_weight = OnGpu(a.d_weight, DType::f32),
              .d_bias = OnGpu(a.d_bias, DType::f32)};
     for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
-    for (Tensor<double>& x : a.d_sources) b.d_sources.emplace_back(x, DType::f32);
+    for (Tensor<double>& x : a.d_sources) b.d_sources.emplace_back(x, gradient_of(type));
     return b;
   }
 
@@ -87,7 +87,7 @@ TEST_P(CudaSynapses, EqualTheCpu) {
     expect_close_in_norm(b.d_weight, a.d_weight, kTolerance, "d_weight");
     expect_close_in_norm(b.d_bias, a.d_bias, kTolerance, "d_bias");
     for (std::size_t s = 0; s < a.sources.size(); ++s)
-      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance, "d_source");
+      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance + rounding(gradient_of(GetParam())), "d_source");
     EXPECT_EQ(b.readers.values().data, std::vector<double>(a.readers.data.begin(), a.readers.data.end()));
     if (HasFailure()) return;
   }

@@ -155,6 +155,9 @@ inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
 // The largest error of an entry, in units of the tensor's root mean square, that a last rounding explains.
 inline double tolerance_of(DType type) { return type == DType::f32 ? 1e-5 : type == DType::bf16 ? 4e-2 : 5e-3; }
 
+// What gradients of outputs are stored in beside products of this type.
+inline DType gradient_of(DType type) { return type == DType::bf16 ? type : DType::f32; }
+
 // Half a unit in the last place of a 16-bit output, as a share; of a 32-bit one nothing to speak of.
 inline double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
 
