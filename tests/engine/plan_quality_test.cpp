@@ -98,7 +98,7 @@ TEST(Planner, ComesCloseToTheBoundForRandomBrains) {
     Random random(seed);
     const Architecture a = random_architecture(random);
     BrainOptions o = random_options(random, a);
-    if (random.one_of({true, false})) o.compute = o.decoder_storage = DType::bf16;
+    if (random.one_of({true, false})) o.compute = o.decoder_storage = DType::bf16, o.threads = 0;  // on a GPU
     const std::vector<Schedule> list = schedules(o);
     o.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
     EXPECT_LE(quality.add(build_training(a, o).graph), 1.03) << "seed " << seed << ": " << describe(a, o);

@@ -34,6 +34,6 @@ double roofline_seconds(const Card& card, const Architecture& architecture, cons
 // Tokens a second that the one card which was measured reached, as a share of its roofline: full and small on an H200
 // (docs/measurements.md, 8d81fb3: 259,402 to 267,313 and 849,637 to 860,675 tokens/s). Memory-bound cards should come closer, since
 // their products, whose rate falls most short of the datasheet's, weigh less.
-inline constexpr double kReachedLeast = 0.54, kReachedMost = 0.58;
+inline constexpr double kReachedLeast = 0.53, kReachedMost = 0.58;
 
 }  // namespace neurogen
