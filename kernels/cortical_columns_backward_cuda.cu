@@ -162,8 +162,9 @@ struct RoundInputs {
   Low *const residuals, *const d_residuals, *const openers;
 
   __device__ explicit RoundInputs(void* memory)
-      : d_outs(static_cast<float*>(memory)), inverses(d_outs + kTokens * kLanes), dots(inverses + kTokens), states(dots + kTokens), firsts(reinterpret_cast<int*>(states + kLanes)),
-        residuals(reinterpret_cast<Low*>(firsts + kTokens)), d_residuals(residuals + kTokens * kLanes), openers(d_residuals + kTokens * kLanes) {}
+      : d_outs(static_cast<float*>(memory)), inverses(d_outs + kTokens * kLanes), dots(inverses + kTokens),
+        states(dots + kTokens), firsts(reinterpret_cast<int*>(states + kLanes)), residuals(reinterpret_cast<Low*>(firsts + kTokens)),
+        d_residuals(residuals + kTokens * kLanes), openers(d_residuals + kTokens * kLanes) {}
 
   template <bool gated>
   __device__ void load(const Group& x, const ColumnsBackward& b, int window, int begin) const {
