@@ -1,92 +1,136 @@
 // From sources to what the norm reads, the currents in between staying on the chip.
 #include <algorithm>
+#include <limits>
 
-#include "kernels/cortical_columns_cuda.cuh"
+#include "kernels/cortical_columns_warp.cuh"
 
 namespace neurogen {
 namespace {
 
-constexpr int kBlocks = 2;  // that a multiprocessor holds
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kSure = 1;  // where two would leave too few registers
-#else
-constexpr int kSure = kBlocks;
-#endif
-template <int R>
-using LongRounds = ColumnGroup<R, 2 * kCarryTokens, 2>;
-template <int R>
-using ShortRounds = ColumnGroup<R, kCarryTokens, 1>;
+constexpr int kMostPairs = 8;  // in a block; each takes another window
 
-template <typename Group, bool gated>
-__global__ void __launch_bounds__(Group::kThreads, kSure) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
+__device__ inline void synchronize_pair() {
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + threadIdx.x / kPairThreads), "n"(kPairThreads) : "memory");
+}
+
+// What a pair has in shared memory beside the group: two tiles of sources, and for each warp residuals and openers.
+struct PairMemory {
+  std::size_t sources, residuals, openers;  // bytes of one
+
+  __host__ __device__ PairMemory(int fan_in, int opener_vectors)
+      : sources(sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)))),
+        residuals(sizeof(Low) * OutputTile::kElements),
+        openers(sizeof(Low) * kVector<Low> * kRound * static_cast<std::size_t>(opener_vectors)) {}
+  __host__ __device__ std::size_t bytes() const { return 2 * (sources + residuals + openers); }
+};
+
+int pairs_in(std::size_t room, std::size_t pair, int windows) {
+  return std::clamp(static_cast<int>(room / pair), 1, std::min(kMostPairs, std::max(windows, 1)));
+}
+// Blocks that share a group's windows: the fewest of those that end soonest, where a multiprocessor runs one at a time.
+unsigned blocks_of_group(const CudaDevice& device, std::int64_t groups, int windows, int pairs) {
+  const auto parts = [](std::int64_t all, std::int64_t of) { return (all + of - 1) / of; };
+  std::int64_t best = 1, least = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t blocks = 1; blocks <= parts(windows, pairs); ++blocks) {
+    const std::int64_t time = parts(groups * blocks, device.multiprocessors()) * parts(windows, blocks * pairs);
+    if (time < least) best = blocks, least = time;
+  }
+  return static_cast<unsigned>(best);
+}
+
+template <int R, bool gated>
+__global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
 #if __CUDA_ARCH__ >= 800
-  constexpr int R = Group::kRoles, kRun = Group::kRun, kTokens = Group::kTokens;
-  __shared__ Map maps[2][Group::kScanWarps][kLanes];
-  static_assert(sizeof maps <= kDeclaredBytes);
-  const Group x(a, static_cast<int>(blockIdx.y));
-  const float retain = read(a.retain + x.column);
-  const float gate_bias = gated ? read(a.gate_bias + x.column / a.stripe) : 0.0f;
-  const int opener = gated ? x.opener_of_lane() : 0;
-  const bool scans = x.warp < Group::kScanWarps;
-  Low* const residuals = reinterpret_cast<Low*>(x.slots + a.slots);
-  Low* const openers = residuals + kTokens * kLanes;
-  int turn = 0, window = static_cast<int>(blockIdx.x);
-  const typename Group::SourceLoader loader(x);
-  const typename Group::CurrentsProduct product(x);
-  const auto load = [&](int of, int begin) {
-    loader.load(a, of, begin, 0);
-    if (a.residual.data) x.load_outputs(a.residual, of, begin, residuals);
-    if (gated) x.load_openers(of, begin, openers);
-    close_stage();
-  };
-  load(window, 0);
-  while (window < a.windows) {
-    const std::int64_t token = static_cast<std::int64_t>(window) * a.window;
-    float state = 0.0f;
-    int next = window;
-    for (int round = 0; round < a.window; round += kTokens) {
-      await_stages<0>();
-      __syncthreads();
-      product.run(0, 0);
-      int first = x.first_of_lane(window, round);  // long before it is looked at
-      __syncthreads();
+  const GroupMemory<R> x(a, static_cast<int>(blockIdx.y));
+  const PairMemory sizes(a.fan_in, a.opener_vectors);
+  const int pair = static_cast<int>(threadIdx.x) / kPairThreads, pairs = static_cast<int>(blockDim.x) / kPairThreads;
+  const int half = static_cast<int>(threadIdx.x) / 32 % 2, outputs = x.group * kLanes + half * kWarpOutputs;  // this warp's first
+  unsigned char* const memory = x.behind() + static_cast<std::size_t>(pair) * sizes.bytes();
+  const Low* const sources = reinterpret_cast<const Low*>(memory);
+  const OutputTile residuals(
+      reinterpret_cast<const Low*>(memory + 2 * sizes.sources + static_cast<std::size_t>(half) * sizes.residuals));
+  Low* const openers =
+      reinterpret_cast<Low*>(memory + 2 * (sizes.sources + sizes.residuals) + static_cast<std::size_t>(half) * sizes.openers);
+  await_stages<0>();
+  __syncthreads();
 
-#pragma unroll 1
-      for (int s = 0; s < kTokens / Group::kScanTokens; ++s) {
-        const int lane = thread_again() % 32, row = s * Group::kScanTokens + thread_again() / 32 * kRun, begin = round + row;
-        const unsigned starts = x.starts(first, round + s * Group::kScanTokens) >> (row - s * Group::kScanTokens);
-        if (s + 1 < kTokens / Group::kScanTokens) first = x.first_of_lane(window, round + (s + 1) * Group::kScanTokens);
-        float u[kRun][R], residual[kRun];
-        Map map;
-        if (scans)
+  const SourceLoader<kPairThreads> loader(x, sources);
+  const CurrentsProduct<R> product(x, sources);
+  struct Round {
+    int window, begin;
+  };
+  const auto ends = [&](const Round& round) { return round.begin + kRound >= a.window; };
+  const auto advance = [&](Round& round) {
+    if (ends(round)) round = {round.window + static_cast<int>(gridDim.x) * (static_cast<int>(blockDim.x) / kPairThreads), 0};
+    else round.begin += kRound;
+  };
+  Round round{static_cast<int>(blockIdx.x) * pairs + pair, 0};
+  unsigned tile = 0;
+  float state[2] = {};
+  if (round.window < a.windows) loader.load(a, round.window, 0, 0);
+  close_stage();
+  while (round.window < a.windows) {
+    const auto [window, begin] = round;
+    await_stages<0>();
+    synchronize_pair();
+    if (a.residual.data) residuals.load(a.residual, a, window, begin, outputs);
+    if (gated) x.load_openers(window, begin, openers);
+    close_stage();
+    Round next = round;
+    advance(next);
+    tile = static_cast<unsigned>(sizes.sources) - tile;
+    if (next.window < a.windows) loader.load(a, next.window, next.begin, tile);
+    close_stage();
+    const int lane_token = begin + static_cast<int>(thread_again() % 32);
+    const int first = __ldg(a.first + static_cast<std::int64_t>(window) * a.window +
+                            min(lane_token, a.window - 1));  // long before it is looked at
+    RoundCurrents<R> u;
+    product.run(u, static_cast<unsigned>(sizes.sources) - tile);
+    await_stages<1>();
+    __syncwarp();
+
+    const int quad = static_cast<int>(thread_again() % 4), token = begin + quad * kQuadTokens;
+    const unsigned starts = __ballot_sync(0xFFFFFFFFu, first == lane_token) >> quad * kQuadTokens;
 #pragma unroll
-          for (int k = 0; k < kRun; ++k) {
+    for (int side = 0; side < 2; ++side) {
+      const int output = static_cast<int>(thread_again() / 32 % 2 * kWarpOutputs + thread_again() % 32 / 4) + 8 * side,
+                column = x.group * kLanes + output;
+      const float retain = x.retain[output], gate_bias = gated ? x.gate_bias[output] : 0.0f;
+      const Low* const opener = openers + quad * kQuadTokens * a.opener_vectors * kVector<Low> + (gated ? x.opener[output] : 0);
+      Map map;
 #pragma unroll
-            for (int r = 0; r < R; ++r) u[k][r] = x.currents[(row + k) * Group::kPitch + r * kLanes + lane];
-            residual[k] = a.residual.data ? to_float(residuals[(row + k) * kLanes + lane]) : 0.0f;
-            Factors factors;
-            factors.template compute<gated>(u[k][1], retain, gated ? to_float(openers[(row + k) * a.opener_vectors * kVector<Low> + opener]) + gate_bias : 0.0f);
-            u[k][0] *= factors.input();
-            u[k][1] = starts >> k & 1 ? 0.0f : factors.forget;
-            map.then(u[k][1], u[k][0]);
-          }
-        float h = exchange<false>(maps, turn, map, state);
-        if (s + 1 == kTokens / Group::kScanTokens) {  // sources and residuals have been read by all
-          const bool last = round + kTokens >= a.window;
-          if (last) next = window + static_cast<int>(gridDim.x);
-          if (next < a.windows) load(next, last ? 0 : round + kTokens);
-        }
-        if (!scans) continue;
-        if (a.carried && x.warp == 0 && begin < a.window)
-          a.carried[(window * a.carries + begin / kCarryTokens) * a.carried_stride + x.column] = h;
-#pragma unroll
-        for (int k = 0; k < kRun; ++k) {
-          h = u[k][1] * h + u[k][0];
-          if (begin + k < a.window) *pre_norm.at(token + begin + k, x.column) = output_of<R>(h, u[k]) + residual[k];
-        }
+      for (int k = 0; k < kQuadTokens; ++k) {
+        float& c = u.at(0, side, k);
+        float& f = u.at(1, side, k);
+        Factors factors;
+        factors.template compute<gated>(f, retain,
+                                        gated ? to_float(opener[k * a.opener_vectors * kVector<Low>]) + gate_bias : 0.0f);
+        c *= factors.input();
+        f = starts >> k & 1 ? 0.0f : factors.forget;
+        map.then(f, c);
       }
+      if (a.carried && quad == 0) a.carried[(window * a.carries + begin / kRound) * a.carried_stride + column] = state[side];
+      QuadScan<false> forth;
+      forth.compose(map);
+      float h = forth.enter(state[side]);
+      if (ends(round)) state[side] = 0.0f;
+      std::uint32_t residual[kQuadTokens / 2] = {};
+      if (a.residual.data) residuals.read(residual, side);
+      float y[kQuadTokens];
+#pragma unroll
+      for (int k = 0; k < kQuadTokens; ++k) {
+        float now[R];
+#pragma unroll
+        for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
+        h = now[1] * h + now[0];
+        y[k] = output_of<R>(h, now) + element(residual, k);
+      }
+      float* to = pre_norm.at(static_cast<std::int64_t>(window) * a.window + token, column);
+#pragma unroll
+      for (int k = 0; k < kQuadTokens; ++k, to += pre_norm.stride)
+        if (token + k < a.window) *to = y[k];
     }
-    window = next;
+    advance(round);
   }
 #endif
 }
@@ -97,12 +141,17 @@ void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& 
   const ColumnsArguments arguments = arguments_of(a.columns);
   require_f32("cortical_columns_forward: the output is f32", {a.pre_norm});
   const std::int64_t groups = a.columns.weight[0];
-  dispatch_columns<LongRounds, ShortRounds>(device, a.columns, sizeof(Low) * kGroup, [&]<typename Group>(std::type_identity<Group>, auto gated, std::size_t shared) {
-    const std::int64_t blocks = std::clamp<std::int64_t>(kBlocks * device.multiprocessors() / std::max<std::int64_t>(groups, 1), 1,
-                                                         std::max(arguments.windows, 1));
-    launch_with(device, "cortical_columns_forward", forward_kernel<Group, gated.value>,
-                dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(groups)), dim3(Group::kThreads), shared, arguments,
-                Columns<float>(a.pre_norm));
+  const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
+  dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
+    const std::size_t group = GroupMemory<roles.value>::bytes(arguments.fan_in, arguments.slots);
+    const int pairs = pairs_in(device.native().properties.sharedMemPerBlockOptin - group, pair, arguments.windows);
+    const dim3 grid(blocks_of_group(device, groups, arguments.windows, pairs), static_cast<unsigned>(groups));
+    const auto run = [&](auto kernel) {
+      launch_with(device, "cortical_columns_forward", kernel, grid, dim3(static_cast<unsigned>(kPairThreads * pairs)),
+                  group + static_cast<std::size_t>(pairs) * pair, arguments, Columns<float>(a.pre_norm));
+    };
+    if (a.columns.gate.opener) run(forward_kernel<roles.value, true>);
+    else run(forward_kernel<roles.value, false>);
   });
 }
 

@@ -5,7 +5,8 @@ namespace neurogen {
 namespace {
 
 template <typename Gradient, int width>
-__global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low* d_selected, const int* start, const int* readers, int tokens) {
+__global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low* d_selected, const int* start, const int* readers,
+                              int tokens) {
   constexpr int kLine = width / kVector<Low>;  // threads for one token
   const int v = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), token = v / kLine, part = v % kLine * kVector<Low>;
   if (token >= tokens) return;

@@ -10,7 +10,7 @@ class CudaCorticalColumns : public CudaWiringTest {
  protected:
   struct Net {
     std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
-    bool has_residual, low_d_out;
+    bool has_residual;
     DType d_source_type;
     unsigned stored = 0;  // bit k: d_sources[k] holds nothing yet
     bool residual_stored = false;
@@ -28,7 +28,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     const bool wide = draw(0, 2) > 0;
     Net a{.roles = draw(2, 5), .width = wide ? 32 : 16, .slots = draw(1, wide ? 4 : 8), .groups = draw(1, 5),
           .window = draw(0, 4) ? draw(1, 300) : draw(1, 3), .windows = draw(1, 5), .stripe = kStripes[draw(0, 6)], .parts = draw(1, 3),
-          .has_residual = draw(0, 1) == 1, .low_d_out = draw(0, 1) == 1,
+          .has_residual = draw(0, 1) == 1,
           .d_source_type = draw(0, 1) == 1 ? DType::bf16 : DType::f32};
     if (a.stripe == 32) a.groups = 8;  // the opener's rows are whole vectors
     if (a.stripe == 4 && a.groups % 2) ++a.groups;
@@ -68,7 +68,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     GpuNet b{.wiring = OnGpu(a.wiring), .first = OnGpu(a.first), .reader_start = OnGpu(a.reader_start),
              .readers = OnGpu(a.readers), .weight = low(a.weight), .bias = single(a.bias), .retain = single(a.retain),
              .gain = single(a.gain), .opener = low(a.opener), .gate_bias = single(a.gate_bias), .residual = low(a.residual),
-             .d_out = a.low_d_out ? low(a.d_out) : single(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
+             .d_out = low(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
              .pre_norm = single(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
              .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
              .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = single(a.d_gate)};
@@ -136,7 +136,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     Net a = make();
     SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
                                     << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
-                                    << " residual " << a.has_residual << " low d_out " << a.low_d_out << " d_source " << name_of(a.d_source_type) << " stored " << a.stored << " " << a.residual_stored);
+                                    << " residual " << a.has_residual << " d_source " << name_of(a.d_source_type) << " stored " << a.stored << " " << a.residual_stored);
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);

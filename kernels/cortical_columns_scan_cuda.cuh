@@ -1,0 +1,152 @@
+// The scan of the columns' way back: through norm, microcircuit and recurrence of a round.
+#pragma once
+#include "kernels/cortical_columns_warp.cuh"
+
+namespace neurogen {
+
+struct ColumnsBackward {
+  ColumnsArguments forward;
+  Columns<const Low> d_out;
+  const float *inverse_rms, *dot, *gain;
+  Low* d_selected;  // [G K, N, width]
+  float* d_weight;  // [G, F, 32R]
+  float* d_bias;    // [R, 32G]
+  std::int64_t d_bias_stride;
+  float *d_retain, *d_gain;
+  Columns<Low> d_residual;
+  Columns<float> d_gate;
+  int parts, first_window;
+  bool residual_stored;
+};
+
+// What a warp that scans reads of its round besides the sources, in shared memory.
+struct RoundInputs {
+  static constexpr std::size_t kTile = sizeof(Low) * OutputTile::kElements;
+  static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
+  const OutputTile d_outs, residuals, d_residuals;
+  float *const inverses, *const dots, *const states;
+  int* const firsts;
+  Low* const openers;
+
+  __device__ explicit RoundInputs(unsigned char* memory)
+      : d_outs(reinterpret_cast<Low*>(memory)), residuals(reinterpret_cast<Low*>(memory + kTile)),
+        d_residuals(reinterpret_cast<Low*>(memory + 2 * kTile)), inverses(reinterpret_cast<float*>(memory + 3 * kTile)),
+        dots(inverses + kRound), states(dots + kRound), firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
+        openers(reinterpret_cast<Low*>(firsts + kRound)) {}
+
+  // Asks for them as a warp, for 16 outputs from `column` on. A norm's factor behind the window's end becomes zero, and so all
+  // gradients there.
+  template <bool gated, int R>
+  __device__ void load(const GroupMemory<R>& x, const ColumnsBackward& b, int window, int begin, int column) const {
+    const ColumnsArguments& a = x.a;
+    d_outs.load(b.d_out, a, window, begin, column);
+    if (a.residual.data) residuals.load(a.residual, a, window, begin, column);
+    if (a.residual.data && !b.residual_stored) d_residuals.load(b.d_residual, a, window, begin, column);
+    const int lane = static_cast<int>(thread_again() % 32), t = begin + lane, n = window * a.window + min(t, a.window - 1);
+    copy_word_behind(inverses + lane, b.inverse_rms + n, t < a.window);
+    copy_word_behind(dots + lane, b.dot + n);
+    copy_word_behind(firsts + lane, a.first + n);
+    if (lane < kWarpOutputs)
+      copy_word_behind(states + lane, a.carried + (window * a.carries + begin / kRound) * a.carried_stride + column + lane);
+    if (gated) x.load_openers(window, begin, openers);
+  }
+};
+
+// A warp's round on the way back: what is known of its tokens between the pass forth, which makes currents and states again, and
+// the pass back through the recurrence. For side and k: the factors of the recurrence, and what a state's gradient is multiplied
+// with to become the gradient of the gate (slope, negative) and of the forget factor's input (shut). y: gradient of the
+// microcircuit's output on the way through its state.
+template <int R, bool gated>
+struct RoundScan {
+  // The forget factor of a gated token is made again instead of kept where there are no registers for it.
+  static constexpr bool kMadeAgain = gated && R == 5;
+  float forget[2][kQuadTokens], input[2][kQuadTokens], slope[2][kQuadTokens], shut[2][kQuadTokens], y[2][kQuadTokens];
+  unsigned starts = 0;  // bit k: the lane's token k begins a document
+
+  __device__ float forgets(int side, int k) const {
+    if constexpr (kMadeAgain) return starts >> k & 1 ? 0.0f : 1.0f - input[side][k];
+    else return forget[side][k];
+  }
+
+  // From a side's currents, which become gradients of the roles behind the second; returns its part of the gain's gradient.
+  // `output`: of the group; opener: of the lane's first token.
+  __device__ float forth(RoundCurrents<R>& u, int side, const GroupMemory<R>& x, const RoundInputs& in, int output, float gain,
+                         bool residual_stored) {
+    const ColumnsArguments& a = x.a;
+    const int lane = static_cast<int>(thread_again()) % 32, first = lane % 4 * kQuadTokens;
+    const float retain = x.retain[output], gate_bias = gated ? x.gate_bias[output] : 0.0f;
+    const Low* opener = in.openers + first * a.opener_vectors * kVector<Low> + (gated ? x.opener[output] : 0);
+    Map map;
+#pragma unroll
+    for (int k = 0; k < kQuadTokens; ++k) {
+      Factors factors;
+      factors.template compute<gated>(u.at(1, side, k), retain, gated ? to_float(*opener) + gate_bias : 0.0f);
+      if constexpr (gated) opener += a.opener_vectors * kVector<Low>;
+      if constexpr (!kMadeAgain) forget[side][k] = starts >> k & 1 ? 0.0f : factors.forget;
+      input[side][k] = factors.input();
+      slope[side][k] = factors.raw;
+      if constexpr (gated) shut[side][k] = factors.open - factors.input();
+      map.then(forgets(side, k), input[side][k] * u.at(0, side, k));
+    }
+    float state = in.states[lane / 4 + 8 * side];
+    QuadScan<false> tokens;
+    tokens.compose(map);
+    float h = tokens.enter(state);
+
+    std::uint32_t d_out[kQuadTokens / 2], residual[kQuadTokens / 2] = {}, d_residual[kQuadTokens / 2] = {};
+    in.d_outs.read(d_out, side);
+    if (a.residual.data) in.residuals.read(residual, side);
+    if (a.residual.data && !residual_stored) in.d_residuals.read(d_residual, side);
+    float d_gain = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kQuadTokens / 2; ++j) {
+      float passed[2];  // to the residual
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int k = 2 * j + e;
+        if constexpr (!gated) shut[side][k] = 1.0f - slope[side][k];
+        slope[side][k] *= (starts >> k & 1 ? 0.0f : h) - u.at(0, side, k);
+        shut[side][k] *= slope[side][k];
+        float now[R];
+#pragma unroll
+        for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
+        h = forgets(side, k) * h + input[side][k] * now[0];
+        // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
+        const float inverse = in.inverses[first + k], normed = (element(residual, k) + output_of<R>(h, now)) * inverse;
+        d_gain += element(d_out, k) * normed;
+        const float d = inverse * (gain * element(d_out, k) - normed * in.dots[first + k]);
+        passed[e] = element(d_residual, k) + d;
+        y[side][k] = through_roles<R>(d, h, now, [&](int role, float gradient) { u.at(role, side, k) = gradient; });
+      }
+      d_residual[j] = packed<Low>(passed[0], passed[1]);
+    }
+    if (a.residual.data) in.d_residuals.write(d_residual, side);
+    return d_gain;
+  }
+
+  // The recurrence of a side's gradient: g_t = d_y_t + f_{t+1} g_{t+1}.
+  __device__ Map recurrence(int side) const {
+    Map map;
+#pragma unroll
+    for (int k = kQuadTokens - 1; k >= 0; --k) map.then(forgets(side, k), forgets(side, k) * y[side][k]);
+    return map;
+  }
+  // Through it, from d_h, which comes from behind the lane's last token, to the gradients of the first two roles. d_gate: of the
+  // lane's last token.
+  __device__ void back(int side, float d_h, float (&d_input)[kQuadTokens], float (&d_forget)[kQuadTokens], float* d_gate,
+                       std::int64_t gate_stride, int tokens_left) const {
+#pragma unroll
+    for (int k = kQuadTokens - 1; k >= 0; --k) {
+      d_h += y[side][k];
+      if constexpr (gated) {
+        if (k < tokens_left) *d_gate = -d_h * slope[side][k];
+        d_gate -= gate_stride;
+      }
+      d_input[k] = d_h * input[side][k];
+      d_forget[k] = d_h * shut[side][k];
+      d_h *= forgets(side, k);
+    }
+  }
+};
+
+}  // namespace neurogen

@@ -1,0 +1,159 @@
+// A warp's way through a column group: 16 of its 32 outputs with all their roles, a round of 32 tokens at a time, in registers
+// from the currents' product to the last state. Two warps, a pair, take a group's round.
+//
+// Currents are made as [neurons, tokens], so that a thread holds all roles of its outputs: element (role, side, k) is output
+// lane / 4 + 8 side of the warp's 16 and token 8 (lane % 4) + k of the round. A quad of lanes has all tokens of an output, so
+// the recurrence is composed among four lanes. Tensor cores take tokens in any order: the sources' rows are named in that one.
+#pragma once
+#include "kernels/cortical_columns_cuda.cuh"
+
+namespace neurogen {
+
+template <int R>
+struct RoundCurrents {
+  Accumulators<R, 4> of;
+  __device__ float& at(int role, int side, int k) { return of[role][k / 2][2 * side + k % 2]; }
+};
+
+// The recurrence of a round, whose tokens a quad of lanes has: each lane's map becomes that of its tokens and all before them
+// (in reverse: behind them).
+template <bool reverse>
+struct QuadScan {
+  static constexpr unsigned kAll = 0xFFFFFFFFu;
+  Map to_here;
+
+  static __device__ int place() { return static_cast<int>(reverse ? 3 - thread_again() % 4 : thread_again() % 4); }
+  static __device__ float from_before(float x, int lanes) {
+    return reverse ? __shfl_down_sync(kAll, x, lanes, 4) : __shfl_up_sync(kAll, x, lanes, 4);
+  }
+
+  __device__ void compose(Map mine) {
+    to_here = mine;
+    const int here = place();
+#pragma unroll
+    for (int lanes = 1; lanes < 4; lanes *= 2) {
+      const float scale = from_before(to_here.scale, lanes), shift = from_before(to_here.shift, lanes);
+      if (here >= lanes) to_here.shift += to_here.scale * shift, to_here.scale *= scale;
+    }
+  }
+  // The last lane's map is the round's.
+  __device__ bool whole() const { return place() == 3; }
+  // The state before this lane's tokens; `state`, before the round, moves past it.
+  __device__ float enter(float& state) const {
+    const float after = to_here.scale * state + to_here.shift, previous = from_before(after, 1);
+    const float entering = place() == 0 ? state : previous;
+    state = __shfl_sync(kAll, after, reverse ? 0 : 3, 4);
+    return entering;
+  }
+};
+
+__device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], int k) {
+  return __uint_as_float(k % 2 == 0 ? pairs[k / 2] << 16 : pairs[k / 2] & 0xFFFF0000u);
+}
+
+// A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
+struct OutputTile {
+  static constexpr int kPitch = kWarpOutputs + kVector<Low>, kElements = tile_row(kRound, kPitch);
+  unsigned memory;
+
+  __device__ explicit OutputTile(const Low* tile) : memory(shared_address(tile)) {}
+
+  // Asks for a round's, of the 16 outputs from `column` on. Tokens behind the window's end become zeros.
+  template <typename From>
+  __device__ void load(const Columns<From>& from, const ColumnsArguments& a, int window, int begin, int column) const {
+    const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>, last = a.window - 1 - begin;
+    const Low* const first = from.at(static_cast<std::int64_t>(window) * a.window + begin, column + part);
+#pragma unroll
+    for (int r = 0; r < kRound; r += 16) {
+      const int row = lane / 2 + r;
+      copy_behind(memory + 2 * static_cast<unsigned>(tile_row(row, kPitch) + part), first + min(row, last) * from.stride,
+                  row <= last);
+    }
+  }
+  // This thread's of one side, in pairs of tokens.
+  __device__ void read(std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
+    const unsigned lane = thread_again() % 32, near = lane % 8;
+    // Matrix j: tokens 2 j and 2 j + 1 of each lane.
+    load_matrices<true>(
+        pairs, memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 8 * 2), kPitch) +
+                                                  8 * side));
+  }
+  // The way back: this thread's into the tile,
+  __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
+    __syncwarp();  // all have read what was there
+    const unsigned lane = thread_again() % 32, near = lane / 4;
+    const unsigned row =
+        memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2), kPitch) + 8 * side) + lane % 4 * 4;
+#pragma unroll
+    for (unsigned j = 0; j < kQuadTokens / 2; ++j) {
+      std::uint32_t outputs;  // two of a token, from two tokens of an output
+      asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(outputs) : "r"(pairs[j]));
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(row + 2 * 2 * kPitch * j), "r"(outputs) : "memory");
+    }
+  }
+  // and all of it, the warp synchronised, to memory.
+  __device__ void store(const Columns<Low>& to, const ColumnsArguments& a, int window, int begin, int column) const {
+    const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>;
+#pragma unroll
+    for (int r = 0; r < kRound; r += 16) {
+      const int row = lane / 2 + r;
+      uint4 v;
+      asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                   : "r"(memory + 2 * static_cast<unsigned>(tile_row(row, kPitch) + part))
+                   : "memory");
+      if (begin + row < a.window)
+        *reinterpret_cast<uint4*>(to.at(static_cast<std::int64_t>(window) * a.window + begin + row, column + part)) = v;
+    }
+  }
+};
+
+// One warp's currents of a round.
+template <int R>
+struct CurrentsProduct {
+  const GroupMemory<R>& x;
+  unsigned rows, columns;  // this lane's, in shared memory: of the first tile of sources, of the weights
+
+  __device__ CurrentsProduct(const GroupMemory<R>& group, const Low* sources) : x(group) {
+    const unsigned thread = thread_again(), lane = thread % 32, near = lane % 8, second = lane / 8 % 2 * 8,
+                   half = thread / 32 % 2 * kWarpOutputs;
+    // Of the sources, matrices of 8 tokens and 8 sources: those of j, sources 0-7 and 8-15, then of j + 1.
+    rows = shared_address(sources) +
+           2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 16 * 2), x.source_pitch())) +
+                second);
+    columns =
+        shared_address(x.weight) +
+        2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
+  }
+
+  // u = weight^T sources^T + bias. `tile`: bytes from the first tile.
+  __device__ void run(RoundCurrents<R>& u, unsigned tile) const {
+    const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch());
+    unsigned row = rows + tile, column = columns;
+    const auto add = [&](auto from) {  // from(role): accumulators to begin with, or null
+      std::uint32_t sources[2][4];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) load_matrices<false>(sources[i], row + 4 * pitch * i);
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        std::uint32_t neurons[4];
+        load_matrices<true>(neurons, column + 2 * kLanes * r);
+        from(r);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          multiply_add<Low>(u.of[r][j], neurons, sources[j / 2][j % 2 * 2], sources[j / 2][j % 2 * 2 + 1]);
+      }
+      row += 32, column += 2 * tile_row(16, GroupMemory<R>::kPitch);
+    };
+    add([&](int r) {
+      const float* const bias = x.bias + thread_again() / 32 % 2 * kWarpOutputs + thread_again() % 32 / 4;
+      const float low = bias[r * kLanes], high = bias[r * kLanes + 8];
+#pragma unroll
+      for (int k = 0; k < kQuadTokens; ++k) u.at(r, 0, k) = low, u.at(r, 1, k) = high;
+    });
+#pragma unroll 1
+    for (int k = 16; k < x.a.fan_in; k += 16) add([](int) {});
+  }
+};
+
+}  // namespace neurogen
