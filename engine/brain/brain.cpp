@@ -17,12 +17,12 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
   return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
 }
 
-// Half of it is copied while the other is read from a file, or written to one: large enough that neither waits for every
-// byte, and small beside a card.
-constexpr std::int64_t kStagingHalf = std::int64_t{4} << 20;
+// A ring: the GPU copies some slots while threads read or write others. Its bus is busy only while several copies are asked for
+// ahead: four small slots are better there than two large ones, and small beside a card.
+constexpr std::int64_t kStagingSlots = 4, kStagingSlot = std::int64_t{4} << 20;
 
 void declare_staging(Brain& brain) {
-  if (brain.options.threads == 0) brain.staging = host_tensor(brain, "staging", DType::u8, {2, kStagingHalf});
+  if (brain.options.threads == 0) brain.staging = host_tensor(brain, "staging", DType::u8, {kStagingSlots, kStagingSlot});
 }
 
 void evaluation_program(Brain& brain, Builder& build) {

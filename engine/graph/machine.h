@@ -20,6 +20,8 @@ struct Machine {
   virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;
   virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done at the next wait()
   virtual void wait() = 0;
+  virtual void mark(std::size_t number) = 0;
+  virtual void wait_for_mark(std::size_t number) = 0;
   virtual void fill(void* to, int byte, Bytes bytes) = 0;
   virtual std::int64_t synchronizations() const = 0;
   virtual Bytes gpu_bytes() const = 0;

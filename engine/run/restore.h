@@ -10,9 +10,9 @@ enum class Conversion { none, exact, rounding };
 Conversion conversion(const Checkpoint& from, const Plan& plan);
 
 // Fills every persistent tensor of the session and makes the derived ones. Where the session began with the file's image
-// nothing is left to copy; a GPU is filled through the staging buffer, one half of which is read, on several cores, while the
-// other is copied; other types are converted tensor by tensor. Throws Error for values that could lead astray: wiring that
-// names sources that are not there, impossible counts.
+// nothing is left to copy; a GPU is filled through the staging buffer (staging.h), by the whole image at once where the file is
+// laid out as the plan is; other types are converted tensor by tensor. Throws Error for values that could lead astray: wiring
+// that names sources that are not there, impossible counts.
 void restore(Session& session, const Checkpoint& from);
 
 // The same for a run that goes on: compares every tensor's checksum first, unless `verify` is false, and throws Error where numbers

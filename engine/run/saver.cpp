@@ -102,7 +102,7 @@ struct Saver::Work {
     }
   }
 
-  // Hands all tensors to the thread, a piece in one half of `staging` while the next is read into the other.
+  // Hands all tensors to the thread, a piece in one slot of `staging` while the next is read into another.
   void stage() {
     const auto most = static_cast<Bytes>(staging.row_elements());
     std::int64_t count = 0;
@@ -110,11 +110,11 @@ struct Saver::Work {
       const Bytes bytes = manifest.tensors[t].bytes;
       for (Bytes begin = 0; begin < bytes; begin += most) {
         const Bytes size = std::min(most, bytes - begin);
-        auto* half = staging.rows(count++ % 2, 1).as<std::byte>();
-        program.read(ids[t], half, size, begin);
+        auto* slot = staging.rows(count++ % staging[0], 1).as<std::byte>();
+        program.read(ids[t], slot, size, begin);
         done.acquire();  // with the piece before this one
         if (failure != 0 || !finite) return done.release();
-        next = {t, begin, {half, size}};
+        next = {t, begin, {slot, size}};
         given.release();
       }
     }

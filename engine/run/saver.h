@@ -1,8 +1,8 @@
 // Saving a brain while it trains: to a file beside the others, which gets its name once it is whole and safe on the disk.
 //
 // A file that the system refuses (no space, no directory, read-only) leaves all that was there as it was, and training can go
-// on. Parameters that are not finite are never saved. From a GPU, one half of the staging buffer is copied while a thread of
-// the saver's writes the other; on a CPU the arena itself is written. Checksums are computed on the way.
+// on. Parameters that are not finite are never saved. From a GPU, one slot of the staging buffer is copied while a thread of
+// the saver's writes another; on a CPU the arena itself is written. Checksums are computed on the way.
 //
 // Where the plan has a snapshot, all of it is copied there first, and the thread writes that while training goes on.
 #pragma once

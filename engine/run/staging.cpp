@@ -8,33 +8,51 @@ namespace {
 
 constexpr Bytes kPart = Bytes{1} << 16;  // that one copier takes
 
+// Piece i passes through slot i modulo their number, and that slot's mark is reached with the GPU's part of it.
 void copy(const Session& session, const std::byte* from, std::byte* to, Bytes bytes, bool to_gpu) {
-  const TensorView staging = session.program.view(session.brain.staging);
-  const auto half = static_cast<Bytes>(staging.row_elements());
-  const Bytes pieces = (bytes + half - 1) / half;
+  const Program& program = session.program;
+  const TensorView staging = program.view(session.brain.staging);
+  const auto slots = static_cast<Bytes>(staging[0]), slot = static_cast<Bytes>(staging.row_elements());
+  const Bytes pieces = (bytes + slot - 1) / slot;
   struct Piece {
     Bytes at, bytes;
     std::byte* staged;
   };
   const auto piece = [&](Bytes i) {
-    return Piece{i * half, std::min(half, bytes - i * half), staging.rows(static_cast<std::int64_t>(i % 2), 1).as<std::byte>()};
+    return Piece{i * slot, std::min(slot, bytes - i * slot), staging.rows(static_cast<std::int64_t>(i % slots), 1).as<std::byte>()};
   };
-  const auto with_gpu = [&](const Piece& p) {
-    if (to_gpu) session.program.copy(p.staged, to + p.at, p.bytes);
-    else session.program.copy(from + p.at, p.staged, p.bytes);
+  const auto ask_gpu = [&](Bytes i) {
+    const Piece p = piece(i);
+    if (to_gpu) program.copy(p.staged, to + p.at, p.bytes);
+    else program.copy(from + p.at, p.staged, p.bytes);
+    program.mark(i % slots);
   };
-  const auto with_host = [&](const Piece& p) {
+  const auto with_host = [&](Bytes i) {
+    const Piece p = piece(i);
     session.threads().parallel(static_cast<std::int64_t>((p.bytes + kPart - 1) / kPart), [&](std::int64_t part, int) {
       const Bytes begin = static_cast<Bytes>(part) * kPart, count = std::min(kPart, p.bytes - begin);
       if (to_gpu) std::memcpy(p.staged + begin, from + p.at + begin, count);
       else std::memcpy(to + p.at + begin, p.staged + begin, count);
     });
   };
-  for (Bytes i = 0; i <= pieces; ++i) {
-    const bool begins = i < pieces, ends = i > 0;  // a piece its first copy, the one before its second
-    if (to_gpu ? ends : begins) with_gpu(piece(to_gpu ? i - 1 : i));
-    if (to_gpu ? begins : ends) with_host(piece(to_gpu ? i : i - 1));
-    session.program.wait();
+  try {
+    // A piece takes its slot when the GPU is done with the one before it there; the last ones are taken over by none.
+    for (Bytes i = 0; i < pieces + slots; ++i) {
+      if (i >= slots) {
+        program.wait_for_mark(i % slots);
+        if (!to_gpu) with_host(i - slots);
+      }
+      if (i < pieces) {
+        if (to_gpu) with_host(i);
+        ask_gpu(i);
+      }
+    }
+  } catch (...) {
+    try {
+      program.wait();  // for what is still on its way: the caller may give the memory back
+    } catch (...) {    // the first failure is the one to tell
+    }
+    throw;
   }
 }
 

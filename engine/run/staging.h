@@ -1,5 +1,5 @@
-// Copies between ordinary memory and a GPU through the staging buffer: while one half of it is on its way to or from the GPU,
-// the session's threads fill or empty the other. Allocates nothing; done when it returns.
+// Copies between ordinary memory and a GPU through the staging buffer: while most of its slots are on their way to or from the
+// GPU, the session's threads fill or empty one. Allocates nothing; done when it returns, and nothing is under way when it throws.
 #pragma once
 #include "engine/run/session.h"
 

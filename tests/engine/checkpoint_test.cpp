@@ -254,7 +254,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   EXPECT_EQ(read_file(c.path()), bytes);  // the file is not ours to change
 }
 
-// As a GPU saves and loads, but for the GPU: through the two halves of the staging buffer, in tensors larger and smaller.
+// As a GPU saves and loads, but for the GPU: through the slots of the staging buffer, in tensors larger and smaller.
 TEST_F(CheckpointTest, StagesWhatItCannotMap) {
   string json = to_json(settings_.architecture);
   json.replace(json.find("\"embedding\": "), json.find(", \"thalamus") - json.find("\"embedding\": "), "\"embedding\": 20480");

@@ -1,0 +1,53 @@
+// What passes through the staging buffer arrives, and nothing beside it changes: sizes around the edges of its slots.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "engine/run/staging.h"
+#include "tests/engine/small_brain.h"
+
+namespace neurogen {
+
+inline void check_staging(Place place) {
+  BrainOptions o;
+  o.batch = o.window = 4;
+  o.threads = 0;
+  o.workspace = Bytes{40} << 20;  // what is copied to and from
+  Brain built = build_training(small_brain(), o);
+  Plan plan = plan_graph(built.graph, {Bytes{1} << 34, 0});
+  Session session(std::move(built), std::move(plan), place);
+  Program& program = session.program;
+  const TensorView staging = program.view(session.brain.staging), workspace = program.view(session.brain.workspace);
+  const auto slots = static_cast<Bytes>(staging[0]), slot = static_cast<Bytes>(staging.row_elements());
+  ASSERT_LT(9 * slot, static_cast<Bytes>(workspace.elements()));
+  // A copy that is late finds or leaves these.
+  const auto spoil = [&] { std::memset(staging.data, 0xA5, slots * slot); };
+
+  std::mt19937_64 random(3);
+  std::vector<std::byte> sent(9 * slot), received(9 * slot + 1), clear(9 * slot + 1);
+  for (const Bytes bytes : {Bytes{0}, Bytes{1}, slot, slots * slot, slots * slot + 1, 9 * slot - 3}) {
+    SCOPED_TRACE(bytes);
+    for (std::size_t at = 0; at < sent.size(); at += sizeof(std::uint64_t)) {
+      const std::uint64_t word = random();
+      std::memcpy(sent.data() + at, &word, sizeof word);
+    }
+    program.write(session.brain.workspace, clear.data(), clear.size());
+    std::fill(received.begin(), received.end(), std::byte{0x5A});
+    const std::int64_t waits = program.synchronizations();
+    spoil();
+    copy_to_gpu(session, sent.data(), workspace.as<std::byte>(), bytes);
+    spoil();
+    copy_from_gpu(session, workspace.as<std::byte>(), received.data(), bytes);
+    EXPECT_EQ(program.synchronizations() - waits, place.gpu ? static_cast<std::int64_t>(2 * ((bytes + slot - 1) / slot)) : 0);
+    EXPECT_EQ(std::memcmp(received.data(), sent.data(), bytes), 0);
+    EXPECT_EQ(received[bytes], std::byte{0x5A});
+    std::byte behind{1};
+    program.read(session.brain.workspace, &behind, 1, bytes);
+    EXPECT_EQ(behind, std::byte{0});
+  }
+}
+
+}  // namespace neurogen
