@@ -28,7 +28,16 @@ struct Descriptor {
   }
 };
 
-// As many of the bytes from `begin` on as there are, however often the system is interrupted; -1 with errno where it refuses.
+thread_local bool files_are_copied = false;
+
+mode_t default_mode() {
+  const mode_t mask = umask(0);  // can only be read by setting it; programs start with one thread
+  umask(mask);
+  return 0666 & ~mask;
+}
+
+}  // namespace
+
 ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes) {
   std::size_t done = 0;
   while (done < bytes) {
@@ -40,16 +49,6 @@ ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes) 
   }
   return static_cast<ssize_t>(done);
 }
-
-thread_local bool files_are_copied = false;
-
-mode_t default_mode() {
-  const mode_t mask = umask(0);  // can only be read by setting it; programs start with one thread
-  umask(mask);
-  return 0666 & ~mask;
-}
-
-}  // namespace
 
 CopiedFiles::CopiedFiles() : before_(std::exchange(files_are_copied, true)) {}
 CopiedFiles::~CopiedFiles() { files_are_copied = before_; }

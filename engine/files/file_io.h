@@ -1,5 +1,7 @@
 // Files as the engine uses them: read by mapping, written whole or not at all.
 #pragma once
+#include <sys/types.h>
+
 #include <cstddef>
 #include <span>
 #include <string>
@@ -40,6 +42,9 @@ class MappedFile {
   std::size_t size_ = 0;
   int descriptor_ = -1;
 };
+
+// As many of the bytes from `begin` on as there are, however often the system is interrupted; -1 with errno where it refuses.
+ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes);
 
 // All of it, however often the system is interrupted or takes less; false with errno where it refuses. Allocates nothing.
 bool write_all(int descriptor, const void* data, std::size_t bytes);

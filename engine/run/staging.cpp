@@ -1,15 +1,24 @@
 #include "engine/run/staging.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstring>
+
+#include "arena/error.h"
+#include "engine/files/file_io.h"
 
 namespace neurogen {
 namespace {
 
 constexpr Bytes kPart = Bytes{1} << 16;  // that one copier takes
 
-// Piece i passes through slot i modulo their number, and that slot's mark is reached with the GPU's part of it.
-void copy(const Session& session, const std::byte* from, std::byte* to, Bytes bytes, bool to_gpu) {
+// Piece i passes through slot i modulo their number, and that slot's mark is reached with the GPU's part of it. The host's part:
+// host(where it begins, in its slot, bytes), by several threads at once.
+template <typename Host>
+void copy(const Session& session, std::byte* device, Bytes bytes, bool to_gpu, Host&& host) {
   const Program& program = session.program;
   const TensorView staging = program.view(session.brain.staging);
   const auto slots = static_cast<Bytes>(staging[0]), slot = static_cast<Bytes>(staging.row_elements());
@@ -23,16 +32,15 @@ void copy(const Session& session, const std::byte* from, std::byte* to, Bytes by
   };
   const auto ask_gpu = [&](Bytes i) {
     const Piece p = piece(i);
-    if (to_gpu) program.copy(p.staged, to + p.at, p.bytes);
-    else program.copy(from + p.at, p.staged, p.bytes);
+    if (to_gpu) program.copy(p.staged, device + p.at, p.bytes);
+    else program.copy(device + p.at, p.staged, p.bytes);
     program.mark(i % slots);
   };
   const auto with_host = [&](Bytes i) {
     const Piece p = piece(i);
     session.threads().parallel(static_cast<std::int64_t>((p.bytes + kPart - 1) / kPart), [&](std::int64_t part, int) {
-      const Bytes begin = static_cast<Bytes>(part) * kPart, count = std::min(kPart, p.bytes - begin);
-      if (to_gpu) std::memcpy(p.staged + begin, from + p.at + begin, count);
-      else std::memcpy(to + p.at + begin, p.staged + begin, count);
+      const Bytes begin = static_cast<Bytes>(part) * kPart;
+      host(p.at + begin, p.staged + begin, std::min(kPart, p.bytes - begin));
     });
   };
   try {
@@ -58,7 +66,27 @@ void copy(const Session& session, const std::byte* from, std::byte* to, Bytes by
 
 }  // namespace
 
-void copy_to_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) { copy(session, from, to, bytes, true); }
-void copy_from_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) { copy(session, from, to, bytes, false); }
+void copy_to_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) {
+  copy(session, to, bytes, true, [&](Bytes at, std::byte* staged, Bytes count) { std::memcpy(staged, from + at, count); });
+}
+
+void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to) {
+  constexpr int kTooShort = -1;
+  std::atomic<int> failure{0};  // errno of one; no exception may leave a thread
+  copy(session, to, from.bytes, true, [&](Bytes at, std::byte* staged, Bytes count) {
+    const ssize_t got = read_at(from.descriptor, from.offset + at, staged, count);
+    if (got != static_cast<ssize_t>(count)) failure = got < 0 ? errno : kTooShort;
+  });
+  if (failure != 0) {
+    throw Error(fmt::format("a checkpoint cannot be read ({}): use one that is whole and on a disk of this machine",
+                            failure == kTooShort ? "it has become too short" : std::strerror(failure)), Error::kRunTime);
+  }
+}
+
+void copy_from_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) {
+  // From the GPU: its arena is not written to.
+  copy(session, const_cast<std::byte*>(from), bytes, false,
+       [&](Bytes at, std::byte* staged, Bytes count) { std::memcpy(to + at, staged, count); });
+}
 
 }  // namespace neurogen

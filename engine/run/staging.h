@@ -7,6 +7,8 @@ namespace neurogen {
 
 // `from`, `to`: one in the host's memory, the other in the device arena.
 void copy_to_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes);
+// From an open file, by as many threads. Throws Error where it cannot be read or ends too soon.
+void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to);
 void copy_from_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes);
 
 }  // namespace neurogen

@@ -6,8 +6,11 @@
 #include <cstring>
 #include <random>
 
+#include "engine/files/file_io.h"
 #include "engine/run/staging.h"
 #include "tests/engine/small_brain.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_directory.h"
 
 namespace neurogen {
 
@@ -48,6 +51,18 @@ inline void check_staging(Place place) {
     program.read(session.brain.workspace, &behind, 1, bytes);
     EXPECT_EQ(behind, std::byte{0});
   }
+
+  // From a file, behind its first page.
+  const TemporaryDirectory directory;
+  const Bytes begin = 4096, bytes = 9 * slot - 3;
+  const std::string_view contents(reinterpret_cast<const char*>(sent.data()), bytes);
+  const MappedFile file(directory.file("bytes", std::string(begin, ' ').append(contents)));
+  spoil();
+  copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes}, workspace.as<std::byte>());
+  program.read(session.brain.workspace, received.data(), bytes);
+  EXPECT_EQ(std::memcmp(received.data(), sent.data(), bytes), 0);
+  EXPECT_ERROR(copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes + 1}, workspace.as<std::byte>()), "too short");
+  EXPECT_ERROR(copy_to_gpu(session, FileRange{-1, begin, bytes}, workspace.as<std::byte>()), "cannot be read");
 }
 
 }  // namespace neurogen
