@@ -18,7 +18,7 @@ inline void check_staging(Place place) {
   BrainOptions o;
   o.batch = o.window = 4;
   o.threads = 0;
-  o.workspace = Bytes{40} << 20;  // what is copied to and from
+  o.workspace = Bytes{80} << 20;  // what is copied to and from
   Brain built = build_training(small_brain(), o);
   Plan plan = plan_graph(built.graph, {Bytes{1} << 34, 0});
   Session session(std::move(built), std::move(plan), place);
