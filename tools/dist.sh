@@ -24,7 +24,7 @@ cp -L "$openblas" "$to/lib/libopenblas.so.0"
 
 cp tests/golden/*.safetensors "$to/source/tests/golden/"
 cp tests/hostile/*.ngck "$to/source/tests/hostile/"
-cp -r schemas/presets "$to/source/schemas/"
+cp -r schemas/presets schemas/cards.json "$to/source/schemas/"
 cp tools/budget-page.sh "$to/source/tools/"
 cp budget.md "$to/source/"
 cp README.md LICENSE THIRD_PARTY.md "$to/"
