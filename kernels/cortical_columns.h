@@ -2,8 +2,8 @@
 // together, in bf16 on a GPU. Currents and their gradients never leave the chip. Formulas and names are those of the two headers,
 // outputs and gradients equal theirs to rounding; arguments are those of a whole module.
 //
-// A window is taken kCarry or 2 kCarry tokens at a time, the way back from the end; the states between come from the way
-// forth.
+// A window is taken kCarry tokens at a time, the way back from the end, two times as many where a block has room; the states
+// between come from the way forth.
 #pragma once
 #include "kernels/microcircuit.h"
 #include "kernels/several.h"
@@ -37,7 +37,7 @@ struct CorticalColumnsForward {
 
 struct CorticalColumnsBackward {
   CorticalColumns columns;                   // carried is read
-  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] bf16 or f32, [N], [N], [32G] f32
+  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] bf16, [N], [N], [32G] f32
   TensorView d_selected;                     // out [G K, N, F / K] bf16: the gradient of each slot's sources
   // Where a module has few groups, several blocks share one: of the batch's windows, each `parts`-th goes to one of so many
   // parts of the gradients, which lie one behind the other.
@@ -59,7 +59,7 @@ struct CorticalColumnsSum {
 struct CorticalColumnsSources {
   TensorView d_selected;             // as above
   TensorView reader_start, readers;  // of synapses_readers
-  Sources d_sources;                 // [N, width_k] bf16 or f32
+  Sources d_sources;                 // [N, width_k] bf16
   unsigned stored = 0;               // bit k: the k-th is written, whatever it holds
 };
 

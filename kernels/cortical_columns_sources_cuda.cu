@@ -4,17 +4,17 @@
 namespace neurogen {
 namespace {
 
-template <typename Gradient, int width>
+template <int width>
 __global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low* d_selected, const int* start, const int* readers,
                               int tokens) {
   constexpr int kLine = width / kVector<Low>;  // threads for one token
   const int v = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), token = v / kLine, part = v % kLine * kVector<Low>;
   if (token >= tokens) return;
-  const BlockRows<Gradient> into = find_block<Gradient>(d_sources, static_cast<int>(blockIdx.x) * width);
-  auto& at = *reinterpret_cast<Eight<Gradient>*>(into.data + token * into.stride + part);
+  const BlockRows<Low> into = find_block<Low>(d_sources, static_cast<int>(blockIdx.x) * width);
+  auto& at = *reinterpret_cast<Eight<Low>*>(into.data + token * into.stride + part);
   Eight<float> sum{};
   if ((stored >> find_source(d_sources, static_cast<int>(blockIdx.x) * width) & 1) == 0) {
-    const Eight<Gradient> before = at;
+    const Eight<Low> before = at;
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum.at[i] = to_float(before.at[i]);
   }
@@ -26,29 +26,24 @@ __global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low*
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum.at[i] += to_float(reinterpret_cast<const Low*>(&vector)[i]);
   }
-  Eight<Gradient> after;
+  Eight<Low> after;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) after.at[i] = from_float<Gradient>(sum.at[i]);
+  for (int i = 0; i < 8; ++i) after.at[i] = from_float<Low>(sum.at[i]);
   at = after;
 }
 
 }  // namespace
 
 void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& a) {
-  const DType type = a.d_sources.outputs[0].dtype;
-  require_sources(a.d_sources, type);
-  require_operands(type == DType::bf16 || type == DType::f32, "cortical_columns_sources: the sources' gradient is bf16 or f32");
+  require_sources(a.d_sources, DType::bf16);
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous(),
                    "cortical_columns_sources: the slots' gradient is bf16 and contiguous");
   const std::int64_t blocks = a.reader_start[0] - 1, tokens = a.d_selected[1], width = a.d_selected[2];
   constexpr int kThreadsHere = 256;
   const dim3 grid(static_cast<unsigned>(blocks), pieces(tokens * (width / kVector<Low>), kThreadsHere));
-  const auto run = [&](auto kernel) {
-    launch(device, "cortical_columns_sources", kernel, grid, dim3(kThreadsHere), 0, SourceTable(a.d_sources), a.stored,
-           a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(), static_cast<int>(tokens));
-  };
-  if (type == DType::bf16) run(width == 32 ? gather_kernel<Low, 32> : gather_kernel<Low, 16>);
-  else run(width == 32 ? gather_kernel<float, 32> : gather_kernel<float, 16>);
+  launch(device, "cortical_columns_sources", width == 32 ? gather_kernel<32> : gather_kernel<16>, grid, dim3(kThreadsHere), 0,
+         SourceTable(a.d_sources), a.stored, a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(),
+         static_cast<int>(tokens));
 }
 
 }  // namespace neurogen

@@ -11,7 +11,6 @@ class CudaCorticalColumns : public CudaWiringTest {
   struct Net {
     std::int64_t roles, width, slots, groups, window, windows, stripe, parts;  // stripe 0: no gate
     bool has_residual;
-    DType d_source_type;
     unsigned stored = 0;  // bit k: d_sources[k] holds nothing yet
     bool residual_stored = false;
     std::int64_t columns = roles * kGroup, fan_in = slots * width, outputs = groups * kGroup, tokens = window * windows,
@@ -28,8 +27,7 @@ class CudaCorticalColumns : public CudaWiringTest {
     const bool wide = draw(0, 2) > 0;
     Net a{.roles = draw(2, 5), .width = wide ? 32 : 16, .slots = draw(1, wide ? 4 : 8), .groups = draw(1, 5),
           .window = draw(0, 4) ? draw(1, 300) : draw(1, 3), .windows = draw(1, 5), .stripe = kStripes[draw(0, 6)], .parts = draw(1, 3),
-          .has_residual = draw(0, 1) == 1,
-          .d_source_type = draw(0, 1) == 1 ? DType::bf16 : DType::f32};
+          .has_residual = draw(0, 1) == 1};
     if (a.stripe == 32) a.groups = 8;  // the opener's rows are whole vectors
     if (a.stripe == 4 && a.groups % 2) ++a.groups;
     a.outputs = a.groups * kGroup, a.openers = a.stripe ? a.outputs / a.stripe : 0;
@@ -74,7 +72,7 @@ class CudaCorticalColumns : public CudaWiringTest {
              .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = single(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
     for (std::size_t s = 0; s < a.d_sources.size(); ++s)
-      b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(a.d_source_type, a.d_sources[s].shape) : OnGpu(a.d_sources[s], a.d_source_type));
+      b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(DType::bf16, a.d_sources[s].shape) : OnGpu(a.d_sources[s], DType::bf16));
     return b;
   }
 
@@ -136,7 +134,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     Net a = make();
     SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
                                     << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
-                                    << " residual " << a.has_residual << " d_source " << name_of(a.d_source_type) << " stored " << a.stored << " " << a.residual_stored);
+                                    << " residual " << a.has_residual << " stored " << a.stored << " " << a.residual_stored);
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);
@@ -148,7 +146,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     if (a.has_residual) expect_close_in_norm(b.d_residual, a.d_residual, kRounded, "d_residual");
     if (a.stripe) expect_close_in_norm(b.d_gate, a.d_gate, kExact, "d_gate");
     for (std::size_t s = 0; s < a.sources.size(); ++s)
-      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kRounded + rounding(a.d_source_type), "d_source");
+      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kRounded + rounding(DType::bf16), "d_source");
     if (HasFailure()) return;
   }
 }
