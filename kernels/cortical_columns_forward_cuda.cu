@@ -9,10 +9,6 @@ namespace {
 
 constexpr int kMostPairs = 8;  // in a block; each takes another window
 
-__device__ inline void synchronize_pair() {
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + threadIdx.x / kPairThreads), "n"(kPairThreads) : "memory");
-}
-
 // What a pair has in shared memory beside the group: two tiles of sources, and for each warp residuals and openers.
 struct PairMemory {
   std::size_t sources, residuals, openers;  // bytes of one
@@ -66,6 +62,9 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
   };
   Round round{static_cast<int>(blockIdx.x) * pairs + pair, 0};
   unsigned tile = 0;
+  const auto synchronize_pair = [] {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + threadIdx.x / kPairThreads), "n"(kPairThreads) : "memory");
+  };
   float state[2] = {};
   if (round.window < a.windows) loader.load(a, round.window, 0, 0);
   close_stage();
