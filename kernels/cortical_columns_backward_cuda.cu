@@ -24,8 +24,7 @@ struct BackwardLayout {
   std::size_t source_tile, inputs;     // bytes of one
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
-      : source_tile(sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)))),
-        inputs(RoundInputs::kBytes + sizeof(Low) * kVector<Low> * kRound * static_cast<std::size_t>(opener_vectors)) {}
+      : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
   // Where they begin: sources first, then gradients, sums [scanning warp, 2 sides, kSums, lane], inputs.
   __host__ __device__ std::size_t gradients() const { return rounds * kSourceTiles * source_tile; }
   __host__ __device__ std::size_t sums() const { return gradients() + rounds * kGradientTiles * GradientTile<R>::kBytes; }

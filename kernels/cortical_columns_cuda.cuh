@@ -21,6 +21,14 @@ inline constexpr int kPairThreads = 64;  // two warps, which share a group's rou
 // are in different banks, and so are rows 0, 1, 8, 9, 16, 17, 24, 25.
 __host__ __device__ constexpr int tile_row(int row, int pitch) { return row * pitch + row / 8 * 16; }
 
+// Bytes of a round's sources in shared memory, and of what opens its gates.
+__host__ __device__ constexpr std::size_t source_bytes(int fan_in) {
+  return sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)));
+}
+__host__ __device__ constexpr std::size_t opener_bytes(int opener_vectors) {
+  return sizeof(Low) * kVector<Low> * kRound * static_cast<std::size_t>(opener_vectors);
+}
+
 struct ColumnsArguments {
   SourceTable sources;
   const int* wiring;

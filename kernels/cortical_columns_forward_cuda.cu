@@ -14,9 +14,7 @@ struct PairMemory {
   std::size_t sources, residuals, openers;  // bytes of one
 
   __host__ __device__ PairMemory(int fan_in, int opener_vectors)
-      : sources(sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)))),
-        residuals(sizeof(Low) * OutputTile::kElements),
-        openers(sizeof(Low) * kVector<Low> * kRound * static_cast<std::size_t>(opener_vectors)) {}
+      : sources(source_bytes(fan_in)), residuals(OutputTile::kBytes), openers(opener_bytes(opener_vectors)) {}
   __host__ __device__ std::size_t bytes() const { return 2 * (sources + residuals + openers); }
 };
 

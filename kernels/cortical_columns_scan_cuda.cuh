@@ -21,7 +21,7 @@ struct ColumnsBackward {
 
 // What a warp that scans reads of its round besides the sources, in shared memory.
 struct RoundInputs {
-  static constexpr std::size_t kTile = sizeof(Low) * OutputTile::kElements;
+  static constexpr std::size_t kTile = OutputTile::kBytes;
   static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
   const OutputTile d_outs, residuals, d_residuals;
   float *const inverses, *const dots, *const states;
@@ -69,7 +69,7 @@ struct RoundScan {
   }
 
   // From a side's currents, which become gradients of the roles behind the second; returns its part of the gain's gradient.
-  // `output`: of the group; opener: of the lane's first token.
+  // `output`: of the group.
   __device__ float forth(RoundCurrents<R>& u, int side, const GroupMemory<R>& x, const RoundInputs& in, int output, float gain,
                          bool residual_stored) {
     const ColumnsArguments& a = x.a;

@@ -53,7 +53,8 @@ __device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], i
 
 // A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
 struct OutputTile {
-  static constexpr int kPitch = kWarpOutputs + kVector<Low>, kElements = tile_row(kRound, kPitch);
+  static constexpr int kPitch = kWarpOutputs + kVector<Low>;
+  static constexpr std::size_t kBytes = sizeof(Low) * tile_row(kRound, kPitch);
   unsigned memory;
 
   __device__ explicit OutputTile(const Low* tile) : memory(shared_address(tile)) {}
