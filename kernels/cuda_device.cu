@@ -180,12 +180,11 @@ void CudaDevice::reserve_marks(std::size_t count) {
   }
 }
 void CudaDevice::mark(std::size_t number) { require_cuda(cudaEventRecord(native_->numbered[number], native_->stream), "marking the time"); }
-void CudaDevice::wait_for_mark(std::size_t number) {
-  cudaError_t status = cudaErrorNotReady;
-  while ((status = cudaEventQuery(native_->numbered[number])) == cudaErrorNotReady) {}
-  cudaGetLastError();  // that it was not ready is kept as an error, which the next launch would find
-  require_cuda(status, "waiting for a mark");
-  ++native_->synchronizations;
+bool CudaDevice::has_reached(std::size_t number) const {
+  const cudaError_t status = cudaEventQuery(native_->numbered[number]);
+  if (status != cudaErrorNotReady) require_cuda(status, "its work up to a mark");
+  else cudaGetLastError();  // is kept as an error, which the next launch would find
+  return status == cudaSuccess;
 }
 double CudaDevice::milliseconds_after_mark(std::size_t number) const {
   return milliseconds_between(native_->numbered[number], native_->numbered[number + 1]);

@@ -69,15 +69,15 @@ class CudaDevice {
 
   // Waits for all work given so far. Throws Error where a kernel failed.
   void synchronize();
-  std::int64_t synchronizations() const;  // how often that was, or a wait for a mark
+  std::int64_t synchronizations() const;  // how often that was
   // Milliseconds between the two latest marks on the stream, both reached.
   void mark();
   double milliseconds_between_marks() const;
-  // Marks of their own, numbered from 0, made at start-up: milliseconds from one to the next, both reached. Whoever waits for
-  // one keeps a core busy: to sleep and wake takes as long as many a copy.
+  // Marks of their own, numbered from 0, made at start-up; whether one is reached, and milliseconds from one to the next, both
+  // reached.
   void reserve_marks(std::size_t count);
   void mark(std::size_t number);
-  void wait_for_mark(std::size_t number);
+  bool has_reached(std::size_t number) const;
   double milliseconds_after_mark(std::size_t number) const;
 
   // What is called between them is recorded, not run. An allocation or a wait in there fails, by design of the capture.

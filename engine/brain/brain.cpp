@@ -19,7 +19,7 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
 
 // A ring: the GPU copies some slots while threads read or write others. Its bus is busy only while several copies are asked for
 // ahead, each long beside what a thread takes to wake (docs/measurements.md).
-constexpr std::int64_t kStagingSlots = 4, kStagingSlot = std::int64_t{8} << 20;
+constexpr std::int64_t kStagingSlot = std::int64_t{8} << 20;
 
 void declare_staging(Brain& brain) {
   if (brain.options.threads == 0) brain.staging = host_tensor(brain, "staging", DType::u8, {kStagingSlots, kStagingSlot});

@@ -10,6 +10,8 @@
 
 namespace neurogen {
 
+inline constexpr std::int64_t kStagingSlots = 4;  // of Brain::staging
+
 enum class UpdateRule { adamw, adamw_decay, adamw_rows, adafactor };
 
 struct Parameter {
@@ -41,7 +43,7 @@ struct Brain {
   TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens
   TensorId host_hits;                 // [2] f64 in the host arena: targets that were likeliest, among the five likeliest
   TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
-  TensorId staging;                   // a ring of slots in the host arena, for copies between files and a GPU; empty with a CPU
+  TensorId staging;                   // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty with a CPU
   TensorId features;                  // broca's outputs of the first program, [N, O] (transient)
   std::vector<TensorId> gradients;    // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
   std::vector<TensorId> decoder_gradients;  // of runs of the vocabulary's rows, in order (transient)

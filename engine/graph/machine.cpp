@@ -84,7 +84,7 @@ struct Cpu : Machine {
   void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }
   void wait() override {}
   void mark(std::size_t) override {}
-  void wait_for_mark(std::size_t) override {}
+  bool has_reached(std::size_t) override { return true; }
   void fill(void* to, int byte, Bytes bytes) override { std::memset(to, byte, bytes); }
   std::int64_t synchronizations() const override { return 0; }
   Bytes gpu_bytes() const override { return 0; }
@@ -136,7 +136,7 @@ struct Gpu : Machine {
   void copy(const void* from, void* to, Bytes bytes) override { device.copy(from, to, bytes); }
   void wait() override { device.synchronize(); }
   void mark(std::size_t number) override { device.mark(number); }
-  void wait_for_mark(std::size_t number) override { device.wait_for_mark(number); }
+  bool has_reached(std::size_t number) override { return device.has_reached(number); }
   void fill(void* to, int byte, Bytes bytes) override { device.fill(to, byte, bytes); }
   std::int64_t synchronizations() const override { return device.synchronizations(); }
   Bytes gpu_bytes() const override { return device.used_by_us(); }

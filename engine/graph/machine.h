@@ -21,7 +21,7 @@ struct Machine {
   virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done at the next wait()
   virtual void wait() = 0;
   virtual void mark(std::size_t number) = 0;
-  virtual void wait_for_mark(std::size_t number) = 0;
+  virtual bool has_reached(std::size_t number) = 0;
   virtual void fill(void* to, int byte, Bytes bytes) = 0;
   virtual std::int64_t synchronizations() const = 0;
   virtual Bytes gpu_bytes() const = 0;

@@ -47,7 +47,7 @@ void Program::prepare_times(std::size_t operations) { machine_->prepare_times(op
 void Program::copy(const void* from, void* to, Bytes bytes) const { machine_->copy(from, to, bytes); }
 void Program::wait() const { machine_->wait(); }
 void Program::mark(std::size_t number) const { machine_->mark(number); }
-void Program::wait_for_mark(std::size_t number) const { machine_->wait_for_mark(number); }
+bool Program::has_reached(std::size_t number) const { return machine_->has_reached(number); }
 
 void Program::write(TensorId id, const void* from, Bytes bytes, Bytes begin) {
   copy(from, view(id).as<std::byte>() + begin, bytes);

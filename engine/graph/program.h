@@ -40,10 +40,10 @@ class Program {
   // The same between any addresses of the arena and of the host, whose work goes on meanwhile: done when wait() returns.
   void copy(const void* from, void* to, Bytes bytes) const;
   void wait() const;
-  // For all that was asked for before a mark, and nothing after it. On a GPU the marks are its own (CudaDevice::reserve_marks),
-  // which nothing else may set meanwhile.
+  // Whether all is done that was asked for before a mark was set. On a GPU the marks are its own (CudaDevice::reserve_marks), which
+  // nothing else may set meanwhile.
   void mark(std::size_t number) const;
-  void wait_for_mark(std::size_t number) const;
+  bool has_reached(std::size_t number) const;
   void clear(TensorId id);
 
   // "cpu, 2 threads", "NVIDIA H200"

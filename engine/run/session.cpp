@@ -7,7 +7,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostCopiers = 8;  // they keep a bus of 50 GB/s busy; more get into each other's way
+constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/measurements.md)
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};
@@ -19,7 +19,7 @@ Program bind(Session& s) {
   if (s.gpu) {
     const TensorView workspace = s.brain.workspace ? s.arena.view(s.brain.workspace.index) : TensorView{};
     if (workspace) s.gpu->use_workspace(workspace.data, static_cast<Bytes>(workspace.elements()));
-    if (s.brain.staging) s.gpu->reserve_marks(static_cast<std::size_t>(s.arena.view(s.brain.staging.index)[0]));  // one a slot
+    if (s.brain.staging) s.gpu->reserve_marks(kStagingSlots);
     return Program(s.brain.graph, s.arena, *s.gpu);
   }
 #endif
