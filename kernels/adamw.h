@@ -19,6 +19,7 @@ struct AdamW {
     TensorView gradient;         // [...]
     TensorView parameter, m, v;  // [...] updated
     double decay = 0;
+    TensorView low{};            // [...] in 16 bits, of one type in all updates: a copy of the parameter for products; may be empty
   };
   Several<Update> updates;
 };

@@ -1,5 +1,6 @@
 #include "kernels/adamw.h"
 
+#include "kernels/cast.h"
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
 
@@ -54,6 +55,7 @@ void adamw(CpuDevice& device, const AdamW& a) {
                      u.v.as<Real>() + begin, end - begin);
       });
     });
+    if (u.low) cast(device, u.parameter, u.low);
   }
 }
 

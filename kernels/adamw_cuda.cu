@@ -25,7 +25,7 @@ __device__ void update_one(const Update& u, float gradient, float& p, float& m, 
   p = p * u.keep - u.rate * (m * u.correct_m) / (sqrtf(v * u.correct_v) + epsilon);
 }
 
-__device__ void update_four(const Update& u, const float* gradient, float* parameter, float* m, float* v) {
+__device__ float4 update_four(const Update& u, const float* gradient, float* parameter, float* m, float* v) {
   const float4 g = load_four(gradient);
   float4 p = load_four(parameter), first = load_four(m), second = load_four(v);
   update_one(u, g.x, p.x, first.x, second.x);
@@ -35,16 +35,20 @@ __device__ void update_four(const Update& u, const float* gradient, float* param
   store_four(parameter, p);
   store_four(m, first);
   store_four(v, second);
+  return p;
 }
 
+template <typename Low>
 struct Tensor {
   const float* gradient;
   float *parameter, *m, *v;
+  Low* low;  // may be null
   std::int64_t elements;
   double decay;
 };
 
-__global__ void update_all(const StepControl* control, const float* norm, PieceTable<Tensor> tensors) {
+template <typename Low>
+__global__ void update_all(const StepControl* control, const float* norm, PieceTable<Tensor<Low>> tensors) {
   if (control->overflow != 0) return;
   const auto [t, piece] = tensors.mine();
   __shared__ Update u;
@@ -53,7 +57,8 @@ __global__ void update_all(const StepControl* control, const float* norm, PieceT
   __syncthreads();
   const std::int64_t end = min(t.elements, (piece + 1) * kPiece);
   for (std::int64_t i = piece * kPiece + 4 * threadIdx.x; i < end; i += 4 * kThreads) {
-    update_four(u, t.gradient + i, t.parameter + i, t.m + i, t.v + i);
+    const float4 p = update_four(u, t.gradient + i, t.parameter + i, t.m + i, t.v + i);
+    if (t.low) store_four(t.low + i, p);
   }
 }
 
@@ -74,15 +79,22 @@ __global__ void update_rows(const StepControl* control, const float* norm, const
 }  // namespace
 
 void adamw(CudaDevice& device, const AdamW& a) {
-  PieceTable<Tensor> tensors;
+  DType low = DType::f32;
   for (const AdamW::Update& u : a.updates) {
-    const std::int64_t elements = u.parameter.elements();
-    require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0, "adamw: f32 tensors of a multiple of 4");
-    tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), elements, u.decay},
-                pieces(elements, kPiece));
+    if (u.low) low = u.low.dtype;
   }
-  launch(device, "adamw", update_all, dim3(tensors.blocks), dim3(kThreads), 0, a.control.as<const StepControl>(), a.norm.as<const float>(),
-         tensors);
+  dispatch_float(low, [&](auto zero) {
+    using Low = decltype(zero);
+    PieceTable<Tensor<Low>> tensors;
+    for (const AdamW::Update& u : a.updates) {
+      const std::int64_t elements = u.parameter.elements();
+      require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0, "adamw: f32 tensors of a multiple of 4");
+      tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), u.low.as<Low>(), elements, u.decay},
+                  pieces(elements, kPiece));
+    }
+    launch(device, "adamw", update_all<Low>, dim3(tensors.blocks), dim3(kThreads), 0, a.control.as<const StepControl>(),
+           a.norm.as<const float>(), tensors);
+  });
 }
 
 void adamw_rows(CudaDevice& device, const AdamWRows& a) {

@@ -78,7 +78,6 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   build.update(gradients, touched);
 
   evaluation_program(brain, build);
-  brain.graph.begin_program("derive");
   build.derive();
   if (options.stream) {
     brain.options = of_one_token(options);  // which the builder looks at
@@ -97,6 +96,7 @@ Brain build_evaluation(const Architecture& architecture, const BrainOptions& opt
   Builder build(brain);
   build.declare_parameters(false);
   evaluation_program(brain, build);
+  build.derive();
   return brain;
 }
 
@@ -109,6 +109,7 @@ Brain build_stream(const Architecture& architecture, const BrainOptions& options
   Builder build(brain);
   build.declare_parameters(false);
   stream_program(brain, build, "", options.window);
+  build.derive();
   return brain;
 }
 

@@ -38,7 +38,7 @@ class Builder {
  public:
   explicit Builder(Brain& brain);
 
-  // parameters.cpp: persistent and derived tensors.
+  // parameters.cpp: persistent and derived tensors, and the program that makes the derived ones.
   void declare_parameters(bool training);
   void derive();
 
@@ -68,8 +68,9 @@ class Builder {
  private:
   struct ModuleParameters {
     TensorId synapses, bias, gain, retain;
-    TensorId low_synapses;  // what products read: synapses, or their 16-bit copy
+    TensorId low_synapses;  // what products read: synapses, or their 16-bit copy, which derive and update make
   };
+  TensorId low_copy(int module) const;  // empty where products read the synapses themselves
 
   std::vector<Section> sections() const;
   std::vector<Tile> tiles(ModuleIndex module, Section section) const;

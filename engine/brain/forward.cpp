@@ -4,7 +4,6 @@
 #include "engine/brain/builder.h"
 #include "engine/brain/views.h"
 #include "kernels/attention.h"
-#include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cortical_columns.h"
 #include "kernels/documents.h"
@@ -56,13 +55,6 @@ void Builder::forward(Activations& a, const std::string& prefix, bool training) 
     if (!training || !fused(module)) continue;
     a.carried[m] = graph_.transient(prefix + name_of(module) + ".carried", real_,
                                     {options_.batch * carries(options_.window), architecture_.modules[m].outputs});
-  }
-  if (compute_ != real_) {
-    for (int m = 0; m < kModules; ++m) {
-      const ModuleParameters p = module_[m];
-      graph_.operation(prefix + name_of(static_cast<ModuleIndex>(m)) + ".synapses.cast", {p.synapses}, {p.low_synapses},
-                       [=](auto& device, const Bindings& at) { cast(device, at[p.synapses], at[p.low_synapses]); });
-    }
   }
   const TensorId weight = embedding_weight_, gain = embedding_gain_, ids = a.ids, out = a.embedding, scale = a.embedding_scale;
   graph_.operation(prefix + "embedding", {ids, weight, gain}, {out, scale}, [=](auto& device, const Bindings& at) {

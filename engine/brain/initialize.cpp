@@ -141,7 +141,7 @@ void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
 }
 
 void derive(const Brain& brain, Program& program) {
-  if (brain.readers[0]) program.run(brain.graph.program("derive"));  // without a backward pass there is nothing
+  program.run(brain.graph.program("derive"));
 }
 
 std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const FindTensor& find, const std::string& file) {

@@ -31,7 +31,7 @@ std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& 
 // All values of a tensor, from one of a file of the same shape: converted where both are floating, else of the same type.
 void set_values(Program& program, TensorId id, const FileTensor& from);
 
-// Makes the derived tensors again: call after any change of the wiring.
+// Makes the derived tensors again: call after any change of parameters or wiring from outside.
 void derive(const Brain& brain, Program& program);
 
 // Writes parameters and wiring, with architecture and tokenizer hash as metadata ("architecture", "tokenizer").

@@ -4,6 +4,7 @@
 
 #include "arena/error.h"
 #include "engine/brain/builder.h"
+#include "kernels/cast.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {
@@ -100,11 +101,24 @@ void Builder::declare_parameters(bool training) {
 }
 
 void Builder::derive() {
+  graph_.begin_program("derive");
   for (int m = 0; m < kModules; ++m) {
+    const std::string name = "derive." + std::string(name_of(static_cast<ModuleIndex>(m)));
     const TensorId wiring = brain_.wiring[m], start = brain_.reader_start[m], readers = brain_.readers[m];
-    graph_.operation("derive." + std::string(name_of(static_cast<ModuleIndex>(m))), {wiring}, {start, readers},
-                     [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
+    const TensorId synapses = module_[m].synapses, low = low_copy(m);
+    if (readers) {
+      graph_.operation(name + ".readers", {wiring}, {start, readers},
+                       [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
+    }
+    if (low) {
+      graph_.operation(name + ".synapses", {synapses}, {low}, [=](auto& device, const Bindings& at) { cast(device, at[synapses], at[low]); });
+    }
   }
+}
+
+TensorId Builder::low_copy(int module) const {
+  const ModuleParameters& p = module_[module];
+  return p.low_synapses.index == p.synapses.index ? TensorId{} : p.low_synapses;
 }
 
 std::int64_t Builder::rows_per_product() const {

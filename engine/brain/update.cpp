@@ -66,7 +66,8 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
 
   struct Update {
     TensorId gradient, value, m, v;
-    double decay;
+    double decay = 0;
+    TensorId low{};
   };
   std::vector<Update> updates;
   std::vector<TensorId> read = {control, norm}, written;
@@ -83,13 +84,20 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
                        });
       continue;
     }
-    updates.push_back({gradient, p.value, p.m, p.v, p.rule == UpdateRule::adamw_decay ? options_.synapse_decay : 0});
+    Update u{gradient, p.value, p.m, p.v};
+    if (p.rule == UpdateRule::adamw_decay) {  // synapses
+      u.decay = options_.synapse_decay;
+      for (int m = 0; m < kModules; ++m) {
+        if (module_[m].synapses.index == p.value.index) u.low = low_copy(m);
+      }
+    }
+    updates.push_back(u);
     read.push_back(gradient);
-    written.insert(written.end(), {p.value, p.m, p.v});
+    written.insert(written.end(), {u.value, u.m, u.v, u.low});
   }
   graph_.operation("update", read, written, [=](auto& device, const Bindings& at) {
     AdamW all{at[control], at[norm], {}};
-    for (const Update& u : updates) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay});
+    for (const Update& u : updates) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay, at[u.low]});
     adamw(device, all);
   });
   brain_.gradients = list;

@@ -97,6 +97,7 @@ struct Gpu : Machine {
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
     for (const Graph::Range range : graph.programs()) {
+      if (range.begin == range.end) continue;
       each(graph, range, at);
       device.synchronize();
       device.begin_capture();

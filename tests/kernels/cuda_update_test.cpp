@@ -45,7 +45,7 @@ TEST_F(CudaNorm, EqualsTheCpu) {
 TEST_F(CudaAdamW, EqualsTheCpu) {
   struct One {
     Tensor<float> gradient, p, m, v;
-    OnGpu g_gradient, g_p, g_m, g_v;
+    OnGpu g_gradient, g_p, g_m, g_v, g_low;
     One(std::int64_t elements, unsigned seed)
         : gradient(Tensor<float>::noise({elements}, seed)),
           p(Tensor<float>::noise({elements}, seed + 1)),
@@ -53,6 +53,7 @@ TEST_F(CudaAdamW, EqualsTheCpu) {
           v(Tensor<float>::noise({elements}, seed + 3, 0.1)) {
       for (float& x : v.data) x = std::abs(x);
       g_gradient = OnGpu(gradient), g_p = OnGpu(p), g_m = OnGpu(m), g_v = OnGpu(v);
+      g_low = OnGpu(DType::bf16, {elements});
     }
   };
   for (const std::int64_t step : {0, 1, 200}) {
@@ -66,13 +67,15 @@ TEST_F(CudaAdamW, EqualsTheCpu) {
       One& one = all[i];
       const double decay = i % 3 == 0 ? 0.05 : 0;
       on_cpu.updates.add({one.gradient.view(), one.p.view(), one.m.view(), one.v.view(), decay});
-      on_gpu.updates.add({one.g_gradient, one.g_p, one.g_m, one.g_v, decay});
+      on_gpu.updates.add({one.g_gradient, one.g_p, one.g_m, one.g_v, decay, i % 2 == 0 ? TensorView(one.g_low) : TensorView{}});
     }
     EXPECT_THROW(on_gpu.updates.add({}), Error);
     adamw(device_of(1), on_cpu);
     adamw(gpu(), on_gpu);
-    for (const One& one : all) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const One& one = all[i];
       expect_close(one.g_p.values(), one.p, 1e-6, "parameter");
+      if (i % 2 == 0) expect_close(one.g_low.values(), one.p, 4e-3, "its copy in 16 bits");
       expect_close(one.g_m.values(), one.m, 1e-6, "m");
       expect_close(one.g_v.values(), one.v, 1e-6, "v");
     }
