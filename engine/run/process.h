@@ -18,8 +18,9 @@ inline constexpr Bytes kHeapCap = 64'000'000;
 // Counts of a whole process, filled by a program that replaces the allocator (tools/neurogen-engine/heap.cpp) and 0 in one
 // that does not.
 struct HeapCounters {
-  std::uint64_t allocations = 0;  // calls of malloc, calloc, realloc, new and their kin so far, by any library
-  std::uint64_t live_bytes = 0;   // given out and not given back
+  std::uint64_t allocations = 0;         // calls of malloc, calloc, realloc, new and their kin so far, by any library but
+  std::uint64_t driver_allocations = 0;  // those of a GPU's driver (libcuda), which nobody can keep from it
+  std::uint64_t live_bytes = 0;          // given out to all and not given back
 };
 HeapCounters heap_counters();
 // A program with a counting allocator names it here, first thing: its counts, and how to move its cap.

@@ -2,6 +2,7 @@
 // by a preloaded one, and by the system calls that strace sees. Each of the three is shown to see what is there.
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <new>
@@ -109,6 +110,22 @@ TEST(Counter, SeesEveryWayToAllocate) {
   EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(64, std::align_val_t(64))), std::align_val_t(64)); }), 1u);
   EXPECT_GE(seen([&] { std::free(keep(strdup("by the C library itself"))); }), 1u);
   EXPECT_GE(seen([&] { std::fclose(std::fopen("/dev/null", "r")); }), 1u);
+}
+
+// By where a call comes from: here from a library of the driver's name.
+TEST(Counter, CountsTheDriversApart) {
+  void* const library = dlopen(NEUROGEN_DRIVER_STUB, RTLD_NOW);
+  ASSERT_NE(library, nullptr) << dlerror();
+  const auto allocate = reinterpret_cast<void* (*)(std::size_t)>(dlsym(library, "allocate"));
+  const HeapCounters before = counted_heap();
+  for (int i = 0; i < 3; ++i) std::free(allocate(100));
+  void* volatile own = std::malloc(5);
+  const HeapCounters after = counted_heap();
+  EXPECT_EQ(after.driver_allocations - before.driver_allocations, 3u);
+  EXPECT_EQ(after.allocations - before.allocations, 1u);
+  EXPECT_EQ(after.live_bytes - before.live_bytes, malloc_usable_size(own));
+  std::free(own);
+  dlclose(library);
 }
 
 TEST_F(Allocation, TheEngineCountsNone) {

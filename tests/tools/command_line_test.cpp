@@ -133,7 +133,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
       continue;
     }
     EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s",
-                                              "device_ms", "host_allocations", "device_allocations", "synchronizations"}));
+                                              "device_ms", "host_allocations", "driver_allocations", "device_allocations", "synchronizations"}));
     steps.push_back(a[i]["step"]);
     EXPECT_EQ(a[i]["event"], "step");
     EXPECT_EQ(a[i]["tokens"], 32 * steps.back());

@@ -16,6 +16,8 @@
 // cannot be guarded is what libraries map behind both: glibc for threads' stacks and for code, and OpenBLAS for its buffers,
 // which asks again for ever if there was memory when kernels/openblas_cpu.cpp tried and is none any more.
 //
+// What a GPU's driver allocates by itself now and then is counted apart, by the code that a call comes from.
+//
 // A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
 #include "engine/run/process.h"
 
@@ -63,6 +65,7 @@ void cap_heap(Bytes) {}
 #else
 
 #include <dlfcn.h>
+#include <link.h>
 #include <mimalloc.h>
 
 #include <atomic>
@@ -71,14 +74,34 @@ void cap_heap(Bytes) {}
 
 namespace {
 
-std::atomic<std::uint64_t> allocations{0}, live_bytes{0}, cap{neurogen::kHeapCap};
+std::atomic<std::uint64_t> allocations{0}, driver_allocations{0}, live_bytes{0}, cap{neurogen::kHeapCap};
+
+// The code of a GPU's driver library, once it is loaded.
+std::atomic<std::uintptr_t> driver_begin{0}, driver_end{0};
+
+void find_driver() {
+  if (driver_end.load(std::memory_order_relaxed) != 0) return;
+  dl_iterate_phdr([](dl_phdr_info* library, std::size_t, void*) {
+    const char* const slash = std::strrchr(library->dlpi_name, '/');
+    if (std::strncmp(slash ? slash + 1 : library->dlpi_name, "libcuda.so", 10) != 0) return 0;
+    for (int i = 0; i < library->dlpi_phnum; ++i) {
+      const ElfW(Phdr)& part = library->dlpi_phdr[i];
+      if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0) continue;
+      driver_begin.store(library->dlpi_addr + part.p_vaddr, std::memory_order_relaxed);
+      driver_end.store(library->dlpi_addr + part.p_vaddr + part.p_memsz, std::memory_order_relaxed);
+    }
+    return 1;
+  }, nullptr);
+}
 
 constexpr std::string_view kOverTheCap =
     "the heap has reached its cap of 64,000,000 bytes: use smaller files, and make tokens of large texts first (corpus tokenize)";
 static_assert(neurogen::kHeapCap == 64'000'000);
 
-void* counted(void* block) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+void* counted(void* block, const void* caller) {
+  const auto at = reinterpret_cast<std::uintptr_t>(caller);
+  const bool by_driver = at >= driver_begin.load(std::memory_order_relaxed) && at < driver_end.load(std::memory_order_relaxed);
+  (by_driver ? driver_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
   if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed)) end(kOverTheCap);
@@ -91,19 +114,19 @@ void release(void* block) {
   mi_free(block);
 }
 
-void* moved(void* old, std::size_t size) {
+void* moved(void* old, std::size_t size, const void* caller) {
   const std::uint64_t before = old ? mi_usable_size(old) : 0;
   void* block = mi_realloc(old, size);
   if (!block && size > 0) end(neurogen::kOutOfMemory);
   live_bytes.fetch_sub(before, std::memory_order_relaxed);
-  return counted(block);
+  return counted(block, caller);
 }
 
 thread_local bool throwing = false;
 
 // C++'s promise: a block or an exception.
 void* promised(void* block, const void* caller) {
-  if (counted(block)) return block;
+  if (counted(block, caller)) return block;
   Dl_info info;
   if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "sentencepiece") != nullptr) end(neurogen::kOutOfMemory);
   throwing = true;
@@ -111,53 +134,56 @@ void* promised(void* block, const void* caller) {
 }
 
 // For libraries. An exception alone does without: the C++ library keeps room for some.
-void* required(void* block) {
+void* required(void* block, const void* caller) {
   if (!block && !std::exchange(throwing, false)) end(neurogen::kOutOfMemory);
-  return counted(block);
+  return counted(block, caller);
 }
 
 }  // namespace
 
 namespace neurogen {
 HeapCounters counted_heap() {
-  return {allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
+  find_driver();
+  return {allocations.load(std::memory_order_relaxed), driver_allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
 }
 void cap_heap(Bytes bytes) { cap.store(bytes, std::memory_order_relaxed); }
 }  // namespace neurogen
 
+#define CALLER __builtin_return_address(0)
+
 extern "C" {
-void* malloc(std::size_t size) { return required(mi_malloc(size)); }
-void* calloc(std::size_t items, std::size_t size) { return required(mi_calloc(items, size)); }
-void* realloc(void* block, std::size_t size) { return moved(block, size); }
+void* malloc(std::size_t size) { return required(mi_malloc(size), CALLER); }
+void* calloc(std::size_t items, std::size_t size) { return required(mi_calloc(items, size), CALLER); }
+void* realloc(void* block, std::size_t size) { return moved(block, size, CALLER); }
 void* reallocarray(void* block, std::size_t items, std::size_t size) {
   std::size_t bytes;
-  return __builtin_mul_overflow(items, size, &bytes) ? nullptr : moved(block, bytes);
+  return __builtin_mul_overflow(items, size, &bytes) ? nullptr : moved(block, bytes, CALLER);
 }
 void free(void* block) { release(block); }
 void cfree(void* block) { release(block); }
-void* aligned_alloc(std::size_t alignment, std::size_t size) { return required(mi_aligned_alloc(alignment, size)); }
-void* memalign(std::size_t alignment, std::size_t size) { return required(mi_memalign(alignment, size)); }
-void* valloc(std::size_t size) { return required(mi_valloc(size)); }
-void* pvalloc(std::size_t size) { return required(mi_pvalloc(size)); }
+void* aligned_alloc(std::size_t alignment, std::size_t size) { return required(mi_aligned_alloc(alignment, size), CALLER); }
+void* memalign(std::size_t alignment, std::size_t size) { return required(mi_memalign(alignment, size), CALLER); }
+void* valloc(std::size_t size) { return required(mi_valloc(size), CALLER); }
+void* pvalloc(std::size_t size) { return required(mi_pvalloc(size), CALLER); }
 int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
   const int error = mi_posix_memalign(block, alignment, size);
   if (error == ENOMEM) end(neurogen::kOutOfMemory);
-  counted(error ? nullptr : *block);
+  counted(error ? nullptr : *block, CALLER);
   return error;
 }
 std::size_t malloc_usable_size(void* block) { return mi_usable_size(block); }
 }
 
-void* operator new(std::size_t size) { return promised(mi_malloc(size), __builtin_return_address(0)); }
-void* operator new[](std::size_t size) { return promised(mi_malloc(size), __builtin_return_address(0)); }
+void* operator new(std::size_t size) { return promised(mi_malloc(size), CALLER); }
+void* operator new[](std::size_t size) { return promised(mi_malloc(size), CALLER); }
 void* operator new(std::size_t size, std::align_val_t a) {
-  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), __builtin_return_address(0));
+  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), CALLER);
 }
 void* operator new[](std::size_t size, std::align_val_t a) {
-  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), __builtin_return_address(0));
+  return promised(mi_malloc_aligned(size, static_cast<std::size_t>(a)), CALLER);
 }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size)); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size), CALLER); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted(mi_malloc(size), CALLER); }
 void operator delete(void* block) noexcept { release(block); }
 void operator delete[](void* block) noexcept { release(block); }
 void operator delete(void* block, std::size_t) noexcept { release(block); }

@@ -103,7 +103,7 @@ class Run {
   int run_to_the_end() {
     catch_signals();
     check_overhead();
-    const std::uint64_t sealed = heap_counters().allocations;
+    sealed_ = heap_counters();
     const std::int64_t gpu_sealed = Block::gpu_requests();
     begin_ = Clock::now();
     while ((steps_ == 0 || trainer_.step() < steps_) && !caught_signal()) {
@@ -116,7 +116,7 @@ class Run {
       training_seconds_ += seconds;
       check_finite(result, trainer_.step());
       report(result, seconds,
-             {heap_counters().allocations - sealed, Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
+             {allocations_since_the_seal(), Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
       checkpoints_.report(log_, false);
       if (watched) observer_.log_times(log_, trainer_.step());
       if (steps_ == 0 && own_steps() == kEstimateSteps) estimate_steps();
@@ -126,7 +126,7 @@ class Run {
     }
     if (texts_.valid && !caught_signal()) evaluate();
     const bool saved = !checkpoints_.on() || save(true);
-    allocations_ = heap_counters().allocations - sealed;
+    allocations_ = allocations_since_the_seal();
     progress_.finish();
     summarise();
     return !saved ? 1 : caught_signal() ? 128 + caught_signal() : 0;
@@ -165,8 +165,16 @@ class Run {
     return checkpoints_.save(standing, log_, last);
   }
 
+  struct Allocations {
+    std::uint64_t host, driver;  // heap_counters
+  };
+  Allocations allocations_since_the_seal() const {
+    const HeapCounters now = heap_counters();
+    return {now.allocations - sealed_.allocations, now.driver_allocations - sealed_.driver_allocations};
+  }
+
   struct Counts {
-    std::uint64_t host_allocations;                    // since the seal
+    Allocations allocations;                            // since the seal
     std::int64_t device_allocations, synchronizations;  // since the seal; in this step
   };
 
@@ -177,10 +185,10 @@ class Run {
     const auto end = fmt::format_to_n(
         line, sizeof line,
         "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
-        "\"device_ms\":{:.3f},\"host_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
+        "\"device_ms\":{:.3f},\"host_allocations\":{},\"driver_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
         trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
-        static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.host_allocations,
-        counts.device_allocations, counts.synchronizations);
+        static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
+        counts.allocations.driver, counts.device_allocations, counts.synchronizations);
     const auto rest = session_.brain.loss_scale
                           ? fmt::format_to_n(end.out, line + sizeof line - end.out, ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
                                              result.overflow == 0                         ? "none"
@@ -226,9 +234,9 @@ class Run {
     if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
     const std::string snapshot =
         plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
-    fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}\n",
+    fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
                with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
-               allocations_);
+               allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
   }
 
   const TrainSettings& settings_;
@@ -246,7 +254,8 @@ class Run {
   Clock::time_point begin_;
   double training_seconds_ = 0, loss_ = 0, smooth_ = 0, valid_loss_ = 0;
   Bytes overhead_ = 0;
-  std::uint64_t allocations_ = 0;
+  HeapCounters sealed_;
+  Allocations allocations_{};
 };
 
 void check_run_length(const TrainSettings& s) {
