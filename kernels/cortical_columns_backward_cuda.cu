@@ -273,7 +273,7 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
     const auto run = [&]<int kRounds>(std::integral_constant<int, kRounds>) {
       using Layout = BackwardLayout<R, kRounds>;
       const std::size_t shared = group + Layout(forward.fan_in, forward.opener_vectors).bytes();
-      if (kRounds > 1 && shared + kDeclared > device.native().properties.sharedMemPerBlockOptin) return false;
+      if (kRounds > 1 && shared + kDeclared > device.shared_memory()) return false;
       const auto with = [&](auto kernel) {
         launch_with(device, "cortical_columns_backward", kernel,
                     dim3(static_cast<unsigned>(a.columns.weight[0]), static_cast<unsigned>(a.parts)), dim3(Layout::kThreads),

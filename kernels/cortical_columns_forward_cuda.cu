@@ -141,7 +141,7 @@ void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& 
   const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     const std::size_t group = GroupMemory<roles.value>::bytes(arguments.fan_in, arguments.slots);
-    const int pairs = pairs_in(device.native().properties.sharedMemPerBlockOptin - group, pair, arguments.windows);
+    const int pairs = pairs_in(device.shared_memory() - group, pair, arguments.windows);
     const dim3 grid(blocks_of_group(device, groups, arguments.windows, pairs), static_cast<unsigned>(groups));
     const auto run = [&](auto kernel) {
       launch_with(device, "cortical_columns_forward", kernel, grid, dim3(static_cast<unsigned>(kPairThreads * pairs)),

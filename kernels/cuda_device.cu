@@ -1,6 +1,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -136,6 +137,9 @@ Bytes CudaDevice::free_memory() const {
   require_cuda(cudaMemGetInfo(&free, &total), "asking for its memory");
   return free;
 }
+
+Bytes CudaDevice::shared_memory() const { return std::min<Bytes>(native_->properties.sharedMemPerBlockOptin, native_->shared_memory_limit); }
+void CudaDevice::limit_shared_memory(Bytes bytes) { native_->shared_memory_limit = bytes; }
 
 Bytes CudaDevice::used_by_us() const {
   const DeviceMemory now = memory_in_use(native_->ordinal);

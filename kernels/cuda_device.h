@@ -60,6 +60,10 @@ class CudaDevice {
   int multiprocessors() const;
   Bytes total_memory() const;
   Bytes free_memory() const;
+  // The most shared memory that operations give a block, of which the GPU may have more than this afterwards: what a smaller card runs
+  // is then run here.
+  Bytes shared_memory() const;
+  void limit_shared_memory(Bytes bytes);
   // What this process holds on the GPU: the growth of the memory in use since before the context. Where NVML is missing,
   // all that is in use there, by whomever.
   Bytes used_by_us() const;

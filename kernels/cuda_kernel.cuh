@@ -26,6 +26,7 @@ struct CudaDevice::Native {
   std::vector<cudaEvent_t> numbered;
   std::int64_t synchronizations = 0;
   Bytes used_before = 0;  // on the GPU, before our context
+  Bytes shared_memory_limit = UINT64_MAX;
 };
 
 inline cudaStream_t stream_of(CudaDevice& device) { return device.native().stream; }

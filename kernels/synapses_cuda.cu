@@ -161,7 +161,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
     const int around =
         static_cast<int>(kStages * sizeof(ForwardStage<T>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>));
     const int chunk = kChunk<T> * pitch_of<T>(x.columns) * static_cast<int>(sizeof(T));
-    const int room = (static_cast<int>(device.native().properties.sharedMemPerBlockOptin) - around) / chunk;
+    const int room = (static_cast<int>(device.shared_memory()) - around) / chunk;
     for (arguments.begin = 0; arguments.begin < x.fan_in; arguments.begin += arguments.rows) {
       const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
       arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);

@@ -130,9 +130,11 @@ class CudaCorticalColumns : public CudaWiringTest {
 
 TEST_F(CudaCorticalColumns, EqualTheCpu) {
   constexpr double kExact = 1e-5, kRounded = 0x1p-8;  // float32; one rounding to bf16 on the way
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 60; ++i) {
+    const Bytes shared_memory = i % 3 == 0 ? UINT64_MAX : i % 3 == 1 ? kOfSmallerCards : 2 * kOfSmallerCards;
+    const SharedMemory limit(shared_memory);
     Net a = make();
-    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
+    SCOPED_TRACE(testing::Message() << "shared memory " << shared_memory << " R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
                                     << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
                                     << " residual " << a.has_residual << " stored " << a.stored << " " << a.residual_stored);
     GpuNet b = copy_of(a);

@@ -35,6 +35,13 @@ class CudaTest : public testing::Test {
   testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
 };
 
+// While one lives, operations do with so much shared memory for a block.
+struct SharedMemory {
+  explicit SharedMemory(Bytes bytes) { gpu().limit_shared_memory(bytes); }
+  ~SharedMemory() { gpu().limit_shared_memory(UINT64_MAX); }
+};
+inline constexpr Bytes kOfSmallerCards = 99 * 1024;  // compute capability 8.6 and 8.9
+
 inline double rounded(double x, DType type) {
   const float single = static_cast<float>(x);
   if (type == DType::bf16) return static_cast<double>(__bfloat162float(__float2bfloat16_rn(single)));
