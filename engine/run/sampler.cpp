@@ -6,6 +6,7 @@
 
 #include "kernels/dispatch.h"
 #include "kernels/random.h"
+#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {
@@ -15,6 +16,55 @@ constexpr std::uint64_t kStream = 2000;  // apart from the streams of the first 
 template <typename T>
 std::span<T> span_of(const TensorView& view) {
   return {view.as<T>(), static_cast<std::size_t>(view.elements())};
+}
+
+constexpr std::size_t kPiece = 256;
+
+// The functions below pass over a whole vocabulary for every token: the compiler makes them vector code, exponentials in the logits'
+// own type.
+
+NEUROGEN_CLONES double sum_of(std::span<const double> values) {
+  const double* const v = values.data();
+  return sum_over<double>(static_cast<std::int64_t>(values.size()), [=](std::int64_t i) NEUROGEN_LAMBDA { return v[i]; });
+}
+
+// The logits, after the penalty, into the weights; returns the highest, NaN where one is not finite.
+template <typename Real>
+NEUROGEN_CLONES double penalise(const Real* logits, const SamplerMemory& memory, double penalty) {
+  const auto n = static_cast<std::int64_t>(memory.weights.size());
+  double* const weights = memory.weights.data();
+  const std::uint8_t *const seen = memory.seen.data(), *const silent = memory.silent.data();
+  double highest = -INFINITY, nothing = 0;
+#pragma omp simd reduction(max : highest) reduction(+ : nothing)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double x = static_cast<double>(logits[i]), divided = x * (1 / penalty), multiplied = x * penalty;
+    const std::uint8_t was_seen = seen[i], is_silent = silent[i];
+    const double penalised = was_seen != 0 ? (x > 0 ? divided : multiplied) : x;
+    nothing += x - x;  // of an infinity, no number
+    const double weight = is_silent != 0 ? -INFINITY : penalised;
+    highest = weight > highest ? weight : highest;
+    weights[i] = weight;
+  }
+  return nothing == 0 ? highest : NAN;
+}
+
+template <typename Real>
+NEUROGEN_CLONES void exponentials(std::span<double> weights, double highest, double temperature) {
+  double* const w = weights.data();
+  const auto n = static_cast<std::int64_t>(weights.size());
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) w[i] = static_cast<double>(fast_exp(static_cast<Real>((w[i] - highest) / temperature)));
+}
+
+// The likeliest has weight 1.
+NEUROGEN_CLONES void normalise(std::span<double> weights, double min_p) {
+  double* const w = weights.data();
+  const auto n = static_cast<std::int64_t>(weights.size());
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) w[i] = w[i] < min_p ? 0 : w[i];
+  const double sum = sum_over<double>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return w[i]; });
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) w[i] /= sum;
 }
 
 }  // namespace
@@ -39,28 +89,21 @@ void Sampler::use(const Sampling& sampling) {
 
 void Sampler::forget() { std::fill(memory_.seen.begin(), memory_.seen.end(), std::uint8_t{0}); }
 
-template <typename Real>
-void Sampler::penalise(const Real* logits) {
-  for (std::size_t i = 0; i < memory_.weights.size(); ++i) {
-    const double x = static_cast<double>(logits[i]);
-    if (!std::isfinite(x)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
-    const double penalised = x > 0 ? x / sampling_.repetition_penalty : x * sampling_.repetition_penalty;
-    memory_.weights[i] = memory_.silent[i] ? -INFINITY : memory_.seen[i] ? penalised : x;
-  }
-}
-
 std::span<const double> Sampler::distribution(const TensorView& logits) {
-  dispatch_real(logits.dtype, [&](auto zero) { penalise(logits.as<const decltype(zero)>()); });
   const std::span<double> weights = memory_.weights;
   const std::span<std::int32_t> order = memory_.order;
-  const auto best = std::max_element(weights.begin(), weights.end());
-  const double highest = *best;
+  double highest = 0;
+  dispatch_real(logits.dtype, [&](auto zero) {
+    highest = penalise(logits.as<const decltype(zero)>(), memory_, sampling_.repetition_penalty);
+  });
+  if (std::isnan(highest)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
   if (sampling_.temperature == 0 || highest == -INFINITY) {
+    double& best = *std::find(weights.begin(), weights.end(), highest);
     std::fill(weights.begin(), weights.end(), 0.0);
-    *best = 1;
+    best = 1;
     return weights;
   }
-  for (double& w : weights) w = std::exp((w - highest) / sampling_.temperature);
+  dispatch_real(logits.dtype, [&](auto zero) { exponentials<decltype(zero)>(weights, highest, sampling_.temperature); });
 
   // The tokens that are left, in the first `left` places of the order; what is dropped has no weight.
   auto left = order.end();
@@ -84,16 +127,20 @@ std::span<const double> Sampler::distribution(const TensorView& logits) {
     for (double held = weight(*end++); held < wanted && end != left; ++end) held += weight(*end);
     keep(end);
   }
-  for (double& w : weights) w = w < sampling_.min_p ? 0 : w;  // the likeliest has weight 1
-  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-  for (double& w : weights) w /= sum;
+  normalise(weights, sampling_.min_p);
   return weights;
 }
 
 std::int32_t Sampler::draw(const TensorView& logits) {
   const std::span<const double> p = distribution(logits);
   double rest = uniform(static_cast<std::uint64_t>(sampling_.seed), kStream, drawn_++);
-  for (std::size_t i = 0; i < p.size(); ++i) {
+  std::size_t i = 0;
+  for (; i + kPiece <= p.size(); i += kPiece) {  // whole pieces are passed over
+    const double piece = sum_of(p.subspan(i, kPiece));
+    if (rest < piece) break;
+    rest -= piece;
+  }
+  for (; i < p.size(); ++i) {
     rest -= p[i];
     if (rest < 0) return static_cast<std::int32_t>(i);
   }

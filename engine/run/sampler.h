@@ -59,9 +59,6 @@ class Sampler {
   void forget();                                                                      // the text starts anew
 
  private:
-  template <typename Real>
-  void penalise(const Real* logits);
-
   Sampling sampling_;
   std::uint64_t drawn_ = 0;
   SamplerMemory memory_;
