@@ -19,7 +19,7 @@ struct AttentionForward {
   TensorView currents;  // [G, N, 32R], R = 4 or 5
   TensorView first;     // [N] i32 (documents.h)
   std::int64_t window = 0;
-  TensorView pre_norm;  // out [N, 32G]
+  TensorView pre_norm;  // out [N, 32G], on a GPU f32, or bf16 beside bf16
   TensorView scratch;   // [threads, attention_scratch(window)]
 };
 
@@ -41,7 +41,7 @@ struct AttentionStep {
   TensorView keys, values; // [B, ring, 32G]: slot position % ring is overwritten by this token's
   TensorView position;     // [1] i64: tokens before this one
   TensorView first;        // [1] i64: position of the current document's first token
-  TensorView pre_norm;     // out [B, 32G]
+  TensorView pre_norm;     // out [B, 32G], on a GPU also bf16
 };
 
 // Tokens that a block of a GPU takes, and its tiles of a window. A multiplication of 16 bits has its operands in half the place.

@@ -11,9 +11,26 @@ struct Windows {
   int columns;
   const int* first;  // [N]
   int window;
-  float* pre_norm;  // [N, 32G]
+  GradientOf<T>* pre_norm;  // [N, 32G]
   std::int64_t pre_norm_stride;
 };
+
+// This lane's pairs of accumulators' tiles j and j + 1, as part of a row's 16 columns, which a quad writes as whole sectors:
+// of 16-bit columns each lane writes four of one tile, two of them from its neighbour.
+template <typename Out>
+__device__ void store_sixteen(Out* row, int j, float2 low, float2 high, bool there) {
+  if constexpr (sizeof(Out) == 2) {
+    const bool upper = threadIdx.x % 2 != 0;
+    const std::uint32_t first = packed<Out>(low.x, low.y), second = packed<Out>(high.x, high.y),
+                        other = __shfl_xor_sync(0xFFFFFFFFu, upper ? first : second, 1);
+    if (there)
+      *reinterpret_cast<uint2*>(row + (upper ? column_of(j + 1) - 2 : column_of(j))) =
+          upper ? uint2{other, second} : uint2{first, other};
+  } else if (there) {
+    store_pair(row + column_of(j), low.x, low.y);
+    store_pair(row + column_of(j + 1), high.x, high.y);
+  }
+}
 
 // The tiles with most to see come first.
 template <typename T>
@@ -37,15 +54,14 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
   attend(memory, currents, first[begin] / kTile<T> * kTile<T>, begin, a.window, queries, q, mixed, sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int t = queries.token[half];
-    if (t >= a.window) continue;
+    const int t = min(queries.token[half], a.window - 1);
+    const auto opened = [&](int j) -> float2 {
+      const float2 open = currents.pair(t, kOpen, column_of(j));
+      return {mixed[0][j][2 * half] * sigmoid_of(open.x), mixed[0][j][2 * half + 1] * sigmoid_of(open.y)};
+    };
+    GradientOf<T>* const row = a.pre_norm + (token + t) * a.pre_norm_stride + head * kDims;
 #pragma unroll
-    for (int j = 0; j < kDims / 8; ++j) {
-      const int d = column_of(j);
-      const float2 open = currents.pair(t, kOpen, d);
-      store_pair(a.pre_norm + (token + t) * a.pre_norm_stride + head * kDims + d, mixed[0][j][2 * half] * sigmoid_of(open.x),
-                 mixed[0][j][2 * half + 1] * sigmoid_of(open.y));
-    }
+    for (int j = 0; j < kDims / 8; j += 2) store_sixteen(row, j, opened(j), opened(j + 1), queries.token[half] < a.window);
   }
 }
 
@@ -54,7 +70,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
 void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
-  require_operands(a.pre_norm.dtype == DType::f32, "attention_forward: its output is f32");
+  require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has another type");
   dispatch_float(a.currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     launch_with(device, "attention_forward", forward_kernel<T>,
@@ -62,7 +78,7 @@ void attention_forward(CudaDevice& device, const AttentionForward& a) {
                      pieces(a.window, kTile<T>)),
                 dim3(kTileThreads<T>), sizeof(AttendMemory<T>),
                 Windows<T>{a.currents.as<const T>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
-                           a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<float>(), a.pre_norm.row_stride});
+                           a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<GradientOf<T>>(), a.pre_norm.row_stride});
   });
 }
 

@@ -8,6 +8,7 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kAhead = 4;  // positions that a warp reads at once
 
+template <typename Out>
 struct Step {
   const float* currents;  // [G, B, 32R]
   std::int64_t group_stride;
@@ -16,7 +17,7 @@ struct Step {
   std::int64_t keys_stride, values_stride, slot_stride;
   std::int64_t ring;
   const std::int64_t *position, *first;
-  float* pre_norm;  // [B, 32G]
+  Out* pre_norm;  // [B, 32G]
   std::int64_t pre_norm_stride;
 };
 
@@ -35,7 +36,8 @@ __device__ float2 value_of(const HeadCurrents<const float>& currents, int t, int
   return v;
 }
 
-__global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
+template <typename Out>
+__global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step<Out> a) {
   __shared__ Turns turns;
   __shared__ float maxima[kWarps], sums[kWarps];
   __shared__ float2 shares[kWarps][kDims / 2];
@@ -111,14 +113,17 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step a) {
 void attention_step(CudaDevice& device, const AttentionStep& a) {
   require_heads(a.currents, 1);
   require_operands(a.currents.dtype == DType::f32, "attention_step: currents are f32");
-  for (const TensorView& view : {a.keys, a.values, a.pre_norm})
-    require_operands(view.dtype == DType::f32, "attention_step: keys, values and output are f32");
-  launch(device, "attention_step", step_kernel,
-         dim3(static_cast<unsigned>(a.currents[1]), static_cast<unsigned>(a.currents[0] / 2)), dim3(32 * kWarps), 0,
-         Step{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.keys.as<float>(),
-              a.values.as<float>(), a.keys.row_stride, a.values.row_stride, a.keys[2], a.keys[1],
-              a.position.as<const std::int64_t>(), a.first.as<const std::int64_t>(), a.pre_norm.as<float>(),
-              a.pre_norm.row_stride});
+  for (const TensorView& view : {a.keys, a.values})
+    require_operands(view.dtype == DType::f32, "attention_step: keys and values are f32");
+  dispatch_float(a.pre_norm.dtype, [&](auto zero) {
+    using Out = decltype(zero);
+    launch(device, "attention_step", step_kernel<Out>,
+           dim3(static_cast<unsigned>(a.currents[1]), static_cast<unsigned>(a.currents[0] / 2)), dim3(32 * kWarps), 0,
+           Step<Out>{a.currents.as<const float>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.keys.as<float>(),
+                     a.values.as<float>(), a.keys.row_stride, a.values.row_stride, a.keys[2], a.keys[1],
+                     a.position.as<const std::int64_t>(), a.first.as<const std::int64_t>(), a.pre_norm.as<Out>(),
+                     a.pre_norm.row_stride});
+  });
 }
 
 }  // namespace neurogen

@@ -32,7 +32,7 @@ struct CorticalColumns {
 // carried is written; empty: not wanted.
 struct CorticalColumnsForward {
   CorticalColumns columns;
-  TensorView pre_norm;  // out [N, 32G] f32
+  TensorView pre_norm;  // out [N, 32G] bf16
 };
 
 struct CorticalColumnsBackward {

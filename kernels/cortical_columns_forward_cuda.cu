@@ -9,13 +9,13 @@ namespace {
 
 constexpr int kMostPairs = 8;  // in a block; each takes another window
 
-// What a pair has in shared memory beside the group: two tiles of sources, and for each warp residuals and openers.
+// What a pair has in shared memory beside the group: two tiles of sources, and for each warp outputs and openers.
 struct PairMemory {
-  std::size_t sources, residuals, openers;  // bytes of one
+  std::size_t sources, outputs, openers;  // bytes of one
 
   __host__ __device__ PairMemory(int fan_in, int opener_vectors)
-      : sources(source_bytes(fan_in)), residuals(OutputTile::kBytes), openers(opener_bytes(opener_vectors)) {}
-  __host__ __device__ std::size_t bytes() const { return 2 * (sources + residuals + openers); }
+      : sources(source_bytes(fan_in)), outputs(OutputTile::kBytes), openers(opener_bytes(opener_vectors)) {}
+  __host__ __device__ std::size_t bytes() const { return 2 * (sources + outputs + openers); }
 };
 
 int pairs_in(std::size_t room, std::size_t pair, int windows) {
@@ -33,18 +33,18 @@ unsigned blocks_of_group(const CudaDevice& device, std::int64_t groups, int wind
 }
 
 template <int R, bool gated>
-__global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(const ColumnsArguments a, Columns<float> pre_norm) {
+__global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(const ColumnsArguments a, Columns<Low> pre_norm) {
 #if __CUDA_ARCH__ >= 800
   const GroupMemory<R> x(a, static_cast<int>(blockIdx.y));
   const PairMemory sizes(a.fan_in, a.opener_vectors);
   const int pair = static_cast<int>(threadIdx.x) / kPairThreads, pairs = static_cast<int>(blockDim.x) / kPairThreads;
-  const int half = static_cast<int>(threadIdx.x) / 32 % 2, outputs = x.group * kLanes + half * kWarpOutputs;  // this warp's first
+  const int half = static_cast<int>(threadIdx.x) / 32 % 2, first_output = x.group * kLanes + half * kWarpOutputs;  // this warp's
   unsigned char* const memory = x.behind() + static_cast<std::size_t>(pair) * sizes.bytes();
   const Low* const sources = reinterpret_cast<const Low*>(memory);
-  const OutputTile residuals(
-      reinterpret_cast<const Low*>(memory + 2 * sizes.sources + static_cast<std::size_t>(half) * sizes.residuals));
+  const OutputTile outputs(  // residuals come into it, and outputs leave it
+      reinterpret_cast<const Low*>(memory + 2 * sizes.sources + static_cast<std::size_t>(half) * sizes.outputs));
   Low* const openers =
-      reinterpret_cast<Low*>(memory + 2 * (sizes.sources + sizes.residuals) + static_cast<std::size_t>(half) * sizes.openers);
+      reinterpret_cast<Low*>(memory + 2 * (sizes.sources + sizes.outputs) + static_cast<std::size_t>(half) * sizes.openers);
   await_stages<0>();
   __syncthreads();
 
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
     const auto [window, begin] = round;
     await_stages<0>();
     synchronize_pair();
-    if (a.residual.data) residuals.load(a.residual, a, window, begin, outputs);
+    if (a.residual.data) outputs.load(a.residual, a, window, begin, first_output);
     if (gated) x.load_openers(window, begin, openers);
     close_stage();
     Round next = round;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
     await_stages<1>();
     __syncwarp();
 
-    const int quad = static_cast<int>(thread_again() % 4), token = begin + quad * kQuadTokens;
+    const int quad = static_cast<int>(thread_again() % 4);
     const unsigned starts = __ballot_sync(0xFFFFFFFFu, first == lane_token) >> quad * kQuadTokens;
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
@@ -111,22 +111,24 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
       forth.compose(map);
       float h = forth.enter(state[side]);
       if (ends(round)) state[side] = 0.0f;
-      std::uint32_t residual[kQuadTokens / 2] = {};
-      if (a.residual.data) residuals.read(residual, side);
-      float y[kQuadTokens];
-#pragma unroll
-      for (int k = 0; k < kQuadTokens; ++k) {
+      std::uint32_t passing[kQuadTokens / 2] = {};  // residuals become outputs
+      if (a.residual.data) outputs.read(passing, side);
+      const auto output_at = [&](int k) {
         float now[R];
 #pragma unroll
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = now[1] * h + now[0];
-        y[k] = output_of<R>(h, now) + element(residual, k);
-      }
-      float* to = pre_norm.at(static_cast<std::int64_t>(window) * a.window + token, column);
+        return output_of<R>(h, now) + element(passing, k);
+      };
 #pragma unroll
-      for (int k = 0; k < kQuadTokens; ++k, to += pre_norm.stride)
-        if (token + k < a.window) *to = y[k];
+      for (int k = 0; k < kQuadTokens; k += 2) {
+        const float first_of_pair = output_at(k), second = output_at(k + 1);
+        passing[k / 2] = packed<Low>(first_of_pair, second);
+      }
+      outputs.write(passing, side);
     }
+    __syncwarp();
+    outputs.store(pre_norm, a, window, begin, first_output);
     advance(round);
   }
 #endif
@@ -136,7 +138,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& a) {
   const ColumnsArguments arguments = arguments_of(a.columns);
-  require_f32("cortical_columns_forward: the output is f32", {a.pre_norm});
+  require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output is bf16");
   const std::int64_t groups = a.columns.weight[0];
   const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
@@ -145,7 +147,7 @@ void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& 
     const dim3 grid(blocks_of_group(device, groups, arguments.windows, pairs), static_cast<unsigned>(groups));
     const auto run = [&](auto kernel) {
       launch_with(device, "cortical_columns_forward", kernel, grid, dim3(static_cast<unsigned>(kPairThreads * pairs)),
-                  group + static_cast<std::size_t>(pairs) * pair, arguments, Columns<float>(a.pre_norm));
+                  group + static_cast<std::size_t>(pairs) * pair, arguments, Columns<Low>(a.pre_norm));
     };
     if (a.columns.gate.opener) run(forward_kernel<roles.value, true>);
     else run(forward_kernel<roles.value, false>);

@@ -70,7 +70,7 @@ __device__ inline T from_float(float x) {
   else return __float2bfloat16_rn(x);
 }
 
-// What gradients of modules' outputs are stored in beside products of T: f16 has not their range.
+// What gradients of modules' outputs, and what norms read, are stored in beside products of T: f16 has not their range.
 template <typename T>
 using GradientOf = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, T, float>;
 inline DType gradient_of(DType type) { return type == DType::bf16 ? type : DType::f32; }
@@ -171,8 +171,8 @@ __device__ inline T block_sum(T x) {
 }
 
 // One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 4, rows aligned to 16 bytes.
-template <int kThreads, typename Out>
-__device__ inline void rms_normalise_row(const float* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
+template <int kThreads, typename In, typename Out>
+__device__ inline void rms_normalise_row(const In* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
   constexpr int kHeld = 8, kAll = 4 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
   float4 held[kHeld];

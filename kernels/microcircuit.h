@@ -29,7 +29,7 @@ struct MicrocircuitForward {
   Gate gate;
   TensorView residual;  // [N, 32G] or empty
   TensorView state;     // [N / window, 32G] or empty: h before the window instead of 0, replaced by h after it (streaming)
-  TensorView pre_norm;  // out [N, 32G]
+  TensorView pre_norm;  // out [N, 32G], on a GPU f32, or bf16 beside bf16
 };
 
 struct MicrocircuitBackward {

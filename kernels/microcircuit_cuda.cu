@@ -8,7 +8,7 @@ constexpr int kRun = 8;  // tokens that a warp takes in a round
 
 template <typename Low, int R, bool gated>
 __global__ void __launch_bounds__(kThreads, 2)
-    forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<float> pre_norm) {
+    forward_kernel(const CircuitArguments<Low> a, Columns<float> states, Columns<GradientOf<Low>> pre_norm) {
   __shared__ Map maps[2][kWarps][kLanes];
   const Lane<Low, R, gated> x(a, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x));
   float* const stored = states.data ? states.at(blockIdx.x, x.column) : nullptr;
@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
       h = forget[k] * h + shift[k];
-      if (begin + k < a.window) *pre_norm.at(x.token + begin + k, x.column) = output_of<R>(h, u[k]) + residual[k];
+      if (begin + k < a.window)
+        *pre_norm.at(x.token + begin + k, x.column) = from_float<GradientOf<Low>>(output_of<R>(h, u[k]) + residual[k]);
     }
   }
   if (stored && x.warp == 0) *stored = state;
@@ -95,13 +96,14 @@ __global__ void gate_totals_kernel(const float* window_sums, int openers, int wi
 }  // namespace
 
 void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
-  require_f32("microcircuit_forward: state and output are f32", {a.state, a.pre_norm});
-  const DType low = low_type(DType::f32, {a.residual, a.gate.opener});
+  require_f32("microcircuit_forward: the state is f32", {a.state});
+  const DType low = low_type(a.pre_norm.dtype, {a.residual, a.gate.opener});
+  require_operands(a.pre_norm.dtype == gradient_of(low), "microcircuit_forward: the output has another type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     launch(device, "microcircuit_forward", forward_kernel<Low, roles.value, gated.value>,
            dim3(static_cast<unsigned>(a.currents[1] / a.window), static_cast<unsigned>(a.currents[0])), dim3(kThreads), 0,
-           arguments_of<Low>(a), Columns<float>(a.state), Columns<float>(a.pre_norm));
+           arguments_of<Low>(a), Columns<float>(a.state), Columns<GradientOf<Low>>(a.pre_norm));
   });
 }
 

@@ -12,7 +12,7 @@ namespace neurogen {
 inline constexpr double kRmsEpsilon = 1e-5;
 
 struct RmsNormForward {
-  TensorView x;            // [N, O]
+  TensorView x;            // [N, O], on a GPU f32, or bf16 beside bf16
   TensorView gain;         // [O]
   TensorView out;          // out [N, O]; may be x
   TensorView inverse_rms;  // out [N]

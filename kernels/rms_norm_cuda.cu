@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 256;  // for one row
 
 template <typename Out>
-__global__ void normalise(const float* x, std::int64_t x_stride, const float* gain, Out* out, std::int64_t out_stride,
+__global__ void normalise(const GradientOf<Out>* x, std::int64_t x_stride, const float* gain, Out* out, std::int64_t out_stride,
                           float* inverse_rms, std::int64_t width) {
   const std::int64_t row = blockIdx.x;
   rms_normalise_row<kThreads>(x + row * x_stride, gain, out + row * out_stride, inverse_rms + row, width,
@@ -33,12 +33,12 @@ __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, c
 }  // namespace
 
 void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
-  require_operands(a.x.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.x[1] % 4 == 0,
-                   "rms_norm_forward: x and gain are f32, rows of a multiple of 4");
+  require_operands(a.x.dtype == gradient_of(a.out.dtype) && a.gain.dtype == DType::f32 && a.x[1] % 4 == 0,
+                   "rms_norm_forward: x is bf16 beside bf16, else it and the gain f32, rows of a multiple of 4");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
-    launch(device, "rms_norm_forward", normalise<Out>, dim3(pieces(a.x[0], 1)), dim3(kThreads), 0, a.x.as<const float>(), a.x.row_stride,
-           a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.x[1]);
+    launch(device, "rms_norm_forward", normalise<Out>, dim3(pieces(a.x[0], 1)), dim3(kThreads), 0, a.x.as<const GradientOf<Out>>(),
+           a.x.row_stride, a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.x[1]);
   });
 }
 

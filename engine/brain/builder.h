@@ -159,7 +159,7 @@ class Builder {
   const Architecture& architecture_;
   const BrainOptions& options_;
   DType real_, compute_;
-  DType gradient_;  // of outputs and the decoder: bf16 beside bf16, where products read them again; f16 has not their range
+  DType gradient_;  // of outputs and the decoder, and of what norms read: bf16 beside bf16; f16 has not their range
   double element_bytes_;  // of the compute type
   TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;

@@ -99,7 +99,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const ModuleParameters p = module_[module];
   const std::int64_t window = options_.window;
   const TensorId first = a.first, output = a.output[module], scale = a.scale[module];
-  const TensorId pre_norm = graph_.transient(name + ".pre_norm", real_, {section.rows, shape.outputs});
+  const TensorId pre_norm = graph_.transient(name + ".pre_norm", gradient_, {section.rows, shape.outputs});
   const auto [residual, opener, gate_bias] = companions(module, a);
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};

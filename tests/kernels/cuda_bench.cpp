@@ -118,7 +118,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                    hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
-  const TensorView pre_norm = make(gpu, DType::f32, {kTokens, m.outputs}),
+  const TensorView pre_norm = make(gpu, DType::bf16, {kTokens, m.outputs}),
                    d_out = make(gpu, DType::bf16, {kTokens, m.outputs});
   const TensorView inverse = make(gpu, DType::f32, {kTokens}), dot = make(gpu, DType::f32, {kTokens});
   const TensorView d_retain = make(gpu, DType::f32, {m.outputs}), d_gain = make(gpu, DType::f32, {m.outputs});
@@ -173,7 +173,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }),
               currents_bytes + source_bytes + 2 * weights, flops);
   report.line(m.name, attends ? "attention_forward" : "microcircuit_forward", median_ms(gpu, [&] { tiles(forward); }),
-              currents_bytes + 4 * tokens * outputs + extra);
+              currents_bytes + 2 * tokens * outputs + extra);
   report.line(
       m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
       currents_bytes + low_currents + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 4 : 0)));
@@ -209,7 +209,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     const CorticalColumns c{sources, wiring, weight, bias, retain, first, kWindow, gate(0), residual, carried};
     const double selected = 2 * tokens * static_cast<double>(groups * m.fan_in);
     report.line(m.name, "columns_forward", median_ms(gpu, [&] { cortical_columns_forward(gpu, {c, pre_norm}); }),
-                source_bytes + 4 * tokens * outputs + extra, flops);
+                source_bytes + 2 * tokens * outputs + extra, flops);
     report.line(m.name, "columns_backward", median_ms(gpu,
                 [&] {
                   cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias, part_retain, part_gain, d_residual, d_gate});

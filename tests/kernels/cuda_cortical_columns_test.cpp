@@ -67,7 +67,7 @@ class CudaCorticalColumns : public CudaWiringTest {
              .readers = OnGpu(a.readers), .weight = low(a.weight), .bias = single(a.bias), .retain = single(a.retain),
              .gain = single(a.gain), .opener = low(a.opener), .gate_bias = single(a.gate_bias), .residual = low(a.residual),
              .d_out = low(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
-             .pre_norm = single(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
+             .pre_norm = low(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
              .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
              .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = single(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
@@ -140,7 +140,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);
-    expect_close_in_norm(b.pre_norm, a.pre_norm, kExact, "pre_norm");
+    expect_close_in_norm(b.pre_norm, a.pre_norm, kRounded, "pre_norm");
     expect_close_in_norm(b.d_weight, a.d_weight, kRounded, "d_weight");
     expect_close_in_norm(b.d_bias, a.d_bias, kExact, "d_bias");
     expect_close_in_norm(b.d_retain, a.d_retain, kExact, "d_retain");
