@@ -9,9 +9,11 @@ __global__ void find_first(const std::int32_t* ids, std::int64_t window, std::in
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * window;
   const unsigned before = (1u << threadIdx.x) - 1;
   std::int32_t start = 0;
+#pragma unroll 8
   for (std::int64_t t = 0; t < window; t += 32) {
     const std::int64_t mine = t + threadIdx.x;
-    const unsigned ends = __ballot_sync(0xFFFFFFFFu, mine < window && ids[begin + mine] == document_end);
+    const std::int32_t id = __ldg(ids + begin + min(mine, window - 1));  // several on their way, since `first` is another tensor
+    const unsigned ends = __ballot_sync(0xFFFFFFFFu, mine < window && id == document_end);
     const unsigned earlier = ends & before;
     if (mine < window) first[begin + mine] = earlier ? static_cast<std::int32_t>(t) + 32 - __clz(earlier) : start;
     if (ends) start = static_cast<std::int32_t>(t) + 32 - __clz(ends);

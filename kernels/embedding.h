@@ -17,7 +17,8 @@ struct EmbeddingForward {
 // U = min(N, V) bounds the number of touched rows.
 struct EmbeddingRows {
   TensorView ids;        // [N] i32
-  TensorView histogram;  // scratch [V + 1] i32
+  std::int64_t vocabulary = 0;
+  TensorView histogram;  // scratch [V] i32; not for a GPU
   TensorView rows;       // out [U] i32: the touched ids, ascending; the first `count` are valid
   TensorView row_start;  // out [U + 1] i32: tokens order[row_start[i] ... row_start[i+1]) touch rows[i]
   TensorView order;      // out [N] i32: token positions, grouped by id, ascending within an id

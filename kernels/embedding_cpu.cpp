@@ -77,7 +77,7 @@ void embedding_rows(CpuDevice&, const EmbeddingRows& a) {
   const std::int32_t* const ids = a.ids.as<const std::int32_t>();
   std::int32_t* const histogram = a.histogram.as<std::int32_t>();
   std::int32_t* const row_start = a.row_start.as<std::int32_t>();
-  const std::int64_t tokens = a.ids[0], vocabulary = a.histogram[0] - 1;
+  const std::int64_t tokens = a.ids[0], vocabulary = a.vocabulary;
   std::fill_n(histogram, vocabulary, 0);
   for (std::int64_t n = 0; n < tokens; ++n) ++histogram[ids[n]];
   std::int32_t rows = 0, position = 0;

@@ -6,7 +6,9 @@ namespace neurogen {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kScanThreads = 1024;
+constexpr int kListThreads = 512, kListWarps = kListThreads / 32;
+constexpr int kListIds = 256;  // of a block
+static_assert(kListIds % 32 == 0 && kListIds < kListThreads);
 constexpr int kGainColumns = 8, kGainLanes = 128;  // of d_gain that one block sums, and rows it takes at a time
 
 template <typename Out>
@@ -17,99 +19,128 @@ __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64
                               static_cast<float>(kRmsEpsilon));
 }
 
-__global__ void count_ids(const std::int32_t* ids, std::int64_t tokens, std::int32_t* histogram) {
-  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (n < tokens) atomicAdd(&histogram[ids[n]], 1);  // whole numbers: any order gives the same sum
-}
-
 // Touched ids (in the upper half) and tokens (in the lower), so that one sum serves both.
 using Counts = unsigned long long;
 
-// Sums over a block of kScanThreads: of those before this thread, and of all.
-struct Scan {
-  Counts before, all;
-};
-__device__ Scan scan_block(Counts x) {
-  __shared__ Counts sums[kScanThreads / 32];
+// Sum over a block of kListThreads of those before this thread.
+__device__ Counts sum_before(Counts x) {
+  __shared__ Counts sums[kListWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  Counts inclusive = x;
+  Counts sum = x;
   for (int step = 1; step < 32; step *= 2) {
-    const Counts other = __shfl_up_sync(0xFFFFFFFFu, inclusive, step);
-    if (lane >= step) inclusive += other;
+    const Counts other = __shfl_up_sync(0xFFFFFFFFu, sum, step);
+    if (lane >= step) sum += other;
   }
+  if (lane == 31) sums[warp] = sum;
   __syncthreads();
-  if (lane == 31) sums[warp] = inclusive;
-  __syncthreads();
-  Scan result{inclusive - x, 0};
-#pragma unroll 4
-  for (int w = 0; w < kScanThreads / 32; ++w) {
-    if (w == warp) result.before += result.all;
-    result.all += sums[w];
-  }
-  return result;
+  for (int w = 0; w < warp; ++w) sum += sums[w];
+  return sum - x;
 }
 
-// One block, which goes through the vocabulary. The histogram becomes each id's first place in `order`.
-__global__ void __launch_bounds__(kScanThreads) list_rows(std::int32_t* histogram, std::int64_t vocabulary, std::int64_t tokens, std::int32_t* rows,
-                          std::int32_t* row_start, std::int32_t* count) {
-  constexpr int kIds = 4;  // of a thread at a time
-  Counts passed = 0;
-  for (std::int64_t first = 0; first < vocabulary; first += kIds * kScanThreads) {
-    const std::int64_t v = first + kIds * threadIdx.x;
-    int here[kIds];
-    Counts mine = 0;
+// A block lists kListIds ids, and reads all tokens for it: those of lower ids tell where its own begin in `rows` and `order`,
+// so that no block waits for another. Each warp takes a run of tokens, in order.
+__global__ void __launch_bounds__(kListThreads)
+    list_rows(const std::int32_t* ids, int tokens, int vocabulary, std::int32_t* rows, std::int32_t* row_start, std::int32_t* order,
+              std::int32_t* count) {
+  extern __shared__ unsigned seen[];  // a bit of each lower id
+  __shared__ int places[kListWarps][kListIds];  // how many tokens of its run a warp has of an id, then where they go
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int first = static_cast<int>(blockIdx.x) * kListIds;
+  for (int i = thread; i < first / 32; i += kListThreads) seen[i] = 0;
+  for (int i = thread; i < kListWarps * kListIds; i += kListThreads) places[i / kListIds][i % kListIds] = 0;
+  __syncthreads();
+  // body(token, its id counted from the block's first) for the warp's tokens, 32 at a time; behind its last: an id of nobody.
+  const auto for_tokens = [&](auto&& body) {
+    constexpr int kAhead = 8;
+    const int run = (tokens + kListThreads - 1) / kListThreads * 32, end = min(tokens, (warp + 1) * run);
+    for (int begin = warp * run; begin < end; begin += 32 * kAhead) {
+      int id[kAhead];
 #pragma unroll
-    for (int k = 0; k < kIds; ++k) {
-      here[k] = v + k < vocabulary ? histogram[v + k] : 0;
-      mine += (here[k] > 0 ? Counts{1} << 32 : 0) + static_cast<Counts>(here[k]);
-    }
-    const Scan sum = scan_block(mine);
-    auto row = static_cast<std::int32_t>((passed + sum.before) >> 32), position = static_cast<std::int32_t>(passed + sum.before);
+      for (int k = 0; k < kAhead; ++k) {
+        const int token = begin + 32 * k + lane;
+        id[k] = token < end ? __ldg(ids + token) : vocabulary + kListIds;
+      }
 #pragma unroll
-    for (int k = 0; k < kIds; ++k) {
-      if (v + k < vocabulary) histogram[v + k] = position;
-      if (here[k] == 0) continue;
-      rows[row] = static_cast<std::int32_t>(v + k);
-      row_start[row++] = position;
-      position += here[k];
+      for (int k = 0; k < kAhead; ++k) body(begin + 32 * k + lane, id[k] - first);
     }
-    passed += sum.all;
-  }
-  if (threadIdx.x == 0) {
-    *count = static_cast<std::int32_t>(passed >> 32);
-    row_start[passed >> 32] = static_cast<std::int32_t>(tokens);
-  }
-}
+  };
+  const auto here = [](int id) { return id >= 0 && id < kListIds; };
 
-// One warp a token, which counts the equal ids before it: its place within the id's group, in the order of the tokens.
-__global__ void place_tokens(const std::int32_t* ids, std::int64_t tokens, const std::int32_t* places, std::int32_t* order) {
-  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  if (n >= tokens) return;
-  const std::int32_t id = ids[n];
-  int before = 0;
-#pragma unroll 8
-  for (std::int64_t i = lane; i < n; i += 32) before += ids[i] == id;
-  before = warp_sum(before);
-  if (lane == 0) order[places[id] + before] = static_cast<std::int32_t>(n);
+  Counts lower = 0;
+  for_tokens([&](int, int id) {
+    if (id < 0) ++lower, atomicOr(&seen[(first + id) / 32], 1u << (first + id) % 32);
+    if (here(id)) atomicAdd(&places[warp][id], 1);  // whole numbers: any order gives the same sum
+  });
+  __syncthreads();
+  for (int i = thread; i < first / 32; i += kListThreads) lower += static_cast<Counts>(__popc(seen[i])) << 32;
+  lower = block_sum<kListThreads>(lower);
+
+  int mine = 0;  // tokens of this thread's id
+  if (thread < kListIds)
+    for (int w = 0; w < kListWarps; ++w) mine += places[w][thread];
+  const Counts before = lower + sum_before((mine > 0 ? Counts{1} << 32 : 0) + static_cast<Counts>(mine));
+  const int row = static_cast<int>(before >> 32);
+  int place = static_cast<int>(before);
+  if (mine > 0) rows[row] = first + thread, row_start[row] = place;
+  if (thread < kListIds) {
+    for (int w = 0; w < kListWarps; ++w) {
+      const int of_warp = places[w][thread];
+      places[w][thread] = place;
+      place += of_warp;
+    }
+  } else if (thread == kListThreads - 1 && blockIdx.x == gridDim.x - 1) {
+    *count = row;
+    row_start[row] = tokens;
+  }
+  __syncthreads();
+  for_tokens([&](int token, int id) {
+    if (!__any_sync(0xFFFFFFFFu, here(id))) return;
+    const unsigned equal = __match_any_sync(0xFFFFFFFFu, id);
+    if (here(id)) order[places[warp][id] + __popc(equal & ((1u << lane) - 1))] = token;
+    __syncwarp();
+    if (here(id) && equal >> lane == 1) places[warp][id] += __popc(equal);
+    __syncwarp();
+  });
 }
 
 // All tokens of a row share its x^ and its rms, and the way back through the norm is linear: sum first, go back once.
-// One block a touched row; those behind the last leave at once.
+// One block a touched row; those behind the last leave at once. Threads that the columns leave over take a share of the tokens
+// each, and each thread has several on their way: some token is everywhere.
 template <typename Gradient>
-__global__ void sum_tokens(const Gradient* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
-                           const std::int32_t* count, float* d_rows, std::int64_t d_rows_stride, std::int64_t width) {
+__global__ void __launch_bounds__(kThreads, 4)
+    sum_tokens(const Gradient* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
+               const std::int32_t* count, float* d_rows, std::int64_t d_rows_stride, int width) {
+  constexpr int kColumns = 16 / sizeof(Gradient), kAhead = 4;
+  using Sums = Neighbours<kColumns, float>;
+  __shared__ Sums sums[kThreads];
   const std::int64_t i = blockIdx.x;
   if (i >= *count) return;
-  const int begin = row_start[i], end = row_start[i + 1];
-  for (std::int64_t e = 4 * threadIdx.x; e < width; e += 4 * kThreads) {
-    float4 sum = {0, 0, 0, 0};
-#pragma unroll 4
-    for (int n = begin; n < end; ++n) {
-      const float4 d = load_four(d_out + order[n] * d_stride + e);
-      sum = {sum.x + d.x, sum.y + d.y, sum.z + d.z, sum.w + d.w};
+  const int begin = row_start[i], end = row_start[i + 1], thread = static_cast<int>(threadIdx.x);
+  const int vectors = width / kColumns, across = min(vectors, kThreads), share = thread / across,
+            shares = min(kThreads / across, end - begin);
+  for (int v = thread % across; v < vectors; v += across) {  // only once, unless there is but one share
+    Sums sum{};
+    for (int n = share < shares ? begin + share : end; n < end; n += kAhead * shares) {
+      Neighbours<kColumns, Gradient> d[kAhead];
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k)
+        if (n + k * shares < end)
+          d[k] = *reinterpret_cast<const Neighbours<kColumns, Gradient>*>(d_out + order[n + k * shares] * d_stride + v * kColumns);
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k)
+        if (n + k * shares < end)
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c) sum.at[c] += to_float(d[k].at[c]);
     }
-    store_four(d_rows + i * d_rows_stride + e, sum);
+    if (shares > 1) {
+      sums[thread] = sum;
+      __syncthreads();
+      if (share > 0) return;
+      for (int s = 1; s < shares; ++s)
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) sum.at[c] += sums[s * across + thread].at[c];
+    }
+    if (share == 0) *reinterpret_cast<Sums*>(d_rows + i * d_rows_stride + v * kColumns) = sum;
   }
 }
 
@@ -168,21 +199,14 @@ void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
 }
 
 void embedding_rows(CudaDevice& device, const EmbeddingRows& a) {
-  const std::int64_t tokens = a.ids[0], vocabulary = a.histogram[0] - 1;
-  const auto* ids = a.ids.as<const std::int32_t>();
-  auto* histogram = a.histogram.as<std::int32_t>();
-  require_cuda(cudaMemsetAsync(histogram, 0, static_cast<std::size_t>(vocabulary) * sizeof(std::int32_t), stream_of(device)),
-               "embedding_rows");
-  launch(device, "embedding_rows", count_ids, dim3(pieces(tokens, kThreads)), dim3(kThreads), 0, ids, tokens, histogram);
-  launch(device, "embedding_rows", list_rows, dim3(1), dim3(kScanThreads), 0, histogram, vocabulary, tokens,
-         a.rows.as<std::int32_t>(), a.row_start.as<std::int32_t>(), a.count.as<std::int32_t>());
-  launch(device, "embedding_rows", place_tokens, dim3(pieces(tokens, kThreads / 32)), dim3(kThreads), 0, ids, tokens, histogram,
-         a.order.as<std::int32_t>());
+  launch(device, "embedding_rows", list_rows, dim3(pieces(a.vocabulary, kListIds)), dim3(kListThreads),
+         pieces(a.vocabulary, 32) * sizeof(unsigned), a.ids.as<const std::int32_t>(), a.ids[0], a.vocabulary,
+         a.rows.as<std::int32_t>(), a.row_start.as<std::int32_t>(), a.order.as<std::int32_t>(), a.count.as<std::int32_t>());
 }
 
 void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
-  require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 4 == 0,
-                   "embedding_backward: the weights' gradient is f32, rows of a multiple of 4");
+  require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 8 == 0,
+                   "embedding_backward: the weights' gradient is f32, rows of a multiple of 8");
   const std::int64_t width = a.weight[1], most = a.d_rows[0];
   const Rows r{a.weight.as<const float>(),           a.weight.row_stride,           a.inverse_rms.as<const float>(),
                a.rows.as<const std::int32_t>(),      a.row_start.as<const std::int32_t>(),

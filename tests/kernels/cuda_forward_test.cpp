@@ -82,7 +82,8 @@ TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
 }
 
 TEST_F(CudaEmbedding, EqualsTheCpu) {
-  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056}})
+  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056}, std::array{9001, 65536, 32},
+                                               std::array{700, 50, 4096}})
     for (const DType type : kFloats) {
       auto ids = draws({tokens}, vocabulary, 3);
       for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one id that is everywhere
@@ -96,11 +97,10 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
       if (type != DType::f32) continue;
 
       const std::int64_t most = std::min(tokens, vocabulary);
-      Tensor<std::int32_t> histogram({vocabulary + 1}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
-      embedding_rows(device_of(1), {ids.view(), histogram.view(), rows.view(), start.view(), order.view(), count.view()});
-      const OnGpu g_histogram(DType::i32, {vocabulary + 1}), g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}),
-          g_order(DType::i32, {tokens}), g_count(DType::i32, {1});
-      embedding_rows(gpu(), {g_ids, g_histogram, g_rows, g_start, g_order, g_count});
+      Tensor<std::int32_t> histogram({vocabulary}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
+      embedding_rows(device_of(1), {ids.view(), vocabulary, histogram.view(), rows.view(), start.view(), order.view(), count.view()});
+      const OnGpu g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}), g_order(DType::i32, {tokens}), g_count(DType::i32, {1});
+      embedding_rows(gpu(), {g_ids, vocabulary, {}, g_rows, g_start, g_order, g_count});
       expect_same_values(g_rows, rows, "rows");
       expect_same_values(g_start, start, "row_start");
       expect_same_values(g_order, order, "order");

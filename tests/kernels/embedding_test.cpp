@@ -11,7 +11,7 @@ constexpr std::int64_t kTokens = 60, kVocabulary = 23, kWidth = 64;
 template <typename Real>
 struct Embedding {
   Tensor<std::int32_t> ids{{kTokens}, 0},
-      histogram = Tensor<std::int32_t>::poisoned({kVocabulary + 1}), rows = Tensor<std::int32_t>::poisoned({kVocabulary}),
+      histogram = Tensor<std::int32_t>::poisoned({kVocabulary}), rows = Tensor<std::int32_t>::poisoned({kVocabulary}),
       row_start = Tensor<std::int32_t>::poisoned({kVocabulary + 1}), order = Tensor<std::int32_t>::poisoned({kTokens}),
       count = Tensor<std::int32_t>::poisoned({1});
   Tensor<Real> weight = Tensor<Real>::noise({kVocabulary, kWidth}, 1, 0.25), gain = Tensor<Real>::noise({kWidth}, 2, 0.3, 1);
@@ -32,7 +32,7 @@ struct Embedding {
                                            .inverse_rms = inverse_rms.view()});
   }
   void backward(int threads) {
-    embedding_rows(device_of(threads), {.ids = ids.view(), .histogram = histogram.view(), .rows = rows.view(),
+    embedding_rows(device_of(threads), {.ids = ids.view(), .vocabulary = kVocabulary, .histogram = histogram.view(), .rows = rows.view(),
                                         .row_start = row_start.view(), .order = order.view(), .count = count.view()});
     embedding_backward(device_of(threads), {.d_out = d_out.view(),
                                             .weight = weight.view(),
