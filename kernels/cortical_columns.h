@@ -45,7 +45,7 @@ struct CorticalColumnsBackward {
   TensorView d_weight, d_bias;               // f32 [parts G, F, 32R], [parts R, 32G], added to in a fixed order
   TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
   TensorView d_residual;                     // [N, 32G] bf16, added to; empty without residual
-  TensorView d_gate;                         // out [N, 32G] f32; empty without gate
+  TensorView d_gate;                         // out [N, 32G] bf16; empty without gate
   bool residual_stored = false;              // d_residual is written, whatever it holds
 };
 

@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       if constexpr (!kBeside) following[side] = state;
       if (!present) continue;
       const int token = begin + quad * kQuadTokens, last = kQuadTokens - 1;
-      float* d_gate =
+      Low* d_gate =
           gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, x.group * kLanes + output + 8 * side)
                 : nullptr;
       float d_input[kQuadTokens], d_forget[kQuadTokens];
@@ -252,9 +252,10 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
   require_f32("cortical_columns_backward: all but gradients of outputs and slots is f32",
-              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain, a.d_gate});
-  require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16),
-                   "cortical_columns_backward: the gradients of output and residual are bf16");
+              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain});
+  require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16) &&
+                       (!a.d_gate || a.d_gate.dtype == DType::bf16),
+                   "cortical_columns_backward: the gradients of output, residual and gate are bf16");
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous() && a.d_weight.contiguous(),
                    "cortical_columns_backward: the slots' gradient is bf16, it and the weights' are contiguous");
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
@@ -264,7 +265,7 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
                                   a.dot.as<const float>(),  a.gain.as<const float>(),    a.d_selected.as<Low>(),
                                   a.d_weight.as<float>(),   a.d_bias.as<float>(),        a.d_bias.row_stride,
                                   a.d_retain.as<float>(),   a.d_gain.as<float>(),        Columns<Low>(a.d_residual),
-                                  Columns<float>(a.d_gate), static_cast<int>(a.parts),   static_cast<int>(a.first_window),
+                                  Columns<Low>(a.d_gate),   static_cast<int>(a.parts),   static_cast<int>(a.first_window),
                                   a.residual_stored};
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     constexpr int R = roles.value;

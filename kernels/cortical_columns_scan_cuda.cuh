@@ -13,8 +13,7 @@ struct ColumnsBackward {
   float* d_bias;    // [R, 32G]
   std::int64_t d_bias_stride;
   float *d_retain, *d_gain;
-  Columns<Low> d_residual;
-  Columns<float> d_gate;
+  Columns<Low> d_residual, d_gate;
   int parts, first_window;
   bool residual_stored;
 };
@@ -133,13 +132,13 @@ struct RoundScan {
   }
   // Through it, from d_h, which comes from behind the lane's last token, to the gradients of the first two roles. d_gate: of the
   // lane's last token.
-  __device__ void back(int side, float d_h, float (&d_input)[kQuadTokens], float (&d_forget)[kQuadTokens], float* d_gate,
+  __device__ void back(int side, float d_h, float (&d_input)[kQuadTokens], float (&d_forget)[kQuadTokens], Low* d_gate,
                        std::int64_t gate_stride, int tokens_left) const {
 #pragma unroll
     for (int k = kQuadTokens - 1; k >= 0; --k) {
       d_h += y[side][k];
       if constexpr (gated) {
-        if (k < tokens_left) *d_gate = -d_h * slope[side][k];
+        if (k < tokens_left) *d_gate = from_float<Low>(-d_h * slope[side][k]);
         d_gate -= gate_stride;
       }
       d_input[k] = d_h * input[side][k];

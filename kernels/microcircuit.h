@@ -42,16 +42,16 @@ struct MicrocircuitBackward {
   TensorView d_currents;                     // out [G, N, 32R]
   TensorView d_retain, d_gain;               // [32G]: added to, window by window in order
   TensorView d_residual;                     // [N, 32G], added to; on a GPU bf16 beside bf16; empty without residual
-  TensorView d_gate;                         // out [N, 32G]: gradient of the gate's value; empty without gate
+  TensorView d_gate;                         // out [N, 32G], as d_residual: gradient of the gate's value; empty without gate
 };
 
 // From the gates' values to what opens them, for the whole module:
 //   d = gate (1 - gate) * sum over a stripe of d_gate;  d_opener = d;  d_bias += sum over tokens of d
 struct GateBackward {
-  TensorView d_gate;          // [N, O]
+  TensorView d_gate;          // [N, O], on a GPU bf16 beside bf16
   Gate gate;
   std::int64_t window = 0;    // d_bias is added to window by window in order
-  TensorView d_opener;        // out [N, O_opener], as d_residual
+  TensorView d_opener;        // out [N, O_opener], as d_gate
   TensorView d_bias;          // [O_opener]
   TensorView sums;            // scratch on a GPU: [N / window, O_opener] f32
 };

@@ -17,8 +17,7 @@ struct CircuitBackward {
   Low* d_currents;  // [G, N, 32R]
   std::int64_t d_currents_stride;
   float *d_retain, *d_gain;
-  Columns<GradientOf<Low>> d_residual;
-  Columns<float> d_gate;
+  Columns<GradientOf<Low>> d_residual, d_gate;
 };
 
 // `hidden` holds the states before each round, at the rounds' first tokens, and at last the window's sums for d_retain and
@@ -114,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         if (t < a.window) {
           Low* const d_u = d_currents + t * (R * kLanes);
           const float slope = d_h * (before[k] - u[k][0]) * factors[k].raw;
-          if constexpr (gated) *b.d_gate.at(x.token + t, x.column) = -slope;
+          if constexpr (gated) *b.d_gate.at(x.token + t, x.column) = from_float<GradientOf<Low>>(-slope);
           const float d_forget = slope * factors[k].open * (1.0f - factors[k].raw);
           d_u[0] = from_float<Low>(d_h * factors[k].input());
           d_u[kLanes] = from_float<Low>(d_forget);
@@ -152,10 +151,11 @@ __global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, i
 
 void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
   require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
-              {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain, a.d_gate});
+              {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
-  require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) && (!a.d_residual || a.d_residual.dtype == gradient_of(low)),
-                   "microcircuit_backward: an output's gradient has another type");
+  require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) && (!a.d_residual || a.d_residual.dtype == gradient_of(low)) &&
+                       (!a.d_gate || a.d_gate.dtype == gradient_of(low)),
+                   "microcircuit_backward: the gradient of an output or a gate has another type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);
@@ -167,7 +167,7 @@ void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
                                 Columns<const float>(wide ? a.d_out : TensorView{}), a.inverse_rms.as<const float>(),
                                 a.dot.as<const float>(), a.gain.as<const float>(), a.hidden.as<float>(), a.hidden.row_stride,
                                 a.d_currents.as<Low>(), a.d_currents.row_stride, a.d_retain.as<float>(),
-                                a.d_gain.as<float>(), Columns<GradientOf<Low>>(a.d_residual), Columns<float>(a.d_gate)});
+                                a.d_gain.as<float>(), Columns<GradientOf<Low>>(a.d_residual), Columns<GradientOf<Low>>(a.d_gate)});
     if (blocks > 1)
       launch(device, "microcircuit_backward", totals_kernel, dim3(groups), dim3(64), 0, a.hidden.as<const float>(),
              a.hidden.row_stride, static_cast<int>(a.window), static_cast<int>(windows), a.d_retain.as<float>(),

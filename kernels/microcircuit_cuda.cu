@@ -53,7 +53,7 @@ constexpr int kGateWarps = 16;
 // A block: 32 openers of one window, its warps taking the tokens in turn.
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
-    gate_kernel(Columns<const float> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe, int window,
+    gate_kernel(Columns<const GradientOf<Low>> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe, int window,
                 Columns<GradientOf<Low>> d_opener, float* window_sums) {
   __shared__ float sums[kGateWarps][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -62,15 +62,15 @@ __global__ void __launch_bounds__(32 * kGateWarps)
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * window;
   float sum = 0.0f;
   for (int t = warp; t < window && p < openers; t += kGateWarps) {
-    const float* const behind = d_gate.at(first + t, p * stripe);
+    const GradientOf<Low>* const behind = d_gate.at(first + t, p * stripe);
     float d = 0.0f;
     if (stripe % 4 == 0)
       for (int j = 0; j < stripe; j += 4) {
-        const float4 four = __ldg(reinterpret_cast<const float4*>(behind + j));
+        const float4 four = load_four(behind + j);
         d += four.x + four.y + four.z + four.w;
       }
     else
-      for (int j = 0; j < stripe; ++j) d += behind[j];
+      for (int j = 0; j < stripe; ++j) d += to_float(behind[j]);
     const float open = sigmoid_of(read(opener.at(first + t, p)) + shift);
     d *= open * (1.0f - open);
     *d_opener.at(first + t, p) = from_float<GradientOf<Low>>(d);
@@ -108,8 +108,9 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 }
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
-  require_f32("gate_backward: all but the opener and its gradient is f32", {a.d_gate, a.gate.bias, a.d_bias, a.sums});
-  require_operands(a.d_opener.dtype == gradient_of(a.gate.opener.dtype), "gate_backward: the opener's gradient has another type");
+  require_f32("gate_backward: biases and sums are f32", {a.gate.bias, a.d_bias, a.sums});
+  for (const TensorView& view : {a.d_gate, a.d_opener})
+    require_operands(view.dtype == gradient_of(a.gate.opener.dtype), "gate_backward: the gradient of gate or opener has another type");
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
                    "gate_backward: needs the whole module");
   require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
@@ -120,7 +121,7 @@ void gate_backward(CudaDevice& device, const GateBackward& a) {
     const int openers = static_cast<int>(a.gate.opener[1]), stripe = static_cast<int>(a.gate.stripe),
               window = static_cast<int>(a.window), windows = static_cast<int>(a.d_gate[0] / a.window);
     launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(openers, 32), static_cast<unsigned>(windows)),
-           dim3(32 * kGateWarps), 0, Columns<const float>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
+           dim3(32 * kGateWarps), 0, Columns<const GradientOf<Low>>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
            openers, stripe, window, Columns<GradientOf<Low>>(a.d_opener), a.sums.as<float>());
     launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(),
            openers, windows, a.d_bias.as<float>());

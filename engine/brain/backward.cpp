@@ -115,7 +115,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
                                             : fused(module) ? output_gradient(d, residual_of(module), section, prefix)
                                                             : OutputGradient{begun_gradient(d, residual_of(module), section, prefix), true};
   const bool gated = static_cast<bool>(opener);
-  const TensorId d_gate = gated ? graph_.transient(name + ".gate", real_, {section.rows, shape.outputs}) : TensorId{};
+  const TensorId d_gate = gated ? graph_.transient(name + ".gate", gradient_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
   const TensorId d_gain = g.gain[module], d_retain = g.retain[module];
   std::vector<TensorId> d_sources;

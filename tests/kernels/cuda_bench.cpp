@@ -127,7 +127,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const std::int64_t stripe = 4, openers = m.outputs / stripe;
   const TensorView opener = m.gated ? make(gpu, DType::bf16, {kTokens, openers}) : TensorView{};
   const TensorView gate_bias = m.gated ? make(gpu, DType::f32, {openers}) : TensorView{};
-  const TensorView d_gate = m.gated ? make(gpu, DType::f32, {kTokens, m.outputs}) : TensorView{};
+  const TensorView d_gate = m.gated ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
 
   // Tile by tile, as the engine runs them: synapses into one buffer, then what reads it.
   const auto tiles = [&](auto&& body) {
@@ -176,7 +176,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
               currents_bytes + 2 * tokens * outputs + extra);
   report.line(
       m.name, attends ? "attention_backward" : "microcircuit_backward", median_ms(gpu, [&] { tiles(backward); }),
-      currents_bytes + low_currents + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 4 : 0)));
+      currents_bytes + low_currents + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 2 : 0)));
   report.line(m.name, "backward_weights",
               median_ms(gpu,
                         [&] {
@@ -197,7 +197,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
                           [&] {
                             gate_backward(gpu, {d_gate, {opener, gate_bias, stripe, 0}, kWindow, d_opener, d_bias_gate, sums});
                           }),
-                tokens * outputs * (4 + 8.0 / 4));
+                tokens * outputs * (2 + 8.0 / 4));
   }
   if (!attends) {
     const TensorView carried = make(gpu, DType::f32, {kTokens / kCarry, m.outputs});
@@ -213,7 +213,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     report.line(m.name, "columns_backward", median_ms(gpu,
                 [&] {
                   cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias, part_retain, part_gain, d_residual, d_gate});
-                }), source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 4 : 0)), 3 * flops);
+                }), source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 2 : 0)), 3 * flops);
     report.line(m.name, "columns_sources", median_ms(gpu, [&] { cortical_columns_sources(gpu, {d_selected, start, readers, d_sources}); }),
                 selected + 2 * source_bytes);
   }

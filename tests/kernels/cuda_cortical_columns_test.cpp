@@ -69,7 +69,7 @@ class CudaCorticalColumns : public CudaWiringTest {
              .d_out = low(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
              .pre_norm = low(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
              .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
-             .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = single(a.d_gate)};
+             .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = low(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
     for (std::size_t s = 0; s < a.d_sources.size(); ++s)
       b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(DType::bf16, a.d_sources[s].shape) : OnGpu(a.d_sources[s], DType::bf16));
@@ -146,7 +146,7 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     expect_close_in_norm(b.d_retain, a.d_retain, kExact, "d_retain");
     expect_close_in_norm(b.d_gain, a.d_gain, kExact, "d_gain");
     if (a.has_residual) expect_close_in_norm(b.d_residual, a.d_residual, kRounded, "d_residual");
-    if (a.stripe) expect_close_in_norm(b.d_gate, a.d_gate, kExact, "d_gate");
+    if (a.stripe) expect_close_in_norm(b.d_gate, a.d_gate, kRounded, "d_gate");
     for (std::size_t s = 0; s < a.sources.size(); ++s)
       expect_close_in_norm(b.d_sources[s], a.d_sources[s], kRounded + rounding(DType::bf16), "d_source");
     if (HasFailure()) return;
