@@ -61,6 +61,7 @@ struct RoundScan {
   // The forget factor of a gated token is made again instead of kept where there are no registers for it.
   static constexpr bool kMadeAgain = gated && R == 5;
   float forget[2][kQuadTokens], input[2][kQuadTokens], slope[2][kQuadTokens], shut[2][kQuadTokens], y[2][kQuadTokens];
+  float kept[2];        // of a state, through all of the lane's tokens
   unsigned starts = 0;  // bit k: the lane's token k begins a document
 
   __device__ float forgets(int side, int k) const {
@@ -70,10 +71,10 @@ struct RoundScan {
 
   // From a side's currents, which become gradients of the roles behind the second; returns its part of the gain's gradient.
   // `output`: of the group.
-  __device__ float forth(RoundCurrents<R>& u, int side, const GroupMemory<R>& x, const RoundInputs& in, int output, float gain,
-                         bool residual_stored) {
+  __device__ float forth(RoundCurrents<R>& u, unsigned side, const GroupMemory<R>& x, const RoundInputs& in, unsigned output,
+                         float gain, bool residual_stored) {
     const ColumnsArguments& a = x.a;
-    const int lane = static_cast<int>(thread_again()) % 32, first = lane % 4 * kQuadTokens;
+    const unsigned lane = thread_again() % 32, first = lane % 4 * kQuadTokens;
     const float retain = x.retain[output], gate_bias = gated ? x.gate_bias[output] : 0.0f;
     const Low* opener = in.openers + first * a.opener_vectors * kVector<Low> + (gated ? x.opener[output] : 0);
     Map map;
@@ -88,6 +89,7 @@ struct RoundScan {
       if constexpr (gated) shut[side][k] = factors.open - factors.input();
       map.then(forgets(side, k), input[side][k] * u.at(0, side, k));
     }
+    kept[side] = map.scale;
     float state = in.states[lane / 4 + 8 * side];
     QuadScan<false> tokens;
     tokens.compose(map);
@@ -124,12 +126,13 @@ struct RoundScan {
     return d_gain;
   }
 
-  // The recurrence of a side's gradient: g_t = d_y_t + f_{t+1} g_{t+1}.
+  // The recurrence of a side's gradient, g_t = d_y_t + f_{t+1} g_{t+1}, as the map from f g behind the lane's tokens to that of
+  // its first.
   __device__ Map recurrence(int side) const {
-    Map map;
+    float g = y[side][kQuadTokens - 1];
 #pragma unroll
-    for (int k = kQuadTokens - 1; k >= 0; --k) map.then(forgets(side, k), forgets(side, k) * y[side][k]);
-    return map;
+    for (int k = kQuadTokens - 1; k > 0; --k) g = forgets(side, k) * g + y[side][k - 1];
+    return {kept[side], forgets(side, 0) * g};
   }
   // Through it, from d_h, which comes from behind the lane's last token, to the gradients of the first two roles. d_gate: of the
   // lane's last token.

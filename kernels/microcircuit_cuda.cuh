@@ -84,7 +84,7 @@ struct Factors {
 
   template <bool gated>
   __device__ void compute(float u1, float retain, float opener) {
-    const float e = exp_of(fminf(-(u1 + retain), 80.0f)), shut = reciprocal(1.0f + e);
+    const float e = exp2_of(fminf(-kLog2E * u1 - kLog2E * retain, 115.0f)), shut = reciprocal(1.0f + e);
     raw = e * shut;
     open = gated ? sigmoid_of(opener) : 1.0f;
     forget = gated ? 1.0f - raw * open : shut;
