@@ -29,14 +29,14 @@ struct BackwardLayout {
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
       : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
-  // Where they begin: sources first, then gradients, sums [scanning warp, kSumVectors, lane], inputs.
-  __host__ __device__ std::size_t gradients() const { return rounds * kSourceTiles * source_tile; }
-  __host__ __device__ std::size_t sums() const { return gradients() + rounds * kGradientTiles * GradientTile<R>::kBytes; }
-  __host__ __device__ std::size_t all_inputs() const { return sums() + 2 * rounds * kSumVectors * 32 * sizeof(Sums); }
-  __host__ __device__ std::size_t bytes() const { return all_inputs() + 2 * rounds * kInputs * inputs; }
+  // Before the group: gradients, sums [scanning warp, kSumVectors, lane]. Behind it: sources, inputs.
+  static constexpr std::size_t kSumsAt = rounds * kGradientTiles * GradientTile<R>::kBytes,
+                               kBefore = kSumsAt + 2 * rounds * kSumVectors * 32 * sizeof(Sums);
+  __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
+  __host__ __device__ std::size_t bytes() const { return kBefore + inputs_at() + 2 * rounds * kInputs * inputs; }
 };
 
-constexpr std::size_t kDeclared = 1024;  // at most what the kernel declares of shared memory by itself
+constexpr std::size_t kDeclared = 1792;  // at most what the kernel declares of shared memory by itself
 
 // A block: one group, and of all windows each `parts`-th, counted from the batch's first. Its sums go to its part of the
 // gradients.
@@ -52,23 +52,36 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // seen by all behind the next barrier
   __shared__ Map maps[kRounds][kLanes];
   __shared__ float gains[kLanes];
-  static_assert(sizeof meeting + sizeof maps + sizeof gains <= kDeclared);
+  // What scanning threads have no registers to keep: where a pair's rows of sources and of weights lie, and its gradients; f g of
+  // the token behind a step.
+  struct Place {
+    unsigned rows, columns, gradients;
+  };
+  __shared__ Place places[kPairThreads];
+  __shared__ float followings[kRounds][kLanes];
+  static_assert(sizeof meeting + sizeof maps + sizeof gains + sizeof places + sizeof followings <= kDeclared);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
-  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x));
+  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x), Layout::kBefore);
   const Layout layout(a.fan_in, a.opener_vectors);
   const Low* const sources = reinterpret_cast<const Low*>(x.behind());
   const unsigned source_tile = static_cast<unsigned>(layout.source_tile);
-  const unsigned gradients = shared_address(x.behind() + layout.gradients());
+  const unsigned gradients = shared_address(shared_memory);
   const auto sums_of = [&](unsigned warp, unsigned vector) {  // of a scanning warp, [lane]
-    return reinterpret_cast<Sums*>(x.behind() + layout.sums()) + (warp * kSumVectors + vector) * 32;
+    return reinterpret_cast<Sums*>(shared_memory + Layout::kSumsAt) + (warp * kSumVectors + vector) * 32;
   };
   const auto inputs_of = [&](unsigned warp, unsigned turn) {
-    return RoundInputs(x.behind() + layout.all_inputs() + (turn * 2 * kRounds + warp) * layout.inputs);
+    return RoundInputs(x.behind() + layout.inputs_at() + (turn * 2 * kRounds + warp) * layout.inputs);
   };
   if (threadIdx.x < kLanes) gains[threadIdx.x] = read(b.gain + x.group * kLanes + threadIdx.x);
   if (threadIdx.x < Layout::kScanThreads)
     for (unsigned i = 0; i < kSumVectors; ++i) sums_of(threadIdx.x / 32, i)[threadIdx.x % 32] = {};
+  if (threadIdx.x < kPairThreads) {
+    const CurrentsProduct<R> product(x, sources);
+    places[threadIdx.x] = {product.rows, product.columns,
+                           gradients + GradientTile<R>::place(threadIdx.x / 32 * kWarpOutputs + threadIdx.x % 32 / 4, threadIdx.x % 4)};
+  }
+  if (threadIdx.x < kRounds * kLanes) followings[threadIdx.x / kLanes][threadIdx.x % kLanes] = 0.0f;
   await_stages<0>();
   __syncthreads();
 
@@ -148,25 +161,27 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     return;
   }
 
-  float following[2] = {};  // f g of the token behind a step
   const auto synchronize = [] { asm volatile("bar.sync 1, %0;" ::"n"(Layout::kScanThreads) : "memory"); };
   const auto scan = [&](int window, int begin, unsigned i, bool ends) {
     const bool present = begin >= 0;
     const unsigned warp = thread_again() / 32, lane = thread_again() % 32, quad = lane % 4;
     const unsigned output = warp % 2 * kWarpOutputs + lane / 4;  // of side 0
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
-    const unsigned to = gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes +
-                        GradientTile<R>::place(output, quad);
+    const Place place = places[thread_again() % kPairThreads];
+    const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
     const auto give = [&](unsigned role, unsigned side, const float (&d)[kQuadTokens]) {  // returns their sum
       GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
       return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
     };
     RoundScan<R, gated> tokens;
+    QuadScan<true> recurrence[2];
     if (present) {
       const RoundInputs in = inputs_of(warp, i % Layout::kInputs);
+      const RoundInputs::Token token = in.token(begin);
       RoundCurrents<R> u;
-      CurrentsProduct<R>(x, sources).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
-      tokens.starts = __ballot_sync(0xFFFFFFFFu, in.firsts[lane] == begin + static_cast<int>(lane)) >> quad * kQuadTokens;
+      CurrentsProduct<R>(x, place.rows, place.columns).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      in.place(token);
+      tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
       for (unsigned side = 0; side < 2; ++side) {
         const float d_gain = tokens.forth(u, side, x, in, output + 8 * side, gains[output + 8 * side], b.residual_stored);
@@ -180,32 +195,30 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
           sums.at[r - 1] += give(r, side, d);
         }
         sums_of(warp, side)[lane] = sums;
+        recurrence[side].compose(tokens.recurrence(side));
       }
       __syncwarp();
       if (a.residual.data) in.d_residuals.store(b.d_residual, a, window, begin, column);
     }
-    // Each round's map of the recurrence is known to all before any goes through it.
-    QuadScan<true> recurrence[2];
+    // Each round's map of the recurrence is known to all before any goes through it; that of a round which is not there changes
+    // nothing.
+    float states[2];
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-      recurrence[side].compose(present ? tokens.recurrence(side) : Map{});
-      if (kBeside && recurrence[side].whole()) maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
+      if (recurrence[side].whole()) maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
+      states[side] = followings[warp / 2][output + 8 * side];
     }
-    if constexpr (kBeside) synchronize();
-    float d_h[2];
+    synchronize();
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-      float state = following[side];
-      if constexpr (kBeside) {
+      float next = states[side];
 #pragma unroll
-        for (int round = 0; round < kRounds; ++round) {
-          if (round == static_cast<int>(warp / 2)) state = following[side];
-          const Map map = maps[round][output + 8 * side];
-          following[side] = map.scale * following[side] + map.shift;
-        }
+      for (unsigned round = 0; round < kRounds; ++round) {
+        if (round == warp / 2) states[side] = next;
+        const Map map = maps[round][output + 8 * side];
+        next = map.scale * next + map.shift;
       }
-      d_h[side] = recurrence[side].enter(state);
-      if constexpr (!kBeside) following[side] = state;
+      followings[warp / 2][output + 8 * side] = ends ? 0.0f : next;
     }
     if (present) {
       const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
@@ -216,14 +229,13 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
                                                   column + static_cast<int>(lane / 4 + 8 * side))
                                     : nullptr;
         float d_input[kQuadTokens], d_forget[kQuadTokens];
-        tokens.back(side, d_h[side], d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
+        tokens.back(side, recurrence[side].enter(states[side]), d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
         sums.at[2 * side] += give(0, side, d_input);
         sums.at[2 * side + 1] += give(1, side, d_forget);
       }
       sums_of(warp, 2)[lane] = sums;
     }
     if (!ends) return;
-    following[0] = following[1] = 0.0f;
     synchronize();
     // The window's sums: of each output, those of four lanes of each pair.
     for (unsigned j = thread_again(); j < kSums * kLanes; j += Layout::kScanThreads) {

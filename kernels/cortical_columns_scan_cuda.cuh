@@ -25,7 +25,7 @@ struct RoundInputs {
   static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
   const OutputTile d_outs, residuals, d_residuals;
   float *const inverses, *const dots, *const states;
-  int* const firsts;
+  int* const firsts;  // and, once looked at, what is kept of the state before a token: 0 where a document starts, else 1
   Low* const openers;
 
   __device__ explicit RoundInputs(unsigned char* memory)
@@ -33,6 +33,23 @@ struct RoundInputs {
         d_residuals(reinterpret_cast<Low*>(memory + 2 * kTile)), inverses(reinterpret_cast<float*>(memory + 3 * kTile)),
         dots(inverses + kRound), states(dots + kRound), firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
         openers(reinterpret_cast<Low*>(firsts + kRound)) {}
+
+  // Each lane, of one token: what comes in place of what was asked for, when all of the warp have that. A dot comes to stand
+  // behind the square of its norm's factor.
+  struct Token {
+    float keep, dot;
+  };
+  __device__ Token token(int begin) const {
+    const int lane = static_cast<int>(thread_again() % 32);
+    const float inverse = inverses[lane];
+    return {firsts[lane] == begin + lane ? 0.0f : 1.0f, inverse * inverse * dots[lane]};
+  }
+  __device__ void place(const Token& token) const {
+    const unsigned lane = thread_again() % 32;
+    reinterpret_cast<float*>(firsts)[lane] = token.keep;
+    dots[lane] = token.dot;
+    __syncwarp();
+  }
 
   // Asks for them as a warp, for 16 outputs from `column` on. A norm's factor behind the window's end becomes zero, and so all
   // gradients there.
@@ -50,6 +67,7 @@ struct RoundInputs {
       copy_word_behind(states + lane, a.carried + (window * a.carries + begin / kRound) * a.carried_stride + column + lane);
     if (gated) x.load_openers(window, begin, openers);
   }
+  __device__ const float* keeps() const { return reinterpret_cast<const float*>(firsts); }
 };
 
 // A warp's round on the way back: what is known of its tokens between the pass forth, which makes currents and states again, and
@@ -61,11 +79,11 @@ struct RoundScan {
   // The forget factor of a gated token is made again instead of kept where there are no registers for it.
   static constexpr bool kMadeAgain = gated && R == 5;
   float forget[2][kQuadTokens], input[2][kQuadTokens], slope[2][kQuadTokens], shut[2][kQuadTokens], y[2][kQuadTokens];
-  float kept[2];        // of a state, through all of the lane's tokens
-  unsigned starts = 0;  // bit k: the lane's token k begins a document
+  float kept[2];       // of a state, through all of the lane's tokens
+  const float* keeps;  // RoundInputs', of the lane's tokens
 
   __device__ float forgets(int side, int k) const {
-    if constexpr (kMadeAgain) return starts >> k & 1 ? 0.0f : 1.0f - input[side][k];
+    if constexpr (kMadeAgain) return keeps[k] - keeps[k] * input[side][k];
     else return forget[side][k];
   }
 
@@ -83,7 +101,7 @@ struct RoundScan {
       Factors factors;
       factors.template compute<gated>(u.at(1, side, k), retain, gated ? to_float(*opener) + gate_bias : 0.0f);
       if constexpr (gated) opener += a.opener_vectors * kVector<Low>;
-      if constexpr (!kMadeAgain) forget[side][k] = starts >> k & 1 ? 0.0f : factors.forget;
+      if constexpr (!kMadeAgain) forget[side][k] = keeps[k] * factors.forget;
       input[side][k] = factors.input();
       slope[side][k] = factors.raw;
       if constexpr (gated) shut[side][k] = factors.open - factors.input();
@@ -106,17 +124,16 @@ struct RoundScan {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int k = 2 * j + e;
-        if constexpr (!gated) shut[side][k] = 1.0f - slope[side][k];
-        slope[side][k] *= (starts >> k & 1 ? 0.0f : h) - u.at(0, side, k);
-        shut[side][k] *= slope[side][k];
+        slope[side][k] *= keeps[k] * h - u.at(0, side, k);
+        shut[side][k] = gated ? shut[side][k] * slope[side][k] : slope[side][k] - input[side][k] * slope[side][k];
         float now[R];
 #pragma unroll
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = forgets(side, k) * h + input[side][k] * now[0];
         // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
-        const float inverse = in.inverses[first + k], normed = (element(residual, k) + output_of<R>(h, now)) * inverse;
-        d_gain += element(d_out, k) * normed;
-        const float d = inverse * (gain * element(d_out, k) - normed * in.dots[first + k]);
+        const float output_again = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
+        d_gain += scaled * output_again;
+        const float d = gain * scaled - in.dots[first + k] * output_again;
         passed[e] = element(d_residual, k) + d;
         y[side][k] = through_roles<R>(d, h, now, [&](int role, float gradient) { u.at(role, side, k) = gradient; });
       }

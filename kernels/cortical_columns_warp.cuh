@@ -95,6 +95,7 @@ struct OutputTile {
   // and all of it, the warp synchronised, to memory.
   __device__ void store(const Columns<Low>& to, const ColumnsArguments& a, int window, int begin, int column) const {
     const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>;
+    Low* const first = to.at(static_cast<std::int64_t>(window) * a.window + begin + lane / 2, column + part);
 #pragma unroll
     for (int r = 0; r < kRound; r += 16) {
       const int row = lane / 2 + r;
@@ -103,8 +104,7 @@ struct OutputTile {
                    : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                    : "r"(memory + 2 * static_cast<unsigned>(tile_row(row, kPitch) + part))
                    : "memory");
-      if (begin + row < a.window)
-        *reinterpret_cast<uint4*>(to.at(static_cast<std::int64_t>(window) * a.window + begin + row, column + part)) = v;
+      if (begin + row < a.window) *reinterpret_cast<uint4*>(first + r * to.stride) = v;
     }
   }
 };
@@ -126,6 +126,9 @@ struct CurrentsProduct {
         shared_address(x.weight) +
         2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
   }
+  // With addresses that were found before.
+  __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns)
+      : x(group), rows(lane_rows), columns(lane_columns) {}
 
   // u = weight^T sources^T + bias. `tile`: bytes from the first tile.
   __device__ void run(RoundCurrents<R>& u, unsigned tile) const {

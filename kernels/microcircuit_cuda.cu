@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
       h = forget[k] * h + shift[k];
-      if (begin + k < a.window) *pre_norm.at(x.token + begin + k, x.column) = output_of<R>(h, u[k]) + residual[k];
+      if (begin + k < a.window) *pre_norm.at(x.token + begin + k, x.column) = output_of<R>(h, u[k], residual[k]);
     }
   }
   if (stored && x.warp == 0) *stored = state;
