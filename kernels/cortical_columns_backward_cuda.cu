@@ -21,22 +21,32 @@ struct BackwardLayout {
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
                        kThreads = kScanThreads + kMultiplyThreads;
   static constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is retain's too
-  // A scanning lane keeps its part of a window's sums in vectors as it makes them: for each side the gain's and those of the roles
-  // behind the second, then the first two roles' of both sides.
-  using Sums = Neighbours<4, float>;
-  static constexpr int kSumVectors = 3;
-  std::size_t source_tile, inputs;     // bytes of one
+  // What lies at fixed addresses, before the group.
+  struct Fixed {
+    unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
+    // A scanning lane's part of a window's sums: for each side the gain's and those of the roles behind the second, then the first
+    // two roles' of both sides.
+    Neighbours<4, float> sums[2 * rounds][3][32];
+    Map maps[rounds][kLanes];  // of the recurrence, through a round
+    float gains[kLanes];
+    // What scanning threads have no registers to keep: f g of the token behind a step; where a pair's rows of sources and of weights
+    // lie, and its gradients.
+    float following[rounds][kLanes];
+    struct {
+      unsigned rows, columns, gradients;
+    } places[kPairThreads];
+  };
+  static_assert(sizeof(Fixed) % 16 == 0);
+  std::size_t source_tile, inputs;  // bytes of one
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
       : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
-  // Before the group: gradients, sums [scanning warp, kSumVectors, lane]. Behind it: sources, inputs.
-  static constexpr std::size_t kSumsAt = rounds * kGradientTiles * GradientTile<R>::kBytes,
-                               kBefore = kSumsAt + 2 * rounds * kSumVectors * 32 * sizeof(Sums);
+  // Behind the group: sources, then inputs.
   __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
-  __host__ __device__ std::size_t bytes() const { return kBefore + inputs_at() + 2 * rounds * kInputs * inputs; }
+  __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
 };
 
-constexpr std::size_t kDeclared = 1792;  // at most what the kernel declares of shared memory by itself
+constexpr std::size_t kDeclared = 64;  // at most what the kernel declares of shared memory by itself
 
 // A block: one group, and of all windows each `parts`-th, counted from the batch's first. Its sums go to its part of the
 // gradients.
@@ -45,43 +55,33 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 #if __CUDA_ARCH__ >= 800
   using Layout = BackwardLayout<R, kRounds>;
   constexpr bool kBeside = Layout::kBeside;
-  constexpr int kSums = Layout::kSums, kSumVectors = Layout::kSumVectors;
-  using Sums = typename Layout::Sums;
+  constexpr int kSums = Layout::kSums;
   // Where warps of both kinds meet: not __syncthreads, since they come from different places in the code.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // seen by all behind the next barrier
-  __shared__ Map maps[kRounds][kLanes];
-  __shared__ float gains[kLanes];
-  // What scanning threads have no registers to keep: where a pair's rows of sources and of weights lie, and its gradients; f g of
-  // the token behind a step.
-  struct Place {
-    unsigned rows, columns, gradients;
-  };
-  __shared__ Place places[kPairThreads];
-  __shared__ float followings[kRounds][kLanes];
-  static_assert(sizeof meeting + sizeof maps + sizeof gains + sizeof places + sizeof followings <= kDeclared);
+  static_assert(sizeof meeting <= kDeclared);
+  auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
-  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x), Layout::kBefore);
+  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x), sizeof fixed);
   const Layout layout(a.fan_in, a.opener_vectors);
   const Low* const sources = reinterpret_cast<const Low*>(x.behind());
   const unsigned source_tile = static_cast<unsigned>(layout.source_tile);
-  const unsigned gradients = shared_address(shared_memory);
-  const auto sums_of = [&](unsigned warp, unsigned vector) {  // of a scanning warp, [lane]
-    return reinterpret_cast<Sums*>(shared_memory + Layout::kSumsAt) + (warp * kSumVectors + vector) * 32;
-  };
+  const unsigned gradients = shared_address(fixed.gradients);
   const auto inputs_of = [&](unsigned warp, unsigned turn) {
     return RoundInputs(x.behind() + layout.inputs_at() + (turn * 2 * kRounds + warp) * layout.inputs);
   };
-  if (threadIdx.x < kLanes) gains[threadIdx.x] = read(b.gain + x.group * kLanes + threadIdx.x);
-  if (threadIdx.x < Layout::kScanThreads)
-    for (unsigned i = 0; i < kSumVectors; ++i) sums_of(threadIdx.x / 32, i)[threadIdx.x % 32] = {};
-  if (threadIdx.x < kPairThreads) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kLanes) fixed.gains[thread] = read(b.gain + x.group * kLanes + thread);
+  if (thread < kRounds * kLanes) fixed.following[thread / kLanes][thread % kLanes] = 0.0f;
+  if (thread < Layout::kScanThreads)
+    for (auto& sums : fixed.sums[thread / 32]) sums[thread % 32] = {};
+  if (thread < kPairThreads) {
     const CurrentsProduct<R> product(x, sources);
-    places[threadIdx.x] = {product.rows, product.columns,
-                           gradients + GradientTile<R>::place(threadIdx.x / 32 * kWarpOutputs + threadIdx.x % 32 / 4, threadIdx.x % 4)};
+    const int output = thread / 32 * kWarpOutputs + thread % 32 / 4;
+    fixed.places[thread] = {product.rows, product.columns,
+                            gradients + GradientTile<R>::place(static_cast<unsigned>(output), static_cast<unsigned>(thread) % 4)};
   }
-  if (threadIdx.x < kRounds * kLanes) followings[threadIdx.x / kLanes][threadIdx.x % kLanes] = 0.0f;
   await_stages<0>();
   __syncthreads();
 
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const unsigned warp = thread_again() / 32, lane = thread_again() % 32, quad = lane % 4;
     const unsigned output = warp % 2 * kWarpOutputs + lane / 4;  // of side 0
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
-    const Place place = places[thread_again() % kPairThreads];
+    const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
     const auto give = [&](unsigned role, unsigned side, const float (&d)[kQuadTokens]) {  // returns their sum
       GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
       for (unsigned side = 0; side < 2; ++side) {
-        const float d_gain = tokens.forth(u, side, x, in, output + 8 * side, gains[output + 8 * side], b.residual_stored);
-        Sums sums = sums_of(warp, side)[lane];
+        const float d_gain = tokens.forth(u, side, x, in, output + 8 * side, fixed.gains[output + 8 * side], b.residual_stored);
+        auto sums = fixed.sums[warp][side][lane];
         sums.at[0] += d_gain;
 #pragma unroll
         for (unsigned r = 2; r < R; ++r) {
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
           for (int k = 0; k < kQuadTokens; ++k) d[k] = u.at(r, side, k);
           sums.at[r - 1] += give(r, side, d);
         }
-        sums_of(warp, side)[lane] = sums;
+        fixed.sums[warp][side][lane] = sums;
         recurrence[side].compose(tokens.recurrence(side));
       }
       __syncwarp();
@@ -205,8 +205,8 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     float states[2];
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-      if (recurrence[side].whole()) maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
-      states[side] = followings[warp / 2][output + 8 * side];
+      if (recurrence[side].whole()) fixed.maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
+      states[side] = fixed.following[warp / 2][output + 8 * side];
     }
     synchronize();
 #pragma unroll
@@ -215,14 +215,15 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 #pragma unroll
       for (unsigned round = 0; round < kRounds; ++round) {
         if (round == warp / 2) states[side] = next;
-        const Map map = maps[round][output + 8 * side];
+        const Map map = fixed.maps[round][output + 8 * side];
         next = map.scale * next + map.shift;
       }
-      followings[warp / 2][output + 8 * side] = ends ? 0.0f : next;
+      fixed.following[warp / 2][output + 8 * side] = ends ? 0.0f : next;
     }
     if (present) {
+      __syncwarp();
       const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
-      Sums sums = sums_of(warp, 2)[lane];
+      auto sums = fixed.sums[warp][2][lane];
 #pragma unroll
       for (unsigned side = 0; side < 2; ++side) {
         float* const d_gate = gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last,
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
         sums.at[2 * side] += give(0, side, d_input);
         sums.at[2 * side + 1] += give(1, side, d_forget);
       }
-      sums_of(warp, 2)[lane] = sums;
+      fixed.sums[warp][2][lane] = sums;
     }
     if (!ends) return;
     synchronize();
@@ -244,7 +245,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       float sum = 0.0f;
 #pragma unroll
       for (unsigned round = 0; round < kRounds; ++round) {
-        Sums* const four = sums_of(2 * round + here / 16, vector) + here % 8 * 4;
+        auto* const four = fixed.sums[2 * round + here / 16][vector] + here % 8 * 4;
         sum += four[0].at[place] + four[1].at[place] + (four[2].at[place] + four[3].at[place]);
 #pragma unroll
         for (int k = 0; k < 4; ++k) four[k].at[place] = 0.0f;

@@ -54,6 +54,7 @@ __device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], i
 // A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
 struct OutputTile {
   static constexpr int kPitch = kWarpOutputs + kVector<Low>;
+  static constexpr unsigned kQuadRows = tile_row(kQuadTokens, kPitch);  // from a lane's tokens to the next lane's
   static constexpr std::size_t kBytes = sizeof(Low) * tile_row(kRound, kPitch);
   unsigned memory;
 
@@ -75,16 +76,14 @@ struct OutputTile {
   __device__ void read(std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     const unsigned lane = thread_again() % 32, near = lane % 8;
     // Matrix j: tokens 2 j and 2 j + 1 of each lane.
-    load_matrices<true>(
-        pairs, memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 8 * 2), kPitch) +
-                                                  8 * side));
+    load_matrices<true>(pairs, memory + 2 * (near / 2 * kQuadRows + (near % 2 + lane / 8 * 2) * kPitch + 8 * static_cast<unsigned>(side)));
   }
   // The way back: this thread's into the tile,
   __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     __syncwarp();  // all have read what was there
     const unsigned lane = thread_again() % 32, near = lane / 4;
     const unsigned row =
-        memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2), kPitch) + 8 * side) + lane % 4 * 4;
+        memory + 2 * (near / 2 * kQuadRows + near % 2 * kPitch + 8 * static_cast<unsigned>(side) + lane % 4 * 2);
 #pragma unroll
     for (unsigned j = 0; j < kQuadTokens / 2; ++j) {
       std::uint32_t outputs;  // two of a token, from two tokens of an output
@@ -95,7 +94,7 @@ struct OutputTile {
   // and all of it, the warp synchronised, to memory.
   __device__ void store(const Columns<Low>& to, const ColumnsArguments& a, int window, int begin, int column) const {
     const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>;
-    Low* const first = to.at(static_cast<std::int64_t>(window) * a.window + begin + lane / 2, column + part);
+    Low* const first = to.at(window * a.window + begin + lane / 2, column + part);
 #pragma unroll
     for (int r = 0; r < kRound; r += 16) {
       const int row = lane / 2 + r;
