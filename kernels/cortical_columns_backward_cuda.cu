@@ -223,16 +223,18 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     if (present) {
       __syncwarp();
       const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
+      float* const d_gate =
+          gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, column + static_cast<int>(lane / 4))
+                : nullptr;
+      float d_h[2], d_input[2][kQuadTokens], d_forget[2][kQuadTokens];
+#pragma unroll
+      for (int side = 0; side < 2; ++side) d_h[side] = recurrence[side].enter(states[side]);
+      tokens.back(d_h, d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
       auto sums = fixed.sums[warp][2][lane];
 #pragma unroll
       for (unsigned side = 0; side < 2; ++side) {
-        float* const d_gate = gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last,
-                                                  column + static_cast<int>(lane / 4 + 8 * side))
-                                    : nullptr;
-        float d_input[kQuadTokens], d_forget[kQuadTokens];
-        tokens.back(side, recurrence[side].enter(states[side]), d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
-        sums.at[2 * side] += give(0, side, d_input);
-        sums.at[2 * side + 1] += give(1, side, d_forget);
+        sums.at[2 * side] += give(0, side, d_input[side]);
+        sums.at[2 * side + 1] += give(1, side, d_forget[side]);
       }
       fixed.sums[warp][2][lane] = sums;
     }

@@ -151,20 +151,21 @@ struct RoundScan {
     for (int k = kQuadTokens - 1; k > 0; --k) g = forgets(side, k) * g + y[side][k - 1];
     return {kept[side], forgets(side, 0) * g};
   }
-  // Through it, from d_h, which comes from behind the lane's last token, to the gradients of the first two roles. d_gate: of the
-  // lane's last token.
-  __device__ void back(int side, float d_h, float (&d_input)[kQuadTokens], float (&d_forget)[kQuadTokens], float* d_gate,
+  // Through it, from each side's d_h, which comes from behind the lane's last token, to the gradients of the first two roles.
+  // d_gate: of the lane's last token and side 0.
+  __device__ void back(float (&d_h)[2], float (&d_input)[2][kQuadTokens], float (&d_forget)[2][kQuadTokens], float* d_gate,
                        std::int64_t gate_stride, int tokens_left) const {
 #pragma unroll
     for (int k = kQuadTokens - 1; k >= 0; --k) {
-      d_h += y[side][k];
-      if constexpr (gated) {
-        if (k < tokens_left) *d_gate = -d_h * slope[side][k];
-        d_gate -= gate_stride;
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        d_h[side] += y[side][k];
+        if (gated && k < tokens_left) d_gate[8 * side] = -d_h[side] * slope[side][k];
+        d_input[side][k] = d_h[side] * input[side][k];
+        d_forget[side][k] = d_h[side] * shut[side][k];
+        d_h[side] *= forgets(side, k);
       }
-      d_input[k] = d_h * input[side][k];
-      d_forget[k] = d_h * shut[side][k];
-      d_h *= forgets(side, k);
+      if constexpr (gated) d_gate -= gate_stride;
     }
   }
 };
