@@ -113,10 +113,9 @@ struct RoundScan {
     tokens.compose(map);
     float h = tokens.enter(state);
 
-    std::uint32_t d_out[kQuadTokens / 2], residual[kQuadTokens / 2] = {}, d_residual[kQuadTokens / 2] = {};
+    std::uint32_t d_out[kQuadTokens / 2], residual[kQuadTokens / 2] = {}, d_residual[kQuadTokens / 2];
     in.d_outs.read(d_out, side);
     if (a.residual.data) in.residuals.read(residual, side);
-    if (a.residual.data && !residual_stored) in.d_residuals.read(d_residual, side);
     float d_gain = 0.0f;
 #pragma unroll
     for (int j = 0; j < kQuadTokens / 2; ++j) {
@@ -134,12 +133,19 @@ struct RoundScan {
         const float output_again = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
         d_gain += scaled * output_again;
         const float d = gain * scaled - in.dots[first + k] * output_again;
-        passed[e] = element(d_residual, k) + d;
+        passed[e] = d;
         y[side][k] = through_roles<R>(d, h, now, [&](int role, float gradient) { u.at(role, side, k) = gradient; });
       }
       d_residual[j] = packed<Low>(passed[0], passed[1]);
     }
-    if (a.residual.data) in.d_residuals.write(d_residual, side);
+    if (!a.residual.data) return d_gain;
+    if (!residual_stored) {
+      std::uint32_t before[kQuadTokens / 2];
+      in.d_residuals.read(before, side);
+#pragma unroll
+      for (int j = 0; j < kQuadTokens / 2; ++j) d_residual[j] = add_pairs(before[j], d_residual[j]);
+    }
+    in.d_residuals.write(d_residual, side);
     return d_gain;
   }
 

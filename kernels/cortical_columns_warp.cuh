@@ -51,6 +51,12 @@ __device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], i
   return __uint_as_float(k % 2 == 0 ? pairs[k / 2] << 16 : pairs[k / 2] & 0xFFFF0000u);
 }
 
+// Two sums, each rounded.
+__device__ inline std::uint32_t add_pairs(const std::uint32_t& a, const std::uint32_t& b) {
+  const __nv_bfloat162 sum = __hadd2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
+  return reinterpret_cast<const std::uint32_t&>(sum);
+}
+
 // A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
 struct OutputTile {
   static constexpr int kPitch = kWarpOutputs + kVector<Low>;
