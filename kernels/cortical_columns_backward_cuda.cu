@@ -24,13 +24,13 @@ struct BackwardLayout {
   // What lies at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
-    // A scanning lane's part of a window's sums: for each side the gain's and those of the roles behind the second, then the first
-    // two roles' of both sides.
+    // A scanning lane's part of a window's sums: for each side the gain's and those of the roles behind the second, then the
+    // first two roles' of both sides.
     Neighbours<4, float> sums[2 * rounds][3][32];
     Map maps[rounds][kLanes];  // of the recurrence, through a round
     float gains[kLanes];
-    // What scanning threads have no registers to keep: f g of the token behind a step; where a pair's rows of sources and of weights
-    // lie, and its gradients.
+    // What scanning threads have no registers to keep: f g of the token behind a step; where a pair's rows of sources and of
+    // weights lie, and its gradients.
     float following[rounds][kLanes];
     struct {
       unsigned rows, columns, gradients;
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       const RoundInputs::Token token = in.token(begin);
       RoundCurrents<R> u;
       CurrentsProduct<R>(x, place.rows, place.columns).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
-      in.place(token);
+      in.settle(token);
       tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
       for (unsigned side = 0; side < 2; ++side) {
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       fixed.following[warp / 2][output + 8 * side] = ends ? 0.0f : next;
     }
     if (present) {
-      __syncwarp();
+      __syncwarp();  // the compiler does not know that all lanes are here
       const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
       float* const d_gate =
           gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, column + static_cast<int>(lane / 4))
@@ -243,14 +243,14 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     // The window's sums: of each output, those of four lanes of each pair.
     for (unsigned j = thread_again(); j < kSums * kLanes; j += Layout::kScanThreads) {
       const unsigned s = j / kLanes, here = j % kLanes, side = here / 8 % 2;
-      const unsigned vector = s < 2 ? 2 : side, place = s < 2 ? 2 * side + s : s < R ? s - 1 : 0;
+      const unsigned vector = s < 2 ? 2 : side, element = s < 2 ? 2 * side + s : s < R ? s - 1 : 0;
       float sum = 0.0f;
 #pragma unroll
       for (unsigned round = 0; round < kRounds; ++round) {
         auto* const four = fixed.sums[2 * round + here / 16][vector] + here % 8 * 4;
-        sum += four[0].at[place] + four[1].at[place] + (four[2].at[place] + four[3].at[place]);
+        sum += four[0].at[element] + four[1].at[element] + (four[2].at[element] + four[3].at[element]);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) four[k].at[place] = 0.0f;
+        for (int k = 0; k < 4; ++k) four[k].at[element] = 0.0f;
       }
       const int of_part = part * groups * kLanes + x.group * kLanes + static_cast<int>(here);
       if (s < R) b.d_bias[(part * R + static_cast<int>(s)) * b.d_bias_stride + x.group * kLanes + static_cast<int>(here)] += sum;

@@ -25,7 +25,7 @@ struct RoundInputs {
   static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
   const OutputTile d_outs, residuals, d_residuals;
   float *const inverses, *const dots, *const states;
-  int* const firsts;  // and, once looked at, what is kept of the state before a token: 0 where a document starts, else 1
+  int* const firsts;  // behind settle() what is kept of the state before a token: 0 where a document starts, else 1
   Low* const openers;
 
   __device__ explicit RoundInputs(unsigned char* memory)
@@ -34,8 +34,8 @@ struct RoundInputs {
         dots(inverses + kRound), states(dots + kRound), firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
         openers(reinterpret_cast<Low*>(firsts + kRound)) {}
 
-  // Each lane, of one token: what comes in place of what was asked for, when all of the warp have that. A dot comes to stand
-  // behind the square of its norm's factor.
+  // Made of what was asked for, by each lane for one token: what is kept of the state before it, and the dot times the square of
+  // its norm's factor. settle() puts that in place of the token's first and dot, for the warp to read.
   struct Token {
     float keep, dot;
   };
@@ -44,7 +44,7 @@ struct RoundInputs {
     const float inverse = inverses[lane];
     return {firsts[lane] == begin + lane ? 0.0f : 1.0f, inverse * inverse * dots[lane]};
   }
-  __device__ void place(const Token& token) const {
+  __device__ void settle(const Token& token) const {
     const unsigned lane = thread_again() % 32;
     reinterpret_cast<float*>(firsts)[lane] = token.keep;
     dots[lane] = token.dot;
@@ -130,9 +130,9 @@ struct RoundScan {
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = forgets(side, k) * h + input[side][k] * now[0];
         // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
-        const float output_again = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
-        d_gain += scaled * output_again;
-        const float d = gain * scaled - in.dots[first + k] * output_again;
+        const float out = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
+        d_gain += scaled * out;
+        const float d = gain * scaled - in.dots[first + k] * out;
         passed[e] = d;
         y[side][k] = through_roles<R>(d, h, now, [&](int role, float gradient) { u.at(role, side, k) = gradient; });
       }

@@ -82,7 +82,8 @@ struct OutputTile {
   __device__ void read(std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     const unsigned lane = thread_again() % 32, near = lane % 8;
     // Matrix j: tokens 2 j and 2 j + 1 of each lane.
-    load_matrices<true>(pairs, memory + 2 * (near / 2 * kQuadRows + (near % 2 + lane / 8 * 2) * kPitch + 8 * static_cast<unsigned>(side)));
+    const unsigned row = near / 2 * kQuadRows + (near % 2 + lane / 8 * 2) * kPitch;
+    load_matrices<true>(pairs, memory + 2 * (row + 8 * static_cast<unsigned>(side)));
   }
   // The way back: this thread's into the tile,
   __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
