@@ -21,18 +21,32 @@ struct BackwardLayout {
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
                        kThreads = kScanThreads + kMultiplyThreads;
   static constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is retain's too
-  std::size_t source_tile, inputs;     // bytes of one
+  // What lies at fixed addresses, before the group.
+  struct Fixed {
+    unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
+    // A scanning lane's part of a window's sums: for each side the gain's and those of the roles behind the second, then the
+    // first two roles' of both sides.
+    Neighbours<4, float> sums[2 * rounds][3][32];
+    Map maps[rounds][kLanes];  // of the recurrence, through a round
+    float gains[kLanes];
+    // What scanning threads have no registers to keep: f g of the token behind a step; where a pair's rows of sources and of
+    // weights lie, and its gradients.
+    float following[rounds][kLanes];
+    struct {
+      unsigned rows, columns, gradients;
+    } places[kPairThreads];
+  };
+  static_assert(sizeof(Fixed) % 16 == 0);
+  std::size_t source_tile, inputs;  // bytes of one
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
       : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
-  // Where they begin: sources first, then gradients, sums [scanning warp, 2 sides, kSums, lane], inputs.
-  __host__ __device__ std::size_t gradients() const { return rounds * kSourceTiles * source_tile; }
-  __host__ __device__ std::size_t sums() const { return gradients() + rounds * kGradientTiles * GradientTile<R>::kBytes; }
-  __host__ __device__ std::size_t all_inputs() const { return sums() + 2 * rounds * 2 * kSums * 32 * sizeof(float); }
-  __host__ __device__ std::size_t bytes() const { return all_inputs() + 2 * rounds * kInputs * inputs; }
+  // Behind the group: sources, then inputs.
+  __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
+  __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
 };
 
-constexpr std::size_t kDeclared = 1024;  // at most what the kernel declares of shared memory by itself
+constexpr std::size_t kDeclared = 64;  // at most what the kernel declares of shared memory by itself
 
 // A block: one group, and of all windows each `parts`-th, counted from the batch's first. Its sums go to its part of the
 // gradients.
@@ -45,25 +59,29 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   // Where warps of both kinds meet: not __syncthreads, since they come from different places in the code.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // seen by all behind the next barrier
-  __shared__ Map maps[kRounds][kLanes];
-  __shared__ float gains[kLanes];
-  static_assert(sizeof meeting + sizeof maps + sizeof gains <= kDeclared);
+  static_assert(sizeof meeting <= kDeclared);
+  auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
-  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x));
+  const GroupMemory<R> x(a, static_cast<int>(blockIdx.x), sizeof fixed);
   const Layout layout(a.fan_in, a.opener_vectors);
   const Low* const sources = reinterpret_cast<const Low*>(x.behind());
   const unsigned source_tile = static_cast<unsigned>(layout.source_tile);
-  const unsigned gradients = shared_address(x.behind() + layout.gradients());
-  const auto sums_of = [&](int warp, int side, int s) {  // of a scanning warp, [lane]
-    return reinterpret_cast<float*>(x.behind() + layout.sums()) + ((warp * 2 + side) * kSums + s) * 32;
+  const unsigned gradients = shared_address(fixed.gradients);
+  const auto inputs_of = [&](unsigned warp, unsigned turn) {
+    return RoundInputs(x.behind() + layout.inputs_at() + (turn * 2 * kRounds + warp) * layout.inputs);
   };
-  const auto inputs_of = [&](int warp, int turn) {
-    return RoundInputs(x.behind() + layout.all_inputs() + static_cast<std::size_t>(turn * 2 * kRounds + warp) * layout.inputs);
-  };
-  if (threadIdx.x < kLanes) gains[threadIdx.x] = read(b.gain + x.group * kLanes + threadIdx.x);
-  if (threadIdx.x < Layout::kScanThreads)
-    for (int i = 0; i < 2 * kSums; ++i) sums_of(static_cast<int>(threadIdx.x) / 32, 0, i)[threadIdx.x % 32] = 0.0f;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kLanes) fixed.gains[thread] = read(b.gain + x.group * kLanes + thread);
+  if (thread < kRounds * kLanes) fixed.following[thread / kLanes][thread % kLanes] = 0.0f;
+  if (thread < Layout::kScanThreads)
+    for (auto& sums : fixed.sums[thread / 32]) sums[thread % 32] = {};
+  if (thread < kPairThreads) {
+    const CurrentsProduct<R> product(x, sources);
+    const int output = thread / 32 * kWarpOutputs + thread % 32 / 4;
+    fixed.places[thread] = {product.rows, product.columns,
+                            gradients + GradientTile<R>::place(static_cast<unsigned>(output), static_cast<unsigned>(thread) % 4)};
+  }
   await_stages<0>();
   __syncthreads();
 
@@ -96,10 +114,11 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
         if (loaded.begin >= round * kRound)
           loader.load(a, loaded.window, loaded.begin - round * kRound,
                       static_cast<unsigned>(i % Layout::kSourceTiles * kRounds + round) * source_tile);
-      const int warp = static_cast<int>(thread_again() - Layout::kScanThreads) / 32, begin = loaded.begin - warp / 2 * kRound;
+      const unsigned warp = (thread_again() - Layout::kScanThreads) / 32;
+      const int begin = loaded.begin - static_cast<int>(warp / 2) * kRound;
       if (warp < 2 * kRounds && begin >= 0)
-        inputs_of(warp, i % Layout::kInputs)
-            .template load<gated>(x, b, loaded.window, begin, x.group * kLanes + warp % 2 * kWarpOutputs);
+        inputs_of(warp, static_cast<unsigned>(i) % Layout::kInputs)
+            .template load<gated>(x, b, loaded.window, begin, x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs);
       advance(loaded);
       close_stage();
     };
@@ -142,92 +161,99 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     return;
   }
 
-  float following[2] = {};  // f g of the token behind a step
   const auto synchronize = [] { asm volatile("bar.sync 1, %0;" ::"n"(Layout::kScanThreads) : "memory"); };
-  const auto scan = [&](int window, int begin, int i, bool ends) {
+  const auto scan = [&](int window, int begin, unsigned i, bool ends) {
     const bool present = begin >= 0;
-    const int warp = static_cast<int>(thread_again()) / 32, lane = static_cast<int>(thread_again()) % 32, quad = lane % 4;
-    const int output = warp % 2 * kWarpOutputs + lane / 4;  // of side 0
-    const unsigned to = gradients +
-                        static_cast<unsigned>(i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes +
-                        GradientTile<R>::place(static_cast<unsigned>(output), static_cast<unsigned>(quad));
-    const auto add = [&](int side, int s, float value) {
-      const int thread = static_cast<int>(thread_again());
-      sums_of(thread / 32, side, s)[thread % 32] += value;
-    };
-    const auto give = [&](int role, int side, const float (&d)[kQuadTokens]) {
-      GradientTile<R>::store(to + static_cast<unsigned>(role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
-      float sum = d[0];
-#pragma unroll
-      for (int k = 1; k < kQuadTokens; ++k) sum += d[k];
-      add(side, role, sum);
+    const unsigned warp = thread_again() / 32, lane = thread_again() % 32, quad = lane % 4;
+    const unsigned output = warp % 2 * kWarpOutputs + lane / 4;  // of side 0
+    const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
+    const auto place = fixed.places[thread_again() % kPairThreads];
+    const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
+    const auto give = [&](unsigned role, unsigned side, const float (&d)[kQuadTokens]) {  // returns their sum
+      GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
+      return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
     };
     RoundScan<R, gated> tokens;
+    QuadScan<true> recurrence[2];
     if (present) {
       const RoundInputs in = inputs_of(warp, i % Layout::kInputs);
+      const RoundInputs::Token token = in.token(begin);
       RoundCurrents<R> u;
-      CurrentsProduct<R>(x, sources).run(u, static_cast<unsigned>(i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
-      tokens.starts = __ballot_sync(0xFFFFFFFFu, in.firsts[lane] == begin + lane) >> quad * kQuadTokens;
+      CurrentsProduct<R>(x, place.rows, place.columns).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      in.settle(token);
+      tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        add(side, R, tokens.forth(u, side, x, in, output + 8 * side, gains[output + 8 * side], b.residual_stored));
+      for (unsigned side = 0; side < 2; ++side) {
+        const float d_gain = tokens.forth(u, side, x, in, output + 8 * side, fixed.gains[output + 8 * side], b.residual_stored);
+        auto sums = fixed.sums[warp][side][lane];
+        sums.at[0] += d_gain;
 #pragma unroll
-        for (int r = 2; r < R; ++r) {
+        for (unsigned r = 2; r < R; ++r) {
           float d[kQuadTokens];
 #pragma unroll
           for (int k = 0; k < kQuadTokens; ++k) d[k] = u.at(r, side, k);
-          give(r, side, d);
+          sums.at[r - 1] += give(r, side, d);
         }
+        fixed.sums[warp][side][lane] = sums;
+        recurrence[side].compose(tokens.recurrence(side));
       }
       __syncwarp();
-      if (a.residual.data) in.d_residuals.store(b.d_residual, a, window, begin, x.group * kLanes + warp % 2 * kWarpOutputs);
+      if (a.residual.data) in.d_residuals.store(b.d_residual, a, window, begin, column);
     }
-    // Each round's map of the recurrence is known to all before any goes through it.
-    QuadScan<true> recurrence[2];
+    // Each round's map of the recurrence is known to all before any goes through it; that of a round which is not there changes
+    // nothing.
+    float states[2];
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-      recurrence[side].compose(present ? tokens.recurrence(side) : Map{});
-      if (kBeside && recurrence[side].whole()) maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
+      if (recurrence[side].whole()) fixed.maps[warp / 2][output + 8 * side] = recurrence[side].to_here;
+      states[side] = fixed.following[warp / 2][output + 8 * side];
     }
-    if constexpr (kBeside) synchronize();
+    synchronize();
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-      float state = following[side];
-      if constexpr (kBeside) {
+      float next = states[side];
 #pragma unroll
-        for (int round = 0; round < kRounds; ++round) {
-          if (round == warp / 2) state = following[side];
-          const Map map = maps[round][output + 8 * side];
-          following[side] = map.scale * following[side] + map.shift;
-        }
+      for (unsigned round = 0; round < kRounds; ++round) {
+        if (round == warp / 2) states[side] = next;
+        const Map map = fixed.maps[round][output + 8 * side];
+        next = map.scale * next + map.shift;
       }
-      const float d_h = recurrence[side].enter(state);
-      if constexpr (!kBeside) following[side] = state;
-      if (!present) continue;
-      const int token = begin + quad * kQuadTokens, last = kQuadTokens - 1;
-      Low* d_gate =
-          gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, x.group * kLanes + output + 8 * side)
+      fixed.following[warp / 2][output + 8 * side] = ends ? 0.0f : next;
+    }
+    if (present) {
+      __syncwarp();  // the compiler does not know that all lanes are here
+      const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
+      Low* const d_gate =
+          gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, column + static_cast<int>(lane / 4))
                 : nullptr;
-      float d_input[kQuadTokens], d_forget[kQuadTokens];
-      tokens.back(side, d_h, d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
-      give(0, side, d_input);
-      give(1, side, d_forget);
+      float d_h[2], d_input[2][kQuadTokens], d_forget[2][kQuadTokens];
+#pragma unroll
+      for (int side = 0; side < 2; ++side) d_h[side] = recurrence[side].enter(states[side]);
+      tokens.back(d_h, d_input, d_forget, d_gate, b.d_gate.stride, a.window - token);
+      auto sums = fixed.sums[warp][2][lane];
+#pragma unroll
+      for (unsigned side = 0; side < 2; ++side) {
+        sums.at[2 * side] += give(0, side, d_input[side]);
+        sums.at[2 * side + 1] += give(1, side, d_forget[side]);
+      }
+      fixed.sums[warp][2][lane] = sums;
     }
     if (!ends) return;
-    following[0] = following[1] = 0.0f;
     synchronize();
     // The window's sums: of each output, those of four lanes of each pair.
-    for (int j = static_cast<int>(thread_again()); j < kSums * kLanes; j += Layout::kScanThreads) {
-      const int s = j / kLanes, here = j % kLanes;
+    for (unsigned j = thread_again(); j < kSums * kLanes; j += Layout::kScanThreads) {
+      const unsigned s = j / kLanes, here = j % kLanes, side = here / 8 % 2;
+      const unsigned vector = s < 2 ? 2 : side, element = s < 2 ? 2 * side + s : s < R ? s - 1 : 0;
       float sum = 0.0f;
 #pragma unroll
-      for (int round = 0; round < kRounds; ++round) {
-        float4* const four = reinterpret_cast<float4*>(sums_of(2 * round + here / 16, here / 8 % 2, s) + here % 8 * 4);
-        sum += four->x + four->y + (four->z + four->w);
-        *four = {0, 0, 0, 0};
+      for (unsigned round = 0; round < kRounds; ++round) {
+        auto* const four = fixed.sums[2 * round + here / 16][vector] + here % 8 * 4;
+        sum += four[0].at[element] + four[1].at[element] + (four[2].at[element] + four[3].at[element]);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) four[k].at[element] = 0.0f;
       }
-      const int of_part = part * groups * kLanes + x.group * kLanes + here;
-      if (s < R) b.d_bias[(part * R + s) * b.d_bias_stride + x.group * kLanes + here] += sum;
+      const int of_part = part * groups * kLanes + x.group * kLanes + static_cast<int>(here);
+      if (s < R) b.d_bias[(part * R + static_cast<int>(s)) * b.d_bias_stride + x.group * kLanes + static_cast<int>(here)] += sum;
       if (s == 1) b.d_retain[of_part] += sum;
       if (s == R) b.d_gain[of_part] += sum;
     }
@@ -239,7 +265,8 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   for (int i = 0; i < count + kBeside; ++i) {
     if (!kBeside) meeting.arrive_and_wait();
     if (i < count) {
-      scan(step.window, step.begin - static_cast<int>(thread_again()) / kPairThreads * kRound, i, step.begin < kRound * kRounds);
+      const int round = static_cast<int>(thread_again() / kPairThreads);
+      scan(step.window, step.begin - round * kRound, static_cast<unsigned>(i), step.begin < kRound * kRounds);
       advance(step);
     }
     if (!kBeside) meeting.arrive_and_wait();

@@ -46,7 +46,8 @@ struct ColumnsArguments {
   std::int64_t carried_stride;
 };
 
-// A block's view of its group: weights, biases and where the sources lie, in shared memory.
+// A block's view of its group: biases, weights and where the sources lie, in shared memory. What is of a fixed size comes first,
+// at addresses that need no register.
 template <int R>
 struct GroupMemory {
   static constexpr int kColumns = 32 * R, kPitch = pitch_of<Low>(kColumns);
@@ -58,17 +59,18 @@ struct GroupMemory {
 
   const ColumnsArguments& a;
   const int group;
-  Low* const weight;                                   // [fan-in, 32 R]
   float *const bias, *const retain, *const gate_bias;  // [R, 32], [32], [32]
   int* const opener;                                   // [32]: where in a token's vectors an output's opener is
+  Low* const weight;                                   // [fan-in, 32 R]
   BlockRows<const Low>* const slots;
 
-  // Asks for all in a stage of its own; the caller waits, and synchronises the block.
-  __device__ GroupMemory(const ColumnsArguments& arguments, int g)
-      : a(arguments), group(g), weight(reinterpret_cast<Low*>(shared_memory)),
-        bias(reinterpret_cast<float*>(weight + tile_row(arguments.fan_in, kPitch))), retain(bias + kColumns),
+  // Asks for all in a stage of its own; the caller waits, and synchronises the block. `before`: bytes of the caller's that
+  // come first.
+  __device__ GroupMemory(const ColumnsArguments& arguments, int g, std::size_t before = 0)
+      : a(arguments), group(g), bias(reinterpret_cast<float*>(shared_memory + before)), retain(bias + kColumns),
         gate_bias(retain + kLanes), opener(reinterpret_cast<int*>(gate_bias + kLanes)),
-        slots(reinterpret_cast<BlockRows<const Low>*>(opener + kLanes)) {
+        weight(reinterpret_cast<Low*>(opener + kLanes)),
+        slots(reinterpret_cast<BlockRows<const Low>*>(weight + tile_row(arguments.fan_in, kPitch))) {
     constexpr int kRow = kColumns / kVector<Low>;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     find_slots(a.sources, a.wiring + g * a.slots, a.slots, 1 << a.width_bits, slots);

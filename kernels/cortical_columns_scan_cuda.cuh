@@ -24,7 +24,7 @@ struct RoundInputs {
   static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
   const OutputTile d_outs, residuals, d_residuals;
   float *const inverses, *const dots, *const states;
-  int* const firsts;
+  int* const firsts;  // behind settle() what is kept of the state before a token: 0 where a document starts, else 1
   Low* const openers;
 
   __device__ explicit RoundInputs(unsigned char* memory)
@@ -32,6 +32,23 @@ struct RoundInputs {
         d_residuals(reinterpret_cast<Low*>(memory + 2 * kTile)), inverses(reinterpret_cast<float*>(memory + 3 * kTile)),
         dots(inverses + kRound), states(dots + kRound), firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
         openers(reinterpret_cast<Low*>(firsts + kRound)) {}
+
+  // Made of what was asked for, by each lane for one token: what is kept of the state before it, and the dot times the square of
+  // its norm's factor. settle() puts that in place of the token's first and dot, for the warp to read.
+  struct Token {
+    float keep, dot;
+  };
+  __device__ Token token(int begin) const {
+    const int lane = static_cast<int>(thread_again() % 32);
+    const float inverse = inverses[lane];
+    return {firsts[lane] == begin + lane ? 0.0f : 1.0f, inverse * inverse * dots[lane]};
+  }
+  __device__ void settle(const Token& token) const {
+    const unsigned lane = thread_again() % 32;
+    reinterpret_cast<float*>(firsts)[lane] = token.keep;
+    dots[lane] = token.dot;
+    __syncwarp();
+  }
 
   // Asks for them as a warp, for 16 outputs from `column` on. A norm's factor behind the window's end becomes zero, and so all
   // gradients there.
@@ -49,6 +66,7 @@ struct RoundInputs {
       copy_word_behind(states + lane, a.carried + (window * a.carries + begin / kRound) * a.carried_stride + column + lane);
     if (gated) x.load_openers(window, begin, openers);
   }
+  __device__ const float* keeps() const { return reinterpret_cast<const float*>(firsts); }
 };
 
 // A warp's round on the way back: what is known of its tokens between the pass forth, which makes currents and states again, and
@@ -60,19 +78,20 @@ struct RoundScan {
   // The forget factor of a gated token is made again instead of kept where there are no registers for it.
   static constexpr bool kMadeAgain = gated && R == 5;
   float forget[2][kQuadTokens], input[2][kQuadTokens], slope[2][kQuadTokens], shut[2][kQuadTokens], y[2][kQuadTokens];
-  unsigned starts = 0;  // bit k: the lane's token k begins a document
+  float kept[2];       // of a state, through all of the lane's tokens
+  const float* keeps;  // RoundInputs', of the lane's tokens
 
   __device__ float forgets(int side, int k) const {
-    if constexpr (kMadeAgain) return starts >> k & 1 ? 0.0f : 1.0f - input[side][k];
+    if constexpr (kMadeAgain) return keeps[k] - keeps[k] * input[side][k];
     else return forget[side][k];
   }
 
   // From a side's currents, which become gradients of the roles behind the second; returns its part of the gain's gradient.
   // `output`: of the group.
-  __device__ float forth(RoundCurrents<R>& u, int side, const GroupMemory<R>& x, const RoundInputs& in, int output, float gain,
-                         bool residual_stored) {
+  __device__ float forth(RoundCurrents<R>& u, unsigned side, const GroupMemory<R>& x, const RoundInputs& in, unsigned output,
+                         float gain, bool residual_stored) {
     const ColumnsArguments& a = x.a;
-    const int lane = static_cast<int>(thread_again()) % 32, first = lane % 4 * kQuadTokens;
+    const unsigned lane = thread_again() % 32, first = lane % 4 * kQuadTokens;
     const float retain = x.retain[output], gate_bias = gated ? x.gate_bias[output] : 0.0f;
     const Low* opener = in.openers + first * a.opener_vectors * kVector<Low> + (gated ? x.opener[output] : 0);
     Map map;
@@ -81,21 +100,21 @@ struct RoundScan {
       Factors factors;
       factors.template compute<gated>(u.at(1, side, k), retain, gated ? to_float(*opener) + gate_bias : 0.0f);
       if constexpr (gated) opener += a.opener_vectors * kVector<Low>;
-      if constexpr (!kMadeAgain) forget[side][k] = starts >> k & 1 ? 0.0f : factors.forget;
+      if constexpr (!kMadeAgain) forget[side][k] = keeps[k] * factors.forget;
       input[side][k] = factors.input();
       slope[side][k] = factors.raw;
       if constexpr (gated) shut[side][k] = factors.open - factors.input();
       map.then(forgets(side, k), input[side][k] * u.at(0, side, k));
     }
+    kept[side] = map.scale;
     float state = in.states[lane / 4 + 8 * side];
     QuadScan<false> tokens;
     tokens.compose(map);
     float h = tokens.enter(state);
 
-    std::uint32_t d_out[kQuadTokens / 2], residual[kQuadTokens / 2] = {}, d_residual[kQuadTokens / 2] = {};
+    std::uint32_t d_out[kQuadTokens / 2], residual[kQuadTokens / 2] = {}, d_residual[kQuadTokens / 2];
     in.d_outs.read(d_out, side);
     if (a.residual.data) in.residuals.read(residual, side);
-    if (a.residual.data && !residual_stored) in.d_residuals.read(d_residual, side);
     float d_gain = 0.0f;
 #pragma unroll
     for (int j = 0; j < kQuadTokens / 2; ++j) {
@@ -103,47 +122,55 @@ struct RoundScan {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int k = 2 * j + e;
-        if constexpr (!gated) shut[side][k] = 1.0f - slope[side][k];
-        slope[side][k] *= (starts >> k & 1 ? 0.0f : h) - u.at(0, side, k);
-        shut[side][k] *= slope[side][k];
+        slope[side][k] *= keeps[k] * h - u.at(0, side, k);
+        shut[side][k] = gated ? shut[side][k] * slope[side][k] : slope[side][k] - input[side][k] * slope[side][k];
         float now[R];
 #pragma unroll
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = forgets(side, k) * h + input[side][k] * now[0];
         // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
-        const float inverse = in.inverses[first + k], normed = (element(residual, k) + output_of<R>(h, now)) * inverse;
-        d_gain += element(d_out, k) * normed;
-        const float d = inverse * (gain * element(d_out, k) - normed * in.dots[first + k]);
-        passed[e] = element(d_residual, k) + d;
+        const float out = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
+        d_gain += scaled * out;
+        const float d = gain * scaled - in.dots[first + k] * out;
+        passed[e] = d;
         y[side][k] = through_roles<R>(d, h, now, [&](int role, float gradient) { u.at(role, side, k) = gradient; });
       }
       d_residual[j] = packed<Low>(passed[0], passed[1]);
     }
-    if (a.residual.data) in.d_residuals.write(d_residual, side);
+    if (!a.residual.data) return d_gain;
+    if (!residual_stored) {
+      std::uint32_t before[kQuadTokens / 2];
+      in.d_residuals.read(before, side);
+#pragma unroll
+      for (int j = 0; j < kQuadTokens / 2; ++j) d_residual[j] = add_pairs(before[j], d_residual[j]);
+    }
+    in.d_residuals.write(d_residual, side);
     return d_gain;
   }
 
-  // The recurrence of a side's gradient: g_t = d_y_t + f_{t+1} g_{t+1}.
+  // The recurrence of a side's gradient, g_t = d_y_t + f_{t+1} g_{t+1}, as the map from f g behind the lane's tokens to that of
+  // its first.
   __device__ Map recurrence(int side) const {
-    Map map;
+    float g = y[side][kQuadTokens - 1];
 #pragma unroll
-    for (int k = kQuadTokens - 1; k >= 0; --k) map.then(forgets(side, k), forgets(side, k) * y[side][k]);
-    return map;
+    for (int k = kQuadTokens - 1; k > 0; --k) g = forgets(side, k) * g + y[side][k - 1];
+    return {kept[side], forgets(side, 0) * g};
   }
-  // Through it, from d_h, which comes from behind the lane's last token, to the gradients of the first two roles. d_gate: of the
-  // lane's last token.
-  __device__ void back(int side, float d_h, float (&d_input)[kQuadTokens], float (&d_forget)[kQuadTokens], Low* d_gate,
+  // Through it, from each side's d_h, which comes from behind the lane's last token, to the gradients of the first two roles.
+  // d_gate: of the lane's last token and side 0.
+  __device__ void back(float (&d_h)[2], float (&d_input)[2][kQuadTokens], float (&d_forget)[2][kQuadTokens], Low* d_gate,
                        std::int64_t gate_stride, int tokens_left) const {
 #pragma unroll
     for (int k = kQuadTokens - 1; k >= 0; --k) {
-      d_h += y[side][k];
-      if constexpr (gated) {
-        if (k < tokens_left) *d_gate = from_float<Low>(-d_h * slope[side][k]);
-        d_gate -= gate_stride;
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        d_h[side] += y[side][k];
+        if (gated && k < tokens_left) d_gate[8 * side] = from_float<Low>(-d_h[side] * slope[side][k]);
+        d_input[side][k] = d_h[side] * input[side][k];
+        d_forget[side][k] = d_h[side] * shut[side][k];
+        d_h[side] *= forgets(side, k);
       }
-      d_input[k] = d_h * input[side][k];
-      d_forget[k] = d_h * shut[side][k];
-      d_h *= forgets(side, k);
+      if constexpr (gated) d_gate -= gate_stride;
     }
   }
 };

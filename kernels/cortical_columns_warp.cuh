@@ -51,9 +51,16 @@ __device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], i
   return __uint_as_float(k % 2 == 0 ? pairs[k / 2] << 16 : pairs[k / 2] & 0xFFFF0000u);
 }
 
+// Two sums, each rounded.
+__device__ inline std::uint32_t add_pairs(const std::uint32_t& a, const std::uint32_t& b) {
+  const __nv_bfloat162 sum = __hadd2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
+  return reinterpret_cast<const std::uint32_t&>(sum);
+}
+
 // A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
 struct OutputTile {
   static constexpr int kPitch = kWarpOutputs + kVector<Low>;
+  static constexpr unsigned kQuadRows = tile_row(kQuadTokens, kPitch);  // from a lane's tokens to the next lane's
   static constexpr std::size_t kBytes = sizeof(Low) * tile_row(kRound, kPitch);
   unsigned memory;
 
@@ -75,16 +82,15 @@ struct OutputTile {
   __device__ void read(std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     const unsigned lane = thread_again() % 32, near = lane % 8;
     // Matrix j: tokens 2 j and 2 j + 1 of each lane.
-    load_matrices<true>(
-        pairs, memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 8 * 2), kPitch) +
-                                                  8 * side));
+    const unsigned row = near / 2 * kQuadRows + (near % 2 + lane / 8 * 2) * kPitch;
+    load_matrices<true>(pairs, memory + 2 * (row + 8 * static_cast<unsigned>(side)));
   }
   // The way back: this thread's into the tile,
   __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     __syncwarp();  // all have read what was there
     const unsigned lane = thread_again() % 32, near = lane / 4;
     const unsigned row =
-        memory + 2 * static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2), kPitch) + 8 * side) + lane % 4 * 4;
+        memory + 2 * (near / 2 * kQuadRows + near % 2 * kPitch + 8 * static_cast<unsigned>(side) + lane % 4 * 2);
 #pragma unroll
     for (unsigned j = 0; j < kQuadTokens / 2; ++j) {
       std::uint32_t outputs;  // two of a token, from two tokens of an output
@@ -95,6 +101,7 @@ struct OutputTile {
   // and all of it, the warp synchronised, to memory.
   __device__ void store(const Columns<Low>& to, const ColumnsArguments& a, int window, int begin, int column) const {
     const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>;
+    Low* const first = to.at(window * a.window + begin + lane / 2, column + part);
 #pragma unroll
     for (int r = 0; r < kRound; r += 16) {
       const int row = lane / 2 + r;
@@ -103,8 +110,7 @@ struct OutputTile {
                    : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                    : "r"(memory + 2 * static_cast<unsigned>(tile_row(row, kPitch) + part))
                    : "memory");
-      if (begin + row < a.window)
-        *reinterpret_cast<uint4*>(to.at(static_cast<std::int64_t>(window) * a.window + begin + row, column + part)) = v;
+      if (begin + row < a.window) *reinterpret_cast<uint4*>(first + r * to.stride) = v;
     }
   }
 };
@@ -126,6 +132,9 @@ struct CurrentsProduct {
         shared_address(x.weight) +
         2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
   }
+  // With addresses that were found before.
+  __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns)
+      : x(group), rows(lane_rows), columns(lane_columns) {}
 
   // u = weight^T sources^T + bias. `tile`: bytes from the first tile.
   __device__ void run(RoundCurrents<R>& u, unsigned tile) const {

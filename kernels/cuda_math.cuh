@@ -10,7 +10,8 @@ __device__ inline float exp2_of(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
-__device__ inline float exp_of(float x) { return exp2_of(x * 1.44269504f); }
+inline constexpr float kLog2E = 1.44269504f;
+__device__ inline float exp_of(float x) { return exp2_of(x * kLog2E); }
 __device__ inline float reciprocal(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

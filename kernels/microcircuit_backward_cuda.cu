@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         h = factors[k].forget * h + factors[k].input() * u[k][0];
         d_y[k] = 0.0f;
         if (t >= a.window) continue;
-        const float normed = (output_of<R>(h, u[k]) + residual[k]) * inverse[k];
+        const float normed = output_of<R>(h, u[k], residual[k]) * inverse[k];
         d_gain += d_out[k] * normed;
         const float d = inverse[k] * (gain * d_out[k] - normed * dot[k]);
         if (b.d_residual.data) *b.d_residual.at(x.token + t, x.column) = from_float<GradientOf<Low>>(d_residual[k] + d);

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int k = 0; k < kRun; ++k) {
       h = forget[k] * h + shift[k];
       if (begin + k < a.window)
-        *pre_norm.at(x.token + begin + k, x.column) = from_float<GradientOf<Low>>(output_of<R>(h, u[k]) + residual[k]);
+        *pre_norm.at(x.token + begin + k, x.column) = from_float<GradientOf<Low>>(output_of<R>(h, u[k], residual[k]));
     }
   }
   if (stored && x.warp == 0) *stored = state;

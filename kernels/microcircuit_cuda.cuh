@@ -84,7 +84,7 @@ struct Factors {
 
   template <bool gated>
   __device__ void compute(float u1, float retain, float opener) {
-    const float e = exp_of(fminf(-(u1 + retain), 80.0f)), shut = reciprocal(1.0f + e);
+    const float e = exp2_of(fminf(-kLog2E * u1 - kLog2E * retain, 115.0f)), shut = reciprocal(1.0f + e);
     raw = e * shut;
     open = gated ? sigmoid_of(opener) : 1.0f;
     forget = gated ? 1.0f - raw * open : shut;
@@ -122,14 +122,15 @@ struct Lane {
   __device__ float residual(int t) const { return a.residual.data ? read(a.residual.at(token + t, column)) : 0.0f; }
 };
 
+// An output, the residual added.
 template <int R>
-__device__ inline float output_of(float h, const float (&u)[R]) {
-  if constexpr (R == 2) return h;
+__device__ inline float output_of(float h, const float (&u)[R], float residual = 0.0f) {
+  if constexpr (R == 2) return h + residual;
   else {
-    float y = h * (u[2] * sigmoid_of(u[2]));
+    float y = residual;
     if constexpr (R == 4) y += u[3];
     if constexpr (R == 5) y += u[3] * sigmoid_of(u[3]) * u[4];
-    return y;
+    return y + h * (u[2] * sigmoid_of(u[2]));
   }
 }
 
