@@ -11,7 +11,7 @@ constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/measu
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};
-  return Arena(std::move(plan), false, front);
+  return Arena(std::move(plan), front);
 }
 
 Program bind(Session& s) {
@@ -37,7 +37,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
       copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
-      arena(place.gpu ? Arena(std::move(plan), true) : take(std::move(plan), from)),
+      arena(place.gpu ? Arena::on_gpu(std::move(plan), place.separate) : take(std::move(plan), from)),
       program(bind(*this)) {
   starting.reset();
 }
