@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "arena/error.h"
+#include "kernels/matmul.h"
 
 namespace neurogen {
 namespace {
@@ -14,11 +15,12 @@ Arena take(Plan plan, const Checkpoint* from) {
   return Arena(std::move(plan), front);
 }
 
-Program bind(Session& s) {
+Program bind(Session& s, [[maybe_unused]] Place place) {
 #ifdef NEUROGEN_CUDA
   if (s.gpu) {
     const TensorView workspace = s.brain.workspace ? s.arena.view(s.brain.workspace.index) : TensorView{};
     if (workspace) s.gpu->use_workspace(workspace.data, static_cast<Bytes>(workspace.elements()));
+    if (place.separate) clear_products(*s.gpu);
     if (s.brain.staging) s.gpu->reserve_marks(kStagingSlots);
     return Program(s.brain.graph, s.arena, *s.gpu);
   }
@@ -38,7 +40,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
       arena(place.gpu ? Arena::on_gpu(std::move(plan), place.separate) : take(std::move(plan), from)),
-      program(bind(*this)) {
+      program(bind(*this, place)) {
   starting.reset();
 }
 #else
@@ -48,7 +50,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
                     : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       begins_with(from && from->image(plan).bytes > 0 ? from : nullptr),
       arena(take(std::move(plan), from)),
-      program(bind(*this)) {}
+      program(bind(*this, place)) {}
 #endif
 
 std::vector<TensorId> persistent_tensors(const Plan& plan) {
