@@ -19,8 +19,8 @@ struct Matmul {
 void matmul(CpuDevice& device, const Matmul& product);
 void matmul(CudaDevice& device, const Matmul& product);
 
-// From here on c is cleared before a product with beta 0, which changes no bit of it. For compute-sanitizer: initcheck does not see
-// what cuBLAS stores by bulk copies (its version 2025.3 none of them), and would blame whoever reads that.
+// From here on c is cleared before cuBLAS makes a product with beta 0, which changes no bit of it. For compute-sanitizer: initcheck
+// does not see what is stored by bulk copies (in its version 2025.3 none of them), and would blame whoever reads that.
 void clear_products(CudaDevice& device);
 
 // The same on the calling thread, from inside CpuDevice::parallel. ld*: elements from one row to the next.
