@@ -5,7 +5,7 @@
 # make install    build, and install programs, library, manual pages and completion into PREFIX (/usr/local)
 # make package    build, and pack the same as build/neurogen-engine_VERSION_ARCHITECTURE.deb
 # make test-sanitizers   a few training steps under the sanitizers
-# make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests runs and logs all
+# make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests and, on a GPU, ./run-sanitizers
 BUILD := build
 PREFIX := /usr/local
 

@@ -9,10 +9,14 @@ namespace neurogen {
 
 class Arena {
  public:
-  // Takes both blocks' memory for a plan that fits, zeroed; `on_gpu`: the device arena on the current GPU, the host arena
-  // pinned. Without a GPU, the device arena begins with `front`. Throws Error (status 2) if it does not fit, (status 1) if the
-  // system has no such memory.
-  explicit Arena(Plan plan, bool on_gpu = false, const FileRange& front = {});
+  // Takes both blocks' memory for a plan that fits, zeroed; the device arena begins with `front`. Throws Error (status 2) if it
+  // does not fit, (status 1) if the system has no such memory.
+  explicit Arena(Plan plan, const FileRange& front = {});
+  // The device arena on the current GPU, the host arena pinned; in builds with CUDA alone. `separate`, for debugging: every buffer
+  // of the device arena has a block of its own, of its exact size, cleared where it is not transient, so that compute-sanitizer
+  // sees what leaves its buffer and what is read before it was written. Nothing is one image then: the plan's offsets there mean
+  // nothing, and block(ArenaKind::device) is empty.
+  static Arena on_gpu(Plan plan, bool separate = false);
 
   const Plan& plan() const { return plan_; }
   // Index into plan().buffers. Valid as long as the arena.
@@ -21,8 +25,12 @@ class Arena {
   const Block& block(ArenaKind kind) const { return kind == ArenaKind::device ? device_ : host_; }
 
  private:
+  Arena() = default;
+  void bind();
+
   Plan plan_;
   Block device_, host_;
+  std::vector<Block> separate_;  // by buffer, where the device arena is not one block
   std::vector<TensorView> views_;
 };
 

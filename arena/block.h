@@ -19,9 +19,10 @@ class Block {
   // It begins with `front`, at most as long as itself: whole pages mapped copy-on-write, so that they cost nothing until they
   // are read and memory once they are written, and what is left of the last copied. The file may be closed afterwards.
   static Block on_host(Bytes bytes, const FileRange& front = {});
-  // Memory of the current GPU, and memory of the host that a GPU copies from and to while both work; zeroed. In builds with
-  // CUDA alone. Throws Error (status 1) that names the size where the driver refuses.
-  static Block on_gpu(Bytes bytes);
+  // Memory of the current GPU, and memory of the host that a GPU copies from and to while both work; zeroed, or as it is found
+  // where it need not be `cleared`. In builds with CUDA alone. Throws Error (status 1) that names the size where the driver
+  // refuses.
+  static Block on_gpu(Bytes bytes, bool cleared = true);
   static Block pinned(Bytes bytes);
   // How many blocks of these two kinds the process has asked for so far: the only device memory that it takes by itself.
   static std::int64_t gpu_requests() { return gpu_requests_; }

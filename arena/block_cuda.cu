@@ -18,7 +18,7 @@ void require(cudaError_t status, Bytes bytes, const char* whose) {
 
 }  // namespace
 
-Block Block::on_gpu(Bytes bytes) {
+Block Block::on_gpu(Bytes bytes, bool cleared) {
   if (bytes == 0) return {};
   ++gpu_requests_;
   void* memory = nullptr;
@@ -30,7 +30,7 @@ Block Block::on_gpu(Bytes bytes) {
     require(status, bytes, "the GPU does not give ");
   }
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFree(data); });
-  require(cudaMemset(memory, 0, bytes), bytes, "the GPU does not clear ");
+  if (cleared) require(cudaMemset(memory, 0, bytes), bytes, "the GPU does not clear ");
   return block;
 }
 

@@ -19,6 +19,10 @@ struct Matmul {
 void matmul(CpuDevice& device, const Matmul& product);
 void matmul(CudaDevice& device, const Matmul& product);
 
+// From here on c is cleared before cuBLAS makes a product with beta 0, which changes no bit of it. For compute-sanitizer: initcheck
+// does not see what is stored by bulk copies (in its version 2025.3 none of them), and would blame whoever reads that.
+void clear_products(CudaDevice& device);
+
 // The same on the calling thread, from inside CpuDevice::parallel. ld*: elements from one row to the next.
 template <typename Real>
 void matmul_serial(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,

@@ -47,6 +47,8 @@ bool is_row_product(const Matmul& p) {
 
 }  // namespace
 
+void clear_products(CudaDevice& device) { device.native().clears_products = true; }
+
 // cuBLAS counts by columns: what it takes for C^T = op(B)^T op(A)^T is our row-major C = op(A) op(B). Sums in f32.
 void matmul(CudaDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
@@ -69,6 +71,12 @@ void matmul(CudaDevice& device, const Matmul& p) {
       });
     });
     return;
+  }
+  if (device.native().clears_products && p.beta == 0) {
+    const std::size_t one = size_of(p.c.dtype);
+    require_cuda(cudaMemset2DAsync(p.c.data, one * static_cast<std::size_t>(p.c.row_stride), 0, one * static_cast<std::size_t>(n),
+                                   static_cast<std::size_t>(m), stream_of(device)),
+                 "matmul");
   }
   const auto transposed = [](bool yes) { return yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
   const cublasStatus_t status = cublas().gemm_ex(

@@ -29,6 +29,7 @@ cp tools/budget-page.sh "$to/source/tools/"
 cp budget.md "$to/source/"
 cp README.md LICENSE THIRD_PARTY.md "$to/"
 cp tools/run-tests.sh "$to/run-tests"
+cp tools/test-gpu-sanitizers.sh "$to/run-sanitizers"
 
 env -i "$to/bin/neurogen-engine" --version
 tar -C dist -c --sort=name --owner=0 --group=0 "$name" | xz -T0 --lzma2=preset=6,dict=64MiB > "$to.tar.xz"

@@ -104,7 +104,10 @@ struct Gpu : Machine {
       each(graph, range, at);
       captured.emplace_back(range, device.end_capture());
     }
-    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) fill(arena.data(kind), 0, arena.block(kind).size());
+    const std::vector<Buffer>& buffers = arena.plan().buffers;
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      if (buffers[i].kind != BufferKind::transient) fill(arena.view(i).data, 0, buffers[i].bytes);
+    }
     device.synchronize();
   }
 

@@ -7,6 +7,8 @@
 namespace neurogen {
 namespace {
 
+constexpr int kPoison = 0xFF;  // bytes of NaN
+
 Bindings bind(const Graph& graph, const Arena& arena) {
   std::vector<TensorView> views;
   for (std::size_t i = 0; i < graph.tensors().size(); ++i) views.push_back(arena.view(i));
@@ -34,10 +36,11 @@ void Program::run(Graph::Range range) {
     milliseconds_ = machine_->run(graph_, range, bindings_);
     return;
   }
+  const std::vector<Buffer>& buffers = arena_.plan().buffers;
   for (std::size_t o = range.begin; o < range.end; ++o) {
     machine_->run(graph_, {o, o + 1}, bindings_);
-    for (const Buffer& buffer : arena_.plan().buffers) {
-      if (buffer.kind == BufferKind::transient && buffer.last_op == static_cast<std::int64_t>(o)) poison(buffer);
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      if (buffers[i].kind == BufferKind::transient && buffers[i].last_op == static_cast<std::int64_t>(o)) fill({i}, kPoison);
     }
   }
 }
@@ -59,10 +62,8 @@ void Program::read(TensorId id, void* to, Bytes bytes, Bytes begin) const {
   wait();
 }
 
-void Program::clear(TensorId id) {
-  const TensorView tensor = view(id);
-  machine_->fill(tensor.data, 0, static_cast<Bytes>(tensor.elements()) * size_of(tensor.dtype));
-}
+void Program::clear(TensorId id) { fill(id, 0); }
+void Program::fill(TensorId id, int byte) { machine_->fill(view(id).data, byte, arena_.plan().buffers[id.index].bytes); }
 
 std::string Program::device_name() const { return machine_->name(); }
 std::int64_t Program::synchronizations() const { return machine_->synchronizations(); }
@@ -71,11 +72,10 @@ Bytes Program::gpu_bytes() const { return machine_->gpu_bytes(); }
 void Program::set_poison(bool on) {
   poison_ = on;
   if (!on) return;
-  for (const Buffer& buffer : arena_.plan().buffers) {
-    if (buffer.kind == BufferKind::transient) poison(buffer);
+  const std::vector<Buffer>& buffers = arena_.plan().buffers;
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    if (buffers[i].kind == BufferKind::transient) fill({i}, kPoison);
   }
 }
-
-void Program::poison(const Buffer& buffer) { machine_->fill(arena_.data(buffer.arena) + buffer.offset, 0xFF, buffer.bytes); }
 
 }  // namespace neurogen

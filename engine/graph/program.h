@@ -16,8 +16,8 @@ class Program {
  public:
   // All three must outlive the program. The arena's plan must be that of the graph's request.
   Program(const Graph& graph, const Arena& arena, CpuDevice& device);
-  // Every program of the graph is run once on the zeroed arena, so that all code is there, then captured to be launched as one;
-  // then the arena is zero again. First values come afterwards.
+  // Every program of the graph is run once on the new arena, so that all code is there, then captured to be launched as one;
+  // then all that is not transient is zero again. First values come afterwards.
   Program(const Graph& graph, const Arena& arena, CudaDevice& device);
   ~Program();
 
@@ -57,7 +57,7 @@ class Program {
   void set_poison(bool on);
 
  private:
-  void poison(const Buffer& buffer);
+  void fill(TensorId id, int byte);
 
   const Graph& graph_;
   const Arena& arena_;

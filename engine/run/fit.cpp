@@ -15,12 +15,12 @@ constexpr std::int64_t kMostSections = 32;  // beyond, the modules' outputs are 
 constexpr Bytes kCpuTile = 8'000'000;     // stays in a core's share of the last-level cache while it is worked on
 constexpr Bytes kCudaTile = 128'000'000;  // fills a large GPU
 
-PlanRequest request_of(const Graph& graph, Budget budget, bool overlay) {
+PlanRequest request_of(const Graph& graph, Budget budget) {
   PlanRequest request = graph.plan_request();
   request.budget = budget.bytes;
   request.overhead = budget.overhead;
-  request.overlay = overlay;
   request.snapshot = budget.snapshot;
+  request.overlay = budget.overlay;
   return request;
 }
 
@@ -29,7 +29,7 @@ std::optional<Plan> any_fit(const Architecture& architecture, BrainOptions optio
   const std::vector<Schedule> list = schedules(options);
   for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
     options.schedule = *schedule;
-    PlanRequest request = request_of(build_training(architecture, options).graph, budget, true);
+    PlanRequest request = request_of(build_training(architecture, options).graph, budget);
     if (lower_bound_of(request) > budget.bytes) continue;  // quicker than placing everything
     Plan plan = make_plan(std::move(request));
     if (plan.fits()) return plan;
@@ -57,9 +57,7 @@ std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
 
 }  // namespace
 
-Plan plan_graph(const Graph& graph, Budget budget, bool overlay) {
-  return make_plan(request_of(graph, budget, overlay));
-}
+Plan plan_graph(const Graph& graph, Budget budget) { return make_plan(request_of(graph, budget)); }
 
 std::vector<Schedule> schedules(const BrainOptions& options) {
   const Bytes tile = options.threads == 0 ? kCudaTile : kCpuTile;
@@ -73,13 +71,13 @@ std::vector<Schedule> schedules(const BrainOptions& options) {
   return list;
 }
 
-Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget, bool overlay) {
+Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget) {
   Fit chosen, leanest;
   Bytes minimum = UINT64_MAX;
   bool found = false;
   for (const Schedule& schedule : schedules(options)) {
     options.schedule = schedule;
-    Plan plan = plan_graph(build_training(architecture, options).graph, budget, overlay);
+    Plan plan = plan_graph(build_training(architecture, options).graph, budget);
     const Bytes total = plan.total();
     if (total < minimum) {
       minimum = total;
@@ -100,7 +98,7 @@ std::int64_t largest_batch(const Architecture& architecture, BrainOptions option
   const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
     options.schedule = schedules(options).back();
-    return lower_bound_of(request_of(build_training(architecture, options).graph, budget, true)) <= budget.bytes;
+    return lower_bound_of(request_of(build_training(architecture, options).graph, budget)) <= budget.bytes;
   });
   return largest(guess, most, [&](std::int64_t batch) {
     options.batch = batch;

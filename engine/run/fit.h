@@ -12,6 +12,7 @@ struct Budget {
   Bytes bytes = 0;     // everything held on the device, and the pinned arena
   Bytes overhead = 0;  // allowance for what no plan can place: driver context, libraries, code, C++ heap
   Snapshot snapshot = Snapshot::none;
+  bool overlay = true;  // false gives every buffer bytes of its own (for debugging)
 };
 
 struct Fit {
@@ -25,14 +26,14 @@ struct Fit {
 // have 16 bits.
 std::vector<Schedule> schedules(const BrainOptions& options);
 
-// The first schedule that fits. `overlay` false gives every buffer bytes of its own (for debugging).
-Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget, bool overlay = true);
+// The first schedule that fits.
+Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget);
 
 // The largest batch in [1, most] that fits, 0 if none does.
 std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most);
 
 // The plan of any graph.
-Plan plan_graph(const Graph& graph, Budget budget, bool overlay = true);
+Plan plan_graph(const Graph& graph, Budget budget);
 
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
 std::string describe(const Architecture& architecture, const BrainOptions& options);

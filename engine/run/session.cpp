@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "arena/error.h"
+#include "kernels/matmul.h"
 
 namespace neurogen {
 namespace {
@@ -11,14 +12,15 @@ constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/measu
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};
-  return Arena(std::move(plan), false, front);
+  return Arena(std::move(plan), front);
 }
 
-Program bind(Session& s) {
+Program bind(Session& s, [[maybe_unused]] Place place) {
 #ifdef NEUROGEN_CUDA
   if (s.gpu) {
     const TensorView workspace = s.brain.workspace ? s.arena.view(s.brain.workspace.index) : TensorView{};
     if (workspace) s.gpu->use_workspace(workspace.data, static_cast<Bytes>(workspace.elements()));
+    if (place.separate) clear_products(*s.gpu);
     if (s.brain.staging) s.gpu->reserve_marks(kStagingSlots);
     return Program(s.brain.graph, s.arena, *s.gpu);
   }
@@ -37,8 +39,8 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
       copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
-      arena(place.gpu ? Arena(std::move(plan), true) : take(std::move(plan), from)),
-      program(bind(*this)) {
+      arena(place.gpu ? Arena::on_gpu(std::move(plan), place.separate) : take(std::move(plan), from)),
+      program(bind(*this, place)) {
   starting.reset();
 }
 #else
@@ -48,7 +50,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
                     : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       begins_with(from && from->image(plan).bytes > 0 ? from : nullptr),
       arena(take(std::move(plan), from)),
-      program(bind(*this)) {}
+      program(bind(*this, place)) {}
 #endif
 
 std::vector<TensorId> persistent_tensors(const Plan& plan) {

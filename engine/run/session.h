@@ -16,7 +16,8 @@ namespace neurogen {
 // Where a brain runs.
 struct Place {
   bool gpu = false;
-  int ordinal = 0;  // of the GPU
+  int ordinal = 0;        // of the GPU
+  bool separate = false;  // on a GPU, for debugging: see Arena::on_gpu; checkpoints, which are one image, neither come nor go
 };
 
 // Not movable: the program points into it.

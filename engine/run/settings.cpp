@@ -88,7 +88,11 @@ DType decoder_type(const std::string& text, std::optional<DType> saved, bool cud
 Resolved resolve(const Settings& s, bool planning) {
   Resolved r;
   r.place = place_of(s.device, planning);
+  r.place.separate = s.separate_buffers;
   const bool cuda = r.place.gpu;
+  if (s.separate_buffers && !cuda) {
+    throw Error("--separate-buffers is for tools that check a GPU's memory: pass --device cuda, or use make test-sanitizers for a CPU");
+  }
   const Gpu gpu = s.card ? *s.card : cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
   if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
   else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
@@ -116,6 +120,7 @@ Resolved resolve(const Settings& s, bool planning) {
                                   })->bytes;
   r.budget.overhead = s.overhead == "auto" ? automatic : parse_bytes(s.overhead, "--overhead");
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
+  r.budget.overlay = !s.separate_buffers;
   return r;
 }
 
@@ -126,7 +131,8 @@ Fit fit(const Resolved& r) {
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
-  return {describe(r.architecture, fit.options) + (r.place.gpu ? ", CUDA" : ", CPU"), fit.options.tokens(), fit.minimum, kHeapCap};
+  const char* where = r.place.separate ? ", CUDA, each buffer apart" : r.place.gpu ? ", CUDA" : ", CPU";
+  return {describe(r.architecture, fit.options) + where, fit.options.tokens(), fit.minimum, kHeapCap};
 }
 
 }  // namespace neurogen

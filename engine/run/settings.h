@@ -20,8 +20,9 @@ struct Settings : BrainSettings {
   // Of a file of weights, for what is automatic above, where this device can do as that did.
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
-  bool snapshot = false;    // checkpoints are saved from one
-  std::optional<Gpu> card;  // to plan for, where it is not the one that is here
+  bool snapshot = false;          // checkpoints are saved from one
+  bool separate_buffers = false;  // Place::separate, and no overlay
+  std::optional<Gpu> card;        // to plan for, where it is not the one that is here
 };
 
 struct Resolved {

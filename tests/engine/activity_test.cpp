@@ -42,7 +42,7 @@ double element(const TensorView& view, std::int64_t i) {
 // The outputs of a module, one line an output, from a stream of the same brain; by the name of its operation's tensor.
 std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module, std::int64_t tokens) {
   const Brain brain = build_stream(o.architecture, o.options);
-  Session single(brain, plan_graph(brain.graph, kPlenty, false));  // nothing is overwritten
+  Session single(brain, plan_graph(brain.graph, kApart));  // nothing is overwritten
   initialize(single.brain, single.program, 5);
   for (std::size_t p = 0; p < brain.parameters.size(); ++p) {
     const TensorView from = trained.program.view(trained.brain.parameters[p].value);

@@ -20,7 +20,7 @@ RestartSettings settings_of(DType compute, DType storage) {
 }
 
 Plan plan_of(const RestartSettings& s, bool overlay = true) {
-  return plan_graph(build_training(s.architecture, s.options).graph, kPlenty, overlay);
+  return plan_graph(build_training(s.architecture, s.options).graph, overlay ? kPlenty : kApart);
 }
 
 class CudaCheckpoint : public testing::Test {

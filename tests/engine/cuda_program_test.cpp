@@ -12,7 +12,7 @@ namespace neurogen {
 namespace {
 
 constexpr int kSteps = 4;
-constexpr Budget kPlenty{Bytes{1} << 34, 0};
+constexpr Budget kPlenty{Bytes{1} << 34, 0}, kApart{Bytes{1} << 34, 0, Snapshot::none, false};
 
 BrainOptions options_of(DType compute) {
   BrainOptions o;
@@ -32,10 +32,10 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome train(const BrainOptions& o, bool overlay, bool poison) {
+Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = false, bool separate = false) {
   Brain built = build_training(small_brain(), o);
-  Plan plan = plan_graph(built.graph, kPlenty, overlay);
-  Session session(std::move(built), std::move(plan), {true, 0});
+  Plan plan = plan_graph(built.graph, budget);
+  Session session(std::move(built), std::move(plan), {true, 0, separate});
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 5);
@@ -70,15 +70,16 @@ class CudaProgram : public testing::TestWithParam<DType> {
 };
 
 TEST_P(CudaProgram, TwoRunsGiveEqualBits) {
-  const Outcome once = train(options_of(GetParam()), true, false);
-  EXPECT_EQ(once, train(options_of(GetParam()), true, false));
+  const Outcome once = train(options_of(GetParam()));
+  EXPECT_EQ(once, train(options_of(GetParam())));
   EXPECT_NE(once.metrics[0], once.metrics[2]) << "nothing changes from step to step";
 }
 
 TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
-  const Outcome overlaid = train(options_of(GetParam()), true, false);
-  EXPECT_EQ(overlaid, train(options_of(GetParam()), false, false)) << "without sharing";
-  EXPECT_EQ(overlaid, train(options_of(GetParam()), true, true)) << "poisoned, operation by operation";
+  const Outcome overlaid = train(options_of(GetParam()));
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart)) << "without sharing";
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), kPlenty, true)) << "poisoned, operation by operation";
+  for (bool poison : {false, true}) EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart, poison, true)) << "in separate blocks";
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16, DType::f16));

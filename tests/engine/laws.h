@@ -17,6 +17,7 @@ namespace neurogen {
 
 constexpr Bytes kOverhead = 1'000'000;
 constexpr Budget kPlenty{Bytes{1} << 40, kOverhead};
+constexpr Budget kApart{Bytes{1} << 40, kOverhead, Snapshot::none, false};  // without overlay
 
 // What a brain computes: the bits of losses, norms and, last, of every persistent tensor.
 struct Outcome {
@@ -89,7 +90,7 @@ inline void check_equal_bits(std::uint64_t seed) {
   BrainOptions o = random_options(random, a);
   const auto batch = random_batch(random, a, o);
   o.threads = 1;
-  const Outcome expected = outcome_of(a, o, plan_graph(build_training(a, o).graph, kPlenty, false), batch);
+  const Outcome expected = outcome_of(a, o, plan_graph(build_training(a, o).graph, kApart), batch);
   for (const Schedule& schedule : schedules(o)) {
     o.schedule = schedule;
     for (std::int64_t threads : {1, 2, 3}) {
@@ -97,7 +98,7 @@ inline void check_equal_bits(std::uint64_t seed) {
       for (bool overlay : {true, false}) {
         for (bool poison : {true, false}) {
           if (!overlay && !poison && threads != 2) continue;
-          const Plan plan = plan_graph(build_training(a, o).graph, kPlenty, overlay);
+          const Plan plan = plan_graph(build_training(a, o).graph, overlay ? kPlenty : kApart);
           EXPECT_TRUE(outcome_of(a, o, plan, batch, poison) == expected)
               << describe(a, o) << ", tile " << schedule.tile_bytes << ", " << threads << " threads, overlay " << overlay
               << ", poison " << poison;
@@ -126,7 +127,7 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   BrainOptions o = random_options(random, a);
   if (seed % 2 == 0) o.threads = 1;
   const auto batch = random_batch(random, a, o);
-  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty, overlay));
+  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, overlay ? kPlenty : kApart));
   const Plan& plan = session.arena.plan();
   initialize(session.brain, session.program, 5);
   // Twice with opposite patterns: a byte that a step writes differs from one of them.
@@ -230,7 +231,7 @@ inline Whole check_whole(std::uint64_t seed) {
   const auto batch = random_batch(random, a, o);
   const Outcome outcome = outcome_of(a, fit.options, fit.plan, batch, false, 3);
   for (double loss : outcome.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
-  const Plan apart = plan_graph(build_training(a, fit.options).graph, kPlenty, false);
+  const Plan apart = plan_graph(build_training(a, fit.options).graph, kApart);
   EXPECT_TRUE(outcome == outcome_of(a, fit.options, apart, batch, false, 3)) << describe(a, fit.options);
   return Whole::trained;
 }

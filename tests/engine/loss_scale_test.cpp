@@ -25,7 +25,7 @@ struct Scaled {
   }
   Session session() const {
     const Brain brain = build_training(architecture, options);
-    return {brain, plan_graph(brain.graph, kPlenty, false)};
+    return {brain, plan_graph(brain.graph, kApart)};
   }
 };
 

@@ -98,7 +98,8 @@ inline void check_restart(std::uint64_t seed) {
   const auto plan = [&](const BrainOptions& o, bool overlay) {
     Budget budget = kPlenty;
     budget.snapshot = random.one_of({Snapshot::none, Snapshot::in_budget});
-    return plan_graph(build_training(s.architecture, o).graph, budget, overlay);
+    budget.overlay = overlay;
+    return plan_graph(build_training(s.architecture, o).graph, budget);
   };
   RunRecord whole, parts;
   run_part(s, plan(s.options, true), s.options, text, nullptr, s.steps, nullptr, 0, whole);

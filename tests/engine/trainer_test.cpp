@@ -76,7 +76,7 @@ void expect_updates_by_formula(std::int64_t tile) {
   o.compute = o.decoder_storage = DType::f64;
   o.vocabulary_tile = tile;
   Session session(build_training(small_architecture(), o),
-                  plan_graph(build_training(small_architecture(), o).graph, kPlenty, false));
+                  plan_graph(build_training(small_architecture(), o).graph, kApart));
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 9);

@@ -98,7 +98,7 @@ TEST_P(Golden, MatchesTheReference) {
   options.compute = options.decoder_storage = c.compute;
   options.schedule = c.schedule;
   Brain brain = build_training(fixture_architecture(start.metadata().at("preset")), options);
-  Plan plan = plan_graph(brain.graph, {Bytes{1} << 32, 0}, false);  // no overlay: every gradient can be looked at afterwards
+  Plan plan = plan_graph(brain.graph, {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay: every gradient can be looked at afterwards
   Session session(std::move(brain), std::move(plan), {c.gpu, 0});
   const Brain& b = session.brain;
   const auto now = [&](TensorId id) { return values(session.program, id); };

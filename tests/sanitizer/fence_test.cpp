@@ -18,7 +18,7 @@ struct Small {
     graph.begin_program("test");
     graph.operation("one", {}, {first}, [](auto&, const Bindings&) {});
     graph.operation("two", {}, {second, kept}, [=](auto&, const Bindings& views) { views[tensor].template as<float>()[at] = 1; });
-    const Arena arena(plan_graph(graph, {1'000'000, 0}, overlay));
+    const Arena arena(plan_graph(graph, {1'000'000, 0, Snapshot::none, overlay}));
     CpuDevice cpu(1);
     Program program(graph, arena, cpu);
     program.run(graph.program("test"));

@@ -210,6 +210,9 @@ TEST_F(CommandLine, RefusesMisuse) {
     if (const auto at = base.find(flag); at != string::npos) base.erase(at, base.find(' ', at + flag.size()) + 1 - at);
     refuses("neurogen-engine " + base + arguments, part);
   }
+  refuses_training("--separate-buffers --device cpu", "--separate-buffers is for tools that check a GPU's memory");
+  refuses_training("--separate-buffers --checkpoint-dir saved", "leave out --checkpoint-dir");
+  EXPECT_FALSE(std::filesystem::exists(directory_.path("saved")));
   refuses("neurogen-engine frobnicate", "frobnicate is not known here");
   refuses("neurogen-engine eval " + kBrain + "--data text.bin", "--init");
   refuses("neurogen-engine generate --arch brain.json", "--init");

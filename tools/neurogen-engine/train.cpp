@@ -317,6 +317,9 @@ int train(TrainSettings s) {
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
     throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");
   }
+  if (s.common.separate_buffers && !s.checkpoints.directory.empty()) {
+    throw Error("--separate-buffers scatters what a checkpoint holds in one piece: leave out --checkpoint-dir");
+  }
   find_demonstration_text(s.text);
   take_weights(s.text);
   if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
@@ -392,6 +395,9 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
   app.add_flag("--snapshot", s->common.snapshot,
                "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
+  app.add_flag("--separate-buffers", s->common.separate_buffers,
+               "for compute-sanitizer, on a GPU: each buffer in a cudaMalloc of its own (what that rounds up is overhead), nothing shared, "
+               "transients not cleared; no checkpoints");
   app.callback([s, &status] { status = train(*s); });
 }
 

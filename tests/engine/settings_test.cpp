@@ -1,0 +1,55 @@
+// Settings that only a GPU can train with, as far as they can be seen without one: what is planned, and what is refused.
+#include "engine/run/settings.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/expect_error.h"
+
+namespace neurogen {
+namespace {
+
+Settings separate(const std::string& batch, const std::string& budget) {
+  Settings s;
+  s.architecture = "tiny";
+  s.device = "cuda";
+  s.window = 64;
+  s.batch = batch;
+  s.budget = budget;
+  s.separate_buffers = true;
+  return s;
+}
+
+TEST(SeparateBuffers, ArePlannedWithoutSharing) {
+  const Resolved resolved = resolve(separate("2", "8G"), true);
+  EXPECT_TRUE(resolved.place.separate);
+  const Fit found = fit(resolved);
+  ASSERT_TRUE(found.fits());
+  Bytes sum = 0;
+  for (const Buffer& buffer : found.plan.buffers) {
+    if (buffer.arena == ArenaKind::device) sum += align_up(buffer.bytes);
+  }
+  EXPECT_EQ(found.plan.device.bytes, sum);
+  EXPECT_EQ(facts_of(resolved, found).title, "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, each buffer apart");
+  Settings shared = separate("2", "8G");
+  shared.separate_buffers = false;
+  EXPECT_LT(fit(resolve(shared, true)).plan.device.bytes, sum);
+}
+
+TEST(SeparateBuffers, TakeTheLargestBatchThatFitsApart) {
+  const Bytes all = fit(resolve(separate("32", "8G"), true)).minimum;
+  const Resolved resolved = resolve(separate("auto", std::to_string(all - 1)), true);
+  const Fit found = fit(resolved);
+  ASSERT_TRUE(found.fits());
+  BrainOptions more = found.options;
+  ++more.batch;
+  EXPECT_FALSE(fit_training(resolved.architecture, more, resolved.budget).fits());
+}
+
+TEST(SeparateBuffers, NeedAGpu) {
+  Settings s = separate("2", "8G");
+  s.device = "cpu";
+  EXPECT_ERROR(resolve(s, true), "--separate-buffers is for tools that check a GPU's memory: pass --device cuda");
+}
+
+}  // namespace
+}  // namespace neurogen

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Looks at this machine's GPU at work with compute-sanitizer: memcheck and initcheck with every buffer in an allocation of its own,
+# racecheck as programs always run; five training steps of tiny and small, and the operations' tests. A line each, all that was said
+# in run-sanitizers.log. Before that, mistakes made on purpose must be seen (tests/engine/cuda_mistakes_test.cpp). Findings in
+# kernels of cuBLAS are counted apart. Status 0 where none is ours, 1 where one is, 2 where nothing can be found out.
+#   run-sanitizers [TOOL...]   memcheck, initcheck and racecheck, or those alone
+set -u
+cd "$(dirname "$0")" || exit 2
+refuse() {
+  echo "run-sanitizers: $1" >&2
+  exit 2
+}
+PATH=$PATH:/usr/local/cuda/bin
+command -v compute-sanitizer > /dev/null || refuse "compute-sanitizer is not there: install it with CUDA's toolkit, or put it on PATH"
+[ -x bin/test_engine_gpu ] || refuse "there are no programs beside it: run it in a folder that make dist made, from a build with CUDA"
+tools=("$@")
+[ $# -gt 0 ] || tools=(memcheck initcheck racecheck)
+for tool in "${tools[@]}"; do
+  case $tool in memcheck | initcheck | racecheck) ;; *) refuse "$tool is not known here: name memcheck, initcheck or racecheck" ;; esac
+done
+log=$PWD/run-sanitizers.log
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+perl -e 'srand 1; print pack("v*", map { int rand 4096 } 1 .. 2000)' > "$work/tokens.bin" || exit 2
+{ date -u; compute-sanitizer --version; bin/neurogen-engine doctor; } > "$log" 2>&1
+failed=0
+
+# look TOOL NAME COMMAND...: a tool's look at a command. Sets `status`, that of the command; `total`, what the tool counted, nothing
+# where it did not come to its end; `theirs` and `ours`, findings by whose kernel they name; $work/ours is the text of ours.
+look() {
+  local tool=$1 name=$2 options=(--print-limit 0)
+  shift 2
+  # Allocations may lie without a gap: padding keeps what leaves one from being another's.
+  [ "$tool" != memcheck ] || options+=(--padding 65536)
+  : > "$work/said"
+  compute-sanitizer --tool "$tool" "${options[@]}" --log-file "$work/said" "$@" > "$work/output" 2>&1
+  status=$?
+  cat "$work/output" >> "$work/said"
+  { echo "== $tool, $name: $*, status $status"; cat "$work/said"; } >> "$log"
+  total=$(sed -nE 's/^=+ (ERROR|RACECHECK) SUMMARY: ([0-9]+) (error|hazard)s?( displayed.*)?$/\2/p' "$work/said" | head -n 1)
+  # A finding is a line and the indented ones below it. Whose it is, the kernels say, not the host's frames.
+  theirs=$(awk -v ours="$work/ours" '
+    function finish() {
+      if (kernels ~ /nvjet|cutlass|cublas|gemm|gemv/ && kernels !~ /neurogen::/) ++theirs
+      else if (text != "") printf "%s", text > ours
+      text = kernels = ""
+    }
+    BEGIN { printf "" > ours }
+    /^=+ (COMPUTE-SANITIZER|[A-Z]+ SUMMARY|Warning: [^R])/ || /^=+ *$/ || !/^=========/ { finish(); next }
+    /^=+ [^ ]/ { finish() }
+    { text = text $0 "\n" }
+    !/Host Frame|host backtrace/ { kernels = kernels $0 "\n" }
+    END { finish(); print theirs + 0 }' "$work/said")
+  ours=$(grep -cE '^=+ [^ ]' "$work/ours")
+}
+
+say() { echo "$1" | tee -a "$log"; }
+fail() {
+  failed=$((failed + 1))
+  say "$1"
+  { [ "$ours" -gt 0 ] && head -n 60 "$work/ours"; } || tail -n 20 "$work/said"
+}
+
+# clean TOOL NAME COMMAND...: nothing of ours may be found.
+clean() {
+  local beside='' begin=$SECONDS
+  look "$@"
+  [ "$theirs" -eq 0 ] || beside=", beside $theirs in kernels of cuBLAS"
+  if [ "$status" -eq 0 ] && [ -n "$total" ] && [ "$ours" -eq 0 ] && [ $((total > 0)) -eq $((theirs > 0)) ]; then
+    say "$1, $2: no finding$beside, $((SECONDS - begin)) s"
+  else
+    fail "$1, $2: FAILED: $ours findings$beside, ${total:-none} by its own count, status $status"
+  fi
+}
+
+# seen TOOL TEXT MISTAKE: it is seen of a separate buffer, and in one block the same is no finding.
+seen() {
+  local tool=$1 text=$2 mistake=$3
+  local finding command=(bin/test_engine_gpu --gtest_also_run_disabled_tests --gtest_brief=1)
+  look "$tool" "$mistake" "${command[@]}" --gtest_filter="DISABLED_CudaMistakes.${mistake}SeparateBuffer"
+  finding=$(grep -m 1 "$text" "$work/ours" | sed 's/^=* *//')
+  [ -n "$finding" ] || { fail "$tool: FAILED: it does not see ${mistake}SeparateBuffer, so it proves nothing"; return; }
+  look "$tool" "$mistake" "${command[@]}" --gtest_filter="DISABLED_CudaMistakes.${mistake}OneBlock"
+  if [ "$status" -eq 0 ] && [ "$total" = 0 ]; then
+    say "$tool sees a mistake made on purpose ($finding), which it does not in one block"
+  else
+    fail "$tool: FAILED: ${mistake}OneBlock should be no finding, and is ${total:-not looked at}, status $status"
+  fi
+}
+
+train="--device cuda --compute bf16 --batch 2 --seq 64 --steps 5 --data $work/tokens.bin --progress none --budget 64G --overhead 32G"
+for tool in "${tools[@]}"; do
+  separate=--separate-buffers
+  case $tool in
+    memcheck) seen memcheck 'Invalid __global__ write' OneElementTooMany ;;
+    initcheck) seen initcheck 'Uninitialized __global__ memory read' ReadBeforeWritten ;;
+    racecheck) separate= ;;
+  esac
+  # shellcheck disable=SC2086  # options
+  for arch in tiny small; do clean "$tool" "$arch" bin/neurogen-engine train --arch $arch $train $separate; done
+  clean "$tool" "the operations' tests" bin/test_kernels_gpu --gtest_brief=1
+done
+say "$failed failed; all that was said is in $log"
+[ $failed -eq 0 ]
