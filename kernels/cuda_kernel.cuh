@@ -171,37 +171,43 @@ __device__ inline T block_sum(T x) {
   return sum;
 }
 
-// One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 4, rows aligned to 16 bytes.
+// One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 8, rows aligned to 16 bytes.
 template <int kThreads, typename In, typename Out>
 __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
-  constexpr int kHeld = 8, kAll = 4 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
-  float4 held[kHeld];
+  constexpr int kHeld = 4, kAll = 8 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
+  Eight<In> held[kHeld];
   float sum = 0;
-  const auto add = [&](float4 v) { sum += v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w); };
-  const auto place = [](int k) { return kAll * k + 4 * static_cast<int>(threadIdx.x); };
+  const auto add = [&](const Eight<In>& v) {
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sum += to_float(v.at[e]) * to_float(v.at[e]);
+  };
+  const auto place = [](int k) { return kAll * k + 8 * static_cast<int>(threadIdx.x); };
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (k * kAll >= width) break;
-    if (place(k) < width) held[k] = load_four(x + place(k));
+    if (place(k) < width) held[k] = load_eight(x + place(k));
   }
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (k * kAll >= width) break;
     if (place(k) < width) add(held[k]);
   }
-  for (int k = kHeld; place(k) < width; ++k) add(load_four(x + place(k)));
+  for (int k = kHeld; place(k) < width; ++k) add(load_eight(x + place(k)));
   const float inverse = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(width) + epsilon);
-  const auto give = [&](int i, float4 v) {
-    const float4 g = load_four(gain + i);
-    store_four(out + i, {v.x * inverse * g.x, v.y * inverse * g.y, v.z * inverse * g.z, v.w * inverse * g.w});
+  const auto give = [&](int i, const Eight<In>& v) {
+    const Eight<float> g = load_eight(gain + i);
+    Eight<Out> y;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) y.at[e] = from_float<Out>(to_float(v.at[e]) * inverse * g.at[e]);
+    *reinterpret_cast<Eight<Out>*>(out + i) = y;
   };
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (k * kAll >= width) break;
     if (place(k) < width) give(place(k), held[k]);
   }
-  for (int k = kHeld; place(k) < width; ++k) give(place(k), load_four(x + place(k)));
+  for (int k = kHeld; place(k) < width; ++k) give(place(k), load_eight(x + place(k)));
   if (threadIdx.x == 0) *inverse_rms = inverse;
 }
 

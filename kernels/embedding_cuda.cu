@@ -188,8 +188,8 @@ __global__ void through_norm(Rows r, const float* gain, float* d_rows, std::int6
 }  // namespace
 
 void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
-  require_operands(a.weight.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.weight[1] % 4 == 0,
-                   "embedding_forward: weight and gain are f32, rows of a multiple of 4");
+  require_operands(a.weight.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.weight[1] % 8 == 0,
+                   "embedding_forward: weight and gain are f32, rows of a multiple of 8");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
     launch(device, "embedding_forward", look_up<Out>, dim3(pieces(a.ids[0], 1)), dim3(kThreads), 0, a.ids.as<const std::int32_t>(),

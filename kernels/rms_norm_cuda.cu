@@ -33,8 +33,8 @@ __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, c
 }  // namespace
 
 void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
-  require_operands(a.x.dtype == gradient_of(a.out.dtype) && a.gain.dtype == DType::f32 && a.x[1] % 4 == 0,
-                   "rms_norm_forward: x is bf16 beside bf16, else it and the gain f32, rows of a multiple of 4");
+  require_operands(a.x.dtype == gradient_of(a.out.dtype) && a.gain.dtype == DType::f32 && a.x[1] % 8 == 0,
+                   "rms_norm_forward: x is bf16 beside bf16, else it and the gain f32, rows of a multiple of 8");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
     launch(device, "rms_norm_forward", normalise<Out>, dim3(pieces(a.x[0], 1)), dim3(kThreads), 0, a.x.as<const GradientOf<Out>>(),

@@ -13,6 +13,7 @@
 #include <semaphore>
 #include <thread>
 
+#include "arena/allocations.h"
 #include "engine/files/file_io.h"
 #include "engine/run/staging.h"
 
@@ -58,7 +59,10 @@ struct Saver::Work {
       : session(session_), program(session.program), place(place_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
         ids(persistent_tensors(session.arena.plan())), snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
     if (session.brain.staging) staging = program.view(session.brain.staging);
-    if (staging || snapshot.size() > 0) helper = std::jthread([this] { help(); });
+    if (staging || snapshot.size() > 0) helper = std::jthread([this, account = allocation_account] {
+      const ChargeAllocations charge(account);
+      help();
+    });
   }
 
   ~Work() {

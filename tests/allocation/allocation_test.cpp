@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "arena/allocations.h"
 #include "engine/run/process.h"
 #include "tests/tools/run_program.h"
 
@@ -83,6 +84,8 @@ class Allocation : public testing::Test {
 };
 
 TEST(Counter, SeesEveryWayToAllocate) {
+  AllocationAccount ours{0};
+  const ChargeAllocations charge(&ours);
   const auto seen = [](auto&& allocate) {
     const auto before = counted_heap().allocations;
     allocate();
@@ -112,8 +115,10 @@ TEST(Counter, SeesEveryWayToAllocate) {
   EXPECT_GE(seen([&] { std::fclose(std::fopen("/dev/null", "r")); }), 1u);
 }
 
-// By where a call comes from: here from a library of the driver's name.
+// By where a call comes from, here from a library of the driver's name, or from a thread that works for nobody's account.
 TEST(Counter, CountsTheDriversApart) {
+  AllocationAccount ours{0};
+  const ChargeAllocations charge(&ours);
   void* const library = dlopen(NEUROGEN_DRIVER_STUB, RTLD_NOW);
   ASSERT_NE(library, nullptr) << dlerror();
   const auto allocate = reinterpret_cast<void* (*)(std::size_t)>(dlsym(library, "allocate"));
@@ -121,6 +126,11 @@ TEST(Counter, CountsTheDriversApart) {
   for (int i = 0; i < 3; ++i) std::free(allocate(100));
   void* volatile own = std::malloc(5);
   const HeapCounters after = counted_heap();
+  {
+    const ChargeAllocations nobody(nullptr);
+    std::free(std::malloc(5));
+  }
+  EXPECT_EQ(counted_heap().driver_allocations - after.driver_allocations, 1u);
   EXPECT_EQ(after.driver_allocations - before.driver_allocations, 3u);
   EXPECT_EQ(after.allocations - before.allocations, 1u);
   EXPECT_EQ(after.live_bytes - before.live_bytes, malloc_usable_size(own));

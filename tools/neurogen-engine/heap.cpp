@@ -16,9 +16,11 @@
 // cannot be guarded is what libraries map behind both: glibc for threads' stacks and for code, and OpenBLAS for its buffers,
 // which asks again for ever if there was memory when kernels/openblas_cpu.cpp tried and is none any more.
 //
-// What a GPU's driver allocates by itself now and then is counted apart, by the code that a call comes from.
+// What a GPU's driver allocates by itself now and then is counted apart: what its code asks for, and what its own threads do, which
+// work for nobody's account.
 //
 // A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
+#include "arena/allocations.h"
 #include "engine/run/process.h"
 
 #include <unistd.h>
@@ -100,7 +102,8 @@ static_assert(neurogen::kHeapCap == 64'000'000);
 
 void* counted(void* block, const void* caller) {
   const auto at = reinterpret_cast<std::uintptr_t>(caller);
-  const bool by_driver = at >= driver_begin.load(std::memory_order_relaxed) && at < driver_end.load(std::memory_order_relaxed);
+  const std::uintptr_t first = driver_begin.load(std::memory_order_relaxed), last = driver_end.load(std::memory_order_relaxed);
+  const bool by_driver = last != 0 && ((at >= first && at < last) || neurogen::allocation_account == nullptr);
   (by_driver ? driver_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);

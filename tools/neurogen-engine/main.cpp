@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "arena/allocations.h"
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "tools/common/program.h"
@@ -13,6 +14,8 @@ void cap_heap(Bytes bytes);
 }
 
 int main(int argc, char** argv) {
+  neurogen::AllocationAccount ours{0};  // of this thread, and those that it starts
+  const neurogen::ChargeAllocations charge(&ours);
   neurogen::set_heap_counters(neurogen::counted_heap, neurogen::cap_heap);
   neurogen::expect_file_trouble();
   CLI::App app;
