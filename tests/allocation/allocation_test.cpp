@@ -128,7 +128,8 @@ TEST(Counter, CountsTheDriversApart) {
   const HeapCounters after = counted_heap();
   {
     const ChargeAllocations nobody(nullptr);
-    std::free(std::malloc(5));
+    void* volatile other = std::malloc(5);
+    std::free(other);
   }
   EXPECT_EQ(counted_heap().driver_allocations - after.driver_allocations, 1u);
   EXPECT_EQ(after.driver_allocations - before.driver_allocations, 3u);
