@@ -183,7 +183,10 @@ void CudaDevice::reserve_marks(std::size_t count) {
     native_->numbered.push_back(mark);
   }
 }
-void CudaDevice::mark(std::size_t number) { require_cuda(cudaEventRecord(native_->numbered[number], native_->stream), "marking the time"); }
+void CudaDevice::mark(std::size_t number) {
+  const unsigned kind = native_->capturing ? cudaEventRecordExternal : cudaEventRecordDefault;
+  require_cuda(cudaEventRecordWithFlags(native_->numbered[number], native_->stream, kind), "marking the time");
+}
 bool CudaDevice::has_reached(std::size_t number) const {
   const cudaError_t status = cudaEventQuery(native_->numbered[number]);
   if (status != cudaErrorNotReady) require_cuda(status, "its work up to a mark");
@@ -196,9 +199,11 @@ double CudaDevice::milliseconds_after_mark(std::size_t number) const {
 
 void CudaDevice::begin_capture() {
   require_cuda(cudaStreamBeginCapture(native_->stream, cudaStreamCaptureModeGlobal), "beginning a capture");
+  native_->capturing = true;
 }
 
 CudaGraph CudaDevice::end_capture() {
+  native_->capturing = false;
   cudaGraph_t recorded = nullptr;
   require_cuda(cudaStreamEndCapture(native_->stream, &recorded), "ending a capture");
   cudaGraphExec_t executable = nullptr;

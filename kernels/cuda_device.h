@@ -84,7 +84,8 @@ class CudaDevice {
   bool has_reached(std::size_t number) const;
   double milliseconds_after_mark(std::size_t number) const;
 
-  // What is called between them is recorded, not run. An allocation or a wait in there fails, by design of the capture.
+  // What is called between them is recorded, not run; numbered marks are set whenever the graph gets there. An allocation or a wait in
+  // there fails, by design of the capture.
   void begin_capture();
   CudaGraph end_capture();
   void launch(const CudaGraph& graph);

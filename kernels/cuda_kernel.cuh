@@ -24,6 +24,7 @@ struct CudaDevice::Native {
   cudaEvent_t marks[2] = {nullptr, nullptr};
   int marked = 0;  // the mark that is set next
   std::vector<cudaEvent_t> numbered;
+  bool capturing = false;
   bool clears_products = false;  // see clear_products (matmul.h)
   std::int64_t synchronizations = 0;
   Bytes used_before = 0;  // on the GPU, before our context

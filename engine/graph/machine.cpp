@@ -75,7 +75,7 @@ struct Cpu : Machine {
     }
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
-  void prepare_times(std::size_t) override {}
+  void prepare_times(const Graph&, Graph::Range, const Bindings&) override {}
   double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
     double sum = 0;
     for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = run(graph, {range.begin + i, range.begin + i + 1}, at);
@@ -94,6 +94,7 @@ struct Cpu : Machine {
 struct Gpu : Machine {
   CudaDevice& device;
   std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph
+  CudaGraph timed;                                           // of a range, with a mark before each operation and behind the last
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
     for (const Graph::Range range : graph.programs()) {
@@ -125,13 +126,19 @@ struct Gpu : Machine {
     device.synchronize();
     return device.milliseconds_between_marks();
   }
-  void prepare_times(std::size_t operations) override { device.reserve_marks(operations + 1); }
-  double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
-    for (std::size_t i = 0; i < milliseconds.size(); ++i) {
-      device.mark(i);
-      each(graph, {range.begin + i, range.begin + i + 1}, at);
+  // Captured like the others: launched one by one, products would allocate.
+  void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) override {
+    device.reserve_marks(range.end - range.begin + 1);
+    device.begin_capture();
+    for (std::size_t o = range.begin; o < range.end; ++o) {
+      device.mark(o - range.begin);
+      each(graph, {o, o + 1}, at);
     }
-    device.mark(milliseconds.size());
+    device.mark(range.end - range.begin);
+    timed = device.end_capture();
+  }
+  double run_timed(const Graph&, Graph::Range, const Bindings&, std::span<double> milliseconds) override {
+    device.launch(timed);
     device.synchronize();
     double sum = 0;
     for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = device.milliseconds_after_mark(i);

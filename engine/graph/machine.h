@@ -15,8 +15,8 @@ struct Machine {
   // A range of operations, a whole program in the fastest way; done when it returns. Returns the milliseconds that the device
   // worked.
   virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
-  // The same with each operation's milliseconds apart; prepare_times before, for so many operations at most.
-  virtual void prepare_times(std::size_t operations) = 0;
+  // The same with each operation's milliseconds apart, of the range that prepare_times was called with.
+  virtual void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
   virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;
   virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done at the next wait()
   virtual void wait() = 0;

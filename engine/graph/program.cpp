@@ -45,7 +45,7 @@ void Program::run(Graph::Range range) {
   }
 }
 
-void Program::prepare_times(std::size_t operations) { machine_->prepare_times(operations); }
+void Program::prepare_times(Graph::Range range) { machine_->prepare_times(graph_, range, bindings_); }
 
 void Program::copy(const void* from, void* to, Bytes bytes) const { machine_->copy(from, to, bytes); }
 void Program::wait() const { machine_->wait(); }

@@ -24,9 +24,9 @@ class Program {
   // Runs every operation of a range in order (on a GPU, a whole program as one) and waits for the last. Allocates
   // nothing.
   void run(Graph::Range range);
-  // The next run of this range fills in how many milliseconds each of its operations took, which costs a little time and
-  // changes no bit. Both are called with as many as the range has; prepare_times once, before anything is sealed.
-  void prepare_times(std::size_t operations);
+  // The next run, which is of the range that was prepared for it, fills in how many milliseconds each of its operations took, which
+  // costs a little time and changes no bit. prepare_times once, before anything is sealed; as many milliseconds as the range has operations.
+  void prepare_times(Graph::Range range);
   void time_next_run(std::span<double> milliseconds) { times_ = milliseconds; }
 
   // On a GPU, the address of a tensor in the device arena means nothing to the host: see read and write.

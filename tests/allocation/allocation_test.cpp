@@ -128,8 +128,8 @@ TEST(Counter, CountsTheDriversApart) {
   const HeapCounters after = counted_heap();
   {
     const ChargeAllocations nobody(nullptr);
-    void* volatile other = std::malloc(5);
-    std::free(other);
+    // By a pointer: the compiler knows that malloc looks at no variable of ours.
+    std::free(reinterpret_cast<void* (*)(std::size_t)>(dlsym(RTLD_DEFAULT, "malloc"))(5));
   }
   EXPECT_EQ(counted_heap().driver_allocations - after.driver_allocations, 1u);
   EXPECT_EQ(after.driver_allocations - before.driver_allocations, 3u);

@@ -174,7 +174,7 @@ TEST(Observation, ChangesNoBit) {
       Outcome result;
       const Graph::Range train = session->brain.graph.program("train");
       std::vector<double> times(train.end - train.begin, -1);
-      session->program.prepare_times(times.size());
+      session->program.prepare_times(train);
       ActivityMeter meter(session->brain, session->program, *o.text);
       SampleWriter writer(session->brain, session->program, *o.text, {});
       for (int i = 0; i < 2; ++i) {

@@ -1,6 +1,7 @@
 // A whole training step on a GPU: the same bits again and again, whatever lies where; one wait a step, and nothing taken.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "engine/brain/initialize.h"
@@ -32,7 +33,7 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = false, bool separate = false) {
+Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = false, bool separate = false, bool timed = false) {
   Brain built = build_training(small_brain(), o);
   Plan plan = plan_graph(built.graph, budget);
   Session session(std::move(built), std::move(plan), {true, 0, separate});
@@ -40,6 +41,9 @@ Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = fals
   Program& program = session.program;
   initialize(brain, program, 5);
   program.set_poison(poison);
+  const Graph::Range range = brain.graph.program("train");
+  std::vector<double> times(range.end - range.begin);
+  if (timed) program.prepare_times(range);
   std::mt19937 random(9);
   Outcome outcome;
   for (int step = 0; step < kSteps; ++step) {
@@ -47,7 +51,10 @@ Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = fals
     for (std::int64_t i = 0; i < batch.elements(); ++i) batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(random() % 200);
     *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
     const std::int64_t waits = program.synchronizations(), requests = Block::gpu_requests();
-    program.run(brain.graph.program("train"));
+    std::fill(times.begin(), times.end(), -1.0);
+    if (timed) program.time_next_run(times);
+    program.run(range);
+    for (const double time : times) EXPECT_TRUE(timed ? time >= 0 && time <= program.milliseconds() : time == -1);
     if (!poison) EXPECT_EQ(program.synchronizations() - waits, 1);
     else session.gpu->synchronize();
     EXPECT_EQ(Block::gpu_requests(), requests);
@@ -80,6 +87,10 @@ TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
   EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart)) << "without sharing";
   EXPECT_EQ(overlaid, train(options_of(GetParam()), kPlenty, true)) << "poisoned, operation by operation";
   for (bool poison : {false, true}) EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart, poison, true)) << "in separate blocks";
+}
+
+TEST_P(CudaProgram, LookingAtTheTimesChangesNothing) {
+  EXPECT_EQ(train(options_of(GetParam())), train(options_of(GetParam()), kPlenty, false, false, true));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16, DType::f16));

@@ -29,7 +29,7 @@ Observer::Observer(Session& session, const Texts& texts, bool on) : session_(ses
   const Brain& brain = session.brain;
   const Graph::Range train = brain.graph.program("train");
   times_.resize(train.end - train.begin);
-  session.program.prepare_times(times_.size());
+  session.program.prepare_times(train);
   line_.reserve(kLine + kTimeBytes * times_.size());
   if (!texts.valid) return;
   meter_.emplace(brain, session.program, *texts.valid);
