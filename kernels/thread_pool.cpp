@@ -29,8 +29,8 @@ void pause() {
 #endif
 }
 
-// Operations follow each other within microseconds during a step, pieces of a copy within the 80 that a GPU's bus takes for one:
-// spin that long, then sleep, from which to wake takes as much again. A pause is 15 to 45 ns.
+// Operations follow each other within microseconds during a step: spin some hundred of them, then sleep, from which to wake takes as
+// long. A pause is 15 to 45 ns.
 constexpr int kSpins = 10'000;
 
 template <typename Done>
