@@ -33,6 +33,7 @@ class Ring {
   // host(where it begins, in its slot, bytes): the host's work on a part, by several threads at once.
   template <typename Host>
   void run(ThreadPool& threads, Host&& host) {
+    // As many items as threads, none of which ends before all is done: each thread has one, the caller too.
     threads.parallel(threads.threads(), [&](std::int64_t, int thread) {
       const auto goes_on = [&] { return thread == 0 ? tend() : !ended_.load(std::memory_order_acquire); };  // thread 0 is the caller
       while (goes_on()) {

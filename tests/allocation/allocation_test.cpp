@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <malloc.h>
 
+#include <fstream>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -137,6 +138,25 @@ TEST(Counter, CountsTheDriversApart) {
   EXPECT_EQ(after.live_bytes - before.live_bytes, malloc_usable_size(own));
   std::free(own);
   dlclose(library);
+}
+
+// As tests/tools/heap_test.cpp, which ends at the cap.
+TEST_F(Allocation, HasNoCapUnderComputeSanitizer) {
+  {  // in pieces: this program's heap has the cap, too
+    const string begin = R"({"__metadata__": {"note": ")", end = R"("}})", piece(1'000'000, 'x');
+    const std::uint64_t pieces = 90, size = begin.size() + pieces * piece.size() + end.size();
+    std::ofstream file(directory_.path("huge.safetensors"), std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&size), sizeof size) << begin;
+    for (std::uint64_t i = 0; i < pieces; ++i) file << piece;
+    file << end;
+  }
+  for (const bool watched : {false, true}) {
+    const ProgramResult result = run_program_in(
+        directory_, string("corpus --version && ") + (watched ? "LD_PRELOAD=" NEUROGEN_SANITIZER_STUB " " : "") + programs_folder() +
+                        "/neurogen-engine eval --init huge.safetensors --data huge.safetensors");
+    EXPECT_NE(result.status, 0);
+    EXPECT_EQ(result.err.find("has reached its cap") == string::npos, watched) << result.err;
+  }
 }
 
 TEST_F(Allocation, TheEngineCountsNone) {

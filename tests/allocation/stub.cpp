@@ -1,4 +1,4 @@
-// A library of the name that a GPU's driver has, which allocates.
+// Stands in for a library of which the heap knows the name: it allocates.
 #include <cstdlib>
 
 extern "C" void* allocate(std::size_t bytes) {
