@@ -60,8 +60,7 @@ class CudaDevice {
   int multiprocessors() const;
   Bytes total_memory() const;
   Bytes free_memory() const;
-  // The most shared memory that operations give a block, of which the GPU may have more than this afterwards: what a smaller card runs
-  // is then run here.
+  // The most shared memory that operations give a block: the GPU's, or a limit below it, so that what a smaller card runs is run here.
   Bytes shared_memory() const;
   void limit_shared_memory(Bytes bytes);
   // What this process holds on the GPU: the growth of the memory in use since before the context. Where NVML is missing,

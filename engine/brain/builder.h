@@ -70,7 +70,7 @@ class Builder {
     TensorId synapses, bias, gain, retain;
     TensorId low_synapses;  // what products read: synapses, or their 16-bit copy, which derive and update make
   };
-  TensorId low_copy(int module) const;  // empty where products read the synapses themselves
+  TensorId low_copy(TensorId parameter) const;  // empty where products read it itself, and for all but synapses
 
   std::vector<Section> sections() const;
   std::vector<Tile> tiles(ModuleIndex module, Section section) const;

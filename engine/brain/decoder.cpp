@@ -206,13 +206,10 @@ void Builder::decoder_evaluation(const std::string& prefix, const Activations& a
 
 void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
   const TensorId logits = graph_.transient(prefix + "logits", compute_, {1, architecture_.vocabulary});
-  if (options_.decoder_storage == compute_) {
-    logits_tile(prefix + "decoder", a.output[kBroca], {0, architecture_.vocabulary}, logits, 0);
-  } else {
-    const auto tiles = vocabulary_tiles();
-    for (std::size_t t = 0; t < tiles.size(); ++t) {
-      logits_tile(prefix + "decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
-    }
+  // One tile where the weights need no copy to be read.
+  const auto tiles = options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    logits_tile(prefix + "decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
   }
   const TensorId host = brain_.host_logits;
   graph_.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {

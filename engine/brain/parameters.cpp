@@ -105,7 +105,7 @@ void Builder::derive() {
   for (int m = 0; m < kModules; ++m) {
     const std::string name = "derive." + std::string(name_of(static_cast<ModuleIndex>(m)));
     const TensorId wiring = brain_.wiring[m], start = brain_.reader_start[m], readers = brain_.readers[m];
-    const TensorId synapses = module_[m].synapses, low = low_copy(m);
+    const TensorId synapses = module_[m].synapses, low = low_copy(synapses);
     if (readers) {
       graph_.operation(name + ".readers", {wiring}, {start, readers},
                        [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
@@ -116,9 +116,11 @@ void Builder::derive() {
   }
 }
 
-TensorId Builder::low_copy(int module) const {
-  const ModuleParameters& p = module_[module];
-  return p.low_synapses.index == p.synapses.index ? TensorId{} : p.low_synapses;
+TensorId Builder::low_copy(TensorId parameter) const {
+  for (const ModuleParameters& p : module_) {
+    if (p.synapses.index == parameter.index && p.low_synapses.index != parameter.index) return p.low_synapses;
+  }
+  return {};
 }
 
 std::int64_t Builder::rows_per_product() const {

@@ -68,8 +68,8 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
 
   struct Update {
     TensorId gradient, value, m, v;
-    double decay = 0;
-    TensorId low{};
+    double decay;
+    TensorId low;
   };
   std::vector<Update> updates;
   std::vector<TensorId> read = {control, norm}, written;
@@ -86,16 +86,10 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
                        });
       continue;
     }
-    Update u{gradient, p.value, p.m, p.v};
-    if (p.rule == UpdateRule::adamw_decay) {  // synapses
-      u.decay = options_.synapse_decay;
-      for (int m = 0; m < kModules; ++m) {
-        if (module_[m].synapses.index == p.value.index) u.low = low_copy(m);
-      }
-    }
-    updates.push_back(u);
+    const TensorId low = low_copy(p.value);
+    updates.push_back({gradient, p.value, p.m, p.v, p.rule == UpdateRule::adamw_decay ? options_.synapse_decay : 0, low});
     read.push_back(gradient);
-    written.insert(written.end(), {u.value, u.m, u.v, u.low});
+    written.insert(written.end(), {p.value, p.m, p.v, low});
   }
   graph_.operation("update", read, written, [=](auto& device, const Bindings& at) {
     AdamW all{at[control], at[norm], {}};
