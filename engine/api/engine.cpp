@@ -122,7 +122,7 @@ struct Engine::State {
         step(brain, program, o.rates),
         evaluator(brain, program),
         stream(brain, program),
-        memory(vocabulary()),
+        memory(vocabulary(), brain.options.real()),
         sampler(memory.memory(), {}),
         embedding(brain.parameter("embedding.weight").value),
         parts(module_parts(brain.graph)),

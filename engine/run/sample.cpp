@@ -14,7 +14,7 @@ SampleWriter::SampleWriter(const Brain& brain, Program& program, const Tokens& t
       logits_view_(make_view(logits_.data(), DType::f32, {brain.architecture.vocabulary})),
       readout_(program, brain.options.vocabulary_tile),
       sampling_(sampling),
-      memory_(logits_.size()),
+      memory_(logits_.size(), DType::f32),
       sampler_(memory_.memory(), sampling) {
   const std::int64_t window = brain.options.window;
   prompt_ = static_cast<std::size_t>(std::min({kPrompt, text.size(), std::max<std::int64_t>(1, window / 2)}));

@@ -21,16 +21,17 @@ namespace neurogen {
 
 // What drawing works with, [V] each, all zero.
 struct SamplerMemory {
-  std::span<double> weights;
+  TensorView weights;  // of the logits' type
   std::span<std::int32_t> order;
   std::span<std::uint8_t> seen, silent;
 };
-// The same on the heap.
+// The same on the heap, for logits of a type.
 struct SamplerVectors {
-  explicit SamplerVectors(std::size_t vocabulary) : weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary) {}
-  SamplerMemory memory() { return {weights, order, seen, silent}; }
+  SamplerVectors(std::size_t vocabulary, DType type_) : type(type_), weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary) {}
+  SamplerMemory memory() { return {make_view(weights.data(), type, {static_cast<std::int64_t>(weights.size())}), order, seen, silent}; }
 
-  std::vector<double> weights;
+  DType type;
+  std::vector<double> weights;  // room for either type
   std::vector<std::int32_t> order;
   std::vector<std::uint8_t> seen, silent;
 };
@@ -38,7 +39,7 @@ struct SamplerVectors {
 struct SamplerTensors {
   TensorId weights, order, seen, silent;
 };
-SamplerTensors declare_sampler(Graph& graph, std::int64_t vocabulary);
+SamplerTensors declare_sampler(Graph& graph, std::int64_t vocabulary, DType logits);
 SamplerMemory memory_of(const SamplerTensors& tensors, const Program& program);
 
 class Sampler {
@@ -49,10 +50,10 @@ class Sampler {
   // From here on; the draws start anew from the seed.
   void use(const Sampling& sampling);
 
-  // logits [V]: what the next token is drawn from, [V], valid until the next call. Allocates nothing. Throws Error where no
-  // logit is finite, or one is not.
-  std::span<const double> distribution(const TensorView& logits);
+  // logits [V]: the token that is drawn. Allocates nothing. Throws Error where a logit is not finite.
   std::int32_t draw(const TensorView& logits);
+  // What it is drawn from, [V], valid until the next call: likely as these are large. They sum to what they may.
+  const TensorView& weigh(const TensorView& logits);
 
   void silence(std::int32_t token) { memory_.silent[static_cast<std::size_t>(token)] = 1; }  // never draw it
   void note(std::int32_t token) { memory_.seen[static_cast<std::size_t>(token)] = 1; }       // it is part of the text

@@ -18,12 +18,16 @@ using Values = std::vector<double>;
 struct Bench {
   explicit Bench(Values logits_, Sampling sampling = {.temperature = 1})
       : logits(std::move(logits_)),
-        memory(logits.size()),
+        memory(logits.size(), DType::f64),
         sampler(memory.memory(), sampling) {}
   TensorView view() { return make_view(logits.data(), DType::f64, {static_cast<std::int64_t>(logits.size())}); }
   Values distribution() {
-    const auto p = sampler.distribution(view());
-    return {p.begin(), p.end()};
+    const TensorView& weights = sampler.weigh(view());
+    Values p(weights.as<const double>(), weights.as<const double>() + weights.elements());
+    double sum = 0;
+    for (const double weight : p) sum += weight;
+    for (double& weight : p) weight /= sum;
+    return p;
   }
   Values logits;
   SamplerVectors memory;
@@ -177,6 +181,27 @@ TEST(Sampler, DrawsFollowTheDistribution) {
   expect_draws_follow(logits, {.temperature = 0.5, .top_k = 10, .seed = 4});
   expect_draws_follow(logits, {.temperature = 2, .top_p = 0.7, .seed = 5});
   expect_draws_follow(logits, {.temperature = 1.5, .min_p = 0.1, .seed = 6});
+}
+
+// As brains have them: single precision and a whole vocabulary, over many pieces.
+TEST(Sampler, SinglePrecisionWeighsAsDoubleDoes) {
+  const Values logits = some_logits(3000, 8);
+  std::vector<float> single(logits.begin(), logits.end());
+  const TensorView view = make_view(single.data(), DType::f32, {3000});
+  for (const Sampling& sampling : {Sampling{.temperature = 0.8}, Sampling{.temperature = 1, .top_k = 100, .min_p = 1e-3},
+                                   Sampling{.temperature = 1, .top_p = 0.9}, Sampling{.temperature = 1e-300}}) {
+    const Values expected = Bench(logits, sampling).distribution();
+    SamplerVectors memory(single.size(), DType::f32);
+    Sampler sampler(memory.memory(), sampling);
+    const TensorView& weights = sampler.weigh(view);
+    double sum = 0;
+    for (std::int64_t i = 0; i < 3000; ++i) sum += static_cast<double>(weights.as<float>()[i]);
+    for (std::int64_t i = 0; i < 3000; ++i) {
+      const double p = static_cast<double>(weights.as<float>()[i]) / sum;
+      EXPECT_NEAR(p, expected[static_cast<std::size_t>(i)], 1e-7) << "token " << i;
+    }
+    for (int i = 0; i < 200; ++i) EXPECT_GT(expected[static_cast<std::size_t>(sampler.draw(view))], 0);
+  }
 }
 
 TEST(Sampler, EqualSeedsGiveEqualDraws) {
