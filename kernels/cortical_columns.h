@@ -1,5 +1,5 @@
 // The column groups of a cortical module in one pass over its sources: synapses (synapses.h) and microcircuit (microcircuit.h)
-// together, in bf16 on a GPU. Currents and their gradients never leave the chip. Formulas and names are those of the two headers,
+// together, in bf16 on a GPU, single tokens in any type. Currents and their gradients never leave the chip. Formulas and names are those of the two headers,
 // outputs and gradients equal theirs to rounding; arguments are those of a whole module.
 //
 // A window is taken kCarry tokens at a time, the way back from the end, two times as many where a block has room; the states
@@ -63,9 +63,23 @@ struct CorticalColumnsSources {
   unsigned stored = 0;               // bit k: the k-th is written, whatever it holds
 };
 
+// A single token, which goes on from the state that the one before it left, with the module's norm (rms_norm.h) behind it.
+struct CorticalColumnsStep {
+  Sources sources;                         // [1, width_k] in the type of products
+  TensorView wiring, weight, bias, retain; // as above, weight in that type, any fan-in
+  Gate gate;                               // first_output 0
+  TensorView residual;                     // [1, 32G] or empty
+  TensorView state;                        // [1, 32G] f32: h before the token, replaced by h after it
+  TensorView gain;                         // [32G] f32
+  TensorView pre_norm;                     // scratch [1, 32G] f32, or bf16 beside bf16
+  TensorView done;                         // scratch [1] i32: 0, which it is again behind the call
+  TensorView out, inverse_rms;             // out [1, 32G], [1] f32
+};
+
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& arguments);
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& arguments);
 void cortical_columns_sum(CudaDevice& device, const Several<CorticalColumnsSum>& sums);
 void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& arguments);
+void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& arguments);
 
 }  // namespace neurogen

@@ -3,7 +3,7 @@
 // columns.
 #include <algorithm>
 
-#include "kernels/synapses_cuda.cuh"
+#include "kernels/synapses_row_cuda.cuh"
 
 namespace neurogen {
 namespace {
@@ -122,6 +122,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
   });
 }
 
+template <typename T, typename Current, int R>
+__global__ void __launch_bounds__(kRowThreads, 2) row_kernel(const RowArguments a, Current* all_currents, std::int64_t stride) {
+  __shared__ float currents[32 * R];
+  row_currents<T, R>(a, blockIdx.x, currents);
+  if (threadIdx.x < 32 * R) all_currents[blockIdx.x * stride + threadIdx.x] = from_float<Current>(currents[threadIdx.x]);
+}
+
 // One block: a module has a few thousand readers, and they change only with the wiring.
 __global__ void readers_kernel(const int* wiring, int readers, int blocks, int* start, int* list) {
   for (int b = static_cast<int>(threadIdx.x); b < blocks; b += static_cast<int>(blockDim.x)) {
@@ -150,6 +157,22 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias is f32");
   require_operands(a.currents.dtype == DType::f32 || a.currents.dtype == a.weight.dtype,
                    "synapses_forward: currents are f32 or of the weights' type");
+  const bool f32 = a.currents.dtype == DType::f32;
+  if (x.tokens == 1) {
+    dispatch_float(a.weight.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const RowArguments arguments(a.sources, a.wiring, a.weight, a.bias, x);
+      dispatch_roles(x.roles, [&](auto roles) {
+        const auto run = [&](auto* currents) {
+          launch(device, "synapses_forward", row_kernel<T, std::remove_pointer_t<decltype(currents)>, roles.value>,
+                 dim3(static_cast<unsigned>(x.groups)), dim3(kRowThreads), 0, arguments, currents, a.currents.row_stride);
+        };
+        if (f32) run(a.currents.as<float>());
+        else run(a.currents.as<T>());
+      });
+    });
+    return;
+  }
   ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
                              a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.data,
                              a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
@@ -166,8 +189,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
       const int chunks = std::min(room, static_cast<int>(pieces(x.fan_in - arguments.begin, kChunk<T>)));
       arguments.rows = std::min(chunks * kChunk<T>, x.fan_in - arguments.begin);
       dispatch_roles(x.roles, [&](auto roles) {
-        const auto kernel =
-            a.currents.dtype == DType::f32 ? forward_kernel<T, float, roles.value> : forward_kernel<T, T, roles.value>;
+        const auto kernel = f32 ? forward_kernel<T, float, roles.value> : forward_kernel<T, T, roles.value>;
         launch_with(device, "synapses_forward", kernel, dim3(blocks, static_cast<unsigned>(x.groups)), dim3(kThreads),
                     static_cast<std::size_t>(around + chunks * chunk), arguments);
       });

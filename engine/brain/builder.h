@@ -100,6 +100,8 @@ class Builder {
   void forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section, TensorId pre_norm);
 
   // stream.cpp
+  bool single() const { return ring_ > 0 && options_.threads == 0; }  // a GPU takes one token: operations of its own
+  void step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state);
   TensorId remembered(const std::string& name, const Shape& shape);
   void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
 
@@ -165,6 +167,7 @@ class Builder {
   std::array<ModuleParameters, kModules> module_;
   std::int64_t ring_ = 0;              // of a stream
   TensorId keys_, values_, position_;
+  TensorId done_;                      // [modules] i32, all 0 between operations; of single()
 };
 
 }  // namespace neurogen

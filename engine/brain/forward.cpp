@@ -27,13 +27,14 @@ Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
   Activations a;
   const std::int64_t n = options_.tokens();
   a.ids = graph_.transient(prefix + "ids", DType::i32, {n});
-  a.first = graph_.transient(prefix + "first", DType::i32, {n});
   if (with_targets) a.targets = graph_.transient(prefix + "targets", DType::i32, {n});
   const TensorId host = ring_ > 0 ? brain_.host_token : brain_.host_batch;
   graph_.operation(prefix + "read_batch", {host}, {a.ids, a.targets}, [=](auto& device, const Bindings& at) {
     copy(device, at[host].rows(0, 1), at[a.ids]);
     if (a.targets) copy(device, at[host].rows(1, 1), at[a.targets]);
   });
+  if (single()) return a;  // who steps starts anew behind a document's end
+  a.first = graph_.transient(prefix + "first", DType::i32, {n});
   const std::int64_t window = options_.window, document_end = options_.document_end;
   graph_.operation(prefix + "documents", {a.ids}, {a.first}, [=](auto& device, const Bindings& at) {
     documents(device, {at[a.ids], window, document_end, at[a.first]});
@@ -103,6 +104,7 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const auto [residual, opener, gate_bias] = companions(module, a);
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
+  if (single() && module != kHippocampus) return step_columns(name, module, a, pre_norm, state);
   if (fused(module)) forward_columns(name, module, a, section, pre_norm);
   const std::vector<Tile> ranges = fused(module) ? std::vector<Tile>{} : tiles(module, section);
   for (std::size_t t = 0; t < ranges.size(); ++t) {

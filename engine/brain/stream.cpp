@@ -1,7 +1,9 @@
 // What a stream of single tokens needs instead of a window.
 #include "engine/brain/builder.h"
+#include "engine/brain/views.h"
 #include "kernels/attention.h"
 #include "kernels/copy.h"
+#include "kernels/cortical_columns.h"
 
 namespace neurogen {
 
@@ -16,9 +18,29 @@ void Builder::declare_stream(std::int64_t ring) {
   const std::int64_t width = architecture_.modules[kHippocampus].outputs;
   keys_ = remembered("hippocampus.keys", {1, ring_, width});
   values_ = remembered("hippocampus.values", {1, ring_, width});
+  if (single()) done_ = graph_.tensor("columns.done", DType::i32, {kModules}, BufferKind::derived);
   position_ = graph_.transient("position", DType::i64, {2});
   const TensorId host = brain_.host_position, position = position_;
   graph_.operation("position", {host}, {position}, [=](auto& device, const Bindings& at) { copy(device, at[host], at[position]); });
+}
+
+void Builder::step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state) {
+  const ModuleParameters p = module_[module];
+  const Module& shape = architecture_.modules[module];
+  const auto [residual, opener, gate_bias] = companions(module, a);
+  const std::vector<TensorId> sources = source_ids(module, a);
+  const TensorId wiring = brain_.wiring[module], done = done_, out = a.output[module], scale = a.scale[module];
+  const std::int64_t stripe = architecture_.stripe();
+  std::vector<TensorId> reads = sources;
+  reads.insert(reads.end(), {wiring, p.low_synapses, p.bias, p.retain, opener, gate_bias, residual, p.gain});
+  graph_.gpu_operation(
+      name + ".step", reads, {state, pre_norm, done, out, scale},
+      [=](auto& device, const Bindings& at) {
+        cortical_columns_step(device, {sources_at(at, sources, {0, 1}), at[wiring], at[p.low_synapses], at[p.bias], at[p.retain],
+                                       Gate{at[opener], at[gate_bias], stripe, 0}, at[residual], at[state], at[p.gain], at[pre_norm],
+                                       at[done].rows(module, 1), at[out], at[scale]});
+      },
+      product_cost(shape.groups(), 1, kGroup * shape.roles(), shape.reach()));
 }
 
 void Builder::attend_ring(const std::string& name, TensorId currents, TensorId pre_norm) {

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "engine/brain/initialize.h"
 #include "engine/run/session.h"
+#include "engine/run/stream.h"
 #include "kernels/step_control.h"
 #include "tests/engine/small_brain.h"
 
@@ -33,17 +35,25 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = false, bool separate = false, bool timed = false) {
-  Brain built = build_training(small_brain(), o);
-  Plan plan = plan_graph(built.graph, budget);
-  Session session(std::move(built), std::move(plan), {true, 0, separate});
+struct Way {
+  Budget budget = kPlenty;
+  bool poison = false, separate = false, timed = false;
+};
+
+Session session_of(Brain brain, const Way& way = {}) {
+  Plan plan = plan_graph(brain.graph, way.budget);
+  return {std::move(brain), std::move(plan), {brain.options.threads == 0, 0, way.separate}};
+}
+
+Outcome train(const BrainOptions& o, const Way& way = {}) {
+  Session session = session_of(build_training(small_brain(), o), way);
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 5);
-  program.set_poison(poison);
+  program.set_poison(way.poison);
   const Graph::Range range = brain.graph.program("train");
   std::vector<double> times(range.end - range.begin);
-  if (timed) program.prepare_times(range);
+  if (way.timed) program.prepare_times(range);
   std::mt19937 random(9);
   Outcome outcome;
   for (int step = 0; step < kSteps; ++step) {
@@ -52,10 +62,10 @@ Outcome train(const BrainOptions& o, Budget budget = kPlenty, bool poison = fals
     *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
     const std::int64_t waits = program.synchronizations(), requests = Block::gpu_requests();
     std::fill(times.begin(), times.end(), -1.0);
-    if (timed) program.time_next_run(times);
+    if (way.timed) program.time_next_run(times);
     program.run(range);
-    for (const double time : times) EXPECT_TRUE(timed ? time >= 0 && time <= program.milliseconds() : time == -1);
-    if (!poison) EXPECT_EQ(program.synchronizations() - waits, 1);
+    for (const double time : times) EXPECT_TRUE(way.timed ? time >= 0 && time <= program.milliseconds() : time == -1);
+    if (!way.poison) EXPECT_EQ(program.synchronizations() - waits, 1);
     else session.gpu->synchronize();
     EXPECT_EQ(Block::gpu_requests(), requests);
     const double* loss = program.view(brain.host_loss).as<const double>();
@@ -84,13 +94,43 @@ TEST_P(CudaProgram, TwoRunsGiveEqualBits) {
 
 TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
   const Outcome overlaid = train(options_of(GetParam()));
-  EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart)) << "without sharing";
-  EXPECT_EQ(overlaid, train(options_of(GetParam()), kPlenty, true)) << "poisoned, operation by operation";
-  for (bool poison : {false, true}) EXPECT_EQ(overlaid, train(options_of(GetParam()), kApart, poison, true)) << "in separate blocks";
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), {.budget = kApart})) << "without sharing";
+  EXPECT_EQ(overlaid, train(options_of(GetParam()), {.poison = true})) << "poisoned, operation by operation";
+  for (const bool poison : {false, true})
+    EXPECT_EQ(overlaid, train(options_of(GetParam()), {.budget = kApart, .poison = poison, .separate = true})) << "in separate blocks";
 }
 
 TEST_P(CudaProgram, LookingAtTheTimesChangesNothing) {
-  EXPECT_EQ(train(options_of(GetParam())), train(options_of(GetParam()), kPlenty, false, false, true));
+  EXPECT_EQ(train(options_of(GetParam())), train(options_of(GetParam()), {.timed = true}));
+}
+
+// The logits of some tokens in turn, longer than the ring and over the ends of documents.
+std::vector<float> speak(const BrainOptions& o, bool poison = false) {
+  Session session = session_of(build_stream(small_brain(), o));
+  initialize(session.brain, session.program, 5);
+  session.program.set_poison(poison);
+  Stream stream(session.brain, session.program);
+  std::vector<float> logits;
+  for (int t = 0; t < 60; ++t) {
+    const TensorView row = stream.step(t % 50 == 30 ? 7 : 37 * t % 200);
+    logits.insert(logits.end(), row.as<float>(), row.as<float>() + row.elements());
+  }
+  return logits;
+}
+
+TEST_P(CudaProgram, AStreamSaysWhatItSaysOnTheCpu) {
+  const std::vector<float> logits = speak(options_of(GetParam()));
+  EXPECT_EQ(logits, speak(options_of(GetParam()), true)) << "poisoned, operation by operation";
+  BrainOptions on_cpu = options_of(DType::f32);
+  on_cpu.threads = 2;
+  on_cpu.workspace = 0;
+  const std::vector<float> expected = speak(on_cpu);
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    difference += std::pow(static_cast<double>(logits[i] - expected[i]), 2);
+    norm += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  EXPECT_LT(std::sqrt(difference / norm), GetParam() == DType::f32 ? 1e-5 : GetParam() == DType::bf16 ? 3e-2 : 4e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaProgram, testing::Values(DType::f32, DType::bf16, DType::f16));

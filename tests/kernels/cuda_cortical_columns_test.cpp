@@ -1,6 +1,7 @@
 // Synapses and microcircuit in one pass against the two on the CPU in float64.
 #include "kernels/cortical_columns.h"
 
+#include "kernels/rms_norm.h"
 #include "tests/kernels/cuda_wiring.h"
 
 namespace neurogen {
@@ -170,6 +171,44 @@ TEST_F(CudaCorticalColumns, SectionsChangeNoBit) {
     if (a.has_residual) expect_same_values(parts.d_residual, whole.d_residual, "d_residual");
     if (a.stripe) expect_same_values(parts.d_gate, whole.d_gate, "d_gate");
     for (std::size_t s = 0; s < a.sources.size(); ++s) expect_same_values(parts.d_sources[s], whole.d_sources[s], "d_source");
+  }
+}
+
+// The tokens one by one, as a stream takes them.
+TEST_F(CudaCorticalColumns, StepsEqualTheCpu) {
+  for (const DType type : kFloats) {
+    for (int i = 0; i < 12; ++i) {
+      Net a = make();
+      SCOPED_TRACE(testing::Message() << name_of(type) << " R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
+                                      << " tokens " << a.tokens << " stripe " << a.stripe << " residual " << a.has_residual);
+      GpuNet b;
+      b.wiring = OnGpu(a.wiring), b.weight = OnGpu(a.weight, type), b.opener = OnGpu(a.opener, type), b.residual = OnGpu(a.residual, type);
+      b.bias = OnGpu(a.bias, DType::f32), b.retain = OnGpu(a.retain, DType::f32), b.gain = OnGpu(a.gain, DType::f32);
+      b.gate_bias = OnGpu(a.gate_bias, DType::f32);
+      for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
+      Tensor<double> state = noise({1, a.outputs}), currents({a.groups, 1, a.columns}, 0), pre_norm({1, a.outputs}, 0), out = pre_norm,
+                     inverse_rms({1}, 0);
+      Tensor<std::int32_t> zero({1}, 0);
+      const OnGpu g_state(state, DType::f32), g_pre_norm(gradient_of(type), {1, a.outputs}), g_out(type, {1, a.outputs}),
+          g_inverse_rms(DType::f32, {1}), g_done(zero);
+      for (std::int64_t t = 0; t < std::min<std::int64_t>(a.tokens, 5); ++t) {
+        const auto gate_of = [&](auto& net) { return a.stripe ? Gate{net.opener.view().rows(t, 1), net.gate_bias.view(), a.stripe, 0} : Gate{}; };
+        const auto residual_of = [&](auto& net) { return a.has_residual ? net.residual.view().rows(t, 1) : TensorView{}; };
+        CpuDevice& cpu = device_of(2);
+        synapses_forward(cpu, {all(a.sources, t, 1), a.wiring.view(), a.weight.view(), a.bias.view(), currents.view(), 1, a.scratch.view()});
+        microcircuit_forward(cpu, {currents.view(), a.retain.view(), zero.view(), 1, gate_of(a), residual_of(a), state.view(), pre_norm.view()});
+        rms_norm_forward(cpu, {pre_norm.view(), a.gain.view(), out.view(), inverse_rms.view()});
+        cortical_columns_step(gpu(), {all(b.sources, t, 1), b.wiring, b.weight, b.bias, b.retain, gate_of(b), residual_of(b), g_state, b.gain,
+                                      g_pre_norm, g_done, g_out, g_inverse_rms});
+        gpu().synchronize();
+        expect_close_in_norm(g_state, state, 1e-5, "state");
+        expect_close_in_norm(g_pre_norm, pre_norm, 1e-5 + rounding(gradient_of(type)), "pre_norm");
+        expect_close_in_norm(g_out, out, 1e-5 + 2 * rounding(type), "out");
+        expect_close_in_norm(g_inverse_rms, inverse_rms, 1e-5 + rounding(gradient_of(type)), "inverse_rms");
+        expect_same_values(g_done, zero, "done");
+        if (HasFailure()) return;
+      }
+    }
   }
 }
 

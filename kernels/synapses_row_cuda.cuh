@@ -1,0 +1,58 @@
+// Currents of a single token: a block takes one column group, whose weights go through its registers once. Products of tiles would
+// keep them in shared memory first, for 127 tokens that are not there.
+#pragma once
+#include "kernels/synapses_cuda.cuh"
+
+namespace neurogen {
+
+inline constexpr int kRowThreads = 256;
+
+struct RowArguments {
+  SourceTable sources;
+  const int* wiring;
+  std::int64_t wiring_stride;
+  const void* weight;  // [G, F, 32R]
+  std::int64_t weight_stride;
+  const float* bias;  // [R, 32G]
+  std::int64_t bias_stride;
+  int fan_in, width_bits;
+
+  RowArguments(const Sources& sources_, const TensorView& wiring_, const TensorView& weight_, const TensorView& bias_, const SynapsesShape& x)
+      : sources(sources_), wiring(wiring_.as<const int>()), wiring_stride(wiring_.row_stride), weight(weight_.data),
+        weight_stride(weight_.row_stride), bias(bias_.as<const float>()), bias_stride(bias_.row_stride), fan_in(x.fan_in),
+        width_bits(x.width == 32 ? 5 : 4) {}
+};
+
+// A thread takes a vector of columns and every kRows-th source; sums in that order, then over the threads. The block has all currents
+// when it returns.
+template <typename T, int R>
+__device__ inline void row_currents(const RowArguments& a, std::int64_t g, float (&currents)[32 * R]) {
+  constexpr int kColumns = 32 * R, kVectors = kColumns / kVector<T>, kRows = kRowThreads / kVectors;
+  __shared__ float shares[kRows][kColumns];
+  const int thread = static_cast<int>(threadIdx.x), row = thread / kVectors, column = thread % kVectors * kVector<T>;
+  const int* const wiring = a.wiring + g * a.wiring_stride;
+  const T* const weight = static_cast<const T*>(a.weight) + g * a.weight_stride + column;
+  if (row < kRows) {
+    float sum[kVector<T>] = {};
+#pragma unroll 8
+    for (int f = row; f < a.fan_in; f += kRows) {
+      const uint4 vector = __ldg(reinterpret_cast<const uint4*>(weight + f * kColumns));
+      const int source = (__ldg(wiring + (f >> a.width_bits)) << a.width_bits) + (f & ((1 << a.width_bits) - 1));
+      const float x = to_float(__ldg(find_block<const T>(a.sources, source).data));
+#pragma unroll
+      for (int i = 0; i < kVector<T>; ++i) sum[i] += x * to_float(reinterpret_cast<const T*>(&vector)[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) shares[row][column + i] = sum[i];
+  }
+  __syncthreads();
+  if (thread < kColumns) {
+    float sum = __ldg(a.bias + thread / 32 * a.bias_stride + g * 32 + thread % 32);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) sum += shares[r][thread];
+    currents[thread] = sum;
+  }
+  __syncthreads();
+}
+
+}  // namespace neurogen
