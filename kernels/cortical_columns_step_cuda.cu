@@ -29,17 +29,24 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
   __shared__ float currents[32 * R];
   __shared__ bool last;
   const int lane = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.x) * kLanes + lane;
+  // Asked for before the currents are there, as is what the last block will want.
+  float retain = 0.0f, opener = 0.0f, residual = 0.0f, state = 0.0f;
+  if (lane < kLanes) {
+    retain = read(a.retain + column), state = a.state[column];
+    if (gated) opener = read(a.opener + column / a.stripe) + read(a.gate_bias + column / a.stripe);
+    if (a.residual) residual = read(a.residual + column);
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(a.gain + column));
+  }
   row_currents<T, R>(a.row, blockIdx.x, currents);
   if (lane < kLanes) {
     float u[R];
 #pragma unroll
     for (int r = 0; r < R; ++r) u[r] = currents[r * kLanes + lane];
     Factors factors;
-    const int behind = column / a.stripe;
-    factors.template compute<gated>(u[1], read(a.retain + column), gated ? read(a.opener + behind) + read(a.gate_bias + behind) : 0.0f);
-    const float h = factors.forget * a.state[column] + factors.input() * u[0];
-    a.state[column] = h;
-    a.pre_norm[column] = from_float<GradientOf<T>>(output_of<R>(h, u, a.residual ? read(a.residual + column) : 0.0f));
+    factors.template compute<gated>(u[1], retain, opener);
+    state = factors.forget * state + factors.input() * u[0];
+    a.state[column] = state;
+    a.pre_norm[column] = from_float<GradientOf<T>>(output_of<R>(state, u, residual));
   }
   __syncthreads();
   if (threadIdx.x == 0) {

@@ -205,7 +205,7 @@ void Builder::decoder_evaluation(const std::string& prefix, const Activations& a
 }
 
 void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
-  const TensorId logits = graph_.transient(prefix + "logits", compute_, {1, architecture_.vocabulary});
+  const TensorId logits = graph_.transient(prefix + "logits", real_, {1, architecture_.vocabulary});
   // One tile where the weights need no copy to be read.
   const auto tiles = options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
@@ -213,7 +213,7 @@ void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
   }
   const TensorId host = brain_.host_logits;
   graph_.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {
-    cast(device, at[logits], at[host].reshaped({1, at[host].elements()}));
+    copy(device, at[logits], at[host].reshaped({1, at[host].elements()}));
   });
 }
 

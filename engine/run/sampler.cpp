@@ -29,23 +29,24 @@ NEUROGEN_CLONES double sum_of(const Real* weights, std::int64_t n) {
   return sum_over<double>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return static_cast<double>(weights[i]); });
 }
 
-// The logits, after the penalty, into the weights; returns the highest, NaN where one is not finite.
+// Returns whether all are finite.
 template <typename Real>
-NEUROGEN_CLONES Real penalise(const Real* logits, const std::uint8_t* seen, const std::uint8_t* silent, Real* weights, std::int64_t n,
-                              Real penalty) {
-  constexpr Real kNever = -std::numeric_limits<Real>::infinity();
-  Real highest = kNever, nothing = 0;
-#pragma omp simd reduction(max : highest) reduction(+ : nothing)
+NEUROGEN_CLONES bool copy_finite(const Real* logits, Real* weights, std::int64_t n) {
+  Real nothing = 0;
+#pragma omp simd reduction(+ : nothing)
   for (std::int64_t i = 0; i < n; ++i) {
-    const Real x = logits[i], divided = x * (1 / penalty), multiplied = x * penalty;
-    const std::uint8_t was_seen = seen[i], is_silent = silent[i];
-    const Real penalised = was_seen != 0 ? (x > 0 ? divided : multiplied) : x;
-    nothing += x - x;  // of an infinity, no number
-    const Real weight = is_silent != 0 ? kNever : penalised;
-    highest = weight > highest ? weight : highest;
-    weights[i] = weight;
+    nothing += logits[i] - logits[i];  // of an infinity, no number
+    weights[i] = logits[i];
   }
-  return nothing == 0 ? highest : std::numeric_limits<Real>::quiet_NaN();
+  return nothing == 0;
+}
+
+template <typename Real>
+NEUROGEN_CLONES Real highest_of(const Real* weights, std::int64_t n) {
+  Real highest = -std::numeric_limits<Real>::infinity();
+#pragma omp simd reduction(max : highest)
+  for (std::int64_t i = 0; i < n; ++i) highest = weights[i] > highest ? weights[i] : highest;
+  return highest;
 }
 
 // The likeliest gets weight 1.
@@ -89,24 +90,6 @@ void keep_likeliest(Real* weights, std::span<std::int32_t> order, const Sampling
   for (auto token = left; token != end; ++token) weight(*token) = 0;
 }
 
-template <typename Real>
-void weigh_all(const Real* logits, const SamplerMemory& memory, const Sampling& sampling) {
-  Real* const weights = memory.weights.as<Real>();
-  const std::int64_t n = memory.weights.elements();
-  const Real highest = penalise(logits, memory.seen.data(), memory.silent.data(), weights, n, static_cast<Real>(sampling.repetition_penalty));
-  if (std::isnan(highest)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
-  if (sampling.temperature == 0 || std::isinf(highest)) {
-    Real& best = *std::find(weights, weights + n, highest);
-    std::fill_n(weights, n, Real(0));
-    best = 1;
-    return;
-  }
-  // Never 0 / 0, however cold.
-  exponentials(weights, n, highest, std::max(static_cast<Real>(sampling.temperature), std::numeric_limits<Real>::min()));
-  keep_likeliest(weights, memory.order, sampling);
-  if (sampling.min_p > 0) drop_below(weights, n, static_cast<Real>(sampling.min_p));
-}
-
 // The token at which the weights' running sum passes a share of their sum.
 template <typename Real>
 std::int32_t token_at(const Real* weights, std::int64_t n, double share) {
@@ -130,13 +113,14 @@ SamplerTensors declare_sampler(Graph& graph, std::int64_t vocabulary, DType logi
   const auto tensor = [&](const char* name, DType type) {
     return graph.tensor(name, type, {vocabulary}, BufferKind::derived, ArenaKind::host);
   };
-  return {tensor("sampler.weights", logits), tensor("sampler.order", DType::i32), tensor("sampler.seen", DType::u8),
-          tensor("sampler.silent", DType::u8)};
+  return {tensor("sampler.weights", logits), tensor("sampler.order", DType::i32), tensor("sampler.seen", DType::i32),
+          tensor("sampler.silent", DType::i32), tensor("sampler.is_seen", DType::u8)};
 }
 
 SamplerMemory memory_of(const SamplerTensors& tensors, const Program& program) {
-  return {program.view(tensors.weights), span_of<std::int32_t>(program.view(tensors.order)),
-          span_of<std::uint8_t>(program.view(tensors.seen)), span_of<std::uint8_t>(program.view(tensors.silent))};
+  const auto tokens = [&](TensorId id) { return span_of<std::int32_t>(program.view(id)); };
+  return {program.view(tensors.weights), tokens(tensors.order), tokens(tensors.seen), tokens(tensors.silent),
+          span_of<std::uint8_t>(program.view(tensors.is_seen))};
 }
 
 void Sampler::use(const Sampling& sampling) {
@@ -144,11 +128,41 @@ void Sampler::use(const Sampling& sampling) {
   drawn_ = 0;
 }
 
-void Sampler::forget() { std::fill(memory_.seen.begin(), memory_.seen.end(), std::uint8_t{0}); }
+void Sampler::note(std::int32_t token) {
+  std::uint8_t& is_seen = memory_.is_seen[static_cast<std::size_t>(token)];
+  if (is_seen == 0) memory_.seen[seen_++] = token;
+  is_seen = 1;
+}
+
+void Sampler::forget() {
+  std::fill(memory_.is_seen.begin(), memory_.is_seen.end(), std::uint8_t{0});
+  seen_ = 0;
+}
+
+template <typename Real>
+void Sampler::weigh_all(const Real* logits) {
+  Real* const weights = memory_.weights.as<Real>();
+  const std::int64_t n = memory_.weights.elements();
+  if (!copy_finite(logits, weights, n)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
+  const Real penalty = static_cast<Real>(sampling_.repetition_penalty);
+  for (const std::int32_t token : memory_.seen.first(seen_)) weights[token] = weights[token] > 0 ? weights[token] / penalty : weights[token] * penalty;
+  for (const std::int32_t token : memory_.silent.first(silent_)) weights[token] = -std::numeric_limits<Real>::infinity();
+  const Real highest = highest_of(weights, n);
+  if (sampling_.temperature == 0 || std::isinf(highest)) {
+    Real& best = *std::find(weights, weights + n, highest);
+    std::fill_n(weights, n, Real(0));
+    best = 1;
+    return;
+  }
+  // Never 0 / 0, however cold.
+  exponentials(weights, n, highest, std::max(static_cast<Real>(sampling_.temperature), std::numeric_limits<Real>::min()));
+  keep_likeliest(weights, memory_.order, sampling_);
+  if (sampling_.min_p > 0) drop_below(weights, n, static_cast<Real>(sampling_.min_p));
+}
 
 const TensorView& Sampler::weigh(const TensorView& logits) {
   if (logits.dtype != memory_.weights.dtype) throw Error("a sampler's memory is of another type than the logits");
-  dispatch_real(logits.dtype, [&](auto zero) { weigh_all(logits.as<const decltype(zero)>(), memory_, sampling_); });
+  dispatch_real(logits.dtype, [&](auto zero) { weigh_all(logits.as<const decltype(zero)>()); });
   return memory_.weights;
 }
 

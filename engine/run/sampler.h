@@ -22,22 +22,25 @@ namespace neurogen {
 // What drawing works with, [V] each, all zero.
 struct SamplerMemory {
   TensorView weights;  // of the logits' type
-  std::span<std::int32_t> order;
-  std::span<std::uint8_t> seen, silent;
+  std::span<std::int32_t> order, seen, silent;  // tokens: by likelihood, of the text, never drawn
+  std::span<std::uint8_t> is_seen;
 };
 // The same on the heap, for logits of a type.
 struct SamplerVectors {
-  SamplerVectors(std::size_t vocabulary, DType type_) : type(type_), weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary) {}
-  SamplerMemory memory() { return {make_view(weights.data(), type, {static_cast<std::int64_t>(weights.size())}), order, seen, silent}; }
+  SamplerVectors(std::size_t vocabulary, DType type_)
+      : type(type_), weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary), is_seen(vocabulary) {}
+  SamplerMemory memory() {
+    return {make_view(weights.data(), type, {static_cast<std::int64_t>(weights.size())}), order, seen, silent, is_seen};
+  }
 
   DType type;
   std::vector<double> weights;  // room for either type
-  std::vector<std::int32_t> order;
-  std::vector<std::uint8_t> seen, silent;
+  std::vector<std::int32_t> order, seen, silent;
+  std::vector<std::uint8_t> is_seen;
 };
 // The same as planned buffers of the host arena.
 struct SamplerTensors {
-  TensorId weights, order, seen, silent;
+  TensorId weights, order, seen, silent, is_seen;
 };
 SamplerTensors declare_sampler(Graph& graph, std::int64_t vocabulary, DType logits);
 SamplerMemory memory_of(const SamplerTensors& tensors, const Program& program);
@@ -55,14 +58,18 @@ class Sampler {
   // What it is drawn from, [V], valid until the next call: likely as these are large. They sum to what they may.
   const TensorView& weigh(const TensorView& logits);
 
-  void silence(std::int32_t token) { memory_.silent[static_cast<std::size_t>(token)] = 1; }  // never draw it
-  void note(std::int32_t token) { memory_.seen[static_cast<std::size_t>(token)] = 1; }       // it is part of the text
-  void forget();                                                                      // the text starts anew
+  void silence(std::int32_t token) { memory_.silent[silent_++] = token; }  // never draw it; once a token
+  void note(std::int32_t token);                                          // it is part of the text
+  void forget();                                                          // the text starts anew
 
  private:
+  template <typename Real>
+  void weigh_all(const Real* logits);
+
   Sampling sampling_;
   std::uint64_t drawn_ = 0;
   SamplerMemory memory_;
+  std::size_t seen_ = 0, silent_ = 0;  // how many
 };
 
 // log softmax(logits)[token], nats, of the brain itself: no temperature, no filter.
