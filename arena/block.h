@@ -9,6 +9,7 @@ struct FileRange {
   int descriptor = -1;
   Bytes offset = 0;  // a multiple of the page size
   Bytes bytes = 0;
+  const char* path = "";  // of the file, for sentences; it outlives this
 };
 
 class Block {

@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
 #pragma unroll
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = now[1] * h + now[0];
-        return output_of<R>(h, now) + element(passing, k);
+        return output_of<R>(h, now, element(passing, k));
       };
 #pragma unroll
       for (int k = 0; k < kQuadTokens; k += 2) {

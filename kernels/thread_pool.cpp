@@ -122,7 +122,7 @@ ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<
       });
   } catch (const std::system_error& error) {
     throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
-                    "): use fewer --threads",
+                    "): let it have more (ulimit -u), or on a CPU use fewer --threads",
                 Error::kRunTime);
   }
   while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();

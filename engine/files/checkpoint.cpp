@@ -97,7 +97,7 @@ FileRange Checkpoint::image(const Plan& plan) const {
     const auto place = [](const Buffer& b) { return std::tie(b.name, b.dtype, b.shape, b.offset); };
     if (place(buffer) != place(saved)) return {};
   }
-  return {file_.descriptor(), image_, plan.device.persistent};
+  return {file_.descriptor(), image_, plan.device.persistent, path_.c_str()};
 }
 
 }  // namespace neurogen

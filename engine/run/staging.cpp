@@ -120,7 +120,7 @@ void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to) {
     if (got != static_cast<ssize_t>(count)) failure = got < 0 ? errno : kTooShort;
   });
   if (failure != 0) {
-    throw Error(fmt::format("a checkpoint cannot be read ({}): use one that is whole and on a disk of this machine",
+    throw Error(fmt::format("{} cannot be read ({}): use a checkpoint that is whole and on a disk of this machine", from.path,
                             failure == kTooShort ? "it has become too short" : std::strerror(failure)), Error::kRunTime);
   }
 }

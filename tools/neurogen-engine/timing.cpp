@@ -18,16 +18,8 @@ void random_batch(const Session& session, std::uint64_t index) {
   }
 }
 
-namespace {
-
-void set_step(const Session& session, std::int64_t i) {
-  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
-}
-
-}  // namespace
-
 double run_step(Session& session, Graph::Range train, std::int64_t i) {
-  set_step(session, i);
+  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
   session.program.run(train);
   return session.program.milliseconds() / 1e3;
 }
@@ -39,18 +31,20 @@ double training_step(Session& session, std::int64_t i) {
 
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
   const Graph::Range train = session.brain.graph.program("train");
+  std::vector<double> milliseconds(train.end - train.begin);
+  session.program.prepare_times(train);
   std::map<std::string, Family> families;
   for (std::int64_t i = 0; i <= repeats; ++i) {
     random_batch(session, static_cast<std::uint64_t>(i));
-    set_step(session, i);
+    session.program.time_next_run(milliseconds);
+    run_step(session, train, i);
     for (std::size_t o = train.begin; o < train.end; ++o) {
-      session.program.run({o, o + 1});
       const Operation& operation = session.brain.graph.operations()[o];
       Family& family = families[family_of(operation.name)];
       const Cost cost = operation.cost;
       const double floor = floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);
       if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
-      else family.seconds += session.program.milliseconds() / 1e3 / static_cast<double>(repeats);
+      else family.seconds += milliseconds[o - train.begin] / 1e3 / static_cast<double>(repeats);
     }
   }
   std::vector<Family> sorted;

@@ -26,7 +26,7 @@ double run_step(Session& session, Graph::Range train, std::int64_t i);
 // The same on random tokens.
 double training_step(Session& session, std::int64_t i);
 
-// Every operation of a step timed by itself, `repeats` times after one that is not counted; the longest first. The floor of an
+// The time of every operation within a whole step, the mean of `repeats` after one that is not counted; the longest first. The floor of an
 // operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats);
 
