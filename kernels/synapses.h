@@ -39,9 +39,12 @@ struct SynapsesBackwardWeights {
   Sources sources;
   TensorView wiring;
   TensorView d_currents;        // [G, N, 32R]
-  TensorView d_weight, d_bias;  // [G, F, 32R], [R, 32G]: added to, product by product in token order
+  TensorView d_weight, d_bias;  // [parts G, F, 32R], [parts R, 32G]: added to, product by product in token order
   std::int64_t rows_per_product = 0;
   TensorView scratch;  // as forward
+  // Where a module has few groups, several blocks of a GPU share one: each `parts`-th of the batch's products goes to one of so
+  // many parts of the gradients, which lie one behind the other. On a CPU there is one part.
+  std::int64_t parts = 1, first_product = 0;  // first_product: of these tokens, in the batch
 };
 
 // Each source block gathers from the groups that read it, in order, so that no two threads write one place.

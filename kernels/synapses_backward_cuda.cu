@@ -5,7 +5,8 @@ namespace neurogen {
 namespace {
 
 constexpr int kStages = 4;
-constexpr int kWeightRows = 128;    // of the fan-in that a block takes, 32 a warp
+constexpr int kWeightStages = 3;    // wider ones, for which an old card has no more room
+constexpr int kWeightRows = 128;    // of the fan-in that a block takes at most, 32 two warps
 constexpr int kSourceTokens = 128;  // that a block takes, 32 a warp
 constexpr int kThreads = 128;
 
@@ -15,125 +16,127 @@ struct WeightsArguments {
   std::int64_t wiring_stride;
   const void* d_currents;  // [G, N, 32R]
   std::int64_t d_currents_stride;
-  float* d_weight;  // [G, F, 32R]
+  float* d_weight;  // [parts G, F, 32R]
   std::int64_t d_weight_stride;
-  float* d_bias;  // [R, 32G]
+  float* d_bias;  // [parts R, 32G]
   std::int64_t d_bias_stride;
   int tokens, fan_in, slots, width, rows;
+  int parts, first_product;  // the latter below the former
 };
 
 template <typename T, int R>
 struct WeightsStage {
-  static constexpr int columns = 16 * R;  // half a group's
+  static constexpr int columns = 32 * R;
   static constexpr int source_pitch = pitch_of<T>(kWeightRows), current_pitch = pitch_of<T>(columns);
   T sources[kChunk<T> * source_pitch];
   T currents[kChunk<T> * current_pitch];
 };
 
-// A block: up to 128 rows and half the columns of one group's d_weight, over all tokens. A product's own sum first, then the
-// total: sections of a batch add up to the same bits as the whole.
+// A block: up to 128 rows of one group's d_weight, over one part's products. Two warps share 32 rows, each has half the columns,
+// and there are no more warps than rows. What is stored is where the sums begin: sections of a batch add up to the same bits as
+// the whole.
 template <typename T, int R>
-__global__ void __launch_bounds__(kThreads) weights_kernel(const WeightsArguments a) {
+__global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
   using Stage = WeightsStage<T, R>;
+  constexpr int columns = Stage::columns;
   Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
-  auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kStages);
-  const int thread = static_cast<int>(threadIdx.x), half = static_cast<int>(blockIdx.x) * Stage::columns;
+  auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kWeightStages);
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), warp = thread / 32;
   const int begin = static_cast<int>(blockIdx.z) * kWeightRows, fan_in = min(a.fan_in - begin, kWeightRows);
-  const std::int64_t g = blockIdx.y;
-  find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
-  __syncthreads();
+  const int part = static_cast<int>(blockIdx.x), groups = static_cast<int>(gridDim.y), g = static_cast<int>(blockIdx.y);
 
   const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // of a product
   const int products = (a.tokens + a.rows - 1) / a.rows;
-  const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + half;
-  // A thread copies the same columns of every chunk's sources.
-  constexpr int kVectors = kWeightRows / kVector<T>, kRow = Stage::columns / kVector<T>;
-  const int f = thread % kVectors * kVector<T>;
+  const int first = (part + a.parts - a.first_product) % a.parts;  // this part's
+  if (first >= products) return;
+  find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
+  __syncthreads();
+
+  // A thread copies the same columns of every chunk's sources. A chunk of d_currents lies in one piece.
+  const int vectors = threads / 2 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
   const bool inside = f < fan_in;
   const BlockRows<const T> from = slots[inside ? (begin + f) / a.width : 0];
   const T* const source = from.data + (inside ? (begin + f) % a.width : 0);
-  int loaded_token = 0, product_end = min(a.rows, a.tokens), loaded_chunk = 0;
+  const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride;
+  constexpr int kRow = columns / kVector<T>;
+  int product = first, token = first * a.rows, product_end = min(token + a.rows, a.tokens), loaded_chunk = 0;
   const auto load = [&](int s) {
 #pragma unroll
-    for (int i = 0; i < kChunk<T> * kVectors / kThreads; ++i) {
-      const int row = thread / kVectors + i * (kThreads / kVectors), n = loaded_token + row;
-      const bool present = inside && n < product_end;
-      copy_behind(stages[s].sources + row * Stage::source_pitch + f, source + (present ? n : 0) * from.stride, present);
+    for (int row = source_row; row < source_row + kChunk<T>; row += 2 * kVector<T>) {
+      const bool present = inside && token + row < product_end;
+      copy_behind(stages[s].sources + row * Stage::source_pitch + f, source + (present ? token + row : 0) * from.stride, present);
     }
-    for (int v = thread; v < kChunk<T> * kRow; v += kThreads) {
-      const int row = v / kRow, at = v % kRow * kVector<T>, n = loaded_token + row;
-      const bool present = n < product_end;
-      copy_behind(stages[s].currents + row * Stage::current_pitch + at,
-                  d_currents + static_cast<std::int64_t>(present ? n : 0) * (2 * Stage::columns) + at, present);
+    const T* const chunk = d_currents + static_cast<std::int64_t>(token) * columns;
+    for (int v = thread; v < kChunk<T> * kRow; v += threads) {
+      const int row = v / kRow;
+      const bool present = token + row < product_end;
+      copy_behind(stages[s].currents + (v + row) * kVector<T>, present ? chunk + v * kVector<T> : d_currents, present);
     }
-    loaded_token += kChunk<T>;
+    token += kChunk<T>;
     if (++loaded_chunk == chunks)
-      loaded_chunk = 0, loaded_token = product_end, product_end = min(product_end + a.rows, a.tokens);
+      loaded_chunk = 0, product += a.parts, token = product * a.rows, product_end = min(token + a.rows, a.tokens);
   };
 
-  const int row = thread / 32 * 32;
-  const bool works = row < fan_in;
-  float* const d_weight = a.d_weight + g * a.d_weight_stride + static_cast<std::int64_t>(begin) * 2 * Stage::columns + half;
-  Accumulators<2, 2 * R> sum, total;
-  clear_accumulators<2, 2 * R>(sum);
-  const auto each_total = [&](auto&& body) {
+  const int row = warp / 2 * 32, half = warp % 2 * (columns / 2);
+  float* const d_weight = a.d_weight + (part * groups + g) * a.d_weight_stride + begin * columns + half;
+  Accumulators<2, 2 * R> sum;
+  const auto each = [&](auto&& body) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
       for (int side = 0; side < 2; ++side)
 #pragma unroll
         for (int j = 0; j < 2 * R; ++j) {
-          const int f = row + row_of(i, 2 * side);
-          if (f < fan_in)
-            body(*reinterpret_cast<float2*>(d_weight + f * (2 * Stage::columns) + column_of(j)), total[i][j][2 * side],
-                 total[i][j][2 * side + 1]);
+          const int at = row + row_of(i, 2 * side);
+          float2* const stored = reinterpret_cast<float2*>(d_weight + at * columns + column_of(j));
+          if (at < fan_in) body(*stored, sum[i][j][2 * side], sum[i][j][2 * side + 1]);
         }
   };
-  each_total([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
+  clear_accumulators<2, 2 * R>(sum);
+  each([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
 
-  // The bias: each thread sums some rows of a vector of columns.
-  constexpr int kShare = kThreads / kRow;
-  __shared__ float shares[kShare][Stage::columns];
+  // The bias: each thread sums some rows of a vector of columns, over one product. When a stage is done with, the threads' sums
+  // are added up in its place.
+  __shared__ float bias[columns];
+  float* const d_bias = a.d_bias + part * R * a.d_bias_stride + g * 32;
+  const auto each_bias = [&](auto&& body) {
+    for (int c = thread; c < columns; c += threads) body(c, d_bias[c / 32 * a.d_bias_stride + c % 32]);
+  };
+  each_bias([&](int c, float stored) { bias[c] = stored; });
   float bias_sum[kVector<T>] = {};
-  const int bias_column = thread % kRow * kVector<T>, share = thread / kRow;
-  const bool biased = blockIdx.z == 0 && share < kShare;
+  const int shares = threads / kRow, share = thread / kRow, bias_column = thread % kRow * kVector<T>;
+  const bool biased = blockIdx.z == 0 && share < shares;
 
   int chunk = 0;
-  pipeline<kStages>(chunks * products, load, [&](int s) {
-    if (works)
-      multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
-                                                                     stages[s].currents, Stage::current_pitch);
+  pipeline<kWeightStages>(chunks * ((products - first + a.parts - 1) / a.parts), load, [&](int s) {
+    multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
+                                                                   stages[s].currents + half, Stage::current_pitch);
     if (biased)
-      for (int r = share; r < kChunk<T>; r += kShare) {
+      for (int r = share; r < kChunk<T>; r += shares) {
         const uint4 vector = *reinterpret_cast<const uint4*>(stages[s].currents + r * Stage::current_pitch + bias_column);
 #pragma unroll
         for (int i = 0; i < kVector<T>; ++i) bias_sum[i] += to_float(reinterpret_cast<const T*>(&vector)[i]);
       }
     if (++chunk < chunks) return;
     chunk = 0;
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int j = 0; j < 2 * R; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) total[i][j][e] += sum[i][j][e];
-    clear_accumulators<2, 2 * R>(sum);
     if (blockIdx.z > 0) return;
-    if (share < kShare)
+    __syncthreads();
+    float* const sums = reinterpret_cast<float*>(stages + s);
+    if (biased)
 #pragma unroll
       for (int i = 0; i < kVector<T>; ++i) {
-        shares[share][bias_column + i] = bias_sum[i];
+        sums[share * columns + bias_column + i] = bias_sum[i];
         bias_sum[i] = 0.0f;
       }
     __syncthreads();
-    if (thread < Stage::columns) {
+    for (int c = thread; c < columns; c += threads) {
       float column = 0.0f;
-      for (int i = 0; i < kShare; ++i) column += shares[i][thread];
-      const int c = half + thread;
-      a.d_bias[c / 32 * a.d_bias_stride + g * 32 + c % 32] += column;
+      for (int i = 0; i < shares; ++i) column += sums[i * columns + c];
+      bias[c] += column;
     }
   });
-  each_total([](float2& stored, float x, float y) { stored = {x, y}; });
+  each([](float2& stored, float x, float y) { stored = {x, y}; });
+  if (blockIdx.z == 0) each_bias([&](int c, float& stored) { stored = bias[c]; });
 }
 
 struct SourcesArguments {
@@ -220,7 +223,10 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
 }  // namespace
 
 void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
-  const SynapsesShape x(a.d_weight, a.d_currents, a.wiring[1], a.rows_per_product);
+  require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.d_currents[0] && a.first_product >= 0,
+                   "synapses_backward_weights: the gradient has not a whole part for each that is wanted");
+  const SynapsesShape x(a.d_weight.rows(0, a.d_currents[0]), a.d_currents, a.wiring[1], a.rows_per_product);
+  require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias has not as many parts as the weights");
   require_sources(a.sources, a.d_currents.dtype);
   require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
                    "synapses_backward_weights: gradients are f32");
@@ -237,15 +243,17 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
                                    x.fan_in,
                                    x.slots,
                                    x.width,
-                                   static_cast<int>(x.rows)};
+                                   static_cast<int>(x.rows),
+                                   static_cast<int>(a.parts),
+                                   static_cast<int>(a.first_product % a.parts)};
+  const dim3 grid(static_cast<unsigned>(a.parts), static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows));
+  const dim3 block(64 * pieces(std::min(x.fan_in, kWeightRows), 32));
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     dispatch_roles(x.roles, [&](auto roles) {
       const std::size_t shared =
-          kStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
-      launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>,
-                  dim3(2, static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows)), dim3(kThreads), shared,
-                  arguments);
+          kWeightStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
+      launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>, grid, block, shared, arguments);
     });
   });
 }

@@ -189,13 +189,14 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const std::vector<TensorId> sources = source_ids(module, a);
   const TensorId wiring = brain_.wiring[module], d_weight = g.synapses[module], d_bias = g.bias[module];
   const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
+  const std::int64_t count = parts(module), first_product = section.begin / rows;
   std::vector<TensorId> reads = sources;
   reads.insert(reads.end(), {wiring, d_currents});
   graph_.operation(
       name + ".synapses", reads, {d_weight, d_bias, panel},
       [=](auto& device, const Bindings& at) {
         synapses_backward_weights(device, {sources_at(at, sources, section), at[wiring], at[d_currents], at[d_weight], at[d_bias],
-                                           rows, at[panel]});
+                                           rows, at[panel], count, first_product});
       },
       product);
 

@@ -94,7 +94,7 @@ class Builder {
 
   // columns.cpp: synapses and microcircuit as one operation, where a GPU does without currents in memory.
   bool fused(ModuleIndex module) const;
-  std::int64_t parts(ModuleIndex module) const;  // of its gradients (cortical_columns.h)
+  std::int64_t parts(ModuleIndex module) const;  // of its gradients (cortical_columns.h, synapses.h)
   struct ColumnTensors;
   ColumnTensors column_tensors(ModuleIndex module, const Activations& a) const;
   void forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section, TensorId pre_norm);

@@ -35,7 +35,8 @@ bool Builder::fused(ModuleIndex module) const {
 // So that even a module of few groups gives work to a large GPU.
 std::int64_t Builder::parts(ModuleIndex module) const {
   constexpr std::int64_t kBlocks = 256;
-  return fused(module) ? std::clamp<std::int64_t>(kBlocks / architecture_.modules[module].groups(), 1, options_.batch) : 1;
+  const bool divided = fused(module) || (module == kHippocampus && options_.threads == 0);
+  return divided ? std::clamp<std::int64_t>(kBlocks / architecture_.modules[module].groups(), 1, options_.batch) : 1;
 }
 
 Gradients Builder::declare_parts(const Gradients& totals) {
@@ -43,7 +44,9 @@ Gradients Builder::declare_parts(const Gradients& totals) {
   for (int m = 0; m < kModules; ++m) {
     const std::int64_t count = parts(static_cast<ModuleIndex>(m));
     if (count == 1) continue;
-    for (TensorId* id : {&parts_of.synapses[m], &parts_of.bias[m], &parts_of.gain[m], &parts_of.retain[m]}) {
+    std::vector<TensorId*> divided = {&parts_of.synapses[m], &parts_of.bias[m]};
+    if (m != kHippocampus) divided.insert(divided.end(), {&parts_of.gain[m], &parts_of.retain[m]});
+    for (TensorId* id : divided) {
       const Buffer total = graph_.tensors()[id->index];
       Shape shape = total.shape;
       shape[0] *= count;

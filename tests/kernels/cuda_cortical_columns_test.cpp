@@ -103,17 +103,9 @@ class CudaCorticalColumns : public CudaWiringTest {
                                   b.retain.view(), rows(b.first), a.window, gate, rows(b.residual),
                                   b.carried.view().rows(window * carries(a.window), windows * carries(a.window))};
     const OnGpu d_selected = OnGpu::poisoned({a.groups * a.slots, tokens, a.width}, DType::bf16);
-    const auto parts_of = [&](const OnGpu& total) {  // of which the first holds what was there before
-      const Tensor<double> begun = total.values();
-      Shape shape = begun.shape;
-      shape[0] *= a.parts;
-      Tensor<double> host(std::move(shape), 0);
-      std::copy(begun.data.begin(), begun.data.end(), host.data.begin());
-      return OnGpu(host, DType::f32);
-    };
     if (window == 0)
-      b.d_weight_parts = parts_of(b.d_weight), b.d_bias_parts = parts_of(b.d_bias), b.d_retain_parts = parts_of(b.d_retain),
-      b.d_gain_parts = parts_of(b.d_gain);
+      b.d_weight_parts = parts_of(b.d_weight.values(), a.parts), b.d_bias_parts = parts_of(b.d_bias.values(), a.parts),
+      b.d_retain_parts = parts_of(b.d_retain.values(), a.parts), b.d_gain_parts = parts_of(b.d_gain.values(), a.parts);
     cortical_columns_forward(gpu(), {columns, rows(b.pre_norm)});
     cortical_columns_backward(gpu(), {columns, rows(b.d_out), rows(b.inverse_rms), rows(b.dot), b.gain.view(), d_selected.view(),
                                       a.parts, window, b.d_weight_parts.view(), b.d_bias_parts.view(), b.d_retain_parts.view(),

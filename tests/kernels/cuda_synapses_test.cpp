@@ -6,7 +6,7 @@ namespace {
 class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<DType> {
  protected:
   struct Net {
-    std::int64_t roles, width, slots, groups, tokens, rows;
+    std::int64_t roles, width, slots, groups, tokens, rows, parts;  // parts: on the GPU
     bool low_currents;  // on the GPU
     std::int64_t columns = roles * kGroup, fan_in = slots * width, blocks = 0;
     std::vector<Tensor<double>> sources{}, d_sources{};
@@ -21,6 +21,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
           .groups = draw(1, 5),
           .tokens = draw(0, 4) ? draw(1, 700) : 1,  // a single one has a kernel of its own
           .rows = draw(1, 300),
+          .parts = draw(1, 4),
           .low_currents = draw(0, 1) == 1};
     draw_wiring(a);
     a.weight = noise({a.groups, a.fan_in, a.columns}, 0.2);
@@ -45,8 +46,8 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
              .bias = OnGpu(a.bias, DType::f32),
              .currents = OnGpu(a.currents, a.low_currents ? type : DType::f32),
              .d_currents = OnGpu(a.d_currents, type),
-             .d_weight = OnGpu(a.d_weight, DType::f32),
-             .d_bias = OnGpu(a.d_bias, DType::f32)};
+             .d_weight = parts_of(a.d_weight, a.parts),
+             .d_bias = parts_of(a.d_bias, a.parts)};
     for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
     for (Tensor<double>& x : a.d_sources) b.d_sources.emplace_back(x, gradient_of(type));
     return b;
@@ -62,7 +63,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
   template <typename Device, typename AnyNet>
   static void backward(Device& device, const Net& a, AnyNet& b, TensorView scratch) {
     synapses_backward_weights(device, {all(b.sources, 0, a.tokens), b.wiring.view(), b.d_currents.view(), b.d_weight.view(),
-                                       b.d_bias.view(), a.rows, scratch});
+                                       b.d_bias.view(), a.rows, scratch, a.parts, 0});
     synapses_readers(device, {b.wiring.view(), b.reader_start.view(), b.readers.view()});
     synapses_backward_sources(device, {b.d_currents.view(), b.weight.view(), b.reader_start.view(), b.readers.view(),
                                        all(b.d_sources, 0, a.tokens), a.rows});
@@ -79,14 +80,14 @@ TEST_P(CudaSynapses, EqualTheCpu) {
     Net a = make();
     GpuNet b = copy_of(a, GetParam());
     SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups "
-                                    << a.groups << " tokens " << a.tokens << " rows " << a.rows);
+                                    << a.groups << " tokens " << a.tokens << " rows " << a.rows << " parts " << a.parts);
     forward(device_of(2), a, a, a.scratch.view(), 0, a.groups);
     backward(device_of(2), a, a, a.scratch.view());
     forward(gpu(), a, b, {}, 0, a.groups);
     backward(gpu(), a, b, {});
     expect_close_in_norm(b.currents, a.currents, kTolerance + (a.low_currents ? rounding(GetParam()) : 0), "currents");
-    expect_close_in_norm(b.d_weight, a.d_weight, kTolerance, "d_weight");
-    expect_close_in_norm(b.d_bias, a.d_bias, kTolerance, "d_bias");
+    expect_close_in_norm(sum_of(b.d_weight, a.d_weight.shape), a.d_weight, kTolerance, "d_weight");
+    expect_close_in_norm(sum_of(b.d_bias, a.d_bias.shape), a.d_bias, kTolerance, "d_bias");
     for (std::size_t s = 0; s < a.sources.size(); ++s)
       expect_close_in_norm(b.d_sources[s], a.d_sources[s], kTolerance + rounding(gradient_of(GetParam())), "d_source");
     EXPECT_EQ(b.readers.values().data, std::vector<double>(a.readers.data.begin(), a.readers.data.end()));
@@ -111,7 +112,7 @@ TEST_P(CudaSynapses, RangesAndSectionsChangeNoBit) {
         std::copy_n(&a.d_currents[(g * a.tokens + begin) * a.columns], count * a.columns, &section[g * count * a.columns]);
       const OnGpu d_currents(section, GetParam());
       synapses_backward_weights(gpu(), {all(parts.sources, begin, count), parts.wiring.view(), d_currents.view(),
-                                        parts.d_weight.view(), parts.d_bias.view(), a.rows, {}});
+                                        parts.d_weight.view(), parts.d_bias.view(), a.rows, {}, a.parts, begin / a.rows});
       synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(),
                                         whole.readers.view(), all(parts.d_sources, begin, count), a.rows});
     }

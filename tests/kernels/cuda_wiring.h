@@ -1,6 +1,6 @@
 // What the tests of synapses on a GPU share: sources and a wiring drawn at random.
 #pragma once
-#include "kernels/synapses.h"
+#include "kernels/cortical_columns.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {
@@ -28,6 +28,20 @@ class CudaWiringTest : public CudaTest {
     Sources result;
     for (auto& tensor : tensors) result.outputs[static_cast<std::size_t>(result.count++)] = tensor.view().rows(token, tokens);
     return result;
+  }
+
+  // Parts of a gradient, of which the first holds what was there before, and what they add up to.
+  static OnGpu parts_of(const Tensor<double>& begun, std::int64_t parts) {
+    Shape shape = begun.shape;
+    shape[0] *= parts;
+    Tensor<double> host(std::move(shape), 0);
+    std::copy(begun.data.begin(), begun.data.end(), host.data.begin());
+    return OnGpu(host, DType::f32);
+  }
+  static OnGpu sum_of(const OnGpu& parts, const Shape& shape) {
+    OnGpu total(DType::f32, shape);
+    cortical_columns_sum(gpu(), {{parts, total}});
+    return total;
   }
 };
 
