@@ -88,12 +88,18 @@ __device__ void turned_backward(Mixed& d, const Left<T, kDims>& x, const float* 
 template <typename T>
 __device__ void values_backward(const Strip<T>& strip, const HeadCurrents<const T>& currents, int begin, int window,
                                 const HeadCurrents<T>& d_currents) {
-  RowLane<T>::each(begin, window, [&](int row, int t, bool present, int d) {
+  struct Read {
+    uint4 value, strength;
+  };
+  const auto ahead = [&](int t, int d) {
+    return currents.has_strength() ? Read{currents.vector(t, kValue, d), currents.vector(t, kStrength, d)} : Read{};
+  };
+  RowLane<T>::template each<4>(begin, window, ahead, [&](int row, int t, bool present, int d, const Read& read) {
     if (!present) return;
     Outputs<T> d_v = strip.at(row, d);
     if (currents.has_strength()) {
-      const Outputs<T> v = Outputs<T>::of(currents.vector(t, kValue, d));
-      Outputs<T> s = Outputs<T>::of(currents.vector(t, kStrength, d));
+      const Outputs<T> v = Outputs<T>::of(read.value);
+      Outputs<T> s = Outputs<T>::of(read.strength);
 #pragma unroll
       for (int i = 0; i < kVector<T>; ++i) {
         const float strength = sigmoid_of(s.at[i]);
@@ -115,12 +121,24 @@ __device__ void open_backward(const Windows<T>& a, T* rows, float2* notes, int b
   const int d_of_lane = RowLane<T>::output(), lane = static_cast<int>(threadIdx.x) % 32;
   const Outputs<T> gain = floats_at<T>(a.gain + a.head() * kDims + d_of_lane);
   Outputs<T> gain_sum{};
-  RowLane<T>::each(begin, a.window, [&](int row, int t, bool present, int d) {
-    T* const place = rows + row * kHeadPitch<T> + d;
+  constexpr int kOutVectors = sizeof(GradientOf<T>) / sizeof(T);
+  struct Read {
+    uint4 open, d_out[kOutVectors];
+    float inverse, dot;
+  };
+  const auto ahead = [&](int t, int d) {
     const std::int64_t n = a.token() + t;
-    const Outputs<T> open = Outputs<T>::of(currents.vector(t, kOpen, d));
-    const Outputs<T> d_out = floats_at<T>(a.d_out + n * a.d_out_stride + a.head() * kDims + d);
-    const float inverse = __ldg(a.inverse_rms + n), dot = __ldg(a.dot + n);
+    const GradientOf<T>* const d_out = a.d_out + n * a.d_out_stride + a.head() * kDims + d;
+    Read read{currents.vector(t, kOpen, d), {}, __ldg(a.inverse_rms + n), __ldg(a.dot + n)};
+#pragma unroll
+    for (int i = 0; i < kOutVectors; ++i) read.d_out[i] = __ldg(reinterpret_cast<const uint4*>(d_out) + i);
+    return read;
+  };
+  RowLane<T>::template each<4 / kOutVectors>(begin, a.window, ahead, [&](int row, int t, bool present, int d, const Read& read) {
+    T* const place = rows + row * kHeadPitch<T> + d;
+    const Outputs<T> open = Outputs<T>::of(read.open);
+    const Outputs<T> d_out = floats_at<T>(reinterpret_cast<const GradientOf<T>*>(read.d_out));
+    const float inverse = read.inverse, dot = read.dot;
     Outputs<T> mixed = Outputs<T>::of(*reinterpret_cast<const uint4*>(place)), d_open;
     float term = 0.0f;
 #pragma unroll

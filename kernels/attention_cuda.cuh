@@ -58,7 +58,7 @@ template <typename T>
 struct Outputs {
   alignas(16) float at[kVector<T>];
 
-  static __device__ Outputs of(const uint4& vector) {
+  static __device__ Outputs of(uint4 vector) {  // a copy: a reference would be read element by element
     Outputs x;
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) x.at[i] = to_float(reinterpret_cast<const T*>(&vector)[i]);
@@ -124,6 +124,22 @@ struct RowLane {
 #pragma unroll
     for (int step = 0; step < 16; step += kRows)
       body(first + step, min(begin + first + step, window - 1), begin + first + step < window, d);
+  }
+  // The same with what ahead(token, output) reads, of so many rows before the first of them is worked on.
+  template <int rows, typename Ahead, typename Body>
+  static __device__ void each(int begin, int window, Ahead&& ahead, Body&& body) {
+    const int d = output(), first = static_cast<int>(thread_again()) % 32 / kLanes;
+#pragma unroll
+    for (int step = 0; step < 16; step += rows * kRows) {
+      decltype(ahead(0, 0)) read[rows];
+#pragma unroll
+      for (int k = 0; k < rows; ++k) read[k] = ahead(min(begin + first + step + k * kRows, window - 1), d);
+#pragma unroll
+      for (int k = 0; k < rows; ++k) {
+        const int row = first + step + k * kRows;
+        body(row, min(begin + row, window - 1), begin + row < window, d, read[k]);
+      }
+    }
   }
 };
 
