@@ -212,6 +212,16 @@ __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* ou
   if (threadIdx.x == 0) *inverse_rms = inverse;
 }
 
+// Calls body(integral constant) with the threads of a block that takes one such row: each has up to four vectors of eight, so that
+// few wait without any and as many blocks as possible have theirs on the way.
+template <typename Body>
+void dispatch_row_threads(std::int64_t width, Body&& body) {
+  if (width <= 4 * 8 * 32) body(std::integral_constant<int, 32>{});
+  else if (width <= 4 * 8 * 64) body(std::integral_constant<int, 64>{});
+  else if (width <= 4 * 8 * 128) body(std::integral_constant<int, 128>{});
+  else body(std::integral_constant<int, 256>{});
+}
+
 // The Philox draw of random.h, on the device.
 __device__ inline uint4 philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   std::uint32_t c0 = static_cast<std::uint32_t>(index), c1 = static_cast<std::uint32_t>(index >> 32),

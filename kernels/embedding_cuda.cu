@@ -11,11 +11,11 @@ constexpr int kListIds = 256;  // of a block
 static_assert(kListIds % 32 == 0 && kListIds < kListThreads);
 constexpr int kGainColumns = 8, kGainLanes = 128;  // of d_gain that one block sums, and rows it takes at a time
 
-template <typename Out>
+template <int kRowThreads, typename Out>
 __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64_t weight_stride, const float* gain, Out* out,
                         std::int64_t out_stride, float* inverse_rms, std::int64_t width) {
   const std::int64_t n = blockIdx.x;
-  rms_normalise_row<kThreads>(weight + ids[n] * weight_stride, gain, out + n * out_stride, inverse_rms + n, width,
+  rms_normalise_row<kRowThreads>(weight + ids[n] * weight_stride, gain, out + n * out_stride, inverse_rms + n, width,
                               static_cast<float>(kRmsEpsilon));
 }
 
@@ -192,9 +192,11 @@ void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
                    "embedding_forward: weight and gain are f32, rows of a multiple of 8");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
-    launch(device, "embedding_forward", look_up<Out>, dim3(pieces(a.ids[0], 1)), dim3(kThreads), 0, a.ids.as<const std::int32_t>(),
-           a.weight.as<const float>(), a.weight.row_stride, a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride,
-           a.inverse_rms.as<float>(), a.weight[1]);
+    dispatch_row_threads(a.weight[1], [&](auto threads) {
+      launch(device, "embedding_forward", look_up<threads.value, Out>, dim3(pieces(a.ids[0], 1)), dim3(threads.value), 0,
+             a.ids.as<const std::int32_t>(), a.weight.as<const float>(), a.weight.row_stride, a.gain.as<const float>(), a.out.as<Out>(),
+             a.out.row_stride, a.inverse_rms.as<float>(), a.weight[1]);
+    });
   });
 }
 

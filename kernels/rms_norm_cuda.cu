@@ -4,9 +4,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kThreads = 256;  // for one row
-
-template <typename Out>
+template <int kThreads, typename Out>
 __global__ void normalise(const GradientOf<Out>* x, std::int64_t x_stride, const float* gain, Out* out, std::int64_t out_stride,
                           float* inverse_rms, std::int64_t width) {
   const std::int64_t row = blockIdx.x;
@@ -14,7 +12,7 @@ __global__ void normalise(const GradientOf<Out>* x, std::int64_t x_stride, const
                               static_cast<float>(kRmsEpsilon));
 }
 
-template <typename Gradient, typename Out>
+template <int kThreads, typename Gradient, typename Out>
 __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, const Out* out, std::int64_t out_stride, float* dot,
                                  std::int64_t width) {
   const std::int64_t row = blockIdx.x;
@@ -37,8 +35,11 @@ void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
                    "rms_norm_forward: x is bf16 beside bf16, else it and the gain f32, rows of a multiple of 8");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
-    launch(device, "rms_norm_forward", normalise<Out>, dim3(pieces(a.x[0], 1)), dim3(kThreads), 0, a.x.as<const GradientOf<Out>>(),
-           a.x.row_stride, a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.x[1]);
+    dispatch_row_threads(a.x[1], [&](auto threads) {
+      launch(device, "rms_norm_forward", normalise<threads.value, Out>, dim3(pieces(a.x[0], 1)), dim3(threads.value), 0,
+             a.x.as<const GradientOf<Out>>(), a.x.row_stride, a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride,
+             a.inverse_rms.as<float>(), a.x[1]);
+    });
   });
 }
 
@@ -48,8 +49,10 @@ void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& a) {
     dispatch_float(a.out.dtype, [&](auto out) {
       using Gradient = decltype(gradient);
       using Out = decltype(out);
-      launch(device, "rms_norm_backward_dot", mean_of_products<Gradient, Out>, dim3(pieces(a.out[0], 1)), dim3(kThreads), 0,
-             a.d_out.as<const Gradient>(), a.d_out.row_stride, a.out.as<const Out>(), a.out.row_stride, a.dot.as<float>(), a.out[1]);
+      dispatch_row_threads(a.out[1], [&](auto threads) {
+        launch(device, "rms_norm_backward_dot", mean_of_products<threads.value, Gradient, Out>, dim3(pieces(a.out[0], 1)), dim3(threads.value), 0,
+               a.d_out.as<const Gradient>(), a.d_out.row_stride, a.out.as<const Out>(), a.out.row_stride, a.dot.as<float>(), a.out[1]);
+      });
     });
   });
 }
