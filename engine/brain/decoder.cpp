@@ -144,8 +144,10 @@ TensorId Builder::decoder_training(const Activations& a) {
       loss_scale_decoder(device, {at[l.total], at[d_features], at[control]});
     });
   }
+  // At once, a few neighbouring tiles share one product and one update, which then fill a large GPU; as evenly as they can.
   constexpr std::int64_t kGradientElements = 21'000'000;
-  const auto together = static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
+  const auto most = static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
+  const std::size_t products = (tiles.size() + most - 1) / most, together = (tiles.size() + products - 1) / products;
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
@@ -167,7 +169,6 @@ TensorId Builder::decoder_training(const Activations& a) {
           },
           product_cost(1, n, outputs, tile.tokens));
     }
-    // At once, a few neighbouring tiles share one product and one update, which then fill a large GPU.
     if (t % together != 0) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
