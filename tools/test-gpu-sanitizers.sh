@@ -88,6 +88,28 @@ seen() {
   fi
 }
 
+# The operations' tests, which a tool slows down the most: some of them in each of several processes at once.
+clean_tests() {
+  local parts=8 part pids=()
+  for part in $(seq $parts); do
+    (
+      work=$work/$part
+      log=$work/log
+      failed=0
+      mkdir "$work"
+      export GTEST_TOTAL_SHARDS=$parts GTEST_SHARD_INDEX=$((part - 1))
+      clean "$1" "the operations' tests, part $part of $parts" bin/test_kernels_gpu --gtest_brief=1
+      exit "$failed"
+    ) &
+    pids+=($!)
+  done
+  for part in $(seq $parts); do
+    wait "${pids[part - 1]}" || failed=$((failed + 1))
+    cat "$work/$part/log" >> "$log"
+    rm -r "${work:?}/$part"
+  done
+}
+
 train="--device cuda --compute bf16 --batch 2 --seq 64 --steps 5 --data $work/tokens.bin --progress none --budget 64G --overhead 32G"
 for tool in "${tools[@]}"; do
   separate=--separate-buffers
@@ -98,7 +120,7 @@ for tool in "${tools[@]}"; do
   esac
   # shellcheck disable=SC2086  # options
   for arch in tiny small; do clean "$tool" "$arch" bin/neurogen-engine train --arch $arch $train $separate; done
-  clean "$tool" "the operations' tests" bin/test_kernels_gpu --gtest_brief=1
+  clean_tests "$tool"
 done
 say "$failed failed; all that was said is in $log"
 [ $failed -eq 0 ]
