@@ -154,8 +154,9 @@ void Sampler::weigh_all(const Real* logits) {
     best = 1;
     return;
   }
-  // Never 0 / 0, however cold.
-  exponentials(weights, n, highest, std::max(static_cast<Real>(sampling_.temperature), std::numeric_limits<Real>::min()));
+  // However cold or hot: nothing is divided by zero, and no silence multiplied with it.
+  using Limits = std::numeric_limits<Real>;
+  exponentials(weights, n, highest, static_cast<Real>(std::clamp(sampling_.temperature, double{Limits::min()}, double{Limits::max()})));
   keep_likeliest(weights, memory_.order, sampling_);
   if (sampling_.min_p > 0) drop_below(weights, n, static_cast<Real>(sampling_.min_p));
 }

@@ -202,6 +202,11 @@ TEST(Sampler, SinglePrecisionWeighsAsDoubleDoes) {
     }
     for (int i = 0; i < 200; ++i) EXPECT_GT(expected[static_cast<std::size_t>(sampler.draw(view))], 0);
   }
+  SamplerVectors memory(single.size(), DType::f32);
+  Sampler hot(memory.memory(), {.temperature = 1e300});  // all but the silent are equally likely
+  hot.silence(7);
+  const float* const weights = hot.weigh(view).as<float>();
+  for (int i = 0; i < 3000; ++i) EXPECT_EQ(weights[i], i == 7 ? 0.0f : 1.0f) << "token " << i;
 }
 
 TEST(Sampler, EqualSeedsGiveEqualDraws) {
