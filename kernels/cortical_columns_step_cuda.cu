@@ -74,7 +74,7 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
                    "cortical_columns_step: not one token of the whole module");
   dispatch_float(type, [&](auto zero) {
     using T = decltype(zero);
-    const StepArguments<T> arguments{RowArguments(a.sources, a.wiring, a.weight, a.bias, x), a.retain.as<const float>(), a.gate.opener.as<const T>(),
+    const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.bias}, x), a.retain.as<const float>(), a.gate.opener.as<const T>(),
                                      a.gate.bias.as<const float>(), static_cast<int>(a.gate.stripe), a.residual.as<const T>(), a.state.as<float>(),
                                      a.pre_norm.as<GradientOf<T>>(), a.done.as<unsigned>(), a.gain.as<const float>(), a.out.as<T>(),
                                      a.inverse_rms.as<float>(), static_cast<int>(outputs)};

@@ -15,14 +15,7 @@ constexpr int kBlocks = 1;  // there is no shared memory for a second, whose reg
 constexpr int kBlocks = 2;  // that a multiprocessor holds
 #endif
 
-struct ForwardArguments {
-  SourceTable sources;
-  const int* wiring;
-  std::int64_t wiring_stride;
-  const void* weight;  // [G, F, 32R]
-  std::int64_t weight_stride;
-  const float* bias;  // [R, 32G]
-  std::int64_t bias_stride;
+struct ForwardArguments : ForwardOperands {
   void* currents;  // [G, N, 32R]
   std::int64_t currents_stride;
   int tokens, slots, width;
@@ -161,7 +154,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   if (x.tokens == 1) {
     dispatch_float(a.weight.dtype, [&](auto zero) {
       using T = decltype(zero);
-      const RowArguments arguments(a.sources, a.wiring, a.weight, a.bias, x);
+      const RowArguments arguments({a.sources, a.wiring, a.weight, a.bias}, x);
       dispatch_roles(x.roles, [&](auto roles) {
         const auto run = [&](auto* currents) {
           launch(device, "synapses_forward", row_kernel<T, std::remove_pointer_t<decltype(currents)>, roles.value>,
@@ -173,9 +166,8 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
     });
     return;
   }
-  ForwardArguments arguments{SourceTable(a.sources), a.wiring.as<const int>(), a.wiring.row_stride, a.weight.data,
-                             a.weight.row_stride, a.bias.as<const float>(), a.bias.row_stride, a.currents.data,
-                             a.currents.row_stride, static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
+  ForwardArguments arguments{ForwardOperands(a.sources, a.wiring, a.weight, a.bias), a.currents.data, a.currents.row_stride,
+                             static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
   // All at once: blocks that wait for others to end would leave most of the GPU idle at the end.
   const std::int64_t at_once = kBlocks * device.multiprocessors() / std::max<std::int64_t>(x.groups, 1);
   const unsigned blocks = std::min(pieces(x.tokens, kTokens), static_cast<unsigned>(std::max<std::int64_t>(at_once, 1)));

@@ -90,6 +90,21 @@ inline void require_sources(const Sources& sources, DType type) {
   }
 }
 
+// What the way forth reads.
+struct ForwardOperands {
+  SourceTable sources;
+  const int* wiring;
+  std::int64_t wiring_stride;
+  const void* weight;  // [G, F, 32R]
+  std::int64_t weight_stride;
+  const float* bias;  // [R, 32G]
+  std::int64_t bias_stride;
+
+  ForwardOperands(const Sources& all, const TensorView& wiring_, const TensorView& weight_, const TensorView& bias_)
+      : sources(all), wiring(wiring_.as<const int>()), wiring_stride(wiring_.row_stride), weight(weight_.data),
+        weight_stride(weight_.row_stride), bias(bias_.as<const float>()), bias_stride(bias_.row_stride) {}
+};
+
 // Calls body(integral constant) for 2 to 5 roles.
 template <typename Body>
 void dispatch_roles(int roles, Body&& body) {

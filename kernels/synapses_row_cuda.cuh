@@ -7,20 +7,11 @@ namespace neurogen {
 
 inline constexpr int kRowThreads = 256;
 
-struct RowArguments {
-  SourceTable sources;
-  const int* wiring;
-  std::int64_t wiring_stride;
-  const void* weight;  // [G, F, 32R]
-  std::int64_t weight_stride;
-  const float* bias;  // [R, 32G]
-  std::int64_t bias_stride;
+struct RowArguments : ForwardOperands {
   int fan_in, width_bits;
 
-  RowArguments(const Sources& sources_, const TensorView& wiring_, const TensorView& weight_, const TensorView& bias_, const SynapsesShape& x)
-      : sources(sources_), wiring(wiring_.as<const int>()), wiring_stride(wiring_.row_stride), weight(weight_.data),
-        weight_stride(weight_.row_stride), bias(bias_.as<const float>()), bias_stride(bias_.row_stride), fan_in(x.fan_in),
-        width_bits(x.width == 32 ? 5 : 4) {}
+  RowArguments(const ForwardOperands& operands, const SynapsesShape& x)
+      : ForwardOperands(operands), fan_in(x.fan_in), width_bits(x.width == 32 ? 5 : 4) {}
 };
 
 // A thread takes a vector of columns and every kRows-th source; sums in that order, then over the threads. The block has all currents
