@@ -48,7 +48,8 @@ Block Block::on_host(Bytes bytes, const FileRange& front) {
   // A wish, not a need: matrix products spend less time on address translation. Before the pages exist, or it comes too late.
   madvise(memory, bytes, MADV_HUGEPAGE);
   block.mapped_ = begin_with(block.data_, front);
-  for (Bytes at = (front.bytes + kPage - 1) / kPage * kPage; at < bytes; at += kPage) *static_cast<volatile std::byte*>(block.data_ + at) = std::byte{0};
+  for (Bytes at = (front.bytes + kPage - 1) / kPage * kPage; at < bytes; at += kPage)
+    *static_cast<volatile std::byte*>(block.data_ + at) = std::byte{0};
   return block;
 }
 

@@ -72,7 +72,8 @@ namespace {
 TensorView shaped(void* data, DType dtype, std::span<const std::int64_t> shape) {
   TensorView view{.data = data, .dtype = dtype, .rank = static_cast<int>(shape.size())};
   if (shape.size() > view.shape.size()) {
-    throw Error(fmt::format("a tensor of shape {} has too many dimensions: views have four at most", to_string({shape.begin(), shape.end()})));
+    throw Error(fmt::format("a tensor of shape {} has too many dimensions: views have four at most",
+                            to_string({shape.begin(), shape.end()})));
   }
   for (std::size_t d = 0; d < shape.size(); ++d) view.shape[d] = shape[d];
   view.row_stride = view.row_elements();

@@ -24,7 +24,8 @@ __device__ double unscaled(const StepControl* control) {
 
 // A block takes 256 columns and 128 rows, a warp 16 of these rows, a lane eight columns.
 template <typename Gradient>
-__global__ void __launch_bounds__(kThreads) strip_sums(const StepControl* control, const Gradient* gradient, const float* column, AdafactorTile t) {
+__global__ void __launch_bounds__(kThreads)
+    strip_sums(const StepControl* control, const Gradient* gradient, const float* column, AdafactorTile t) {
   const std::int64_t rows = t.rows(), outputs = t.outputs;
   const AdafactorScratch s = t.scratch();
   __shared__ Eight<float> sums[kWarps][32];
@@ -94,7 +95,8 @@ __device__ double column_total(const AdafactorScratch& s, double by, std::int64_
 }
 
 // A thread a column, all tiles in order: their sums go to the columns' one total.
-__device__ void finish_columns(const float* column, float* column_sum, double by, double correction, const AdafactorTile& t, unsigned block) {
+__device__ void finish_columns(const float* column, float* column_sum, double by, double correction, const AdafactorTile& t,
+                               unsigned block) {
   const std::int64_t j = static_cast<std::int64_t>(block) * kThreads + threadIdx.x;
   const bool inside = j < t.outputs;
   float total = inside ? column_sum[j] : 0;
@@ -104,7 +106,8 @@ __device__ void finish_columns(const float* column, float* column_sum, double by
     if (inside) {
       const double sum = column_total(s, by, t.rows(tile), t.outputs, j);
       total += static_cast<float>(sum);
-      estimate = static_cast<float>(correction == 0 ? sum / static_cast<double>(t.rows(tile)) : static_cast<double>(column[j]) / correction);
+      estimate = static_cast<float>(correction == 0 ? sum / static_cast<double>(t.rows(tile))
+                                                    : static_cast<double>(column[j]) / correction);
       s.column[j] = 1 / sqrtf(estimate);
     }
     const double all = block_sum<kThreads>(static_cast<double>(estimate));
@@ -115,8 +118,8 @@ __device__ void finish_columns(const float* column, float* column_sum, double by
 
 // A warp a row of a tile.
 template <typename Gradient>
-__device__ void finish_rows(const Gradient* gradient, float* row_statistic, double by, double correction, const AdafactorTile& t, unsigned tile,
-                            unsigned block) {
+__device__ void finish_rows(const Gradient* gradient, float* row_statistic, double by, double correction, const AdafactorTile& t,
+                            unsigned tile, unsigned block) {
   const std::int64_t rows = t.rows(tile), outputs = t.outputs;
   const AdafactorScratch s = t.scratch(tile);
   const int lane = threadIdx.x % 32;
@@ -169,8 +172,8 @@ __device__ void finish_tile(const StepControl* control, const AdafactorTile& t, 
 
 // Blocks for the columns, of all tiles; then blocks for each tile's rows. The last that is done finishes the tiles.
 template <typename Gradient>
-__global__ void __launch_bounds__(kThreads) finish(const StepControl* control, const Gradient* gradient, const float* column, float* column_sum,
-                                                   float* row_statistic, AdafactorTile t) {
+__global__ void __launch_bounds__(kThreads) finish(const StepControl* control, const Gradient* gradient, const float* column,
+                                                   float* column_sum, float* row_statistic, AdafactorTile t) {
   const double correction = *t.first.correction, by = unscaled(control);
   if (skipped(control)) return;
   const unsigned tiles = (gridDim.x - t.column_blocks) / t.row_blocks;
@@ -193,8 +196,8 @@ __global__ void __launch_bounds__(kThreads) finish(const StepControl* control, c
 
 // A thread takes eight neighbouring weights of a few rows.
 template <typename Gradient, typename Weight>
-__global__ void __launch_bounds__(kThreads) apply(const StepControl* control, const Gradient* gradient, std::int64_t first_row, Weight* weight,
-                                                  std::int64_t weight_stride, AdafactorTile t) {
+__global__ void __launch_bounds__(kThreads) apply(const StepControl* control, const Gradient* gradient, std::int64_t first_row,
+                                                  Weight* weight, std::int64_t weight_stride, AdafactorTile t) {
   const std::int64_t rows = t.rows(), outputs = t.outputs, first = static_cast<std::int64_t>(blockIdx.y) * kApplyRows,
                      j = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
   if (j >= outputs) return;
@@ -268,7 +271,8 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
 
 void adafactor_finish(CudaDevice& device, const AdafactorFinish& a) {
   launch(device, "adafactor_finish", finish_all, dim3(pieces(a.column.elements(), kThreads)), dim3(kThreads), 0,
-         a.control.as<const StepControl>(), a.column_sum.as<const float>(), static_cast<double>(a.vocabulary), a.column.as<float>(), a.column.elements());
+         a.control.as<const StepControl>(), a.column_sum.as<const float>(), static_cast<double>(a.vocabulary), a.column.as<float>(),
+         a.column.elements());
 }
 
 }  // namespace neurogen

@@ -38,7 +38,13 @@ struct AdafactorTile {
 
 inline AdafactorTile tile_of(const AdafactorTiles& a) {
   const std::int64_t rows = a.tile, outputs = a.gradient[1];
-  AdafactorTile t{a.gradient[0], rows, outputs, 2 * adafactor_scratch(rows, outputs), pieces(outputs, kAdafactorThreads), pieces(rows, kAdafactorWarps), {}};
+  AdafactorTile t{a.gradient[0],
+                  rows,
+                  outputs,
+                  2 * adafactor_scratch(rows, outputs),
+                  pieces(outputs, kAdafactorThreads),
+                  pieces(rows, kAdafactorWarps),
+                  {}};
   AdafactorScratch& s = t.first;
   s.column_strips = a.scratch.as<float>();
   s.column = s.column_strips + pieces(rows, kAdafactorStripRows) * outputs;

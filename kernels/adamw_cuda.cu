@@ -89,7 +89,8 @@ void adamw(CudaDevice& device, const AdamW& a) {
     for (const AdamW::Update& u : a.updates) {
       const std::int64_t elements = u.parameter.elements();
       require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0, "adamw: f32 tensors of a multiple of 4");
-      tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), u.low.as<Low>(), elements, u.decay},
+      tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), u.low.as<Low>(),
+                   elements, u.decay},
                   pieces(elements, kPiece));
     }
     launch(device, "adamw", update_all<Low>, dim3(tensors.blocks), dim3(kThreads), 0, a.control.as<const StepControl>(),

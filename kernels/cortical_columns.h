@@ -1,6 +1,6 @@
 // The column groups of a cortical module in one pass over its sources: synapses (synapses.h) and microcircuit (microcircuit.h)
-// together, in bf16 on a GPU, single tokens in any type. Currents and their gradients never leave the chip. Formulas and names are those of the two headers,
-// outputs and gradients equal theirs to rounding; arguments are those of a whole module.
+// together, in bf16 on a GPU, single tokens in any type. Currents and their gradients never leave the chip. Formulas and names are
+// those of the two headers, outputs and gradients equal theirs to rounding; arguments are those of a whole module.
 //
 // A window is taken kCarry tokens at a time, the way back from the end, two times as many where a block has room; the states
 // between come from the way forth.

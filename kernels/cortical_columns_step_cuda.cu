@@ -66,7 +66,8 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
   const std::int64_t groups = a.weight[0], outputs = kGroup * groups;
   const SynapsesShape x(a.weight, make_view(nullptr, DType::f32, {groups, 1, a.weight[2]}), a.wiring[1], 1);
   require_sources(a.sources, type);
-  require_f32("cortical_columns_step: bias, retain, the gate's bias, gain and state are f32", {a.bias, a.retain, a.gate.bias, a.gain, a.state});
+  require_f32("cortical_columns_step: bias, retain, the gate's bias, gain and state are f32",
+              {a.bias, a.retain, a.gate.bias, a.gain, a.state});
   for (const TensorView& view : {a.gate.opener, a.residual, a.out})
     require_operands(!view || view.dtype == type, "cortical_columns_step: opener, residual and output are of the weights' type");
   require_operands(a.pre_norm.dtype == gradient_of(type) && a.done.dtype == DType::i32, "cortical_columns_step: scratch of another type");
@@ -74,10 +75,19 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
                    "cortical_columns_step: not one token of the whole module");
   dispatch_float(type, [&](auto zero) {
     using T = decltype(zero);
-    const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.bias}, x), a.retain.as<const float>(), a.gate.opener.as<const T>(),
-                                     a.gate.bias.as<const float>(), static_cast<int>(a.gate.stripe), a.residual.as<const T>(), a.state.as<float>(),
-                                     a.pre_norm.as<GradientOf<T>>(), a.done.as<unsigned>(), a.gain.as<const float>(), a.out.as<T>(),
-                                     a.inverse_rms.as<float>(), static_cast<int>(outputs)};
+    const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.bias}, x),
+                                     a.retain.as<const float>(),
+                                     a.gate.opener.as<const T>(),
+                                     a.gate.bias.as<const float>(),
+                                     static_cast<int>(a.gate.stripe),
+                                     a.residual.as<const T>(),
+                                     a.state.as<float>(),
+                                     a.pre_norm.as<GradientOf<T>>(),
+                                     a.done.as<unsigned>(),
+                                     a.gain.as<const float>(),
+                                     a.out.as<T>(),
+                                     a.inverse_rms.as<float>(),
+                                     static_cast<int>(outputs)};
     dispatch_roles(x.roles, [&](auto roles) {
       const auto kernel = a.gate.opener ? step_kernel<T, roles.value, true> : step_kernel<T, roles.value, false>;
       launch(device, "cortical_columns_step", kernel, dim3(static_cast<unsigned>(groups)), dim3(kRowThreads), 0, arguments);

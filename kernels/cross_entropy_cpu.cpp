@@ -77,7 +77,8 @@ void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& a) {
   require_type("cross_entropy_backward", a.logits.dtype, {a.log_sum_exp});
   const std::int64_t tile = a.logits[1];
-  const double counted = a.total.as<const double>()[1], loss_scale = a.control ? static_cast<double>(step_control(a.control).loss_scale) : 1;
+  const double counted = a.total.as<const double>()[1],
+               loss_scale = a.control ? static_cast<double>(step_control(a.control).loss_scale) : 1;
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
     const Real scale = counted > 0 ? static_cast<Real>(loss_scale / counted) : Real(0);

@@ -46,8 +46,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One block, so that the order of the sum is that of the tokens alone.
-__global__ void __launch_bounds__(kSumThreads) losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets,
-                       std::int64_t tokens, float* log_sum_exp, float* loss, double* total) {
+__global__ void __launch_bounds__(kSumThreads)
+    losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets, std::int64_t tokens,
+           float* log_sum_exp, float* loss, double* total) {
   constexpr int kAhead = 8;  // tokens of a thread on their way at once
   double all = 0, counted = 0;
   for (std::int64_t begin = threadIdx.x; begin < tokens; begin += kAhead * kSumThreads) {
@@ -86,7 +87,9 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t n = blockIdx.x;
   Logit* row = logits + n * stride;
   const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
-  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]), log_sum = log_sum_exp[n];
+  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f
+                                                      : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]),
+              log_sum = log_sum_exp[n];
   for_fours(row, width, [&](std::int64_t i, float4 x) {
     float4 d = {expf(x.x - log_sum) * share, expf(x.y - log_sum) * share, expf(x.z - log_sum) * share, expf(x.w - log_sum) * share};
     if (target == i) d.x -= share;
@@ -153,7 +156,8 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
   }
 }
 
-__global__ void __launch_bounds__(kSumThreads) hits_of(const std::int32_t* token, const std::int32_t* targets, std::int64_t tokens, double* hits) {
+__global__ void __launch_bounds__(kSumThreads)
+    hits_of(const std::int32_t* token, const std::int32_t* targets, std::int64_t tokens, double* hits) {
   double first = 0, any = 0;
   for (std::int64_t n = threadIdx.x; n < tokens; n += kSumThreads) {
     for (int i = 0; i < kLikeliest && targets[n] >= 0; ++i) {
@@ -210,8 +214,9 @@ void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
   require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the logits that are kept are f32");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "likeliest_tokens", likeliest<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0, a.logits.as<const Logit>(),
-           a.logits.row_stride, a.logits[0], a.logits[1], a.first_token, a.logit.as<float>(), a.token.as<std::int32_t>());
+    launch(device, "likeliest_tokens", likeliest<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,
+           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[0], a.logits[1], a.first_token, a.logit.as<float>(),
+           a.token.as<std::int32_t>());
   });
 }
 

@@ -14,7 +14,8 @@ Cublas load() {
   const std::string name = "libcublas.so." + std::to_string(CUBLAS_VER_MAJOR);
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) library = dlopen(("/usr/local/cuda/lib64/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) throw Error(name + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass --device cpu");
+  if (!library)
+    throw Error(name + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass --device cpu");
   Cublas c;
   const auto find = [&](auto& function, const char* symbol) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));

@@ -138,7 +138,9 @@ Bytes CudaDevice::free_memory() const {
   return free;
 }
 
-Bytes CudaDevice::shared_memory() const { return std::min<Bytes>(native_->properties.sharedMemPerBlockOptin, native_->shared_memory_limit); }
+Bytes CudaDevice::shared_memory() const {
+  return std::min<Bytes>(native_->properties.sharedMemPerBlockOptin, native_->shared_memory_limit);
+}
 void CudaDevice::limit_shared_memory(Bytes bytes) { native_->shared_memory_limit = bytes; }
 
 Bytes CudaDevice::used_by_us() const {

@@ -155,7 +155,8 @@ struct Rows {
 };
 
 // A block sums its columns over all touched rows: lane l takes rows l, l + kGainLanes, ..., then the lanes are added in order.
-__global__ void __launch_bounds__(kGainColumns * kGainLanes) gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
+__global__ void __launch_bounds__(kGainColumns * kGainLanes)
+    gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kGainColumns + threadIdx.x;
   __shared__ float sums[kGainLanes][kGainColumns];
   float sum = 0;

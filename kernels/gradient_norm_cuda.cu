@@ -32,7 +32,8 @@ __global__ void chunk_squares(PieceTable<Tensor> tensors, double* partials) {
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kSumThreads) norm_and_factor(const double* partials, std::int64_t count, double limit, const StepControl* control, float* norm) {
+__global__ void __launch_bounds__(kSumThreads)
+    norm_and_factor(const double* partials, std::int64_t count, double limit, const StepControl* control, float* norm) {
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += partials[i];
   sum = block_sum<kSumThreads>(sum);

@@ -17,7 +17,8 @@ constexpr int kRowThreads = 256;
 
 // c[0, j] = a[0, :] b[j, :]^T + beta c[0, j], a warp for one j after the other: as fast as b is read. k is a multiple of 16 bytes.
 template <typename T, typename C>
-__global__ void __launch_bounds__(kRowThreads, 2) row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta) {
+__global__ void __launch_bounds__(kRowThreads, 2)
+    row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta) {
   constexpr int kWide = 16 / sizeof(T), kLine = 32 * kWide;
   using Vector = Neighbours<kWide, T>;
   const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (kRowThreads / 32);
@@ -66,8 +67,8 @@ void matmul(CudaDevice& device, const Matmul& p) {
         using T = decltype(factor);
         using C = decltype(result);
         const unsigned blocks = std::min(pieces(n, kRowThreads / 32), static_cast<unsigned>(device.multiprocessors()) * 8);
-        launch(device, "matmul", row_product<T, C>, dim3(blocks), dim3(kRowThreads), 0, p.a.as<const T>(), p.b.as<const T>(), p.b.row_stride,
-               p.c.as<C>(), n, k, beta);
+        launch(device, "matmul", row_product<T, C>, dim3(blocks), dim3(kRowThreads), 0, p.a.as<const T>(), p.b.as<const T>(),
+               p.b.row_stride, p.c.as<C>(), n, k, beta);
       });
     });
     return;

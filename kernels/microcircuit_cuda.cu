@@ -121,8 +121,8 @@ void gate_backward(CudaDevice& device, const GateBackward& a) {
     const int openers = static_cast<int>(a.gate.opener[1]), stripe = static_cast<int>(a.gate.stripe),
               window = static_cast<int>(a.window), windows = static_cast<int>(a.d_gate[0] / a.window);
     launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(openers, 32), static_cast<unsigned>(windows)),
-           dim3(32 * kGateWarps), 0, Columns<const GradientOf<Low>>(a.d_gate), Columns<const Low>(a.gate.opener), a.gate.bias.as<const float>(),
-           openers, stripe, window, Columns<GradientOf<Low>>(a.d_opener), a.sums.as<float>());
+           dim3(32 * kGateWarps), 0, Columns<const GradientOf<Low>>(a.d_gate), Columns<const Low>(a.gate.opener),
+           a.gate.bias.as<const float>(), openers, stripe, window, Columns<GradientOf<Low>>(a.d_opener), a.sums.as<float>());
     launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(),
            openers, windows, a.d_bias.as<float>());
   });

@@ -50,8 +50,9 @@ void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& a) {
       using Gradient = decltype(gradient);
       using Out = decltype(out);
       dispatch_row_threads(a.out[1], [&](auto threads) {
-        launch(device, "rms_norm_backward_dot", mean_of_products<threads.value, Gradient, Out>, dim3(pieces(a.out[0], 1)), dim3(threads.value), 0,
-               a.d_out.as<const Gradient>(), a.d_out.row_stride, a.out.as<const Out>(), a.out.row_stride, a.dot.as<float>(), a.out[1]);
+        launch(device, "rms_norm_backward_dot", mean_of_products<threads.value, Gradient, Out>, dim3(pieces(a.out[0], 1)),
+               dim3(threads.value), 0, a.d_out.as<const Gradient>(), a.d_out.row_stride, a.out.as<const Out>(), a.out.row_stride,
+               a.dot.as<float>(), a.out[1]);
       });
     });
   });

@@ -63,7 +63,9 @@ struct Ids {
   std::span<const std::int32_t> ids;
 };
 
-Array empty(const std::vector<std::int64_t>& shape, const char* type) { return py::module_::import("numpy").attr("empty")(py::tuple(py::cast(shape)), type); }
+Array empty(const std::vector<std::int64_t>& shape, const char* type) {
+  return py::module_::import("numpy").attr("empty")(py::tuple(py::cast(shape)), type);
+}
 
 std::string text_of(const py::object& value) { return py::str(value); }
 
@@ -178,24 +180,32 @@ device: "auto", "cpu" or "cuda[:K]". batch, window: sequences a step and tokens 
 checkpoint: a file, or a directory's newest, to go on from. init: first weights, from a safetensors file or a checkpoint.
 steps: the run's length, after whose half the rates decline; 0: they do not, or as the checkpoint has it.)",
            py::kw_only(), arg("arch") = o.architecture, arg("budget") = o.budget, arg("device") = o.device, arg("batch") = o.batch,
-           arg("window") = o.window, arg("seed") = o.seed, arg("checkpoint") = o.checkpoint, arg("init") = o.init, arg("steps") = o.steps,
-           arg("learning_rate") = o.rates.learning_rate, arg("embedding_rate") = o.rates.embedding, arg("decoder_rate") = o.rates.decoder,
-           arg("warmup") = o.rates.warmup, arg("overhead") = o.overhead, arg("compute") = o.compute,
-           arg("decoder_storage") = o.decoder_storage, arg("threads") = o.threads, arg("document_end") = o.document_end,
-           arg("decoder_tile") = o.decoder_tile)
-      .def_property_readonly("plan", [](const Held& held) { return held.engine.plan(); }, "Where the budget goes; print it for the table.")
-      .def_property_readonly("device", [](const Held& held) { return std::string(held.engine.device()); }, "\"cpu, 2 threads\", \"NVIDIA H200\"")
-      .def_property_readonly("vocabulary", [](const Held& held) { return held.engine.vocabulary(); }, "Ids are below it.")
-      .def_property_readonly("embedding_width", [](const Held& held) { return held.engine.embedding_width(); }, "Elements of an embedding_row.")
-      .def_property_readonly("modules", [](const Held&) {
-        std::vector<std::string> names;
-        for (const std::string_view name : Engine::modules()) names.emplace_back(name);
-        return names;
-      }, "The six modules, in the order in which a token passes them.")
-      .def_property_readonly("steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Steps done.")
-      .def_property_readonly("allocations_since_construction",
-                             [](const Held& held) { return held.engine.allocations_since_construction(); },
-                             "How often the engine's own code has asked for memory since; load and exceptions alone do.")
+           arg("window") = o.window, arg("seed") = o.seed, arg("checkpoint") = o.checkpoint, arg("init") = o.init,
+           arg("steps") = o.steps, arg("learning_rate") = o.rates.learning_rate, arg("embedding_rate") = o.rates.embedding,
+           arg("decoder_rate") = o.rates.decoder, arg("warmup") = o.rates.warmup, arg("overhead") = o.overhead,
+           arg("compute") = o.compute, arg("decoder_storage") = o.decoder_storage, arg("threads") = o.threads,
+           arg("document_end") = o.document_end, arg("decoder_tile") = o.decoder_tile)
+      .def_property_readonly(
+          "plan", [](const Held& held) { return held.engine.plan(); }, "Where the budget goes; print it for the table.")
+      .def_property_readonly(
+          "device", [](const Held& held) { return std::string(held.engine.device()); }, "\"cpu, 2 threads\", \"NVIDIA H200\"")
+      .def_property_readonly(
+          "vocabulary", [](const Held& held) { return held.engine.vocabulary(); }, "Ids are below it.")
+      .def_property_readonly(
+          "embedding_width", [](const Held& held) { return held.engine.embedding_width(); }, "Elements of an embedding_row.")
+      .def_property_readonly(
+          "modules",
+          [](const Held&) {
+            std::vector<std::string> names;
+            for (const std::string_view name : Engine::modules()) names.emplace_back(name);
+            return names;
+          },
+          "The six modules, in the order in which a token passes them.")
+      .def_property_readonly(
+          "steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Steps done.")
+      .def_property_readonly(
+          "allocations_since_construction", [](const Held& held) { return held.engine.allocations_since_construction(); },
+          "How often the engine's own code has asked for memory since; load and exceptions alone do.")
       .def("train_step_batch", &train_step_batch, arg("input_ids"), arg("target_ids"), R"(One step on int32 [batch, window].
 
 Targets are the tokens that follow; nothing is asked about -1. Returns the mean loss in nats a target, of the weights before the
@@ -207,17 +217,23 @@ Stops after max_tokens or behind document_end. temperature 0 takes the likeliest
 repetition_penalty 1 change nothing. Equal weights, prompts and settings give equal tokens.)",
            arg("prompt"), arg("max_tokens") = 100, py::kw_only(), arg("temperature") = s.temperature, arg("top_k") = s.top_k,
            arg("top_p") = s.top_p, arg("min_p") = s.min_p, arg("repetition_penalty") = s.repetition_penalty, arg("seed") = s.seed)
-      .def("embedding_row", &embedding_row, arg("id"), R"(A token's row of the embedding, float32, where it lies: read-only, and it changes with every step.
+      .def("embedding_row", &embedding_row, arg("id"),
+           R"(A token's row of the embedding, float32, where it lies: read-only, and it changes with every step.
 
 On a GPU, whose memory the host cannot look at, this raises ValueError: see read_embedding_row.)")
-      .def("read_embedding_row", &read_embedding_row, arg("id"), arg("out") = py::none(), R"(A copy of a token's row of the embedding, float32 [embedding_width], from wherever it lies.
+      .def("read_embedding_row", &read_embedding_row, arg("id"), arg("out") = py::none(),
+           R"(A copy of a token's row of the embedding, float32 [embedding_width], from wherever it lies.
 
 Into `out` where it is given.)")
       .def("output", &output, arg("module"), arg("out") = py::none(), R"(What a module puts out, float32 [batch, window, outputs].
 
 For the latest batch, by the weights as they are now; into `out` where it is given.)")
-      .def("save", [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.save(path); })); },
-           arg("path"), "Writes a checkpoint, whole under its name or what was there before.")
-      .def("load", [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.load(path); })); },
-           arg("path"), "Goes on from a checkpoint of this architecture, or from a directory's newest.");
+      .def(
+          "save",
+          [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.save(path); })); },
+          arg("path"), "Writes a checkpoint, whole under its name or what was there before.")
+      .def(
+          "load",
+          [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.load(path); })); },
+          arg("path"), "Goes on from a checkpoint of this architecture, or from a directory's newest.");
 }

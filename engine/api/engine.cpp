@@ -190,7 +190,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     Settings settings = settings_of(options);
     std::optional<Weights> weights;
     if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
-    if (!options.init.empty() || !options.checkpoint.empty()) weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, nullptr);
+    if (!options.init.empty() || !options.checkpoint.empty())
+      weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, nullptr);
     const Resolved resolved = resolve(settings, false);
     Resolved speaking = resolved;
     speaking.options.stream = true;
@@ -298,7 +299,8 @@ Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::
 Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
   using Row = std::span<const float>;
   return answer<Row>([&] {
-    if (state_->place.gpu) throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
+    if (state_->place.gpu)
+      throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
     check_row(id, vocabulary());
     const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
     return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));

@@ -87,7 +87,8 @@ double KneserNey::probability(std::span<const std::uint16_t> context, std::uint1
     const auto gram = std::lower_bound(begin, end, key << 16 | token);
     const bool seen = gram != end && *gram == (key << 16 | token);
     const double own = seen ? level.count(static_cast<std::size_t>(gram - level.grams.begin())) - level.discount : 0;
-    p = (own + level.discount * static_cast<double>(end - begin) * p) / static_cast<double>(level.before[found.end] - level.before[found.begin]);
+    p = (own + level.discount * static_cast<double>(end - begin) * p) /
+        static_cast<double>(level.before[found.end] - level.before[found.begin]);
   }
   return p;
 }

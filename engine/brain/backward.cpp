@@ -74,7 +74,8 @@ Builder::OutputGradient Builder::output_gradient(OutputGradients& d, int source,
   TensorId& id = d.output[static_cast<std::size_t>(source)];
   const bool begun = static_cast<bool>(id);
   if (!begun) {
-    id = graph_.transient(prefix + name_of(static_cast<ModuleIndex>(source)) + ".output", gradient_, {section.rows, architecture_.width(source)});
+    id = graph_.transient(prefix + name_of(static_cast<ModuleIndex>(source)) + ".output", gradient_,
+                          {section.rows, architecture_.width(source)});
   }
   return {id, begun};
 }

@@ -118,9 +118,10 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
   graph_.gpu_operation(
       name + ".columns", reads, {d_selected, d_weight, d_bias, d_retain, d_gain, d.d_residual, d.d_gate},
       [=](auto& device, const Bindings& at) {
-        cortical_columns_backward(device, {tensors.bound(at, section), rows_of(at[d.d_out], d.d_out_rows), rows_of(at[scale], section),
-                                           at[d.dot], at[gain], at[d_selected], count, first_window, at[d_weight], at[d_bias], at[d_retain], at[d_gain],
-                                           at[d.d_residual], at[d.d_gate], residual_stored});
+        cortical_columns_backward(
+            device, {tensors.bound(at, section), rows_of(at[d.d_out], d.d_out_rows), rows_of(at[scale], section), at[d.dot],
+                     at[gain], at[d_selected], count, first_window, at[d_weight], at[d_bias], at[d_retain], at[d_gain],
+                     at[d.d_residual], at[d.d_gate], residual_stored});
       },
       {3 * product.flops, selected + element_bytes_ * static_cast<double>(section.rows * (shape.sources + shape.outputs))});
   const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];

@@ -146,7 +146,8 @@ TensorId Builder::decoder_training(const Activations& a) {
   }
   // At once, a few neighbouring tiles share one product and one update, which then fill a large GPU; as evenly as they can.
   constexpr std::int64_t kGradientElements = 21'000'000;
-  const auto most = static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
+  const auto most =
+      static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
   const std::size_t products = (tiles.size() + most - 1) / most, together = (tiles.size() + products - 1) / products;
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
@@ -180,7 +181,8 @@ TensorId Builder::decoder_training(const Activations& a) {
         },
         product_cost(1, rows, outputs, n));
     const std::int64_t tile_rows = std::min(options_.vocabulary_tile, rows);
-    const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64, {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
+    const TensorId sums = graph_.transient(name + ".adafactor.scratch", DType::f64,
+                                           {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
     graph_.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
                      [=](auto& device, const Bindings& at) {
                        adafactor_tiles(device, {at[control], at[gradient], at[decoder].rows(begin, rows), at[row].rows(begin, rows),

@@ -111,7 +111,8 @@ void Builder::derive() {
                        [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
     }
     if (low) {
-      graph_.operation(name + ".synapses", {synapses}, {low}, [=](auto& device, const Bindings& at) { cast(device, at[synapses], at[low]); });
+      graph_.operation(name + ".synapses", {synapses}, {low},
+                       [=](auto& device, const Bindings& at) { cast(device, at[synapses], at[low]); });
     }
   }
 }

@@ -23,7 +23,8 @@ Draws::Draws(const Tokens& text, std::int64_t window, std::int64_t batch, std::u
     const Tokens::File file = text.file(f);
     const File drawn{file.begin, windows(file.tokens, window), text.weights()[f], weights_};
     if (drawn.windows == 0) {
-      throw Error(fmt::format("{} has {} tokens, a window needs {}: leave it out or use a shorter --seq", file.path, file.tokens, window + 1));
+      throw Error(fmt::format("{} has {} tokens, a window needs {}: leave it out or use a shorter --seq", file.path, file.tokens,
+                              window + 1));
     }
     files_.push_back(drawn);
     windows_ += drawn.windows;

@@ -74,7 +74,8 @@ MappedFile::MappedFile(const std::string& path) : MappedFile() {
   if (!files_are_copied) return;
   const ssize_t got = read_at(descriptor_, 0, data, size_);
   if (got < 0) throw Error(fmt::format("{} cannot be read: {}", path, std::strerror(errno)), Error::kRunTime);
-  if (static_cast<std::size_t>(got) < size_) throw Error(path + " was cut short while it was read: try again once it is whole", Error::kRunTime);
+  if (static_cast<std::size_t>(got) < size_)
+    throw Error(path + " was cut short while it was read: try again once it is whole", Error::kRunTime);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -144,7 +144,8 @@ class Decoder {
     if (std::none_of(m.tensors.begin(), m.tensors.end(), at_start)) damaged("no tensor is its first");
     for (std::size_t i = 0; i < m.tensors.size(); ++i) {
       const Bytes own_end = m.tensors[i].offset + m.tensors[i].bytes, next = next_begin(m.tensors, i);
-      if (own_end > next || next - own_end >= kLargestGap) damaged(fmt::format("what lies behind {} is not another tensor", m.tensors[i].name));
+      if (own_end > next || next - own_end >= kLargestGap)
+        damaged(fmt::format("what lies behind {} is not another tensor", m.tensors[i].name));
     }
   }
 

@@ -25,7 +25,8 @@ class Program {
   // nothing.
   void run(Graph::Range range);
   // The next run, which is of the range that was prepared for it, fills in how many milliseconds each of its operations took, which
-  // costs a little time and changes no bit. prepare_times once, before anything is sealed; as many milliseconds as the range has operations.
+  // costs a little time and changes no bit. prepare_times once, before anything is sealed; as many milliseconds as the range has
+  // operations.
   void prepare_times(Graph::Range range);
   void time_next_run(std::span<double> milliseconds) { times_ = milliseconds; }
 

@@ -21,7 +21,12 @@ std::int64_t widest(const Architecture& architecture) {
 }  // namespace
 
 ActivityMeter::ActivityMeter(const Brain& brain, Program& program, const Tokens& text)
-    : brain_(brain), program_(program), text_(text), parts_(module_parts(brain.graph)), gate_bias_id_(brain.parameter("prefrontal.gate_bias").value), readout_(program, widest(brain.architecture)) {
+    : brain_(brain),
+      program_(program),
+      text_(text),
+      parts_(module_parts(brain.graph)),
+      gate_bias_id_(brain.parameter("prefrontal.gate_bias").value),
+      readout_(program, widest(brain.architecture)) {
   for (int m = 0; m < kModules; ++m) {
     if (m != kHippocampus) retain_[m] = brain.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".retain").value;
   }
@@ -85,7 +90,9 @@ std::array<double, 5> ActivityMeter::time_constants_of(ModuleIndex module) {
   const std::span<const float> retain = readout_.all(retain_[module]);
   for (std::size_t j = 0; j < retain.size(); ++j) sorted_[j] = std::min(kLongest, 1 + std::exp(static_cast<double>(retain[j])));
   std::sort(sorted_.begin(), sorted_.begin() + static_cast<std::ptrdiff_t>(retain.size()));
-  const auto at = [&](double share) { return sorted_[static_cast<std::size_t>(std::lround(share * static_cast<double>(retain.size() - 1)))]; };
+  const auto at = [&](double share) {
+    return sorted_[static_cast<std::size_t>(std::lround(share * static_cast<double>(retain.size() - 1)))];
+  };
   return {at(0), at(0.1), at(0.5), at(0.9), at(1)};
 }
 

@@ -10,8 +10,11 @@ namespace neurogen {
 void check_vocabulary(const Brain& brain, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin) {
   const std::int32_t most = std::max(*std::max_element(ids.begin(), ids.end()), behind);
   if (most < brain.architecture.vocabulary) return;
-  throw Error(fmt::format("the text has token {} among the {} from position {} on, but the vocabulary has {}: use the tokenizer that made it",
-                          most, ids.size() + 1, begin, brain.architecture.vocabulary), Error::kRunTime);
+  throw Error(
+      fmt::format(
+          "the text has token {} among the {} from position {} on, but the vocabulary has {}: use the tokenizer that made it", most,
+          ids.size() + 1, begin, brain.architecture.vocabulary),
+      Error::kRunTime);
 }
 
 }  // namespace neurogen

@@ -131,7 +131,8 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
   }
   for (const char* smaller : {"small", "tiny"}) {
     const Architecture other = read_architecture(smaller);
-    if (other.weights() < architecture.weights()) suggest(other, fit.options, fmt::format("--arch {} --seq {}", smaller, fit.options.window));
+    if (other.weights() < architecture.weights())
+      suggest(other, fit.options, fmt::format("--arch {} --seq {}", smaller, fit.options.window));
   }
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
   page += fmt::format("  --budget {}  (the least for the settings asked for)\n", fit.minimum);

@@ -23,7 +23,8 @@ std::array<ModulePart, kModules> module_parts(const Graph& graph);
 class Readout {
  public:
   // The program must outlive it. `most`: elements that are asked for at once.
-  Readout(const Program& program, std::int64_t most) : program_(program), raw_(8 * static_cast<std::size_t>(most)), values_(static_cast<std::size_t>(most)) {}
+  Readout(const Program& program, std::int64_t most)
+      : program_(program), raw_(8 * static_cast<std::size_t>(most)), values_(static_cast<std::size_t>(most)) {}
 
   // Rows [begin, begin + count) of a contiguous floating-point tensor, valid until the next call. Allocates nothing.
   std::span<const float> rows(TensorId id, std::int64_t begin, std::int64_t count);

@@ -50,7 +50,8 @@ void check_loss_scale(const Checkpoint& from) {
 void stream(const Session& session, const Checkpoint& from) {
   const Plan& plan = session.arena.plan();
   // Read, not copied from where the file is mapped: thousands of page faults would be waited for.
-  if (const FileRange all = from.image(plan); all.bytes > 0) return copy_to_gpu(session, all, session.arena.block(ArenaKind::device).data());
+  if (const FileRange all = from.image(plan); all.bytes > 0)
+    return copy_to_gpu(session, all, session.arena.block(ArenaKind::device).data());
   for (const TensorId id : saved_tensors(session, from)) {
     const std::span<const std::byte> data = from.find(plan.buffers[id.index].name)->data;
     copy_to_gpu(session, data.data(), session.program.view(id).as<std::byte>(), data.size());

@@ -145,7 +145,8 @@ void Sampler::weigh_all(const Real* logits) {
   const std::int64_t n = memory_.weights.elements();
   if (!copy_finite(logits, weights, n)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
   const Real penalty = static_cast<Real>(sampling_.repetition_penalty);
-  for (const std::int32_t token : memory_.seen.first(seen_)) weights[token] = weights[token] > 0 ? weights[token] / penalty : weights[token] * penalty;
+  for (const std::int32_t token : memory_.seen.first(seen_))
+    weights[token] = weights[token] > 0 ? weights[token] / penalty : weights[token] * penalty;
   for (const std::int32_t token : memory_.silent.first(silent_)) weights[token] = -std::numeric_limits<Real>::infinity();
   const Real highest = highest_of(weights, n);
   if (sampling_.temperature == 0 || std::isinf(highest)) {

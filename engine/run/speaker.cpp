@@ -9,8 +9,8 @@ SpeakerTensors Speaker::declare(Brain& brain, const Tokenizer& tokenizer) {
   const auto tensor = [&](const char* name, DType type, std::size_t elements) {
     return brain.graph.tensor(name, type, {static_cast<std::int64_t>(elements)}, BufferKind::derived, ArenaKind::host);
   };
-  return {declare_sampler(brain.graph, brain.architecture.vocabulary, brain.options.real()), tensor("pieces.bytes", DType::u8, pieces.bytes.size()),
-          tensor("pieces.begin", DType::i32, pieces.offsets.size())};
+  return {declare_sampler(brain.graph, brain.architecture.vocabulary, brain.options.real()),
+          tensor("pieces.bytes", DType::u8, pieces.bytes.size()), tensor("pieces.begin", DType::i32, pieces.offsets.size())};
 }
 
 Speaker::Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer, const Sampling& sampling)

@@ -109,7 +109,9 @@ class Ring {
 }  // namespace
 
 void copy_to_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) {
-  Ring(session, to, bytes, true).run(session.threads(), [&](Bytes at, std::byte* staged, Bytes count) { std::memcpy(staged, from + at, count); });
+  Ring(session, to, bytes, true).run(session.threads(), [&](Bytes at, std::byte* staged, Bytes count) {
+    std::memcpy(staged, from + at, count);
+  });
 }
 
 void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to) {

@@ -47,13 +47,15 @@ void check_finite(const StepResult& result, std::int64_t step) {
   // A gradient that overflowed under its scale has changed nothing; at the least scale it is not the scale's fault.
   const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
   if (std::isfinite(result.loss) && (std::isfinite(result.grad_norm) || skipped)) return;
-  throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr", std::isfinite(result.loss) ? "gradient" : "loss", step),
+  throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
+                          std::isfinite(result.loss) ? "gradient" : "loss", step),
               Error::kRunTime);
 }
 
 void check_rates(const Rates& rates) {
   if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
-  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate}, {"--embedding-lr", rates.embedding}, {"--decoder-lr", rates.decoder}}) {
+  for (const auto& [flag, value] :
+       {std::pair{"--lr", rates.learning_rate}, {"--embedding-lr", rates.embedding}, {"--decoder-lr", rates.decoder}}) {
     if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate of 0 or more", flag, value));
   }
 }

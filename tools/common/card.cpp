@@ -25,10 +25,17 @@ double positive(const json& from, const std::string& where, const char* field) {
 
 Card card_of(const json& from, const std::string& where) {
   if (!from.is_object()) throw Error(where + " holds no JSON object: write one as in schemas/cards.json");
-  const auto text = [&](const char* field) { return from.contains(field) && from[field].is_string() ? from[field].get<std::string>() : ""; };
-  return {text("name"), text("title"), text("source"), static_cast<int>(std::min(positive(from, where, "capability"), 1e6)),
-          static_cast<int>(std::min(positive(from, where, "multiprocessors"), 1e6)), static_cast<Bytes>(positive(from, where, "memory_bytes")),
-          positive(from, where, "bytes_per_s"), positive(from, where, "f32_flops_per_s"),
+  const auto text = [&](const char* field) {
+    return from.contains(field) && from[field].is_string() ? from[field].get<std::string>() : "";
+  };
+  return {text("name"),
+          text("title"),
+          text("source"),
+          static_cast<int>(std::min(positive(from, where, "capability"), 1e6)),
+          static_cast<int>(std::min(positive(from, where, "multiprocessors"), 1e6)),
+          static_cast<Bytes>(positive(from, where, "memory_bytes")),
+          positive(from, where, "bytes_per_s"),
+          positive(from, where, "f32_flops_per_s"),
           positive(from, where, "half_flops_per_s")};
 }
 
@@ -63,7 +70,8 @@ double roofline_seconds(const Card& card, const Architecture& architecture, cons
   const Brain brain = build_training(architecture, options);
   const Graph::Range train = brain.graph.program("train");
   double seconds = 0;
-  for (std::size_t o = train.begin; o < train.end; ++o) seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, card.flops_per_s(options.compute));
+  for (std::size_t o = train.begin; o < train.end; ++o)
+    seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, card.flops_per_s(options.compute));
   return seconds;
 }
 

@@ -24,8 +24,9 @@ struct PlanSettings {
 
 CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
-  app.add_option("--card", s.card, "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
-                                   "and others of schemas/cards.json, or FILE.json");
+  app.add_option("--card", s.card,
+                 "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
+                 "and others of schemas/cards.json, or FILE.json");
   app.add_flag("--snapshot", s.common.snapshot, "with the memory of train --snapshot");
   return app.get_option("--budget");
 }
@@ -51,7 +52,8 @@ void print_speed(const Planned& p) {
   const Card& card = *p.card;
   const double most = p.roofline();
   fmt::print("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
-             card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes), human(card.memory));
+             card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
+             human(card.memory));
   fmt::print("at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n", most,
              p.tokens() / most * 1e3);
   fmt::print("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
@@ -93,7 +95,9 @@ int compare(const PlanSettings& s, bool budget_given) {
   bytes("synapses", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.synapses()); });
   bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.weights()); });
   row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.options.batch, p.fit.options.window); });
-  row("computes in, decoder in", [](const Planned& p) { return fmt::format("{}, {}", name_of(p.fit.options.compute), name_of(p.fit.options.decoder_storage)); });
+  row("computes in, decoder in", [](const Planned& p) {
+    return fmt::format("{}, {}", name_of(p.fit.options.compute), name_of(p.fit.options.decoder_storage));
+  });
   row("sections, logits", [](const Planned& p) {
     return fmt::format("{}, {}", p.fit.options.schedule.sections, p.fit.options.schedule.keep_logits ? "kept" : "computed twice");
   });
@@ -137,7 +141,8 @@ void add_plan(CLI::App& app, int& status) {
   app.add_flag("--json", s->json, "print one JSON object instead of the table");
   app.add_option("--svg", s->svg, "also write a memory map: operations across, addresses up");
   app.add_flag("--fit", s->fit, "the largest brain of the architecture's proportions that fits, instead of itself");
-  app.add_option("--compare", s->compare, "two architectures side by side, each with options of its own: small \"small --batch 8\"")->expected(2);
+  app.add_option("--compare", s->compare, "two architectures side by side, each with options of its own: small \"small --batch 8\"")
+      ->expected(2);
   app.callback([s, budget, &status] { status = plan(*s, budget->count() > 0); });
 }
 

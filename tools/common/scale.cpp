@@ -33,7 +33,8 @@ Architecture largest_like(const Resolved& r) {
   for (const Module& module : r.architecture.modules) common = std::gcd(common, module.outputs);
   std::int64_t step = 1;
   while (!scaled(r.architecture, common, step)) {
-    if ((step *= 2) > 1024) throw Error(fmt::format("{} has no smaller brain of its proportions: choose another --arch", r.architecture.name));
+    if ((step *= 2) > 1024)
+      throw Error(fmt::format("{} has no smaller brain of its proportions: choose another --arch", r.architecture.name));
   }
   const auto fits = [&](std::int64_t steps) {
     Resolved other = r;
@@ -49,8 +50,8 @@ Architecture largest_like(const Resolved& r) {
     (fits(middle) ? low : high) = middle;
   }
   if (low == 0) {
-    throw Error(fmt::format("no brain of the proportions of {} fits into {} bytes: use a smaller --batch or a larger --budget", r.architecture.name,
-                            with_commas(r.budget.bytes)));
+    throw Error(fmt::format("no brain of the proportions of {} fits into {} bytes: use a smaller --batch or a larger --budget",
+                            r.architecture.name, with_commas(r.budget.bytes)));
   }
   return *scaled(r.architecture, common, low * step);
 }

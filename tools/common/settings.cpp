@@ -11,7 +11,8 @@ namespace neurogen {
 void add_settings(CLI::App& app, Settings& s, bool step) {
   app.add_option("--arch", s.architecture, "full, small, tiny or an architecture file FILE.json (default: full on a GPU, tiny on a CPU)");
   app.add_option("--budget", s.budget, "everything the process may hold, such as 3200M or 2.98Gi")->capture_default_str();
-  app.add_option("--overhead", s.overhead, "the part of the budget left to libraries and heap (default 128M on a CPU, 200M to 650M on a GPU)");
+  app.add_option("--overhead", s.overhead,
+                 "the part of the budget left to libraries and heap (default 128M on a CPU, 200M to 650M on a GPU)");
   if (step) app.add_option("--batch", s.batch, "sequences a step, or auto for as many of 32 as fit")->capture_default_str();
   app.add_option("--seq", s.window, "tokens in a sequence")->capture_default_str();
   app.add_option("--device", s.device, "auto, cpu or cuda[:K]")->capture_default_str();

@@ -1,5 +1,5 @@
-// The program corpus: its options, and what it does beside make, one function a subcommand. Outputs appear whole or not at all; each call ends with a line
-// for every output on standard output. Errors are thrown.
+// The program corpus: its options, and what it does beside make, one function a subcommand. Outputs appear whole or not at all;
+// each call ends with a line for every output on standard output. Errors are thrown.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -183,7 +183,8 @@ class Maker : DocumentSink {
     fmt::print("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
                static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
     if (all_.empty > 0) fmt::print(", {} empty ones passed over", with_commas(all_.empty));
-    if (s_.deduplicate) fmt::print(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
+    if (s_.deduplicate)
+      fmt::print(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
     if (s_.replace_invalid) fmt::print(", {} wrong characters replaced", with_commas(all_.replaced));
     fmt::print("\n");
     for (const Source& source : sources_) {

@@ -49,8 +49,10 @@ void add_corpus(CLI::App& app) {
   make->add_option("--documents", m.documents,
                    "What a document is: a file, a line, or until:LINE, all up to such a line (until: alone, up to an empty one)")
       ->capture_default_str();
-  add_held_out(make, m.held_out, "Fraction of the documents to hold out, by a hash of each; of a file that is one document, of its lines, the last");
-  make->add_flag("--deduplicate", m.deduplicate, "Keep the first of equal documents alone: 18 to 37 bytes of memory for each, 58 million at most");
+  add_held_out(make, m.held_out,
+               "Fraction of the documents to hold out, by a hash of each; of a file that is one document, of its lines, the last");
+  make->add_flag("--deduplicate", m.deduplicate,
+                 "Keep the first of equal documents alone: 18 to 37 bytes of memory for each, 58 million at most");
   make->add_flag("--replace-invalid", m.replace_invalid, "Put U+FFFD for what is not UTF-8, and count it, where it would be refused");
   make->add_option("--progress", m.progress, "auto, plain or none")->capture_default_str();
   make->callback([s] { make_corpus(s->make); });
@@ -62,9 +64,11 @@ void add_corpus(CLI::App& app) {
   tokenizes->callback([s] { tokenize(s->files, s->tokenizer, s->out); });
 
   CLI::App* learn = add_command(app, "train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
-  learn->add_option("PATH", s->files,
-                    fmt::format("{}; of more than {} lines so many are drawn, and those alone are held in memory (a line "
-                                "of more than {} bytes counts as several)", kText, with_commas(kTokenizerLines), with_commas(kTokenizerLine)))
+  learn
+      ->add_option("PATH", s->files,
+                   fmt::format("{}; of more than {} lines so many are drawn, and those alone are held in memory (a line "
+                               "of more than {} bytes counts as several)",
+                               kText, with_commas(kTokenizerLines), with_commas(kTokenizerLine)))
       ->required();
   learn->add_option("--vocabulary", s->vocabulary, fmt::format("Pieces, at most {}", kMaxVocabulary))->required();
   add_path(learn, "--out", s->out, "SentencePiece model to write");

@@ -56,7 +56,8 @@ void print_page(const CLI::App& app) {
   const std::string name = roff(app.get_name());
   std::string title = name;
   std::transform(title.begin(), title.end(), title.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  fmt::print(".TH {} 1 \"\" \"{} " NEUROGEN_VERSION "\"\n.SH NAME\n{} \\- {}\n", title, app.get_name(), name, roff(phrase(app.get_description())));
+  fmt::print(".TH {} 1 \"\" \"{} " NEUROGEN_VERSION "\"\n.SH NAME\n{} \\- {}\n", title, app.get_name(), name,
+             roff(phrase(app.get_description())));
   const std::vector<const CLI::App*> commands = commands_of(app);
   fmt::print(".SH SYNOPSIS\n.B {}\n{}[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n{}\n", name, commands.empty() ? "" : "[\\fICOMMAND\\fR] ",
              roff(app.get_description()));
@@ -68,8 +69,10 @@ void print_page(const CLI::App& app) {
     fmt::print(".SS {} {}\n{}\n", name, roff(command->get_name()), roff(command->get_description()));
     print_options(*command);
   }
-  fmt::print(".SH EXIT STATUS\n0 where all went well, 2 for misuse or a refusal, 1 for a failure at run time, 130 and 143 after SIGINT and SIGTERM.\n"
-             ".SH SEE ALSO\n");
+  fmt::print(
+      ".SH EXIT STATUS\n0 where all went well, 2 for misuse or a refusal, 1 for a failure at run time, 130 and 143 after SIGINT "
+      "and SIGTERM.\n"
+      ".SH SEE ALSO\n");
   for (const char* other : kPrograms) {
     if (app.get_name() != other) fmt::print(".BR {} (1),\n", roff(other));
   }

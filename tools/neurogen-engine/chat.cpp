@@ -148,8 +148,8 @@ class Chat {
       const std::size_t end = std::min(rest.find('\n'), rest.size());
       const std::string_view line = rest.substr(0, end);
       if (!line.starts_with(kPerson) && !line.starts_with(kBrain)) {
-        throw Error(fmt::format("{} line {} begins neither with \"{}\" nor with \"{}\": it is no saved conversation", file, lines.size() + 1,
-                                kPerson, kBrain));
+        throw Error(fmt::format("{} line {} begins neither with \"{}\" nor with \"{}\": it is no saved conversation", file,
+                                lines.size() + 1, kPerson, kBrain));
       }
       lines.push_back(line);
       rest.remove_prefix(std::min(end + 1, rest.size()));

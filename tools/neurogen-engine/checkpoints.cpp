@@ -159,9 +159,10 @@ bool Checkpoints::report(Log& log, bool wait) {
                                       last_ ? "" : ", training goes on");
     write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
   }
-  const auto end = fmt::format_to_n(line, sizeof line,
-                                    "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f},\"pause_ms\":{:.3f}}}",
-                                    *result == Saved::no ? "_failed" : "", step_, path_json_, step_, saver_->milliseconds(), pause_ms_);
+  const auto end =
+      fmt::format_to_n(line, sizeof line,
+                       "{{\"event\":\"checkpoint{}\",\"step\":{},\"path\":{}step-{:09}.ngck\",\"ms\":{:.3f},\"pause_ms\":{:.3f}}}",
+                       *result == Saved::no ? "_failed" : "", step_, path_json_, step_, saver_->milliseconds(), pause_ms_);
   log.line({line, end.size});
   return *result == Saved::yes;
 }

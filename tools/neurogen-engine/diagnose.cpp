@@ -129,7 +129,8 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
     const double begin = now();
     if (draws) {
       for (std::int64_t b = 0; b < planned.options.batch; ++b) {
-        fill_sequence(session.brain, session.program, texts->train, b, draws->begin(i % draws->steps_per_epoch(), b), planned.options.window);
+        fill_sequence(session.brain, session.program, texts->train, b, draws->begin(i % draws->steps_per_epoch(), b),
+                      planned.options.window);
       }
     } else {
       random_batch(session, static_cast<std::uint64_t>(i));
@@ -160,7 +161,8 @@ void measure_single(const Resolved& r, Diagnosis& d) {
   for (std::int64_t i = 0; i <= kTokens; ++i) {
     if (i == 1) d.single = {};
     const Meter meter(d.single, session.program);
-    const auto token = static_cast<std::int32_t>(below(static_cast<std::uint64_t>(r.architecture.vocabulary), 1, 0, static_cast<std::uint64_t>(i)));
+    const auto token = static_cast<std::int32_t>(
+        below(static_cast<std::uint64_t>(r.architecture.vocabulary), 1, 0, static_cast<std::uint64_t>(i)));
     const double begin = now();
     std::vector<std::byte> embedded(row);
     const double allocated = now();
@@ -179,7 +181,8 @@ void measure_single(const Resolved& r, Diagnosis& d) {
     d.single.copying += copied - allocated + now() - allocated_again;
     d.single.computing += worked;
     d.single.waiting += std::max(0.0, stepped - copied - worked);
-    d.single.churned += static_cast<double>(3 * row + 3 * bytes);  // vectors, and what is copied: the row twice, the output from the device and again
+    // Vectors, and what is copied: the row twice, the output from the device and again.
+    d.single.churned += static_cast<double>(3 * row + 3 * bytes);
   }
 }
 
@@ -191,7 +194,8 @@ Verdict verdict_of(const Diagnosis& d) {
   if (b.input > 0.3 * b.wall) return {"input-bound", "make tokens of the text first (corpus make), on a faster disk"};
   if (b.waiting + b.copying > 0.3 * b.wall) return {"launch-bound", "use a larger --batch, so that each launch does more"};
   if (d.shares.moving > d.shares.multiplying) {
-    return {"bandwidth-bound", "use a larger --batch, so that weights are moved for more tokens, or narrower types (--compute, --decoder-storage)"};
+    return {"bandwidth-bound",
+            "use a larger --batch, so that weights are moved for more tokens, or narrower types (--compute, --decoder-storage)"};
   }
   return {"compute-bound", "nothing is in the way of the products: a faster device, narrower types or a smaller --arch are what is left"};
 }
@@ -237,15 +241,19 @@ int diagnose(DiagnoseSettings s) {
   const Verdict verdict = verdict_of(d);
   if (s.json) {
     nlohmann::ordered_json out = {{"device", d.device}, {"text", d.text}, {"tokens_in_a_sequence", d.window}, {"single_tokens", kTokens}};
-    for (const Row& row : rows_of(d)) out["rows"][row.name] = {{"unit", row.unit}, {"token_by_token", row.single}, {"batched", row.batched}};
+    for (const Row& row : rows_of(d))
+      out["rows"][row.name] = {{"unit", row.unit}, {"token_by_token", row.single}, {"batched", row.batched}};
     out["verdict"] = verdict.bound;
     out["change"] = verdict.change;
     fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
     return 0;
   }
   fmt::print("{}, on {}\ntrained on {}\n", d.title, d.device, d.text);
-  fmt::print("token by token: {} tokens, predicted alone, each with vectors from the heap, two copies and waits for its embedding, a step, a copy "
-             "of its output\n\nfor a sequence of {:.0f} tokens{:>26}{:>16}{:>12}\n", kTokens, d.window, "token by token", "batched", "ratio");
+  fmt::print(
+      "token by token: {} tokens, predicted alone, each with vectors from the heap, two copies and waits for its embedding, a "
+      "step, a copy "
+      "of its output\n\nfor a sequence of {:.0f} tokens{:>26}{:>16}{:>12}\n",
+      kTokens, d.window, "token by token", "batched", "ratio");
   for (const Row& row : rows_of(d)) {
     std::string name = row.name;
     std::replace(name.begin(), name.end(), '_', ' ');

@@ -36,7 +36,9 @@ std::string field_of(const std::string& text, const std::string& name) {
   return "";
 }
 
-Bytes kilobytes_of(const std::string& text, const std::string& name) { return std::strtoull(field_of(text, name).c_str(), nullptr, 10) * 1024; }
+Bytes kilobytes_of(const std::string& text, const std::string& name) {
+  return std::strtoull(field_of(text, name).c_str(), nullptr, 10) * 1024;
+}
 
 // "... Kernel Module  580.65.06  ..." gives "580.65.06".
 std::string driver_version() {
@@ -84,7 +86,8 @@ class Doctor {
     if (__builtin_cpu_supports("avx512f")) features += ", AVX-512";
     Settings settings;
     settings.device = "cpu";
-    const std::string finding = fmt::format("{}, {} threads{}", name.empty() ? "unknown" : name, resolve(settings, true).options.threads, features);
+    const std::string finding =
+        fmt::format("{}, {} threads{}", name.empty() ? "unknown" : name, resolve(settings, true).options.threads, features);
     if (fast) fine("CPU", finding);
     else advise("CPU", finding + ": without AVX2 training is several times slower, use a newer CPU");
     try {
@@ -118,11 +121,13 @@ class Doctor {
   }
 
   void libraries() {
-    fine("libraries", fmt::format("fmt {}.{}.{}, CLI11 {}, nlohmann/json {}.{}.{}, FlatBuffers {}.{}.{}, xxHash {}.{}.{}, mimalloc {}.{}.{}, libedit {}.{}",
-                                  FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100, CLI11_VERSION, NLOHMANN_JSON_VERSION_MAJOR,
-                                  NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH, FLATBUFFERS_VERSION_MAJOR, FLATBUFFERS_VERSION_MINOR,
-                                  FLATBUFFERS_VERSION_REVISION, XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE, mi_version() / 100,
-                                  mi_version() / 10 % 10, mi_version() % 10, LIBEDIT_MAJOR, LIBEDIT_MINOR));
+    fine("libraries",
+         fmt::format("fmt {}.{}.{}, CLI11 {}, nlohmann/json {}.{}.{}, FlatBuffers {}.{}.{}, xxHash {}.{}.{}, mimalloc {}.{}.{}, "
+                     "libedit {}.{}",
+                     FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100, CLI11_VERSION, NLOHMANN_JSON_VERSION_MAJOR,
+                     NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH, FLATBUFFERS_VERSION_MAJOR, FLATBUFFERS_VERSION_MINOR,
+                     FLATBUFFERS_VERSION_REVISION, XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE, mi_version() / 100,
+                     mi_version() / 10 % 10, mi_version() % 10, LIBEDIT_MAJOR, LIBEDIT_MINOR));
   }
 
   void gpus() {

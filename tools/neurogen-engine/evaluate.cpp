@@ -52,7 +52,9 @@ class Table {
   }
   void line(const std::string& name, double loss, std::int64_t right, std::int64_t among_five) const {
     fmt::print("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
-    if (extent_) fmt::print("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words), loss * tokens_ / extent_->bytes / std::numbers::ln2);
+    if (extent_)
+      fmt::print("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words),
+                 loss * tokens_ / extent_->bytes / std::numbers::ln2);
     fmt::print("{:>8.2f} %{:>8.2f} %\n", 100 * static_cast<double>(right) / tokens_, 100 * static_cast<double>(among_five) / tokens_);
   }
 
@@ -95,9 +97,11 @@ int evaluate(EvaluateSettings s) {
     counted.emplace(s.counted, tokenizer.get());
     most = counting_bytes(*counted, text);
     if (add(most, r.budget.overhead) > r.budget.bytes) {
-      throw Error(fmt::format("counting the n-grams of {} tokens takes up to {} bytes beside an overhead of {}, the budget is {}: give --ngrams "
-                              "a shorter text or use a larger --budget", with_commas(static_cast<Bytes>(counted->size())), with_commas(most),
-                              with_commas(r.budget.overhead), with_commas(r.budget.bytes)));
+      throw Error(fmt::format(
+          "counting the n-grams of {} tokens takes up to {} bytes beside an overhead of {}, the budget is {}: give --ngrams "
+          "a shorter text or use a larger --budget",
+          with_commas(static_cast<Bytes>(counted->size())), with_commas(most), with_commas(r.budget.overhead),
+          with_commas(r.budget.bytes)));
     }
   }
   const Evaluation result = evaluate(r, weights, text);

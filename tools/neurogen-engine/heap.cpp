@@ -129,7 +129,8 @@ void* counted(void* block, const void* caller) {
   (by_driver ? driver_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
-  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed) && !has_sanitizer()) end(kOverTheCap);
+  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed) && !has_sanitizer())
+    end(kOverTheCap);
   return block;
 }
 
@@ -169,7 +170,8 @@ void* required(void* block, const void* caller) {
 namespace neurogen {
 HeapCounters counted_heap() {
   find_driver();
-  return {allocations.load(std::memory_order_relaxed), driver_allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
+  return {allocations.load(std::memory_order_relaxed), driver_allocations.load(std::memory_order_relaxed),
+          live_bytes.load(std::memory_order_relaxed)};
 }
 void cap_heap(Bytes bytes) { cap.store(bytes, std::memory_order_relaxed); }
 }  // namespace neurogen

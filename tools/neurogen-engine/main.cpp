@@ -26,7 +26,8 @@ int main(int argc, char** argv) {
   std::vector<char*> words(argv, argv + argc);
   std::string train = "train";
   const std::string first = argc > 1 ? argv[1] : "";
-  if (first.empty() || (first.rfind("--", 0) == 0 && first != "--help" && first != "--version")) words.insert(words.begin() + 1, train.data());
+  if (first.empty() || (first.rfind("--", 0) == 0 && first != "--help" && first != "--version"))
+    words.insert(words.begin() + 1, train.data());
   const int failure = neurogen::run_program(app, static_cast<int>(words.size()), words.data());
   return failure ? failure : status;
 }

@@ -10,7 +10,9 @@
 namespace neurogen {
 
 void add_text_settings(CLI::App& app, TextSettings& settings) {
-  app.add_option("--data", settings.data, "the text: .bin files of tokens, or UTF-8 text with --tokenizer; train: FILE:WEIGHT sets how often to draw from each");
+  app.add_option(
+      "--data", settings.data,
+      "the text: .bin files of tokens, or UTF-8 text with --tokenizer; train: FILE:WEIGHT sets how often to draw from each");
   app.add_option("--tokenizer", settings.tokenizer, "a SentencePiece model");
 }
 
@@ -36,7 +38,8 @@ void take_weights(TextSettings& settings) {
     const char *const begin = name.data() + colon + 1, *const end = name.data() + name.size();
     const auto [stop, error] = std::from_chars(begin, end, weights[i]);
     if (error != std::errc{} || stop != end || weights[i] < 1 || weights[i] > kMostWeight) {
-      throw Error(fmt::format("--data {}: behind the colon stands how often to draw from a file: a whole number from 1 to {}", name, kMostWeight));
+      throw Error(fmt::format("--data {}: behind the colon stands how often to draw from a file: a whole number from 1 to {}", name,
+                              kMostWeight));
     }
     name.resize(colon);
     any = true;

@@ -189,12 +189,13 @@ class Run {
         trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
         static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
         counts.allocations.driver, counts.device_allocations, counts.synchronizations);
-    const auto rest = session_.brain.loss_scale
-                          ? fmt::format_to_n(end.out, line + sizeof line - end.out, ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
-                                             result.overflow == 0                         ? "none"
-                                             : (result.overflow & kDecoderOverflow) == 0 ? "brain"
-                                                                                         : "brain and decoder")
-                          : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
+    const auto rest =
+        session_.brain.loss_scale
+            ? fmt::format_to_n(end.out, line + sizeof line - end.out, ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
+                               result.overflow == 0                        ? "none"
+                               : (result.overflow & kDecoderOverflow) == 0 ? "brain"
+                                                                           : "brain and decoder")
+            : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
     log_.line({line, static_cast<std::size_t>(rest.out - line)});
     const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
                                    : settings_.minutes * 60 - training_seconds_;
@@ -231,7 +232,8 @@ class Run {
                caught_signal() ? "stopped after" : "trained", trainer_.step(),
                first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
                seconds_since(begin_), rate(), loss_);
-    if (evaluated_ == trainer_.step()) fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    if (evaluated_ == trainer_.step())
+      fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
     const std::string snapshot =
         plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
     fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
