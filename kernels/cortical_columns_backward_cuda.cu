@@ -20,7 +20,6 @@ struct BackwardLayout {
   static constexpr int kMultiplyWarps = kBeside ? 8 : 4;  // four: with fewer threads, each has the registers for both kinds' work
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
                        kThreads = kScanThreads + kMultiplyThreads;
-  static constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is retain's too
   // What lies at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
@@ -55,7 +54,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 #if __CUDA_ARCH__ >= 800
   using Layout = BackwardLayout<R, kRounds>;
   constexpr bool kBeside = Layout::kBeside;
-  constexpr int kSums = Layout::kSums;
+  constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is retain's too
   // Where warps of both kinds meet: not __syncthreads, since they come from different places in the code.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // seen by all behind the next barrier
