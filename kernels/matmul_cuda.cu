@@ -16,6 +16,7 @@ cudaDataType cuda_type(DType type) {
 constexpr int kRowThreads = 256;
 
 // c[0, j] = a[0, :] b[j, :]^T + beta c[0, j], a warp for one j after the other: as fast as b is read. k is a multiple of 16 bytes.
+// Two blocks a multiprocessor: left to choose, compilers keep registers in memory for the sake of a fifth.
 template <typename T, typename C>
 __global__ void __launch_bounds__(kRowThreads, 2)
     row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta) {
