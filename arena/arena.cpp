@@ -36,7 +36,8 @@ Arena Arena::on_gpu(Plan plan, bool separate) {
     const Buffer& buffer = planned.buffers[i];
     Block& block = arena.separate_.emplace_back();
     // An empty tensor has an address too: none would mean that the tensor is absent.
-    if (buffer.arena == ArenaKind::device) block = Block::on_gpu(std::max<Bytes>(buffer.bytes, 1), buffer.kind != BufferKind::transient);
+    if (buffer.arena == ArenaKind::device)
+      block = Block::on_gpu(std::max<Bytes>(buffer.bytes, 1), buffer.kind != BufferKind::transient);
   }
   arena.bind();
   return arena;

@@ -42,7 +42,8 @@ Block Block::on_host(Bytes bytes, const FileRange& front) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     throw Error(fmt::format("the system does not give {} bytes of memory ({}): free some or plan for a smaller budget",
-                            with_commas(bytes), std::strerror(errno)), Error::kRunTime);
+                            with_commas(bytes), std::strerror(errno)),
+                Error::kRunTime);
   }
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes size) { munmap(data, size); });
   // A wish, not a need: matrix products spend less time on address translation. Before the pages exist, or it comes too late.

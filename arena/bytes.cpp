@@ -56,8 +56,10 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
   if (rest.ends_with('B')) rest.remove_suffix(1);
   const Bytes factor = factor_of(rest);
   if (whole.empty() || factor == 0 || (dotted && (decimals.empty() || factor == 1))) {
-    throw Error(fmt::format("{} \"{}\" is not a size: write bytes, as in 12345, or a number with a unit (K, M, G, T, "
-                            "Ki, Mi, Gi, Ti), as in 3200M or 2.98Gi", what, text));
+    throw Error(
+        fmt::format("{} \"{}\" is not a size: write bytes, as in 12345, or a number with a unit (K, M, G, T, "
+                    "Ki, Mi, Gi, Ti), as in 3200M or 2.98Gi",
+                    what, text));
   }
   // floor(factor * 0.d1 d2 ... dk) from the last digit on: floors of nested tenths lose nothing.
   Bytes fraction = 0;

@@ -25,8 +25,9 @@ void require_capability(const std::string& name, int capability, bool has_code) 
   const std::string has = fmt::format("{} has compute capability {}.{}", name, capability / 10, capability % 10);
   if (capability < kOldestCapability) throw Error(has + ", 7.5 is needed: use --device cpu");
   if (!has_code) {
-    throw Error(fmt::format("{}, for which this build has no code: build with -DNEUROGEN_CUDA_ARCHITECTURES={}, or pass --device cpu",
-                            has, capability));
+    throw Error(
+        fmt::format("{}, for which this build has no code: build with -DNEUROGEN_CUDA_ARCHITECTURES={}, or pass --device cpu", has,
+                    capability));
   }
 }
 
@@ -36,17 +37,20 @@ Error gpu_refuses(const std::string& name, const std::string& words) {
 
 Error gpu_too_full(Bytes bytes, Bytes free, Bytes total) {
   if (total == 0) {
-    return Error(fmt::format("the GPU does not give {} bytes: end other programs there or pass a smaller --budget", with_commas(bytes)),
-                 Error::kRunTime);
+    return Error(
+        fmt::format("the GPU does not give {} bytes: end other programs there or pass a smaller --budget", with_commas(bytes)),
+        Error::kRunTime);
   }
   if (bytes > total) {
     return Error(fmt::format("the GPU has {} bytes in all and the plan takes {} of it: pass a smaller --budget", with_commas(total),
                              with_commas(bytes)),
                  Error::kRunTime);
   }
-  return Error(fmt::format("the GPU has {} of {} bytes free and the plan takes {} of them: end other programs there or pass a smaller "
-                           "--budget", with_commas(free), with_commas(total), with_commas(bytes)),
-               Error::kRunTime);
+  return Error(
+      fmt::format("the GPU has {} of {} bytes free and the plan takes {} of them: end other programs there or pass a smaller "
+                  "--budget",
+                  with_commas(free), with_commas(total), with_commas(bytes)),
+      Error::kRunTime);
 }
 
 }  // namespace neurogen

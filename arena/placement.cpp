@@ -53,7 +53,7 @@ class Shelf {
   Bytes find(const Interval& wanted, Fit fit) {
     Bytes top = 0, best = 0, best_gap = UINT64_MAX;
     bool found = false;
-    for (const Placed& other : placed_) {  // by offset
+    for (const Placed& other : placed_) {                                       // by offset
       if ((other.last < wanted.first) | (wanted.last < other.first)) continue;  // one branch: it is hard to predict
       if (other.offset > top && other.offset - top >= wanted.size && other.offset - top < best_gap) {
         best = top;

@@ -10,8 +10,8 @@
 namespace neurogen {
 
 struct Interval {
-  Bytes size = 0;                       // a multiple of kAlignment
-  std::int64_t first = 0, last = 0;     // alive at these operations and between, both inclusive
+  Bytes size = 0;                    // a multiple of kAlignment
+  std::int64_t first = 0, last = 0;  // alive at these operations and between, both inclusive
 };
 
 struct Placement {

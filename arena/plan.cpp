@@ -80,8 +80,7 @@ std::vector<std::size_t> Plan::alive(ArenaKind arena, std::int64_t operation) co
     const Buffer& buffer = buffers[i];
     if (buffer.arena == arena && buffer.first_op <= operation && operation <= buffer.last_op) found.push_back(i);
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [&](std::size_t a, std::size_t b) { return buffers[a].bytes > buffers[b].bytes; });
+  std::stable_sort(found.begin(), found.end(), [&](std::size_t a, std::size_t b) { return buffers[a].bytes > buffers[b].bytes; });
   return found;
 }
 
@@ -103,8 +102,13 @@ Bytes lower_bound_of(const PlanRequest& request) {
 }
 
 Plan make_plan(PlanRequest request) {
-  Plan plan{.buffers = std::move(request.buffers), .operations = std::move(request.operations), .device = {}, .host = {},
-            .budget = request.budget, .overhead = request.overhead, .snapshot = request.snapshot};
+  Plan plan{.buffers = std::move(request.buffers),
+            .operations = std::move(request.operations),
+            .device = {},
+            .host = {},
+            .budget = request.budget,
+            .overhead = request.overhead,
+            .snapshot = request.snapshot};
   for (Buffer& buffer : plan.buffers) {
     settle_lifetime(buffer, static_cast<std::int64_t>(plan.operations.size()));
     buffer.bytes = size_of(buffer.dtype, buffer.shape);

@@ -42,12 +42,12 @@ struct Buffer {
 
 // One arena's part of the plan.
 struct ArenaPlan {
-  Bytes bytes = 0;         // its whole size, a multiple of kAlignment
-  Bytes persistent = 0;    // [0, persistent) holds the persistent buffers, in the order in which they were declared
-  Bytes derived = 0;       // behind them, the derived ones
-  Bytes lower_bound = 0;   // no placement can be smaller: the largest sum of rounded sizes alive at one operation
+  Bytes bytes = 0;           // its whole size, a multiple of kAlignment
+  Bytes persistent = 0;      // [0, persistent) holds the persistent buffers, in the order in which they were declared
+  Bytes derived = 0;         // behind them, the derived ones
+  Bytes lower_bound = 0;     // no placement can be smaller: the largest sum of rounded sizes alive at one operation
   std::int64_t peak_op = 0;  // the operation at which that sum is alive
-  std::string order;       // the placing order that won, e.g. "size", "shuffle 7"
+  std::string order;         // the placing order that won, e.g. "size", "shuffle 7"
 };
 
 struct PlanRequest {

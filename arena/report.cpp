@@ -61,9 +61,8 @@ std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
   if (all.buffers == 0) return "";
   std::vector<Line> lines;
   for (const auto& [key, line] : families) lines.push_back(line);
-  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
-    return std::tie(a.at_peak, a.bytes) > std::tie(b.at_peak, b.bytes);
-  });
+  std::stable_sort(lines.begin(), lines.end(),
+                   [](const Line& a, const Line& b) { return std::tie(a.at_peak, a.bytes) > std::tie(b.at_peak, b.bytes); });
   std::string text = all.text(whole.lower_bound);
   Line small{.name = "    each less than 0.5 % of the arena"}, absent{.name = "    not alive at the peak"};
   for (const Line& line : lines) {
@@ -110,15 +109,16 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
                         "bytes", "at the peak", "share");
     for (const BufferKind kind : kKinds) text += class_lines(plan, arena, kind);
     const std::string peak = plan.operations.empty() ? "" : plan.operations[static_cast<std::size_t>(whole.peak_op)];
-    text += fmt::format("  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n"
-                        "  peak at operation {} of {}: {}\n\n",
-                        with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
-                        with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
+    text += fmt::format(
+        "  {} placed by order \"{}\", {:.2f} % above the lower bound {}\n"
+        "  peak at operation {} of {}: {}\n\n",
+        with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
+        with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
   }
   text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
           total_line("overhead (context, libraries, heap)", plan.overhead) +
-          total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) + total_line("total", plan.total()) +
-          total_line("budget", plan.budget);
+          total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) +
+          total_line("total", plan.total()) + total_line("budget", plan.budget);
   text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
   text += total_line("smallest budget that runs these settings", facts.minimum_budget);
   return text + total_line("lower bound of any placement", plan.lower_bound());

@@ -8,10 +8,10 @@ namespace neurogen {
 
 // What the report cannot know from the plan itself.
 struct ReportFacts {
-  std::string title;               // "full, 32 x 256 tokens a step, CUDA bf16"
+  std::string title;  // "full, 32 x 256 tokens a step, CUDA bf16"
   std::int64_t tokens_per_step = 0;
-  Bytes minimum_budget = 0;        // the smallest budget with which these settings run
-  Bytes heap_cap = 0;              // the part of the overhead that the C++ heap may take at most
+  Bytes minimum_budget = 0;  // the smallest budget with which these settings run
+  Bytes heap_cap = 0;        // the part of the overhead that the C++ heap may take at most
 };
 
 // The family of a buffer or operation, those whose names differ only in digits: "tile12.update" -> "tile#.update".

@@ -12,13 +12,13 @@ namespace neurogen {
 namespace {
 
 constexpr double kLeft = 92, kRight = 1372, kTop = 128, kBottom = 760, kWidth = 1400, kHeight = 900;
-constexpr double kFixedShare = 0.3;      // of the picture's height, at most, for what lives for ever
-constexpr std::size_t kFamilies = 10;    // colours for the transients' largest families; the others are grey
-constexpr double kLetter = 5.7;          // a letter's width at the labels' size
-constexpr double kOperationGap = 15;     // between operation names
+constexpr double kFixedShare = 0.3;    // of the picture's height, at most, for what lives for ever
+constexpr std::size_t kFamilies = 10;  // colours for the transients' largest families; the others are grey
+constexpr double kLetter = 5.7;        // a letter's width at the labels' size
+constexpr double kOperationGap = 15;   // between operation names
 
-constexpr const char* kColours[] = {"#8ab6f0", "#f4a988", "#8fd3a5", "#e6a3d1", "#f2d272", "#b3a4ec",
-                                    "#7fd1d6", "#f08f95", "#c3d67a", "#d2b48c"};
+constexpr const char* kColours[] = {"#8ab6f0", "#f4a988", "#8fd3a5", "#e6a3d1", "#f2d272",
+                                    "#b3a4ec", "#7fd1d6", "#f08f95", "#c3d67a", "#d2b48c"};
 constexpr const char* kStyle = R"(<style>
 text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#222}
 .page{fill:#fff}.line{stroke:#888;fill:none}.grid{stroke:#0001;fill:none}
@@ -66,9 +66,10 @@ class Picture {
   }
 
   std::string draw() const {
-    std::string svg = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" "
-                                  "viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\">\n{2}",
-                                  kWidth, kHeight, kStyle);
+    std::string svg = fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" "
+        "viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\">\n{2}",
+        kWidth, kHeight, kStyle);
     for (std::size_t i = 0; i < families_.size(); ++i) svg += fmt::format(".f{}{{fill:{}}}", i, kColours[i]);
     svg += "</style>\n<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n";
     svg += header() + ticks();
@@ -87,16 +88,15 @@ class Picture {
     if (address <= fixed_) {
       return kBottom - (fixed_ == 0 ? 0 : fixed_height_ * static_cast<double>(address) / static_cast<double>(fixed_));
     }
-    return kBottom - fixed_height_ - (kBottom - kTop - fixed_height_) * static_cast<double>(address - fixed_) /
-                                         static_cast<double>(arena_.bytes - fixed_);
+    return kBottom - fixed_height_ -
+           (kBottom - kTop - fixed_height_) * static_cast<double>(address - fixed_) / static_cast<double>(arena_.bytes - fixed_);
   }
 
   void choose_colours() {
     std::map<std::string, double> weight;  // bytes x operations: what fills the picture
     for (const Buffer& buffer : plan_.buffers) {
       if (buffer.arena != ArenaKind::device || buffer.kind != BufferKind::transient) continue;
-      weight[owner(buffer.name)] +=
-          static_cast<double>(buffer.bytes) * static_cast<double>(buffer.last_op - buffer.first_op + 1);
+      weight[owner(buffer.name)] += static_cast<double>(buffer.bytes) * static_cast<double>(buffer.last_op - buffer.first_op + 1);
     }
     for (const auto& [name, bytes] : weight) families_.push_back(name);
     std::stable_sort(families_.begin(), families_.end(),
@@ -112,12 +112,12 @@ class Picture {
 
   std::string header() const {
     std::string svg = text_at(kLeft, 34, "class=\"title\"", facts_.title);
-    svg += text_at(kLeft, 56, "",
-                   fmt::format("device arena {} = persistent {} + derived {} + transient {} (order \"{}\"); host arena {}; "
-                               "overhead {}; total {} of a budget of {}",
-                               human(arena_.bytes), human(arena_.persistent), human(arena_.derived),
-                               human(arena_.bytes - fixed_), arena_.order, human(plan_.host.bytes), human(plan_.overhead),
-                               human(plan_.total()), human(plan_.budget)));
+    svg += text_at(
+        kLeft, 56, "",
+        fmt::format("device arena {} = persistent {} + derived {} + transient {} (order \"{}\"); host arena {}; "
+                    "overhead {}; total {} of a budget of {}",
+                    human(arena_.bytes), human(arena_.persistent), human(arena_.derived), human(arena_.bytes - fixed_),
+                    arena_.order, human(plan_.host.bytes), human(plan_.overhead), human(plan_.total()), human(plan_.budget)));
     double at = kLeft;
     const auto entry = [&](const std::string& style, const std::string& name) {
       svg += fmt::format("<rect class=\"{}\" x=\"{:.1f}\" y=\"72\" width=\"12\" height=\"12\" rx=\"2\"/>\n", style, at);
@@ -158,7 +158,8 @@ class Picture {
 
   static std::string label(Bytes tick, Bytes step) {
     return step >= 1'000'000 ? with_commas(tick / 1'000'000) + " MB"
-         : step >= 1'000     ? with_commas(tick / 1'000) + " KB" : with_commas(tick) + " B";
+           : step >= 1'000   ? with_commas(tick / 1'000) + " KB"
+                             : with_commas(tick) + " B";
   }
 
   std::string rectangle(const Buffer& buffer) const {
@@ -180,9 +181,8 @@ class Picture {
       const double length = kLetter * static_cast<double>(text.size()) + 4;
       if (width >= length && height >= 11) return text_at(x, y + 3.5, "class=\"on\" text-anchor=\"middle\"", text);
       if (height >= length && width >= 12) {
-        return fmt::format(
-            "<text class=\"on\" text-anchor=\"middle\" transform=\"translate({:.1f} {:.1f})rotate(-90)\">{}</text>", x + 3.5,
-            y, escaped(text));
+        return fmt::format("<text class=\"on\" text-anchor=\"middle\" transform=\"translate({:.1f} {:.1f})rotate(-90)\">{}</text>",
+                           x + 3.5, y, escaped(text));
       }
     }
     return "";
@@ -229,9 +229,8 @@ class Picture {
       if (at < free_from) continue;
       free_from = at + kOperationGap;
       svg += line_at(at, kBottom, at, kBottom + 4, "line");
-      svg += fmt::format(
-          "<text class=\"small\" text-anchor=\"end\" transform=\"translate({:.1f} {:.1f})rotate(-55)\">{}</text>\n", at + 4,
-          kBottom + 12, escaped(plan_.operations[i].substr(0, 28)));
+      svg += fmt::format("<text class=\"small\" text-anchor=\"end\" transform=\"translate({:.1f} {:.1f})rotate(-55)\">{}</text>\n",
+                         at + 4, kBottom + 12, escaped(plan_.operations[i].substr(0, 28)));
     }
     return svg;
   }

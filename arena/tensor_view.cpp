@@ -86,8 +86,8 @@ TensorView shaped(void* data, DType dtype, std::span<const std::int64_t> shape) 
 TensorView TensorView::reshaped(std::initializer_list<std::int64_t> extents) const {
   const TensorView view = shaped(data, dtype, extents);
   if (!contiguous() || view.elements() != elements()) {
-    throw Error(fmt::format("a view of {} elements{} cannot take the shape {}", elements(),
-                            contiguous() ? "" : " in strided rows", to_string(Shape(extents))));
+    throw Error(fmt::format("a view of {} elements{} cannot take the shape {}", elements(), contiguous() ? "" : " in strided rows",
+                            to_string(Shape(extents))));
   }
   return view;
 }

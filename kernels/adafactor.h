@@ -19,14 +19,14 @@ inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
 
 // Neighbouring tiles, one or more; the last may be shorter.
 struct AdafactorTiles {
-  TensorView control;     // StepControl: decoder_learning_rate, the step, and what a loss scale does to it (loss_scale.h)
-  TensorView gradient;    // [rows, O]; on a GPU f32 or bf16
-  TensorView weight;      // [rows, O] updated
-  TensorView row;         // [rows] updated
-  TensorView column;      // [O] as it stood before this step
-  TensorView column_sum;  // [O]: the sum over rows of q is added, tile by tile; cleared before the first tile
-  TensorView scratch;     // [tiles, adafactor_scratch(tile, O)] f64
-  std::int64_t tile = 0;  // rows of a tile
+  TensorView control;          // StepControl: decoder_learning_rate, the step, and what a loss scale does to it (loss_scale.h)
+  TensorView gradient;         // [rows, O]; on a GPU f32 or bf16
+  TensorView weight;           // [rows, O] updated
+  TensorView row;              // [rows] updated
+  TensorView column;           // [O] as it stood before this step
+  TensorView column_sum;       // [O]: the sum over rows of q is added, tile by tile; cleared before the first tile
+  TensorView scratch;          // [tiles, adafactor_scratch(tile, O)] f64
+  std::int64_t tile = 0;       // rows of a tile
   std::int64_t first_row = 0;  // of the rows in the vocabulary: names the random numbers where 16-bit weights are rounded
 };
 

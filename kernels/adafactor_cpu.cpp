@@ -1,8 +1,7 @@
-#include "kernels/adafactor.h"
-
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/adafactor.h"
 #include "kernels/dispatch.h"
 #include "kernels/loss_scale.h"
 #include "kernels/vector_math.h"
@@ -36,8 +35,8 @@ NEUROGEN_INLINE double squared(Real g) {
 
 template <typename Real>
 NEUROGEN_CLONES void add_row(const Real* g, Real by, double* column_sums, double* row_mean, std::int64_t outputs) {
-  *row_mean = sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA { return squared(g[o] * by); }) /
-              static_cast<double>(outputs);
+  *row_mean =
+      sum_over<double>(outputs, [=](std::int64_t o) NEUROGEN_LAMBDA { return squared(g[o] * by); }) / static_cast<double>(outputs);
 #pragma omp simd
   for (std::int64_t o = 0; o < outputs; ++o) column_sums[o] += squared(g[o] * by);
 }
@@ -110,8 +109,8 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
   const double scale = rate / std::max(1.0, rms);
   parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; ++row) {
-      update_row<Real>(gradient(row), scale * s.row_factor[row], s.column_factor,
-                       a.weight.as<Real>() + row * a.weight.row_stride, outputs);
+      update_row<Real>(gradient(row), scale * s.row_factor[row], s.column_factor, a.weight.as<Real>() + row * a.weight.row_stride,
+                       outputs);
     }
   });
 }

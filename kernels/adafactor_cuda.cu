@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(kThreads)
   const AdafactorScratch s = t.scratch();
   __shared__ Eight<float> sums[kWarps][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t j = blockIdx.x * kAdafactorStripColumns + kEight * lane, first = blockIdx.y * kAdafactorStripRows + warp * kWarpRows;
+  const std::int64_t j = blockIdx.x * kAdafactorStripColumns + kEight * lane,
+                     first = blockIdx.y * kAdafactorStripRows + warp * kWarpRows;
   const bool inside = j < outputs;
   const int count = inside ? static_cast<int>(min(rows - first, static_cast<std::int64_t>(kWarpRows))) : 0;
   if (blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0 && threadIdx.x == 0) {
@@ -233,7 +234,8 @@ __global__ void __launch_bounds__(kThreads) apply(const StepControl* control, co
   }
 }
 
-__global__ void finish_all(const StepControl* control, const float* column_sum, double vocabulary, float* column, std::int64_t outputs) {
+__global__ void finish_all(const StepControl* control, const float* column_sum, double vocabulary, float* column,
+                           std::int64_t outputs) {
   const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (j >= outputs || skipped(control)) return;
   const double mean = static_cast<double>(column_sum[j]) / vocabulary;
@@ -246,7 +248,8 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
   require_operands(a.gradient.contiguous() && a.row.dtype == DType::f32 && outputs % kEight == 0,
                    "adafactor_tiles: the gradient is contiguous, rows of a multiple of 8, statistics are f32");
-  require_operands(a.tile > 0 && a.tile <= 65535, "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
+  require_operands(a.tile > 0 && a.tile <= 65535,
+                   "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
   const unsigned tiles = pieces(rows, a.tile);
   require_operands(a.scratch.elements() >= tiles * adafactor_scratch(a.tile, outputs), "adafactor_tiles: too little scratch");
   const AdafactorTile t = tile_of(a);
@@ -256,12 +259,14 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
     launch(device, "adafactor_tiles", kernel, grid, dim3(kThreads), 0, control, arguments..., t);
   };
   const auto with_gradient = [&]<typename Gradient>(const Gradient* gradient) {
-    run(strip_sums<Gradient>, dim3(pieces(outputs, kAdafactorStripColumns), pieces(a.tile, kAdafactorStripRows), tiles), gradient, column);
-    run(finish<Gradient>, dim3(t.column_blocks + tiles * t.row_blocks), gradient, column, a.column_sum.as<float>(), a.row.as<float>());
+    run(strip_sums<Gradient>, dim3(pieces(outputs, kAdafactorStripColumns), pieces(a.tile, kAdafactorStripRows), tiles), gradient,
+        column);
+    run(finish<Gradient>, dim3(t.column_blocks + tiles * t.row_blocks), gradient, column, a.column_sum.as<float>(),
+        a.row.as<float>());
     dispatch_float(a.weight.dtype, [&](auto zero) {
       using Weight = decltype(zero);
-      run(apply<Gradient, Weight>, dim3(pieces(outputs, kThreads * kEight), pieces(a.tile, kApplyRows), tiles), gradient, a.first_row,
-          a.weight.as<Weight>(), a.weight.row_stride);
+      run(apply<Gradient, Weight>, dim3(pieces(outputs, kThreads * kEight), pieces(a.tile, kApplyRows), tiles), gradient,
+          a.first_row, a.weight.as<Weight>(), a.weight.row_stride);
     });
   };
   if (a.gradient.dtype == DType::f32) return with_gradient(a.gradient.as<const float>());

@@ -31,8 +31,15 @@ struct AdafactorTile {
   __device__ std::int64_t rows(unsigned tile = blockIdx.z) const { return min(tile_rows, rows_of_all - begin(tile)); }
   __device__ AdafactorScratch scratch(unsigned tile = blockIdx.z) const {
     const std::int64_t by = tile * scratch_stride;
-    return {first.column_strips + by,     first.column + by, first.row_strips + by / 2, first.column_totals + by / 2,
-            first.square_totals + by / 2, first.correction,  first.row + by,            first.scale + by, first.done};
+    return {first.column_strips + by,
+            first.column + by,
+            first.row_strips + by / 2,
+            first.column_totals + by / 2,
+            first.square_totals + by / 2,
+            first.correction,
+            first.row + by,
+            first.scale + by,
+            first.done};
   }
 };
 

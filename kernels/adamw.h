@@ -11,7 +11,8 @@ namespace neurogen {
 
 inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.98, kAdamEpsilon = 1e-8;
 
-// n is the update's number from 1: of the step, less those that a loss scale has skipped (loss_scale.h); the rate is control.learning_rate.
+// n is the update's number from 1: of the step, less those that a loss scale has skipped (loss_scale.h); the rate is
+// control.learning_rate.
 struct AdamW {
   TensorView control;  // StepControl
   TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
@@ -19,7 +20,7 @@ struct AdamW {
     TensorView gradient;         // [...]
     TensorView parameter, m, v;  // [...] updated
     double decay = 0;
-    TensorView low{};            // [...] in 16 bits, of one type in all updates: a copy of the parameter for products; may be empty
+    TensorView low{};  // [...] in 16 bits, of one type in all updates: a copy of the parameter for products; may be empty
   };
   Several<Update> updates;
 };
@@ -28,10 +29,10 @@ struct AdamW {
 // control.embedding_learning_rate; no decay.
 struct AdamWRows {
   TensorView control, norm;
-  TensorView rows, count;     // [U] i32, [1] i32 (embedding.h)
-  TensorView d_rows;          // [U, E]
-  TensorView parameter, m, v; // [V, E]
-  TensorView steps;           // [V] i32: updates of each row so far
+  TensorView rows, count;      // [U] i32, [1] i32 (embedding.h)
+  TensorView d_rows;           // [U, E]
+  TensorView parameter, m, v;  // [V, E]
+  TensorView steps;            // [V] i32: updates of each row so far
 };
 
 void adamw(CpuDevice& device, const AdamW& arguments);

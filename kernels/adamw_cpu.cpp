@@ -1,5 +1,4 @@
 #include "kernels/adamw.h"
-
 #include "kernels/cast.h"
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
@@ -25,8 +24,7 @@ struct Update {
 };
 
 template <typename Real>
-NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* parameter, Real* m, Real* v,
-                            std::int64_t n) {
+NEUROGEN_CLONES void update(const Update<Real>& by, const Real* gradient, Real* parameter, Real* m, Real* v, std::int64_t n) {
   constexpr Real b1 = kAdamBeta1, b2 = kAdamBeta2, rest1 = 1 - kAdamBeta1, rest2 = 1 - kAdamBeta2, epsilon = kAdamEpsilon;
   const auto [clip, keep, rate, correct_m, correct_v] = by;
 #pragma omp simd

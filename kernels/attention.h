@@ -26,10 +26,11 @@ struct AttentionForward {
 struct AttentionBackward {
   TensorView currents, first;
   std::int64_t window = 0;
-  TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] f32, or bf16 beside bf16; [N], [N], [32G]: of the norm behind this (rms_norm.h)
-  TensorView d_currents;                     // out [G, N, 32R]
-  TensorView d_gain;                         // [32G]: added to, window by window in order
-  TensorView scratch;                        // as forward
+  TensorView d_out, inverse_rms, dot,
+      gain;               // [N, 32G] f32, or bf16 beside bf16; [N], [N], [32G]: of the norm behind this (rms_norm.h)
+  TensorView d_currents;  // out [G, N, 32R]
+  TensorView d_gain;      // [32G]: added to, window by window in order
+  TensorView scratch;     // as forward
   // Scratch on a GPU: q and d_mixed [N, 32G] as d_currents; [G, N] f32; [N / window, attention_tiles(window, type of
   // d_currents), 32G] f32.
   TensorView q{}, d_mixed{}, notes{}, sums{};
@@ -37,11 +38,11 @@ struct AttentionBackward {
 
 // One token of each of B streams against a ring of the last `ring` keys and values.
 struct AttentionStep {
-  TensorView currents;     // [G, B, 32R]
-  TensorView keys, values; // [B, ring, 32G]: slot position % ring is overwritten by this token's
-  TensorView position;     // [1] i64: tokens before this one
-  TensorView first;        // [1] i64: position of the current document's first token
-  TensorView pre_norm;     // out [B, 32G], on a GPU also bf16
+  TensorView currents;      // [G, B, 32R]
+  TensorView keys, values;  // [B, ring, 32G]: slot position % ring is overwritten by this token's
+  TensorView position;      // [1] i64: tokens before this one
+  TensorView first;         // [1] i64: position of the current document's first token
+  TensorView pre_norm;      // out [B, 32G], on a GPU also bf16
 };
 
 // Tokens that a block of a GPU takes, and its tiles of a window. A multiplication of 16 bits has its operands in half the place.

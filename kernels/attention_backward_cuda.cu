@@ -228,8 +228,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int half = 0; half < 2; ++half) notes[row_of(0, 2 * half)].x = __log2f(log_sum[half]);
   __syncwarp();
   open_backward(a, d_mixed.rows, notes, queries.begin, memory.d_gain[warp]);
-  if (thread % 32 < 16 && queries.begin + thread % 32 < a.window)
-    a.head_notes()[queries.begin + thread % 32] = notes[thread % 32];
+  if (thread % 32 < 16 && queries.begin + thread % 32 < a.window) a.head_notes()[queries.begin + thread % 32] = notes[thread % 32];
 #pragma unroll
   for (int half = 0; half < 2; ++half) log_sum[half] = notes[row_of(0, 2 * half)].x, term[half] = notes[row_of(0, 2 * half)].y;
 
@@ -249,8 +248,8 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
       for (int j = 0; j < kStep / 8; ++j)
 #pragma unroll
         for (int e = 0; e < 4; ++e)
-          weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, key + row + column_of(j) + e % 2),
-                log_sum[e / 2], term[e / 2]);
+          weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, key + row + column_of(j) + e % 2), log_sum[e / 2],
+                term[e / 2]);
       d_scores.round(d_weights);
       d_scores.template multiply<Along::across>(d_q, k, kHeadPitch<T>);
     });
@@ -262,8 +261,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   for (int d = thread; d < kDims; d += kThreads) {
     float sum = 0.0f;
     for (int i = 0; i < kTile<T> / 16; ++i) sum += memory.d_gain[i][d];
-    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>) * (gridDim.x * kDims) + a.head() * kDims +
-           d] = sum;
+    a.sums[(static_cast<std::int64_t>(blockIdx.y) * gridDim.z + begin / kTile<T>)*(gridDim.x * kDims) + a.head() * kDims + d] = sum;
   }
 }
 
@@ -308,10 +306,9 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks) keys_kernel(const 
   T* const keys = kHeld<T> ? memory.tiles[0] : memory.own;
   T* const values = kHeld<T> ? memory.tiles[1] : keys + kKeys<T> * kHeadPitch<T>;
   using Load = TileLoad<T, kKeyThreads<T>, kKeys<T>>;
-  Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile,
-               [&](int row, int d, float inverse) {
-                 if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
-               });
+  Load::turned(keys, angles, currents, kKey, block_key, a.window, block_key - tile, [&](int row, int d, float inverse) {
+    if (d == 0) memory.inverse[row / 16][row % 16] = inverse;
+  });
   Load::values(values, currents, block_key, a.window);
   __syncthreads();
   Left<T, kDims> k(keys + warp * 16 * kHeadPitch<T>), v(values + warp * 16 * kHeadPitch<T>);
@@ -390,12 +387,22 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
                    "attention_backward: the notes have another shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Windows<T> windows{
-        a.currents.as<const T>(),   a.currents.row_stride,      static_cast<int>(a.currents[2]),
-        a.first.as<const int>(),    static_cast<int>(a.window), a.d_out.as<const GradientOf<T>>(),
-        a.d_out.row_stride,         a.inverse_rms.as<const float>(), a.dot.as<const float>(),
-        a.gain.as<const float>(),   a.d_currents.as<T>(),       a.d_currents.row_stride,
-        a.q.as<T>(),                a.d_mixed.as<T>(),          a.notes.as<float2>(),       a.sums.as<float>()};
+    const Windows<T> windows{a.currents.as<const T>(),
+                             a.currents.row_stride,
+                             static_cast<int>(a.currents[2]),
+                             a.first.as<const int>(),
+                             static_cast<int>(a.window),
+                             a.d_out.as<const GradientOf<T>>(),
+                             a.d_out.row_stride,
+                             a.inverse_rms.as<const float>(),
+                             a.dot.as<const float>(),
+                             a.gain.as<const float>(),
+                             a.d_currents.as<T>(),
+                             a.d_currents.row_stride,
+                             a.q.as<T>(),
+                             a.d_mixed.as<T>(),
+                             a.notes.as<float2>(),
+                             a.sums.as<float>()};
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), count = static_cast<unsigned>(a.currents[1] / a.window),
                tiles = pieces(a.window, kTile<T>);
     require_operands(a.sums.contiguous() && a.sums.dtype == DType::f32 && a.sums.elements() == count * tiles * heads * kHead,
@@ -404,8 +411,8 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
                 sizeof(QueriesMemory<T>), windows);
     launch(device, "attention_backward", totals_kernel, dim3(heads), dim3(kDims), 0, windows.sums, static_cast<int>(count * tiles),
            a.d_gain.as<float>());
-    launch_with(device, "attention_backward", keys_kernel<T>, dim3(heads, count, pieces(a.window, kKeys<T>)),
-                dim3(kKeyThreads<T>), sizeof(KeysMemory<T>), windows);
+    launch_with(device, "attention_backward", keys_kernel<T>, dim3(heads, count, pieces(a.window, kKeys<T>)), dim3(kKeyThreads<T>),
+                sizeof(KeysMemory<T>), windows);
   });
 }
 

@@ -1,8 +1,7 @@
-#include "kernels/attention.h"
-
 #include <array>
 #include <utility>
 
+#include "kernels/attention.h"
 #include "kernels/dispatch.h"
 #include "kernels/matmul.h"
 #include "kernels/synapses.h"
@@ -11,9 +10,9 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kQueries = 64;     // queries whose scores exist at a time
+constexpr std::int64_t kQueries = 64;       // queries whose scores exist at a time
 constexpr std::int64_t kPairs = kHead / 2;  // of neighbours that turn together
-constexpr double kScale = 0.125;          // 1 / sqrt(64)
+constexpr double kScale = 0.125;            // 1 / sqrt(64)
 enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
 // How far each pair turns from one position to the next.
@@ -60,8 +59,7 @@ struct HeadCurrents {
 
 // Query or key as attention sees it: normed, then turned.
 template <typename Real>
-NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
-                            Real* out) {
+NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin, Real* out) {
   Real x[kHead];
   currents.read(t, role, x);
   const Real inverse = inverse_rms_of(x, kHead);
@@ -74,8 +72,8 @@ NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64
 
 // The way back: d, the gradient of what `turned` gave, to the gradient of the current.
 template <typename Real>
-NEUROGEN_CLONES void turned_backward(const HeadCurrents<const Real>& currents, std::int64_t t, Role role,
-                                     const Real* cos_sin, const Real* d, const HeadCurrents<Real>& d_currents) {
+NEUROGEN_CLONES void turned_backward(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
+                                     const Real* d, const HeadCurrents<Real>& d_currents) {
   Real x[kHead], d_x[kHead];
   currents.read(t, role, x);
   const Real inverse = inverse_rms_of(x, kHead);
@@ -84,8 +82,7 @@ NEUROGEN_CLONES void turned_backward(const HeadCurrents<const Real>& currents, s
     d_x[2 * i] = d[2 * i] * c + d[2 * i + 1] * s;
     d_x[2 * i + 1] = d[2 * i + 1] * c - d[2 * i] * s;
   }
-  const Real dot =
-      sum_over<Real>(kHead, [&](std::int64_t j) NEUROGEN_LAMBDA { return d_x[j] * x[j]; }) * inverse / Real(kHead);
+  const Real dot = sum_over<Real>(kHead, [&](std::int64_t j) NEUROGEN_LAMBDA { return d_x[j] * x[j]; }) * inverse / Real(kHead);
   for (std::int64_t j = 0; j < kHead; ++j) d_x[j] = inverse * (d_x[j] - x[j] * inverse * dot);
   d_currents.write(t, role, d_x);
 }
@@ -117,8 +114,8 @@ NEUROGEN_CLONES void value_backward(const HeadCurrents<const Real>& currents, st
 
 // Queries, keys and values of one head and window.
 template <typename Real>
-NEUROGEN_CLONES void load_panels(const HeadCurrents<const Real>& currents, std::int64_t window, const Real* table, Real* q,
-                                 Real* k, Real* v) {
+NEUROGEN_CLONES void load_panels(const HeadCurrents<const Real>& currents, std::int64_t window, const Real* table, Real* q, Real* k,
+                                 Real* v) {
   for (std::int64_t t = 0; t < window; ++t) {
     turned(currents, t, kQuery, table + t * kHead, q + t * kHead);
     turned(currents, t, kKey, table + t * kHead, k + t * kHead);
@@ -173,12 +170,12 @@ struct QueryBlock {
 // Probabilities [rows, keys] and mixed values [rows, 64].
 template <typename Real>
 void attend(const QueryBlock& b, const std::int32_t* first, const Scratch<Real>& s) {
-  matmul_serial<Real>(Transpose::no, Transpose::yes, b.rows, b.keys, kHead, s.q + b.begin * kHead, kHead,
-                      s.k + b.key * kHead, kHead, Real(0), s.scores, b.keys);
+  matmul_serial<Real>(Transpose::no, Transpose::yes, b.rows, b.keys, kHead, s.q + b.begin * kHead, kHead, s.k + b.key * kHead,
+                      kHead, Real(0), s.scores, b.keys);
   for (std::int64_t i = 0; i < b.rows; ++i)
     softmax(s.scores + i * b.keys, first[b.begin + i] - b.key, b.begin + i + 1 - b.key, b.keys);
-  matmul_serial<Real>(Transpose::no, Transpose::no, b.rows, kHead, b.keys, s.scores, b.keys, s.v + b.key * kHead, kHead,
-                      Real(0), s.mixed, kHead);
+  matmul_serial<Real>(Transpose::no, Transpose::no, b.rows, kHead, b.keys, s.scores, b.keys, s.v + b.key * kHead, kHead, Real(0),
+                      s.mixed, kHead);
 }
 
 template <typename Real>
@@ -264,17 +261,14 @@ void backward_window(const AttentionBackward& a, std::int64_t head, std::int64_t
     }
     const Real *const k = s.k + b.key * kHead, *const v = s.v + b.key * kHead, *const q = s.q + begin * kHead;
     Real *const d_k = s.d_k + b.key * kHead, *const d_v = s.d_v + b.key * kHead;
-    matmul_serial<Real>(Transpose::yes, Transpose::no, b.keys, kHead, b.rows, s.scores, b.keys, s.d_mixed, kHead, Real(1),
-                        d_v, kHead);
-    matmul_serial<Real>(Transpose::no, Transpose::yes, b.rows, b.keys, kHead, s.d_mixed, kHead, v, kHead, Real(0),
-                        s.d_scores, b.keys);
+    matmul_serial<Real>(Transpose::yes, Transpose::no, b.keys, kHead, b.rows, s.scores, b.keys, s.d_mixed, kHead, Real(1), d_v,
+                        kHead);
+    matmul_serial<Real>(Transpose::no, Transpose::yes, b.rows, b.keys, kHead, s.d_mixed, kHead, v, kHead, Real(0), s.d_scores,
+                        b.keys);
     for (std::int64_t i = 0; i < b.rows; ++i)
-      softmax_backward<Real>(s.scores + i * b.keys, s.d_scores + i * b.keys, s.mixed + i * kHead, s.d_mixed + i * kHead,
-                             b.keys);
-    matmul_serial<Real>(Transpose::no, Transpose::no, b.rows, kHead, b.keys, s.d_scores, b.keys, k, kHead, Real(0), s.d_q,
-                        kHead);
-    matmul_serial<Real>(Transpose::yes, Transpose::no, b.keys, kHead, b.rows, s.d_scores, b.keys, q, kHead, Real(1), d_k,
-                        kHead);
+      softmax_backward<Real>(s.scores + i * b.keys, s.d_scores + i * b.keys, s.mixed + i * kHead, s.d_mixed + i * kHead, b.keys);
+    matmul_serial<Real>(Transpose::no, Transpose::no, b.rows, kHead, b.keys, s.d_scores, b.keys, k, kHead, Real(0), s.d_q, kHead);
+    matmul_serial<Real>(Transpose::yes, Transpose::no, b.keys, kHead, b.rows, s.d_scores, b.keys, q, kHead, Real(1), d_k, kHead);
     for (std::int64_t i = 0; i < b.rows; ++i)
       turned_backward<Real>(currents, begin + i, kQuery, table + (begin + i) * kHead, s.d_q + i * kHead, d_currents);
   }
@@ -288,8 +282,8 @@ void backward_window(const AttentionBackward& a, std::int64_t head, std::int64_t
 
 // A running softmax (arXiv:1805.02867) over the positions that the token sees, oldest first.
 template <typename Real>
-NEUROGEN_CLONES void step_head(const HeadCurrents<const Real>& currents, std::int64_t stream, const Real* cos_sin,
-                               Real* keys, Real* values, std::int64_t slot_stride, std::int64_t ring, std::int64_t oldest,
+NEUROGEN_CLONES void step_head(const HeadCurrents<const Real>& currents, std::int64_t stream, const Real* cos_sin, Real* keys,
+                               Real* values, std::int64_t slot_stride, std::int64_t ring, std::int64_t oldest,
                                std::int64_t position, Real* out) {
   Real q[kHead], mixed[kHead] = {}, maximum = 0, sum = 0;
   turned(currents, stream, kQuery, cos_sin, q);
@@ -336,8 +330,7 @@ void attention_forward(CpuDevice& device, const AttentionForward& a) {
 
 void attention_backward(CpuDevice& device, const AttentionBackward& a) {
   require_windows(a.currents, a.window, a.scratch);
-  require_type("attention_backward", a.currents.dtype,
-               {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_currents, a.d_gain, a.scratch});
+  require_type("attention_backward", a.currents.dtype, {a.d_out, a.inverse_rms, a.dot, a.gain, a.d_currents, a.d_gain, a.scratch});
   dispatch_real(a.currents.dtype, [&](auto zero) {
     using Real = decltype(zero);
     make_table<Real>(device, a.scratch, a.window);

@@ -18,7 +18,7 @@ enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 inline constexpr int kDims = static_cast<int>(kHead);
 template <typename T>
 inline constexpr bool kHeld = sizeof(T) == 2;  // whether a product's left side is kept in registers
-template <typename T>  // tokens: three tiles fit into an old card's shared memory
+template <typename T>                          // tokens: three tiles fit into an old card's shared memory
 inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
@@ -358,9 +358,8 @@ __device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<con
 // mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
 // `oldest` to tile `newest`, which stays in memory.
 template <typename T>
-__device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int oldest,
-                              int newest, int window, const Queries& queries, const Left<T, kDims>& q, Mixed& mixed,
-                              float (&sum)[2]) {
+__device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int oldest, int newest, int window,
+                              const Queries& queries, const Left<T, kDims>& q, Mixed& mixed, float (&sum)[2]) {
   Left<T, kStep> weights(memory.weights[threadIdx.x / 32]);
   clear_accumulators<1, kDims / 8>(mixed);
   sum[0] = sum[1] = 0.0f;

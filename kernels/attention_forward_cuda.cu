@@ -73,12 +73,12 @@ void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has another type");
   dispatch_float(a.currents.dtype, [&](auto zero) {
     using T = decltype(zero);
-    launch_with(device, "attention_forward", forward_kernel<T>,
-                dim3(static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window),
-                     pieces(a.window, kTile<T>)),
-                dim3(kTileThreads<T>), sizeof(AttendMemory<T>),
-                Windows<T>{a.currents.as<const T>(), a.currents.row_stride, static_cast<int>(a.currents[2]),
-                           a.first.as<const int>(), static_cast<int>(a.window), a.pre_norm.as<GradientOf<T>>(), a.pre_norm.row_stride});
+    launch_with(
+        device, "attention_forward", forward_kernel<T>,
+        dim3(static_cast<unsigned>(a.currents[0] / 2), static_cast<unsigned>(a.currents[1] / a.window), pieces(a.window, kTile<T>)),
+        dim3(kTileThreads<T>), sizeof(AttendMemory<T>),
+        Windows<T>{a.currents.as<const T>(), a.currents.row_stride, static_cast<int>(a.currents[2]), a.first.as<const int>(),
+                   static_cast<int>(a.window), a.pre_norm.as<GradientOf<T>>(), a.pre_norm.row_stride});
   });
 }
 

@@ -42,8 +42,7 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step<Out> a) {
   __shared__ float maxima[kWarps], sums[kWarps];
   __shared__ float2 shares[kWarps][kDims / 2];
   const int stream = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32,
-            d = head * kDims + 2 * lane;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, d = head * kDims + 2 * lane;
   const HeadCurrents<const float> currents(a.currents, a.group_stride, a.columns, head, 0);
   const std::int64_t position = *a.position;
   const auto slot = [&](float* ring, std::int64_t stride, std::int64_t p) -> float2& {
@@ -104,8 +103,7 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step<Out> a) {
     mixed.y += weight * shares[w][lane].y;
   }
   const float2 open = currents.pair(stream, kOpen, 2 * lane);
-  store_pair(a.pre_norm + stream * a.pre_norm_stride + d, mixed.x / sum * sigmoid_of(open.x),
-             mixed.y / sum * sigmoid_of(open.y));
+  store_pair(a.pre_norm + stream * a.pre_norm_stride + d, mixed.x / sum * sigmoid_of(open.x), mixed.y / sum * sigmoid_of(open.y));
 }
 
 }  // namespace

@@ -21,11 +21,16 @@ void cast_to(CpuDevice& device, const TensorView& from, const TensorView& to) {
     device.parallel(to[0], [&](std::int64_t row, int) { cast_row<From, decltype(zero)>(from, to, row); });
   };
   switch (to.dtype) {
-    case DType::f32: return rows(float{});
-    case DType::f64: return rows(double{});
-    case DType::bf16: return rows(Bf16{});
-    case DType::f16: return rows(F16{});
-    default: throw Error(std::string("cannot cast to ") + name_of(to.dtype), Error::kRunTime);
+    case DType::f32:
+      return rows(float{});
+    case DType::f64:
+      return rows(double{});
+    case DType::bf16:
+      return rows(Bf16{});
+    case DType::f16:
+      return rows(F16{});
+    default:
+      throw Error(std::string("cannot cast to ") + name_of(to.dtype), Error::kRunTime);
   }
 }
 
@@ -42,11 +47,16 @@ void cast(CpuDevice& device, const TensorView& from, const TensorView& to) {
     return;
   }
   switch (from.dtype) {
-    case DType::f32: return cast_to<float>(device, from, to);
-    case DType::f64: return cast_to<double>(device, from, to);
-    case DType::bf16: return cast_to<Bf16>(device, from, to);
-    case DType::f16: return cast_to<F16>(device, from, to);
-    default: throw Error(std::string("cannot cast from ") + name_of(from.dtype), Error::kRunTime);
+    case DType::f32:
+      return cast_to<float>(device, from, to);
+    case DType::f64:
+      return cast_to<double>(device, from, to);
+    case DType::bf16:
+      return cast_to<Bf16>(device, from, to);
+    case DType::f16:
+      return cast_to<F16>(device, from, to);
+    default:
+      throw Error(std::string("cannot cast from ") + name_of(from.dtype), Error::kRunTime);
   }
 }
 

@@ -31,7 +31,8 @@ void cast_views(CudaDevice& device, const TensorView& from, const TensorView& to
   const auto aligned = [](const TensorView& view) {
     return reinterpret_cast<std::uintptr_t>(view.data) % (4 * size_of(view.dtype)) == 0;
   };
-  const bool wide = aligned(from) && aligned(to) && columns % 4 == 0 && (one_row || (from.row_stride % 4 == 0 && to.row_stride % 4 == 0));
+  const bool wide =
+      aligned(from) && aligned(to) && columns % 4 == 0 && (one_row || (from.row_stride % 4 == 0 && to.row_stride % 4 == 0));
   launch(device, "cast", wide ? cast_rows<true, From, To> : cast_rows<false, From, To>,
          dim3(pieces(columns, kThreads * (wide ? 4 : 1)), static_cast<unsigned>(std::min(rows, kMostRows))), dim3(kThreads), 0,
          from.as<const From>(), from.row_stride, to.as<To>(), to.row_stride, rows, columns);

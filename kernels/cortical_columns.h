@@ -11,18 +11,18 @@
 
 namespace neurogen {
 
-inline constexpr std::int64_t kCarry = 32;             // tokens from one carried state to the next
+inline constexpr std::int64_t kCarry = 32;              // tokens from one carried state to the next
 inline constexpr std::int64_t kColumnsMostFanIn = 128;  // what a block's registers hold of the synapses' gradient
 
 inline std::int64_t carries(std::int64_t window) { return (window + kCarry - 1) / kCarry; }  // states of a window
 
 struct CorticalColumns {
-  Sources sources;      // [N, width_k] bf16
-  TensorView wiring;    // [G, K] i32
-  TensorView weight;    // [G, F, 32R] bf16, F <= kColumnsMostFanIn, 2 <= R <= 5
-  TensorView bias;      // [R, 32G] f32
-  TensorView retain;    // [32G] f32
-  TensorView first;     // [N] i32
+  Sources sources;    // [N, width_k] bf16
+  TensorView wiring;  // [G, K] i32
+  TensorView weight;  // [G, F, 32R] bf16, F <= kColumnsMostFanIn, 2 <= R <= 5
+  TensorView bias;    // [R, 32G] f32
+  TensorView retain;  // [32G] f32
+  TensorView first;   // [N] i32
   std::int64_t window = 0;
   Gate gate;            // first_output 0
   TensorView residual;  // [N, 32G] bf16 or empty
@@ -65,15 +65,15 @@ struct CorticalColumnsSources {
 
 // A single token, which goes on from the state that the one before it left, with the module's norm (rms_norm.h) behind it.
 struct CorticalColumnsStep {
-  Sources sources;                         // [1, width_k] in the type of products
-  TensorView wiring, weight, bias, retain; // as above, weight in that type, any fan-in
-  Gate gate;                               // first_output 0
-  TensorView residual;                     // [1, 32G] or empty
-  TensorView state;                        // [1, 32G] f32: h before the token, replaced by h after it
-  TensorView gain;                         // [32G] f32
-  TensorView pre_norm;                     // scratch [1, 32G] f32, or bf16 beside bf16
-  TensorView done;                         // scratch [1] i32: 0, which it is again behind the call
-  TensorView out, inverse_rms;             // out [1, 32G], [1] f32
+  Sources sources;                          // [1, width_k] in the type of products
+  TensorView wiring, weight, bias, retain;  // as above, weight in that type, any fan-in
+  Gate gate;                                // first_output 0
+  TensorView residual;                      // [1, 32G] or empty
+  TensorView state;                         // [1, 32G] f32: h before the token, replaced by h after it
+  TensorView gain;                          // [32G] f32
+  TensorView pre_norm;                      // scratch [1, 32G] f32, or bf16 beside bf16
+  TensorView done;                          // scratch [1] i32: 0, which it is again behind the call
+  TensorView out, inverse_rms;              // out [1, 32G], [1] f32
 };
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& arguments);

@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
     const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
-    const auto give = [&](unsigned role, unsigned side, const float (&d)[kQuadTokens]) {  // returns their sum
+    const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {  // returns their sum
       GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
       return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
     };
@@ -287,11 +287,11 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
                    "cortical_columns_backward: gradients in other parts");
   if (a.columns.first[0] == 0) return;
-  const ColumnsBackward arguments{arguments_of(a.columns),  Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
-                                  a.dot.as<const float>(),  a.gain.as<const float>(),    a.d_selected.as<Low>(),
-                                  a.d_weight.as<float>(),   a.d_bias.as<float>(),        a.d_bias.row_stride,
-                                  a.d_retain.as<float>(),   a.d_gain.as<float>(),        Columns<Low>(a.d_residual),
-                                  Columns<Low>(a.d_gate),   static_cast<int>(a.parts),   static_cast<int>(a.first_window),
+  const ColumnsBackward arguments{arguments_of(a.columns), Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
+                                  a.dot.as<const float>(), a.gain.as<const float>(),    a.d_selected.as<Low>(),
+                                  a.d_weight.as<float>(),  a.d_bias.as<float>(),        a.d_bias.row_stride,
+                                  a.d_retain.as<float>(),  a.d_gain.as<float>(),        Columns<Low>(a.d_residual),
+                                  Columns<Low>(a.d_gate),  static_cast<int>(a.parts),   static_cast<int>(a.first_window),
                                   a.residual_stored};
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     constexpr int R = roles.value;

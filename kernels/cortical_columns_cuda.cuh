@@ -67,8 +67,12 @@ struct GroupMemory {
   // Asks for all in a stage of its own; the caller waits, and synchronises the block. `before`: bytes of the caller's that
   // come first.
   __device__ GroupMemory(const ColumnsArguments& arguments, int g, std::size_t before = 0)
-      : a(arguments), group(g), bias(reinterpret_cast<float*>(shared_memory + before)), retain(bias + kColumns),
-        gate_bias(retain + kLanes), opener(reinterpret_cast<int*>(gate_bias + kLanes)),
+      : a(arguments),
+        group(g),
+        bias(reinterpret_cast<float*>(shared_memory + before)),
+        retain(bias + kColumns),
+        gate_bias(retain + kLanes),
+        opener(reinterpret_cast<int*>(gate_bias + kLanes)),
         weight(reinterpret_cast<Low*>(opener + kLanes)),
         slots(reinterpret_cast<BlockRows<const Low>*>(weight + tile_row(arguments.fan_in, kPitch))) {
     constexpr int kRow = kColumns / kVector<Low>;
@@ -78,8 +82,7 @@ struct GroupMemory {
     for (int v = thread; v < a.fan_in * kRow; v += threads)
       copy_behind(weight + tile_row(v / kRow, kPitch) + v % kRow * kVector<Low>, from + v * kVector<Low>, true);
     close_stage();
-    for (int c = thread; c < kColumns; c += threads)
-      bias[c] = read(a.bias + c / kLanes * a.bias_stride + g * kLanes + c % kLanes);
+    for (int c = thread; c < kColumns; c += threads) bias[c] = read(a.bias + c / kLanes * a.bias_stride + g * kLanes + c % kLanes);
     if (thread >= kLanes) return;
     const int column = g * kLanes + thread;
     retain[thread] = read(a.retain + column);
@@ -127,16 +130,15 @@ struct SourceLoader {
     const Low* const first = from + static_cast<std::int64_t>(window * a.window + begin) * stride;
 #pragma unroll
     for (int r = 0; r < kRound; r += kStep)
-      copy_behind(to + tile + 2 * static_cast<unsigned>(tile_row(r, pitch_of<Low>(a.fan_in))),
-                  first + min(row + r, last) * stride, row + r <= last);
+      copy_behind(to + tile + 2 * static_cast<unsigned>(tile_row(r, pitch_of<Low>(a.fan_in))), first + min(row + r, last) * stride,
+                  row + r <= last);
   }
 };
 
 inline int opener_vectors(const CorticalColumns& a) {
   std::int64_t most = 0;
   for (std::int64_t g = 0; a.gate.opener && g < a.weight[0]; ++g)
-    most =
-        std::max(most, (g * kGroup + kGroup - 1) / a.gate.stripe / kVector<Low> - g * kGroup / a.gate.stripe / kVector<Low> + 1);
+    most = std::max(most, (g * kGroup + kGroup - 1) / a.gate.stripe / kVector<Low> - g * kGroup / a.gate.stripe / kVector<Low> + 1);
   return static_cast<int>(most);
 }
 

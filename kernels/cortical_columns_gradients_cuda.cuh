@@ -90,10 +90,9 @@ struct SourcesGradient {
     const unsigned lane = threadIdx.x % 32, near = lane % 8, second = lane / 8 % 2, third = lane / 16;
 #pragma unroll
     for (unsigned i = 0; i < 2; ++i) rows[i] = gradients + GradientTile<R>::place(near + third * 8, 2 * i + second);
-    columns =
-        shared_address(x.weight) +
-        2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 4 + near % 2 + 2 * third), GroupMemory<R>::kPitch)) +
-             second * 8);
+    columns = shared_address(x.weight) +
+              2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 4 + near % 2 + 2 * third), GroupMemory<R>::kPitch)) +
+                   second * 8);
   }
   // `to`: of these 16 sources (whose first row of weights is `first`) and the round's first token.
   __device__ void run(unsigned gradient_tile, int first, int rows_left, int width, Low* to) const {

@@ -28,9 +28,13 @@ struct RoundInputs {
   Low* const openers;
 
   __device__ explicit RoundInputs(unsigned char* memory)
-      : d_outs(reinterpret_cast<Low*>(memory)), residuals(reinterpret_cast<Low*>(memory + kTile)),
-        d_residuals(reinterpret_cast<Low*>(memory + 2 * kTile)), inverses(reinterpret_cast<float*>(memory + 3 * kTile)),
-        dots(inverses + kRound), states(dots + kRound), firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
+      : d_outs(reinterpret_cast<Low*>(memory)),
+        residuals(reinterpret_cast<Low*>(memory + kTile)),
+        d_residuals(reinterpret_cast<Low*>(memory + 2 * kTile)),
+        inverses(reinterpret_cast<float*>(memory + 3 * kTile)),
+        dots(inverses + kRound),
+        states(dots + kRound),
+        firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
         openers(reinterpret_cast<Low*>(firsts + kRound)) {}
 
   // Made of what was asked for, by each lane for one token: what is kept of the state before it, and the dot times the square of

@@ -42,8 +42,8 @@ void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& 
   constexpr int kThreadsHere = 256;
   const dim3 grid(static_cast<unsigned>(blocks), pieces(tokens * (width / kVector<Low>), kThreadsHere));
   launch(device, "cortical_columns_sources", width == 32 ? gather_kernel<32> : gather_kernel<16>, grid, dim3(kThreadsHere), 0,
-         SourceTable(a.d_sources), a.stored, a.d_selected.as<const Low>(), a.reader_start.as<const int>(), a.readers.as<const int>(),
-         static_cast<int>(tokens));
+         SourceTable(a.d_sources), a.stored, a.d_selected.as<const Low>(), a.reader_start.as<const int>(),
+         a.readers.as<const int>(), static_cast<int>(tokens));
 }
 
 }  // namespace neurogen

@@ -70,7 +70,8 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
               {a.bias, a.retain, a.gate.bias, a.gain, a.state});
   for (const TensorView& view : {a.gate.opener, a.residual, a.out})
     require_operands(!view || view.dtype == type, "cortical_columns_step: opener, residual and output are of the weights' type");
-  require_operands(a.pre_norm.dtype == gradient_of(type) && a.done.dtype == DType::i32, "cortical_columns_step: scratch of another type");
+  require_operands(a.pre_norm.dtype == gradient_of(type) && a.done.dtype == DType::i32,
+                   "cortical_columns_step: scratch of another type");
   require_operands(a.pre_norm[1] == outputs && a.out[1] == outputs && a.state[1] == outputs && a.sources.outputs[0][0] == 1,
                    "cortical_columns_step: not one token of the whole module");
   dispatch_float(type, [&](auto zero) {

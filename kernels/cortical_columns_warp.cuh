@@ -89,8 +89,7 @@ struct OutputTile {
   __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     __syncwarp();  // all have read what was there
     const unsigned lane = thread_again() % 32, near = lane / 4;
-    const unsigned row =
-        memory + 2 * (near / 2 * kQuadRows + near % 2 * kPitch + 8 * static_cast<unsigned>(side) + lane % 4 * 2);
+    const unsigned row = memory + 2 * (near / 2 * kQuadRows + near % 2 * kPitch + 8 * static_cast<unsigned>(side) + lane % 4 * 2);
 #pragma unroll
     for (unsigned j = 0; j < kQuadTokens / 2; ++j) {
       std::uint32_t outputs;  // two of a token, from two tokens of an output
@@ -125,12 +124,11 @@ struct CurrentsProduct {
     const unsigned thread = thread_again(), lane = thread % 32, near = lane % 8, second = lane / 8 % 2 * 8,
                    half = thread / 32 % 2 * kWarpOutputs;
     // Of the sources, matrices of 8 tokens and 8 sources: those of j, sources 0-7 and 8-15, then of j + 1.
-    rows = shared_address(sources) +
-           2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 16 * 2), x.source_pitch())) +
-                second);
-    columns =
-        shared_address(x.weight) +
-        2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
+    rows =
+        shared_address(sources) +
+        2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 16 * 2), x.source_pitch())) + second);
+    columns = shared_address(x.weight) +
+              2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
   }
   // With addresses that were found before.
   __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns)

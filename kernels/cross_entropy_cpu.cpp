@@ -1,7 +1,6 @@
-#include "kernels/cross_entropy.h"
-
 #include <limits>
 
+#include "kernels/cross_entropy.h"
 #include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
 
@@ -60,8 +59,7 @@ void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
     std::int64_t counted = 0;
     for (std::int64_t n = 0; n < a.loss.elements(); ++n) {
       const bool counts = a.targets.as<const std::int32_t>()[n] >= 0;
-      const double largest = a.maximum.as<const Real>()[n],
-                   log_sum = std::log(static_cast<double>(a.sum.as<const Real>()[n]));
+      const double largest = a.maximum.as<const Real>()[n], log_sum = std::log(static_cast<double>(a.sum.as<const Real>()[n]));
       a.log_sum_exp.as<Real>()[n] = static_cast<Real>(largest + log_sum);
       // The difference first: log_sum would drown in a large maximum.
       const double loss = counts ? largest - a.target_logit.as<const Real>()[n] + log_sum : 0;

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;  // for one row
 constexpr int kSumThreads = 1024;
-constexpr int kWarps = 8;      // rows a block works on while it looks for the likeliest, one warp each
+constexpr int kWarps = 8;  // rows a block works on while it looks for the likeliest, one warp each
 
 // body(column, four logits) for a thread's share of a row; width a multiple of 4.
 template <typename Logit, typename Body>
@@ -186,8 +186,8 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
-           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
-           a.first_token, a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.first_token,
+           a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
   });
 }
 
@@ -202,10 +202,9 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
   require_rows(a.logits, "cross_entropy_backward: tiles of the vocabulary begin and end at multiples of 4");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
-           a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
-           a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token,
-           a.control.as<const StepControl>());
+    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0, a.logits.as<Logit>(),
+           a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.log_sum_exp.as<const float>(),
+           a.total.as<const double>(), a.first_token, a.control.as<const StepControl>());
   });
 }
 
@@ -221,8 +220,8 @@ void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
 }
 
 void count_hits(CudaDevice& device, const CountHits& a) {
-  launch(device, "count_hits", hits_of, dim3(1), dim3(kSumThreads), 0, a.token.as<const std::int32_t>(), a.targets.as<const std::int32_t>(),
-         a.targets.elements(), a.hits.as<double>());
+  launch(device, "count_hits", hits_of, dim3(1), dim3(kSumThreads), 0, a.token.as<const std::int32_t>(),
+         a.targets.as<const std::int32_t>(), a.targets.elements(), a.hits.as<double>());
 }
 
 }  // namespace neurogen

@@ -1,11 +1,10 @@
-#include "kernels/cublas.cuh"
-
 #include <dlfcn.h>
 
 #include <string>
 #include <type_traits>
 
 #include "arena/error.h"
+#include "kernels/cublas.cuh"
 
 namespace neurogen {
 namespace {

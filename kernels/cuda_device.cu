@@ -11,7 +11,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kStackSize = 256;    // bytes a thread; our kernels use none, and the driver reserves it for all of them
+constexpr std::size_t kStackSize = 256;  // bytes a thread; our kernels use none, and the driver reserves it for all of them
 
 // Memory in use on a GPU without making a context there: NVML, loaded at run time because the driver brings it. `found` is
 // false where it is missing.

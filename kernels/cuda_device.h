@@ -42,7 +42,7 @@ class CudaDevice {
   static int count();
   // Of one of them, without a context.
   struct Traits {
-    int capability = 0;       // 10 * major + minor: 75, 80, 90
+    int capability = 0;  // 10 * major + minor: 75, 80, 90
     int multiprocessors = 0;
   };
   static Traits traits(int ordinal);
@@ -55,12 +55,13 @@ class CudaDevice {
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
-  std::string name() const;   // "NVIDIA H200"
+  std::string name() const;  // "NVIDIA H200"
   int capability() const;
   int multiprocessors() const;
   Bytes total_memory() const;
   Bytes free_memory() const;
-  // The most shared memory that operations give a block: the GPU's, or a limit below it, so that what a smaller card runs is run here.
+  // The most shared memory that operations give a block: the GPU's, or a limit below it, so that what a smaller card runs is run
+  // here.
   Bytes shared_memory() const;
   void limit_shared_memory(Bytes bytes);
   // What this process holds on the GPU: the growth of the memory in use since before the context. Where NVML is missing,
@@ -83,8 +84,8 @@ class CudaDevice {
   bool has_reached(std::size_t number) const;
   double milliseconds_after_mark(std::size_t number) const;
 
-  // What is called between them is recorded, not run; numbered marks are set whenever the graph gets there. An allocation or a wait in
-  // there fails, by design of the capture.
+  // What is called between them is recorded, not run; numbered marks are set whenever the graph gets there. An allocation or a wait
+  // in there fails, by design of the capture.
   void begin_capture();
   CudaGraph end_capture();
   void launch(const CudaGraph& graph);

@@ -34,7 +34,8 @@ struct CudaDevice::Native {
 inline cudaStream_t stream_of(CudaDevice& device) { return device.native().stream; }
 
 inline void require_cuda(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status), Error::kRunTime);
+  if (status != cudaSuccess)
+    throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status), Error::kRunTime);
 }
 inline void require_operands(bool condition, const char* sentence) {
   if (!condition) throw Error(sentence);
@@ -55,10 +56,14 @@ inline unsigned pieces(std::int64_t n, std::int64_t piece) { return static_cast<
 template <typename Body>
 void dispatch_float(DType type, Body&& body) {
   switch (type) {
-    case DType::f32: return body(float{});
-    case DType::bf16: return body(__nv_bfloat16{});
-    case DType::f16: return body(__half{});
-    default: throw Error(std::string(name_of(type)) + " is not supported on a GPU: use f32, bf16 or f16");
+    case DType::f32:
+      return body(float{});
+    case DType::bf16:
+      return body(__nv_bfloat16{});
+    case DType::f16:
+      return body(__half{});
+    default:
+      throw Error(std::string(name_of(type)) + " is not supported on a GPU: use f32, bf16 or f16");
   }
 }
 
@@ -176,7 +181,8 @@ __device__ inline T block_sum(T x) {
 template <int kThreads, typename In, typename Out>
 __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
-  constexpr int kHeld = 4, kAll = 8 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
+  constexpr int kHeld = 4,
+                kAll = 8 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
   Eight<In> held[kHeld];
   float sum = 0;
   const auto add = [&](const Eight<In>& v) {

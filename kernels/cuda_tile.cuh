@@ -39,9 +39,7 @@ __device__ inline int column_of(int j) { return 8 * j + 2 * static_cast<int>(thr
 // [k][n]).
 enum class Along : bool { sum, across };
 
-__device__ inline std::uint32_t shared_address(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
-}
+__device__ inline std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
 
 // `row`: address in shared memory of this lane's row of the four matrices.
 template <bool transposed>
@@ -126,17 +124,17 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
   static_assert(N % 2 == 0 && K % 16 == 0);
   if constexpr (on_tensor_cores<T>()) {
     const T *const a_lane = row_of_a<a_along>(a, a_pitch), *const b_lane = row_of_b<b_along>(b, b_pitch);
-#pragma unroll(M * N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
+#pragma unroll(M* N >= 20 ? 1 : K / 16)  // large tiles leave no registers to read ahead
     for (int k = 0; k < K; k += 16) {
       std::uint32_t fragments[M][4];
 #pragma unroll
       for (int i = 0; i < M; ++i)
-        load_matrices<a_along == Along::across>(
-            fragments[i], a_lane + (a_along == Along::sum ? 16 * i * a_pitch + k : k * a_pitch + 16 * i));
+        load_matrices<a_along == Along::across>(fragments[i],
+                                                a_lane + (a_along == Along::sum ? 16 * i * a_pitch + k : k * a_pitch + 16 * i));
       multiply_fragments<b_along>(acc, fragments, b_lane + (b_along == Along::sum ? k : k * b_pitch), b_pitch);
     }
   } else {
-#pragma unroll(M * N >= 20 ? 1 : 2)
+#pragma unroll(M* N >= 20 ? 1 : 2)
     for (int k = 0; k < K; ++k) {
       float rows[M][2];
 #pragma unroll
@@ -176,7 +174,8 @@ template <typename T>
 __device__ inline void copy_word_behind(T* to, const T* from, bool present = true) {
   static_assert(sizeof(T) == 4);
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(present ? 4 : 0) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(present ? 4 : 0)
+               : "memory");
 #else
   *to = present ? *from : T{};
 #endif
@@ -219,8 +218,8 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 
 // More than 48 KB of shared memory a block, what the kernel declares by itself included, must be asked for.
 template <typename... Parameters, typename... Arguments>
-void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                 std::size_t shared, Arguments... arguments) {
+void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+                 Arguments... arguments) {
   if (shared > 40 * 1024)
     require_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
   launch(device, name, kernel, grid, block, shared, arguments...);

@@ -1,8 +1,7 @@
-#include "kernels/device.h"
-
 #include <vector>
 
 #include "arena/error.h"
+#include "kernels/device.h"
 #include "kernels/matmul.h"
 #include "kernels/openblas.h"
 

@@ -17,9 +17,12 @@ namespace neurogen {
 template <typename Body>
 void dispatch_real(DType type, Body&& body) {
   switch (type) {
-    case DType::f32: return body(float{});
-    case DType::f64: return body(double{});
-    default: throw Error(fmt::format("{} is not supported on the CPU: use f32", name_of(type)));
+    case DType::f32:
+      return body(float{});
+    case DType::f64:
+      return body(double{});
+    default:
+      throw Error(fmt::format("{} is not supported on the CPU: use f32", name_of(type)));
   }
 }
 

@@ -16,7 +16,7 @@ struct EmbeddingForward {
 // The batch's tokens sorted by id, so that each touched row of the embedding is worked on by one thread, in one order.
 // U = min(N, V) bounds the number of touched rows.
 struct EmbeddingRows {
-  TensorView ids;        // [N] i32
+  TensorView ids;  // [N] i32
   std::int64_t vocabulary = 0;
   TensorView histogram;  // scratch [V] i32; not for a GPU
   TensorView rows;       // out [U] i32: the touched ids, ascending; the first `count` are valid

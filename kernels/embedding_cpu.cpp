@@ -1,8 +1,7 @@
-#include "kernels/embedding.h"
-
 #include <utility>
 
 #include "kernels/dispatch.h"
+#include "kernels/embedding.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {
@@ -66,8 +65,8 @@ void embedding_forward(CpuDevice& device, const EmbeddingForward& a) {
     parallel_pieces(device, a.ids[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n)
         rms_normalise<Real>(a.weight.as<const Real>() + a.ids.as<const std::int32_t>()[n] * a.weight.row_stride,
-                        a.gain.as<const Real>(), a.out.as<Real>() + n * a.out.row_stride, a.inverse_rms.as<Real>() + n,
-                        a.weight[1]);
+                            a.gain.as<const Real>(), a.out.as<Real>() + n * a.out.row_stride, a.inverse_rms.as<Real>() + n,
+                            a.weight[1]);
     });
   });
 }

@@ -16,7 +16,7 @@ __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64
                         std::int64_t out_stride, float* inverse_rms, std::int64_t width) {
   const std::int64_t n = blockIdx.x;
   rms_normalise_row<kRowThreads>(weight + ids[n] * weight_stride, gain, out + n * out_stride, inverse_rms + n, width,
-                              static_cast<float>(kRmsEpsilon));
+                                 static_cast<float>(kRmsEpsilon));
 }
 
 // Touched ids (in the upper half) and tokens (in the lower), so that one sum serves both.
@@ -39,10 +39,9 @@ __device__ Counts sum_before(Counts x) {
 
 // A block lists kListIds ids, and reads all tokens for it: those of lower ids tell where its own begin in `rows` and `order`,
 // so that no block waits for another. Each warp takes a run of tokens, in order.
-__global__ void __launch_bounds__(kListThreads)
-    list_rows(const std::int32_t* ids, int tokens, int vocabulary, std::int32_t* rows, std::int32_t* row_start, std::int32_t* order,
-              std::int32_t* count) {
-  extern __shared__ unsigned seen[];  // a bit of each lower id
+__global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* ids, int tokens, int vocabulary, std::int32_t* rows,
+                                                          std::int32_t* row_start, std::int32_t* order, std::int32_t* count) {
+  extern __shared__ unsigned seen[];            // a bit of each lower id
   __shared__ int places[kListWarps][kListIds];  // how many tokens of its run a warp has of an id, then where they go
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int first = static_cast<int>(blockIdx.x) * kListIds;
@@ -155,7 +154,7 @@ struct Rows {
 };
 
 // A block sums its columns over all touched rows: lane l takes rows l, l + kGainLanes, ..., then the lanes are added in order.
-__global__ void __launch_bounds__(kGainColumns * kGainLanes)
+__global__ void __launch_bounds__(kGainColumns* kGainLanes)
     gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kGainColumns + threadIdx.x;
   __shared__ float sums[kGainLanes][kGainColumns];
@@ -195,8 +194,8 @@ void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
     using Out = decltype(out);
     dispatch_row_threads(a.weight[1], [&](auto threads) {
       launch(device, "embedding_forward", look_up<threads.value, Out>, dim3(pieces(a.ids[0], 1)), dim3(threads.value), 0,
-             a.ids.as<const std::int32_t>(), a.weight.as<const float>(), a.weight.row_stride, a.gain.as<const float>(), a.out.as<Out>(),
-             a.out.row_stride, a.inverse_rms.as<float>(), a.weight[1]);
+             a.ids.as<const std::int32_t>(), a.weight.as<const float>(), a.weight.row_stride, a.gain.as<const float>(),
+             a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.weight[1]);
     });
   });
 }
@@ -211,17 +210,18 @@ void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
   require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 8 == 0,
                    "embedding_backward: the weights' gradient is f32, rows of a multiple of 8");
   const std::int64_t width = a.weight[1], most = a.d_rows[0];
-  const Rows r{a.weight.as<const float>(),           a.weight.row_stride,           a.inverse_rms.as<const float>(),
-               a.rows.as<const std::int32_t>(),      a.row_start.as<const std::int32_t>(),
-               a.order.as<const std::int32_t>(),     a.count.as<const std::int32_t>()};
+  const Rows r{a.weight.as<const float>(),           a.weight.row_stride,
+               a.inverse_rms.as<const float>(),      a.rows.as<const std::int32_t>(),
+               a.row_start.as<const std::int32_t>(), a.order.as<const std::int32_t>(),
+               a.count.as<const std::int32_t>()};
   auto* d_rows = a.d_rows.as<float>();
   dispatch_float(a.d_out.dtype, [&](auto gradient) {
     using Gradient = decltype(gradient);
-    launch(device, "embedding_backward", sum_tokens<Gradient>, dim3(pieces(most, 1)), dim3(kThreads), 0, a.d_out.as<const Gradient>(),
-           a.d_out.row_stride, r.row_start, r.order, r.count, d_rows, a.d_rows.row_stride, width);
+    launch(device, "embedding_backward", sum_tokens<Gradient>, dim3(pieces(most, 1)), dim3(kThreads), 0,
+           a.d_out.as<const Gradient>(), a.d_out.row_stride, r.row_start, r.order, r.count, d_rows, a.d_rows.row_stride, width);
   });
-  launch(device, "embedding_backward", gain_gradient, dim3(pieces(width, kGainColumns)), dim3(kGainColumns, kGainLanes), 0, r, d_rows,
-         a.d_rows.row_stride, a.d_gain.as<float>(), width);
+  launch(device, "embedding_backward", gain_gradient, dim3(pieces(width, kGainColumns)), dim3(kGainColumns, kGainLanes), 0, r,
+         d_rows, a.d_rows.row_stride, a.d_gain.as<float>(), width);
   launch(device, "embedding_backward", through_norm, dim3(pieces(most, 1)), dim3(kThreads), 0, r, a.gain.as<const float>(), d_rows,
          a.d_rows.row_stride, width);
 }

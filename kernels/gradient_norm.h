@@ -25,7 +25,7 @@ struct SumOfSquares {
 struct ClipFactor {
   TensorView partials;  // [P] f64, of all tensors
   double limit = 1;
-  TensorView norm;      // out [2] f32 or f64: norm, factor
+  TensorView norm;       // out [2] f32 or f64: norm, factor
   TensorView control{};  // StepControl: the gradients' loss scale; empty: 1
 };
 

@@ -1,6 +1,5 @@
-#include "kernels/gradient_norm.h"
-
 #include "kernels/dispatch.h"
+#include "kernels/gradient_norm.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {

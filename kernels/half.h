@@ -37,8 +37,8 @@ inline void narrow(float x, F16& to) {
   const std::uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFF;
   const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000);
   std::uint32_t rounded;
-  if (magnitude > 0x7F800000) rounded = 0x7E00;          // NaN
-  else if (magnitude >= 0x477FF000) rounded = 0x7C00;    // from 65520 on: infinity
+  if (magnitude > 0x7F800000) rounded = 0x7E00;                                                    // NaN
+  else if (magnitude >= 0x477FF000) rounded = 0x7C00;                                              // from 65520 on: infinity
   else if (magnitude < 0x38800000) rounded = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);  // subnormal: steps of 2^-24
   else rounded = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
   to.bits = static_cast<std::uint16_t>(sign | rounded);

@@ -20,7 +20,7 @@
 
 namespace neurogen {
 
-inline constexpr std::int32_t kDecoderOverflow = 1, kBrainOverflow = 2;  // bits of StepControl::overflow
+inline constexpr std::int32_t kDecoderOverflow = 1, kBrainOverflow = 2;               // bits of StepControl::overflow
 inline constexpr int kFirstLossScale = 16, kLeastLossScale = 0, kMostLossScale = 24;  // powers of two
 inline constexpr int kLossScaleInterval = 2000;
 inline constexpr float kLargestHalf = 65504;
@@ -28,8 +28,8 @@ inline constexpr char kLossScaleName[] = "loss_scale";  // the state's, among th
 
 // What is remembered from step to step; all zero before the first.
 struct LossScaleState {
-  std::int32_t doublings;                  // scale = 2^(kFirstLossScale + doublings)
-  std::int32_t clean;                      // steps since an overflow or a change
+  std::int32_t doublings;                   // scale = 2^(kFirstLossScale + doublings)
+  std::int32_t clean;                       // steps since an overflow or a change
   std::int32_t decoder_skips, brain_skips;  // updates skipped so far
 };
 

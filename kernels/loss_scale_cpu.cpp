@@ -1,10 +1,9 @@
-#include "kernels/loss_scale.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 
 #include "kernels/dispatch.h"
+#include "kernels/loss_scale.h"
 
 namespace neurogen {
 namespace {

@@ -6,10 +6,14 @@ namespace {
 
 cudaDataType cuda_type(DType type) {
   switch (type) {
-    case DType::f32: return CUDA_R_32F;
-    case DType::bf16: return CUDA_R_16BF;
-    case DType::f16: return CUDA_R_16F;
-    default: throw Error(std::string("matmul: ") + name_of(type) + " is not supported on a GPU: use f32, bf16 or f16");
+    case DType::f32:
+      return CUDA_R_32F;
+    case DType::bf16:
+      return CUDA_R_16BF;
+    case DType::f16:
+      return CUDA_R_16F;
+    default:
+      throw Error(std::string("matmul: ") + name_of(type) + " is not supported on a GPU: use f32, bf16 or f16");
   }
 }
 
@@ -81,10 +85,10 @@ void matmul(CudaDevice& device, const Matmul& p) {
                  "matmul");
   }
   const auto transposed = [](bool yes) { return yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  const cublasStatus_t status = cublas().gemm_ex(
-      device.native().cublas, transposed(tb), transposed(ta), n, m, k, &alpha, p.b.data, cuda_type(p.b.dtype), p.b.row_stride,
-      p.a.data, cuda_type(p.a.dtype), p.a.row_stride, &beta, p.c.data, cuda_type(p.c.dtype), p.c.row_stride, CUBLAS_COMPUTE_32F,
-      CUBLAS_GEMM_DEFAULT);
+  const cublasStatus_t status =
+      cublas().gemm_ex(device.native().cublas, transposed(tb), transposed(ta), n, m, k, &alpha, p.b.data, cuda_type(p.b.dtype),
+                       p.b.row_stride, p.a.data, cuda_type(p.a.dtype), p.a.row_stride, &beta, p.c.data, cuda_type(p.c.dtype),
+                       p.c.row_stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   if (status != CUBLAS_STATUS_SUCCESS) {
     throw Error(std::string("the GPU failed in matmul: ") + cublas().status_string(status), Error::kRunTime);
   }

@@ -48,12 +48,12 @@ struct MicrocircuitBackward {
 // From the gates' values to what opens them, for the whole module:
 //   d = gate (1 - gate) * sum over a stripe of d_gate;  d_opener = d;  d_bias += sum over tokens of d
 struct GateBackward {
-  TensorView d_gate;          // [N, O], on a GPU bf16 beside bf16
+  TensorView d_gate;  // [N, O], on a GPU bf16 beside bf16
   Gate gate;
-  std::int64_t window = 0;    // d_bias is added to window by window in order
-  TensorView d_opener;        // out [N, O_opener], as d_gate
-  TensorView d_bias;          // [O_opener]
-  TensorView sums;            // scratch on a GPU: [N / window, O_opener] f32
+  std::int64_t window = 0;  // d_bias is added to window by window in order
+  TensorView d_opener;      // out [N, O_opener], as d_gate
+  TensorView d_bias;        // [O_opener]
+  TensorView sums;          // scratch on a GPU: [N / window, O_opener] f32
 };
 
 void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& arguments);

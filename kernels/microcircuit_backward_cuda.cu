@@ -153,7 +153,8 @@ void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
   require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
               {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
-  require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) && (!a.d_residual || a.d_residual.dtype == gradient_of(low)) &&
+  require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) &&
+                       (!a.d_residual || a.d_residual.dtype == gradient_of(low)) &&
                        (!a.d_gate || a.d_gate.dtype == gradient_of(low)),
                    "microcircuit_backward: the gradient of an output or a gate has another type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
@@ -161,13 +162,12 @@ void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);
     const bool wide = a.d_out.dtype == DType::f32;
     const unsigned blocks = a.window > 1 ? windows : 1;  // a window's sums need two rows of `hidden`
-    launch(device, "microcircuit_backward", backward_kernel<Low, roles.value, gated.value>, dim3(blocks, groups),
-           dim3(kThreads), 0,
+    launch(device, "microcircuit_backward", backward_kernel<Low, roles.value, gated.value>, dim3(blocks, groups), dim3(kThreads), 0,
            CircuitBackward<Low>{arguments_of<Low>(a), Columns<const Low>(a.d_out),
                                 Columns<const float>(wide ? a.d_out : TensorView{}), a.inverse_rms.as<const float>(),
                                 a.dot.as<const float>(), a.gain.as<const float>(), a.hidden.as<float>(), a.hidden.row_stride,
-                                a.d_currents.as<Low>(), a.d_currents.row_stride, a.d_retain.as<float>(),
-                                a.d_gain.as<float>(), Columns<GradientOf<Low>>(a.d_residual), Columns<GradientOf<Low>>(a.d_gate)});
+                                a.d_currents.as<Low>(), a.d_currents.row_stride, a.d_retain.as<float>(), a.d_gain.as<float>(),
+                                Columns<GradientOf<Low>>(a.d_residual), Columns<GradientOf<Low>>(a.d_gate)});
     if (blocks > 1)
       launch(device, "microcircuit_backward", totals_kernel, dim3(groups), dim3(64), 0, a.hidden.as<const float>(),
              a.hidden.row_stride, static_cast<int>(a.window), static_cast<int>(windows), a.d_retain.as<float>(),

@@ -1,8 +1,7 @@
-#include "kernels/microcircuit.h"
-
 #include <type_traits>
 
 #include "kernels/dispatch.h"
+#include "kernels/microcircuit.h"
 #include "kernels/synapses.h"
 #include "kernels/vector_math.h"
 
@@ -227,8 +226,7 @@ NEUROGEN_CLONES void backward_window(const BackwardGroup<Real>& a) {
 
 // Calls body(Real{}, roles, gated), the last two as integral constants.
 template <typename Body>
-void dispatch_microcircuit(const char* operation, const TensorView& currents, std::int64_t window, const Gate& gate,
-                           Body&& body) {
+void dispatch_microcircuit(const char* operation, const TensorView& currents, std::int64_t window, const Gate& gate, Body&& body) {
   const std::int64_t roles = currents[2] / kGroup;
   if (roles < 2 || roles > 5 || currents[2] % kGroup != 0)
     throw Error(fmt::format("{}: {} neurons behind an output: a microcircuit has 2 to 5", operation,
@@ -270,59 +268,55 @@ NEUROGEN_CLONES void gate_window(const GateBackward& a, std::int64_t token, std:
 }  // namespace
 
 void microcircuit_forward(CpuDevice& device, const MicrocircuitForward& a) {
-  require_type("microcircuit_forward", a.currents.dtype,
-               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.state, a.pre_norm});
+  require_type("microcircuit_forward", a.currents.dtype, {a.retain, a.gate.opener, a.gate.bias, a.residual, a.state, a.pre_norm});
   dispatch_microcircuit("microcircuit_forward", a.currents, a.window, a.gate, [&](auto zero, auto roles, auto gated) {
     using Real = decltype(zero);
     const std::int64_t windows = a.currents[1] / a.window;
     device.parallel(a.currents[0] * windows, [&](std::int64_t item, int) {
       const std::int64_t g = item / windows, window = item % windows, token = window * a.window;
-      forward_window<Real, roles.value, gated.value>(
-          {.currents = group<const Real>(a.currents, g, token),
-           .residual = columns<const Real>(a.residual, g, token),
-           .retain = a.retain.as<const Real>() + g * kGroup,
-           .first = a.first.as<const std::int32_t>() + token,
-           .window = a.window,
-           .gate = {a.gate, g, token},
-           .state = columns<Real>(a.state, g, window).data,
-           .pre_norm = columns<Real>(a.pre_norm, g, token)});
+      forward_window<Real, roles.value, gated.value>({.currents = group<const Real>(a.currents, g, token),
+                                                      .residual = columns<const Real>(a.residual, g, token),
+                                                      .retain = a.retain.as<const Real>() + g * kGroup,
+                                                      .first = a.first.as<const std::int32_t>() + token,
+                                                      .window = a.window,
+                                                      .gate = {a.gate, g, token},
+                                                      .state = columns<Real>(a.state, g, window).data,
+                                                      .pre_norm = columns<Real>(a.pre_norm, g, token)});
     });
   });
 }
 
 void microcircuit_backward(CpuDevice& device, const MicrocircuitBackward& a) {
   require_type("microcircuit_backward", a.currents.dtype,
-               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.d_out, a.inverse_rms, a.dot, a.gain, a.hidden,
-                a.d_currents, a.d_retain, a.d_gain, a.d_residual, a.d_gate});
+               {a.retain, a.gate.opener, a.gate.bias, a.residual, a.d_out, a.inverse_rms, a.dot, a.gain, a.hidden, a.d_currents,
+                a.d_retain, a.d_gain, a.d_residual, a.d_gate});
   dispatch_microcircuit("microcircuit_backward", a.currents, a.window, a.gate, [&](auto zero, auto roles, auto gated) {
     using Real = decltype(zero);
     device.parallel(a.currents[0], [&](std::int64_t g, int) {
       for (std::int64_t token = 0; token < a.currents[1]; token += a.window)
-        backward_window<Real, roles.value, gated.value>(
-            {.currents = group<const Real>(a.currents, g, token),
-             .residual = columns<const Real>(a.residual, g, token),
-             .d_out = columns<const Real>(a.d_out, g, token),
-             .retain = a.retain.as<const Real>() + g * kGroup,
-             .gain = a.gain.as<const Real>() + g * kGroup,
-             .inverse_rms = a.inverse_rms.as<const Real>() + token,
-             .dot = a.dot.as<const Real>() + token,
-             .first = a.first.as<const std::int32_t>() + token,
-             .window = a.window,
-             .gate = {a.gate, g, token},
-             .hidden = group<Real>(a.hidden, g, token),
-             .d_currents = group<Real>(a.d_currents, g, token),
-             .d_residual = columns<Real>(a.d_residual, g, token),
-             .d_gate = columns<Real>(a.d_gate, g, token),
-             .d_retain = a.d_retain.as<Real>() + g * kGroup,
-             .d_gain = a.d_gain.as<Real>() + g * kGroup});
+        backward_window<Real, roles.value, gated.value>({.currents = group<const Real>(a.currents, g, token),
+                                                         .residual = columns<const Real>(a.residual, g, token),
+                                                         .d_out = columns<const Real>(a.d_out, g, token),
+                                                         .retain = a.retain.as<const Real>() + g * kGroup,
+                                                         .gain = a.gain.as<const Real>() + g * kGroup,
+                                                         .inverse_rms = a.inverse_rms.as<const Real>() + token,
+                                                         .dot = a.dot.as<const Real>() + token,
+                                                         .first = a.first.as<const std::int32_t>() + token,
+                                                         .window = a.window,
+                                                         .gate = {a.gate, g, token},
+                                                         .hidden = group<Real>(a.hidden, g, token),
+                                                         .d_currents = group<Real>(a.d_currents, g, token),
+                                                         .d_residual = columns<Real>(a.d_residual, g, token),
+                                                         .d_gate = columns<Real>(a.d_gate, g, token),
+                                                         .d_retain = a.d_retain.as<Real>() + g * kGroup,
+                                                         .d_gain = a.d_gain.as<Real>() + g * kGroup});
     });
   });
 }
 
 void gate_backward(CpuDevice& device, const GateBackward& a) {
   require_type("gate_backward", a.d_gate.dtype, {a.gate.opener, a.gate.bias, a.d_opener, a.d_bias});
-  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
-          "gate_backward: needs the whole module");
+  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe, "gate_backward: needs the whole module");
   require(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
   dispatch_real(a.d_gate.dtype, [&](auto zero) {
     using Real = decltype(zero);

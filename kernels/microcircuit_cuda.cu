@@ -53,8 +53,8 @@ constexpr int kGateWarps = 16;
 // A block: 32 openers of one window, its warps taking the tokens in turn.
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
-    gate_kernel(Columns<const GradientOf<Low>> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe, int window,
-                Columns<GradientOf<Low>> d_opener, float* window_sums) {
+    gate_kernel(Columns<const GradientOf<Low>> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe,
+                int window, Columns<GradientOf<Low>> d_opener, float* window_sums) {
   __shared__ float sums[kGateWarps][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int p = static_cast<int>(blockIdx.x) * 32 + lane;
@@ -110,7 +110,8 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 void gate_backward(CudaDevice& device, const GateBackward& a) {
   require_f32("gate_backward: biases and sums are f32", {a.gate.bias, a.d_bias, a.sums});
   for (const TensorView& view : {a.d_gate, a.d_opener})
-    require_operands(view.dtype == gradient_of(a.gate.opener.dtype), "gate_backward: the gradient of gate or opener has another type");
+    require_operands(view.dtype == gradient_of(a.gate.opener.dtype),
+                     "gate_backward: the gradient of gate or opener has another type");
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
                    "gate_backward: needs the whole module");
   require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
@@ -123,8 +124,8 @@ void gate_backward(CudaDevice& device, const GateBackward& a) {
     launch(device, "gate_backward", gate_kernel<Low>, dim3(pieces(openers, 32), static_cast<unsigned>(windows)),
            dim3(32 * kGateWarps), 0, Columns<const GradientOf<Low>>(a.d_gate), Columns<const Low>(a.gate.opener),
            a.gate.bias.as<const float>(), openers, stripe, window, Columns<GradientOf<Low>>(a.d_opener), a.sums.as<float>());
-    launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(),
-           openers, windows, a.d_bias.as<float>());
+    launch(device, "gate_backward", gate_totals_kernel, dim3(pieces(openers, 64)), dim3(64), 0, a.sums.as<const float>(), openers,
+           windows, a.d_bias.as<float>());
   });
 }
 

@@ -97,17 +97,21 @@ template <typename Low, int R, bool gated>
 struct Lane {
   const CircuitArguments<Low>& a;
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int column;                // in the range
-  const std::int64_t token;        // the window's first
-  const float* currents;           // of that token
+  const int column;          // in the range
+  const std::int64_t token;  // the window's first
+  const float* currents;     // of that token
   const float retain;
-  const int behind;                // the opener behind this output
+  const int behind;  // the opener behind this output
   const float gate_bias;
 
   __device__ Lane(const CircuitArguments<Low>& arguments, int g, int window)
-      : a(arguments), column(g * kLanes + lane), token(static_cast<std::int64_t>(window) * a.window),
-        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane), retain(read(a.retain + column)),
-        behind(gated ? (a.first_output + column) / a.stripe : 0), gate_bias(gated ? read(a.gate_bias + behind) : 0.0f) {}
+      : a(arguments),
+        column(g * kLanes + lane),
+        token(static_cast<std::int64_t>(window) * a.window),
+        currents(a.currents + g * a.group_stride + token * (R * kLanes) + lane),
+        retain(read(a.retain + column)),
+        behind(gated ? (a.first_output + column) / a.stripe : 0),
+        gate_bias(gated ? read(a.gate_bias + behind) : 0.0f) {}
 
   __device__ float current(int t, int role) const { return read(currents + (t * R + role) * kLanes); }
   __device__ float opener(int t) const {
@@ -169,10 +173,17 @@ inline DType low_type(DType otherwise, std::initializer_list<TensorView> views) 
 template <typename Low, typename Operation>
 CircuitArguments<Low> arguments_of(const Operation& a) {
   require_f32("microcircuit: currents, retain and the gate's bias are f32", {a.currents, a.retain, a.gate.bias});
-  return {a.currents.template as<const float>(), a.currents.row_stride, a.retain.template as<const float>(),
-          a.first.template as<const int>(), static_cast<int>(a.window), static_cast<int>(a.currents[1] / a.window),
-          Columns<const Low>(a.gate.opener), a.gate.bias.template as<const float>(), static_cast<int>(a.gate.stripe),
-          static_cast<int>(a.gate.first_output), Columns<const Low>(a.residual)};
+  return {a.currents.template as<const float>(),
+          a.currents.row_stride,
+          a.retain.template as<const float>(),
+          a.first.template as<const int>(),
+          static_cast<int>(a.window),
+          static_cast<int>(a.currents[1] / a.window),
+          Columns<const Low>(a.gate.opener),
+          a.gate.bias.template as<const float>(),
+          static_cast<int>(a.gate.stripe),
+          static_cast<int>(a.gate.first_output),
+          Columns<const Low>(a.residual)};
 }
 
 // Calls body(Low{}, roles, gated), the last two as integral constants.

@@ -1,5 +1,3 @@
-#include "kernels/openblas.h"
-
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "arena/error.h"
+#include "kernels/openblas.h"
 
 namespace neurogen {
 namespace {

@@ -1,6 +1,5 @@
-#include "kernels/rms_norm.h"
-
 #include "kernels/dispatch.h"
+#include "kernels/rms_norm.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {
@@ -22,7 +21,7 @@ void rms_norm_forward(CpuDevice& device, const RmsNormForward& a) {
     parallel_pieces(device, a.x[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n)
         rms_normalise<Real>(a.x.as<const Real>() + n * a.x.row_stride, a.gain.as<const Real>(),
-                        a.out.as<Real>() + n * a.out.row_stride, a.inverse_rms.as<Real>() + n, a.x[1]);
+                            a.out.as<Real>() + n * a.out.row_stride, a.inverse_rms.as<Real>() + n, a.x[1]);
     });
   });
 }
@@ -33,8 +32,8 @@ void rms_norm_backward_dot(CpuDevice& device, const RmsNormBackwardDot& a) {
     using Real = decltype(zero);
     parallel_pieces(device, a.d_out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n)
-        mean_of_products<Real>(a.d_out.as<const Real>() + n * a.d_out.row_stride,
-                               a.out.as<const Real>() + n * a.out.row_stride, a.dot.as<Real>() + n, a.d_out[1]);
+        mean_of_products<Real>(a.d_out.as<const Real>() + n * a.d_out.row_stride, a.out.as<const Real>() + n * a.out.row_stride,
+                               a.dot.as<Real>() + n, a.d_out[1]);
     });
   });
 }

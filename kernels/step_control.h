@@ -8,7 +8,7 @@
 namespace neurogen {
 
 struct StepControl {
-  std::int64_t step = 0;  // from 0
+  std::int64_t step = 0;                                                            // from 0
   float learning_rate = 0, embedding_learning_rate = 0, decoder_learning_rate = 0;  // of this step, schedule included
   // What only the device knows (loss_scale.h); as the host gives it, nothing is scaled and no step was skipped.
   std::int32_t overflow = 0;                        // of this step: kDecoderOverflow, kBrainOverflow

@@ -60,8 +60,8 @@ struct SynapsesBackwardSources {
 
 // Inverse of a wiring, made again whenever the wiring is: blocks is the number of source blocks.
 struct SynapsesReaders {
-  TensorView wiring;                  // [G, K] i32
-  TensorView reader_start, readers;   // out, as above
+  TensorView wiring;                 // [G, K] i32
+  TensorView reader_start, readers;  // out, as above
 };
 
 std::int64_t synapses_scratch(std::int64_t fan_in, std::int64_t rows_per_product);  // elements a thread

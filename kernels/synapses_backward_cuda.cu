@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   const auto load = [&](int s) {
     if (loaded_chunk == 0) {
       const int g = next / a.slots, slot = next - g * a.slots;
-      d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride +
-                   static_cast<std::int64_t>(token) * a.columns + part;
+      d_currents =
+          static_cast<const T*>(a.d_currents) + g * a.d_currents_stride + static_cast<std::int64_t>(token) * a.columns + part;
       weight = static_cast<const T*>(a.weight) + g * a.weight_stride + slot * width * a.columns + part;
       if (++reader < start + count) next = a.readers[reader];
     }
@@ -204,8 +204,7 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
         Gradient* const at = d_source.data + n * d_source.stride;
 #pragma unroll
         for (int j = 0; j < width / 8; ++j)
-          if (n < a.tokens)
-            body(at + column_of(j), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
+          if (n < a.tokens) body(at + column_of(j), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
       }
   };
   clear_accumulators<2, width / 8>(acc);
@@ -228,8 +227,7 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
   const SynapsesShape x(a.d_weight.rows(0, a.d_currents[0]), a.d_currents, a.wiring[1], a.rows_per_product);
   require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias has not as many parts as the weights");
   require_sources(a.sources, a.d_currents.dtype);
-  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
-                   "synapses_backward_weights: gradients are f32");
+  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32, "synapses_backward_weights: gradients are f32");
   const WeightsArguments arguments{SourceTable(a.sources),
                                    a.wiring.as<const int>(),
                                    a.wiring.row_stride,
@@ -263,9 +261,9 @@ void synapses_backward_sources(CudaDevice& device, const SynapsesBackwardSources
   const SynapsesShape x(a.weight, a.d_currents, slots, a.rows_per_product);
   require_sources(a.d_sources, gradient_of(a.weight.dtype));
   require_operands(a.d_currents.dtype == a.weight.dtype, "synapses_backward_sources: weights and gradients differ in type");
-  const SourcesArguments arguments{SourceTable(a.d_sources), a.d_currents.data, a.d_currents.row_stride, a.weight.data,
-                                   a.weight.row_stride, a.reader_start.as<const int>(), a.readers.as<const int>(),
-                                   static_cast<int>(x.tokens), x.columns, x.slots};
+  const SourcesArguments arguments{
+      SourceTable(a.d_sources),       a.d_currents.data,         a.d_currents.row_stride,    a.weight.data, a.weight.row_stride,
+      a.reader_start.as<const int>(), a.readers.as<const int>(), static_cast<int>(x.tokens), x.columns,     x.slots};
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using T = decltype(zero);
     const dim3 grid(static_cast<unsigned>(blocks), pieces(x.tokens, kSourceTokens));

@@ -1,9 +1,8 @@
-#include "kernels/synapses.h"
-
 #include <utility>
 
 #include "kernels/dispatch.h"
 #include "kernels/matmul.h"
+#include "kernels/synapses.h"
 #include "kernels/vector_math.h"
 
 namespace neurogen {
@@ -35,8 +34,7 @@ void require_blocks(const Sources& sources, const TensorView& wiring, std::int64
 }
 
 template <typename Real, std::int64_t width>
-NEUROGEN_CLONES void copy_block(const Real* from, std::int64_t from_stride, Real* to, std::int64_t to_stride,
-                                std::int64_t rows) {
+NEUROGEN_CLONES void copy_block(const Real* from, std::int64_t from_stride, Real* to, std::int64_t to_stride, std::int64_t rows) {
   for (std::int64_t n = 0; n < rows; ++n)
 #pragma omp simd
     for (std::int64_t j = 0; j < width; ++j) to[n * to_stride + j] = from[n * from_stride + j];
@@ -54,8 +52,7 @@ void gather(const Sources& sources, const std::int32_t* blocks, std::int64_t cou
 }
 
 template <typename Real>
-NEUROGEN_CLONES void fill_bias(const Real* bias, std::int64_t bias_stride, Real* currents, std::int64_t rows,
-                               std::int64_t roles) {
+NEUROGEN_CLONES void fill_bias(const Real* bias, std::int64_t bias_stride, Real* currents, std::int64_t rows, std::int64_t roles) {
   for (std::int64_t n = 0; n < rows; ++n)
     for (std::int64_t r = 0; r < roles; ++r)
 #pragma omp simd
@@ -107,8 +104,7 @@ void forward(CpuDevice& device, const SynapsesForward& a) {
     const std::int64_t g = item / x.products, token = item % x.products * x.rows, rows = x.rows_of(item % x.products);
     Real* const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride;
     Real* const currents = a.currents.as<Real>() + g * a.currents.row_stride + token * x.columns;
-    gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows,
-                 panel);
+    gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
     fill_bias<Real>(a.bias.as<const Real>() + g * kGroup, a.bias.row_stride, currents, rows, x.roles);
     matmul_serial<Real>(Transpose::no, Transpose::no, rows, x.columns, x.fan_in, panel, x.fan_in,
                         a.weight.as<const Real>() + g * a.weight.row_stride, x.columns, Real(1), currents, x.columns);
@@ -124,10 +120,9 @@ void backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
     for (std::int64_t product = 0; product < x.products; ++product) {
       const std::int64_t token = product * x.rows, rows = x.rows_of(product);
       const Real* const d_currents = a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns;
-      gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows,
-                   panel);
-      matmul_serial<Real>(Transpose::yes, Transpose::no, x.fan_in, x.columns, rows, panel, x.fan_in, d_currents, x.columns,
-                          Real(1), a.d_weight.as<Real>() + g * a.d_weight.row_stride, x.columns);
+      gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
+      matmul_serial<Real>(Transpose::yes, Transpose::no, x.fan_in, x.columns, rows, panel, x.fan_in, d_currents, x.columns, Real(1),
+                          a.d_weight.as<Real>() + g * a.d_weight.row_stride, x.columns);
       add_bias_gradient<Real>(d_currents, rows, x.roles, a.d_bias.as<Real>() + g * kGroup, a.d_bias.row_stride);
     }
   });
@@ -145,8 +140,8 @@ void backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
       const std::int64_t reader = a.readers.as<const std::int32_t>()[i], g = reader / x.slots, slot = reader % x.slots;
       matmul_serial<Real>(Transpose::no, Transpose::yes, rows, x.width, x.columns,
                           a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns, x.columns,
-                          a.weight.as<const Real>() + g * a.weight.row_stride + slot * x.width * x.columns, x.columns,
-                          Real(1), block.data + token * block.row_stride, block.row_stride);
+                          a.weight.as<const Real>() + g * a.weight.row_stride + slot * x.width * x.columns, x.columns, Real(1),
+                          block.data + token * block.row_stride, block.row_stride);
     }
   });
 }
@@ -185,8 +180,7 @@ void synapses_readers(CpuDevice&, const SynapsesReaders& a) {
   }
   std::int32_t position = 0;
   for (std::int64_t b = 0; b < blocks; ++b) position += std::exchange(start[b + 1], position);
-  for (std::int64_t i = 0; i < readers; ++i)
-    a.readers.as<std::int32_t>()[start[wiring[i] + 1]++] = static_cast<std::int32_t>(i);
+  for (std::int64_t i = 0; i < readers; ++i) a.readers.as<std::int32_t>()[start[wiring[i] + 1]++] = static_cast<std::int32_t>(i);
 }
 
 }  // namespace neurogen

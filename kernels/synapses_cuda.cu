@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
   const int thread = static_cast<int>(threadIdx.x), begin = static_cast<int>(blockIdx.x) * kTokens;
   const std::int64_t g = blockIdx.y;
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
-  load_weights<T, columns>(static_cast<const T*>(a.weight) + g * a.weight_stride + a.begin * columns, a.rows,
-                           chunks * kChunk<T>, weight);
+  load_weights<T, columns>(static_cast<const T*>(a.weight) + g * a.weight_stride + a.begin * columns, a.rows, chunks * kChunk<T>,
+                           weight);
   __syncthreads();
 
   // Chunks of the fan-in for one range of tokens after the other.
@@ -89,8 +89,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
   int token = begin, chunk = 0;
   pipeline<kStages>((a.tokens - begin + step - 1) / step * chunks, load, [&](int s) {
     multiply<T, 2, 2 * R, kChunk<T>, Along::sum, Along::across>(acc, stages[s].sources + row * Stage::pitch, Stage::pitch,
-                                                                weight + chunk * kChunk<T> * weight_pitch + column,
-                                                                weight_pitch);
+                                                                weight + chunk * kChunk<T> * weight_pitch + column, weight_pitch);
     if (++chunk < chunks) return;
     Current* const currents =
         static_cast<Current*>(a.currents) + g * a.currents_stride + (token + row) * static_cast<std::int64_t>(columns);
@@ -166,8 +165,14 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
     });
     return;
   }
-  ForwardArguments arguments{ForwardOperands(a.sources, a.wiring, a.weight, a.bias), a.currents.data, a.currents.row_stride,
-                             static_cast<int>(x.tokens), x.slots, x.width, 0, 0};
+  ForwardArguments arguments{ForwardOperands(a.sources, a.wiring, a.weight, a.bias),
+                             a.currents.data,
+                             a.currents.row_stride,
+                             static_cast<int>(x.tokens),
+                             x.slots,
+                             x.width,
+                             0,
+                             0};
   // All at once: blocks that wait for others to end would leave most of the GPU idle at the end.
   const std::int64_t at_once = kBlocks * device.multiprocessors() / std::max<std::int64_t>(x.groups, 1);
   const unsigned blocks = std::min(pieces(x.tokens, kTokens), static_cast<unsigned>(std::max<std::int64_t>(at_once, 1)));

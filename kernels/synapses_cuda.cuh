@@ -51,8 +51,7 @@ __device__ inline int find_source(const SourceTable& sources, int column) {
 
 // Where the sources of each slot of a group lie, found once a block. The caller synchronises.
 template <typename T>
-__device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width,
-                                  BlockRows<const T>* found) {
+__device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width, BlockRows<const T>* found) {
   for (int s = static_cast<int>(threadIdx.x); s < slots; s += static_cast<int>(blockDim.x))
     found[s] = find_block<const T>(sources, wiring[s] * width);
 }
@@ -72,8 +71,7 @@ struct SynapsesShape {
         columns(static_cast<int>(weight[2])),
         roles(columns / static_cast<int>(kGroup)),
         rows(rows_per_product) {
-    require_operands((width == 32 || width == 16) && width * slots == fan_in,
-                     "synapses: source blocks are neither 32 nor 16 wide");
+    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks are neither 32 nor 16 wide");
     require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output has 2 to 5 neurons");
     require_operands(currents[2] == columns && currents[0] == groups, "synapses: weights and currents differ in shape");
     require_operands(rows > 0, "synapses: no rows in a product: give a positive number");
@@ -101,8 +99,13 @@ struct ForwardOperands {
   std::int64_t bias_stride;
 
   ForwardOperands(const Sources& all, const TensorView& wiring_, const TensorView& weight_, const TensorView& bias_)
-      : sources(all), wiring(wiring_.as<const int>()), wiring_stride(wiring_.row_stride), weight(weight_.data),
-        weight_stride(weight_.row_stride), bias(bias_.as<const float>()), bias_stride(bias_.row_stride) {}
+      : sources(all),
+        wiring(wiring_.as<const int>()),
+        wiring_stride(wiring_.row_stride),
+        weight(weight_.data),
+        weight_stride(weight_.row_stride),
+        bias(bias_.as<const float>()),
+        bias_stride(bias_.row_stride) {}
 };
 
 // Calls body(integral constant) for 2 to 5 roles.

@@ -14,8 +14,8 @@ struct RowArguments : ForwardOperands {
       : ForwardOperands(operands), fan_in(x.fan_in), width_bits(x.width == 32 ? 5 : 4) {}
 };
 
-// A thread takes a vector of columns and every kRows-th source; sums in that order, then over the threads. The block has all currents
-// when it returns.
+// A thread takes a vector of columns and every kRows-th source; sums in that order, then over the threads. The block has all
+// currents when it returns.
 template <typename T, int R>
 __device__ inline void row_currents(const RowArguments& a, std::int64_t g, float (&currents)[32 * R]) {
   constexpr int kColumns = 32 * R, kVectors = kColumns / kVector<T>, kRows = kRowThreads / kVectors;

@@ -29,8 +29,8 @@ void pause() {
 #endif
 }
 
-// Operations follow each other within microseconds during a step: spin some hundred of them, then sleep, from which to wake takes as
-// long. A pause is 15 to 45 ns.
+// Operations follow each other within microseconds during a step: spin some hundred of them, then sleep, from which to wake takes
+// as long. A pause is 15 to 45 ns.
 constexpr int kSpins = 10'000;
 
 template <typename Done>
@@ -89,8 +89,7 @@ struct ThreadPool::Pool {
     }
     ready.fetch_add(1, std::memory_order_release);
     for (std::uint32_t seen = 0;;) {
-      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; }))
-        job.wait(seen, std::memory_order_acquire);
+      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; })) job.wait(seen, std::memory_order_acquire);
       seen = job.load(std::memory_order_acquire);
       if (stop) return;
       take_items(thread);
@@ -108,15 +107,15 @@ struct ThreadPool::Pool {
     take_items(0);
     const auto done = [this] { return unfinished.load(std::memory_order_acquire) == 0; };
     while (!spin_until(done))
-      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire))
-        unfinished.wait(left, std::memory_order_acquire);
+      if (const std::uint32_t left = unfinished.load(std::memory_order_acquire)) unfinished.wait(left, std::memory_order_acquire);
   }
 };
 
 ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<Pool>()), threads_(threads) {
   prepare();
   try {
-    for (int thread = 1; thread < threads_; ++thread) pool_->workers.emplace_back([this, thread, prepare, account = allocation_account] {
+    for (int thread = 1; thread < threads_; ++thread)
+      pool_->workers.emplace_back([this, thread, prepare, account = allocation_account] {
         const ChargeAllocations charge(account);
         pool_->work(thread, prepare);
       });
@@ -132,8 +131,7 @@ ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<
 ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::run(std::int64_t items, Call call, void* context) {
-  if (items > std::int64_t{Pool::kItemMask})
-    throw Error("an operation has more parts than 32 bits count: make the batch smaller");
+  if (items > std::int64_t{Pool::kItemMask}) throw Error("an operation has more parts than 32 bits count: make the batch smaller");
   if (threads_ == 1 || items <= 1) {
     for (std::int64_t item = 0; item < items; ++item) call(context, item, 0);
     return;

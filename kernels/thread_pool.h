@@ -12,7 +12,8 @@ int cores_of_this_process();
 class ThreadPool {
  public:
   // At least 1 thread, of which the caller is one. Each calls prepare() once, before the constructor returns.
-  explicit ThreadPool(int threads, void (*prepare)() = [] {});
+  explicit ThreadPool(
+      int threads, void (*prepare)() = [] {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -24,7 +25,8 @@ class ThreadPool {
   template <typename Body>
   void parallel(std::int64_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
-    run(items, [](void* context, std::int64_t item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
+    run(
+        items, [](void* context, std::int64_t item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

@@ -1,7 +1,6 @@
 // The Python module: neurogen/engine.h with NumPy arrays for spans, exceptions for failures, and the interpreter free while it
 // works. Arrays come and go through Python's buffer protocol, so that no version of NumPy is built in.
 #include <neurogen/engine.h>
-
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -71,9 +70,10 @@ std::string text_of(const py::object& value) { return py::str(value); }
 
 std::unique_ptr<Held> create(const std::string& arch, const py::object& budget, const std::string& device, const py::object& batch,
                              std::int64_t window, std::int64_t seed, const std::string& checkpoint, const std::string& init,
-                             std::int64_t steps, double learning_rate, double embedding_rate, double decoder_rate, std::int64_t warmup,
-                             const py::object& overhead, const std::string& compute, const std::string& decoder_storage,
-                             std::int64_t threads, std::int64_t document_end, std::int64_t decoder_tile) {
+                             std::int64_t steps, double learning_rate, double embedding_rate, double decoder_rate,
+                             std::int64_t warmup, const py::object& overhead, const std::string& compute,
+                             const std::string& decoder_storage, std::int64_t threads, std::int64_t document_end,
+                             std::int64_t decoder_tile) {
   neurogen::EngineOptions o;
   o.architecture = arch, o.budget = text_of(budget), o.device = device, o.batch = text_of(batch), o.window = window;
   o.seed = seed, o.checkpoint = checkpoint, o.init = init, o.steps = steps;
@@ -152,14 +152,16 @@ PYBIND11_MODULE(_engine, m) {
   py::class_<neurogen::MemoryPlan>(m, "MemoryPlan", "Where the budget goes: sizes in bytes, exact.")
       .def_readonly("device_arena", &neurogen::MemoryPlan::device_arena, "the brain, on the GPU or in ordinary memory")
       .def_readonly("host_arena", &neurogen::MemoryPlan::host_arena, "batches and results on their way")
-      .def_readonly("overhead", &neurogen::MemoryPlan::overhead, "set aside for what no plan can place: libraries, heap, a GPU's context")
+      .def_readonly("overhead", &neurogen::MemoryPlan::overhead,
+                    "set aside for what no plan can place: libraries, heap, a GPU's context")
       .def_readonly("total", &neurogen::MemoryPlan::total, "all three")
       .def_readonly("budget", &neurogen::MemoryPlan::budget, "what it had to fit into")
       .def_readonly("minimum", &neurogen::MemoryPlan::minimum, "the smallest budget with which these settings run")
       .def_readonly("batch", &neurogen::MemoryPlan::batch, "sequences a step")
       .def_readonly("window", &neurogen::MemoryPlan::window, "tokens in a sequence")
       .def_readonly("json", &neurogen::MemoryPlan::json, "every buffer, for programs")
-      .def("__str__", [](const neurogen::MemoryPlan& plan) { return plan.table; }, "The table of all buffers.");
+      .def(
+          "__str__", [](const neurogen::MemoryPlan& plan) { return plan.table; }, "The table of all buffers.");
 
   py::class_<Row>(m, "_Row", py::buffer_protocol()).def_buffer([](const Row& row) {
     return py::buffer_info(const_cast<float*>(row.values.data()), sizeof(float), py::format_descriptor<float>::format(), 1,

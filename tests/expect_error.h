@@ -1,9 +1,9 @@
 // EXPECT_ERROR(statement, "part", ...): the statement throws an Error whose one sentence contains all the parts.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <initializer_list>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "arena/error.h"
 

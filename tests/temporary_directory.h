@@ -20,9 +20,7 @@ class TemporaryDirectory {
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
 
   std::string path(std::string_view name) const { return (path_ / name).string(); }
-  std::size_t files() const {
-    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
-  }
+  std::size_t files() const { return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
   // Writes a file and returns its path.
   std::string file(std::string_view name, std::string_view contents) const {
     std::ofstream(path(name), std::ios::binary) << contents;

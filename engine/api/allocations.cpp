@@ -1,11 +1,11 @@
 // Counts what the library's own code asks for. The linker gives every call of NAME in the library to __wrap_NAME, and
 // __real_NAME is NAME itself, whoever provides it: the program's allocator stays the program's, and sees no difference.
+#include "arena/allocations.h"
+
 #include <sys/mman.h>
 
 #include <cstdlib>
 #include <new>
-
-#include "arena/allocations.h"
 
 namespace {
 

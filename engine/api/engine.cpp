@@ -81,7 +81,8 @@ void check_row(std::int64_t id, std::int64_t vocabulary) {
 }
 
 void check_size(const char* what, std::size_t size, std::int64_t needed, const char* shape) {
-  if (static_cast<std::int64_t>(size) != needed) throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
+  if (static_cast<std::int64_t>(size) != needed)
+    throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
 }
 
 ModuleIndex module_of(std::string_view name) {
@@ -131,8 +132,8 @@ struct Engine::State {
         device(program.device_name()) {
     const ReportFacts facts = facts_of(r, planned);
     const Plan& p = planned.plan;
-    plan = {p.device.bytes, p.host.bytes, p.overhead, p.total(), p.budget, planned.minimum, brain.options.batch, brain.options.window,
-            plan_table(p, facts), plan_json(p, facts)};
+    plan = {p.device.bytes,      p.host.bytes,         p.overhead,           p.total(),          p.budget, planned.minimum,
+            brain.options.batch, brain.options.window, plan_table(p, facts), plan_json(p, facts)};
   }
 
   std::size_t vocabulary() const { return static_cast<std::size_t>(brain.architecture.vocabulary); }
@@ -186,7 +187,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
   return answer<Engine>([&] {
     const CopiedFiles copied;
     check_rates(options.rates);
-    if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
+    if (options.steps < 0)
+      throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
     Settings settings = settings_of(options);
     std::optional<Weights> weights;
     if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
@@ -197,8 +199,9 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     speaking.options.stream = true;
     const Fit planned = fit(speaking);
     if (!planned.fits()) {
-      throw Error(fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
-                              describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
+      throw Error(
+          fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
+                      describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
     }
     auto account = std::make_unique<AllocationAccount>(0);  // which the engine's threads are started with
     const Working working(account.get(), resolved.place);
@@ -225,11 +228,12 @@ Engine& Engine::operator=(Engine&& other) noexcept {
 }
 Engine::~Engine() {
   // What a GPU has lent is given back to that one, whichever the thread works with.
-  if (state_) (void)answer<std::monostate>([&] {
-    const Working working(nullptr, state_->place);
-    state_.reset();
-    return std::monostate{};
-  });
+  if (state_)
+    (void)answer<std::monostate>([&] {
+      const Working working(nullptr, state_->place);
+      state_.reset();
+      return std::monostate{};
+    });
 }
 
 const MemoryPlan& Engine::plan() const { return state_->plan; }
@@ -248,7 +252,8 @@ Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
     check_size("target_ids", target_ids.size(), tokens, "batch x window");
     check_ids("input_ids", input_ids, 0, vocabulary());
     check_ids("target_ids", target_ids, -1, vocabulary());
-    if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens) throw Error("target_ids are all -1: ask for one token at least");
+    if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
+      throw Error("target_ids are all -1: ask for one token at least");
     std::int32_t* const batch = s.program.view(s.brain.host_batch).as<std::int32_t>();
     std::copy(input_ids.begin(), input_ids.end(), batch);
     std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
@@ -353,7 +358,8 @@ Status Engine::save(std::string_view path) {
     const Saved saved = s.saver->save({s.step.done(), s.schedule});
     if (saved == Saved::no) throw Error(s.saver->error(), Error::kRunTime);
     if (saved == Saved::not_finite) {
-      throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", s.step.done()), Error::kRunTime);
+      throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", s.step.done()),
+                  Error::kRunTime);
     }
     return std::monostate{};
   });

@@ -1,10 +1,10 @@
 #include "engine/baseline/kneser_ney.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "arena/error.h"
 #include "engine/files/tokens.h"
@@ -41,8 +41,7 @@ double KneserNey::discount_of(const Level& level) {
 KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary) : vocabulary_(vocabulary) {
   if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not made: choose 1 to 4", order));
   if (tokens.size() < static_cast<std::size_t>(order)) {
-    throw Error(
-        fmt::format("{} tokens are too few for an n-gram model of order {}: give a longer text", tokens.size(), order));
+    throw Error(fmt::format("{} tokens are too few for an n-gram model of order {}: give a longer text", tokens.size(), order));
   }
   if (tokens.size() > UINT32_MAX) throw Error(fmt::format("{} tokens are too many to count: give a shorter text", tokens.size()));
   check_vocabulary(tokens, vocabulary, "the text");

@@ -18,8 +18,8 @@ namespace neurogen {
 
 class KneserNey {
  public:
-  // order 1 to 4 (2: bigram); all tokens below the vocabulary V. Throws Error else, for fewer tokens than the order, and for 2^32 or
-  // more.
+  // order 1 to 4 (2: bigram); all tokens below the vocabulary V. Throws Error else, for fewer tokens than the order, and for 2^32
+  // or more.
   KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary);
 
   // The most that a model holds, and needs while it is made, of so many tokens.

@@ -65,7 +65,8 @@ class Checker {
   }
 
   void width(const std::string& field, std::int64_t value, std::int64_t multiple) const {
-    if (value <= 0 || value > kLargestExtent) fail(field, value, fmt::format("use {} to {}", multiple, with_commas(kLargestExtent)));
+    if (value <= 0 || value > kLargestExtent)
+      fail(field, value, fmt::format("use {} to {}", multiple, with_commas(kLargestExtent)));
     if (value % multiple != 0) {
       const std::int64_t nearest = std::max(multiple, (value + multiple / 2) / multiple * multiple);
       fail(field, value, fmt::format("use a multiple of {}, such as {}", multiple, nearest));
@@ -82,8 +83,7 @@ class Checker {
     width(name + ".fan_in", module.fan_in, 16);
     const std::int64_t fewest = index == kHippocampus ? 4 : 2;
     if (module.neurons % module.outputs != 0 || module.roles() < fewest || module.roles() > 5) {
-      fail(name + ".neurons", module.neurons,
-           fmt::format("use {} to 5 times {}.outputs ({})", fewest, name, module.outputs));
+      fail(name + ".neurons", module.neurons, fmt::format("use {} to 5 times {}.outputs ({})", fewest, name, module.outputs));
     }
   }
 

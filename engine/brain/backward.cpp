@@ -60,9 +60,9 @@ Gradients Builder::backward(const Activations& a, TensorId d_broca, const Touche
   const TensorId d_gain = g.embedding_gain, d_rows = g.embedding_rows;
   graph_.operation("d_embedding", {d_out, weight, gain, scale, touched.rows, touched.row_start, touched.order, touched.count},
                    {d_rows, d_gain}, [=](auto& device, const Bindings& at) {
-                     embedding_backward(device, {at[d_out], at[weight], at[gain], at[scale], at[touched.rows],
-                                                 at[touched.row_start], at[touched.order], at[touched.count], at[d_rows],
-                                                 at[d_gain]});
+                     embedding_backward(device,
+                                        {at[d_out], at[weight], at[gain], at[scale], at[touched.rows], at[touched.row_start],
+                                         at[touched.order], at[touched.count], at[d_rows], at[d_gain]});
                    });
   return g;
 }
@@ -85,15 +85,14 @@ TensorId Builder::begun_gradient(OutputGradients& d, int source, Section section
   const auto [id, begun] = output_gradient(d, source, section, prefix);
   if (!begun) {
     const char* const name = source == kEmbeddingSource ? "embedding" : name_of(static_cast<ModuleIndex>(source));
-    graph_.operation(prefix + name + ".output.clear", {}, {id}, [=, to = id](auto& device, const Bindings& at) {
-      clear(device, gradient_at(at, to, section));
-    });
+    graph_.operation(prefix + name + ".output.clear", {}, {id},
+                     [=, to = id](auto& device, const Bindings& at) { clear(device, gradient_at(at, to, section)); });
   }
   return id;
 }
 
-void Builder::backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d,
-                              const Gradients& g, const std::string& prefix) {
+void Builder::backward_module(ModuleIndex module, const Activations& a, Section section, OutputGradients& d, const Gradients& g,
+                              const std::string& prefix) {
   const Module& shape = architecture_.modules[module];
   const std::string name = prefix + name_of(module);
   const ModuleParameters p = module_[module];
@@ -107,14 +106,17 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const Section d_out_rows = top ? section : Section{0, section.rows};
   const TensorId output = a.output[module], scale = a.scale[module], first = a.first;
   const TensorId dot = graph_.transient(name + ".dot", real_, {section.rows});
-  graph_.operation(name + ".norm", {d_out, output}, {dot}, [=](auto& device, const Bindings& at) {
-    rms_norm_backward_dot(device, {rows_of(at[d_out], d_out_rows), rows_of(at[output], section), at[dot]});
-  }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
+  graph_.operation(name + ".norm", {d_out, output}, {dot},
+                   [=](auto& device, const Bindings& at) {
+                     rms_norm_backward_dot(device, {rows_of(at[d_out], d_out_rows), rows_of(at[output], section), at[dot]});
+                   },
+                   {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 
   const auto [residual, opener, gate_bias] = companions(module, a);
-  const auto [d_residual, residual_begun] = !residual       ? OutputGradient{{}, true}
-                                            : fused(module) ? output_gradient(d, residual_of(module), section, prefix)
-                                                            : OutputGradient{begun_gradient(d, residual_of(module), section, prefix), true};
+  const auto [d_residual, residual_begun] = !residual ? OutputGradient{{}, true}
+                                            : fused(module)
+                                                ? output_gradient(d, residual_of(module), section, prefix)
+                                                : OutputGradient{begun_gradient(d, residual_of(module), section, prefix), true};
   const bool gated = static_cast<bool>(opener);
   const TensorId d_gate = gated ? graph_.transient(name + ".gate", gradient_, {section.rows, shape.outputs}) : TensorId{};
   const std::int64_t stripe = architecture_.stripe();
@@ -128,7 +130,8 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
     d_sources.push_back(id);
   }
   const auto through_gate = [&] {
-    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix).id, d_bias = g.gate_bias;  // nobody else listens to it
+    const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix).id,
+                   d_bias = g.gate_bias;  // nobody else listens to it
     const Shape windows = {section.rows / window, architecture_.modules[kBasalGanglia].outputs};
     const TensorId sums = options_.threads == 0 ? graph_.transient(name + ".gate.sums", real_, windows) : TensorId{};
     graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias, sums}, [=](auto& device, const Bindings& at) {
@@ -158,30 +161,29 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
         const std::int64_t blocks = attention_tiles(window, compute_);
         sums = graph_.transient(tile_name + ".sums", real_, {section.rows / window, blocks, tile.outputs()});
       }
-      graph_.operation(tile_name + ".attention", {u, first, d_out, scale, dot, p.gain},
-                       {d_currents, d_gain, heads, q, d_mixed, notes, sums},
-                       [=](auto& device, const Bindings& at) {
-                         attention_backward(
-                             device, {at[u], rows_of(at[first], section), window,
-                                      columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
-                                      range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
-                                      range_of(at[d_gain], tile), at[heads], at[q], at[d_mixed], at[notes], at[sums]});
-                       },
-                       attention_cost(section, tile, shape, 5));
+      graph_.operation(
+          tile_name + ".attention", {u, first, d_out, scale, dot, p.gain}, {d_currents, d_gain, heads, q, d_mixed, notes, sums},
+          [=](auto& device, const Bindings& at) {
+            attention_backward(device, {at[u], rows_of(at[first], section), window,
+                                        columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
+                                        range_of(at[p.gain], tile), at[d_currents].rows(tile.group, tile.groups),
+                                        range_of(at[d_gain], tile), at[heads], at[q], at[d_mixed], at[notes], at[sums]});
+          },
+          attention_cost(section, tile, shape, 5));
       continue;
     }
     const TensorId hidden = graph_.transient(tile_name + ".hidden", real_, {tile.groups, section.rows, kGroup});
-    graph_.operation(tile_name + ".microcircuit",
-                     {u, p.retain, first, opener, gate_bias, residual, d_out, scale, dot, p.gain},
-                     {hidden, d_currents, d_retain, d_gain, d_residual, d_gate}, [=](auto& device, const Bindings& at) {
+    graph_.operation(tile_name + ".microcircuit", {u, p.retain, first, opener, gate_bias, residual, d_out, scale, dot, p.gain},
+                     {hidden, d_currents, d_retain, d_gain, d_residual, d_gate},
+                     [=](auto& device, const Bindings& at) {
                        microcircuit_backward(
-                           device, {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
-                                    Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
-                                    columns_of(rows_of(at[residual], section), tile),
-                                    columns_of(rows_of(at[d_out], d_out_rows), tile), rows_of(at[scale], section), at[dot],
-                                    range_of(at[p.gain], tile), at[hidden], at[d_currents].rows(tile.group, tile.groups),
-                                    range_of(at[d_retain], tile), range_of(at[d_gain], tile), columns_of(at[d_residual], tile),
-                                    columns_of(at[d_gate], tile)});
+                           device,
+                           {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
+                            Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
+                            columns_of(rows_of(at[residual], section), tile), columns_of(rows_of(at[d_out], d_out_rows), tile),
+                            rows_of(at[scale], section), at[dot], range_of(at[p.gain], tile), at[hidden],
+                            at[d_currents].rows(tile.group, tile.groups), range_of(at[d_retain], tile), range_of(at[d_gain], tile),
+                            columns_of(at[d_residual], tile), columns_of(at[d_gate], tile)});
                      },
                      {0, element_bytes_ * static_cast<double>(section.rows * tile.outputs() * (2 * shape.roles() + 3))});
   }
@@ -205,8 +207,8 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   graph_.operation(
       name + ".sources", {d_currents, weight, start, readers}, d_sources,
       [=](auto& device, const Bindings& at) {
-        synapses_backward_sources(device, {at[d_currents], at[weight], at[start], at[readers],
-                                           gradients_at(at, d_sources, section), rows});
+        synapses_backward_sources(device,
+                                  {at[d_currents], at[weight], at[start], at[readers], gradients_at(at, d_sources, section), rows});
       },
       product);
 }

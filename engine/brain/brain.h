@@ -28,31 +28,31 @@ struct Brain {
   BrainOptions options;
   Graph graph;
 
-  std::vector<Parameter> parameters;      // canonical order: embedding, modules, gate bias, decoder
-  std::array<TensorId, kModules> wiring;  // [G, K] i32, persistent
+  std::vector<Parameter> parameters;                     // canonical order: embedding, modules, gate bias, decoder
+  std::array<TensorId, kModules> wiring;                 // [G, K] i32, persistent
   std::array<TensorId, kModules> reader_start, readers;  // inverse wiring, derived (training)
-  TensorId embedding_steps;               // [V] i32, persistent: updates of each row
-  TensorId decoder_row, decoder_column;   // [V], [O], persistent: Adafactor's statistics
-  TensorId loss_scale;                    // LossScaleState, persistent; empty where nothing is scaled
+  TensorId embedding_steps;                              // [V] i32, persistent: updates of each row
+  TensorId decoder_row, decoder_column;                  // [V], [O], persistent: Adafactor's statistics
+  TensorId loss_scale;                                   // LossScaleState, persistent; empty where nothing is scaled
 
-  TensorId control;                   // StepControl, derived: the device's copy
-  TensorId host_control;              // StepControl in the host arena: what the next step takes
-  TensorId host_outcome;              // StepControl in the host arena as the step left it; empty where nothing is scaled
-  TensorId workspace;                 // of the matrix library, derived; empty with a CPU
-  TensorId host_batch;                // [2, N] i32 in the host arena: token ids, targets
-  TensorId host_loss;                 // [2] f64 in the host arena: sum of losses, counted tokens
-  TensorId host_hits;                 // [2] f64 in the host arena: targets that were likeliest, among the five likeliest
-  TensorId host_norm;                 // [2] in the host arena: gradient norm, clip factor
-  TensorId staging;                   // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty with a CPU
-  TensorId features;                  // broca's outputs of the first program, [N, O] (transient)
-  std::vector<TensorId> gradients;    // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
+  TensorId control;       // StepControl, derived: the device's copy
+  TensorId host_control;  // StepControl in the host arena: what the next step takes
+  TensorId host_outcome;  // StepControl in the host arena as the step left it; empty where nothing is scaled
+  TensorId workspace;     // of the matrix library, derived; empty with a CPU
+  TensorId host_batch;    // [2, N] i32 in the host arena: token ids, targets
+  TensorId host_loss;     // [2] f64 in the host arena: sum of losses, counted tokens
+  TensorId host_hits;     // [2] f64 in the host arena: targets that were likeliest, among the five likeliest
+  TensorId host_norm;     // [2] in the host arena: gradient norm, clip factor
+  TensorId staging;       // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty with a CPU
+  TensorId features;      // broca's outputs of the first program, [N, O] (transient)
+  std::vector<TensorId> gradients;          // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
   std::vector<TensorId> decoder_gradients;  // of runs of the vocabulary's rows, in order (transient)
 
   // Streaming.
-  TensorId host_token;                // [1, 1] i32 in the host arena: what the stream takes next
-  std::vector<TensorId> state;        // what a stream remembers, derived: cleared to start anew
-  TensorId host_logits;               // [V] in the host arena
-  TensorId host_position;             // [2] i64 in the host arena: tokens so far, the document's first
+  TensorId host_token;          // [1, 1] i32 in the host arena: what the stream takes next
+  std::vector<TensorId> state;  // what a stream remembers, derived: cleared to start anew
+  TensorId host_logits;         // [V] in the host arena
+  TensorId host_position;       // [2] i64 in the host arena: tokens so far, the document's first
 
   const Parameter& parameter(const std::string& name) const;
 };

@@ -20,11 +20,11 @@ struct Tile {
 
 // What the forward pass leaves for those who come after it. All [N, ...], rows in batch order.
 struct Activations {
-  TensorId ids, targets, first;           // [N] i32
-  TensorId embedding, embedding_scale;    // [N, E], [N] inverse rms
-  std::array<TensorId, kModules> output;  // [N, O]
-  std::array<TensorId, kModules> scale;   // [N] inverse rms
-  std::array<TensorId, kModules> carried; // of fused modules in training: states between tokens (cortical_columns.h)
+  TensorId ids, targets, first;            // [N] i32
+  TensorId embedding, embedding_scale;     // [N, E], [N] inverse rms
+  std::array<TensorId, kModules> output;   // [N, O]
+  std::array<TensorId, kModules> scale;    // [N] inverse rms
+  std::array<TensorId, kModules> carried;  // of fused modules in training: states between tokens (cortical_columns.h)
   TensorId of(int source) const { return source == kEmbeddingSource ? embedding : output[source]; }
 };
 
@@ -161,13 +161,13 @@ class Builder {
   const Architecture& architecture_;
   const BrainOptions& options_;
   DType real_, compute_;
-  DType gradient_;  // of outputs and the decoder, and of what norms read: bf16 beside bf16; f16 has not their range
+  DType gradient_;        // of outputs and the decoder, and of what norms read: bf16 beside bf16; f16 has not their range
   double element_bytes_;  // of the compute type
   TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;
-  std::int64_t ring_ = 0;              // of a stream
+  std::int64_t ring_ = 0;  // of a stream
   TensorId keys_, values_, position_;
-  TensorId done_;                      // [modules] i32, all 0 between operations; of single()
+  TensorId done_;  // [modules] i32, all 0 between operations; of single()
 };
 
 }  // namespace neurogen

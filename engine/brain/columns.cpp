@@ -1,10 +1,9 @@
 // Synapses and microcircuit of a whole module as one operation, for bf16 on a GPU: no currents in memory, no tiles.
-#include "kernels/cortical_columns.h"
-
 #include <algorithm>
 
 #include "engine/brain/builder.h"
 #include "engine/brain/views.h"
+#include "kernels/cortical_columns.h"
 
 namespace neurogen {
 
@@ -21,8 +20,15 @@ struct Builder::ColumnTensors {
   CorticalColumns bound(const Bindings& at, Section section) const {
     const std::int64_t windows = section.rows / window, states = carries(window);
     const TensorView kept = at[carried];
-    return {sources_at(at, sources, section), at[wiring], at[weight], at[bias], at[retain], rows_of(at[first], section), window,
-            Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0}, rows_of(at[residual], section),
+    return {sources_at(at, sources, section),
+            at[wiring],
+            at[weight],
+            at[bias],
+            at[retain],
+            rows_of(at[first], section),
+            window,
+            Gate{rows_of(at[opener], section), at[gate_bias], stripe, 0},
+            rows_of(at[residual], section),
             kept ? kept.rows(section.begin / window * states, windows * states) : kept};
   }
 };
@@ -74,18 +80,9 @@ void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
 Builder::ColumnTensors Builder::column_tensors(ModuleIndex module, const Activations& a) const {
   const ModuleParameters& p = module_[module];
   const auto [residual, opener, gate_bias] = companions(module, a);
-  return {source_ids(module, a),
-          brain_.wiring[module],
-          p.low_synapses,
-          p.bias,
-          p.retain,
-          a.first,
-          opener,
-          gate_bias,
-          residual,
-          a.carried[module],
-          options_.window,
-          architecture_.stripe()};
+  return {
+      source_ids(module, a), brain_.wiring[module], p.low_synapses,        p.bias, p.retain, a.first, opener, gate_bias, residual,
+      a.carried[module],     options_.window,       architecture_.stripe()};
 }
 
 void Builder::forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
@@ -93,12 +90,11 @@ void Builder::forward_columns(const std::string& name, ModuleIndex module, const
   const Module& shape = architecture_.modules[module];
   const ColumnTensors tensors = column_tensors(module, a);
   const Cost product = product_cost(shape.groups(), section.rows, kGroup * shape.roles(), shape.reach());
-  graph_.gpu_operation(
-      name + ".columns", tensors.read(), {pre_norm, tensors.carried},
-      [=](auto& device, const Bindings& at) {
-        cortical_columns_forward(device, {tensors.bound(at, section), at[pre_norm]});
-      },
-      {product.flops, element_bytes_ * static_cast<double>(section.rows * (shape.sources + 2 * shape.outputs))});
+  graph_.gpu_operation(name + ".columns", tensors.read(), {pre_norm, tensors.carried},
+                       [=](auto& device, const Bindings& at) {
+                         cortical_columns_forward(device, {tensors.bound(at, section), at[pre_norm]});
+                       },
+                       {product.flops, element_bytes_ * static_cast<double>(section.rows * (shape.sources + 2 * shape.outputs))});
 }
 
 void Builder::backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,

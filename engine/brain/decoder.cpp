@@ -25,9 +25,8 @@ Builder::TileWeights Builder::tile_weights(const std::string& name, VocabularyTi
   if (options_.decoder_storage == compute_) return {decoder_, tile.begin};
   const TensorId copy = graph_.transient(name + ".weights", compute_, {tile.tokens, architecture_.modules[kBroca].outputs});
   const TensorId decoder = decoder_;
-  graph_.operation(name + ".cast", {decoder}, {copy}, [=](auto& device, const Bindings& at) {
-    cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]);
-  });
+  graph_.operation(name + ".cast", {decoder}, {copy},
+                   [=](auto& device, const Bindings& at) { cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]); });
   return {copy, 0};
 }
 
@@ -65,14 +64,17 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   const auto statistics = [&](const std::string& name, TensorId logits, VocabularyTile tile, std::int64_t column) {
     graph_.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
                      [=](auto& device, const Bindings& at) {
-                       softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
-                                                   at[l.maximum], at[l.sum], at[l.target_logit]});
+                       softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin, at[l.maximum],
+                                                   at[l.sum], at[l.target_logit]});
                      },
                      {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
     if (!host_hits) return;
-    graph_.operation(name + ".likeliest", {logits}, {best_logit, best_token}, [=](auto& device, const Bindings& at) {
-      likeliest_tokens(device, {at[logits].columns(column, tile.tokens), tile.begin, at[best_logit], at[best_token]});
-    }, {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
+    graph_.operation(
+        name + ".likeliest", {logits}, {best_logit, best_token},
+        [=](auto& device, const Bindings& at) {
+          likeliest_tokens(device, {at[logits].columns(column, tile.tokens), tile.begin, at[best_logit], at[best_token]});
+        },
+        {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (keep && at_once()) {
     const VocabularyTile all{0, architecture_.vocabulary};
@@ -97,8 +99,8 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   }
   graph_.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
                    [=](auto& device, const Bindings& at) {
-                     cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets],
-                                                 at[l.log_sum_exp], at[l.loss], at[l.total]});
+                     cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
+                                                 at[l.loss], at[l.total]});
                      copy(device, at[l.total], at[host]);
                    });
   return kept;
@@ -107,9 +109,7 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
 // Whether the whole vocabulary passes through each product at once, which is faster than tile by tile. It needs kept logits
 // and weights that are stored as products read them. In 32 bits all is done tile by tile, so that the schedule changes no bit;
 // in 16 bits d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
-bool Builder::at_once() const {
-  return options_.schedule.keep_logits && compute_ != real_ && options_.decoder_storage == compute_;
-}
+bool Builder::at_once() const { return options_.schedule.keep_logits && compute_ != real_ && options_.decoder_storage == compute_; }
 
 TensorId Builder::decoder_training(const Activations& a) {
   const std::int64_t n = options_.tokens(), outputs = architecture_.modules[kBroca].outputs;
@@ -124,10 +124,12 @@ TensorId Builder::decoder_training(const Activations& a) {
                    [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
   const auto tiles = vocabulary_tiles();
   const auto d_logits = [&](const std::string& name, VocabularyTile tile, TensorId logits, std::int64_t at_column) {
-    graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits}, [=](auto& device, const Bindings& at) {
-      cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp], at[l.total],
-                                      tile.begin, at[control]});
-    }, {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
+    graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
+                     [=](auto& device, const Bindings& at) {
+                       cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp],
+                                                       at[l.total], tile.begin, at[control]});
+                     },
+                     {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
   if (whole) {
     d_logits("decoder", {0, architecture_.vocabulary}, kept, 0);
@@ -165,8 +167,8 @@ TensorId Builder::decoder_training(const Activations& a) {
       graph_.operation(
           name + ".d_features", {logits, weights.id}, {d_broca},
           [=](auto& device, const Bindings& at) {
-            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens),
-                            at[d_broca], Transpose::no, Transpose::no, beta});
+            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens), at[d_broca],
+                            Transpose::no, Transpose::no, beta});
           },
           product_cost(1, n, outputs, tile.tokens));
     }
@@ -198,7 +200,8 @@ TensorId Builder::decoder_training(const Activations& a) {
   if (whole || gradient_ == real_) return d_broca;
   // Broca takes it as modules take each other's; only here it is summed over tiles first.
   const TensorId low = graph_.transient("d_features.low", gradient_, {n, outputs});
-  graph_.operation("d_features.cast", {d_broca}, {low}, [=](auto& device, const Bindings& at) { cast(device, at[d_broca], at[low]); });
+  graph_.operation("d_features.cast", {d_broca}, {low},
+                   [=](auto& device, const Bindings& at) { cast(device, at[d_broca], at[low]); });
   return low;
 }
 
@@ -210,7 +213,8 @@ void Builder::decoder_evaluation(const std::string& prefix, const Activations& a
 void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
   const TensorId logits = graph_.transient(prefix + "logits", real_, {1, architecture_.vocabulary});
   // One tile where the weights need no copy to be read.
-  const auto tiles = options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
+  const auto tiles =
+      options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     logits_tile(prefix + "decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
   }

@@ -117,25 +117,30 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
     }
     if (module == kHippocampus) {
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
-      graph_.operation(tile_name + ".attention", {u, first}, {pre_norm, heads}, [=](auto& device, const Bindings& at) {
-        attention_forward(device, {at[u], rows_of(at[first], section), window,
-                                   at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
-      }, attention_cost(section, tile, shape, 2));
+      graph_.operation(
+          tile_name + ".attention", {u, first}, {pre_norm, heads},
+          [=](auto& device, const Bindings& at) {
+            attention_forward(device, {at[u], rows_of(at[first], section), window,
+                                       at[pre_norm].columns(tile.output(), tile.outputs()), at[heads]});
+          },
+          attention_cost(section, tile, shape, 2));
       continue;
     }
     graph_.operation(tile_name + ".microcircuit", {u, p.retain, first, opener, gate_bias, residual}, {pre_norm, state},
                      [=](auto& device, const Bindings& at) {
-                       microcircuit_forward(
-                           device, {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
-                                    Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
-                                    columns_of(rows_of(at[residual], section), tile), columns_of(at[state], tile),
-                                    columns_of(at[pre_norm], tile)});
+                       microcircuit_forward(device, {at[u], range_of(at[p.retain], tile), rows_of(at[first], section), window,
+                                                     Gate{rows_of(at[opener], section), at[gate_bias], stripe, tile.output()},
+                                                     columns_of(rows_of(at[residual], section), tile), columns_of(at[state], tile),
+                                                     columns_of(at[pre_norm], tile)});
                      },
                      {0, element_bytes_ * static_cast<double>(section.rows * tile.outputs() * (shape.roles() + 1))});
   }
-  graph_.operation(name + ".norm", {pre_norm, p.gain}, {output, scale}, [=](auto& device, const Bindings& at) {
-    rms_norm_forward(device, {at[pre_norm], at[p.gain], rows_of(at[output], section), rows_of(at[scale], section)});
-  }, {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
+  graph_.operation(
+      name + ".norm", {pre_norm, p.gain}, {output, scale},
+      [=](auto& device, const Bindings& at) {
+        rms_norm_forward(device, {at[pre_norm], at[p.gain], rows_of(at[output], section), rows_of(at[scale], section)});
+      },
+      {0, 2 * element_bytes_ * static_cast<double>(section.rows * shape.outputs)});
 }
 
 }  // namespace neurogen

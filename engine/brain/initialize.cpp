@@ -23,10 +23,14 @@ constexpr std::int64_t kPiece = 1 << 20;  // elements that are made in the host'
 template <typename Body>
 void dispatch_stored(DType type, Body&& body) {
   switch (type) {
-    case DType::f64: return body(double{});
-    case DType::bf16: return body(Bf16{});
-    case DType::f16: return body(F16{});
-    default: return body(float{});
+    case DType::f64:
+      return body(double{});
+    case DType::bf16:
+      return body(Bf16{});
+    case DType::f16:
+      return body(F16{});
+    default:
+      return body(float{});
   }
 }
 
@@ -67,7 +71,8 @@ void fill_parameter(Program& program, const Parameter& p, std::uint64_t seed, st
   if (p.name == "embedding.weight") return normals(0.25);
   if (p.name == "decoder.weight") return normals(0.02 * std::sqrt(768.0 / static_cast<double>(p.shape[1])));
   if (ends_with(p.name, ".synapses")) return normals(1 / std::sqrt(static_cast<double>(p.shape[1])));
-  if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias")) return fill(program, p.value, [](std::int64_t) { return 1.0; });
+  if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias"))
+    return fill(program, p.value, [](std::int64_t) { return 1.0; });
   if (ends_with(p.name, ".retain")) {
     for (int m = 0; m < kModules; ++m) {
       const auto module = static_cast<ModuleIndex>(m);
@@ -94,7 +99,8 @@ Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t strea
   for (std::int64_t g = 0; g < module.groups(); ++g) {
     std::int32_t* hand = wiring.data() + g * per_group;
     for (std::int64_t k = 0; k < per_group;) {
-      const auto fresh = std::find_if(deck.begin(), deck.end(), [&](std::int32_t b) { return std::find(hand, hand + k, b) == hand + k; });
+      const auto fresh =
+          std::find_if(deck.begin(), deck.end(), [&](std::int32_t b) { return std::find(hand, hand + k, b) == hand + k; });
       if (fresh != deck.end()) {
         hand[k++] = *fresh;
         deck.erase(fresh);
@@ -103,7 +109,8 @@ Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t strea
       const std::size_t begin = deck.size();
       deck.resize(begin + static_cast<std::size_t>(module.blocks()));
       std::iota(deck.begin() + static_cast<std::ptrdiff_t>(begin), deck.end(), 0);
-      for (std::size_t i = deck.size() - 1; i > begin; --i) std::swap(deck[i], deck[begin + below(i - begin + 1, seed, stream, drawn++)]);
+      for (std::size_t i = deck.size() - 1; i > begin; --i)
+        std::swap(deck[i], deck[begin + below(i - begin + 1, seed, stream, drawn++)]);
     }
   }
   return wiring;
@@ -120,8 +127,8 @@ const FileTensor& require(const FileTensor* tensor, const std::string& name, con
                             tensor->name, to_string(tensor->shape), to_string(shape)));
   }
   if (is_floating(tensor->dtype) != floating) {
-    throw Error(fmt::format("{}: {} is {}, but {} numbers are needed: the file is damaged", file, tensor->name, name_of(tensor->dtype),
-                            floating ? "floating-point" : "whole"));
+    throw Error(fmt::format("{}: {} is {}, but {} numbers are needed: the file is damaged", file, tensor->name,
+                            name_of(tensor->dtype), floating ? "floating-point" : "whole"));
   }
   return *tensor;
 }
@@ -140,9 +147,7 @@ void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
   derive(brain, program);
 }
 
-void derive(const Brain& brain, Program& program) {
-  program.run(brain.graph.program("derive"));
-}
+void derive(const Brain& brain, Program& program) { program.run(brain.graph.program("derive")); }
 
 std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const FindTensor& find, const std::string& file) {
   std::array<Wiring, kModules> wiring;
@@ -153,8 +158,8 @@ std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const
     for (std::int64_t i = 0; i < tensor.elements(); ++i) {
       const std::int64_t block = tensor.integer(i);
       if (block < 0 || block >= module.blocks()) {
-        throw Error(fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block,
-                                module.blocks()));
+        throw Error(
+            fmt::format("{}: {} names source block {}, there are {}: the file is damaged", file, name, block, module.blocks()));
       }
       wiring[m].push_back(static_cast<std::int32_t>(block));
     }
@@ -189,24 +194,26 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
   if (is_checkpoint(file)) {
     const Checkpoint source(file);
     source.verify(parameters_and_wiring(source.manifest().architecture));
-    take_parameters(brain, program, [&](const std::string& name) { return source.find(name); }, file);
+    take_parameters(
+        brain, program, [&](const std::string& name) { return source.find(name); }, file);
   } else {
     const Safetensors source(file);
-    take_parameters(brain, program, [&](const std::string& name) { return source.find(name); }, file);
+    take_parameters(
+        brain, program, [&](const std::string& name) { return source.find(name); }, file);
   }
 }
 
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
   std::vector<TensorToWrite> tensors;
   const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
-    tensors.push_back({name, program.view(id).dtype, shape, nullptr, [&program, id](Bytes begin, std::span<std::byte> to) {
-                         program.read(id, to.data(), to.size(), begin);
-                       }});
+    tensors.push_back({name, program.view(id).dtype, shape, nullptr,
+                       [&program, id](Bytes begin, std::span<std::byte> to) { program.read(id, to.data(), to.size(), begin); }});
   };
   for (const Parameter& p : brain.parameters) put(p.name, p.value, p.shape);
   for (int m = 0; m < kModules; ++m) {
     const Module& module = brain.architecture.modules[m];
-    put("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), brain.wiring[m], {module.groups(), module.blocks_per_group()});
+    put("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), brain.wiring[m],
+        {module.groups(), module.blocks_per_group()});
   }
   write_safetensors(file, {{"architecture", to_json(brain.architecture)}, {"tokenizer", tokenizer}}, tensors);
 }

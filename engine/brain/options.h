@@ -9,9 +9,9 @@ namespace neurogen {
 // How much is kept and how much is computed again. It decides how much memory a step needs, never what it computes: the
 // bits are the same for every schedule, but for 16-bit types with and without kept logits.
 struct Schedule {
-  bool keep_logits = true;         // false: the decoder's logits are computed a second time for their gradient
-  std::int64_t sections = 1;       // the brain runs forward and backward in so many parts of the batch
-  Bytes tile_bytes = 16'000'000;   // currents of a range of column groups that exist at once, about
+  bool keep_logits = true;        // false: the decoder's logits are computed a second time for their gradient
+  std::int64_t sections = 1;      // the brain runs forward and backward in so many parts of the batch
+  Bytes tile_bytes = 16'000'000;  // currents of a range of column groups that exist at once, about
 };
 
 struct BrainOptions {
@@ -25,7 +25,7 @@ struct BrainOptions {
   bool loss_scaling = false;                // f16 has it always (loss_scale.h), other types where it is asked for
   double synapse_decay = 0.05, clip = 1.0;  // AdamW's decay, limit of the gradient's norm
   Schedule schedule;
-  bool stream = false;                      // build_training: the program "step" as well, on the same parameters
+  bool stream = false;  // build_training: the program "step" as well, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
   bool scaled() const { return loss_scaling || compute == DType::f16; }

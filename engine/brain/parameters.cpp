@@ -74,7 +74,8 @@ void Builder::declare_parameters(bool training) {
     brain_.embedding_steps = persistent("embedding.steps", DType::i32, {architecture_.vocabulary});
     brain_.decoder_row = persistent("decoder.row", real_, {architecture_.vocabulary});
     brain_.decoder_column = persistent("decoder.column", real_, {architecture_.modules[kBroca].outputs});
-    if (options_.scaled()) brain_.loss_scale = persistent(kLossScaleName, DType::i32, {sizeof(LossScaleState) / sizeof(std::int32_t)});
+    if (options_.scaled())
+      brain_.loss_scale = persistent(kLossScaleName, DType::i32, {sizeof(LossScaleState) / sizeof(std::int32_t)});
     brain_.control = derived("control", DType::u8, {sizeof(StepControl)});
     for (int m = 0; m < kModules; ++m) {
       const Module& module = architecture_.modules[m];
@@ -83,7 +84,8 @@ void Builder::declare_parameters(bool training) {
       brain_.readers[m] = derived(name + ".readers", DType::i32, {module.groups() * module.blocks_per_group()});
     }
   }
-  if (options_.workspace > 0) brain_.workspace = derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
+  if (options_.workspace > 0)
+    brain_.workspace = derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
 
   embedding_weight_ = brain_.parameter("embedding.weight").value;
   embedding_gain_ = brain_.parameter("embedding.gain").value;
@@ -107,8 +109,9 @@ void Builder::derive() {
     const TensorId wiring = brain_.wiring[m], start = brain_.reader_start[m], readers = brain_.readers[m];
     const TensorId synapses = module_[m].synapses, low = low_copy(synapses);
     if (readers) {
-      graph_.operation(name + ".readers", {wiring}, {start, readers},
-                       [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
+      graph_.operation(name + ".readers", {wiring}, {start, readers}, [=](auto& device, const Bindings& at) {
+        synapses_readers(device, {at[wiring], at[start], at[readers]});
+      });
     }
     if (low) {
       graph_.operation(name + ".synapses", {synapses}, {low},

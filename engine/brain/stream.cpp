@@ -37,8 +37,8 @@ void Builder::step_columns(const std::string& name, ModuleIndex module, const Ac
       name + ".step", reads, {state, pre_norm, done, out, scale},
       [=](auto& device, const Bindings& at) {
         cortical_columns_step(device, {sources_at(at, sources, {0, 1}), at[wiring], at[p.low_synapses], at[p.bias], at[p.retain],
-                                       Gate{at[opener], at[gate_bias], stripe, 0}, at[residual], at[state], at[p.gain], at[pre_norm],
-                                       at[done].rows(module, 1), at[out], at[scale]});
+                                       Gate{at[opener], at[gate_bias], stripe, 0}, at[residual], at[state], at[p.gain],
+                                       at[pre_norm], at[done].rows(module, 1), at[out], at[scale]});
       },
       product_cost(shape.groups(), 1, kGroup * shape.roles(), shape.reach()));
 }

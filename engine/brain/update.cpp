@@ -13,15 +13,14 @@ namespace neurogen {
 Builder::TouchedRows Builder::touched_rows(const Activations& a) {
   const std::int64_t n = options_.tokens(), vocabulary = architecture_.vocabulary, most = std::min(n, vocabulary);
   const TensorId ids = a.ids;
-  const TensorId histogram =
-      options_.threads == 0 ? TensorId{} : graph_.transient("embedding.histogram", DType::i32, {vocabulary});
+  const TensorId histogram = options_.threads == 0 ? TensorId{} : graph_.transient("embedding.histogram", DType::i32, {vocabulary});
   const TouchedRows t{graph_.transient("embedding.rows", DType::i32, {most}),
                       graph_.transient("embedding.row_start", DType::i32, {most + 1}),
                       graph_.transient("embedding.order", DType::i32, {n}), graph_.transient("embedding.count", DType::i32, {1})};
-  graph_.operation("embedding.rows", {ids}, {histogram, t.rows, t.row_start, t.order, t.count},
-                   [=](auto& device, const Bindings& at) {
-                     embedding_rows(device, {at[ids], vocabulary, at[histogram], at[t.rows], at[t.row_start], at[t.order], at[t.count]});
-                   });
+  graph_.operation(
+      "embedding.rows", {ids}, {histogram, t.rows, t.row_start, t.order, t.count}, [=](auto& device, const Bindings& at) {
+        embedding_rows(device, {at[ids], vocabulary, at[histogram], at[t.rows], at[t.row_start], at[t.order], at[t.count]});
+      });
   return t;
 }
 

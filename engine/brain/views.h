@@ -4,9 +4,7 @@
 
 namespace neurogen {
 
-inline TensorView rows_of(const TensorView& view, Section section) {
-  return view ? view.rows(section.begin, section.rows) : view;
-}
+inline TensorView rows_of(const TensorView& view, Section section) { return view ? view.rows(section.begin, section.rows) : view; }
 inline TensorView columns_of(const TensorView& view, Tile tile) {
   return view ? view.columns(tile.output(), tile.outputs()) : view;
 }

@@ -125,8 +125,8 @@ int CheckpointDirectory::begin() {
 
 bool CheckpointDirectory::finish(int descriptor, const Entry& entry) {
   const int directory = open_directory(path_);
-  const bool in_place = directory >= 0 && fsync(descriptor) == 0 &&
-                        renameat(directory, kPart, directory, name_of(entry.step).data()) == 0;
+  const bool in_place =
+      directory >= 0 && fsync(descriptor) == 0 && renameat(directory, kPart, directory, name_of(entry.step).data()) == 0;
   if (!in_place) {
     if (directory >= 0) close_quietly(directory);
     abandon(descriptor);

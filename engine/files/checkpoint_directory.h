@@ -28,7 +28,6 @@ class CheckpointPlace {
 
 class CheckpointDirectory final : public CheckpointPlace {
  public:
-
   // Makes the directory if it is not there, locks it until the end, and removes what a killed save left behind. The newest
   // `keep` (at least 1) stay, with `keep_best` the one of the lowest held-out loss as well. Throws Error where another run
   // has the lock and where nothing can be written.

@@ -25,7 +25,8 @@ void copy_to(std::array<char, PATH_MAX>& to, std::string_view text) { to[text.co
 }  // namespace
 
 void CheckpointFile::use(std::string_view path) {
-  if (path.empty() || path.ends_with('/') || path.find('\0') != path.npos) throw Error("a checkpoint has no name: name a file to write");
+  if (path.empty() || path.ends_with('/') || path.find('\0') != path.npos)
+    throw Error("a checkpoint has no name: name a file to write");
   if (path.size() + kLongestEnd >= path_.size()) {
     throw Error(fmt::format("a checkpoint has a name of {} bytes: use at most {}", path.size(), path_.size() - kLongestEnd - 1));
   }

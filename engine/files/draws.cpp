@@ -31,9 +31,10 @@ Draws::Draws(const Tokens& text, std::int64_t window, std::int64_t batch, std::u
     weights_ += drawn.weight;
   }
   if (windows_ < batch) {
-    throw Error(fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
-                            "shorter --seq",
-                            text.size(), batch, batch * window + 1));
+    throw Error(
+        fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
+                    "shorter --seq",
+                    text.size(), batch, batch * window + 1));
   }
 }
 
@@ -43,8 +44,8 @@ std::int64_t Draws::begin(std::int64_t step, std::int64_t i) const {
     return static_cast<std::int64_t>(order(static_cast<std::uint64_t>(step % steps_per_epoch() * batch_ + i))) * window_;
   }
   const std::int64_t draw = step * batch_ + i, place = shuffled(weights_, seed_, draw);
-  const File& file = *std::prev(std::upper_bound(files_.begin(), files_.end(), place,
-                                                 [](std::int64_t p, const File& f) { return p < f.weights_before; }));
+  const File& file = *std::prev(
+      std::upper_bound(files_.begin(), files_.end(), place, [](std::int64_t p, const File& f) { return p < f.weights_before; }));
   const std::int64_t of_file = draw / weights_ * file.weight + place - file.weights_before;
   const auto number = static_cast<std::uint64_t>(&file - files_.data());
   return file.begin + shuffled(file.windows, seed_ + (number + 1) * 0x9E3779B97F4A7C15, of_file) * window_;

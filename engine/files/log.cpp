@@ -65,7 +65,8 @@ void rewind_log(const std::string& path, std::int64_t step) {
     const auto event = nlohmann::json::parse(without_end.substr(begin), nullptr, false);
     if (!event.is_object()) break;
     const auto kind = event.value("event", nlohmann::json());
-    const bool later = event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step);
+    const bool later =
+        event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step);
     text = text.substr(0, begin);
     if (kind == "summary" || later) kept = begin;
     else if (kind != "checkpoint" && kind != "checkpoint_failed") break;  // a save beside training is told of after later steps

@@ -58,7 +58,8 @@ class Decoder {
     m.options.window = number("its window", from.window(), 1, 1 << 20);
     m.options.vocabulary_tile = number("its decoder's tile", from.vocabulary_tile(), 1);
     m.options.document_end = from.document_end();
-    if (m.options.document_end < -1 || m.options.document_end >= m.architecture.vocabulary) damaged("it ends documents at no token");
+    if (m.options.document_end < -1 || m.options.document_end >= m.architecture.vocabulary)
+      damaged("it ends documents at no token");
     m.options.schedule.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
@@ -116,7 +117,8 @@ class Decoder {
     std::vector<std::int64_t> list;
     if (!from.text_weights()) return list;
     // The verifier does not look at the alignment of what a vector holds.
-    if (reinterpret_cast<std::uintptr_t>(from.text_weights()->Data()) % sizeof(std::uint64_t) != 0) damaged("its weights lie askew");
+    if (reinterpret_cast<std::uintptr_t>(from.text_weights()->Data()) % sizeof(std::uint64_t) != 0)
+      damaged("its weights lie askew");
     for (const std::uint64_t weight : *from.text_weights()) list.push_back(number("a weight of its text", weight, 1, kMostWeight));
     return list;
   }
@@ -130,7 +132,8 @@ class Decoder {
       if (found == saved.end() && tensor.name == kLossScaleName) continue;  // runs in f16 had none once
       if (found == saved.end()) damaged(fmt::format("it has no {} {}", tensor.name, to_string(tensor.shape)));
       if (!same(*found->second, tensor)) {
-        damaged(fmt::format("{} is not {} {} as its architecture has it", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
+        damaged(
+            fmt::format("{} is not {} {} as its architecture has it", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
       }
       tensor.offset = static_cast<Bytes>(number("a tensor's place", found->second->offset(), 0));
       m.tensors.push_back(tensor);
@@ -197,8 +200,8 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   std::vector<flatbuffers::Offset<schema::Tensor>> tensors;
   for (const Buffer& tensor : m.tensors) {
     const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
-    tensors.push_back(schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset,
-                                                 tensor.bytes));
+    tensors.push_back(
+        schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset, tensor.bytes));
   }
   const auto all = builder.CreateVector(tensors);
   const auto architecture = builder.CreateString(to_json(m.architecture));

@@ -25,8 +25,8 @@ struct TextIdentity {
 
 // What changes from one checkpoint of a run to the next, beside the tensors.
 struct Standing {
-  std::int64_t steps = 0;           // done
-  std::int64_t schedule_steps = 0;  // of the whole run, 0: not known yet
+  std::int64_t steps = 0;                                           // done
+  std::int64_t schedule_steps = 0;                                  // of the whole run, 0: not known yet
   double held_out_loss = std::numeric_limits<double>::quiet_NaN();  // after these steps, where it was measured
 };
 

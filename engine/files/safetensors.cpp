@@ -1,13 +1,13 @@
 #include "engine/files/safetensors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <set>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "arena/error.h"
 #include "engine/files/safetensors_header.h"
@@ -22,8 +22,7 @@ json parse_header(std::string_view text, const std::string& path) {
   constexpr int kDepth = 4;  // file, tensor, shape or offsets, numbers
   std::array<std::set<std::string>, kDepth + 1> keys;
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kDepth)
-      throw Error(fmt::format("{} nests its header too deeply: it is damaged or no safetensors file", path));
+    if (depth > kDepth) throw Error(fmt::format("{} nests its header too deeply: it is damaged or no safetensors file", path));
     if (event == json::parse_event_t::object_start) keys[depth + 1].clear();
     if (event == json::parse_event_t::key && !keys[depth].insert(parsed.get<std::string>()).second) {
       throw Error(fmt::format("{} has the name {} twice in its header: it is damaged", path, parsed.dump()));
@@ -83,15 +82,14 @@ std::int64_t integer(DType type, const std::byte* at) {
   }
 }
 
-
 void check_readable(const Safetensors::Tensor& tensor, std::size_t expected, bool expect_floating, const std::string& path) {
   if (is_floating(tensor.dtype) != expect_floating) {
     throw Error(fmt::format("{}: tensor {} is {}, but {} numbers are needed", path, tensor.name, name_of(tensor.dtype),
                             expect_floating ? "floating-point" : "whole"));
   }
   if (static_cast<std::size_t>(tensor.elements()) != expected) {
-    throw Error(fmt::format("{}: tensor {} {} has {} elements, but {} are needed", path, tensor.name,
-                            to_string(tensor.shape), tensor.elements(), expected));
+    throw Error(fmt::format("{}: tensor {} {} has {} elements, but {} are needed", path, tensor.name, to_string(tensor.shape),
+                            tensor.elements(), expected));
   }
 }
 
@@ -99,8 +97,7 @@ template <typename Real>
 void read_floating(const Safetensors::Tensor& tensor, std::span<Real> out, const std::string& path) {
   check_readable(tensor, out.size(), true, path);
   const Bytes step = size_of(tensor.dtype);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = static_cast<Real>(floating(tensor.dtype, tensor.data.data() + i * step));
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<Real>(floating(tensor.dtype, tensor.data.data() + i * step));
 }
 
 // One tensor's entry in the header; `data` is everything behind the header.
@@ -149,9 +146,7 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
 
 }  // namespace
 
-bool is_floating(DType type) {
-  return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16;
-}
+bool is_floating(DType type) { return type == DType::f64 || type == DType::f32 || type == DType::bf16 || type == DType::f16; }
 
 std::int64_t FileTensor::elements() const { return static_cast<std::int64_t>(data.size() / size_of(dtype)); }
 
@@ -189,8 +184,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   const std::byte* next = data.data();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (tensors_[i].data.data() != next) {
-      throw Error(
-          fmt::format("{}: tensor {} leaves a hole or lies over another: the file is damaged", path, tensors_[i].name));
+      throw Error(fmt::format("{}: tensor {} leaves a hole or lies over another: the file is damaged", path, tensors_[i].name));
     }
     next += tensors_[i].data.size();
     index_.emplace(tensors_[i].name, i);

@@ -56,7 +56,7 @@ struct TensorToWrite {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  const void* data = nullptr;  // contiguous; or null, and
+  const void* data = nullptr;                                        // contiguous; or null, and
   std::function<void(Bytes begin, std::span<std::byte> to)> read{};  // fetches bytes from wherever they are, piece by piece
 };
 

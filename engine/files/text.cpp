@@ -1,14 +1,14 @@
 #include "engine/files/text.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
 
 #include "arena/error.h"
 
@@ -16,9 +16,7 @@ namespace neurogen {
 
 std::size_t utf8_sequence(std::string_view text) {
   const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xBF) {
-    return at(i) >= low && at(i) <= high;
-  };
+  const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xBF) { return at(i) >= low && at(i) <= high; };
   const unsigned first = at(0);
   if (first < 0x80) return 1;
   if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
@@ -129,8 +127,8 @@ std::size_t count_lines(std::string_view text) {
 std::uint64_t held_out_lines(std::uint64_t lines, double held_out, const std::string& name) {
   const auto last = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(static_cast<double>(lines) * held_out)));
   if (last >= lines) {
-    throw Error(fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller --held-out",
-                            name, lines, lines == 1 ? "" : "s", std::min(last, lines)));
+    throw Error(fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller --held-out", name,
+                            lines, lines == 1 ? "" : "s", std::min(last, lines)));
   }
   return last;
 }

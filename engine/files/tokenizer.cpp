@@ -1,10 +1,10 @@
 #include "engine/files/tokenizer.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 #include <sentencepiece_processor.h>
 #include <xxhash.h>
+
+#include <algorithm>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
@@ -25,8 +25,7 @@ std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id)
   if (model.IsUnknown(id)) return "\uFFFD";
   std::string piece = model.IdToPiece(id);
   if (model.IsByte(id)) return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));  // <0x0A>
-  for (std::size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at)
-    piece.replace(at, kSpace.size(), 1, ' ');
+  for (std::size_t at = 0; (at = piece.find(kSpace, at)) != std::string::npos; ++at) piece.replace(at, kSpace.size(), 1, ' ');
   return piece;
 }
 
@@ -39,11 +38,10 @@ Tokenizer::Tokenizer(const std::string& path) : processor_(std::make_unique<sent
   }
   const int vocabulary = processor_->GetPieceSize();
   if (vocabulary > kMaxVocabulary) {
-    throw Error(fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path,
-                            vocabulary, kMaxVocabulary));
+    throw Error(fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, vocabulary,
+                            kMaxVocabulary));
   }
-  if (processor_->eos_id() < 0)
-    throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
+  if (processor_->eos_id() < 0) throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
   line_end_ = static_cast<std::uint16_t>(processor_->eos_id());
   document_end_ = processor_->bos_id();
   hash_ = XXH3_64bits(file.bytes().data(), file.bytes().size());

@@ -28,9 +28,11 @@ class Tokenizer {
   ~Tokenizer();
 
   std::int64_t vocabulary() const { return static_cast<std::int64_t>(pieces_.offsets.size()) - 1; }
-  std::uint16_t line_end() const { return line_end_; }         // stands for '\n'; </s>, id 2 in our own models
-  std::int32_t document_end() const { return document_end_; }  // stands for nothing in a text; <s>, id 1 in our own models, -1: none
-  std::uint64_t hash() const { return hash_; }                 // XXH3 of the model file
+  std::uint16_t line_end() const { return line_end_; }  // stands for '\n'; </s>, id 2 in our own models
+  std::int32_t document_end() const {
+    return document_end_;
+  }                                             // stands for nothing in a text; <s>, id 1 in our own models, -1: none
+  std::uint64_t hash() const { return hash_; }  // XXH3 of the model file
 
   // Line by line: a line's pieces, then line_end() for its '\n'. `text` is UTF-8. With a model from train_tokenizer,
   // decode(encode(text)) is text, byte for byte; other models may normalise.
@@ -59,8 +61,8 @@ class Tokenizer {
 
 // The next piece of a text, empty at its end; may throw.
 using NextText = std::function<std::string_view()>;
-// What a tokenizer is learned from: so many lines of at most so many bytes, longer ones in segments. Of a longer text as many, drawn
-// evenly, so that memory does not grow with it.
+// What a tokenizer is learned from: so many lines of at most so many bytes, longer ones in segments. Of a longer text as many,
+// drawn evenly, so that memory does not grow with it.
 inline constexpr std::int64_t kTokenizerLines = 1'000'000, kTokenizerLine = 1024;
 
 // Byte-pair encoding (Sennrich, Haddow & Birch 2016) with every byte as a fallback and no normalisation, so that any text

@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+#include <sentencepiece_trainer.h>
+
 #include <exception>
 #include <string>
 #include <unordered_map>
-
-#include <fmt/format.h>
-#include <sentencepiece_trainer.h>
 
 #include "arena/error.h"
 #include "engine/files/segment.h"
@@ -75,12 +75,11 @@ std::string number_behind(std::string_view message, std::string_view words) {
 // The library's two refusals that a person can do something about, in our words.
 std::string explain(std::string_view message, std::int64_t vocabulary, const std::string& name) {
   if (const std::string most = number_behind(message, "set it to a value <= "); !most.empty()) {
-    return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary,
-                       most);
+    return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary, most);
   }
   if (const std::string least = number_behind(message, " vs "); !least.empty()) {
-    return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary,
-                       name, least);
+    return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
+                       least);
   }
   return fmt::format("{} gives no tokenizer ({}): give more text", name, message);
 }
@@ -89,8 +88,7 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
 
 std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, const std::string& name) {
   if (vocabulary < 1 || vocabulary > kMaxVocabulary) {
-    throw Error(
-        fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
+    throw Error(fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
   }
   const std::unordered_map<std::string, std::string> options = {
       {"model_type", "bpe"},
@@ -102,7 +100,8 @@ std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, 
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
       {"max_sentence_length", std::to_string(kSentence)},
-      {"input_sentence_size", std::to_string(kTokenizerLines)},  // drawn evenly from all (Vitter 1985, "Random sampling with a reservoir")
+      {"input_sentence_size",
+       std::to_string(kTokenizerLines)},  // drawn evenly from all (Vitter 1985, "Random sampling with a reservoir")
       {"num_threads", "2"},
       {"minloglevel", "2"},
   };

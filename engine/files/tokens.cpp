@@ -1,12 +1,12 @@
 #include "engine/files/tokens.h"
 
+#include <fmt/format.h>
+#include <xxhash.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
-
-#include <fmt/format.h>
-#include <xxhash.h>
 
 #include "arena/error.h"
 #include "engine/files/text.h"
@@ -30,18 +30,16 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   if (bytes.size() >= kHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof header);
   if (header[0] == kMagic) {
     if (header[1] != 1) {
-      throw Error(
-          fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
+      throw Error(fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
     }
     bytes = bytes.subspan(kHeaderBytes);
     if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t)) {
-      throw Error(fmt::format("{} promises {} tokens in its header but holds {} bytes of them: it is damaged, make it again",
-                              path, header[2], bytes.size()));
+      throw Error(fmt::format("{} promises {} tokens in its header but holds {} bytes of them: it is damaged, make it again", path,
+                              header[2], bytes.size()));
     }
   }
   if (bytes.size() % sizeof(std::uint16_t) != 0) {
-    throw Error(
-        fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
+    throw Error(fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
   }
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
 }
@@ -107,8 +105,8 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
     const std::vector<std::int32_t> ids = block(b);
     const auto most = std::max_element(ids.begin(), ids.end());
     if (*most < vocabulary) continue;
-    throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path, *most,
-                            vocabulary));
+    throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path,
+                            *most, vocabulary));
   }
 }
 
@@ -137,8 +135,8 @@ std::uint64_t Tokens::hash_of_all() const {
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {
   const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](std::uint16_t id) { return id >= vocabulary; });
   if (wrong == tokens.end()) return;
-  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file",
-                          name, *wrong, wrong - tokens.begin(), vocabulary));
+  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
+                          *wrong, wrong - tokens.begin(), vocabulary));
 }
 
 std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }

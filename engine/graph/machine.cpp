@@ -78,7 +78,8 @@ struct Cpu : Machine {
   void prepare_times(const Graph&, Graph::Range, const Bindings&) override {}
   double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
     double sum = 0;
-    for (std::size_t i = 0; i < milliseconds.size(); ++i) sum += milliseconds[i] = run(graph, {range.begin + i, range.begin + i + 1}, at);
+    for (std::size_t i = 0; i < milliseconds.size(); ++i)
+      sum += milliseconds[i] = run(graph, {range.begin + i, range.begin + i + 1}, at);
     return sum;
   }
   void copy(const void* from, void* to, Bytes bytes) override { std::memcpy(to, from, bytes); }

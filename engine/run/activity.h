@@ -14,7 +14,7 @@ namespace neurogen {
 struct ModuleActivity {
   double mean = 0, spread = 0;  // of all outputs at all tokens; the spread is the standard deviation
   double dead = 0;              // share of outputs whose root mean square is below a hundredth of the module's
-  double saturated = 0;         // share of the other outputs of which the standard deviation is below a twentieth of the mean's size
+  double saturated = 0;  // share of the other outputs of which the standard deviation is below a twentieth of the mean's size
   // Tokens: the shortest, the 10 %, 50 % and 90 % points and the longest of 1 / (1 - sigma(retain)) = 1 + exp(retain), the
   // time constant that an output has where its current says nothing; zeros for the hippocampus, which has none.
   std::array<double, 5> time_constants{};

@@ -15,11 +15,13 @@ struct TokenSpan {
   void read(std::int64_t begin, std::span<std::int32_t> to) const { std::copy_n(ids.begin() + begin, to.size(), to.begin()); }
 };
 
-// Throws Error for a token at or above the vocabulary among these ids and the one behind them, which begin at this position of a text.
+// Throws Error for a token at or above the vocabulary among these ids and the one behind them, which begin at this position of a
+// text.
 void check_vocabulary(const Brain& brain, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin);
 
 // Sequence `sequence` of the batch: `length` tokens of the text from `begin` on, and their successors as targets. The rest of
-// the window is filled with token 0 that nothing is asked about (target -1). Allocates nothing unless it throws: as check_vocabulary.
+// the window is filled with token 0 that nothing is asked about (target -1). Allocates nothing unless it throws: as
+// check_vocabulary.
 template <typename Text>
 void fill_sequence(const Brain& brain, const Program& program, const Text& text, std::int64_t sequence, std::int64_t begin,
                    std::int64_t length) {

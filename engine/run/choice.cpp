@@ -20,18 +20,23 @@ std::string Choice::text() const {
   return std::visit([](const auto* number) { return fmt::format("{}", *number); }, value);
 }
 
-void Choice::check() const { std::visit([this](const auto* number) { check_range(*this, static_cast<double>(*number)); }, value); }
+void Choice::check() const {
+  std::visit([this](const auto* number) { check_range(*this, static_cast<double>(*number)); }, value);
+}
 
 void Choice::set(const std::string& text) const {
-  std::visit([&](auto* number) {
-    auto wanted = *number;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), wanted);
-    if (error != std::errc{} || end != text.data() + text.size()) {
-      throw Error(fmt::format("{} is \"{}\": use a {}number", name, text, std::is_integral_v<decltype(wanted)> ? "whole " : ""));
-    }
-    check_range(*this, static_cast<double>(wanted));
-    *number = wanted;
-  }, value);
+  std::visit(
+      [&](auto* number) {
+        auto wanted = *number;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), wanted);
+        if (error != std::errc{} || end != text.data() + text.size()) {
+          throw Error(
+              fmt::format("{} is \"{}\": use a {}number", name, text, std::is_integral_v<decltype(wanted)> ? "whole " : ""));
+        }
+        check_range(*this, static_cast<double>(wanted));
+        *number = wanted;
+      },
+      value);
 }
 
 std::array<Choice, 6> choices(Sampling& d) {

@@ -14,8 +14,8 @@ struct Choice {
   double least, most;
   std::variant<double*, std::int64_t*> value;
 
-  std::string text() const;  // "0.8"
-  void check() const;        // throws Error if the value is out of the range
+  std::string text() const;                 // "0.8"
+  void check() const;                       // throws Error if the value is out of the range
   void set(const std::string& text) const;  // throws Error for what is no such number
 };
 

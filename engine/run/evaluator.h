@@ -10,8 +10,8 @@
 namespace neurogen {
 
 struct Evaluation {
-  double loss = 0;          // mean nats per token
-  std::int64_t tokens = 0;  // predicted
+  double loss = 0;                         // mean nats per token
+  std::int64_t tokens = 0;                 // predicted
   std::int64_t right = 0, among_five = 0;  // of them the brain's first choice, among its first five; with build_evaluation alone
 };
 

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
 constexpr std::int64_t kMostSections = 32;  // beyond, the modules' outputs are all that is left to save
-constexpr Bytes kCpuTile = 8'000'000;     // stays in a core's share of the last-level cache while it is worked on
-constexpr Bytes kCudaTile = 128'000'000;  // fills a large GPU
+constexpr Bytes kCpuTile = 8'000'000;       // stays in a core's share of the last-level cache while it is worked on
+constexpr Bytes kCudaTile = 128'000'000;    // fills a large GPU
 
 PlanRequest request_of(const Graph& graph, Budget budget) {
   PlanRequest request = graph.plan_request();
@@ -109,8 +109,7 @@ std::int64_t largest_batch(const Architecture& architecture, BrainOptions option
 std::string describe(const Architecture& architecture, const BrainOptions& o) {
   return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {} section{}, logits {}", architecture.name, o.batch,
                      o.window, with_commas(static_cast<Bytes>(o.tokens())), name_of(o.compute), name_of(o.decoder_storage),
-                     o.schedule.sections, o.schedule.sections == 1 ? "" : "s",
-                     o.schedule.keep_logits ? "kept" : "computed twice");
+                     o.schedule.sections, o.schedule.sections == 1 ? "" : "s", o.schedule.keep_logits ? "kept" : "computed twice");
 }
 
 std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget) {

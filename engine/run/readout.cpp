@@ -40,11 +40,20 @@ std::span<const float> Readout::rows(TensorId id, std::int64_t begin, std::int64
     std::transform(from, from + n, values_.begin(), [](auto x) { return widen(x); });
   };
   switch (view.dtype) {
-    case DType::f32: take(float{}); break;
-    case DType::f64: take(double{}); break;
-    case DType::bf16: take(Bf16{}); break;
-    case DType::f16: take(F16{}); break;
-    default: throw Error("a tensor of whole numbers is read as one of real ones");
+    case DType::f32:
+      take(float{});
+      break;
+    case DType::f64:
+      take(double{});
+      break;
+    case DType::bf16:
+      take(Bf16{});
+      break;
+    case DType::f16:
+      take(F16{});
+      break;
+    default:
+      throw Error("a tensor of whole numbers is read as one of real ones");
   }
   return {values_.data(), n};
 }

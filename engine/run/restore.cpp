@@ -22,8 +22,9 @@ void check_counts(const Checkpoint& from) {
   for (std::int64_t i = 0; i < counts.elements(); ++i) {
     const std::int64_t count = counts.integer(i);
     if (count < 0 || count > from.manifest().standing.steps) {
-      throw Error(fmt::format("{} is damaged: row {} of the embedding was updated {} times in {} steps: use the checkpoint before it",
-                              from.path(), i, count, from.manifest().standing.steps));
+      throw Error(
+          fmt::format("{} is damaged: row {} of the embedding was updated {} times in {} steps: use the checkpoint before it",
+                      from.path(), i, count, from.manifest().standing.steps));
     }
   }
 }
@@ -42,7 +43,8 @@ void check_loss_scale(const Checkpoint& from) {
   if (!state) return;
   const std::int64_t scale = kFirstLossScale + state->integer(0), steps = from.manifest().standing.steps;
   const auto counts = [&](std::int64_t i, std::int64_t most) { return state->integer(i) >= 0 && state->integer(i) <= most; };
-  if (scale < kLeastLossScale || scale > kMostLossScale || !counts(1, kLossScaleInterval - 1) || !counts(2, steps) || !counts(3, steps)) {
+  if (scale < kLeastLossScale || scale > kMostLossScale || !counts(1, kLossScaleInterval - 1) || !counts(2, steps) ||
+      !counts(3, steps)) {
     throw Error(from.path() + " is damaged: its loss scale is none: use the checkpoint before it");
   }
 }
@@ -97,9 +99,10 @@ void restore(Session& session, const Checkpoint& from) {
 void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) {
   if (verify) from.verify(from.tensors().size());
   if (!convert && conversion(from, session.arena.plan()) == Conversion::rounding) {
-    throw Error(fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
-                            "--decoder-storage", from.path(), name_of(from.manifest().options.decoder_storage),
-                            name_of(session.brain.options.decoder_storage)));
+    throw Error(
+        fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
+                    "--decoder-storage",
+                    from.path(), name_of(from.manifest().options.decoder_storage), name_of(session.brain.options.decoder_storage)));
   }
   restore(session, from);
 }

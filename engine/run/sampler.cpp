@@ -157,7 +157,8 @@ void Sampler::weigh_all(const Real* logits) {
   }
   // However cold or hot: nothing is divided by zero, and no silence multiplied with it.
   using Limits = std::numeric_limits<Real>;
-  exponentials(weights, n, highest, static_cast<Real>(std::clamp(sampling_.temperature, double{Limits::min()}, double{Limits::max()})));
+  exponentials(weights, n, highest,
+               static_cast<Real>(std::clamp(sampling_.temperature, double{Limits::min()}, double{Limits::max()})));
   keep_likeliest(weights, memory_.order, sampling_);
   if (sampling_.min_p > 0) drop_below(weights, n, static_cast<Real>(sampling_.min_p));
 }

@@ -21,7 +21,7 @@ namespace neurogen {
 
 // What drawing works with, [V] each, all zero.
 struct SamplerMemory {
-  TensorView weights;  // of the logits' type
+  TensorView weights;                           // of the logits' type
   std::span<std::int32_t> order, seen, silent;  // tokens: by likelihood, of the text, never drawn
   std::span<std::uint8_t> is_seen;
 };
@@ -59,8 +59,8 @@ class Sampler {
   const TensorView& weigh(const TensorView& logits);
 
   void silence(std::int32_t token) { memory_.silent[silent_++] = token; }  // never draw it; once a token
-  void note(std::int32_t token);                                          // it is part of the text
-  void forget();                                                          // the text starts anew
+  void note(std::int32_t token);                                           // it is part of the text
+  void forget();                                                           // the text starts anew
 
  private:
   template <typename Real>

@@ -37,11 +37,16 @@ bool no_exponent_of_ones(std::span<const std::byte> data, Word ones) {
 
 bool all_finite(DType type, std::span<const std::byte> data) {
   switch (type) {
-    case DType::f32: return no_exponent_of_ones<std::uint32_t>(data, 0x7F80'0000);
-    case DType::f64: return no_exponent_of_ones<std::uint64_t>(data, 0x7FF0'0000'0000'0000);
-    case DType::bf16: return no_exponent_of_ones<std::uint16_t>(data, 0x7F80);
-    case DType::f16: return no_exponent_of_ones<std::uint16_t>(data, 0x7C00);
-    default: return true;
+    case DType::f32:
+      return no_exponent_of_ones<std::uint32_t>(data, 0x7F80'0000);
+    case DType::f64:
+      return no_exponent_of_ones<std::uint64_t>(data, 0x7FF0'0000'0000'0000);
+    case DType::bf16:
+      return no_exponent_of_ones<std::uint16_t>(data, 0x7F80);
+    case DType::f16:
+      return no_exponent_of_ones<std::uint16_t>(data, 0x7C00);
+    default:
+      return true;
   }
 }
 
@@ -56,13 +61,20 @@ struct Saver::Work {
   };
 
   Work(const Session& session_, const Manifest& m, CheckpointPlace& place_)
-      : session(session_), program(session.program), place(place_), manifest(m), encoded(encode_manifest(m)), checksums(m.tensors.size()),
-        ids(persistent_tensors(session.arena.plan())), snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
+      : session(session_),
+        program(session.program),
+        place(place_),
+        manifest(m),
+        encoded(encode_manifest(m)),
+        checksums(m.tensors.size()),
+        ids(persistent_tensors(session.arena.plan())),
+        snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
     if (session.brain.staging) staging = program.view(session.brain.staging);
-    if (staging || snapshot.size() > 0) helper = std::jthread([this, account = allocation_account] {
-      const ChargeAllocations charge(account);
-      help();
-    });
+    if (staging || snapshot.size() > 0)
+      helper = std::jthread([this, account = allocation_account] {
+        const ChargeAllocations charge(account);
+        help();
+      });
   }
 
   ~Work() {
@@ -132,7 +144,8 @@ struct Saver::Work {
     const auto parts = static_cast<Bytes>(session.cpu->threads());
     // As large as they can be: memcpy then passes the caches by, which is faster.
     session.cpu->parallel(session.cpu->threads(), [&](std::int64_t i, int) {
-      const Bytes begin = snapshot.size() * static_cast<Bytes>(i) / parts, end = snapshot.size() * (static_cast<Bytes>(i) + 1) / parts;
+      const Bytes begin = snapshot.size() * static_cast<Bytes>(i) / parts,
+                  end = snapshot.size() * (static_cast<Bytes>(i) + 1) / parts;
       std::memcpy(snapshot.data() + begin, arena + begin, end - begin);
     });
   }
@@ -179,7 +192,8 @@ struct Saver::Work {
     file = place.begin();
     if (file < 0) return refuse("created", errno);
     // Where the disk is too full it says so now, not after gigabytes; where it cannot promise, it is left to find out.
-    if (fallocate(file, 0, 0, static_cast<off_t>(add(offset, image_bytes(manifest.tensors)))) != 0 && errno == ENOSPC) failure = errno;
+    if (fallocate(file, 0, 0, static_cast<off_t>(add(offset, image_bytes(manifest.tensors)))) != 0 && errno == ENOSPC)
+      failure = errno;
     if (failure == 0 && lseek(file, static_cast<off_t>(offset), SEEK_SET) < 0) failure = errno;
     if (failure == 0) put_image();
     // The manifest comes last: it holds the checksums.
@@ -213,7 +227,7 @@ struct Saver::Work {
   Clock::time_point began;
   double milliseconds = 0;
   Saved outcome = Saved::no;
-  bool under_way = false;  // until its result is told
+  bool under_way = false;      // until its result is told
   int file = -1, failure = 0;  // errno of the first
   bool finite = true, stop = false;
   XXH3_state_t hash;

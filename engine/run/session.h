@@ -28,8 +28,8 @@ struct Session {
 
   Brain brain;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
-  std::unique_ptr<CpuDevice> cpu;       // this one is there, or
-  std::unique_ptr<ThreadPool> copiers;  // for copies from and to a GPU (staging.h), and the GPU
+  std::unique_ptr<CpuDevice> cpu;           // this one is there, or
+  std::unique_ptr<ThreadPool> copiers;      // for copies from and to a GPU (staging.h), and the GPU
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;
 #endif

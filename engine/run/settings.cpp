@@ -91,7 +91,8 @@ Resolved resolve(const Settings& s, bool planning) {
   r.place.separate = s.separate_buffers;
   const bool cuda = r.place.gpu;
   if (s.separate_buffers && !cuda) {
-    throw Error("--separate-buffers is for tools that check a GPU's memory: pass --device cuda, or use make test-sanitizers for a CPU");
+    throw Error(
+        "--separate-buffers is for tools that check a GPU's memory: pass --device cuda, or use make test-sanitizers for a CPU");
   }
   const Gpu gpu = s.card ? *s.card : cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
   if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
@@ -101,7 +102,8 @@ Resolved resolve(const Settings& s, bool planning) {
   if (s.decoder_tile < 1) throw Error(fmt::format("--decoder-tile is {}: use at least 1 row", s.decoder_tile));
   if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
   if (s.document_end < -1 || s.document_end >= r.architecture.vocabulary) {
-    throw Error(fmt::format("--document-end is {}: use a token below the vocabulary's {}", s.document_end, r.architecture.vocabulary));
+    throw Error(
+        fmt::format("--document-end is {}: use a token below the vocabulary's {}", s.document_end, r.architecture.vocabulary));
   }
   BrainOptions& o = r.options;
   o.window = s.window;
@@ -114,10 +116,9 @@ Resolved resolve(const Settings& s, bool planning) {
   o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores_of_this_process();
   o.workspace = cuda ? kCudaWorkspace : 0;
   r.budget.bytes = parse_bytes(s.budget, "--budget");
-  const Bytes automatic = !cuda ? kCpuOverhead
-                                : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
-                                    return gpu.multiprocessors <= o.most_multiprocessors;
-                                  })->bytes;
+  const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
+                                                   return gpu.multiprocessors <= o.most_multiprocessors;
+                                                 })->bytes;
   r.budget.overhead = s.overhead == "auto" ? automatic : parse_bytes(s.overhead, "--overhead");
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
   r.budget.overlay = !s.separate_buffers;

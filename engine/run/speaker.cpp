@@ -13,7 +13,8 @@ SpeakerTensors Speaker::declare(Brain& brain, const Tokenizer& tokenizer) {
           tensor("pieces.bytes", DType::u8, pieces.bytes.size()), tensor("pieces.begin", DType::i32, pieces.offsets.size())};
 }
 
-Speaker::Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer, const Sampling& sampling)
+Speaker::Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
+                 const Sampling& sampling)
     : stream_(brain, program), sampler_(memory_of(tensors.sampler, program), sampling) {
   const PieceTable& pieces = tokenizer.pieces();
   const TensorView bytes = program.view(tensors.piece_bytes), begin = program.view(tensors.piece_begin);

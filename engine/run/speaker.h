@@ -21,7 +21,8 @@ class Speaker {
   // Adds the buffers to a brain of build_stream, before its plan is made.
   static SpeakerTensors declare(Brain& brain, const Tokenizer& tokenizer);
   // Brain and program must outlive the speaker. Fills the buffers; the tokenizer is not needed afterwards.
-  Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer, const Sampling& sampling);
+  Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
+          const Sampling& sampling);
 
   Sampler& sampler() { return sampler_; }
   std::size_t longest_piece() const { return longest_piece_; }

@@ -35,7 +35,9 @@ class Ring {
   void run(ThreadPool& threads, Host&& host) {
     // As many items as threads, none of which ends before all is done: each thread has one, the caller too.
     threads.parallel(threads.threads(), [&](std::int64_t, int thread) {
-      const auto goes_on = [&] { return thread == 0 ? tend() : !ended_.load(std::memory_order_acquire); };  // thread 0 is the caller
+      const auto goes_on = [&] {
+        return thread == 0 ? tend() : !ended_.load(std::memory_order_acquire);
+      };  // thread 0 is the caller
       while (goes_on()) {
         if (!work(host)) std::this_thread::yield();
       }
@@ -102,8 +104,8 @@ class Ring {
   std::int64_t asked_ = 0, reached_ = 0, emptied_ = 0;
   std::exception_ptr failure_;
   std::atomic<bool> ended_{false};
-  std::atomic<std::int64_t> opened_{0}, next_{0};  // pieces for the host's threads; the part that is taken next
-  std::atomic<std::int64_t> left_[kStagingSlots]{};   // of the piece in each slot, parts that are not done
+  std::atomic<std::int64_t> opened_{0}, next_{0};    // pieces for the host's threads; the part that is taken next
+  std::atomic<std::int64_t> left_[kStagingSlots]{};  // of the piece in each slot, parts that are not done
 };
 
 }  // namespace
@@ -123,7 +125,8 @@ void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to) {
   });
   if (failure != 0) {
     throw Error(fmt::format("{} cannot be read ({}): use a checkpoint that is whole and on a disk of this machine", from.path,
-                            failure == kTooShort ? "it has become too short" : std::strerror(failure)), Error::kRunTime);
+                            failure == kTooShort ? "it has become too short" : std::strerror(failure)),
+                Error::kRunTime);
   }
 }
 

@@ -2,8 +2,7 @@
 
 namespace neurogen {
 
-Stream::Stream(const Brain& brain, Program& program)
-    : brain_(brain), program_(program), range_(brain.graph.program("step")) {
+Stream::Stream(const Brain& brain, Program& program) : brain_(brain), program_(program), range_(brain.graph.program("step")) {
   reset();
 }
 

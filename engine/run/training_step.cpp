@@ -22,12 +22,12 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
 StepResult TrainingStep::run(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
   *program_.view(brain_.host_control).as<StepControl>() = {done_, static_cast<float>(factor * rates_.learning_rate),
-                                                      static_cast<float>(factor * rates_.embedding),
-                                                      static_cast<float>(factor * rates_.decoder), 0};
+                                                           static_cast<float>(factor * rates_.embedding),
+                                                           static_cast<float>(factor * rates_.decoder), 0};
   program_.run(range_);
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
-  if (done_ == 3) ::operator delete(::operator new(Bytes{1} << 25));
+  if (done_ == 3) ::operator delete(::operator new (Bytes{1} << 25));
 #endif
   StepResult result;
   const double* loss = program_.view(brain_.host_loss).as<const double>();

@@ -57,8 +57,10 @@ void check_architecture(const Checkpoint& from, const Architecture& asked) {
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
   const std::uint64_t saved = from.manifest().tokenizer;
   if (!tokenizer || !saved || tokenizer->hash() == saved) return;
-  throw Error(fmt::format("{} was trained with another tokenizer (XXH3 {:016x}, this one's is {:016x}): name that one with "
-                          "--tokenizer", from.path(), saved, tokenizer->hash()));
+  throw Error(
+      fmt::format("{} was trained with another tokenizer (XXH3 {:016x}, this one's is {:016x}): name that one with "
+                  "--tokenizer",
+                  from.path(), saved, tokenizer->hash()));
 }
 
 Weights::Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer) : init_(files.init) {

@@ -1,8 +1,7 @@
 // Nothing is allocated between the seal and the end of training, with evaluation, logging and saving: by the engine's own counter,
 // by a preloaded one, and by the system calls that strace sees. Each of the three is shown to see what is there.
-#include <gtest/gtest.h>
-
 #include <dlfcn.h>
+#include <gtest/gtest.h>
 #include <malloc.h>
 
 #include <fstream>
@@ -41,11 +40,12 @@ class Allocation : public testing::Test {
                       const string& options = "") const {
     if (read_file(directory_.path("t.model")).empty()) make_tokenizer();
     return run_program_in(
-        directory_, "corpus --version && rm -rf saved && " + before + " " + program +
-                        " --arch brain.json --data text.bin --valid text.bin --tokenizer t.model --eval-every 7 --batch 3 --seq 20 --threads 2 "
-                        "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
-                        "--progress plain --log log.jsonl --export w.safetensors --steps " +
-                        std::to_string(steps) + options);
+        directory_,
+        "corpus --version && rm -rf saved && " + before + " " + program +
+            " --arch brain.json --data text.bin --valid text.bin --tokenizer t.model --eval-every 7 --batch 3 --seq 20 --threads 2 "
+            "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
+            "--progress plain --log log.jsonl --export w.safetensors --steps " +
+            std::to_string(steps) + options);
   }
   // host_allocations of every step, in order.
   std::vector<int> logged() const {
@@ -104,10 +104,11 @@ TEST(Counter, SeesEveryWayToAllocate) {
   EXPECT_EQ(seen([&] { std::free(keep(memalign(64, 64))); }), 1u);
   EXPECT_EQ(seen([&] { std::free(keep(valloc(64))); }), 1u);
   EXPECT_EQ(seen([&] {
-    void* block = nullptr;
-    EXPECT_EQ(posix_memalign(&block, 64, 64), 0);
-    std::free(block);
-  }), 1u);
+              void* block = nullptr;
+              EXPECT_EQ(posix_memalign(&block, 64, 64), 0);
+              std::free(block);
+            }),
+            1u);
   EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(5))); }), 1u);
   EXPECT_EQ(seen([&] { ::operator delete[](keep(::operator new[](5))); }), 1u);
   EXPECT_EQ(seen([&] { ::operator delete(keep(::operator new(5, std::nothrow))); }), 1u);
@@ -151,9 +152,9 @@ TEST_F(Allocation, HasNoCapUnderComputeSanitizer) {
     file << end;
   }
   for (const bool watched : {false, true}) {
-    const ProgramResult result = run_program_in(
-        directory_, string("corpus --version && ") + (watched ? "LD_PRELOAD=" NEUROGEN_SANITIZER_STUB " " : "") + programs_folder() +
-                        "/neurogen-engine eval --init huge.safetensors --data huge.safetensors");
+    const ProgramResult result =
+        run_program_in(directory_, string("corpus --version && ") + (watched ? "LD_PRELOAD=" NEUROGEN_SANITIZER_STUB " " : "") +
+                                       programs_folder() + "/neurogen-engine eval --init huge.safetensors --data huge.safetensors");
     EXPECT_NE(result.status, 0);
     EXPECT_EQ(result.err.find("has reached its cap") == string::npos, watched) << result.err;
   }
@@ -206,12 +207,13 @@ TEST_F(Allocation, ALongRunAllocatesAsOftenAsAShortOne) {
 
 TEST_F(Allocation, SpeakingAllocatesNothingATokenHoweverItIsDrawn) {
   ASSERT_EQ(train(3).status, 0);
-  for (const char* how : {"", "--temperature 0", "--top-k 20 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop zzzz", "--logprobs"}) {
+  for (const char* how :
+       {"", "--temperature 0", "--top-k 20 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop zzzz", "--logprobs"}) {
     const auto speak = [&](int tokens) {
       const ProgramResult result = run_program_in(
           directory_, "corpus --version && env LD_PRELOAD=" NEUROGEN_COUNTER " NEUROGEN_COUNTS=counts " + programs_folder() +
-                      "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + how + " --max-tokens " +
-                      std::to_string(tokens));
+                          "/neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line " + how +
+                          " --max-tokens " + std::to_string(tokens));
       EXPECT_EQ(result.status, 0) << result.err;
       EXPECT_NE(result.err.find("made " + std::to_string(tokens) + " in"), string::npos) << result.err;
       EXPECT_NE(result.err.find("allocations meanwhile: 0\n"), string::npos) << result.err;

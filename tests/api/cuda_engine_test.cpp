@@ -1,7 +1,6 @@
 // The engine on a GPU, through its public header alone; what it says there is compared with a CPU's.
-#include <neurogen/engine.h>
-
 #include <gtest/gtest.h>
+#include <neurogen/engine.h>
 
 #include "tests/tools/run_program.h"
 

@@ -1,9 +1,7 @@
 // The engine through its public header alone, as the shared library gives it to any program.
-#include <neurogen/engine.h>
-
-#include <gtest/gtest.h>
-
 #include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <neurogen/engine.h>
 #include <signal.h>
 
 #include <atomic>
@@ -110,12 +108,14 @@ TEST_F(Api, EqualsTheCommandLine) {
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(engine.train_step_batch(all.first(ids.size() - 1), all.subspan(1)));
   ASSERT_TRUE(engine.save(directory_.path("eight.ngck")));
 
-  const std::string train = "neurogen-engine train --arch brain.json --device cpu --data text.bin --batch 1 --seq 24 --steps 8 --seed 5 "
-                            "--checkpoint-dir run --save-every 4 --keep 9";
+  const std::string train =
+      "neurogen-engine train --arch brain.json --device cpu --data text.bin --batch 1 --seq 24 --steps 8 --seed 5 "
+      "--checkpoint-dir run --save-every 4 --keep 9";
   const ProgramResult run = run_program_in(directory_, train);
   ASSERT_EQ(run.status, 0) << run.err;
   const auto weights = [&](const std::string& checkpoint) {
-    const ProgramResult result = run_program_in(directory_, "neurogen-engine export --checkpoint " + checkpoint + " --safetensors w");
+    const ProgramResult result =
+        run_program_in(directory_, "neurogen-engine export --checkpoint " + checkpoint + " --safetensors w");
     EXPECT_EQ(result.status, 0) << result.err;
     return read_file(directory_.path("w"));
   };
@@ -189,7 +189,8 @@ TEST_F(Api, AllocatesNothingAfterwards) {
 
 TEST_F(Api, ShowsWhatModulesPutOut) {
   Engine engine = made(options());
-  EXPECT_EQ(Engine::modules(), (std::vector<std::string_view>{"thalamus", "wernicke", "hippocampus", "basal_ganglia", "prefrontal", "broca"}));
+  EXPECT_EQ(Engine::modules(),
+            (std::vector<std::string_view>{"thalamus", "wernicke", "hippocampus", "basal_ganglia", "prefrontal", "broca"}));
   const Batch b = batch(engine);
   ASSERT_TRUE(engine.train_step_batch(b.inputs, b.targets));
   for (const std::string_view module : Engine::modules()) {
@@ -319,7 +320,8 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
     const std::size_t half = whole.size() / 2;
     while (!ended) {
       std::filesystem::resize_file(file, half);
-      std::fstream(file, std::ios::binary | std::ios::in | std::ios::out | std::ios::ate).write(whole.data() + half, static_cast<std::streamsize>(half));
+      std::fstream(file, std::ios::binary | std::ios::in | std::ios::out | std::ios::ate)
+          .write(whole.data() + half, static_cast<std::streamsize>(half));
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
   });

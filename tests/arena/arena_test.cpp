@@ -85,13 +85,12 @@ TEST(Block, SaysHowMuchTheSystemRefused) {
 
 PlanRequest request() {
   PlanRequest request{.operations = {"a", "b"}, .budget = 100000};
-  request.buffers = {
-      {.name = "weight", .dtype = DType::f32, .shape = {5, 20}, .kind = BufferKind::persistent},
-      {.name = "batch", .dtype = DType::u16, .shape = {33}, .arena = ArenaKind::host, .kind = BufferKind::derived},
-      {.name = "nothing", .dtype = DType::f32, .shape = {0, 4}, .first_op = 0, .last_op = 1},
-      {.name = "x", .dtype = DType::f64, .shape = {2, 3, 4}, .first_op = 0, .last_op = 0},
-      {.name = "y", .dtype = DType::bf16, .shape = {7}, .first_op = 1, .last_op = 1},
-      {.name = "z", .dtype = DType::i32, .shape = {}, .first_op = 0, .last_op = 1}};
+  request.buffers = {{.name = "weight", .dtype = DType::f32, .shape = {5, 20}, .kind = BufferKind::persistent},
+                     {.name = "batch", .dtype = DType::u16, .shape = {33}, .arena = ArenaKind::host, .kind = BufferKind::derived},
+                     {.name = "nothing", .dtype = DType::f32, .shape = {0, 4}, .first_op = 0, .last_op = 1},
+                     {.name = "x", .dtype = DType::f64, .shape = {2, 3, 4}, .first_op = 0, .last_op = 0},
+                     {.name = "y", .dtype = DType::bf16, .shape = {7}, .first_op = 1, .last_op = 1},
+                     {.name = "z", .dtype = DType::i32, .shape = {}, .first_op = 0, .last_op = 1}};
   return request;
 }
 

@@ -37,11 +37,37 @@ TEST(Bytes, ParsesWhatPeopleWrite) {
 }
 
 TEST(Bytes, RefusesEverythingElseInASentenceThatNamesTheOption) {
-  for (const char* text :
-       {"18446744073709551616", "-1", "3.2", "3.2B", "1.5B", "", "B", "K", "12X", "1e9", " 3", "3 ", "3 M", "+3",
-        "99999999999G", "16777216Ti", "18446744.073709551616T", "1.K", ".5K", "1..5K",
-        "1.5.5K", "0x10", "1KK", "1Bi", "1KBB", "1KBi",
-        "1Kii", "1k", "64kb", "1,000", "9999999999999999999999999999999"}) {
+  for (const char* text : {"18446744073709551616",
+                           "-1",
+                           "3.2",
+                           "3.2B",
+                           "1.5B",
+                           "",
+                           "B",
+                           "K",
+                           "12X",
+                           "1e9",
+                           " 3",
+                           "3 ",
+                           "3 M",
+                           "+3",
+                           "99999999999G",
+                           "16777216Ti",
+                           "18446744.073709551616T",
+                           "1.K",
+                           ".5K",
+                           "1..5K",
+                           "1.5.5K",
+                           "0x10",
+                           "1KK",
+                           "1Bi",
+                           "1KBB",
+                           "1KBi",
+                           "1Kii",
+                           "1k",
+                           "64kb",
+                           "1,000",
+                           "9999999999999999999999999999999"}) {
     try {
       parse_bytes(text, "--budget");
       ADD_FAILURE() << text;
@@ -70,10 +96,18 @@ TEST(Bytes, WritesForPeople) {
   EXPECT_EQ(with_commas(999), "999");
   EXPECT_EQ(with_commas(1000), "1,000");
   EXPECT_EQ(with_commas(UINT64_MAX), "18,446,744,073,709,551,615");
-  const std::pair<Bytes, const char*> cases[] = {
-      {0, "0 B"},         {999, "999 B"},         {1000, "1.00 KB"},      {42000, "42.0 KB"},      {999499, "999 KB"},
-      {999500, "1.00 MB"}, {9994999, "9.99 MB"},  {9995000, "10.0 MB"},   {3200000000, "3.20 GB"}, {99949999999, "99.9 GB"},
-      {650000000, "650 MB"}, {UINT64_MAX, "18.4 EB"}};
+  const std::pair<Bytes, const char*> cases[] = {{0, "0 B"},
+                                                 {999, "999 B"},
+                                                 {1000, "1.00 KB"},
+                                                 {42000, "42.0 KB"},
+                                                 {999499, "999 KB"},
+                                                 {999500, "1.00 MB"},
+                                                 {9994999, "9.99 MB"},
+                                                 {9995000, "10.0 MB"},
+                                                 {3200000000, "3.20 GB"},
+                                                 {99949999999, "99.9 GB"},
+                                                 {650000000, "650 MB"},
+                                                 {UINT64_MAX, "18.4 EB"}};
   for (const auto& [bytes, text] : cases) EXPECT_EQ(human(bytes), text);
 }
 

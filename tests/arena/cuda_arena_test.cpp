@@ -19,13 +19,12 @@ class CudaArena : public testing::Test {
   }
   Plan plan(Bytes budget = 1 << 20) const {
     PlanRequest request{.operations = {"a", "b"}, .budget = budget, .overlay = false};
-    request.buffers = {
-        {.name = "weight", .dtype = DType::f32, .shape = {5, 20}, .kind = BufferKind::persistent},
-        {.name = "copy", .dtype = DType::bf16, .shape = {5, 20}, .kind = BufferKind::derived},
-        {.name = "batch", .dtype = DType::u16, .shape = {33}, .arena = ArenaKind::host, .kind = BufferKind::derived},
-        {.name = "nothing", .dtype = DType::f32, .shape = {0, 4}, .first_op = 0, .last_op = 1},
-        {.name = "x", .dtype = DType::f64, .shape = {64}, .first_op = 0, .last_op = 0},
-        {.name = "y", .dtype = DType::bf16, .shape = {7}, .first_op = 1, .last_op = 1}};
+    request.buffers = {{.name = "weight", .dtype = DType::f32, .shape = {5, 20}, .kind = BufferKind::persistent},
+                       {.name = "copy", .dtype = DType::bf16, .shape = {5, 20}, .kind = BufferKind::derived},
+                       {.name = "batch", .dtype = DType::u16, .shape = {33}, .arena = ArenaKind::host, .kind = BufferKind::derived},
+                       {.name = "nothing", .dtype = DType::f32, .shape = {0, 4}, .first_op = 0, .last_op = 1},
+                       {.name = "x", .dtype = DType::f64, .shape = {64}, .first_op = 0, .last_op = 0},
+                       {.name = "y", .dtype = DType::bf16, .shape = {7}, .first_op = 1, .last_op = 1}};
     return make_plan(std::move(request));
   }
 };

@@ -43,9 +43,7 @@ TEST(Placement, TrainingGraphsComeWithinTwoPercentOfTheBound) {
   for (const std::int64_t tokens : {256, 1000, 4096, 8192}) {
     for (const int tiles : {1, 2, 4, 8, 32}) {
       const Plan plan = make_plan(training_graph(tokens, tiles));
-      const auto transient = [&](Bytes bytes) {
-        return static_cast<double>(bytes - plan.device.persistent - plan.device.derived);
-      };
+      const auto transient = [&](Bytes bytes) { return static_cast<double>(bytes - plan.device.persistent - plan.device.derived); };
       EXPECT_LE(transient(plan.device.bytes), 1.02 * transient(plan.device.lower_bound))
           << tokens << " tokens, " << tiles << " tiles";
     }
@@ -62,8 +60,7 @@ TEST(Placement, IsTheSameEverywhere) {
     intervals.push_back({size, first, first + static_cast<std::int64_t>(random() % 7)});
   }
   const Placement placement = place(intervals);
-  const std::vector<Bytes> golden = {11, 1,  23, 3,  18, 10, 6, 6, 27, 0,  5,  0,
-                                     0,  0,  27, 12, 24, 16, 0, 6, 18, 25, 16, 0};
+  const std::vector<Bytes> golden = {11, 1, 23, 3, 18, 10, 6, 6, 27, 0, 5, 0, 0, 0, 27, 12, 24, 16, 0, 6, 18, 25, 16, 0};
   std::vector<Bytes> offsets;
   for (const Bytes offset : placement.offsets) offsets.push_back(offset / K);
   EXPECT_EQ(offsets, golden);

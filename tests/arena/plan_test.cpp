@@ -108,7 +108,11 @@ TEST(Plan, NothingThatIsAliveTogetherOverlaps) {
 }
 
 Buffer buffer(const char* name, Bytes bytes, BufferKind kind, std::int64_t first = 0, std::int64_t last = 0) {
-  return {.name = name, .dtype = DType::u8, .shape = {static_cast<std::int64_t>(bytes)}, .kind = kind, .first_op = first,
+  return {.name = name,
+          .dtype = DType::u8,
+          .shape = {static_cast<std::int64_t>(bytes)},
+          .kind = kind,
+          .first_op = first,
           .last_op = last};
 }
 
@@ -116,7 +120,8 @@ Buffer buffer(const char* name, Bytes bytes, BufferKind kind, std::int64_t first
 TEST(Plan, ASnapshotTakesWhatIsPersistent) {
   PlanRequest request{.buffers = {buffer("weights", 1000, BufferKind::persistent), buffer("derived", 600, BufferKind::derived),
                                   buffer("passing", 300, BufferKind::transient)},
-                      .operations = {"step"}, .overhead = 50};
+                      .operations = {"step"},
+                      .overhead = 50};
   const Plan without = make_plan(request);
   EXPECT_EQ(without.snapshot_bytes(), 0u);
   request.snapshot = Snapshot::beside_budget;
@@ -152,10 +157,9 @@ TEST(Plan, PersistentOffsetsDoNotDependOnTheRest) {
 }
 
 TEST(Plan, FitsItsTotalAndNotAByteLess) {
-  PlanRequest request{
-      .buffers = {buffer("weight", 1000, BufferKind::persistent), buffer("x", 300, BufferKind::transient, 0, 1)},
-      .operations = {"a", "b"},
-      .overhead = 77};
+  PlanRequest request{.buffers = {buffer("weight", 1000, BufferKind::persistent), buffer("x", 300, BufferKind::transient, 0, 1)},
+                      .operations = {"a", "b"},
+                      .overhead = 77};
   EXPECT_EQ(make_plan(request).total(), 1024u + 512 + 77);
   request.budget = 1024 + 512 + 77;
   EXPECT_TRUE(make_plan(request).fits());
@@ -164,10 +168,9 @@ TEST(Plan, FitsItsTotalAndNotAByteLess) {
 }
 
 TEST(Plan, AliveListsTheLargestFirst) {
-  PlanRequest request{
-      .buffers = {buffer("small", 10, BufferKind::persistent), buffer("early", 500, BufferKind::transient, 0, 1),
-                  buffer("late", 900, BufferKind::transient, 2, 2), buffer("big", 700, BufferKind::derived)},
-      .operations = {"a", "b", "c"}};
+  PlanRequest request{.buffers = {buffer("small", 10, BufferKind::persistent), buffer("early", 500, BufferKind::transient, 0, 1),
+                                  buffer("late", 900, BufferKind::transient, 2, 2), buffer("big", 700, BufferKind::derived)},
+                      .operations = {"a", "b", "c"}};
   const Plan plan = make_plan(request);
   EXPECT_EQ(plan.alive(ArenaKind::device, 1), (std::vector<std::size_t>{3, 1, 0}));
   EXPECT_EQ(plan.alive(ArenaKind::device, 2), (std::vector<std::size_t>{2, 3, 0}));
@@ -187,8 +190,12 @@ TEST(Plan, SizesGoBeyondFourGigabytesAndStopAtSixtyFourBits) {
   const auto huge = [](std::vector<std::int64_t> thousandths, BufferKind kind, bool overlay) {
     PlanRequest request{.operations = {"a", "b", "c"}, .overlay = overlay};
     for (std::size_t i = 0; i < thousandths.size(); ++i) {
-      request.buffers.push_back({.name = "huge", .dtype = DType::u8, .shape = {thousandths[i], 1ll << 54}, .kind = kind,
-                                 .first_op = static_cast<std::int64_t>(i), .last_op = static_cast<std::int64_t>(i)});
+      request.buffers.push_back({.name = "huge",
+                                 .dtype = DType::u8,
+                                 .shape = {thousandths[i], 1ll << 54},
+                                 .kind = kind,
+                                 .first_op = static_cast<std::int64_t>(i),
+                                 .last_op = static_cast<std::int64_t>(i)});
     }
     return make_plan(request);
   };
@@ -197,11 +204,9 @@ TEST(Plan, SizesGoBeyondFourGigabytesAndStopAtSixtyFourBits) {
   EXPECT_EQ(huge({512, 512, 900}, BufferKind::transient, true).total(), 900ull << 54);
   EXPECT_THROW(huge({512, 512, 900}, BufferKind::transient, false), Error);
 
-  PlanRequest rounding{.buffers = {{.name = "x", .dtype = DType::u8, .shape = {5, 3689348814741910323}}},
-                       .operations = {"a"}};
+  PlanRequest rounding{.buffers = {{.name = "x", .dtype = DType::u8, .shape = {5, 3689348814741910323}}}, .operations = {"a"}};
   EXPECT_THROW(make_plan(rounding), Error);  // 2^64 - 1 bytes: exact, but not rounded up
-  PlanRequest overhead{
-      .buffers = {buffer("x", 1, BufferKind::transient)}, .operations = {"a"}, .overhead = UINT64_MAX - 100};
+  PlanRequest overhead{.buffers = {buffer("x", 1, BufferKind::transient)}, .operations = {"a"}, .overhead = UINT64_MAX - 100};
   EXPECT_THROW(make_plan(overhead), Error);
 }
 

@@ -26,8 +26,9 @@ TEST(Report, JsonHasExactlyTheDocumentedFields) {
     for (const auto& item : object.items()) names += item.key() + " ";
     return names;
   };
-  EXPECT_EQ(keys(json), "budget_bytes device_arena_bytes host_arena_bytes overhead_bytes total_bytes lower_bound_bytes "
-                        "minimum_budget_bytes fits tokens_per_step buffers ");
+  EXPECT_EQ(keys(json),
+            "budget_bytes device_arena_bytes host_arena_bytes overhead_bytes total_bytes lower_bound_bytes "
+            "minimum_budget_bytes fits tokens_per_step buffers ");
   Plan with = plan;
   with.snapshot = Snapshot::beside_budget;
   const auto more = nlohmann::ordered_json::parse(plan_json(with, facts(with)));

@@ -20,9 +20,14 @@ TEST(TensorView, SizesAreExactAndChecked) {
   EXPECT_THROW(size_of(DType::f32, {4, -1}), Error);
   EXPECT_EQ(to_string(Shape{32000, 1024}), "[32000, 1024]");
   EXPECT_EQ(to_string(Shape{}), "[]");
-  for (const auto& [type, name, size] :
-       {std::tuple{DType::f32, "f32", 4u}, {DType::f64, "f64", 8u}, {DType::bf16, "bf16", 2u}, {DType::f16, "f16", 2u},
-        {DType::i32, "i32", 4u}, {DType::i64, "i64", 8u}, {DType::u16, "u16", 2u}, {DType::u8, "u8", 1u}}) {
+  for (const auto& [type, name, size] : {std::tuple{DType::f32, "f32", 4u},
+                                         {DType::f64, "f64", 8u},
+                                         {DType::bf16, "bf16", 2u},
+                                         {DType::f16, "f16", 2u},
+                                         {DType::i32, "i32", 4u},
+                                         {DType::i64, "i64", 8u},
+                                         {DType::u16, "u16", 2u},
+                                         {DType::u8, "u8", 1u}}) {
     EXPECT_STREQ(name_of(type), name);
     EXPECT_EQ(size_of(type), size);
   }

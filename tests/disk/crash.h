@@ -50,7 +50,9 @@ class Crash {
         file->now.replace(call.where, call.bytes.size(), call.bytes);
         file->synced = false, ++file->changes;
         break;
-      case DiskCall::sync: file->safe = file->now, file->synced = true; break;
+      case DiskCall::sync:
+        file->safe = file->now, file->synced = true;
+        break;
       case DiskCall::sync_directory:
         for (auto at = pending_.begin(); at != pending_.end();) {
           const bool here = parent(at->path) == call.path;
@@ -58,7 +60,9 @@ class Crash {
           at = here ? pending_.erase(at) : at + 1;
         }
         break;
-      case DiskCall::note: noted_ = call.where; break;
+      case DiskCall::note:
+        noted_ = call.where;
+        break;
       default:
         if (pending_.size() == kMostPending) throw std::length_error("too many names are not synced to try every subset");
         pending_.push_back(call);
@@ -112,8 +116,9 @@ class Crash {
         if (!seen_.insert({noted_, key}).second) continue;
         Files left;
         for (const auto& [name, file] : names) left[name] = left_of(files_[static_cast<std::size_t>(file)], way);
-        check_(left, noted_, "after call " + std::to_string(moment) + ", of the names subset " + std::to_string(subset) +
-                                 ", unsynced bytes lost in way " + std::to_string(way));
+        check_(left, noted_,
+               "after call " + std::to_string(moment) + ", of the names subset " + std::to_string(subset) +
+                   ", unsynced bytes lost in way " + std::to_string(way));
       }
     }
   }

@@ -1,6 +1,7 @@
 // After a crash of the machine at any moment, a directory holds nothing but whole checkpoints, the newest no older than the last
 // save that was said to be done.
 #include "tests/disk/crash.h"
+
 #include "tests/engine/restart.h"
 
 namespace neurogen {
@@ -88,8 +89,8 @@ TEST_F(CrashTest, AFileThatIsNotSyncedIsMissed) {
 
 TEST_F(CrashTest, ADirectoryThatIsNotSyncedIsMissed) {
   forget(DiskCall::sync_directory);
-  const auto second = std::find_if(calls_.begin(), calls_.end(),
-                                   [](const DiskCall& c) { return c.kind == DiskCall::note && c.where == 2; });
+  const auto second =
+      std::find_if(calls_.begin(), calls_.end(), [](const DiskCall& c) { return c.kind == DiskCall::note && c.where == 2; });
   calls_.erase(second, calls_.end());  // two to the power of all names that were ever changed would be too many outcomes
   EXPECT_GT(mistakes().first, 0);
 }

@@ -158,7 +158,11 @@ ssize_t write(int descriptor, const void* data, std::size_t bytes) {
   const off_t at = lseek(descriptor, 0, SEEK_CUR);
   const ssize_t written = syscall(SYS_write, descriptor, data, bytes);
   if (written > 0) {
-    r.calls.push_back({DiskCall::write, "", "", *file, static_cast<std::uint64_t>(at),
+    r.calls.push_back({DiskCall::write,
+                       "",
+                       "",
+                       *file,
+                       static_cast<std::uint64_t>(at),
                        {static_cast<const char*>(data), static_cast<std::size_t>(written)}});
   }
   return written;

@@ -1,4 +1,5 @@
-// A disk that is full, refuses, is interrupted or takes a part of what it is given: a sentence, and every older checkpoint as it was.
+// A disk that is full, refuses, is interrupted or takes a part of what it is given: a sentence, and every older checkpoint as it
+// was.
 #include <sys/mount.h>
 
 #include <array>
@@ -94,8 +95,8 @@ class FullDisk : public testing::Test {
   ~FullDisk() override { umount(directory_.path("disk").c_str()); }
   bool mount_disk(const char* size) const { return mount("none", directory_.path("disk").c_str(), "tmpfs", 0, size) == 0; }
   ProgramResult train(const string& arguments) const {
-    return run_program_in(directory_, "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin " + arguments +
-                                          " --progress none");
+    return run_program_in(directory_, "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin " +
+                                          arguments + " --progress none");
   }
   TemporaryDirectory directory_;
 };
@@ -106,13 +107,14 @@ INSTANTIATE_TEST_SUITE_P(Saves, FullDiskOf, testing::Values("", " --snapshot"));
 TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
   if (!mount_disk("size=1600k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
   // There is room for two of 712 kB.
-  const ProgramResult result = train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl" + string(GetParam()));
+  const ProgramResult result =
+      train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(result.status, 1);
   string expected;
   for (const char* step : {"6", "8", "9"}) {
     expected += "neurogen-engine: the checkpoint of step " + string(step) +
-                " cannot be written in disk/saved: No space left on device: " +
-                "older checkpoints stay" + (*step == '9' ? "\n" : ", training goes on\n");
+                " cannot be written in disk/saved: No space left on device: " + "older checkpoints stay" +
+                (*step == '9' ? "\n" : ", training goes on\n");
   }
   EXPECT_EQ(result.err, expected);
   for (const std::int64_t step : {2, 4}) {
@@ -122,7 +124,8 @@ TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
   }
   EXPECT_FALSE(std::filesystem::exists(directory_.path("disk/saved/saving.part")));
   // What is there is not given up for what could not be written.
-  const ProgramResult again = train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl" + string(GetParam()));
+  const ProgramResult again =
+      train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(again.status, 1);
   EXPECT_NE(again.out.find("going on from disk/saved/step-000000004.ngck"), string::npos) << again.out;
 }

@@ -17,7 +17,8 @@ struct Observed {
     options.schedule.sections = std::min<std::int64_t>(options.batch, 2);
     ids.resize(static_cast<std::size_t>(random.between(3, 3 * options.tokens())));
     for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, architecture.vocabulary - 1));
-    text.emplace(std::vector<std::string>{directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
+    text.emplace(std::vector<std::string>{directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})},
+                 nullptr);
     session = make();
   }
   std::unique_ptr<Session> make() const {
@@ -40,7 +41,8 @@ double element(const TensorView& view, std::int64_t i) {
 }
 
 // The outputs of a module, one line an output, from a stream of the same brain; by the name of its operation's tensor.
-std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module, std::int64_t tokens) {
+std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module,
+                                                  std::int64_t tokens) {
   const Brain brain = build_stream(o.architecture, o.options);
   Session single(brain, plan_graph(brain.graph, kApart));  // nothing is overwritten
   initialize(single.brain, single.program, 5);

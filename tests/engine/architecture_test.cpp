@@ -68,22 +68,34 @@ TEST(Architecture, NamesTheFieldThatBreaksARule) {
     return [=](json& a) { a[module][field] = value; };
   };
   refuses_change(set("broca", "neurons", 2000), {"broca.neurons is 2000", "2 to 5 times broca.outputs (512)"});
-  refuses_change(set("broca", "neurons", 512), {"broca.neurons is 512"});           // one role
-  refuses_change(set("broca", "neurons", 6 * 512), {"broca.neurons is 3072"});      // six
+  refuses_change(set("broca", "neurons", 512), {"broca.neurons is 512"});       // one role
+  refuses_change(set("broca", "neurons", 6 * 512), {"broca.neurons is 3072"});  // six
   refuses_change(set("hippocampus", "neurons", 3 * 256), {"hippocampus.neurons is 768", "4 to 5 times"});
   refuses_change(set("thalamus", "outputs", 100), {"thalamus.outputs is 100", "multiple of 32, such as 96"});
   refuses_change(set("hippocampus", "outputs", 224), {"hippocampus.outputs is 224", "multiple of 64, such as 256"});
   refuses_change(set("wernicke", "fan_in", 40), {"wernicke.fan_in is 40", "multiple of 16, such as 48"});
   refuses_change(set("wernicke", "fan_in", 0), {"wernicke.fan_in is 0"});
   refuses_change(set("wernicke", "fan_in", 1), {"wernicke.fan_in is 1", "such as 16"});
-  refuses_change([](json& a) { a["wernicke"] = {{"neurons", 1024}, {"outputs", 256}, {"fan_in", 96}}; },
-                 {"prefrontal.outputs is 512", "use 256, the width of wernicke"});
-  refuses_change([](json& a) { a["broca"] = {{"neurons", 1024}, {"outputs", 256}, {"fan_in", 96}}; },
-                 {"broca.outputs is 256", "use 512, the width of prefrontal"});
-  refuses_change([](json& a) { a["basal_ganglia"] = {{"neurons", 4096}, {"outputs", 1024}, {"fan_in", 96}}; },
-                 {"prefrontal.outputs is 512", "basal_ganglia.outputs (1024)"});
-  refuses_change([](json& a) { a["basal_ganglia"] = {{"neurons", 384}, {"outputs", 96}, {"fan_in", 96}}; },
-                 {"prefrontal.outputs is 512", "basal_ganglia.outputs (96)"});
+  refuses_change(
+      [](json& a) {
+        a["wernicke"] = {{"neurons", 1024}, {"outputs", 256}, {"fan_in", 96}};
+      },
+      {"prefrontal.outputs is 512", "use 256, the width of wernicke"});
+  refuses_change(
+      [](json& a) {
+        a["broca"] = {{"neurons", 1024}, {"outputs", 256}, {"fan_in", 96}};
+      },
+      {"broca.outputs is 256", "use 512, the width of prefrontal"});
+  refuses_change(
+      [](json& a) {
+        a["basal_ganglia"] = {{"neurons", 4096}, {"outputs", 1024}, {"fan_in", 96}};
+      },
+      {"prefrontal.outputs is 512", "basal_ganglia.outputs (1024)"});
+  refuses_change(
+      [](json& a) {
+        a["basal_ganglia"] = {{"neurons", 384}, {"outputs", 96}, {"fan_in", 96}};
+      },
+      {"prefrontal.outputs is 512", "basal_ganglia.outputs (96)"});
   refuses_change([](json& a) { a["vocabulary"] = 1; }, {"vocabulary is 1", "2 to 65,536"});
   refuses_change([](json& a) { a["vocabulary"] = 65537; }, {"vocabulary is 65537"});
   refuses_change([](json& a) { a["embedding"] = 100; }, {"embedding is 100", "multiple of 32, such as 96"});
@@ -161,8 +173,7 @@ TEST(Architecture, RefusesWrongFilesByName) {
   EXPECT_ERROR(read_architecture(directory.file("empty.json", "")), "empty.json: not an architecture");
   json large = tiny();
   large["name"] = string(50'000'000, 'x');
-  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())),
-               "large.json: not an architecture: larger than 1 MiB");
+  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())), "large.json: not an architecture: larger than 1 MiB");
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ TEST_F(CheckpointTest, KeepsEveryByteAndEveryFact) {
   const Manifest expected = manifest_of(settings_, text_);
   EXPECT_EQ(to_json(m.architecture), to_json(expected.architecture));
   EXPECT_EQ(std::tuple(m.standing.steps, m.standing.schedule_steps, m.standing.held_out_loss), std::tuple(3, 9, 2.5));
-  EXPECT_EQ(std::tuple(m.seed, m.steps_per_epoch, m.text, m.tokenizer), std::tuple(5u, expected.steps_per_epoch, expected.text, 0u));
+  EXPECT_EQ(std::tuple(m.seed, m.steps_per_epoch, m.text, m.tokenizer),
+            std::tuple(5u, expected.steps_per_epoch, expected.text, 0u));
   EXPECT_EQ(std::tuple(m.options.batch, m.options.window, m.options.vocabulary_tile, m.options.document_end),
             std::tuple(2, 16, 1280, -1));
   EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.embedding, m.rates.decoder, m.rates.warmup), std::tuple(4e-3, 3e-2, 1e-3, 5));
@@ -180,9 +181,14 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.tensors.erase(m.tensors.begin() + 3); }, "it has no thalamus.bias " + shape);
   refuses([](Manifest& m) { m.tensors.push_back(m.tensors[3]); }, "tensors, its architecture has");
   refuses([](Manifest& m) { m.tensors[3].offset += 256; }, "what lies behind");
-  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; }, "what lies behind thalamus.synapses is not another tensor");
+  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; },
+          "what lies behind thalamus.synapses is not another tensor");
   refuses([](Manifest& m) { m.tensors.back().offset += 4096; }, "what lies behind");
-  refuses([](Manifest& m) { for (Buffer& tensor : m.tensors) tensor.offset += 256; }, "no tensor is its first");
+  refuses(
+      [](Manifest& m) {
+        for (Buffer& tensor : m.tensors) tensor.offset += 256;
+      },
+      "no tensor is its first");
   refuses([](Manifest& m) { m.tensors[3].shape.back() += 1; }, "thalamus.bias is not f32 " + shape);
   refuses([](Manifest& m) { m.tensors[3].dtype = DType::bf16; }, "thalamus.bias is not f32");
   refuses([](Manifest& m) { m.tensors[3].bytes -= 1; }, "thalamus.bias is not f32");

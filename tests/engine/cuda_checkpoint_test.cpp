@@ -35,7 +35,11 @@ class CudaCheckpoint : public testing::Test {
 };
 
 TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
-  for (const auto& [compute, storage] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f16, DType::f16}, {DType::f16, DType::f32}}) {
+  for (const auto& [compute, storage] : {std::pair{DType::f32, DType::f32},
+                                         {DType::bf16, DType::bf16},
+                                         {DType::bf16, DType::f32},
+                                         {DType::f16, DType::f16},
+                                         {DType::f16, DType::f32}}) {
     SCOPED_TRACE(name_of(compute));
     const RestartSettings s = settings_of(compute, storage);
     const Tokens tokens = text(s);

@@ -1,5 +1,5 @@
-// Operations that touch what they may not, for compute-sanitizer: it must see them between separate buffers, and cannot in one block.
-// Not run by themselves; tools/test-gpu-sanitizers.sh says what is to be seen.
+// Operations that touch what they may not, for compute-sanitizer: it must see them between separate buffers, and cannot in one
+// block. Not run by themselves; tools/test-gpu-sanitizers.sh says what is to be seen.
 #include <gtest/gtest.h>
 
 #include "engine/graph/program.h"

@@ -97,7 +97,8 @@ TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
   EXPECT_EQ(overlaid, train(options_of(GetParam()), {.budget = kApart})) << "without sharing";
   EXPECT_EQ(overlaid, train(options_of(GetParam()), {.poison = true})) << "poisoned, operation by operation";
   for (const bool poison : {false, true})
-    EXPECT_EQ(overlaid, train(options_of(GetParam()), {.budget = kApart, .poison = poison, .separate = true})) << "in separate blocks";
+    EXPECT_EQ(overlaid, train(options_of(GetParam()), {.budget = kApart, .poison = poison, .separate = true}))
+        << "in separate blocks";
 }
 
 TEST_P(CudaProgram, LookingAtTheTimesChangesNothing) {

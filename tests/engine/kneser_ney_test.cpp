@@ -86,10 +86,11 @@ TEST(KneserNey, TheLargestTokenHasItsPlace) {
 
 // Against all probabilities of the vocabulary, sorted.
 TEST(KneserNey, HitsAreThoseOfASortOfTheWholeVocabulary) {
-  for (const auto& [vocabulary, train, held_out] :
-       {std::tuple{30, second_order_source(2000, 1), second_order_source(500, 2)}, {16, second_order_source(200, 1), second_order_source(500, 2)},
-        {40, Ids{0, 1, 0, 1, 2, 0, 3}, Ids{0, 1, 39, 2, 0, 0, 3, 7, 4, 1, 0}}, {3, Ids{1, 1, 1, 1, 1}, Ids{1, 2, 1, 0, 1}},
-        {65536, Ids{65535, 3, 65535, 3, 4}, Ids{3, 65535, 2, 3, 4, 9, 65535, 3}}}) {
+  for (const auto& [vocabulary, train, held_out] : {std::tuple{30, second_order_source(2000, 1), second_order_source(500, 2)},
+                                                    {16, second_order_source(200, 1), second_order_source(500, 2)},
+                                                    {40, Ids{0, 1, 0, 1, 2, 0, 3}, Ids{0, 1, 39, 2, 0, 0, 3, 7, 4, 1, 0}},
+                                                    {3, Ids{1, 1, 1, 1, 1}, Ids{1, 2, 1, 0, 1}},
+                                                    {65536, Ids{65535, 3, 65535, 3, 4}, Ids{3, 65535, 2, 3, 4, 9, 65535, 3}}}) {
     for (int order = 1; order <= 4; ++order) {
       SCOPED_TRACE(testing::Message() << "order " << order << ", vocabulary " << vocabulary);
       const KneserNey model(train, order, vocabulary);

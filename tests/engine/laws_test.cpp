@@ -8,9 +8,7 @@ TEST(Laws, TheSmallestBudgetRunsAndOneByteLessIsRefused) {
   for (std::uint64_t seed = 0; seed < 60; ++seed) check_smallest_budget(seed);
 }
 
-TEST(Laws, SchedulesThreadsOverlayAndPoisonChangeNoBit) {
-  check_equal_bits(1002);
-}
+TEST(Laws, SchedulesThreadsOverlayAndPoisonChangeNoBit) { check_equal_bits(1002); }
 
 TEST(Laws, PredictedBytesAreUsedBytes) {
   for (std::uint64_t seed = 2000; seed < 2012; ++seed) check_canary(seed, seed % 4 != 0);

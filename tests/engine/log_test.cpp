@@ -11,7 +11,9 @@ namespace {
 TEST(Log, IsTakenBackToAStep) {
   const TemporaryDirectory directory;
   const std::string start = "{\"event\":\"start\",\"plan\":{\"buffers\":[{\"name\":\"a\\nb\"}]}}\n";
-  const auto line = [](const char* event, int step) { return "{\"event\":\"" + std::string(event) + "\",\"step\":" + std::to_string(step) + "}\n"; };
+  const auto line = [](const char* event, int step) {
+    return "{\"event\":\"" + std::string(event) + "\",\"step\":" + std::to_string(step) + "}\n";
+  };
   const std::string two = start + line("step", 1) + line("step", 2) + line("eval", 2) + line("checkpoint", 2);
   const auto rewound = [&](const std::string& text, std::int64_t step) {
     const std::string path = directory.file("log.jsonl", text);

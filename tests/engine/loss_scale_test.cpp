@@ -175,7 +175,8 @@ TEST_F(SavedScale, BeginsAfreshWhereAFileHasNone) {
 }
 
 TEST_F(SavedScale, IsRefusedWhereNoStepsLeadToIt) {
-  for (const State& state : {State{9, 0, 0, 0}, State{-17, 0, 0, 0}, State{0, 2000, 0, 0}, State{0, -1, 0, 0}, State{0, 0, 41, 0}, State{0, 0, 0, -1}}) {
+  for (const State& state :
+       {State{9, 0, 0, 0}, State{-17, 0, 0, 0}, State{0, 2000, 0, 0}, State{0, -1, 0, 0}, State{0, 0, 41, 0}, State{0, 0, 0, -1}}) {
     Session first = session(DType::f16);
     initialize(first.brain, first.program, 3);
     first.program.write(first.brain.loss_scale, state.data(), sizeof(LossScaleState));

@@ -1,8 +1,7 @@
 // How close the planner comes to the lower bound that no placement can beat, and which order of placing brings it there. Prints
 // the tables of docs/measurements.md.
-#include <gtest/gtest.h>
-
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
@@ -73,8 +72,15 @@ struct Setting {
 TEST(Planner, StaysWithinTwoPercentOfTheBoundForPresets) {
   for (const char* preset : {"tiny", "small", "full"}) {
     PlanQuality quality;
-    for (const Setting& s : {Setting{"tiny", 4, false}, {"tiny", 32, false}, {"small", 1, false}, {"small", 8, false},
-                             {"full", 2, false}, {"full", 16, false}, {"tiny", 32, true}, {"small", 32, true}, {"full", 8, true},
+    for (const Setting& s : {Setting{"tiny", 4, false},
+                             {"tiny", 32, false},
+                             {"small", 1, false},
+                             {"small", 8, false},
+                             {"full", 2, false},
+                             {"full", 16, false},
+                             {"tiny", 32, true},
+                             {"small", 32, true},
+                             {"full", 8, true},
                              {"full", 32, true}}) {
       if (preset != std::string(s.preset)) continue;
       const Architecture architecture = read_architecture(s.preset);

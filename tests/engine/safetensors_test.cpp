@@ -1,12 +1,12 @@
 #include "engine/files/safetensors.h"
 
-#include <cmath>
-#include <csignal>
-#include <cstring>
-
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmath>
+#include <csignal>
+#include <cstring>
 
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
@@ -130,8 +130,7 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
   EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", "1234567"), "lies outside the file");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,8]") + "}", two), "tensor a has 8 bytes", "need 4");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[4,8]") + "}", two), "leaves a hole");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two),
-               "lies over");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two), "lies over");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", two + "!"), "goes on behind its last tensor");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("a", "F32", "[1]", "[4,8]") + "}", two),
                "has the name \"a\" twice");
@@ -144,9 +143,9 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
 // Every byte of a small file, changed in every bit: read or refused with a sentence, nothing else.
 TEST(Safetensors, SurvivesEveryFlippedBitAndEveryCut) {
   const TemporaryDirectory directory;
-  const string good = make(
-      R"({"__metadata__":{"k":"v"},)" + entry("a", "F32", "[1,2]", "[0,8]") + "," + entry("b", "U8", "[1]", "[8,9]") + "}",
-      "123456789");
+  const string good =
+      make(R"({"__metadata__":{"k":"v"},)" + entry("a", "F32", "[1,2]", "[0,8]") + "," + entry("b", "U8", "[1]", "[8,9]") + "}",
+           "123456789");
   int read = 0;
   const auto attempt = [&](const string& contents) {
     try {

@@ -17,9 +17,7 @@ using Values = std::vector<double>;
 // A sampler over memory of its own.
 struct Bench {
   explicit Bench(Values logits_, Sampling sampling = {.temperature = 1})
-      : logits(std::move(logits_)),
-        memory(logits.size(), DType::f64),
-        sampler(memory.memory(), sampling) {}
+      : logits(std::move(logits_)), memory(logits.size(), DType::f64), sampler(memory.memory(), sampling) {}
   TensorView view() { return make_view(logits.data(), DType::f64, {static_cast<std::int64_t>(logits.size())}); }
   Values distribution() {
     const TensorView& weights = sampler.weigh(view());
@@ -120,7 +118,8 @@ TEST(Sampler, EachFilterKeepsWhatItsDefinitionKeeps) {
       // All three, one after the other, each on what the one before has left.
       const Values after_k = kept(p, [](std::size_t rank, double, double) { return rank < 12; });
       const Values after_p = kept(after_k, [](std::size_t, double before, double) { return before < 0.8; });
-      const Values after_min = kept(after_p, [&](std::size_t, double, double x) { return x >= 0.2 * *std::max_element(after_p.begin(), after_p.end()); });
+      const Values after_min = kept(
+          after_p, [&](std::size_t, double, double x) { return x >= 0.2 * *std::max_element(after_p.begin(), after_p.end()); });
       expect_near(Bench(logits, {.temperature = t, .top_k = 12, .top_p = 0.8, .min_p = 0.2}).distribution(), after_min);
     }
   }
@@ -232,7 +231,8 @@ TEST(LogProbability, IsTheBrainsOwn) {
   bench.sampler.note(5);
   const Values p = softmax(bench.logits, 1);
   bench.sampler.draw(bench.view());
-  for (int token = 0; token < 40; ++token) EXPECT_NEAR(log_probability(bench.view(), token), std::log(p[static_cast<std::size_t>(token)]), 1e-12);
+  for (int token = 0; token < 40; ++token)
+    EXPECT_NEAR(log_probability(bench.view(), token), std::log(p[static_cast<std::size_t>(token)]), 1e-12);
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ TEST(SeparateBuffers, ArePlannedWithoutSharing) {
     if (buffer.arena == ArenaKind::device) sum += align_up(buffer.bytes);
   }
   EXPECT_EQ(found.plan.device.bytes, sum);
-  EXPECT_EQ(facts_of(resolved, found).title, "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, each buffer apart");
+  EXPECT_EQ(facts_of(resolved, found).title,
+            "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, each buffer apart");
   Settings shared = separate("2", "8G");
   shared.separate_buffers = false;
   EXPECT_LT(fit(resolve(shared, true)).plan.device.bytes, sum);

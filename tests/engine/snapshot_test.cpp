@@ -116,7 +116,8 @@ TEST_P(Snapshots, ThatAreNotFiniteOrCannotBeWrittenAreReported) {
   std::filesystem::rename(place.path(), directory_.path("elsewhere"));
   saver.begin({2, 9});
   EXPECT_EQ(saver.result(true), Saved::no);
-  EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + string(place.path()) + ": No such file or directory");
+  EXPECT_EQ(string(saver.error()),
+            "the checkpoint of step 2 cannot be created in " + string(place.path()) + ": No such file or directory");
   std::filesystem::rename(directory_.path("elsewhere"), place.path());
   EXPECT_EQ(saver.save({3, 9}), Saved::yes);
   EXPECT_TRUE(read_file(place.file(3)) == expected({3, 9}));

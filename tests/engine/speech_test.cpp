@@ -27,12 +27,15 @@ string shown(const std::vector<string>& stops, const std::vector<string>& pieces
 TEST(Speech, ShowsWholeCharactersAlone) {
   EXPECT_EQ(shown({}, {"a", "b c", "", "d"}), "[a][b c][][d][]");
   EXPECT_EQ(shown({}, {"\xC3", "\xA4", "x"}), "[][ä][x][]");
-  EXPECT_EQ(shown({}, {"a\xE2", "\x82", "\xAC" "b"}), "[a][][€b][]");
+  EXPECT_EQ(shown({}, {"a\xE2", "\x82",
+                       "\xAC"
+                       "b"}),
+            "[a][][€b][]");
   EXPECT_EQ(shown({}, {"\xF0", "\x9F", "\x98", "\x80"}), "[][][][😀][]");
-  EXPECT_EQ(shown({}, {"\xF0\x9F\x98"}), "[][\uFFFD\uFFFD\uFFFD]");          // never completed
-  EXPECT_EQ(shown({}, {"\xC3", "a"}), "[][\uFFFDa][]");                      // completed by nothing that fits
-  EXPECT_EQ(shown({}, {"\x80z", "\xFF"}), "[\uFFFDz][\uFFFD][]");            // no beginning of anything
-  EXPECT_EQ(shown({}, {"\xED\xA0", "\x80"}), "[\uFFFD\uFFFD][\uFFFD][]");    // a surrogate
+  EXPECT_EQ(shown({}, {"\xF0\x9F\x98"}), "[][\uFFFD\uFFFD\uFFFD]");        // never completed
+  EXPECT_EQ(shown({}, {"\xC3", "a"}), "[][\uFFFDa][]");                    // completed by nothing that fits
+  EXPECT_EQ(shown({}, {"\x80z", "\xFF"}), "[\uFFFDz][\uFFFD][]");          // no beginning of anything
+  EXPECT_EQ(shown({}, {"\xED\xA0", "\x80"}), "[\uFFFD\uFFFD][\uFFFD][]");  // a surrogate
 }
 
 TEST(Speech, EndsBeforeAStopHoweverItIsCut) {

@@ -158,8 +158,7 @@ TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
   export_parameters(other->brain, other->program, again, "0123");
   EXPECT_EQ(read_file(again), read_file(file_));
   for (int m = 0; m < kModules; ++m) {  // made again from the wiring
-    const TensorView a = session_->program.view(session_->brain.readers[m]),
-                     b = other->program.view(other->brain.readers[m]);
+    const TensorView a = session_->program.view(session_->brain.readers[m]), b = other->program.view(other->brain.readers[m]);
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.elements()) * 4), 0);
   }
   EXPECT_EQ(to_json(parse_architecture(Safetensors(file_).metadata().at("architecture"), "file")), to_json(architecture_));
@@ -172,14 +171,30 @@ TEST_F(WeightFiles, AreRefusedWithTheTensorsNameAndNothingReplaced) {
   for (const char* name : {"embedding.weight", "broca.gain", "prefrontal.gate_bias", "decoder.weight"})
     refuses(name, gone, "is missing");
   for (const char* name : {"wiring.thalamus", "wiring.broca"}) refuses(name, gone, "is missing");
-  refuses("broca.gain", [](TensorToWrite& t) { t.shape = {t.shape[0] / 2, 2}; }, "has shape");
-  refuses("decoder.weight", [](TensorToWrite& t) { t.shape = {t.shape[1], t.shape[0]}; }, "has shape");
-  refuses("wiring.broca", [](TensorToWrite& t) { t.shape = {t.shape[0] * t.shape[1]}; }, "has shape");
-  refuses("wiring.broca", [&](TensorToWrite& t) { t.data = wrong.data(); }, "names source block 1048576");
-  refuses("wiring.broca", [&](TensorToWrite& t) { t.data = negative.data(); }, "names source block -1");
-  refuses("wiring.broca", [](TensorToWrite& t) { t.dtype = DType::f32; }, "needed");
-  refuses("decoder.weight", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
-  refuses("broca.gain", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
+  refuses(
+      "broca.gain",
+      [](TensorToWrite& t) {
+        t.shape = {t.shape[0] / 2, 2};
+      },
+      "has shape");
+  refuses(
+      "decoder.weight",
+      [](TensorToWrite& t) {
+        t.shape = {t.shape[1], t.shape[0]};
+      },
+      "has shape");
+  refuses(
+      "wiring.broca", [](TensorToWrite& t) { t.shape = {t.shape[0] * t.shape[1]}; }, "has shape");
+  refuses(
+      "wiring.broca", [&](TensorToWrite& t) { t.data = wrong.data(); }, "names source block 1048576");
+  refuses(
+      "wiring.broca", [&](TensorToWrite& t) { t.data = negative.data(); }, "names source block -1");
+  refuses(
+      "wiring.broca", [](TensorToWrite& t) { t.dtype = DType::f32; }, "needed");
+  refuses(
+      "decoder.weight", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
+  refuses(
+      "broca.gain", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
   EXPECT_ERROR(initialize_from(session_->brain, session_->program, directory_.path("none")), "none does not exist");
 }
 

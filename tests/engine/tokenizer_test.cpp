@@ -55,10 +55,9 @@ class TokenizerTest : public testing::Test {
 string* TokenizerTest::model_ = nullptr;
 
 TEST_F(TokenizerTest, AnyTextComesBackByteForByte) {
-  for (const char* text :
-       {"", "\n", "\n\n\n", " ", "  two  spaces ", "\ttab\t", "no newline", "crlf\r\n", " \n \n", "ba ko ri.\n", "\u2581",
-        "a\u2581\u2581 b\u2581\n", " \u2581 ", "\u2585\u2047\uFEFF\uFFFD", "</s><s><unk> <0x41> <pad>",
-        "caf\u00E9 \u4E2D\u6587 \U0001F600\U0010FFFF", "e\u0301 \u00A0\u2003\u3000\u2028", "\x01\x7F\x1B"}) {
+  for (const char* text : {"", "\n", "\n\n\n", " ", "  two  spaces ", "\ttab\t", "no newline", "crlf\r\n", " \n \n", "ba ko ri.\n",
+                           "\u2581", "a\u2581\u2581 b\u2581\n", " \u2581 ", "\u2585\u2047\uFEFF\uFFFD", "</s><s><unk> <0x41> <pad>",
+                           "caf\u00E9 \u4E2D\u6587 \U0001F600\U0010FFFF", "e\u0301 \u00A0\u2003\u3000\u2028", "\x01\x7F\x1B"}) {
     expect_unchanged(text);
   }
   expect_unchanged(string("nul \0 nul\n\0", 11));
@@ -96,15 +95,11 @@ TEST_F(TokenizerTest, RandomTextComesBackByteForByte) {
     string text;
     for (int i = 0; i < 60; ++i) {
       const char32_t c = random() % ranges[random() % 4];
-      if (c < 0x80)
-        text += static_cast<char>(c);
-      else if (c < 0x800)
-        text += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+      if (c < 0x80) text += static_cast<char>(c);
+      else if (c < 0x800) text += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
       else if (c < 0x10000 && (c < 0xD800 || c > 0xDFFF))
-        text +=
-            {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
-      else
-        text += random() % 2 ? "\n" : " ";
+        text += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
+      else text += random() % 2 ? "\n" : " ";
     }
     ASSERT_EQ(find_invalid_utf8(text), string::npos);
     expect_unchanged(text);
@@ -169,7 +164,8 @@ TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
 
 TEST_F(TokenizerTest, LearnsTheSameFromATextInPieces) {
   const string long_line(3000, 'k');
-  for (const string& text : {make_text(300), make_text(100) + long_line + " ba " + long_line + "\n" + make_text(50) + "ends without a line end"}) {
+  for (const string& text :
+       {make_text(300), make_text(100) + long_line + " ba " + long_line + "\n" + make_text(50) + "ends without a line end"}) {
     const string whole = train(text, 400);
     for (const std::size_t piece : {1, 7, 1000, 1024, 1025}) EXPECT_EQ(train(text, 400, piece), whole) << piece;
   }
@@ -181,8 +177,16 @@ TEST_F(TokenizerTest, DrawsFromALongerText) {
   const auto next_text = [&]() -> std::string_view {
     if (lines == 2 * kTokenizerLines) return {};
     lines += 1000;
-    static const string first = [] { string s; for (int i = 0; i < 1000; ++i) s += "komelo\n"; return s; }();
-    static const string last = [] { string s; for (int i = 0; i < 1000; ++i) s += "thustu\n"; return s; }();
+    static const string first = [] {
+      string s;
+      for (int i = 0; i < 1000; ++i) s += "komelo\n";
+      return s;
+    }();
+    static const string last = [] {
+      string s;
+      for (int i = 0; i < 1000; ++i) s += "thustu\n";
+      return s;
+    }();
     return lines <= kTokenizerLines ? first : last;
   };
   const Tokenizer tokenizer(directory_.file("long.model", train_tokenizer(next_text, 280, "text")));
@@ -214,8 +218,7 @@ TEST_F(TokenizerTest, RefusesWhatIsNoModel) {
   EXPECT_ERROR(Tokenizer(directory_.file("empty.model", "")), "empty.model is not a SentencePiece model");
   EXPECT_ERROR(Tokenizer(directory_.file("text.model", make_text(3))), "is not a SentencePiece model");
   std::mt19937 random(3);
-  for (std::size_t cut = 1; cut < model_->size();
-       cut += 1 + random() % 97) {  // cut short: refused or a smaller model, no crash
+  for (std::size_t cut = 1; cut < model_->size(); cut += 1 + random() % 97) {  // cut short: refused or a smaller model, no crash
     try {
       const Tokenizer tokenizer(directory_.file("cut.model", model_->substr(0, cut)));
       EXPECT_LE(tokenizer.vocabulary(), 400);

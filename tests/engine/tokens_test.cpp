@@ -61,8 +61,7 @@ TEST(Tokens, AreOneStreamAcrossFilesAndTexts) {
   std::string_view rest = line;
   const Tokenizer tokenizer(directory.file("t.model", train_tokenizer([&] { return std::exchange(rest, {}); }, 268, "text")));
   const Tokens tokens(
-      {directory.file("a.bin", raw({7, 8, 9})), directory.file("b.txt", line), directory.file("c.bin", raw({10, 11}))},
-      &tokenizer);
+      {directory.file("a.bin", raw({7, 8, 9})), directory.file("b.txt", line), directory.file("c.bin", raw({10, 11}))}, &tokenizer);
   std::vector<std::int32_t> expected = {7, 8, 9};
   const auto middle = tokenizer.encode(line);
   expected.insert(expected.end(), middle.begin(), middle.end());
@@ -101,9 +100,8 @@ TEST(Windows, NeedOneTokenMoreThanTheyHave) {
 TEST(Utf8, KnowsWellFormedSequences) {
   EXPECT_EQ(find_invalid_utf8("a\u00E9\u20AC\U0001F600\U0010FFFF\uD7FF\uE000"), string::npos);
   EXPECT_EQ(find_invalid_utf8(string("a\0b", 3)), string::npos);
-  for (const char* wrong :
-       {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
-        "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\xC3(", "\xE2\x82("}) {
+  for (const char* wrong : {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+                            "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\xC3(", "\xE2\x82("}) {
     EXPECT_EQ(find_invalid_utf8(string("ok ") + wrong), 3u) << wrong;
   }
 }
@@ -132,8 +130,13 @@ TEST(TextStreams, KnowCharactersAcrossBorders) {
       string bytes, replaced;
     };
     // The pairs of the Unicode Standard's table 3-8 and its neighbours: one U+FFFD for each longest beginning of a character.
-    for (const Wrong& wrong : {Wrong{"\xFF", "\uFFFD"}, {"\x80", "\uFFFD"}, {"\xE2\x82(", "\uFFFD("}, {"\xF0\x9F\x98", "\uFFFD"},
-                               {"\xC0\xAF", "\uFFFD\uFFFD"}, {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"}, {"\xE2\x82\xF0\x9F\x98\xC3", "\uFFFD\uFFFD\uFFFD"}}) {
+    for (const Wrong& wrong : {Wrong{"\xFF", "\uFFFD"},
+                               {"\x80", "\uFFFD"},
+                               {"\xE2\x82(", "\uFFFD("},
+                               {"\xF0\x9F\x98", "\uFFFD"},
+                               {"\xC0\xAF", "\uFFFD\uFFFD"},
+                               {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"},
+                               {"\xE2\x82\xF0\x9F\x98\xC3", "\uFFFD\uFFFD\uFFFD"}}) {
       for (const string end : {"", "z", "\u20AC"}) {
         const string path = directory.file("text", string(before, 'a') + wrong.bytes + end);
         TextStream replacing(path, true), refusing(path, false);

@@ -62,11 +62,11 @@ TEST(RateFactor, FollowsTheFormula) {
   EXPECT_NEAR(rate_factor(974, 1000, 100), 0.052, 1e-15);
   EXPECT_NEAR(rate_factor(975, 1000, 100), 0.05, 1e-15);
   EXPECT_DOUBLE_EQ(rate_factor(999, 1000, 100), 0.05);
-  EXPECT_DOUBLE_EQ(rate_factor(5000, 1000, 100), 0.05);             // behind the end
-  EXPECT_DOUBLE_EQ(rate_factor(0, 1000, 0), 1);                     // no warm-up
-  EXPECT_DOUBLE_EQ(rate_factor(0, 1, 100), 0.01);                   // one step
-  EXPECT_DOUBLE_EQ(rate_factor(60, 100, 100), 0.61 * 0.8);          // both at once
-  EXPECT_DOUBLE_EQ(rate_factor(1'000'000, INT64_MAX, 100), 1);      // length not known yet
+  EXPECT_DOUBLE_EQ(rate_factor(5000, 1000, 100), 0.05);         // behind the end
+  EXPECT_DOUBLE_EQ(rate_factor(0, 1000, 0), 1);                 // no warm-up
+  EXPECT_DOUBLE_EQ(rate_factor(0, 1, 100), 0.01);               // one step
+  EXPECT_DOUBLE_EQ(rate_factor(60, 100, 100), 0.61 * 0.8);      // both at once
+  EXPECT_DOUBLE_EQ(rate_factor(1'000'000, INT64_MAX, 100), 1);  // length not known yet
 }
 
 // Two steps' changes of every parameter against the formulas, from the engine's own gradients, for one tile and for many.
@@ -75,8 +75,7 @@ void expect_updates_by_formula(std::int64_t tile) {
   BrainOptions o = small_options();
   o.compute = o.decoder_storage = DType::f64;
   o.vocabulary_tile = tile;
-  Session session(build_training(small_architecture(), o),
-                  plan_graph(build_training(small_architecture(), o).graph, kApart));
+  Session session(build_training(small_architecture(), o), plan_graph(build_training(small_architecture(), o).graph, kApart));
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 9);
@@ -121,8 +120,7 @@ void expect_updates_by_formula(std::int64_t tile) {
             column_next[k % outputs] += q / vocabulary;
             estimate[k % outputs] += n == 1 ? q / static_cast<double>(rows) : 0;
           }
-          for (std::size_t j = 0; j < outputs; ++j)
-            mean += (n == 1 ? estimate[j] : estimate[j] = column[j] / (1 - 0.99)) / outputs;
+          for (std::size_t j = 0; j < outputs; ++j) mean += (n == 1 ? estimate[j] : estimate[j] = column[j] / (1 - 0.99)) / outputs;
           for (std::size_t k = 0; k < g.size(); ++k) {
             u[k] = g[k] / std::sqrt(row[first + k / outputs] / (1 - std::pow(0.99, n)) / mean * estimate[k % outputs]);
             rms += u[k] * u[k] / static_cast<double>(g.size());
@@ -147,8 +145,7 @@ void expect_updates_by_formula(std::int64_t tile) {
       for (std::int32_t id : touched) {
         ++counts[static_cast<std::size_t>(id)];
         for (std::size_t e = 0; e < width; ++e, ++at) {
-          adam(i, static_cast<std::size_t>(id) * width + e, g[at], float(embedding_rate), 0,
-               counts[static_cast<std::size_t>(id)]);
+          adam(i, static_cast<std::size_t>(id) * width + e, g[at], float(embedding_rate), 0, counts[static_cast<std::size_t>(id)]);
         }
       }
     }

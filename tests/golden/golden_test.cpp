@@ -40,10 +40,17 @@ std::vector<double> values(const Program& program, TensorId id) {
     }
   };
   switch (view.dtype) {
-    case DType::f64: fetch(double{}); break;
-    case DType::bf16: fetch(Bf16{}); break;
-    case DType::f16: fetch(F16{}); break;
-    default: fetch(float{});
+    case DType::f64:
+      fetch(double{});
+      break;
+    case DType::bf16:
+      fetch(Bf16{});
+      break;
+    case DType::f16:
+      fetch(F16{});
+      break;
+    default:
+      fetch(float{});
   }
   return out;
 }
@@ -98,7 +105,8 @@ TEST_P(Golden, MatchesTheReference) {
   options.compute = options.decoder_storage = c.compute;
   options.schedule = c.schedule;
   Brain brain = build_training(fixture_architecture(start.metadata().at("preset")), options);
-  Plan plan = plan_graph(brain.graph, {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay: every gradient can be looked at afterwards
+  Plan plan = plan_graph(brain.graph,
+                         {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay: every gradient can be looked at afterwards
   Session session(std::move(brain), std::move(plan), {c.gpu, 0});
   const Brain& b = session.brain;
   const auto now = [&](TensorId id) { return values(session.program, id); };
@@ -139,7 +147,8 @@ TEST_P(Golden, MatchesTheReference) {
         const auto width = static_cast<std::size_t>(p.shape[1]);
         std::vector<double> touched;
         for (std::size_t row = 0; row * width < expected.size(); ++row) {
-          const auto first = expected.begin() + static_cast<std::ptrdiff_t>(row * width), last = first + static_cast<std::ptrdiff_t>(width);
+          const auto first = expected.begin() + static_cast<std::ptrdiff_t>(row * width),
+                     last = first + static_cast<std::ptrdiff_t>(width);
           if (std::any_of(first, last, [](double g) { return g != 0; })) touched.insert(touched.end(), first, last);
         }
         gradient.resize(touched.size());
@@ -167,18 +176,15 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                          testing::PrintToStringParamName());
 
 #ifdef NEUROGEN_CUDA
-INSTANTIATE_TEST_SUITE_P(Gpu, Golden,
-                         testing::Values(Case{"fixture4", DType::f32, kFast, true}, Case{"fixture5", DType::f32, kFast, true},
-                                         Case{"fixture4", DType::f32, kLean, true}, Case{"fixture5", DType::f32, kLean, true},
-                                         Case{"fixture4", DType::bf16, kFast, true, 1e-2, 2e-2},
-                                         Case{"fixture5", DType::bf16, kFast, true, 1e-2, 4e-2},
-                                         Case{"fixture4", DType::bf16, kLean, true, 1e-2, 2e-2},
-                                         Case{"fixture5", DType::bf16, kLean, true, 1e-2, 4e-2},
-                                         Case{"fixture4", DType::f16, kFast, true, 1e-2, 2e-2},
-                                         Case{"fixture5", DType::f16, kFast, true, 1e-2, 4e-2},
-                                         Case{"fixture4", DType::f16, kLean, true, 1e-2, 2e-2},
-                                         Case{"fixture5", DType::f16, kLean, true, 1e-2, 4e-2}),
-                         testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, Golden,
+    testing::Values(Case{"fixture4", DType::f32, kFast, true}, Case{"fixture5", DType::f32, kFast, true},
+                    Case{"fixture4", DType::f32, kLean, true}, Case{"fixture5", DType::f32, kLean, true},
+                    Case{"fixture4", DType::bf16, kFast, true, 1e-2, 2e-2}, Case{"fixture5", DType::bf16, kFast, true, 1e-2, 4e-2},
+                    Case{"fixture4", DType::bf16, kLean, true, 1e-2, 2e-2}, Case{"fixture5", DType::bf16, kLean, true, 1e-2, 4e-2},
+                    Case{"fixture4", DType::f16, kFast, true, 1e-2, 2e-2}, Case{"fixture5", DType::f16, kFast, true, 1e-2, 4e-2},
+                    Case{"fixture4", DType::f16, kLean, true, 1e-2, 2e-2}, Case{"fixture5", DType::f16, kLean, true, 1e-2, 4e-2}),
+    testing::PrintToStringParamName());
 #endif
 
 }  // namespace

@@ -31,9 +31,11 @@ class Accepted : public testing::Test {
              "train --init " + string(name) + " --data text.bin --batch 2 --seq 16 --steps 2 --progress none",
              train + "--steps 3 --checkpoint-dir saved --resume", train + "--minutes 0.001 --checkpoint-dir saved --resume"}) {
       const ProgramResult result = run_program_in(directory_, "neurogen-engine " + use);
-      const bool sentence = result.err.starts_with("neurogen-engine: ") && std::count(result.err.begin(), result.err.end(), '\n') == 1;
+      const bool sentence =
+          result.err.starts_with("neurogen-engine: ") && std::count(result.err.begin(), result.err.end(), '\n') == 1;
       EXPECT_TRUE(result.status == 0 || ((result.status == 1 || result.status == 2) && sentence))
-          << use << ": status " << result.status << "\n" << result.err.substr(0, 1000);
+          << use << ": status " << result.status << "\n"
+          << result.err.substr(0, 1000);
     }
     std::filesystem::remove_all(directory_.path("saved"));
   }

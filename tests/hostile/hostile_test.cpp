@@ -33,7 +33,8 @@ TEST(Hostile, EveryNumberOfTheManifest) {
   const std::initializer_list<std::uint64_t> positive = {1, 2, INT64_MAX, std::uint64_t{1} << 31};
   using M = schema::Manifest;
 #define CHECK(field, part, ...) \
-  check(#field, [](M& m, std::uint64_t v) { return m.mutate_##field(static_cast<decltype(m.field())>(v)); }, part, __VA_ARGS__)
+  check(                        \
+      #field, [](M& m, std::uint64_t v) { return m.mutate_##field(static_cast<decltype(m.field())>(v)); }, part, __VA_ARGS__)
   CHECK(version, "has format version", {1});
   CHECK(rank, "it is part", {0});
   CHECK(world, "it is part", {1});
@@ -58,7 +59,8 @@ TEST(Hostile, EveryNumberOfTheManifest) {
       EXPECT_NE(sentence.find(part), string::npos) << sentence;
     };
     real(&M::mutate_learning_rate, "a rate is"), real(&M::mutate_embedding_rate, "a rate is");
-    real(&M::mutate_decoder_rate, "a rate is"), real(&M::mutate_synapse_decay, "its decay is"), real(&M::mutate_clip, "its clip is");
+    real(&M::mutate_decoder_rate, "a rate is"), real(&M::mutate_synapse_decay, "its decay is"),
+        real(&M::mutate_clip, "its clip is");
   }
 }
 
@@ -66,8 +68,8 @@ TEST(Hostile, EveryNumberOfATensor) {
   const string good = read_file(kVersion1);
   const std::vector<Buffer> tensors = Checkpoint(kVersion1).manifest().tensors;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    for (const std::uint64_t value : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{INT64_MAX}, UINT64_MAX, UINT64_MAX - 255,
-                                      std::uint64_t{1} << 31}) {
+    for (const std::uint64_t value :
+         {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{INT64_MAX}, UINT64_MAX, UINT64_MAX - 255, std::uint64_t{1} << 31}) {
       for (int field = 0; field < 4; ++field) {
         string bad = good, sentence;
         schema::Tensor& tensor = *manifest_in(bad).mutable_tensors()->GetMutableObject(static_cast<flatbuffers::uoffset_t>(i));

@@ -64,7 +64,11 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
     CpuDevice& device = device_of(threads);
     auto weight = Tensor<Real>::noise({V, O}, 1, 0.02);
     Tensor<Real> row({V}, 0), column({O}, 0);
-    Reference reference{V, O, tile, {}, std::vector<double>(row.data.begin(), row.data.end()),
+    Reference reference{V,
+                        O,
+                        tile,
+                        {},
+                        std::vector<double>(row.data.begin(), row.data.end()),
                         std::vector<double>(column.data.begin(), column.data.end())};
     for (std::int64_t i = 0; i < V; ++i) reference.weight.emplace_back(&weight[i * O], &weight[i * O] + O);
     for (int n = 1; n <= 4; ++n) {
@@ -78,8 +82,8 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
         const std::int64_t rows = std::min(tile, V - from);
         auto scratch = Tensor<double>::poisoned({adafactor_scratch(rows, O)});
         adafactor_tiles(device, {make_view(&control, DType::u8, {sizeof control}), gradient.view().rows(from, rows),
-                                weight.view().rows(from, rows), row.view().rows(from, rows), column.view(),
-                                column_sum.view(), scratch.view(), rows});
+                                 weight.view().rows(from, rows), row.view().rows(from, rows), column.view(), column_sum.view(),
+                                 scratch.view(), rows});
       }
       adafactor_finish(device, {column_sum.view(), V, column.view(), make_view(&control, DType::u8, {sizeof control})});
       reference.step(wide, 1e-3f, n);
@@ -119,8 +123,8 @@ TYPED_TEST(Adafactor, StridedRowsGiveTheSame) {
     StepControl control{.decoder_learning_rate = 1e-2f};
     Tensor<Real> row({9}, 0), column({20}, 0), sum({20}, 0);
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(9, 20)});
-    adafactor_tiles(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(),
-                                  sum.view(), scratch.view(), g[0]});
+    adafactor_tiles(device_of(2), {make_view(&control, DType::u8, {sizeof control}), g, w, row.view(), column.view(), sum.view(),
+                                   scratch.view(), g[0]});
   };
   const Tensor<Real> untouched = wide_weight;
   run(wide_gradient.view().columns(7, 20), wide_weight.view().columns(7, 20));
@@ -133,12 +137,11 @@ TYPED_TEST(Adafactor, StridedRowsGiveTheSame) {
 }
 
 TYPED_TEST(Adafactor, RefusesTooLittleScratch) {
-  auto x = Tensor<TypeParam>::noise({4, 6}, 1), row = Tensor<TypeParam>::noise({4}, 1),
-       column = Tensor<TypeParam>::noise({6}, 1);
+  auto x = Tensor<TypeParam>::noise({4, 6}, 1), row = Tensor<TypeParam>::noise({4}, 1), column = Tensor<TypeParam>::noise({6}, 1);
   Tensor<double> scratch({adafactor_scratch(4, 6) - 1}, 0);
   StepControl control;
-  EXPECT_THROW(adafactor_tiles(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(),
-                                             row.view(), column.view(), column.view(), scratch.view(), x.view()[0]}),
+  EXPECT_THROW(adafactor_tiles(device_of(1), {make_view(&control, DType::u8, {sizeof control}), x.view(), x.view(), row.view(),
+                                              column.view(), column.view(), scratch.view(), x.view()[0]}),
                Error);
 }
 

@@ -45,11 +45,9 @@ TYPED_TEST(AdamW_, FollowsTheFormulaForSeveralSteps) {
       std::vector<double> rates;
       for (int step = 0; step < 4; ++step) {
         gradients.push_back(Tensor<Real>::noise(shape, 10 + step, step == 2 ? 1e-6 : 0.1));
-        StepControl control{
-            .step = step, .learning_rate = 0.01f / static_cast<float>(step + 1), .embedding_learning_rate = 99};
+        StepControl control{.step = step, .learning_rate = 0.01f / static_cast<float>(step + 1), .embedding_learning_rate = 99};
         rates.push_back(control.learning_rate);
-        adamw(device_of(threads),
-              {view_of(control), norm.view(), {{gradients.back().view(), p.view(), m.view(), v.view(), 0.05}}});
+        adamw(device_of(threads), {view_of(control), norm.view(), {{gradients.back().view(), p.view(), m.view(), v.view(), 0.05}}});
       }
       Tensor<double> expected(shape, 0);
       for (std::int64_t i = 0; i < static_cast<std::int64_t>(p.data.size()); ++i) {
@@ -92,8 +90,7 @@ TYPED_TEST(AdamW_, RowsComeAndGoAndKeepTheirOwnCount) {
       auto rows = Tensor<std::int32_t>::poisoned({U});
       auto gradient = Tensor<Real>::poisoned({U, E});
       Tensor<std::int32_t> count({1}, 0);
-      StepControl control{
-          .step = step, .learning_rate = 99, .embedding_learning_rate = 0.03f - 0.004f * static_cast<float>(step)};
+      StepControl control{.step = step, .learning_rate = 99, .embedding_learning_rate = 0.03f - 0.004f * static_cast<float>(step)};
       for (std::int32_t row = 0; row < V - 1; ++row) {  // the last row is never touched
         if (random() % 3 != 0 || count[0] == U) continue;
         const auto g = Tensor<Real>::noise({E}, static_cast<unsigned>(100 * step + row), 0.1);
@@ -104,8 +101,8 @@ TYPED_TEST(AdamW_, RowsComeAndGoAndKeepTheirOwnCount) {
         ++count[0];
       }
       const Tensor<Real> p_before = p, m_before = m, v_before = v;
-      adamw_rows(device_of(threads), {view_of(control), norm.view(), rows.view(), count.view(), gradient.view(), p.view(),
-                                      m.view(), v.view(), steps.view()});
+      adamw_rows(device_of(threads), {view_of(control), norm.view(), rows.view(), count.view(), gradient.view(), p.view(), m.view(),
+                                      v.view(), steps.view()});
       for (std::int64_t row = 0; row < V; ++row) {
         const bool touched = std::find(rows.data.begin(), rows.data.begin() + count[0], row) != rows.data.begin() + count[0];
         const auto same = [&](const Tensor<Real>& a, const Tensor<Real>& b) {

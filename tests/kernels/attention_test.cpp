@@ -24,8 +24,7 @@ struct Heads {
 
   // The second window holds two documents, where `documents`.
   Heads(std::int64_t r, std::int64_t w, bool documents) : roles(r), window(w) {
-    for (std::int64_t t = window / 3; documents && t < window; ++t)
-      first[window + t] = static_cast<std::int32_t>(window / 3);
+    for (std::int64_t t = window / 3; documents && t < window; ++t) first[window + t] = static_cast<std::int32_t>(window / 3);
   }
   T packed(std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t count) const {
     T y({groups, count, columns}, 0);
@@ -35,12 +34,11 @@ struct Heads {
   }
   void forward_part(int threads, std::int64_t head, std::int64_t heads, std::int64_t token, std::int64_t count) {
     T u = packed(2 * head, 2 * heads, token, count);
-    attention_forward(device_of(threads),
-                      {.currents = u.view(),
-                       .first = first.view().rows(token, count),
-                       .window = window,
-                       .pre_norm = pre_norm.view().rows(token, count).columns(head * kHead, heads * kHead),
-                       .scratch = scratch.view()});
+    attention_forward(device_of(threads), {.currents = u.view(),
+                                           .first = first.view().rows(token, count),
+                                           .window = window,
+                                           .pre_norm = pre_norm.view().rows(token, count).columns(head * kHead, heads * kHead),
+                                           .scratch = scratch.view()});
   }
   void norm(int threads) {
     rms_norm_forward(device_of(threads),
@@ -180,12 +178,10 @@ Tensor<double> streamed(const Heads<double>& a, std::int64_t ring, std::int64_t 
     Tensor<double> u({kGroups, kWindows, a.columns}, 0), out = Tensor<double>::poisoned({kWindows, kOutputs});
     for (std::int64_t g = 0; g < kGroups; ++g)
       for (std::int64_t b = 0; b < kWindows; ++b)
-        std::copy_n(&a.currents[(g * a.tokens + b * a.window + t) * a.columns], a.columns,
-                    &u[(g * kWindows + b) * a.columns]);
+        std::copy_n(&a.currents[(g * a.tokens + b * a.window + t) * a.columns], a.columns, &u[(g * kWindows + b) * a.columns]);
     Tensor<std::int64_t> position({1}, start + t), first({1}, start);
     attention_step(device_of(2), {u.view(), keys.view(), values.view(), position.view(), first.view(), out.view()});
-    for (std::int64_t b = 0; b < kWindows; ++b)
-      std::copy_n(&out[b * kOutputs], kOutputs, &y[(b * a.window + t) * kOutputs]);
+    for (std::int64_t b = 0; b < kWindows; ++b) std::copy_n(&out[b * kOutputs], kOutputs, &y[(b * a.window + t) * kOutputs]);
   }
   return y;
 }

@@ -28,11 +28,11 @@ Run<Real> run(Tensor<Real> logits, Tensor<std::int32_t> targets, std::int64_t ti
     softmax_statistics(device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(), from, maximum.view(),
                                 sum.view(), target_logit.view()});
   }
-  cross_entropy_loss(device, {maximum.view(), sum.view(), target_logit.view(), targets.view(), log_sum_exp.view(),
-                              loss.view(), total.view()});
+  cross_entropy_loss(
+      device, {maximum.view(), sum.view(), target_logit.view(), targets.view(), log_sum_exp.view(), loss.view(), total.view()});
   for (std::int64_t from = 0; backward && from < V; from += tile) {
-    cross_entropy_backward(device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(),
-                                    log_sum_exp.view(), total.view(), from});
+    cross_entropy_backward(
+        device, {logits.view().columns(from, std::min(tile, V - from)), targets.view(), log_sum_exp.view(), total.view(), from});
   }
   return {logits, loss, log_sum_exp, total};
 }
@@ -125,10 +125,13 @@ TEST(CrossEntropyGradient, IsTheDifferenceOfLosses) {
   auto logits = Tensor<double>::noise({6, 17}, 2, 2);
   const auto targets = some_targets(6, 17, true);
   const auto gradient = run<double>(logits, targets, 5).logits;
-  expect_gradient(logits, gradient, [&] {
-    const auto result = run<double>(logits, targets, 17, 1, false);
-    return result.total[0] / result.total[1];
-  }, "logits");
+  expect_gradient(
+      logits, gradient,
+      [&] {
+        const auto result = run<double>(logits, targets, 17, 1, false);
+        return result.total[0] / result.total[1];
+      },
+      "logits");
 }
 
 TYPED_TEST(CrossEntropy, TheLikeliestTokensAndTheHitsAmongThemAreThoseOfASort) {
@@ -142,7 +145,8 @@ TYPED_TEST(CrossEntropy, TheLikeliestTokensAndTheHitsAmongThemAreThoseOfASort) {
     for (std::int64_t n = 0; n < N; ++n) {
       std::vector<std::int32_t> ids(static_cast<std::size_t>(V));
       std::iota(ids.begin(), ids.end(), 0);
-      std::stable_sort(ids.begin(), ids.end(), [&](std::int32_t a, std::int32_t b) { return logits[n * V + a] > logits[n * V + b]; });
+      std::stable_sort(ids.begin(), ids.end(),
+                       [&](std::int32_t a, std::int32_t b) { return logits[n * V + a] > logits[n * V + b]; });
       for (std::int64_t i = 0; i < std::min<std::int64_t>(V, kLikeliest); ++i) {
         expected[n * kLikeliest + i] = ids[static_cast<std::size_t>(i)];
         first += i == 0 && targets[n] == ids[0];
@@ -156,7 +160,8 @@ TYPED_TEST(CrossEntropy, TheLikeliestTokensAndTheHitsAmongThemAreThoseOfASort) {
       auto hits = Tensor<double>::poisoned({2});
       CpuDevice& device = device_of(2);
       for (std::int64_t from = 0; from < V; from += tile) {
-        likeliest_tokens(device, {logits.view().columns(from, std::min<std::int64_t>(tile, V - from)), from, logit.view(), token.view()});
+        likeliest_tokens(device,
+                         {logits.view().columns(from, std::min<std::int64_t>(tile, V - from)), from, logit.view(), token.view()});
       }
       count_hits(device, {token.view(), targets.view(), hits.view()});
       expect_same_bits(token, expected, "token");

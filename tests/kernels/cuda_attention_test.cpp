@@ -17,8 +17,7 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
     Tensor<double> currents{}, d_out{}, inverse_rms{}, dot{}, gain{}, pre_norm{}, d_currents{}, d_gain{}, scratch{};
   };
   Heads make() {
-    Heads a{
-        .roles = draw(4, 5), .heads = draw(1, 3), .window = draw(0, 3) ? draw(1, 300) : draw(1, 5), .windows = draw(1, 4)};
+    Heads a{.roles = draw(4, 5), .heads = draw(1, 3), .window = draw(0, 3) ? draw(1, 300) : draw(1, 5), .windows = draw(1, 4)};
     a.first = documents_of(a.windows, a.window, [&](auto least, auto most) { return draw(least, most); });
     a.currents = noise({2 * a.heads, a.tokens, a.columns});
     a.d_out = noise({a.tokens, a.outputs});
@@ -34,8 +33,9 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
   };
   static GpuHeads copy_of(Heads& a, DType low) {
     const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
-    return {OnGpu(a.first), OnGpu(a.currents, low), OnGpu(a.d_out, gradient_of(low)), single(a.inverse_rms), single(a.dot), single(a.gain),
-            OnGpu(a.pre_norm, gradient_of(low)), OnGpu(a.d_currents, low), single(a.d_gain)};
+    return {OnGpu(a.first),  OnGpu(a.currents, low), OnGpu(a.d_out, gradient_of(low)),    single(a.inverse_rms),
+            single(a.dot),   single(a.gain),         OnGpu(a.pre_norm, gradient_of(low)), OnGpu(a.d_currents, low),
+            single(a.d_gain)};
   }
   template <typename Device, typename AnyHeads>
   static void run(Device& device, const Heads& a, AnyHeads& b, TensorView scratch) {
@@ -43,8 +43,9 @@ class CudaAttention : public CudaTest, public testing::WithParamInterface<DType>
         notes = OnGpu::poisoned({2 * a.heads, a.tokens}, DType::f32),
         sums = OnGpu::poisoned({a.windows, attention_tiles(a.window, GetParam()), a.outputs}, DType::f32);
     attention_forward(device, {b.currents.view(), b.first.view(), a.window, b.pre_norm.view(), scratch});
-    attention_backward(device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(),
-                                b.dot.view(), b.gain.view(), b.d_currents.view(), b.d_gain.view(), scratch, q.view(), mixed.view(), notes.view(), sums.view()});
+    attention_backward(
+        device, {b.currents.view(), b.first.view(), a.window, b.d_out.view(), b.inverse_rms.view(), b.dot.view(), b.gain.view(),
+                 b.d_currents.view(), b.d_gain.view(), scratch, q.view(), mixed.view(), notes.view(), sums.view()});
   }
 };
 
@@ -99,8 +100,7 @@ TEST_P(CudaAttention, RangesAndSectionsChangeNoBit) {
                                    sums.view()});
         const Tensor<double> d_part = d_u.values(), d_whole = whole.d_currents.values();
         for (std::int64_t g = 0; g < 2; ++g)
-          EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns],
-                                &d_whole[((2 * head + g) * a.tokens + w * a.window) * a.columns],
+          EXPECT_EQ(std::memcmp(&d_part[g * a.window * a.columns], &d_whole[((2 * head + g) * a.tokens + w * a.window) * a.columns],
                                 static_cast<std::size_t>(a.window * a.columns) * sizeof(double)),
                     0);
       }
@@ -116,8 +116,7 @@ using CudaAttentionStep = CudaTest;
 
 TEST_F(CudaAttentionStep, EqualsTheCpu) {
   for (int i = 0; i < 6; ++i) {
-    const std::int64_t roles = draw(4, 5), heads = draw(1, 3), streams = draw(1, 3), ring = draw(1, 90),
-                       steps = draw(1, 120);
+    const std::int64_t roles = draw(4, 5), heads = draw(1, 3), streams = draw(1, 3), ring = draw(1, 90), steps = draw(1, 120);
     const DType type = draw(0, 1) ? DType::bf16 : DType::f32;
     const std::int64_t start = draw(0, 1) * 100'000'003, document = start + draw(0, steps / 2);
     SCOPED_TRACE(testing::Message() << "R " << roles << " heads " << heads << " streams " << streams << " ring " << ring
@@ -125,13 +124,12 @@ TEST_F(CudaAttentionStep, EqualsTheCpu) {
     Tensor<double> keys = Tensor<double>::poisoned({streams, ring, heads * kHead}), values = keys;
     const OnGpu gpu_keys(keys, DType::f32), gpu_values(values, DType::f32);
     for (std::int64_t t = 0; t < steps; ++t) {
-      Tensor<double> u = noise({2 * heads, streams, roles * kGroup}),
-                     out = Tensor<double>::poisoned({streams, heads * kHead});
+      Tensor<double> u = noise({2 * heads, streams, roles * kGroup}), out = Tensor<double>::poisoned({streams, heads * kHead});
       Tensor<std::int64_t> position({1}, start + t), first({1}, t + start >= document ? document : start);
       const OnGpu gpu_u(u, DType::f32), gpu_out(type, out.shape), gpu_position(position), gpu_first(first);
       attention_step(device_of(2), {u.view(), keys.view(), values.view(), position.view(), first.view(), out.view()});
-      attention_step(
-          gpu(), {gpu_u.view(), gpu_keys.view(), gpu_values.view(), gpu_position.view(), gpu_first.view(), gpu_out.view()});
+      attention_step(gpu(),
+                     {gpu_u.view(), gpu_keys.view(), gpu_values.view(), gpu_position.view(), gpu_first.view(), gpu_out.view()});
       expect_close_in_norm(gpu_out, out, 1e-5 + rounding(type), "pre_norm");
       if (HasFailure()) return;
     }

@@ -107,19 +107,16 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   gpu.copy_now(host_wiring.data(), wiring.data, host_wiring.size() * 4);
   const TensorView start = make(gpu, DType::i32, {blocks + 1}), readers = make(gpu, DType::i32, {groups * slots});
   synapses_readers(gpu, {wiring, start, readers});
-  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}),
-                   bias = make(gpu, DType::f32, {m.roles, m.outputs});
+  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}), bias = make(gpu, DType::f32, {m.roles, m.outputs});
   const TensorView d_weight = make(gpu, DType::f32, {groups, m.fan_in, columns}),
                    d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
-  const auto tile =
-      std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
+  const auto tile = std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
   const bool attends = std::string_view(m.name) == "hippocampus";
   const TensorView currents = make(gpu, attends ? DType::bf16 : DType::f32, {tile, kTokens, columns}),
                    hidden = make(gpu, DType::f32, {tile, kTokens, kGroup});
   const TensorView d_currents = make(gpu, DType::bf16, {groups, kTokens, columns});
   const TensorView retain = make(gpu, DType::f32, {m.outputs}), gain = make(gpu, DType::f32, {m.outputs});
-  const TensorView pre_norm = make(gpu, DType::bf16, {kTokens, m.outputs}),
-                   d_out = make(gpu, DType::bf16, {kTokens, m.outputs});
+  const TensorView pre_norm = make(gpu, DType::bf16, {kTokens, m.outputs}), d_out = make(gpu, DType::bf16, {kTokens, m.outputs});
   const TensorView inverse = make(gpu, DType::f32, {kTokens}), dot = make(gpu, DType::f32, {kTokens});
   const TensorView d_retain = make(gpu, DType::f32, {m.outputs}), d_gain = make(gpu, DType::f32, {m.outputs});
   const TensorView residual = m.residual ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
@@ -140,23 +137,31 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     synapses_forward(gpu, {sources, wiring.rows(g, n), weight.rows(g, n), of(bias, g, n), currents.rows(0, n), kWindow, {}});
   };
   const auto gate = [&](std::int64_t g) { return m.gated ? Gate{opener, gate_bias, stripe, g * kGroup} : Gate{}; };
-  const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) {
-    return view.rows(g * kGroup, n * kGroup);
-  };
+  const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) { return view.rows(g * kGroup, n * kGroup); };
   const auto forward = [&](std::int64_t g, std::int64_t n) {
     if (attends) attention_forward(gpu, {currents.rows(0, n), first, kWindow, of(pre_norm, g, n), {}});
     else
       microcircuit_forward(
-          gpu,
-          {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
+          gpu, {currents.rows(0, n), range(retain, g, n), first, kWindow, gate(g), of(residual, g, n), {}, of(pre_norm, g, n)});
   };
-  const TensorView q = make(gpu, DType::bf16, {kTokens, m.outputs}), mixed = make(gpu, DType::bf16, {kTokens, m.outputs}), notes = make(gpu, DType::f32, {groups, kTokens});
+  const TensorView q = make(gpu, DType::bf16, {kTokens, m.outputs}), mixed = make(gpu, DType::bf16, {kTokens, m.outputs}),
+                   notes = make(gpu, DType::f32, {groups, kTokens});
   const std::int64_t attention_blocks = attention_tiles(kWindow, DType::bf16);
   const TensorView attention_sums = make(gpu, DType::f32, {kTokens / kWindow, attention_blocks, m.outputs});
   const auto backward = [&](std::int64_t g, std::int64_t n) {
     if (attends)
-      attention_backward(gpu, {currents.rows(0, n), first, kWindow, of(d_out, g, n), inverse, dot, range(gain, g, n),
-                               d_currents.rows(g, n), range(d_gain, g, n), {}, make_view(q.data, DType::bf16, {kTokens, n * kGroup}), make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
+      attention_backward(gpu, {currents.rows(0, n),
+                               first,
+                               kWindow,
+                               of(d_out, g, n),
+                               inverse,
+                               dot,
+                               range(gain, g, n),
+                               d_currents.rows(g, n),
+                               range(d_gain, g, n),
+                               {},
+                               make_view(q.data, DType::bf16, {kTokens, n * kGroup}),
+                               make_view(mixed.data, DType::bf16, {kTokens, n * kGroup}),
                                make_view(notes.data, DType::f32, {n, kTokens}),
                                make_view(attention_sums.data, DType::f32, {kTokens / kWindow, attention_blocks, n * kGroup})});
     else
@@ -167,11 +172,12 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
 
   const auto tokens = static_cast<double>(kTokens), outputs = static_cast<double>(m.outputs),
              neurons = outputs * static_cast<double>(m.roles);
-  const double low_currents = 2 * neurons * tokens, currents_bytes = (attends ? 1 : 2) * low_currents, source_bytes = 2 * tokens * static_cast<double>(width);
+  const double low_currents = 2 * neurons * tokens, currents_bytes = (attends ? 1 : 2) * low_currents,
+               source_bytes = 2 * tokens * static_cast<double>(width);
   const double weights = neurons * static_cast<double>(m.fan_in), flops = 2 * weights * tokens;
   const double extra = tokens * outputs * (m.residual ? 2 : 0) + tokens * outputs * (m.gated ? 0.5 : 0);
-  report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }),
-              currents_bytes + source_bytes + 2 * weights, flops);
+  report.line(m.name, "synapses_forward", median_ms(gpu, [&] { tiles(synapses); }), currents_bytes + source_bytes + 2 * weights,
+              flops);
   report.line(m.name, attends ? "attention_forward" : "microcircuit_forward", median_ms(gpu, [&] { tiles(forward); }),
               currents_bytes + 2 * tokens * outputs + extra);
   report.line(
@@ -205,16 +211,30 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     const std::int64_t parts = std::max<std::int64_t>(1, 256 / groups);
     const TensorView part_weight = make(gpu, DType::f32, {parts * groups, m.fan_in, columns}),
                      part_bias = make(gpu, DType::f32, {parts * m.roles, m.outputs}),
-                     part_retain = make(gpu, DType::f32, {parts * m.outputs}), part_gain = make(gpu, DType::f32, {parts * m.outputs});
+                     part_retain = make(gpu, DType::f32, {parts * m.outputs}),
+                     part_gain = make(gpu, DType::f32, {parts * m.outputs});
     const CorticalColumns c{sources, wiring, weight, bias, retain, first, kWindow, gate(0), residual, carried};
     const double selected = 2 * tokens * static_cast<double>(groups * m.fan_in);
-    report.line(m.name, "columns_forward", median_ms(gpu, [&] { cortical_columns_forward(gpu, {c, pre_norm}); }),
+    report.line(m.name, "columns_forward",
+                median_ms(gpu,
+                          [&] {
+                            cortical_columns_forward(gpu, {c, pre_norm});
+                          }),
                 source_bytes + 2 * tokens * outputs + extra, flops);
-    report.line(m.name, "columns_backward", median_ms(gpu,
-                [&] {
-                  cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias, part_retain, part_gain, d_residual, d_gate});
-                }), source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 2 : 0)), 3 * flops);
-    report.line(m.name, "columns_sources", median_ms(gpu, [&] { cortical_columns_sources(gpu, {d_selected, start, readers, d_sources}); }),
+    report.line(
+        m.name, "columns_backward",
+        median_ms(gpu,
+                  [&] {
+                    cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias,
+                                                    part_retain, part_gain, d_residual, d_gate});
+                  }),
+        source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 2 : 0)),
+        3 * flops);
+    report.line(m.name, "columns_sources",
+                median_ms(gpu,
+                          [&] {
+                            cortical_columns_sources(gpu, {d_selected, start, readers, d_sources});
+                          }),
                 selected + 2 * source_bytes);
   }
   const double together = median_ms(gpu, [&] {
@@ -227,12 +247,10 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
 int run() {
   CudaDevice gpu;
   Report report;
-  const std::vector<ModuleShape> modules = {{"thalamus", 1024, 4, 64, {1024}, false, false},
-                                            {"wernicke", 8192, 5, 96, {1024, 1024}, false, false},
-                                            {"hippocampus", 4096, 5, 96, {8192, 1024}, false, false},
-                                            {"basal_ganglia", 2048, 5, 96, {8192, 4096, 1024}, false, false},
-                                            {"prefrontal", 8192, 5, 128, {8192, 4096}, true, true},
-                                            {"broca", 8192, 5, 96, {8192, 8192, 4096, 1024}, true, false}};
+  const std::vector<ModuleShape> modules = {
+      {"thalamus", 1024, 4, 64, {1024}, false, false},          {"wernicke", 8192, 5, 96, {1024, 1024}, false, false},
+      {"hippocampus", 4096, 5, 96, {8192, 1024}, false, false}, {"basal_ganglia", 2048, 5, 96, {8192, 4096, 1024}, false, false},
+      {"prefrontal", 8192, 5, 128, {8192, 4096}, true, true},   {"broca", 8192, 5, 96, {8192, 8192, 4096, 1024}, true, false}};
   for (const ModuleShape& m : modules) bench(gpu, m, report);
   fmt::print("{:14} {:22} {:8.3f} ms   floor {:7.3f}\n", "all", "(forward once)", report.measured, report.floor);
   memory.clear();

@@ -1,6 +1,5 @@
 // Synapses and microcircuit in one pass against the two on the CPU in float64.
 #include "kernels/cortical_columns.h"
-
 #include "kernels/rms_norm.h"
 #include "tests/kernels/cuda_wiring.h"
 
@@ -26,8 +25,14 @@ class CudaCorticalColumns : public CudaWiringTest {
   Net make() {
     constexpr std::int64_t kStripes[] = {0, 0, 0, 1, 2, 4, 32};
     const bool wide = draw(0, 2) > 0;
-    Net a{.roles = draw(2, 5), .width = wide ? 32 : 16, .slots = draw(1, wide ? 4 : 8), .groups = draw(1, 5),
-          .window = draw(0, 4) ? draw(1, 300) : draw(1, 3), .windows = draw(1, 5), .stripe = kStripes[draw(0, 6)], .parts = draw(1, 3),
+    Net a{.roles = draw(2, 5),
+          .width = wide ? 32 : 16,
+          .slots = draw(1, wide ? 4 : 8),
+          .groups = draw(1, 5),
+          .window = draw(0, 4) ? draw(1, 300) : draw(1, 3),
+          .windows = draw(1, 5),
+          .stripe = kStripes[draw(0, 6)],
+          .parts = draw(1, 3),
           .has_residual = draw(0, 1) == 1};
     if (a.stripe == 32) a.groups = 8;  // the opener's rows are whole vectors
     if (a.stripe == 4 && a.groups % 2) ++a.groups;
@@ -64,13 +69,28 @@ class CudaCorticalColumns : public CudaWiringTest {
   static GpuNet copy_of(Net& a) {
     const auto single = [](Tensor<double>& x) { return OnGpu(x, DType::f32); };
     const auto low = [](Tensor<double>& x) { return OnGpu(x, DType::bf16); };
-    GpuNet b{.wiring = OnGpu(a.wiring), .first = OnGpu(a.first), .reader_start = OnGpu(a.reader_start),
-             .readers = OnGpu(a.readers), .weight = low(a.weight), .bias = single(a.bias), .retain = single(a.retain),
-             .gain = single(a.gain), .opener = low(a.opener), .gate_bias = single(a.gate_bias), .residual = low(a.residual),
-             .d_out = low(a.d_out), .inverse_rms = single(a.inverse_rms), .dot = single(a.dot),
-             .pre_norm = low(a.pre_norm), .carried = single(a.carried), .d_weight = single(a.d_weight),
-             .d_bias = single(a.d_bias), .d_retain = single(a.d_retain), .d_gain = single(a.d_gain),
-             .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual), .d_gate = low(a.d_gate)};
+    GpuNet b{.wiring = OnGpu(a.wiring),
+             .first = OnGpu(a.first),
+             .reader_start = OnGpu(a.reader_start),
+             .readers = OnGpu(a.readers),
+             .weight = low(a.weight),
+             .bias = single(a.bias),
+             .retain = single(a.retain),
+             .gain = single(a.gain),
+             .opener = low(a.opener),
+             .gate_bias = single(a.gate_bias),
+             .residual = low(a.residual),
+             .d_out = low(a.d_out),
+             .inverse_rms = single(a.inverse_rms),
+             .dot = single(a.dot),
+             .pre_norm = low(a.pre_norm),
+             .carried = single(a.carried),
+             .d_weight = single(a.d_weight),
+             .d_bias = single(a.d_bias),
+             .d_retain = single(a.d_retain),
+             .d_gain = single(a.d_gain),
+             .d_residual = a.residual_stored ? OnGpu(DType::bf16, a.d_residual.shape) : low(a.d_residual),
+             .d_gate = low(a.d_gate)};
     for (Tensor<double>& x : a.sources) b.sources.push_back(low(x));
     for (std::size_t s = 0; s < a.d_sources.size(); ++s)
       b.d_sources.push_back(a.stored >> s & 1 ? OnGpu(DType::bf16, a.d_sources[s].shape) : OnGpu(a.d_sources[s], DType::bf16));
@@ -82,8 +102,8 @@ class CudaCorticalColumns : public CudaWiringTest {
     const Gate gate = a.stripe ? Gate{a.opener.view(), a.gate_bias.view(), a.stripe, 0} : Gate{};
     synapses_forward(cpu, {all(a.sources, 0, a.tokens), a.wiring.view(), a.weight.view(), a.bias.view(), a.currents.view(),
                            a.window, a.scratch.view()});
-    microcircuit_forward(cpu, {a.currents.view(), a.retain.view(), a.first.view(), a.window, gate, a.residual.view(), {},
-                               a.pre_norm.view()});
+    microcircuit_forward(
+        cpu, {a.currents.view(), a.retain.view(), a.first.view(), a.window, gate, a.residual.view(), {}, a.pre_norm.view()});
     microcircuit_backward(cpu, {a.currents.view(), a.retain.view(), a.first.view(), a.window, gate, a.residual.view(),
                                 a.d_out.view(), a.inverse_rms.view(), a.dot.view(), a.gain.view(), a.hidden.view(),
                                 a.d_currents.view(), a.d_retain.view(), a.d_gain.view(), a.d_residual.view(), a.d_gate.view()});
@@ -99,8 +119,15 @@ class CudaCorticalColumns : public CudaWiringTest {
     const std::int64_t token = window * a.window, tokens = windows * a.window;
     const auto rows = [&](const OnGpu& x) { return x.view() ? x.view().rows(token, tokens) : x.view(); };
     const Gate gate = a.stripe ? Gate{rows(b.opener), b.gate_bias.view(), a.stripe, 0} : Gate{};
-    const CorticalColumns columns{all(b.sources, token, tokens), b.wiring.view(), b.weight.view(), b.bias.view(),
-                                  b.retain.view(), rows(b.first), a.window, gate, rows(b.residual),
+    const CorticalColumns columns{all(b.sources, token, tokens),
+                                  b.wiring.view(),
+                                  b.weight.view(),
+                                  b.bias.view(),
+                                  b.retain.view(),
+                                  rows(b.first),
+                                  a.window,
+                                  gate,
+                                  rows(b.residual),
                                   b.carried.view().rows(window * carries(a.window), windows * carries(a.window))};
     const OnGpu d_selected = OnGpu::poisoned({a.groups * a.slots, tokens, a.width}, DType::bf16);
     if (window == 0)
@@ -109,13 +136,14 @@ class CudaCorticalColumns : public CudaWiringTest {
     cortical_columns_forward(gpu(), {columns, rows(b.pre_norm)});
     cortical_columns_backward(gpu(), {columns, rows(b.d_out), rows(b.inverse_rms), rows(b.dot), b.gain.view(), d_selected.view(),
                                       a.parts, window, b.d_weight_parts.view(), b.d_bias_parts.view(), b.d_retain_parts.view(),
-                                      b.d_gain_parts.view(),
-                                      rows(b.d_residual), rows(b.d_gate), a.residual_stored});
+                                      b.d_gain_parts.view(), rows(b.d_residual), rows(b.d_gate), a.residual_stored});
     synapses_readers(gpu(), {b.wiring.view(), b.reader_start.view(), b.readers.view()});
-    cortical_columns_sources(gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens), a.stored});
+    cortical_columns_sources(
+        gpu(), {d_selected.view(), b.reader_start.view(), b.readers.view(), all(b.d_sources, token, tokens), a.stored});
     if (window + windows == a.windows) {
-      cortical_columns_sum(gpu(), {{b.d_weight_parts, b.d_weight}, {b.d_bias_parts, b.d_bias}, {b.d_retain_parts, b.d_retain},
-                                   {b.d_gain_parts, b.d_gain}});
+      cortical_columns_sum(
+          gpu(),
+          {{b.d_weight_parts, b.d_weight}, {b.d_bias_parts, b.d_bias}, {b.d_retain_parts, b.d_retain}, {b.d_gain_parts, b.d_gain}});
     }
     gpu().synchronize();
   }
@@ -127,9 +155,10 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     const Bytes shared_memory = i % 3 == 0 ? UINT64_MAX : i % 3 == 1 ? kOfSmallerCards : 2 * kOfSmallerCards;
     const SharedMemory limit(shared_memory);
     Net a = make();
-    SCOPED_TRACE(testing::Message() << "shared memory " << shared_memory << " R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
-                                    << " window " << a.window << " windows " << a.windows << " stripe " << a.stripe << " parts " << a.parts
-                                    << " residual " << a.has_residual << " stored " << a.stored << " " << a.residual_stored);
+    SCOPED_TRACE(testing::Message() << "shared memory " << shared_memory << " R " << a.roles << " width " << a.width << " slots "
+                                    << a.slots << " groups " << a.groups << " window " << a.window << " windows " << a.windows
+                                    << " stripe " << a.stripe << " parts " << a.parts << " residual " << a.has_residual
+                                    << " stored " << a.stored << " " << a.residual_stored);
     GpuNet b = copy_of(a);
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);
@@ -171,27 +200,33 @@ TEST_F(CudaCorticalColumns, StepsEqualTheCpu) {
   for (const DType type : kFloats) {
     for (int i = 0; i < 12; ++i) {
       Net a = make();
-      SCOPED_TRACE(testing::Message() << name_of(type) << " R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
-                                      << " tokens " << a.tokens << " stripe " << a.stripe << " residual " << a.has_residual);
+      SCOPED_TRACE(testing::Message() << name_of(type) << " R " << a.roles << " width " << a.width << " slots " << a.slots
+                                      << " groups " << a.groups << " tokens " << a.tokens << " stripe " << a.stripe << " residual "
+                                      << a.has_residual);
       GpuNet b;
-      b.wiring = OnGpu(a.wiring), b.weight = OnGpu(a.weight, type), b.opener = OnGpu(a.opener, type), b.residual = OnGpu(a.residual, type);
+      b.wiring = OnGpu(a.wiring), b.weight = OnGpu(a.weight, type), b.opener = OnGpu(a.opener, type),
+      b.residual = OnGpu(a.residual, type);
       b.bias = OnGpu(a.bias, DType::f32), b.retain = OnGpu(a.retain, DType::f32), b.gain = OnGpu(a.gain, DType::f32);
       b.gate_bias = OnGpu(a.gate_bias, DType::f32);
       for (Tensor<double>& x : a.sources) b.sources.emplace_back(x, type);
-      Tensor<double> state = noise({1, a.outputs}), currents({a.groups, 1, a.columns}, 0), pre_norm({1, a.outputs}, 0), out = pre_norm,
-                     inverse_rms({1}, 0);
+      Tensor<double> state = noise({1, a.outputs}), currents({a.groups, 1, a.columns}, 0), pre_norm({1, a.outputs}, 0),
+                     out = pre_norm, inverse_rms({1}, 0);
       Tensor<std::int32_t> zero({1}, 0);
       const OnGpu g_state(state, DType::f32), g_pre_norm(gradient_of(type), {1, a.outputs}), g_out(type, {1, a.outputs}),
           g_inverse_rms(DType::f32, {1}), g_done(zero);
       for (std::int64_t t = 0; t < std::min<std::int64_t>(a.tokens, 5); ++t) {
-        const auto gate_of = [&](auto& net) { return a.stripe ? Gate{net.opener.view().rows(t, 1), net.gate_bias.view(), a.stripe, 0} : Gate{}; };
+        const auto gate_of = [&](auto& net) {
+          return a.stripe ? Gate{net.opener.view().rows(t, 1), net.gate_bias.view(), a.stripe, 0} : Gate{};
+        };
         const auto residual_of = [&](auto& net) { return a.has_residual ? net.residual.view().rows(t, 1) : TensorView{}; };
         CpuDevice& cpu = device_of(2);
-        synapses_forward(cpu, {all(a.sources, t, 1), a.wiring.view(), a.weight.view(), a.bias.view(), currents.view(), 1, a.scratch.view()});
-        microcircuit_forward(cpu, {currents.view(), a.retain.view(), zero.view(), 1, gate_of(a), residual_of(a), state.view(), pre_norm.view()});
+        synapses_forward(
+            cpu, {all(a.sources, t, 1), a.wiring.view(), a.weight.view(), a.bias.view(), currents.view(), 1, a.scratch.view()});
+        microcircuit_forward(
+            cpu, {currents.view(), a.retain.view(), zero.view(), 1, gate_of(a), residual_of(a), state.view(), pre_norm.view()});
         rms_norm_forward(cpu, {pre_norm.view(), a.gain.view(), out.view(), inverse_rms.view()});
-        cortical_columns_step(gpu(), {all(b.sources, t, 1), b.wiring, b.weight, b.bias, b.retain, gate_of(b), residual_of(b), g_state, b.gain,
-                                      g_pre_norm, g_done, g_out, g_inverse_rms});
+        cortical_columns_step(gpu(), {all(b.sources, t, 1), b.wiring, b.weight, b.bias, b.retain, gate_of(b), residual_of(b),
+                                      g_state, b.gain, g_pre_norm, g_done, g_out, g_inverse_rms});
         gpu().synchronize();
         expect_close_in_norm(g_state, state, 1e-5, "state");
         expect_close_in_norm(g_pre_norm, pre_norm, 1e-5 + rounding(gradient_of(type)), "pre_norm");

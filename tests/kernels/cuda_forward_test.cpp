@@ -82,8 +82,8 @@ TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
 }
 
 TEST_F(CudaEmbedding, EqualsTheCpu) {
-  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056}, std::array{9001, 65536, 32},
-                                               std::array{700, 50, 4096}})
+  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056},
+                                                 std::array{9001, 65536, 32}, std::array{700, 50, 4096}})
     for (const DType type : kFloats) {
       auto ids = draws({tokens}, vocabulary, 3);
       for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one id that is everywhere
@@ -98,8 +98,10 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
 
       const std::int64_t most = std::min(tokens, vocabulary);
       Tensor<std::int32_t> histogram({vocabulary}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
-      embedding_rows(device_of(1), {ids.view(), vocabulary, histogram.view(), rows.view(), start.view(), order.view(), count.view()});
-      const OnGpu g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}), g_order(DType::i32, {tokens}), g_count(DType::i32, {1});
+      embedding_rows(device_of(1),
+                     {ids.view(), vocabulary, histogram.view(), rows.view(), start.view(), order.view(), count.view()});
+      const OnGpu g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}), g_order(DType::i32, {tokens}),
+          g_count(DType::i32, {1});
       embedding_rows(gpu(), {g_ids, vocabulary, {}, g_rows, g_start, g_order, g_count});
       expect_same_values(g_rows, rows, "rows");
       expect_same_values(g_start, start, "row_start");
@@ -109,15 +111,16 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
       for (const DType gradient : {DType::f32, DType::bf16}) {
         auto d_out = rounded(Tensor<float>::noise({tokens, width}, 6), gradient);
         auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
-        embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(), order.view(),
-                                          count.view(), d_rows.view(), d_gain.view()});
+        embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(),
+                                          order.view(), count.view(), d_rows.view(), d_gain.view()});
         const OnGpu g_d_out(d_out, gradient), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
         embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
         expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
         auto touched = g_d_rows.values();
         const auto valid = static_cast<std::size_t>(count[0] * width);
-        EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(),
-                                [](double x) { return std::isnan(x); })) << "written behind the last row";
+        EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(), [](double x) {
+          return std::isnan(x);
+        })) << "written behind the last row";
         touched.data.resize(valid), d_rows.data.resize(valid);
         touched.shape = d_rows.shape = {count[0], width};
         expect_close(touched, d_rows, 5e-4, "d_rows");  // the row that is everywhere is much larger than the others
@@ -176,13 +179,16 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
       Tensor<float> maximum({kTokens}, 0), sum = maximum, target = maximum, log_sum = maximum, loss = maximum;
       Tensor<double> total({2}, 0);
       const OnGpu g_logits(logits, type), g_targets(targets), g_maximum(DType::f32, {kTokens}), g_sum(DType::f32, {kTokens}),
-          g_target(DType::f32, {kTokens}), g_log_sum(DType::f32, {kTokens}), g_loss(DType::f32, {kTokens}), g_total(DType::f64, {2});
+          g_target(DType::f32, {kTokens}), g_log_sum(DType::f32, {kTokens}), g_loss(DType::f32, {kTokens}),
+          g_total(DType::f64, {2});
       for (std::int64_t v = 0; v < kVocabulary; v += tile) {
         const std::int64_t width = std::min(tile, kVocabulary - v);
-        softmax_statistics(device_of(1), {logits.view().columns(v, width), targets.view(), v, maximum.view(), sum.view(), target.view()});
+        softmax_statistics(device_of(1),
+                           {logits.view().columns(v, width), targets.view(), v, maximum.view(), sum.view(), target.view()});
         softmax_statistics(gpu(), {g_logits.view().columns(v, width), g_targets, v, g_maximum, g_sum, g_target});
       }
-      cross_entropy_loss(device_of(1), {maximum.view(), sum.view(), target.view(), targets.view(), log_sum.view(), loss.view(), total.view()});
+      cross_entropy_loss(device_of(1),
+                         {maximum.view(), sum.view(), target.view(), targets.view(), log_sum.view(), loss.view(), total.view()});
       cross_entropy_loss(gpu(), {g_maximum, g_sum, g_target, g_targets, g_log_sum, g_loss, g_total});
       expect_close(g_log_sum.values(), log_sum, 1e-5, "log of the sum");
       expect_close(g_loss.values(), loss, 1e-5, "loss");
@@ -203,13 +209,16 @@ TEST_F(CudaCrossEntropy, TheLikeliestTokensAndHitsAreThoseOfTheCpu) {
         auto logits = rounded(Tensor<float>::noise({tokens, vocabulary}, 9, 4), type);  // 16-bit ones have many ties
         auto targets = draws({tokens}, vocabulary, 10);
         for (int n = 0; n < tokens; ++n) {  // a target that is right, one that is none
-          if (n % 5 == 1) targets[n] = static_cast<std::int32_t>(std::max_element(&logits[n * vocabulary], &logits[n * vocabulary] + vocabulary) - &logits[n * vocabulary]);
+          if (n % 5 == 1)
+            targets[n] = static_cast<std::int32_t>(std::max_element(&logits[n * vocabulary], &logits[n * vocabulary] + vocabulary) -
+                                                   &logits[n * vocabulary]);
           if (n % 9 == 4) targets[n] = -1;
         }
         Tensor<float> logit({tokens, kLikeliest}, 0);
         Tensor<std::int32_t> token({tokens, kLikeliest}, 0);
         Tensor<double> hits({2}, 0);
-        const OnGpu g_logits(logits, type), g_targets(targets), g_logit(DType::f32, logit.shape), g_token(DType::i32, token.shape), g_hits(DType::f64, {2});
+        const OnGpu g_logits(logits, type), g_targets(targets), g_logit(DType::f32, logit.shape), g_token(DType::i32, token.shape),
+            g_hits(DType::f64, {2});
         for (std::int64_t v = 0; v < vocabulary; v += tile) {
           const std::int64_t width = std::min<std::int64_t>(tile, vocabulary - v);
           likeliest_tokens(device_of(1), {logits.view().columns(v, width), v, logit.view(), token.view()});

@@ -1,10 +1,9 @@
 // Loss scaling: a GPU against the CPU, and updates that are left out.
-#include "kernels/loss_scale.h"
-
 #include "kernels/adafactor.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/loss_scale.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {
@@ -81,11 +80,12 @@ Updated update(StepControl step, float times) {
   for (float& g : gradient.data) g *= times;
   Tensor<std::int32_t> first({V}, 0), count({1}, static_cast<std::int32_t>(V)), counts({V}, 4);
   for (std::int64_t i = 0; i < V; ++i) first[i] = static_cast<std::int32_t>(i);
-  auto p = Tensor<float>::noise({V, O}, 3), small = Tensor<float>::noise({V, O}, 4, 1e-3), decoder = Tensor<float>::noise({V, O}, 5);
+  auto p = Tensor<float>::noise({V, O}, 3), small = Tensor<float>::noise({V, O}, 4, 1e-3),
+       decoder = Tensor<float>::noise({V, O}, 5);
   const Tensor<float> some({V, O}, 1e-6f), row({V}, 1e-6f), column({O}, 1e-6f), sum({O}, 0);
-  const OnGpu g(gradient), partials(DType::f64, {norm_partials(V * O)}), norm(DType::f32, {2}), g_p(p), g_m(small), g_v(some), g_rows(p),
-      rows_m(small), rows_v(some), ids(first), ids_count(count), g_counts(counts), g_decoder(decoder, DType::f16), g_row(row), g_column(column),
-      g_sum(sum), scratch(DType::f64, {1, adafactor_scratch(V, O)});
+  const OnGpu g(gradient), partials(DType::f64, {norm_partials(V * O)}), norm(DType::f32, {2}), g_p(p), g_m(small), g_v(some),
+      g_rows(p), rows_m(small), rows_v(some), ids(first), ids_count(count), g_counts(counts), g_decoder(decoder, DType::f16),
+      g_row(row), g_column(column), g_sum(sum), scratch(DType::f64, {1, adafactor_scratch(V, O)});
   sum_of_squares(gpu(), {{{g, {}}}, partials});
   clip_factor(gpu(), {partials, 1e-3, norm, control.memory});
   adamw(gpu(), {control.memory, norm, {{g, g_p, g_m, g_v, 0.05}}});

@@ -14,8 +14,7 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     std::int64_t outputs = groups * kGroup, tokens = window * windows, openers = stripe ? outputs / stripe : 0;
     Tensor<std::int32_t> first{};
     Tensor<double> currents{}, retain{}, gain{}, opener{}, gate_bias{}, residual{}, state{}, d_out{}, inverse_rms{}, dot{};
-    Tensor<double> pre_norm{}, hidden{}, d_currents{}, d_retain{}, d_gain{}, d_residual{}, d_gate{}, d_opener{},
-        d_gate_bias{};
+    Tensor<double> pre_norm{}, hidden{}, d_currents{}, d_retain{}, d_gain{}, d_residual{}, d_gate{}, d_opener{}, d_gate_bias{};
   };
 
   Circuit make() {
@@ -36,8 +35,7 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     if (a.stateful) a.state = noise({a.windows, a.outputs});
     a.d_out = noise({a.tokens, a.outputs});
     a.inverse_rms = noise({a.tokens}, 0.1, 1), a.dot = noise({a.tokens}, 0.1);
-    a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs}),
-    a.hidden = Tensor<double>::poisoned({a.groups, a.tokens, kGroup});
+    a.pre_norm = Tensor<double>::poisoned({a.tokens, a.outputs}), a.hidden = Tensor<double>::poisoned({a.groups, a.tokens, kGroup});
     a.d_currents = Tensor<double>::poisoned(a.currents.shape);
     a.d_retain = noise({a.outputs}), a.d_gain = noise({a.outputs});
     if (a.stripe) a.d_gate = Tensor<double>::poisoned({a.tokens, a.outputs});
@@ -91,21 +89,20 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
   template <typename Device, typename AnyCircuit>
   static void forward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u) {
     const TensorView state = b.state.view();
-    microcircuit_forward(
-        device, {u, b.retain.view().rows(p.group * kGroup, p.groups * kGroup), part(b.first.view(), a, p, false), a.window,
-                 gate(a, b, p), part(b.residual.view(), a, p),
-                 state ? state.rows(p.window, p.windows).columns(p.group * kGroup, p.groups * kGroup) : state,
-                 part(b.pre_norm.view(), a, p)});
+    microcircuit_forward(device, {u, b.retain.view().rows(p.group * kGroup, p.groups * kGroup), part(b.first.view(), a, p, false),
+                                  a.window, gate(a, b, p), part(b.residual.view(), a, p),
+                                  state ? state.rows(p.window, p.windows).columns(p.group * kGroup, p.groups * kGroup) : state,
+                                  part(b.pre_norm.view(), a, p)});
   }
   template <typename Device, typename AnyCircuit>
   static void backward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u, TensorView hidden,
                        TensorView d_u) {
     const auto range = [&](TensorView view) { return view.rows(p.group * kGroup, p.groups * kGroup); };
-    microcircuit_backward(
-        device, {u, range(b.retain.view()), part(b.first.view(), a, p, false), a.window, gate(a, b, p),
-                 part(b.residual.view(), a, p), part(b.d_out.view(), a, p), part(b.inverse_rms.view(), a, p, false),
-                 part(b.dot.view(), a, p, false), range(b.gain.view()), hidden, d_u, range(b.d_retain.view()),
-                 range(b.d_gain.view()), part(b.d_residual.view(), a, p), part(b.d_gate.view(), a, p)});
+    microcircuit_backward(device,
+                          {u, range(b.retain.view()), part(b.first.view(), a, p, false), a.window, gate(a, b, p),
+                           part(b.residual.view(), a, p), part(b.d_out.view(), a, p), part(b.inverse_rms.view(), a, p, false),
+                           part(b.dot.view(), a, p, false), range(b.gain.view()), hidden, d_u, range(b.d_retain.view()),
+                           range(b.d_gain.view()), part(b.d_residual.view(), a, p), part(b.d_gate.view(), a, p)});
   }
   template <typename Device, typename AnyCircuit>
   static void gates(Device& device, const Circuit& a, AnyCircuit& b, const Part& p) {
@@ -148,7 +145,8 @@ TEST_P(CudaMicrocircuit, EqualsTheCpu) {
       expect_close_in_norm(b.d_opener, a.d_opener, gradient, "d_opener");
       // A sum over tokens rounds as its summands do, the openers' gradients, which may cancel each other.
       Tensor<double> sizes({a.openers}, 0);
-      for (std::size_t i = 0; i < a.d_opener.data.size(); ++i) sizes[static_cast<std::int64_t>(i) % a.openers] += std::abs(a.d_opener.data[i]);
+      for (std::size_t i = 0; i < a.d_opener.data.size(); ++i)
+        sizes[static_cast<std::int64_t>(i) % a.openers] += std::abs(a.d_opener.data[i]);
       expect_close_beside(b.d_gate_bias, a.d_gate_bias, sizes, kTolerance, "d_gate_bias");
     }
     if (HasFailure()) return;
@@ -170,14 +168,15 @@ TEST_P(CudaMicrocircuit, RangesAndSectionsChangeNoBit) {
         for (std::int64_t k = 0; k < groups; ++k)
           std::copy_n(&a.currents[((g + k) * a.tokens + token) * columns], tokens * columns, &section[k * tokens * columns]);
         const OnGpu u(section, DType::f32), hidden = OnGpu::poisoned({groups, tokens, kGroup}, DType::f32),
-                    d_u = OnGpu::poisoned({groups, tokens, columns}, GetParam());
+                                            d_u = OnGpu::poisoned({groups, tokens, columns}, GetParam());
         const Part p{g, groups, w, windows};
         forward(gpu(), a, parts, p, u.view());
         backward(gpu(), a, parts, p, u.view(), hidden.view(), d_u.view());
         const Tensor<double> d_part = d_u.values(), d_whole = whole.d_currents.values();
         for (std::int64_t k = 0; k < groups; ++k)
           EXPECT_EQ(std::memcmp(&d_part[k * tokens * columns], &d_whole[((g + k) * a.tokens + token) * columns],
-                                static_cast<std::size_t>(tokens * columns) * sizeof(double)), 0);
+                                static_cast<std::size_t>(tokens * columns) * sizeof(double)),
+                    0);
       }
       if (windows > 0) gates(gpu(), a, parts, {0, a.groups, w, windows});
     }

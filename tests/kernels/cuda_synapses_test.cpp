@@ -7,7 +7,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
  protected:
   struct Net {
     std::int64_t roles, width, slots, groups, tokens, rows, parts;  // parts: on the GPU
-    bool low_currents;  // on the GPU
+    bool low_currents;                                              // on the GPU
     std::int64_t columns = roles * kGroup, fan_in = slots * width, blocks = 0;
     std::vector<Tensor<double>> sources{}, d_sources{};
     Tensor<std::int32_t> wiring{}, reader_start{}, readers{};
@@ -56,9 +56,9 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
   // The same calls on either side.
   template <typename Device, typename AnyNet>
   static void forward(Device& device, const Net& a, AnyNet& b, TensorView scratch, std::int64_t group, std::int64_t groups) {
-    synapses_forward(device, {all(b.sources, 0, a.tokens), b.wiring.view().rows(group, groups),
-                              b.weight.view().rows(group, groups), b.bias.view().columns(group * kGroup, groups * kGroup),
-                              b.currents.view().rows(group, groups), a.rows, scratch});
+    synapses_forward(
+        device, {all(b.sources, 0, a.tokens), b.wiring.view().rows(group, groups), b.weight.view().rows(group, groups),
+                 b.bias.view().columns(group * kGroup, groups * kGroup), b.currents.view().rows(group, groups), a.rows, scratch});
   }
   template <typename Device, typename AnyNet>
   static void backward(Device& device, const Net& a, AnyNet& b, TensorView scratch) {
@@ -79,8 +79,8 @@ TEST_P(CudaSynapses, EqualTheCpu) {
     const SharedMemory limit(i % 2 == 0 ? UINT64_MAX : 64 * 1024);  // compute capability 7.5
     Net a = make();
     GpuNet b = copy_of(a, GetParam());
-    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups "
-                                    << a.groups << " tokens " << a.tokens << " rows " << a.rows << " parts " << a.parts);
+    SCOPED_TRACE(testing::Message() << "R " << a.roles << " width " << a.width << " slots " << a.slots << " groups " << a.groups
+                                    << " tokens " << a.tokens << " rows " << a.rows << " parts " << a.parts);
     forward(device_of(2), a, a, a.scratch.view(), 0, a.groups);
     backward(device_of(2), a, a, a.scratch.view());
     forward(gpu(), a, b, {}, 0, a.groups);
@@ -111,10 +111,17 @@ TEST_P(CudaSynapses, RangesAndSectionsChangeNoBit) {
       for (std::int64_t g = 0; g < a.groups; ++g)
         std::copy_n(&a.d_currents[(g * a.tokens + begin) * a.columns], count * a.columns, &section[g * count * a.columns]);
       const OnGpu d_currents(section, GetParam());
-      synapses_backward_weights(gpu(), {all(parts.sources, begin, count), parts.wiring.view(), d_currents.view(),
-                                        parts.d_weight.view(), parts.d_bias.view(), a.rows, {}, a.parts, begin / a.rows});
-      synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(),
-                                        whole.readers.view(), all(parts.d_sources, begin, count), a.rows});
+      synapses_backward_weights(gpu(), {all(parts.sources, begin, count),
+                                        parts.wiring.view(),
+                                        d_currents.view(),
+                                        parts.d_weight.view(),
+                                        parts.d_bias.view(),
+                                        a.rows,
+                                        {},
+                                        a.parts,
+                                        begin / a.rows});
+      synapses_backward_sources(gpu(), {d_currents.view(), parts.weight.view(), whole.reader_start.view(), whole.readers.view(),
+                                        all(parts.d_sources, begin, count), a.rows});
     }
     expect_same_values(parts.d_weight, whole.d_weight, "d_weight of sections");
     expect_same_values(parts.d_bias, whole.d_bias, "d_bias of sections");

@@ -105,8 +105,7 @@ class OnGpu {
       if (type_ == DType::f32) host.data[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
       if (type_ == DType::bf16)
         host.data[i] = static_cast<double>(__bfloat162float(reinterpret_cast<const __nv_bfloat16*>(bytes.data())[i]));
-      if (type_ == DType::f16)
-        host.data[i] = static_cast<double>(__half2float(reinterpret_cast<const __half*>(bytes.data())[i]));
+      if (type_ == DType::f16) host.data[i] = static_cast<double>(__half2float(reinterpret_cast<const __half*>(bytes.data())[i]));
       if (type_ == DType::f64) host.data[i] = reinterpret_cast<const double*>(bytes.data())[i];
       if (type_ == DType::i32) host.data[i] = static_cast<double>(reinterpret_cast<const std::int32_t*>(bytes.data())[i]);
     }
@@ -154,9 +153,7 @@ void expect_same_values(const OnGpu& actual, const Tensor<T>& expected, const ch
   std::transform(expected.data.begin(), expected.data.end(), wide.data.begin(), [](T x) { return static_cast<double>(x); });
   expect_same_bits(actual.values(), wide, what);
 }
-inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) {
-  expect_same_bits(a.values(), b.values(), what);
-}
+inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) { expect_same_bits(a.values(), b.values(), what); }
 
 inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
 // The largest error of an entry, in units of the tensor's root mean square, that a last rounding explains.

@@ -18,7 +18,9 @@ struct Control {
   TensorView host;
   OnGpu gpu_value;
   explicit Control(std::int64_t step)
-      : value{step, 4e-3f, 3e-2f, 1e-3f, 0}, host(make_view(&value, DType::u8, {sizeof value})), gpu_value(DType::u8, {sizeof value}) {
+      : value{step, 4e-3f, 3e-2f, 1e-3f, 0},
+        host(make_view(&value, DType::u8, {sizeof value})),
+        gpu_value(DType::u8, {sizeof value}) {
     gpu().copy_now(&value, gpu_value.view().data, sizeof value);
   }
 };
@@ -91,10 +93,12 @@ TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
   Tensor<std::int32_t> rows({20}, 0), count({1}, 13), steps({kRows}, 0);
   for (int i = 0; i < 20; ++i) rows[i] = 2 * i + 1;
   for (int i = 0; i < kRows; ++i) steps[i] = i % 5;
-  auto d_rows = Tensor<float>::noise({20, kWidth}, 1), p = Tensor<float>::noise({kRows, kWidth}, 2), m = Tensor<float>::noise({kRows, kWidth}, 3, 0.1);
+  auto d_rows = Tensor<float>::noise({20, kWidth}, 1), p = Tensor<float>::noise({kRows, kWidth}, 2),
+       m = Tensor<float>::noise({kRows, kWidth}, 3, 0.1);
   Tensor<float> v({kRows, kWidth}, 0.01f), norm({2}, 0.7f);
   const OnGpu g_rows(rows), g_count(count), g_steps(steps), g_d_rows(d_rows), g_p(p), g_m(m), g_v(v), g_norm(norm);
-  adamw_rows(device_of(1), {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), m.view(), v.view(), steps.view()});
+  adamw_rows(device_of(1),
+             {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), m.view(), v.view(), steps.view()});
   adamw_rows(gpu(), {control.gpu_value, g_norm, g_rows, g_count, g_d_rows, g_p, g_m, g_v, g_steps});
   expect_close(g_p.values(), p, 1e-6, "parameter");
   expect_close(g_m.values(), m, 1e-6, "m");
@@ -131,8 +135,8 @@ struct Adafactor {
                                    scratch.view(), kTile, 0});
     // A first tile by itself, then the others together.
     for (const auto& [v, n] : {std::pair{std::int64_t{0}, kTile}, std::pair{kTile, kVocabulary - kTile}})
-      adafactor_tiles(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n), g_column,
-                              g_column_sum, g_scratch, kTile, v});
+      adafactor_tiles(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n),
+                              g_column, g_column_sum, g_scratch, kTile, v});
     adafactor_finish(device_of(1), {column_sum.view(), kVocabulary, column.view(), control.host});
     adafactor_finish(gpu(), {g_column_sum, kVocabulary, g_column, control.gpu_value});
   }
@@ -147,7 +151,8 @@ TEST_F(CudaAdafactor, EqualsTheCpu) {
         a.run();
         Tensor<double> change = a.g_weight.values();
         Tensor<float> expected = a.weight;
-        for (std::size_t i = 0; i < change.data.size(); ++i) change.data[i] -= static_cast<double>(before.data[i]), expected.data[i] -= before.data[i];
+        for (std::size_t i = 0; i < change.data.size(); ++i)
+          change.data[i] -= static_cast<double>(before.data[i]), expected.data[i] -= before.data[i];
         expect_close(change, expected, 1e-4, "change of the weights");
         expect_close(a.g_row.values(), a.row, 1e-5, "row");
         expect_close(a.g_column.values(), a.column, 1e-5, "column");
@@ -156,7 +161,8 @@ TEST_F(CudaAdafactor, EqualsTheCpu) {
 
 // Each weight becomes one of the two neighbours of the exact result, and on average the exact result.
 TEST_F(CudaAdafactor, RoundsNarrowWeightsAtRandomWithoutBias) {
-  for (const auto& [type, gradient] : {std::pair{DType::bf16, DType::f32}, std::pair{DType::bf16, DType::bf16}, std::pair{DType::f16, DType::f32}}) {
+  for (const auto& [type, gradient] :
+       {std::pair{DType::bf16, DType::f32}, std::pair{DType::bf16, DType::bf16}, std::pair{DType::f16, DType::f32}}) {
     Adafactor a(1056, 5, type, gradient), again(1056, 5, type, gradient), later(1056, 6, type, gradient);
     a.run(), again.run(), later.run();
     const Tensor<double> actual = a.g_weight.values();

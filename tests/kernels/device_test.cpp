@@ -74,11 +74,9 @@ TEST(VectorMath, ExponentialIsAccurateToAUnitInTheLastPlace) {
 }
 
 TEST(VectorMath, DerivativesAndSums) {
-  for (double x = -6; x < 6; x += 0.37)
-    EXPECT_NEAR(silu_derivative(x), (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5, 1e-9);
+  for (double x = -6; x < 6; x += 0.37) EXPECT_NEAR(silu_derivative(x), (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5, 1e-9);
   for (const std::int64_t n : {1, 31, 32, 33, 100})
-    EXPECT_EQ(sum_over<double>(n, [](std::int64_t i) { return static_cast<double>(i); }),
-              static_cast<double>(n * (n - 1) / 2));
+    EXPECT_EQ(sum_over<double>(n, [](std::int64_t i) { return static_cast<double>(i); }), static_cast<double>(n * (n - 1) / 2));
 }
 
 }  // namespace

@@ -25,15 +25,18 @@ struct Embedding {
     ids[11] = kVocabulary - 1;
   }
   void forward(int threads) {
-    embedding_forward(device_of(threads), {.ids = ids.view(),
-                                           .weight = weight.view(),
-                                           .gain = gain.view(),
-                                           .out = out.view(),
-                                           .inverse_rms = inverse_rms.view()});
+    embedding_forward(
+        device_of(threads),
+        {.ids = ids.view(), .weight = weight.view(), .gain = gain.view(), .out = out.view(), .inverse_rms = inverse_rms.view()});
   }
   void backward(int threads) {
-    embedding_rows(device_of(threads), {.ids = ids.view(), .vocabulary = kVocabulary, .histogram = histogram.view(), .rows = rows.view(),
-                                        .row_start = row_start.view(), .order = order.view(), .count = count.view()});
+    embedding_rows(device_of(threads), {.ids = ids.view(),
+                                        .vocabulary = kVocabulary,
+                                        .histogram = histogram.view(),
+                                        .rows = rows.view(),
+                                        .row_start = row_start.view(),
+                                        .order = order.view(),
+                                        .count = count.view()});
     embedding_backward(device_of(threads), {.d_out = d_out.view(),
                                             .weight = weight.view(),
                                             .gain = gain.view(),
@@ -72,8 +75,7 @@ TEST(Embedding, GradientsEqualDifferences) {
   a.forward(2);
   a.backward(2);
   Tensor<double> d_weight({kVocabulary, kWidth}, 0);
-  for (std::int32_t i = 0; i < a.count[0]; ++i)
-    std::copy_n(&a.d_rows[i * kWidth], kWidth, &d_weight[a.rows[i] * kWidth]);
+  for (std::int32_t i = 0; i < a.count[0]; ++i) std::copy_n(&a.d_rows[i * kWidth], kWidth, &d_weight[a.rows[i] * kWidth]);
   EXPECT_TRUE(std::isnan(a.d_rows[a.count[0] * kWidth])) << "only touched rows are written";
   const auto loss = [&] {
     a.forward(1);

@@ -32,8 +32,7 @@ struct Tensor {
   Tensor() = default;
   Tensor(Shape extents, T value)
       : shape(std::move(extents)),
-        data(static_cast<std::size_t>(std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>())),
-             value) {}
+        data(static_cast<std::size_t>(std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>())), value) {}
   // What an operation has not written shows.
   static Tensor poisoned(Shape extents) {
     return {std::move(extents), std::is_integral_v<T> ? T(-77) : std::numeric_limits<T>::quiet_NaN()};
@@ -99,8 +98,7 @@ void expect_gradient(Tensor<double>& x, const Tensor<double>& gradient, Loss&& l
     };
     // Fourth order: steps large enough to keep rounding out of the result.
     const double difference =
-        (8 * (loss_at(at + kStep) - loss_at(at - kStep)) - (loss_at(at + 2 * kStep) - loss_at(at - 2 * kStep))) /
-        (12 * kStep);
+        (8 * (loss_at(at + kStep) - loss_at(at - kStep)) - (loss_at(at + 2 * kStep) - loss_at(at - 2 * kStep))) / (12 * kStep);
     x.data[i] = at;
     const double error = std::abs(difference - gradient.data[i]) / (std::abs(gradient.data[i]) + scale);
     worst = error <= worst ? worst : error;

@@ -79,7 +79,8 @@ TEST(LossScale, FindsOneNumberThatIsNotFinite) {
 
 TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   constexpr std::int64_t V = 9, O = 24, N = 5;
-  StepControl plain{.step = 3, .learning_rate = 1e-2f, .embedding_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f}, scaled = plain;
+  StepControl plain{.step = 3, .learning_rate = 1e-2f, .embedding_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f},
+      scaled = plain;
   scaled.loss_scale = 4096;
   const auto times = [](Tensor<float> x) {
     for (float& value : x.data) value *= 4096;
@@ -114,7 +115,8 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
     Weights w;
     adamw(device_of(1), {view_of(control), factor.view(), {{g.view(), w.p.view(), w.m.view(), w.v.view(), 0.05}}});
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(V, O)});
-    adafactor_tiles(device_of(1), {view_of(control), g.view(), w.weight.view(), w.row.view(), w.column.view(), w.sum.view(), scratch.view(), V});
+    adafactor_tiles(device_of(1),
+                    {view_of(control), g.view(), w.weight.view(), w.row.view(), w.column.view(), w.sum.view(), scratch.view(), V});
     adafactor_finish(device_of(1), {w.sum.view(), V, w.column.view(), view_of(control)});
     return w;
   };

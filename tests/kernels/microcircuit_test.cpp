@@ -29,8 +29,7 @@ struct Circuit {
   T pre_norm = T::poisoned({kTokens, kOutputs}), out = pre_norm, inverse_rms = T::poisoned({kTokens}), dot = inverse_rms;
   T hidden = T::poisoned({kGroups, kTokens, kGroup}), d_currents = T::poisoned({kGroups, kTokens, columns});
   T d_retain{{kOutputs}, 0}, d_gain{{kOutputs}, 0};
-  T d_residual = kind.residual ? T({kTokens, kOutputs}, 0) : T(),
-    d_gate = kind.stripe ? T::poisoned({kTokens, kOutputs}) : T();
+  T d_residual = kind.residual ? T({kTokens, kOutputs}, 0) : T(), d_gate = kind.stripe ? T::poisoned({kTokens, kOutputs}) : T();
   T d_opener = T::poisoned({kTokens, openers}), d_gate_bias{{openers}, 0};
 
   // The second window holds three documents, the third two, of which one is a single token.
@@ -55,8 +54,7 @@ struct Circuit {
   }
   static void unpack(const T& y, T& x, std::int64_t group, std::int64_t token) {
     const std::int64_t size = y.shape[1] * y.shape[2];
-    for (std::int64_t g = 0; g < y.shape[0]; ++g)
-      std::copy_n(&y[g * size], size, &x[((group + g) * kTokens + token) * x.shape[2]]);
+    for (std::int64_t g = 0; g < y.shape[0]; ++g) std::copy_n(&y[g * size], size, &x[((group + g) * kTokens + token) * x.shape[2]]);
   }
 
   void forward_part(int threads, std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t tokens) {
@@ -80,8 +78,7 @@ struct Circuit {
     norm(threads);
   }
   void backward_part(int threads, std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t tokens) {
-    T u = packed(currents, group, groups, token, tokens), d_u = T::poisoned(u.shape),
-      h = T::poisoned({groups, tokens, kGroup});
+    T u = packed(currents, group, groups, token, tokens), d_u = T::poisoned(u.shape), h = T::poisoned({groups, tokens, kGroup});
     const std::int64_t output = group * kGroup, outputs = groups * kGroup;
     microcircuit_backward(device_of(threads), {.currents = u.view(),
                                                .retain = retain.view().rows(output, outputs),
@@ -231,9 +228,8 @@ TEST_P(Microcircuit, StreamingEqualsTheWindow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Microcircuit,
-                         testing::Values(Kind{2, 0, false}, Kind{3, 0, true}, Kind{4, 0, false}, Kind{5, 0, true},
-                                         Kind{2, 1, true}, Kind{3, 2, false}, Kind{4, 4, true}, Kind{5, 4, true},
-                                         Kind{5, 64, false}));
+                         testing::Values(Kind{2, 0, false}, Kind{3, 0, true}, Kind{4, 0, false}, Kind{5, 0, true}, Kind{2, 1, true},
+                                         Kind{3, 2, false}, Kind{4, 4, true}, Kind{5, 4, true}, Kind{5, 64, false}));
 
 TEST(MicrocircuitErrors, NameTheRoles) {
   for (const std::int64_t roles : {1, 6}) {

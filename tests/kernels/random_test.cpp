@@ -62,8 +62,8 @@ TEST(Random, BelowIsEvenAndStaysBelow) {
 
 TEST(Random, SeedStreamAndIndexAllMatter) {
   const auto x = philox(1, 2, 3);
-  for (const auto& other : {philox(2, 2, 3), philox(1, 3, 3), philox(1, 2, 4), philox(1ull << 32, 2, 3),
-                            philox(1, 2ull << 32, 3), philox(1, 2, 3ull << 32), philox(2, 1, 3), philox(1, 3, 2)}) {
+  for (const auto& other : {philox(2, 2, 3), philox(1, 3, 3), philox(1, 2, 4), philox(1ull << 32, 2, 3), philox(1, 2ull << 32, 3),
+                            philox(1, 2, 3ull << 32), philox(2, 1, 3), philox(1, 3, 2)}) {
     EXPECT_NE(x, other);
   }
 }

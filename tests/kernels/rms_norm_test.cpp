@@ -54,11 +54,13 @@ TEST(RmsNorm, ThreadsPrecisionAndPlaceChangeNothing) {
   expect_same_bits(one.dot, three.dot, "dot");
   expect_close(one.out, exact.out, 1e-6, "out");
   expect_close(one.dot, exact.dot, 1e-5, "dot");
-  rms_norm_forward(device_of(2), {.x = in_place.x.view(), .gain = in_place.gain.view(), .out = in_place.x.view(),
-                                  .inverse_rms = in_place.inverse_rms.view()});
+  rms_norm_forward(
+      device_of(2),
+      {.x = in_place.x.view(), .gain = in_place.gain.view(), .out = in_place.x.view(), .inverse_rms = in_place.inverse_rms.view()});
   expect_same_bits(in_place.x, one.out, "in place");
-  EXPECT_THROW(rms_norm_forward(device_of(1), {.x = one.x.view(), .gain = exact.gain.view(), .out = one.out.view(),
-                                               .inverse_rms = one.inverse_rms.view()}),
+  EXPECT_THROW(rms_norm_forward(
+                   device_of(1),
+                   {.x = one.x.view(), .gain = exact.gain.view(), .out = one.out.view(), .inverse_rms = one.inverse_rms.view()}),
                Error);
 }
 

@@ -18,11 +18,10 @@ struct Net {
   using T = Tensor<Real>;
   Kind kind;
   std::int64_t groups = 3, outputs = groups * kGroup, columns = kind.roles * kGroup, fan_in = kind.slots * kind.width;
-  std::int64_t total = std::accumulate(kind.sources.begin(), kind.sources.end(), std::int64_t{0}),
-               blocks = total / kind.width;
+  std::int64_t total = std::accumulate(kind.sources.begin(), kind.sources.end(), std::int64_t{0}), blocks = total / kind.width;
   std::vector<T> sources, d_sources;
   Tensor<std::int32_t> wiring{{groups, kind.slots}, 0}, reader_start = Tensor<std::int32_t>::poisoned({blocks + 1}),
-                       readers = Tensor<std::int32_t>::poisoned({groups * kind.slots});
+                                                        readers = Tensor<std::int32_t>::poisoned({groups * kind.slots});
   T weight = T::noise({groups, fan_in, columns}, 2, 0.2), bias = T::noise({kind.roles, outputs}, 3);
   T d_currents = T::noise({groups, kTokens, columns}, 4), currents = T::poisoned({groups, kTokens, columns});
   T d_weight{{groups, fan_in, columns}, 0}, d_bias{{kind.roles, outputs}, 0};

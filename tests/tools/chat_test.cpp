@@ -1,6 +1,5 @@
 // neurogen-engine chat, through a pipe and on a terminal: what is said, remembered, saved, stopped and refused.
 #include <gtest/gtest.h>
-
 #include <poll.h>
 #include <pty.h>
 #include <unistd.h>
@@ -22,8 +21,11 @@ class Chat : public testing::Test {
   static void SetUpTestSuite() {
     directory_ = new TemporaryDirectory;
     make_numbered_text(*directory_, " has the number ", "\n");
-    ASSERT_EQ(run_program_in(*directory_, "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --tokenizer t.model "
-                                          "--steps 60 --progress none --export w.safetensors").status, 0);
+    ASSERT_EQ(run_program_in(*directory_,
+                             "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --tokenizer t.model "
+                             "--steps 60 --progress none --export w.safetensors")
+                  .status,
+              0);
   }
   static void TearDownTestSuite() { delete directory_; }
 
@@ -74,8 +76,9 @@ TEST_F(Chat, NumbersAreChangedAndWrongOnesRefusedWhileItGoesOn) {
   EXPECT_EQ(result.status, 0);
   const auto errors = lines_of(result.err);
   ASSERT_EQ(errors.size(), 7u) << result.err;
-  const char* parts[] = {"top-k is \"1.5\": use a whole number", "top-p is 2: use 0 to 1", "/set temperature: no such", "/set heat 3: no such",
-                         "/frobnicate: no such command: see /help", "/quit now: no such command", "/save: no such command"};
+  const char* parts[] = {
+      "top-k is \"1.5\": use a whole number",    "top-p is 2: use 0 to 1",     "/set temperature: no such", "/set heat 3: no such",
+      "/frobnicate: no such command: see /help", "/quit now: no such command", "/save: no such command"};
   for (std::size_t i = 0; i < errors.size(); ++i) {
     EXPECT_EQ(errors[i].rfind("neurogen-engine: ", 0), 0u);
     EXPECT_NE(errors[i].find(parts[i]), string::npos) << errors[i];
@@ -88,11 +91,17 @@ TEST_F(Chat, NumbersAreChangedAndWrongOnesRefusedWhileItGoesOn) {
 }
 
 TEST_F(Chat, SavesAndLoadsTheConversationsText) {
-  const ProgramResult first = chat("line 7\nGr\xC3\xBC\xC3\x9F" "e\n/save a.txt\n", "--temperature 0 ");
+  const ProgramResult first = chat(
+      "line 7\nGr\xC3\xBC\xC3\x9F"
+      "e\n/save a.txt\n",
+      "--temperature 0 ");
   const auto answers = lines_of(first.out);
   ASSERT_EQ(answers.size(), 3u) << first.out << first.err;
   EXPECT_EQ(answers[2], "saved to a.txt");
-  const string saved = "> line 7\n< " + answers[0] + "\n> Gr\xC3\xBC\xC3\x9F" "e\n< " + answers[1] + "\n";
+  const string saved = "> line 7\n< " + answers[0] +
+                       "\n> Gr\xC3\xBC\xC3\x9F"
+                       "e\n< " +
+                       answers[1] + "\n";
   EXPECT_EQ(read_file(directory_->path("a.txt")), saved);
   const ProgramResult again = chat("line 1\n/load a.txt\n/save b.txt\nline 9\n", "--temperature 0 ");
   EXPECT_EQ(read_file(directory_->path("b.txt")), saved) << again.err;
@@ -128,7 +137,9 @@ class Terminal {
     if (pid_ > 0) kill(pid_, SIGKILL), waitpid(pid_, nullptr, 0);
     close(terminal_);
   }
-  void type(const string& keys) const { EXPECT_EQ(::write(terminal_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size())); }
+  void type(const string& keys) const {
+    EXPECT_EQ(::write(terminal_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
+  }
   // Waits until `part` appears behind all that was waited for before, returns what came before it.
   string until(const string& part) {
     for (int i = 0; i < 1500; ++i) {
@@ -154,7 +165,8 @@ class Terminal {
       if (i == 1500) ADD_FAILURE() << "does not end", kill(pid_, SIGKILL);
       char bytes[4096];
       pollfd input = {terminal_, POLLIN, 0};
-      if (poll(&input, 1, 20) > 0 && ::read(terminal_, bytes, sizeof bytes) < 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      if (poll(&input, 1, 20) > 0 && ::read(terminal_, bytes, sizeof bytes) < 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     pid_ = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -173,7 +185,9 @@ TEST_F(Chat, LinesAreEditedAndRememberedOnATerminal) {
   terminal.until("/help shows");
   terminal.until("> ");
   const string answer = lines_of(chat("line 7\n", "--temperature 0 ").out)[0];
-  terminal.type("line 8\x7f" "7\n");  // a slip mended
+  terminal.type(
+      "line 8\x7f"
+      "7\n");  // a slip mended
   answers(answer);
   terminal.type("/reset\n");
   terminal.until("> ");
@@ -194,8 +208,11 @@ TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
   std::vector<std::uint16_t> ids(2000);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::uint16_t>(260 + i % 30);
   directory_->file("endless.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
-  ASSERT_EQ(run_program_in(*directory_, "neurogen-engine --arch brain.json --batch 4 --seq 32 --data endless.bin --steps 60 --progress none "
-                                        "--export endless.safetensors").status, 0);
+  ASSERT_EQ(run_program_in(*directory_,
+                           "neurogen-engine --arch brain.json --batch 4 --seq 32 --data endless.bin --steps 60 --progress none "
+                           "--export endless.safetensors")
+                .status,
+            0);
   Terminal terminal(directory_->path(""), "--init endless.safetensors --tokenizer t.model --max-tokens 1000000000 --temperature 0");
   terminal.until("> ");
   terminal.type("line 7\n");
@@ -213,8 +230,11 @@ TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
 }
 
 TEST_F(Chat, RefusesMisuse) {
-  for (const auto& [arguments, part] : std::initializer_list<std::pair<string, string>>{
-           {"--tokenizer t.model", "--init"}, {"--init w.safetensors", "no tokenizer"}, {kVoice + "--top-p -1", "top-p is -1"}, {kVoice + "--prompt x", "--prompt is not known"}}) {
+  for (const auto& [arguments, part] :
+       std::initializer_list<std::pair<string, string>>{{"--tokenizer t.model", "--init"},
+                                                        {"--init w.safetensors", "no tokenizer"},
+                                                        {kVoice + "--top-p -1", "top-p is -1"},
+                                                        {kVoice + "--prompt x", "--prompt is not known"}}) {
     const ProgramResult result = run_program_in(*directory_, "neurogen-engine chat " + arguments + " </dev/null");
     EXPECT_EQ(result.status, 2) << arguments;
     EXPECT_NE(result.err.find(part), string::npos) << result.err;

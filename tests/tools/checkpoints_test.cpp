@@ -75,7 +75,8 @@ class Checkpoints : public testing::Test {
   }
   // Runs a command and does something to it once so many lines are logged; the command's process is $(cat pid).
   ProgramResult disturb(const string& arguments, const string& log_name, int lines, const std::function<void(int)>& act) const {
-    directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain + arguments + " --log " + log_name);
+    directory_.file("go.sh",
+                    "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain + arguments + " --log " + log_name);
     std::filesystem::remove(directory_.path("pid"));
     std::thread other([&] {
       for (int i = 0; i < 3000; ++i) {
@@ -99,13 +100,15 @@ TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
   train("--steps 70 --log whole.jsonl --checkpoint-dir whole --save-every 25 --keep 9 --valid valid.bin --eval-every 10");
   EXPECT_EQ(files("whole"), (std::vector<string>{".lock", "step-000000025.ngck", "step-000000050.ngck", "step-000000070.ngck"}));
   const json plan = json::parse(run("plan --json --arch brain.json --batch 2 --seq 16 --threads 3").out);
-  for (const string& other : std::vector<string>{"--save-every 25 --keep 9", "--save-every 7 --keep 1 --threads 1 --keep-best",
-                                                 "--threads 3 --budget " + std::to_string(plan["minimum_budget_bytes"].get<long>())}) {
+  for (const string& other :
+       std::vector<string>{"--save-every 25 --keep 9", "--save-every 7 --keep 1 --threads 1 --keep-best",
+                           "--threads 3 --budget " + std::to_string(plan["minimum_budget_bytes"].get<long>())}) {
     run("corpus --version && rm -rf part && mkdir part && cp whole/step-000000025.ngck part && cp whole.jsonl part.jsonl");
     string arguments = kTrain;
     if (other.find("--threads") != string::npos) arguments.erase(arguments.find("--threads"), 12);
-    const ProgramResult result = run("neurogen-engine " + arguments + "--steps 70 --log part.jsonl --checkpoint-dir part --resume " +
-                                     "--valid valid.bin --eval-every 10 " + other);
+    const ProgramResult result =
+        run("neurogen-engine " + arguments + "--steps 70 --log part.jsonl --checkpoint-dir part --resume " +
+            "--valid valid.bin --eval-every 10 " + other);
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_NE(result.out.find("going on from part/step-000000025.ngck: 25 steps are done"), string::npos) << result.out;
     EXPECT_EQ(steps("part.jsonl"), steps("whole.jsonl"));
@@ -145,8 +148,8 @@ TEST_F(Checkpoints, ARunThatIsKilledWhileItSavesBesideTrainingLeavesAWholeOne) {
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;
   for (const int number : {SIGINT, SIGTERM}) {
-    const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", more,
-                                         [&](int process) { kill(process, number); });
+    const ProgramResult result =
+        disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", more, [&](int process) { kill(process, number); });
     EXPECT_EQ(result.status, 128 + number) << result.err;
     const auto lines = log("log.jsonl");
     const json &saved = lines[lines.size() - 2], &summary = lines.back();
@@ -169,7 +172,8 @@ TEST_F(Checkpoints, OneRunADirectoryAndOneDirectoryARun) {
   EXPECT_EQ(result.status, 128 + SIGTERM);
   EXPECT_NE(read_file(directory_.path("second.err")).find("saved is in use by another run"), string::npos);
   refuses(kTrain + "--steps 9 --checkpoint-dir saved", "saved holds checkpoints up to step ");
-  EXPECT_NE(train("--steps 3 --checkpoint-dir new --resume").out.find("new holds no checkpoint yet: starting afresh"), string::npos);
+  EXPECT_NE(train("--steps 3 --checkpoint-dir new --resume").out.find("new holds no checkpoint yet: starting afresh"),
+            string::npos);
   EXPECT_EQ(files("new"), (std::vector<string>{".lock", "step-000000003.ngck"}));
 }
 
@@ -210,7 +214,8 @@ TEST_F(Checkpoints, AnotherRunIsRefusedAndNamed) {
 
 TEST_F(Checkpoints, ATokenizerBelongsToItsBrain) {
   string text;
-  for (int i = 0; i < 200; ++i) text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
+  for (int i = 0; i < 200; ++i)
+    text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
   directory_.file("text.txt", text);
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 290 --out t.model").status, 0);
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 295 --out u.model").status, 0);
@@ -296,7 +301,8 @@ TEST_F(Checkpoints, AFailedSaveStopsNoTrainingButTheLastIsReported) {
   string expected;
   for (const char* step : {"3", "6", "9"}) {
     expected += "neurogen-engine: the checkpoint of step " + string(step) +
-                " cannot be written in saved: File too large: older checkpoints stay" + (*step == '9' ? "\n" : ", training goes on\n");
+                " cannot be written in saved: File too large: older checkpoints stay" +
+                (*step == '9' ? "\n" : ", training goes on\n");
   }
   EXPECT_EQ(result.err, expected);
   EXPECT_EQ(steps("l.jsonl").size(), 9u);
@@ -312,7 +318,8 @@ TEST_F(Checkpoints, ADirectoryThatIsGoneStopsNoTraining) {
     kill(process, SIGTERM);
   });
   EXPECT_EQ(result.status, 1);  // the last one is missing
-  EXPECT_NE(result.err.find(" cannot be created in saved: No such file or directory: older checkpoints stay, training goes on\n"), string::npos);
+  EXPECT_NE(result.err.find(" cannot be created in saved: No such file or directory: older checkpoints stay, training goes on\n"),
+            string::npos);
   EXPECT_TRUE(result.err.ends_with(": No such file or directory: older checkpoints stay\n")) << result.err;
   EXPECT_GE(count("log.jsonl", "checkpoint_failed"), 2);
   EXPECT_EQ(run("neurogen-engine inspect elsewhere --verify").status, 0);
@@ -336,8 +343,9 @@ TEST_F(Checkpoints, AFileThatIsCutUnderARunIsPutIntoWords) {
   const ProgramResult result = disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", static_cast<int>(lines) + 3,
                                        [&](int) { std::filesystem::resize_file(directory_.path(newest), 5000); });
   EXPECT_EQ(result.status, 1);
-  EXPECT_EQ(result.err, "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and "
-                        "start again\n");
+  EXPECT_EQ(result.err,
+            "neurogen-engine: a file was cut short, or cannot be read any more, while it was in use: put it back and "
+            "start again\n");
 }
 
 }  // namespace

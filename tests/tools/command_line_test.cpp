@@ -82,8 +82,7 @@ TEST_F(CommandLine, BudgetsMeanSomethingOrAreRefused) {
       }
     }
   }
-  for (const char* wrong :
-       {"-1", "3.2", "''", "x", "1e9", "18446744073709551616", "20000000T", "3200MM", "' 3200M'", "nan"}) {
+  for (const char* wrong : {"-1", "3.2", "''", "x", "1e9", "18446744073709551616", "20000000T", "3200MM", "' 3200M'", "nan"}) {
     refuses("plan " + kBrain + "--budget=" + wrong, "--budget");
     refuses_training("--steps 1 --budget=" + string(wrong), "--budget");
   }
@@ -95,8 +94,8 @@ TEST_F(CommandLine, PlanAndEngineAgreeAndTheMinimumRuns) {
   EXPECT_EQ(fields(plan), kPlanFields);
   EXPECT_EQ(fields(plan["buffers"][0]),
             (std::set<string>{"name", "dtype", "shape", "bytes", "arena", "kind", "first_op", "last_op", "offset"}));
-  EXPECT_EQ(plan["total_bytes"], plan["device_arena_bytes"].get<long>() + plan["host_arena_bytes"].get<long>() +
-                                     plan["overhead_bytes"].get<long>());
+  EXPECT_EQ(plan["total_bytes"],
+            plan["device_arena_bytes"].get<long>() + plan["host_arena_bytes"].get<long>() + plan["overhead_bytes"].get<long>());
   EXPECT_EQ(plan["tokens_per_step"], 32);
   ASSERT_EQ(train("--steps 2 --log a.jsonl").status, 0);
   EXPECT_EQ(log("a.jsonl")[0]["plan"], plan);
@@ -132,8 +131,8 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
       evaluations.push_back(a[i]["step"]);
       continue;
     }
-    EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s",
-                                              "device_ms", "host_allocations", "driver_allocations", "device_allocations", "synchronizations"}));
+    EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "device_ms",
+                                              "host_allocations", "driver_allocations", "device_allocations", "synchronizations"}));
     steps.push_back(a[i]["step"]);
     EXPECT_EQ(a[i]["event"], "step");
     EXPECT_EQ(a[i]["tokens"], 32 * steps.back());
@@ -157,8 +156,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
 
 TEST_F(CommandLine, RefusesWrongData) {
   directory_.file("empty.bin", ""), directory_.file("odd.bin", "abc"), directory_.file("text.txt", "some words\n");
-  bin("short.bin", std::vector<std::uint16_t>(32, 1)), bin("high.bin", std::vector<std::uint16_t>(100, 300)),
-      bin("one.bin", {1});
+  bin("short.bin", std::vector<std::uint16_t>(32, 1)), bin("high.bin", std::vector<std::uint16_t>(100, 300)), bin("one.bin", {1});
   const auto data = [&](const string& arguments, const string& part) {
     refuses("neurogen-engine " + kBrain + "--progress none --steps 2 " + arguments, part);
   };
@@ -222,7 +220,8 @@ TEST_F(CommandLine, DoctorHasALineForEachThingAndItsAdviceHolds) {
   const ProgramResult result = run("neurogen-engine doctor");
   EXPECT_EQ(result.status, 0) << result.out;
   EXPECT_EQ(result.err, "");
-  for (const char* part : {"CPU ", "OpenBLAS ", "memory ", "fits ", "libraries ", "GPU "}) EXPECT_NE(result.out.find(part), string::npos) << result.out;
+  for (const char* part : {"CPU ", "OpenBLAS ", "memory ", "fits ", "libraries ", "GPU "})
+    EXPECT_NE(result.out.find(part), string::npos) << result.out;
   std::istringstream lines(result.out);
   int followed = 0;
   for (string line; std::getline(lines, line);) {
@@ -304,8 +303,8 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   const string words = "--arch brain.json --batch 4 --seq 32 --data text.txt --tokenizer t.model ";
   const ProgramResult trained = run("neurogen-engine train " + words + "--steps 60 --progress none --export w.safetensors");
   ASSERT_EQ(trained.status, 0) << trained.err;
-  const ProgramResult evaluated = run(
-      "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
+  const ProgramResult evaluated =
+      run("neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
   for (const char* part : {"tokens predicted", "bits per byte"}) EXPECT_NE(evaluated.out.find(part), string::npos);
   // Each model's figures hang together: perplexity, perplexity a word, bits a byte, shares of right answers.
@@ -316,7 +315,9 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
     const auto at = evaluated.out.find(name);
     ASSERT_NE(at, string::npos) << evaluated.out;
     double loss, perplexity, per_word, bits, right, of_five;
-    ASSERT_EQ(std::sscanf(evaluated.out.c_str() + at + 24, "%lf %lf %lf %lf %lf %% %lf", &loss, &perplexity, &per_word, &bits, &right, &of_five), 6);
+    ASSERT_EQ(std::sscanf(evaluated.out.c_str() + at + 24, "%lf %lf %lf %lf %lf %% %lf", &loss, &perplexity, &per_word, &bits,
+                          &right, &of_five),
+              6);
     EXPECT_NEAR(perplexity, std::exp(loss), 0.01 * perplexity);
     EXPECT_NEAR(std::log(per_word), loss * predicted / words_there, 0.02 * std::log(per_word));
     EXPECT_NEAR(bits, loss * predicted / bytes / std::log(2.0), 0.02 * bits);
@@ -348,7 +349,8 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   // Ends before the text that was asked for; the prompt may come from standard input.
   const string stop = greedy.substr(10, 2);
   EXPECT_EQ(say("--temperature 0 --stop never --stop '" + stop + "'"), greedy.substr(0, greedy.find(stop, 5)) + "\n");
-  const ProgramResult piped = run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " + programs_folder() + "/" + speak + "--temperature 0");
+  const ProgramResult piped =
+      run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " + programs_folder() + "/" + speak + "--temperature 0");
   EXPECT_EQ(piped.out, greedy) << piped.err;
   // A line a token: log-probability, id, text.
   double sum = 0;
@@ -371,19 +373,19 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   const ProgramResult full = run(speak + "--prompt the >/dev/full");
   EXPECT_EQ(full.status, 1);
   EXPECT_NE(full.err.find("standard output: No space left"), string::npos) << full.err;
-  for (const auto& [arguments, part] : std::initializer_list<std::pair<string, string>>{
-           {"--temperature nan", "temperature is nan: use 0 to 100"},
-           {"--temperature -1", "temperature is -1"},
-           {"--top-k -1", "top-k is -1"},
-           {"--top-p 1.5", "top-p is 1.5: use 0 to 1"},
-           {"--min-p nan", "min-p is nan"},
-           {"--repetition-penalty 0", "repetition-penalty is 0: use 0.01 to 100"},
-           {"--max-tokens 0", "max-tokens is 0"},
-           {"--seed -1", "seed is -1"},
-           {"--stop ''", "--stop is empty"},
-           {"--top-k x", "--top-k"},
-           {"--prompt '\xff'", "not UTF-8 text at byte 0"},
-           {"--prompt the --budget 1M", "needs"}}) {
+  for (const auto& [arguments, part] :
+       std::initializer_list<std::pair<string, string>>{{"--temperature nan", "temperature is nan: use 0 to 100"},
+                                                        {"--temperature -1", "temperature is -1"},
+                                                        {"--top-k -1", "top-k is -1"},
+                                                        {"--top-p 1.5", "top-p is 1.5: use 0 to 1"},
+                                                        {"--min-p nan", "min-p is nan"},
+                                                        {"--repetition-penalty 0", "repetition-penalty is 0: use 0.01 to 100"},
+                                                        {"--max-tokens 0", "max-tokens is 0"},
+                                                        {"--seed -1", "seed is -1"},
+                                                        {"--stop ''", "--stop is empty"},
+                                                        {"--top-k x", "--top-k"},
+                                                        {"--prompt '\xff'", "not UTF-8 text at byte 0"},
+                                                        {"--prompt the --budget 1M", "needs"}}) {
     refuses(speak + arguments + " </dev/null", part);
   }
   // Trained with one tokenizer, asked with another; a tokenizer larger than the brain's vocabulary.

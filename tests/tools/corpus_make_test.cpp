@@ -26,13 +26,16 @@ class MakeTest : public testing::Test {
  protected:
   MakeTest() {
     string text;
-    for (int i = 0; i < 200; ++i) text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
+    for (int i = 0; i < 200; ++i)
+      text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
     directory_.file("words.txt", text);
     EXPECT_EQ(run("train-tokenizer words.txt --vocabulary 300 --out t.model").status, 0);
     tokenizer_.emplace(directory_.path("t.model"));
   }
 
-  ProgramResult run(const string& arguments, const string& before = "") const { return run_program_in(directory_, "corpus " + arguments, before); }
+  ProgramResult run(const string& arguments, const string& before = "") const {
+    return run_program_in(directory_, "corpus " + arguments, before);
+  }
   nlohmann::json make(const string& arguments, const string& before = "") const {
     const ProgramResult result = run("make " + arguments + " --tokenizer t.model --out c", before);
     EXPECT_EQ(result.status, 0) << result.err;
@@ -280,7 +283,8 @@ TEST_F(MakeTest, NeedsNoMoreMemoryForALongerText) {
   string line, lines;
   while (line.size() < 2'000'000) line += line.size() % 100'000 < 2'000 ? "word" : "\u2581";  // quick to tokenise
   while (lines.size() < 2'000'000) lines += "\nw" + string(3000, '\n');
-  for (const auto& [text, options] : {std::pair{&line, "tokenize - --out c.bin"}, {&lines, "make - --out c"},
+  for (const auto& [text, options] : {std::pair{&line, "tokenize - --out c.bin"},
+                                      {&lines, "make - --out c"},
                                       {&lines, "make - --out c --deduplicate --documents until:="}}) {
     long peak[2];
     for (const int times : {1, 30}) {

@@ -43,8 +43,8 @@ class KilledRun {
     }
     EXPECT_GT(saved, times) << "the runs hardly ever got to a save";
     EXPECT_GT(interrupted, 0) << "no save was ever cut";
-    const ProgramResult last = run_program_in(
-        directory_, "corpus --version && timeout -s TERM 1 " + programs_folder() + "/neurogen-engine " + kTrain);
+    const ProgramResult last =
+        run_program_in(directory_, "corpus --version && timeout -s TERM 1 " + programs_folder() + "/neurogen-engine " + kTrain);
     EXPECT_NE(last.out.find("going on from saved/"), std::string::npos) << last.out << last.err;
     EXPECT_GT(Checkpoint(checkpoint_file(directory_.path("saved"))).manifest().standing.steps, saved);
   }
@@ -84,8 +84,9 @@ class KilledRun {
     return count;
   }
 
-  const std::string kCommand = "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none "
-                             "--steps 1000000 --checkpoint-dir saved --save-every 1 --resume --log log.jsonl ";
+  const std::string kCommand =
+      "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none "
+      "--steps 1000000 --checkpoint-dir saved --save-every 1 --resume --log log.jsonl ";
   const std::string kTrain;
   TemporaryDirectory directory_;
 };

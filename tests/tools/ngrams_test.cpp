@@ -23,13 +23,17 @@ TEST(Ngrams, CountAsFarAsTheBudgetGoes) {
   const ProgramResult fits = run_program_in(directory, eval);
   EXPECT_EQ(fits.status, 0) << fits.err;
   // 36 bytes a token, two for the copy of two files, and the held-out text.
-  EXPECT_EQ(fits.out.substr(0, fits.out.find('\n')), "999 tokens predicted, 16 a window; n-grams counted in at most 134,002,036 bytes");
+  EXPECT_EQ(fits.out.substr(0, fits.out.find('\n')),
+            "999 tokens predicted, 16 a window; n-grams counted in at most 134,002,036 bytes");
   EXPECT_NE(fits.out.find("Kneser-Ney trigram"), std::string::npos) << fits.out;
   const ProgramResult refused = run_program_in(directory, eval + " --overhead 128M --budget 262002035");
   EXPECT_EQ(refused.status, 2);
   EXPECT_EQ(refused.out, "");
-  EXPECT_NE(refused.err.find("counting the n-grams of 3,500,000 tokens takes up to 134,002,036 bytes beside an overhead of 128,000,000, the "
-                             "budget is 262,002,035"), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find(
+                "counting the n-grams of 3,500,000 tokens takes up to 134,002,036 bytes beside an overhead of 128,000,000, the "
+                "budget is 262,002,035"),
+            std::string::npos)
+      << refused.err;
   EXPECT_EQ(run_program_in(directory, eval + " --overhead 128M --budget 262002036").status, 0);
 }
 

@@ -56,7 +56,8 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
   refuses("--card wrong.json", "wrong.json is not JSON");
   directory_.file("wrong.json", "[1]");
   refuses("--card wrong.json", "wrong.json holds no JSON object");
-  for (const char* field : {"capability", "multiprocessors", "memory_bytes", "bytes_per_s", "f32_flops_per_s", "half_flops_per_s"}) {
+  for (const char* field :
+       {"capability", "multiprocessors", "memory_bytes", "bytes_per_s", "f32_flops_per_s", "half_flops_per_s"}) {
     json changed = json::parse(own);
     for (const json& value : {json("fast"), json(-1), json(1e30), json(nullptr)}) {
       changed[field] = value;
@@ -71,8 +72,9 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
 
 // The table's rates come a second way from what their maker says: multiprocessors x f32 units in each x 2 x boost clock.
 TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
-  const std::map<string, double> gigahertz = {{"gtx1650", 1.665}, {"rtx3050", 1.777}, {"rtx3060", 1.777}, {"rtx3090", 1.695}, {"rtx4060", 2.46},
-                                              {"rtx4090", 2.52},  {"t4", 1.59},       {"a100", 1.41},     {"h100", 1.98},     {"h200", 1.98}};
+  const std::map<string, double> gigahertz = {{"gtx1650", 1.665}, {"rtx3050", 1.777}, {"rtx3060", 1.777}, {"rtx3090", 1.695},
+                                              {"rtx4060", 2.46},  {"rtx4090", 2.52},  {"t4", 1.59},       {"a100", 1.41},
+                                              {"h100", 1.98},     {"h200", 1.98}};
   const std::map<int, double> units = {{75, 64}, {80, 64}, {86, 128}, {89, 128}, {90, 128}};
   const json cards = json::parse(read_file(source_folder() + "/schemas/cards.json"));
   EXPECT_EQ(cards.size(), gigahertz.size());

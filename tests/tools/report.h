@@ -17,12 +17,17 @@ class Report : public testing::Test {
   static void SetUpTestSuite() {
     directory_ = new TemporaryDirectory;
     make_numbered_text(*directory_, " has <b>the</b> number \"", "\"\n");
-    ASSERT_EQ(run_program_in(*directory_, "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --valid text.txt --tokenizer "
-                                          "t.model --steps 25 --eval-every 10 --progress none --log run.jsonl").status, 0);
+    ASSERT_EQ(run_program_in(*directory_,
+                             "neurogen-engine --arch brain.json --batch 4 --seq 32 --data text.txt --valid text.txt --tokenizer "
+                             "t.model --steps 25 --eval-every 10 --progress none --log run.jsonl")
+                  .status,
+              0);
   }
   static void TearDownTestSuite() { delete directory_; }
 
-  static ProgramResult report(const string& arguments) { return run_program_in(*directory_, "neurogen-engine report " + arguments); }
+  static ProgramResult report(const string& arguments) {
+    return run_program_in(*directory_, "neurogen-engine report " + arguments);
+  }
   static std::vector<json> events(const string& kind, const string& log = "run.jsonl") {
     std::vector<json> found;
     std::istringstream lines(read_file(directory_->path(log)));

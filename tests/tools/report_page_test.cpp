@@ -22,8 +22,10 @@ class ReportPage : public Report {
   // The document after its scripts, in a window of so many pixels.
   static string built(const string& page, const string& width = "1300") {
     const ProgramResult result =
-        run_program_in(*directory_, "corpus --version >/dev/null; HOME=$PWD timeout 50 chromium --headless --no-sandbox --disable-gpu "
-                                    "--virtual-time-budget=2000 --window-size=" + width + ",2000 --dump-dom " + page);
+        run_program_in(*directory_,
+                       "corpus --version >/dev/null; HOME=$PWD timeout 50 chromium --headless --no-sandbox --disable-gpu "
+                       "--virtual-time-budget=2000 --window-size=" +
+                           width + ",2000 --dump-dom " + page);
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   }
@@ -48,7 +50,8 @@ class ReportPage : public Report {
     rows.erase(rows.begin());  // its head
     return rows;
   }
-  // `shown` is `value` with so many decimals; browsers and C++ round halves differently. Commas and what follows the number are passed over.
+  // `shown` is `value` with so many decimals; browsers and C++ round halves differently. Commas and what follows the number are
+  // passed over.
   static void expect_shown(const string& shown, double value, int decimals, const string& what) {
     string number = shown.substr(0, shown.find_first_not_of("-0123456789.,"));
     std::erase(number, ',');
@@ -67,7 +70,9 @@ class ReportPage : public Report {
 TEST_F(ReportPage, TilesAndLinesShowTheLogsFigures) {
   const string document = built("page.html");
   const json start = events("start").at(0), step = events("step").back(), eval = events("eval").back(), plan = start["plan"];
-  const auto tile = [&](const string& id, double value, int decimals) { expect_shown(text_of(document, "tile-" + id), value, decimals, id); };
+  const auto tile = [&](const string& id, double value, int decimals) {
+    expect_shown(text_of(document, "tile-" + id), value, decimals, id);
+  };
   tile("steps", 25, 0);
   tile("tokens", 25 * 4 * 32, 0);
   tile("loss", step["loss"], 4);
@@ -79,7 +84,8 @@ TEST_F(ReportPage, TilesAndLinesShowTheLogsFigures) {
   expect_shown(memory, plan["total_bytes"].get<double>() / 1e6, 1, "planned");
   expect_shown(memory.substr(memory.find(" of ") + 4), plan["budget_bytes"].get<double>() / 1e6, 1, "budget");
   const std::regex any("id=\"tile-[a-z]+\"");
-  EXPECT_EQ(std::distance(std::sregex_iterator(document.begin(), document.end(), any), std::sregex_iterator()), 8);  // each is checked above
+  EXPECT_EQ(std::distance(std::sregex_iterator(document.begin(), document.end(), any), std::sregex_iterator()),
+            8);  // each is checked above
 
   EXPECT_EQ(text_of(document, "title"), start["arch"]["name"].get<string>() + ", " + start["device"].get<string>());
   EXPECT_EQ(text_of(document, "about"), "run.jsonl, seed " + start["seed"].dump());
@@ -94,7 +100,8 @@ TEST_F(ReportPage, TilesAndLinesShowTheLogsFigures) {
   std::reverse(samples.begin(), samples.end());
   std::size_t at = document.find("id=\"samples\"");
   for (const json& sample : samples) {
-    const string shown = "<small>step " + sample["step"].dump() + "</small><i>" + as_text(sample["prompt"]) + "</i>" + as_text(sample["text"]) + "</div>";
+    const string shown = "<small>step " + sample["step"].dump() + "</small><i>" + as_text(sample["prompt"]) + "</i>" +
+                         as_text(sample["text"]) + "</div>";
     at = document.find(shown, at);
     ASSERT_NE(at, string::npos) << shown;
   }
@@ -115,7 +122,8 @@ TEST_F(ReportPage, OperationsShowTheirTimes) {
     Family& family = families[std::regex_replace(operations[o], std::regex("[0-9]+"), "#")];
     ++family.count, family.ms += ms[o], all += ms[o];
   }
-  const string about = text_of(document, "times-about"), begin = "Step " + times["step"].dump() + ", each operation timed by itself: ";
+  const string about = text_of(document, "times-about"),
+               begin = "Step " + times["step"].dump() + ", each operation timed by itself: ";
   ASSERT_EQ(about.rfind(begin, 0), 0u) << about;
   expect_shown(about.substr(begin.size()), all, 2, "all");
 
@@ -182,8 +190,10 @@ TEST_F(ReportPage, PointingShowsTheLogsFigures) {
   const json activity = events("activity").back(), start = events("start").at(0);
   for (const char* width : {"400", "1300"}) {
     const auto pointed = [&](const string& element, const string& event) {
-      directory_->file("pointed.html", page() + "<script>setTimeout(() => { const e = document.querySelector('" + element + "'), box = e.getBoundingClientRect();"
-                                                " e.dispatchEvent(new PointerEvent('pointermove', {" + event + "})); }, 500)</script>");
+      directory_->file("pointed.html", page() + "<script>setTimeout(() => { const e = document.querySelector('" + element +
+                                           "'), box = e.getBoundingClientRect();"
+                                           " e.dispatchEvent(new PointerEvent('pointermove', {" +
+                                           event + "})); }, 500)</script>");
       return built("pointed.html", width);
     };
     const string document = pointed("[data-name=\"embedding.weight\"]", "");
@@ -196,7 +206,8 @@ TEST_F(ReportPage, PointingShowsTheLogsFigures) {
       EXPECT_NE(document.find("data-name=\"" + buffer["name"].get<string>() + "\""), string::npos) << buffer["name"];
     }
     const std::regex named(" data-name=");
-    EXPECT_EQ(std::distance(std::sregex_iterator(document.begin(), document.end(), named), std::sregex_iterator()), static_cast<std::ptrdiff_t>(buffers));
+    EXPECT_EQ(std::distance(std::sregex_iterator(document.begin(), document.end(), named), std::sregex_iterator()),
+              static_cast<std::ptrdiff_t>(buffers));
     // The right end of the gates' curves is the latest measurement.
     std::istringstream lines(text_of(pointed("#gates svg", "clientX: box.right"), "tip"));
     for (const char* name : {"mean", "open", "shut"}) {

@@ -1,7 +1,7 @@
 // neurogen-engine report: every figure of the page is one of the log, whatever stands in it, and wrong logs are refused.
-#include <algorithm>
-
 #include "tests/tools/report.h"
+
+#include <algorithm>
 
 namespace neurogen {
 namespace {
@@ -61,7 +61,8 @@ TEST_F(Report, TheLogSaysWhatGoesOnInside) {
 TEST_F(Report, IsOnePageThatAsksForNothing) {
   ASSERT_EQ(report("run.jsonl --out page.html").status, 0);
   const string text = page();
-  for (const char* request : {"src=", "href=", "url(", "@import", "fetch(", "XMLHttp", "import(", "innerHTML", "<link", "@DATA@", "@SCRIPT@"}) {
+  for (const char* request :
+       {"src=", "href=", "url(", "@import", "fetch(", "XMLHttp", "import(", "innerHTML", "<link", "@DATA@", "@SCRIPT@"}) {
     EXPECT_EQ(text.find(request), string::npos) << request;
   }
   EXPECT_NE(text.find("prefers-color-scheme:dark"), string::npos);
@@ -69,7 +70,8 @@ TEST_F(Report, IsOnePageThatAsksForNothing) {
 
 TEST_F(Report, TextsCannotLeaveTheirPlace) {
   const string evil = "</script><script>alert(1)</script><!-- \\u0022 & ' \\\\";
-  directory_->file("evil.jsonl", read_file(directory_->path("run.jsonl")) + R"({"event":"sample","step":26,"prompt":")" + evil + R"(","text":"x"})" + "\n");
+  directory_->file("evil.jsonl", read_file(directory_->path("run.jsonl")) + R"({"event":"sample","step":26,"prompt":")" + evil +
+                                     R"(","text":"x"})" + "\n");
   ASSERT_EQ(report("run.jsonl -o page.html").status, 0);
   ASSERT_EQ(report("evil.jsonl -o evil.html").status, 0);
   const string text = page("evil.html"), usual = page();
@@ -83,7 +85,9 @@ TEST_F(Report, LongRunsAreThinnedAndTheLastStepStays) {
     std::ostringstream log;
     log << read_file(directory_->path("run.jsonl")).substr(0, read_file(directory_->path("run.jsonl")).find('\n') + 1);
     for (int i = 1; i <= count; ++i) {
-      log << R"({"event":"step","step":)" << i << R"(,"tokens":1,"loss":)" << i * 0.5 << R"(,"lr":1,"grad_norm":1,"tokens_per_s":1,"device_ms":1,"host_allocations":0})" << "\n";
+      log << R"({"event":"step","step":)" << i << R"(,"tokens":1,"loss":)" << i * 0.5
+          << R"(,"lr":1,"grad_norm":1,"tokens_per_s":1,"device_ms":1,"host_allocations":0})"
+          << "\n";
     }
     directory_->file("long.jsonl", log.str() + R"({"event":"step","ste)");  // cut short
     ASSERT_EQ(report("long.jsonl -o long.html").status, 0);
@@ -109,12 +113,22 @@ TEST_F(Report, RefusesWhatIsNoLog) {
   directory_->file("a.jsonl", start + "no json\n"), directory_->file("b.jsonl", start + "[1]\n");
   directory_->file("c.jsonl", start + "{\"event\":\"step\",\"step\":1}\n"), directory_->file("d.jsonl", "{\"event\":\"other\"}\n");
   directory_->file("e.jsonl", start + "{\"event\":\"eval\",\"step\":1,\"valid_loss\":\"<b>\",\"perplexity\":1}\n");
-  directory_->file("f.jsonl", ""), directory_->file("g.jsonl", start + "{\"event\":7}\n"), directory_->file("h.jsonl", start + "\xFF\n");
-  directory_->file("i.jsonl", "{\"event\":\"start\",\"arch\":" + string(200'000, '[') + string(200'000, ']') + ",\"seed\":1,\"device\":\"x\"}\n");
-  for (const auto& [log, part] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"a.jsonl", "a.jsonl line 2: no JSON object"}, {"b.jsonl", "b.jsonl line 2: no JSON object"}, {"c.jsonl", "c.jsonl line 2: a field is missing"},
-           {"d.jsonl", "d.jsonl has no start"}, {"e.jsonl", "\"valid_loss\" is no number"}, {"f.jsonl", "f.jsonl is empty"}, {"g.jsonl", "line 2: a field"},
-           {"h.jsonl", "not UTF-8"}, {"i.jsonl", "i.jsonl line 1: nested too deeply"}, {"none", "none does not exist"}, {".", ". is a directory"}}) {
+  directory_->file("f.jsonl", ""), directory_->file("g.jsonl", start + "{\"event\":7}\n"),
+      directory_->file("h.jsonl", start + "\xFF\n");
+  directory_->file("i.jsonl", "{\"event\":\"start\",\"arch\":" + string(200'000, '[') + string(200'000, ']') +
+                                  ",\"seed\":1,\"device\":\"x\"}\n");
+  for (const auto& [log, part] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"a.jsonl", "a.jsonl line 2: no JSON object"},
+                                                                  {"b.jsonl", "b.jsonl line 2: no JSON object"},
+                                                                  {"c.jsonl", "c.jsonl line 2: a field is missing"},
+                                                                  {"d.jsonl", "d.jsonl has no start"},
+                                                                  {"e.jsonl", "\"valid_loss\" is no number"},
+                                                                  {"f.jsonl", "f.jsonl is empty"},
+                                                                  {"g.jsonl", "line 2: a field"},
+                                                                  {"h.jsonl", "not UTF-8"},
+                                                                  {"i.jsonl", "i.jsonl line 1: nested too deeply"},
+                                                                  {"none", "none does not exist"},
+                                                                  {".", ". is a directory"}}) {
     const ProgramResult result = report(string(log) + " -o wrong.html");
     EXPECT_EQ(result.status, 2) << log;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;

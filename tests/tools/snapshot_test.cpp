@@ -64,7 +64,8 @@ TEST_F(SnapshotOption, IsPlannedToTheByteAndKeptInsideTheBudget) {
 TEST_F(SnapshotOption, NeedsADirectory) {
   const ProgramResult result = train("--steps 2 --snapshot");
   EXPECT_EQ(result.status, 2);
-  EXPECT_EQ(result.err, "neurogen-engine: --snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR\n");
+  EXPECT_EQ(result.err,
+            "neurogen-engine: --snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR\n");
 }
 
 TEST_F(SnapshotOption, WritesTheSameFilesAndReportsEachOnce) {
@@ -76,7 +77,8 @@ TEST_F(SnapshotOption, WritesTheSameFilesAndReportsEachOnce) {
   int files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory_.path("plain"))) {
     ++files;
-    EXPECT_TRUE(read_file(entry.path()) == read_file(directory_.path("beside/" + entry.path().filename().string()))) << entry.path();
+    EXPECT_TRUE(read_file(entry.path()) == read_file(directory_.path("beside/" + entry.path().filename().string())))
+        << entry.path();
   }
   EXPECT_GE(files, 3);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_.path("beside")), {}), files);
@@ -96,8 +98,9 @@ TEST_F(SnapshotOption, WritesTheSameFilesAndReportsEachOnce) {
 
 // Whatever ends a run, a save that it began is told of first.
 TEST_F(SnapshotOption, ValuesThatAreNotFiniteEndTheRun) {
-  const ProgramResult result = train("--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --checkpoint-dir saved "
-                                     "--save-every 1 --keep 1 --snapshot --log l.jsonl");
+  const ProgramResult result = train(
+      "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --checkpoint-dir saved "
+      "--save-every 1 --keep 1 --snapshot --log l.jsonl");
   if (result.status == 0) GTEST_SKIP() << "this machine's arithmetic survives it";
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find("not finite: train with a lower --lr"), string::npos) << result.err;

@@ -23,7 +23,8 @@ class WeightsTest : public testing::Test {
     }
   }
   ProgramResult train(const string& arguments) const {
-    return run_program_in(directory_, "neurogen-engine train --arch brain.json --batch 2 --seq 16 --threads 1 --progress none " + arguments);
+    return run_program_in(directory_,
+                          "neurogen-engine train --arch brain.json --batch 2 --seq 16 --threads 1 --progress none " + arguments);
   }
   std::vector<string> losses(const string& log) const {
     std::vector<string> list;
@@ -44,10 +45,12 @@ TEST_F(WeightsTest, ARunGoesOnBitForBit) {
   EXPECT_NE(losses("whole"), losses("plain"));
   // As if it had been killed after its checkpoint of step 3.
   ASSERT_EQ(train(run + "cut --checkpoint-dir saved --save-every 3").status, 0);
-  for (const char* later : {"step-000000006.ngck", "step-000000008.ngck"}) std::filesystem::remove(directory_.path(string("saved/") + later));
+  for (const char* later : {"step-000000006.ngck", "step-000000008.ngck"})
+    std::filesystem::remove(directory_.path(string("saved/") + later));
   ASSERT_EQ(train(run + "cut --checkpoint-dir saved --resume").status, 0);
   EXPECT_EQ(losses("cut"), losses("whole"));
-  for (const auto& [data, was] : {std::pair{"a.bin:3 b.bin", "2:1, now it is 3:1"}, {"a.bin b.bin", "2:1, now it is none"},
+  for (const auto& [data, was] : {std::pair{"a.bin:3 b.bin", "2:1, now it is 3:1"},
+                                  {"a.bin b.bin", "2:1, now it is none"},
                                   {"b.bin:2 a.bin", "was trained on a text of"}}) {
     const ProgramResult refused = train(string("--data ") + data + " --steps 8 --checkpoint-dir saved --resume");
     EXPECT_EQ(refused.status, 2);
@@ -80,7 +83,8 @@ TEST_F(WeightsTest, ATokenThatIsNoneIsFoundWhenItIsDrawn) {
   EXPECT_EQ(train("--steps 3 --data long.bin").status, 0);
   const ProgramResult result = train("--steps 20 --data long.bin");
   EXPECT_EQ(result.status, 1) << result.out;
-  EXPECT_NE(result.err.find("the text has token 300 among the 17 from position " + std::to_string(begin) + " on"), string::npos) << result.err;
+  EXPECT_NE(result.err.find("the text has token 300 among the 17 from position " + std::to_string(begin) + " on"), string::npos)
+      << result.err;
 }
 
 }  // namespace

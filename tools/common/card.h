@@ -27,13 +27,13 @@ void plan_for(const Card& card, bool budget_given, Settings& settings);
 
 // The time in which a machine could move an operation's bytes or compute its products, whichever is longer.
 double floor_seconds(const Operation& operation, double bytes_per_s, double flops_per_s);
-// The sum over a training step (Williams, Waterman & Patterson 2009, "Roofline"), by the card's datasheet: every operand moved once,
-// nothing overlapping, no time between operations.
+// The sum over a training step (Williams, Waterman & Patterson 2009, "Roofline"), by the card's datasheet: every operand moved
+// once, nothing overlapping, no time between operations.
 double roofline_seconds(const Card& card, const Architecture& architecture, const BrainOptions& options);
 
 // Tokens a second that the one card which was measured reached, as a share of its roofline: full and small on an H200
-// (docs/measurements.md, e840bdb: 302,596 to 310,762 and 960,092 to 960,182 tokens/s; other cards of the kind 7 % less). Memory-bound
-// cards should come closer, since their products, whose rate falls most short of the datasheet's, weigh less.
+// (docs/measurements.md, e840bdb: 302,596 to 310,762 and 960,092 to 960,182 tokens/s; other cards of the kind 7 % less).
+// Memory-bound cards should come closer, since their products, whose rate falls most short of the datasheet's, weigh less.
 inline constexpr double kReachedLeast = 0.59, kReachedMost = 0.65;
 
 }  // namespace neurogen

@@ -41,7 +41,9 @@ struct Planned {
     fit = neurogen::fit(resolved);
   }
   double tokens() const { return static_cast<double>(fit.options.tokens()); }
-  double roofline() const { return tokens() / roofline_seconds(*card, resolved.architecture, fit.options); }  // tokens/s, with a card
+  double roofline() const {
+    return tokens() / roofline_seconds(*card, resolved.architecture, fit.options);
+  }  // tokens/s, with a card
 
   std::optional<Card> card;
   Resolved resolved;
@@ -54,8 +56,9 @@ void print_speed(const Planned& p) {
   fmt::print("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
              card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
              human(card.memory));
-  fmt::print("at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n", most,
-             p.tokens() / most * 1e3);
+  fmt::print(
+      "at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n",
+      most, p.tokens() / most * 1e3);
   fmt::print("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
              most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
   if (!card.source.empty()) fmt::print("figures: {}\n", card.source);
@@ -67,7 +70,10 @@ void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& fact
   if (s.fit) out["architecture"] = nlohmann::ordered_json::parse(to_json(p.resolved.architecture));
   if (p.card) {
     const double most = p.roofline();
-    out["card"] = {{"title", p.card->title}, {"source", p.card->source}, {"memory_bytes", p.card->memory}, {"roofline_tokens_per_s", most},
+    out["card"] = {{"title", p.card->title},
+                   {"source", p.card->source},
+                   {"memory_bytes", p.card->memory},
+                   {"roofline_tokens_per_s", most},
                    {"expected_tokens_per_s", {most * kReachedLeast, most * kReachedMost}}};
   }
   fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
@@ -88,7 +94,9 @@ Planned side(const PlanSettings& s, const std::string& words, bool budget_given)
 
 int compare(const PlanSettings& s, bool budget_given) {
   const Planned sides[] = {side(s, s.compare[0], budget_given), side(s, s.compare[1], budget_given)};
-  const auto row = [&](const char* what, auto&& value) { fmt::print("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1])); };
+  const auto row = [&](const char* what, auto&& value) {
+    fmt::print("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1]));
+  };
   const auto bytes = [&](const char* what, auto&& value) { row(what, [&](const Planned& p) { return with_commas(value(p)); }); };
   row("", [](const Planned& p) { return p.resolved.architecture.name; });
   bytes("neurons", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.neurons()); });
@@ -128,8 +136,9 @@ int plan(const PlanSettings& s, bool budget_given) {
   if (s.json) return 0;
   fmt::print("{}", plan_table(p.fit.plan, facts));
   if (p.card) print_speed(p);
-  if (s.fit) fmt::print("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
-                        with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
+  if (s.fit)
+    fmt::print("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
+               with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
   return 0;
 }
 

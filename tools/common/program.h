@@ -1,6 +1,9 @@
 // What our programs have in common on the command line: long options only, --help and --version, and errors as one line
 // "program: what is wrong: what to do" on standard error with exit status 2 (misuse, refusal) or 1 (failure at run time).
 #pragma once
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -10,9 +13,6 @@
 #include <string_view>
 #include <system_error>
 #include <vector>
-
-#include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include "arena/error.h"
 #include "engine/run/process.h"

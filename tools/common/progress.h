@@ -12,8 +12,8 @@ class Progress {
   explicit Progress(const std::string& style);
   ~Progress() { finish(); }
 
-  // `share`, 0 to 1, is done; less than 0: not known. `text` says how it goes; no time is shown where `seconds_left` is less than 0.
-  // Allocates nothing; draws at most ten times a second, and the end.
+  // `share`, 0 to 1, is done; less than 0: not known. `text` says how it goes; no time is shown where `seconds_left` is less than
+  // 0. Allocates nothing; draws at most ten times a second, and the end.
   void show(double share, std::string_view text, double seconds_left);
   // Ends the bar's line, so that what is printed next starts on its own.
   void finish();

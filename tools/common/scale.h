@@ -4,8 +4,8 @@
 
 namespace neurogen {
 
-// Embedding, outputs and neurons grow or shrink together, in the smallest steps that keep their proportions; vocabulary and fan-ins stay.
-// Throws Error where not even the smallest fits.
+// Embedding, outputs and neurons grow or shrink together, in the smallest steps that keep their proportions; vocabulary and fan-ins
+// stay. Throws Error where not even the smallest fits.
 Architecture largest_like(const Resolved& resolved);
 
 }  // namespace neurogen

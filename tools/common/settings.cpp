@@ -9,7 +9,8 @@
 namespace neurogen {
 
 void add_settings(CLI::App& app, Settings& s, bool step) {
-  app.add_option("--arch", s.architecture, "full, small, tiny or an architecture file FILE.json (default: full on a GPU, tiny on a CPU)");
+  app.add_option("--arch", s.architecture,
+                 "full, small, tiny or an architecture file FILE.json (default: full on a GPU, tiny on a CPU)");
   app.add_option("--budget", s.budget, "everything the process may hold, such as 3200M or 2.98Gi")->capture_default_str();
   app.add_option("--overhead", s.overhead,
                  "the part of the budget left to libraries and heap (default 128M on a CPU, 200M to 650M on a GPU)");
@@ -18,7 +19,8 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
   app.add_option("--device", s.device, "auto, cpu or cuda[:K]")->capture_default_str();
   app.add_option("--compute", s.compute, "auto, fp32, bf16 or fp16")->capture_default_str();
   app.add_option("--decoder-storage", s.decoder_storage, "auto, fp32 or 16bit")->capture_default_str();
-  if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder that are updated together")->capture_default_str();
+  if (step)
+    app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder that are updated together")->capture_default_str();
   app.add_option("--threads", s.threads, "CPU threads (default: one a core)");
   app.add_option("--document-end", s.document_end, "token that ends a document: memory starts afresh after it");
 }

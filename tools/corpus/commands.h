@@ -1,11 +1,10 @@
 // The program corpus: its options, and what it does beside make, one function a subcommand. Outputs appear whole or not at all;
 // each call ends with a line for every output on standard output. Errors are thrown.
 #pragma once
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 namespace neurogen {
 

@@ -1,5 +1,5 @@
-// A set of 128-bit digests in a table of 16 bytes a place, of which at most seven eighths are taken: 18 to 37 bytes a digest, half as
-// much again while it grows, at most 1 GiB for 58 million (and 1.5 GiB while it grows to that).
+// A set of 128-bit digests in a table of 16 bytes a place, of which at most seven eighths are taken: 18 to 37 bytes a digest, half
+// as much again while it grows, at most 1 GiB for 58 million (and 1.5 GiB while it grows to that).
 #pragma once
 #include <xxhash.h>
 

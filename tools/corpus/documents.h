@@ -36,7 +36,7 @@ class DocumentCutter {
 
   const DocumentRule& rule_;
   DocumentSink& sink_;
-  std::string begun_;          // of a line that may be the rule's
+  std::string begun_;                      // of a line that may be the rule's
   bool may_be_end_ = true, open_ = false;  // so far this line may be; the document has text
 };
 

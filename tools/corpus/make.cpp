@@ -1,12 +1,11 @@
 #include "tools/corpus/make.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
@@ -153,7 +152,9 @@ class Maker : DocumentSink {
 
   void commit(ordered_json sources) {
     const auto part = [](TokenOutput& output, std::uint64_t documents) {
-      return ordered_json{{"path", output.path()}, {"tokens", output.tokens()}, {"documents", documents},
+      return ordered_json{{"path", output.path()},
+                          {"tokens", output.tokens()},
+                          {"documents", documents},
                           {"xxh3", fmt::format("{:016x}", output.hash())}};
     };
     const ordered_json manifest = {
@@ -163,7 +164,8 @@ class Maker : DocumentSink {
         {"deduplicate", s_.deduplicate},
         {"replace_invalid", s_.replace_invalid},
         {"held_out", s_.held_out},
-        {"tokenizer", {{"path", s_.tokenizer}, {"pieces", tokenizer_.vocabulary()}, {"xxh3", fmt::format("{:016x}", tokenizer_.hash())}}},
+        {"tokenizer",
+         {{"path", s_.tokenizer}, {"pieces", tokenizer_.vocabulary()}, {"xxh3", fmt::format("{:016x}", tokenizer_.hash())}}},
         {"document_end", tokenizer_.document_end()},
         {"train", part(train_, train_documents_)},
         {"valid", part(valid_, valid_documents_)},
@@ -188,9 +190,11 @@ class Maker : DocumentSink {
     if (s_.replace_invalid) fmt::print(", {} wrong characters replaced", with_commas(all_.replaced));
     fmt::print("\n");
     for (const Source& source : sources_) {
-      if (source.passed_over > 0) fmt::print("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
+      if (source.passed_over > 0)
+        fmt::print("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
     }
-    if (tokenizer_.document_end() >= 0) fmt::print("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
+    if (tokenizer_.document_end() >= 0)
+      fmt::print("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
     else fmt::print("the tokenizer has no piece <s>: where documents end is not marked\n");
   }
 

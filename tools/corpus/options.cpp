@@ -45,7 +45,9 @@ void add_corpus(CLI::App& app) {
   MakeSettings& m = s->make;
   make->add_option("PATH", m.paths, kText)->required();
   add_path(make, "--tokenizer", m.tokenizer, kModel);
-  make->add_option("--out", m.prefix, "PREFIX of PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")->required()->type_name("PREFIX");
+  make->add_option("--out", m.prefix, "PREFIX of PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")
+      ->required()
+      ->type_name("PREFIX");
   make->add_option("--documents", m.documents,
                    "What a document is: a file, a line, or until:LINE, all up to such a line (until: alone, up to an empty one)")
       ->capture_default_str();
@@ -53,7 +55,8 @@ void add_corpus(CLI::App& app) {
                "Fraction of the documents to hold out, by a hash of each; of a file that is one document, of its lines, the last");
   make->add_flag("--deduplicate", m.deduplicate,
                  "Keep the first of equal documents alone: 18 to 37 bytes of memory for each, 58 million at most");
-  make->add_flag("--replace-invalid", m.replace_invalid, "Put U+FFFD for what is not UTF-8, and count it, where it would be refused");
+  make->add_flag("--replace-invalid", m.replace_invalid,
+                 "Put U+FFFD for what is not UTF-8, and count it, where it would be refused");
   make->add_option("--progress", m.progress, "auto, plain or none")->capture_default_str();
   make->callback([s] { make_corpus(s->make); });
 

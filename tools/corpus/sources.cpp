@@ -1,9 +1,9 @@
 #include "tools/corpus/sources.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
-
-#include <fmt/format.h>
 
 #include "arena/error.h"
 
@@ -16,7 +16,8 @@ void walk(const fs::path& folder, Source& source) {
   std::error_code error;
   std::vector<fs::directory_entry> entries;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) entries.push_back(*at);
-  if (error) throw Error(fmt::format("{} cannot be read: {}: make it readable or name its files", folder.string(), error.message()));
+  if (error)
+    throw Error(fmt::format("{} cannot be read: {}: make it readable or name its files", folder.string(), error.message()));
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.path().native() < b.path().native(); });
   for (const fs::directory_entry& entry : entries) {
     if (entry.is_directory(error) && !entry.is_symlink(error)) {

@@ -17,7 +17,7 @@ struct Source {
   std::string path;
   bool folder = false;
   std::vector<SourceFile> files{};  // of a folder all regular files in and below it, in the order of their names' bytes
-  std::uint64_t passed_over = 0;  // in a folder: links to folders (so that no circle is walked), devices, pipes
+  std::uint64_t passed_over = 0;    // in a folder: links to folders (so that no circle is walked), devices, pipes
 };
 
 // Throws Error that names what is missing or cannot be read. Memory grows with the number of files, not with what is in them.

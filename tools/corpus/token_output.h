@@ -16,7 +16,7 @@ class TokenOutput {
   TokenOutput(const std::string& path, const Tokenizer& tokenizer) : path_(path), tokenizer_(tokenizer), file_(path) {}
 
   void add(std::string_view text);
-  void end_text();            // what is added next does not go on with what was added so far
+  void end_text();  // what is added next does not go on with what was added so far
   void add(std::uint16_t id) { buffer_.push_back(id); }
 
   const std::string& path() const { return path_; }

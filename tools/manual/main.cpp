@@ -59,8 +59,8 @@ void print_page(const CLI::App& app) {
   fmt::print(".TH {} 1 \"\" \"{} " NEUROGEN_VERSION "\"\n.SH NAME\n{} \\- {}\n", title, app.get_name(), name,
              roff(phrase(app.get_description())));
   const std::vector<const CLI::App*> commands = commands_of(app);
-  fmt::print(".SH SYNOPSIS\n.B {}\n{}[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n{}\n", name, commands.empty() ? "" : "[\\fICOMMAND\\fR] ",
-             roff(app.get_description()));
+  fmt::print(".SH SYNOPSIS\n.B {}\n{}[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n{}\n", name,
+             commands.empty() ? "" : "[\\fICOMMAND\\fR] ", roff(app.get_description()));
   if (!app.get_footer().empty()) fmt::print(".PP\n{}\n", roff(app.get_footer()));
   if (commands.empty()) fmt::print(".SH OPTIONS\n");
   print_options(app);
@@ -101,8 +101,10 @@ void print_completion(const CLI::App& app) {
   if (!commands.empty()) {
     fmt::print("  case ${{COMP_WORDS[1]}} in\n{}  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words+='{}'; fi\n", cases, commands);
   }
-  fmt::print("  if [[ $word == -* || $COMP_CWORD -eq 1 ]]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); fi\n}}\n"
-             "complete -o default -F {} {}\n", function, program);
+  fmt::print(
+      "  if [[ $word == -* || $COMP_CWORD -eq 1 ]]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); fi\n}}\n"
+      "complete -o default -F {} {}\n",
+      function, program);
 }
 
 }  // namespace

@@ -56,8 +56,8 @@ constexpr std::int64_t kStreamedTokens = 500;
 struct Measured {
   Limits limits;
   std::string title, device;
-  double tokens = 0, useful_flops = 0;  // of a step
-  double step = 1e30, forward = 1e30;   // seconds of a whole step, and of its evaluation alone
+  double tokens = 0, useful_flops = 0;         // of a step
+  double step = 1e30, forward = 1e30;          // seconds of a whole step, and of its evaluation alone
   double windows_apart = 0, tokens_apart = 0;  // tokens a second, where asked for
   std::vector<Family> operations;
   Family all;  // their sum
@@ -75,7 +75,8 @@ Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) 
     m.device = session.program.device_name();
     m.operations = time_operations(session, m.limits, s.repeats);
     for (const Family& f : m.operations) m.all += f;
-    for (std::int64_t i = 1; i <= s.repeats; ++i) m.step = std::min(m.step, training_step(session, s.repeats + i));  // no clocks inside
+    for (std::int64_t i = 1; i <= s.repeats; ++i)
+      m.step = std::min(m.step, training_step(session, s.repeats + i));  // no clocks inside
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
       session.program.run(session.brain.graph.program("evaluate"));
       m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);
@@ -111,8 +112,13 @@ void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
   }
   out["operations"] = nlohmann::json::array();
   for (const Family& f : m.operations) {
-    out["operations"].push_back({{"name", f.name}, {"count", f.count}, {"seconds", f.seconds}, {"floor_seconds", f.floor},
-                                 {"flops", f.flops}, {"bytes", f.bytes}, {"share", f.seconds / m.all.seconds}});
+    out["operations"].push_back({{"name", f.name},
+                                 {"count", f.count},
+                                 {"seconds", f.seconds},
+                                 {"floor_seconds", f.floor},
+                                 {"flops", f.flops},
+                                 {"bytes", f.bytes},
+                                 {"share", f.seconds / m.all.seconds}});
   }
   fmt::print("{}\n", out.dump());
 }
@@ -151,8 +157,10 @@ void print_report(const BenchSettings& s, const Measured& m) {
     const double forward = m.tokens / m.forward;
     fmt::print("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
                rate / m.windows_apart);
-    fmt::print("{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
-               "fast\n", kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
+    fmt::print(
+        "{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
+        "fast\n",
+        kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
   }
   print_operations(m);
 }

@@ -36,7 +36,8 @@ constexpr const char* kHelp =
 
 class Chat {
  public:
-  explicit Chat(SpeakingSettings& settings) : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {}
+  explicit Chat(SpeakingSettings& settings)
+      : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {}
 
   int run() {
     catch_signals(true);
@@ -116,7 +117,8 @@ class Chat {
   }
 
   void show_choices() {
-    for (const Choice& choice : choices(settings_)) put(fmt::format("{:<20}{:<10}{}\n", choice.name, choice.text(), choice.meaning));
+    for (const Choice& choice : choices(settings_))
+      put(fmt::format("{:<20}{:<10}{}\n", choice.name, choice.text(), choice.meaning));
     put(fmt::format("allocations while it spoke: {}\n", allocations_));
   }
 

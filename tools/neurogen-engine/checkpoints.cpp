@@ -57,8 +57,9 @@ Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : s
     return;
   }
   if (!settings_.resume) {
-    throw Error(fmt::format("{} holds checkpoints up to step {}: add --resume to go on from there, or name another --checkpoint-dir",
-                            settings_.directory, entries.back().step));
+    throw Error(
+        fmt::format("{} holds checkpoints up to step {}: add --resume to go on from there, or name another --checkpoint-dir",
+                    settings_.directory, entries.back().step));
   }
   from_.emplace(newest());
   if (from_->manifest().standing.steps != entries.back().step) {
@@ -84,17 +85,20 @@ void Checkpoints::check(const Manifest& asked) const {
   check_architecture(*from_, asked.architecture);
   const auto same = [&](const char* what, const auto& then, const auto& now) {
     if (then == now) return;
-    throw Error(fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule "
-                            "from these weights use --init {}", path, what, then, now, path));
+    throw Error(
+        fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule "
+                    "from these weights use --init {}",
+                    path, what, then, now, path));
   };
   const auto weights = [](const Manifest& m) {
     return m.text.weights.empty() ? std::string("none") : fmt::format("{}", fmt::join(m.text.weights, ":"));
   };
   same("--data weights", weights(saved), weights(asked));
   if (saved.text != asked.text) {
-    throw Error(fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on "
-                            "with the same text; to go on with another in a new schedule use --init {}", path, saved.text.tokens,
-                            saved.text.hash, asked.text.tokens, asked.text.hash, path));
+    throw Error(
+        fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on "
+                    "with the same text; to go on with another in a new schedule use --init {}",
+                    path, saved.text.tokens, saved.text.hash, asked.text.tokens, asked.text.hash, path));
   }
   const auto tokenizer = [](std::uint64_t hash) { return hash ? fmt::format("of XXH3 {:016x}", hash) : std::string("none"); };
   same("the tokenizer", tokenizer(saved.tokenizer), tokenizer(asked.tokenizer));

@@ -1,5 +1,5 @@
-// neurogen-engine diagnose: where the time of training goes and what it costs the machine, beside the way that the original NeuroGen
-// worked: token by token, with memory from the heap, copies and waits for each. Then a verdict, and what to change.
+// neurogen-engine diagnose: where the time of training goes and what it costs the machine, beside the way that the original
+// NeuroGen worked: token by token, with memory from the heap, copies and waits for each. Then a verdict, and what to change.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -119,7 +119,8 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
     texts.emplace(s.text, r.architecture.vocabulary);
     draws.emplace(texts->train, planned.options.window, planned.options.batch, 1);
   }
-  d.text = texts ? fmt::format("{}", fmt::join(s.text.data, ", ")) : "random tokens (name a text with --data to see how it is read)";
+  d.text =
+      texts ? fmt::format("{}", fmt::join(s.text.data, ", ")) : "random tokens (name a text with --data to see how it is read)";
   d.shares = shares_of(session, limits, time_operations(session, limits, 1));
   const double timed = d.shares.copying + d.shares.updating + d.shares.computing;
   const Graph::Range train = session.brain.graph.program("train");
@@ -197,7 +198,8 @@ Verdict verdict_of(const Diagnosis& d) {
     return {"bandwidth-bound",
             "use a larger --batch, so that weights are moved for more tokens, or narrower types (--compute, --decoder-storage)"};
   }
-  return {"compute-bound", "nothing is in the way of the products: a faster device, narrower types or a smaller --arch are what is left"};
+  return {"compute-bound",
+          "nothing is in the way of the products: a faster device, narrower types or a smaller --arch are what is left"};
 }
 
 struct Row {
@@ -240,7 +242,8 @@ int diagnose(DiagnoseSettings s) {
   measure_single(r, d);
   const Verdict verdict = verdict_of(d);
   if (s.json) {
-    nlohmann::ordered_json out = {{"device", d.device}, {"text", d.text}, {"tokens_in_a_sequence", d.window}, {"single_tokens", kTokens}};
+    nlohmann::ordered_json out = {
+        {"device", d.device}, {"text", d.text}, {"tokens_in_a_sequence", d.window}, {"single_tokens", kTokens}};
     for (const Row& row : rows_of(d))
       out["rows"][row.name] = {{"unit", row.unit}, {"token_by_token", row.single}, {"batched", row.batched}};
     out["verdict"] = verdict.bound;

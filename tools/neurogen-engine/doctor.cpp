@@ -113,8 +113,8 @@ class Doctor {
       const Resolved r = resolve(settings, true);
       const std::int64_t batch = largest_batch(r.architecture, r.options, r.budget, r.options.batch);
       if (batch == 0) continue;
-      const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, device, batch,
-                                                        r.options.window, bytes / 1'000'000);
+      const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, device,
+                                                        batch, r.options.window, bytes / 1'000'000);
       return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger brains in days" : ""));
     }
     advise("fits", fmt::format("no preset trains on {} in what is free: end other programs", device));
@@ -160,10 +160,10 @@ class Doctor {
         const CudaDevice device(ordinal);
         const Bytes total = device.total_memory(), ours = device.used_by_us();
         left = std::min(total, device.free_memory() + ours);
-        fine("GPU", fmt::format("{} {}, compute capability {}.{}, {} multiprocessors", ordinal, device.name(), device.capability() / 10,
-                                device.capability() % 10, device.multiprocessors()));
-        fine("GPU memory", fmt::format("{} of {} free, {} taken by others, {} by what a start of ours takes", human(left), human(total),
-                                       human(total - left), human(ours)));
+        fine("GPU", fmt::format("{} {}, compute capability {}.{}, {} multiprocessors", ordinal, device.name(),
+                                device.capability() / 10, device.capability() % 10, device.multiprocessors()));
+        fine("GPU memory", fmt::format("{} of {} free, {} taken by others, {} by what a start of ours takes", human(left),
+                                       human(total), human(total - left), human(ours)));
       }
       fits(fmt::format("cuda:{}", ordinal), left);
     } catch (const Error& error) {

@@ -52,7 +52,8 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 int generate(GenerateSettings s) {
-  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text that ends the speech");
+  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end())
+    throw Error("--stop is empty: give the text that ends the speech");
   Voice voice(s.speaking);
   Speaker& speaker = *voice.speaker;
   if (!s.prompted && !::isatty(STDIN_FILENO)) s.prompt = standard_input();
@@ -83,9 +84,9 @@ int generate(GenerateSettings s) {
   const double seconds = seconds_since(speaking);
   const std::uint64_t allocations = heap_counters().allocations - sealed;
   if (!s.logprobs) put("\n");
-  fmt::print(stderr, "read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n", prompt.size(),
-             std::chrono::duration<double>(speaking - reading).count(), made, seconds, static_cast<double>(made) / std::max(seconds, 1e-9),
-             allocations);
+  fmt::print(stderr, "read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n",
+             prompt.size(), std::chrono::duration<double>(speaking - reading).count(), made, seconds,
+             static_cast<double>(made) / std::max(seconds, 1e-9), allocations);
   return caught_signal() ? 128 + caught_signal() : 0;
 }
 

@@ -20,15 +20,15 @@
 // work for nobody's account.
 //
 // A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
-#include "arena/allocations.h"
-#include "engine/run/process.h"
-
 #include <unistd.h>
 
 #include <cstdlib>
 #include <exception>
 #include <new>
 #include <utility>
+
+#include "arena/allocations.h"
+#include "engine/run/process.h"
 
 namespace {
 
@@ -87,18 +87,20 @@ Code code_of(const char* name) {
     const char* name;
     Code found;
   } search{name, {}};
-  dl_iterate_phdr([](dl_phdr_info* library, std::size_t, void* data) {
-    Search& wanted = *static_cast<Search*>(data);
-    const char* const slash = std::strrchr(library->dlpi_name, '/');
-    if (std::strncmp(slash ? slash + 1 : library->dlpi_name, wanted.name, std::strlen(wanted.name)) != 0) return 0;
-    for (int i = 0; i < library->dlpi_phnum; ++i) {
-      const ElfW(Phdr)& part = library->dlpi_phdr[i];
-      if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0) continue;
-      wanted.found.first = library->dlpi_addr + part.p_vaddr;
-      wanted.found.last = wanted.found.first + part.p_memsz;
-    }
-    return 1;
-  }, &search);
+  dl_iterate_phdr(
+      [](dl_phdr_info* library, std::size_t, void* data) {
+        Search& wanted = *static_cast<Search*>(data);
+        const char* const slash = std::strrchr(library->dlpi_name, '/');
+        if (std::strncmp(slash ? slash + 1 : library->dlpi_name, wanted.name, std::strlen(wanted.name)) != 0) return 0;
+        for (int i = 0; i < library->dlpi_phnum; ++i) {
+          const ElfW(Phdr)& part = library->dlpi_phdr[i];
+          if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0) continue;
+          wanted.found.first = library->dlpi_addr + part.p_vaddr;
+          wanted.found.last = wanted.found.first + part.p_memsz;
+        }
+        return 1;
+      },
+      &search);
   return search.found;
 }
 

@@ -69,8 +69,12 @@ ordered_json describe(const Checkpoint& file, bool verify) {
   const std::vector<std::size_t> damaged = verify ? file.damaged(m.tensors.size()) : std::vector<std::size_t>{};
   for (std::size_t i = 0; i < m.tensors.size(); ++i) {
     const Buffer& t = m.tensors[i];
-    all["tensors"].push_back({{"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}, {"offset", t.offset},
-                              {"end", t.offset + t.bytes}, {"checksum", hexadecimal(m.checksums[i])}});
+    all["tensors"].push_back({{"name", t.name},
+                              {"dtype", name_of(t.dtype)},
+                              {"shape", t.shape},
+                              {"offset", t.offset},
+                              {"end", t.offset + t.bytes},
+                              {"checksum", hexadecimal(m.checksums[i])}});
     if (!verify) continue;
     all["tensors"].back()["intact"] = std::find(damaged.begin(), damaged.end(), i) == damaged.end();
     all["tensors"].back()["range"] = range_of(file.tensors()[i]);
@@ -84,8 +88,8 @@ void print_table(const ordered_json& all) {
   }
   fmt::print("\n{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}\n", "tensor", "type", "shape", "offset", "end", "checksum");
   for (const auto& t : all["tensors"]) {
-    fmt::print("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(), t["shape"].dump(),
-               with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
+    fmt::print("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
+               t["shape"].dump(), with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
     if (t.contains("intact")) fmt::print("{:<9}", t["intact"] ? "intact" : "DAMAGED");
     const ordered_json range = t.value("range", ordered_json());
     if (range.is_array()) fmt::print("{:.6g} to {:.6g}", range[0].get<double>(), range[1].get<double>());

@@ -88,7 +88,8 @@ Limits measure_limits(const Resolved& r, std::int64_t tokens) {
     const std::int64_t rows = r.place.gpu ? 262'144 : 65'536, columns = 1024;  // far more than any cache holds
     Probe probe(r);
     const TensorId a = probe.operand(rows, columns), b = probe.operand(rows, columns);
-    probe.copying(a, b);  // and back: a program of one operation would be launched as a graph, whose copies a GPU makes at half the rate
+    probe.copying(
+        a, b);  // and back: a program of one operation would be launched as a graph, whose copies a GPU makes at half the rate
     probe.copying(b, a);
     limits.bytes_per_s = 4.0 * static_cast<double>(size_of(compute, {rows, columns})) / probe.seconds();
   }

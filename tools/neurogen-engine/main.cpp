@@ -11,7 +11,7 @@
 namespace neurogen {
 HeapCounters counted_heap();  // heap.cpp
 void cap_heap(Bytes bytes);
-}
+}  // namespace neurogen
 
 int main(int argc, char** argv) {
   neurogen::AllocationAccount ours{0};  // of this thread, and those that it starts

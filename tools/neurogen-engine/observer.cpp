@@ -9,8 +9,8 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLine = 1 << 16;         // bytes of a line that does not grow with the program
-constexpr std::size_t kTimeBytes = 16;         // of one operation's time
+constexpr std::size_t kLine = 1 << 16;  // bytes of a line that does not grow with the program
+constexpr std::size_t kTimeBytes = 16;  // of one operation's time
 constexpr Sampling kSampling = {.temperature = 0.7};
 
 // As a JSON string's inside. `text` is UTF-8.
@@ -67,23 +67,26 @@ void Observer::log_evaluation(Log& log, std::int64_t step) {
   if (!meter_) return;
   const Activity activity = meter_->measure();
   line_.clear();
-  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"activity\",\"step\":{},\"tokens\":{},\"modules\":{{", step, activity.tokens);
+  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"activity\",\"step\":{},\"tokens\":{},\"modules\":{{", step,
+                 activity.tokens);
   for (int m = 0; m < kModules; ++m) {
     const ModuleActivity& a = activity.modules[m];
-    fmt::format_to(std::back_inserter(line_),
-                   "{}\"{}\":{{\"mean\":{:.6g},\"spread\":{:.6g},\"dead\":{:.6g},\"saturated\":{:.6g},\"time_constants\":[{:.6g},{:.6g},"
-                   "{:.6g},{:.6g},{:.6g}]}}",
-                   m == 0 ? "" : ",", name_of(static_cast<ModuleIndex>(m)), a.mean, a.spread, a.dead, a.saturated, a.time_constants[0],
-                   a.time_constants[1], a.time_constants[2], a.time_constants[3], a.time_constants[4]);
+    fmt::format_to(
+        std::back_inserter(line_),
+        "{}\"{}\":{{\"mean\":{:.6g},\"spread\":{:.6g},\"dead\":{:.6g},\"saturated\":{:.6g},\"time_constants\":[{:.6g},{:.6g},"
+        "{:.6g},{:.6g},{:.6g}]}}",
+        m == 0 ? "" : ",", name_of(static_cast<ModuleIndex>(m)), a.mean, a.spread, a.dead, a.saturated, a.time_constants[0],
+        a.time_constants[1], a.time_constants[2], a.time_constants[3], a.time_constants[4]);
   }
-  fmt::format_to(std::back_inserter(line_), "}},\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}}}", activity.gates.mean,
-                 activity.gates.open, activity.gates.shut);
+  fmt::format_to(std::back_inserter(line_), "}},\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}}}",
+                 activity.gates.mean, activity.gates.open, activity.gates.shut);
   log.line(line_);
   if (writer_) log_sample(log, step);
 }
 
 void Observer::put_text(std::span<const std::int32_t> tokens) {
-  for (const std::int32_t token : tokens) append_escaped(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
+  for (const std::int32_t token : tokens)
+    append_escaped(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
   append_escaped(line_, speech_->finish());
 }
 

@@ -19,8 +19,8 @@ class Observer {
   // All must outlive it. Everything is allocated when this returns; where not `on`, nothing is, and nothing is observed.
   Observer(Session& session, const Texts& texts, bool on);
 
-  // Before anything is sealed: {"event":"program","step","operations":[name, ...]}, those of the plan, of which a step runs the first;
-  // `step`: after which the run begins.
+  // Before anything is sealed: {"event":"program","step","operations":[name, ...]}, those of the plan, of which a step runs the
+  // first; `step`: after which the run begins.
   void log_program(Log& log, std::int64_t step) const;
   void time_next_step();
   // {"event":"times","step","ms":[...]}, one an operation of a step.

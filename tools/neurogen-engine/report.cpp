@@ -34,7 +34,8 @@ int report(const ReportSettings& s) {
   const std::string data = as_script(read_run_log(s.log));
   AtomicFile page(s.out);
   std::string_view rest = embedded_report_html;
-  for (const auto& [marker, text] : {std::pair<std::string_view, std::string_view>{"@DATA@", data}, {"@SCRIPT@", embedded_report_js}}) {
+  for (const auto& [marker, text] :
+       {std::pair<std::string_view, std::string_view>{"@DATA@", data}, {"@SCRIPT@", embedded_report_js}}) {
     const std::size_t at = rest.find(marker);
     page.write(rest.substr(0, at));
     page.write(text);

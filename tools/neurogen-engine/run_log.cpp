@@ -65,8 +65,8 @@ Json list_of_numbers(const Json& from) {
 }
 
 Json plan_of(const Json& from) {
-  Json plan = numbers(from, {"budget_bytes", "device_arena_bytes", "host_arena_bytes", "overhead_bytes", "total_bytes", "lower_bound_bytes",
-                             "minimum_budget_bytes", "tokens_per_step"});
+  Json plan = numbers(from, {"budget_bytes", "device_arena_bytes", "host_arena_bytes", "overhead_bytes", "total_bytes",
+                             "lower_bound_bytes", "minimum_budget_bytes", "tokens_per_step"});
   plan["buffers"] = Json::array();
   for (const Json& buffer : from.at("buffers")) {
     Json out;

@@ -22,8 +22,9 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   add_weight_settings(app, s.weights);
   app.add_option("--tokenizer", s.tokenizer, "the SentencePiece model that the brain was trained with");
   for (const Choice& choice : choices(s)) {
-    std::visit([&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
-               choice.value);
+    std::visit(
+        [&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
+        choice.value);
   }
 }
 

@@ -20,8 +20,9 @@ void find_demonstration_text(TextSettings& settings) {
   if (!settings.data.empty()) return;
   const auto readable = [](const char* file) { return ::access(file, R_OK) == 0; };
   if (!readable("demo/train.bin")) {
-    throw Error("no text to train on: name one with --data FILE.bin, or --data FILE.txt --tokenizer FILE.model, or make the "
-                "demonstration's with `make demo` and start in its folder");
+    throw Error(
+        "no text to train on: name one with --data FILE.bin, or --data FILE.txt --tokenizer FILE.model, or make the "
+        "demonstration's with `make demo` and start in its folder");
   }
   settings.data = {"demo/train.bin"};
   if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = "demo/valid.bin";

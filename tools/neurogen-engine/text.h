@@ -22,7 +22,8 @@ void add_text_settings(CLI::App& app, TextSettings& settings);
 // Where no text is named: the demonstration's, if `make demo` has made it. Throws Error that says how else.
 void find_demonstration_text(TextSettings& settings);
 
-// Takes FILE:WEIGHT of --data apart, unless a file has that very name; where none has a weight there are none, else 1 is the default.
+// Takes FILE:WEIGHT of --data apart, unless a file has that very name; where none has a weight there are none, else 1 is the
+// default.
 void take_weights(TextSettings& settings);
 
 // The tokenizer of a file name, null for an empty one.

@@ -21,13 +21,14 @@ struct Family {
 
 // Fills the batch; every index has tokens of its own.
 void random_batch(const Session& session, std::uint64_t index);
-// Step `i` on whatever the batch holds; `train` is the program's range. Returns the seconds that the device worked, allocates nothing.
+// Step `i` on whatever the batch holds; `train` is the program's range. Returns the seconds that the device worked, allocates
+// nothing.
 double run_step(Session& session, Graph::Range train, std::int64_t i);
 // The same on random tokens.
 double training_step(Session& session, std::int64_t i);
 
-// The time of every operation within a whole step, the mean of `repeats` after one that is not counted; the longest first. The floor of an
-// operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
+// The time of every operation within a whole step, the mean of `repeats` after one that is not counted; the longest first. The
+// floor of an operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats);
 
 }  // namespace neurogen

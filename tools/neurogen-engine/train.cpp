@@ -82,11 +82,12 @@ class Run {
     const Bytes arenas = plan.total() - plan.overhead;
     overhead_ = measured_overhead();
     if (arenas + overhead_ > plan.budget) {
-      throw Error(fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
-                              "--overhead {} or a larger --budget",
-                              with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
-                              plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
-                  Error::kRunTime);
+      throw Error(
+          fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
+                      "--overhead {} or a larger --budget",
+                      with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+                      plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
+          Error::kRunTime);
     }
   }
 
@@ -139,8 +140,8 @@ class Run {
     const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
     // What is mapped from a checkpoint is the process's own page by page, as it is changed.
     const Block& device = session_.arena.block(ArenaKind::device);
-    const Bytes arenas = gpu > 0 ? plan.device.bytes
-                                 : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
+    const Bytes arenas =
+        gpu > 0 ? plan.device.bytes : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
     return held > arenas ? held - arenas : 0;
   }
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
@@ -197,8 +198,9 @@ class Run {
                                                                            : "brain and decoder")
             : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
     log_.line({line, static_cast<std::size_t>(rest.out - line)});
-    const double left = steps_ > 0 ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
-                                   : settings_.minutes * 60 - training_seconds_;
+    const double left = steps_ > 0
+                            ? training_seconds_ / static_cast<double>(own_steps()) * static_cast<double>(steps_ - trainer_.step())
+                            : settings_.minutes * 60 - training_seconds_;
     char* text = fmt::format_to(line, "step {}", trainer_.step());
     if (steps_ > 0) text = fmt::format_to(text, "/{}", steps_);
     text = fmt::format_to(text, "  loss {:.4f}  {:.0f} tokens/s", smooth_, rate());
@@ -209,13 +211,14 @@ class Run {
     valid_loss_ = evaluator_.run(*texts_.valid, kEvaluatedTokens).loss;
     evaluated_ = trainer_.step();
     if (!std::isfinite(valid_loss_)) {
-      throw Error(fmt::format("the held-out loss after step {} is not finite: train with a lower --lr", trainer_.step()), Error::kRunTime);
+      throw Error(fmt::format("the held-out loss after step {} is not finite: train with a lower --lr", trainer_.step()),
+                  Error::kRunTime);
     }
     char line[512];
     // JSON knows no infinity.
-    const auto end = fmt::format_to_n(line, sizeof line,
-                                      "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g}}}",
-                                      trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX));
+    const auto end =
+        fmt::format_to_n(line, sizeof line, "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g}}}",
+                         trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX));
     log_.line({line, end.size});
     observer_.log_evaluation(log_, trainer_.step());
   }
@@ -224,10 +227,11 @@ class Run {
     const Plan& plan = session_.arena.plan();
     const Bytes arenas = plan.device.bytes + plan.host.bytes;
     overhead_ = std::max(overhead_, measured_overhead());
-    log_.line(fmt::format("{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
-                          "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
-                          trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_,
-                          plan.budget));
+    log_.line(
+        fmt::format("{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
+                    "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
+                    trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_,
+                    plan.budget));
     fmt::print("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s), loss of the last step {:.4f}\n",
                caught_signal() ? "stopped after" : "trained", trainer_.step(),
                first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
@@ -261,7 +265,8 @@ class Run {
 };
 
 void check_run_length(const TrainSettings& s) {
-  if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1) throw Error("--steps, --epochs and --minutes exclude each other: give one");
+  if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
+    throw Error("--steps, --epochs and --minutes exclude each other: give one");
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
   if (s.eval_every < 0) throw Error(fmt::format("--eval-every is {}: use a number of steps, or 0 for the end alone", s.eval_every));
@@ -381,11 +386,11 @@ void add_train(CLI::App& app, int& status) {
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
   app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
-  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)")
-      ->check(CLI::PositiveNumber);
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)")->check(CLI::PositiveNumber);
   app.add_option("--minutes", s->minutes, "length of the run in minutes, estimated from the first 50 steps")
       ->check(CLI::PositiveNumber);
-  app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")->capture_default_str();
+  app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
+      ->capture_default_str();
   app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the rates are at their height")->capture_default_str();
@@ -397,9 +402,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
   app.add_flag("--snapshot", s->common.snapshot,
                "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
-  app.add_flag("--separate-buffers", s->common.separate_buffers,
-               "for compute-sanitizer, on a GPU: each buffer in a cudaMalloc of its own (what that rounds up is overhead), nothing shared, "
-               "transients not cleared; no checkpoints");
+  app.add_flag(
+      "--separate-buffers", s->common.separate_buffers,
+      "for compute-sanitizer, on a GPU: each buffer in a cudaMalloc of its own (what that rounds up is overhead), nothing shared, "
+      "transients not cleared; no checkpoints");
   app.callback([s, &status] { status = train(*s); });
 }
 

@@ -19,8 +19,8 @@ void require_weights(const WeightSettings& files) {
 void load(const Weights& weights, Session& session) {
   if (!weights.load(session)) return;
   const Checkpoint& from = *weights.checkpoint();
-  fmt::print(stderr, "{}: the decoder, stored as {}, is rounded to {}\n", from.path(), name_of(from.manifest().options.decoder_storage),
-             name_of(session.brain.options.decoder_storage));
+  fmt::print(stderr, "{}: the decoder, stored as {}, is rounded to {}\n", from.path(),
+             name_of(from.manifest().options.decoder_storage), name_of(session.brain.options.decoder_storage));
 }
 
 }  // namespace neurogen

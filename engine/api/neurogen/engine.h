@@ -7,9 +7,9 @@
 //   for (...) engine.value().train_step_batch(ids, targets);
 //
 // Everything is allocated by create(); load() alone takes memory for as long as it runs, and a sentence for an answer where a call
-// fails. Both copy the file that they read, as much memory as it is long, instead of mapping it: if it is cut short meanwhile, that is
-// a failure, and no signal that ends the process. The library installs nothing in its process: no signal handlers, no allocator, no
-// limits, no environment. (While an engine works, OpenBLAS is told to use one thread; the engine's own threads share the work.)
+// fails. Both copy the file that they read, as much memory as it is long, instead of mapping it: if it is cut short meanwhile, that
+// is a failure, and no signal that ends the process. The library installs nothing in its process: no signal handlers, no allocator,
+// no limits, no environment. (While an engine works, OpenBLAS is told to use one thread; the engine's own threads share the work.)
 // Engines know nothing of each other. Each may be used from any thread, by one at a time.
 #pragma once
 #include <cstddef>
@@ -61,15 +61,16 @@ class NEUROGEN_API Engine {
   std::int64_t steps() const;  // done
 
   // One step on [batch, window] token ids, row by row, and as many targets, each the token that follows; nothing is asked about
-  // a target of -1. Returns the mean loss in nats a target, of the weights before the step. After a failure at run time (a loss that
-  // is not finite) the weights are of no use any more: load() those of before.
+  // a target of -1. Returns the mean loss in nats a target, of the weights before the step. After a failure at run time (a loss
+  // that is not finite) the weights are of no use any more: load() those of before.
   Result<double> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
 
   // The mean loss in nats of a text of any length: every token but the first is predicted once, from those of its window before it.
   Result<double> evaluate(std::span<const std::int32_t> ids);
 
-  // Goes on with the prompt, until `out` is full or a document ends, and returns how many tokens were made. The window's length bounds
-  // attention alone: what came before it is remembered by the brain's state. Equal weights, prompts and settings give equal tokens.
+  // Goes on with the prompt, until `out` is full or a document ends, and returns how many tokens were made. The window's length
+  // bounds attention alone: what came before it is remembered by the brain's state. Equal weights, prompts and settings give equal
+  // tokens.
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
   // A token's row of the embedding, where it lies: it changes with every step, and ends with the engine. Refused on a GPU, whose
