@@ -88,6 +88,14 @@ std::string snapshot_line(const Plan& plan) {
   return total_line(counts ? "snapshot (ordinary memory)" : "snapshot (ordinary memory, beside the budget)", plan.snapshot_bytes());
 }
 
+std::string totals(const Plan& plan, const ReportFacts& facts) {
+  return total_line("overhead (context, libraries, heap)", plan.overhead) +
+         total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) +
+         total_line("total", plan.total()) + total_line("budget", plan.budget) +
+         (plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget)) +
+         total_line("smallest budget that runs these settings", facts.minimum_budget);
+}
+
 }  // namespace
 
 std::string family_of(const std::string& name) {
@@ -115,13 +123,18 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
         with_commas(whole.bytes), whole.order, percent(whole.bytes - whole.lower_bound, whole.lower_bound),
         with_commas(whole.lower_bound), whole.peak_op + 1, plan.operations.size(), peak);
   }
-  text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) +
-          total_line("overhead (context, libraries, heap)", plan.overhead) +
-          total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) +
-          total_line("total", plan.total()) + total_line("budget", plan.budget);
-  text += plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget);
-  text += total_line("smallest budget that runs these settings", facts.minimum_budget);
+  text += total_line("device arena", plan.device.bytes) + total_line("host arena", plan.host.bytes) + totals(plan, facts);
   return text + total_line("lower bound of any placement", plan.lower_bound());
+}
+
+std::string plan_summary(const Plan& plan, const ReportFacts& facts) {
+  const auto classes = [](const ArenaPlan& arena) {
+    return total_line("  persistent: parameters and optimizer state", arena.persistent) +
+           total_line("  derived: copies and workspaces", arena.derived) +
+           total_line("  transient: activations and gradients", arena.bytes - arena.persistent - arena.derived);
+  };
+  return facts.title + "\n\n" + total_line("device arena", plan.device.bytes) + classes(plan.device) +
+         total_line("host arena", plan.host.bytes) + totals(plan, facts);
 }
 
 std::string plan_json(const Plan& plan, const ReportFacts& facts) {

@@ -21,6 +21,9 @@ std::string family_of(const std::string& name);
 // then totals, budget, what is left, and the planner's lower bound and winning order.
 std::string plan_table(const Plan& plan, const ReportFacts& facts);
 
+// The same without the families: a screen at most.
+std::string plan_summary(const Plan& plan, const ReportFacts& facts);
+
 // One JSON object with exactly these fields: budget_bytes, device_arena_bytes, host_arena_bytes, overhead_bytes,
 // total_bytes, lower_bound_bytes, minimum_budget_bytes, fits, tokens_per_step, snapshot: {bytes, in_budget} where there is one,
 // buffers: [{name, dtype, shape, bytes, arena, kind, first_op, last_op, offset}].

@@ -54,6 +54,14 @@ void Progress::show(double share, std::string_view text, double seconds_left) {
   open_ = style_ == Style::bar;
 }
 
+void Progress::note(std::string_view line) {
+  if (style_ == Style::none || line.empty()) return;
+  if (open_) put("\r\033[K", 4);  // the bar is drawn again below
+  put(line.data(), line.size());
+  put("\n", 1);
+  open_ = false;
+}
+
 void Progress::finish() {
   if (open_) put("\n", 1);
   open_ = false;

@@ -15,6 +15,8 @@ class Progress {
   // `share`, 0 to 1, is done; less than 0: not known. `text` says how it goes; no time is shown where `seconds_left` is less than
   // 0. Allocates nothing; draws at most ten times a second, and the end.
   void show(double share, std::string_view text, double seconds_left);
+  // A line of its own above the bar; nothing for an empty one. Allocates nothing.
+  void note(std::string_view line);
   // Ends the bar's line, so that what is printed next starts on its own.
   void finish();
 

@@ -13,6 +13,11 @@ constexpr std::size_t kLine = 1 << 16;  // bytes of a line that does not grow wi
 constexpr std::size_t kTimeBytes = 16;  // of one operation's time
 constexpr Sampling kSampling = {.temperature = 0.7};
 
+// On one line of a terminal.
+void append_shown(std::string& line, std::string_view text) {
+  for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+}
+
 // As a JSON string's inside. `text` is UTF-8.
 void append_escaped(std::string& line, std::string_view text) {
   for (const char c : text) {
@@ -24,16 +29,17 @@ void append_escaped(std::string& line, std::string_view text) {
 
 }  // namespace
 
-Observer::Observer(Session& session, const Texts& texts, bool on) : session_(session), tokenizer_(texts.tokenizer.get()), on_(on) {
-  if (!on) return;
+Observer::Observer(Session& session, const Texts& texts, bool logged)
+    : session_(session), tokenizer_(texts.tokenizer.get()), logged_(logged) {
   const Brain& brain = session.brain;
-  const Graph::Range train = brain.graph.program("train");
-  times_.resize(train.end - train.begin);
-  session.program.prepare_times(train);
+  if (logged) {
+    const Graph::Range train = brain.graph.program("train");
+    times_.resize(train.end - train.begin);
+    session.program.prepare_times(train);
+    if (texts.valid) meter_.emplace(brain, session.program, *texts.valid);
+  }
   line_.reserve(kLine + kTimeBytes * times_.size());
-  if (!texts.valid) return;
-  meter_.emplace(brain, session.program, *texts.valid);
-  if (!tokenizer_) return;
+  if (!texts.valid || !tokenizer_) return;
   writer_.emplace(brain, session.program, *texts.valid, kSampling);
   std::size_t longest = 0;
   for (std::int32_t id = 0; id < brain.architecture.vocabulary; ++id) {
@@ -45,17 +51,17 @@ Observer::Observer(Session& session, const Texts& texts, bool on) : session_(ses
 }
 
 void Observer::log_program(Log& log, std::int64_t step) const {
-  if (!on_) return;
+  if (!logged_) return;
   nlohmann::ordered_json event = {{"event", "program"}, {"step", step}, {"operations", session_.arena.plan().operations}};
   log.line(event.dump());
 }
 
 void Observer::time_next_step() {
-  if (on_) session_.program.time_next_run(times_);
+  if (logged_) session_.program.time_next_run(times_);
 }
 
 void Observer::log_times(Log& log, std::int64_t step) {
-  if (!on_) return;
+  if (!logged_) return;
   line_.clear();
   fmt::format_to(std::back_inserter(line_), "{{\"event\":\"times\",\"step\":{},\"ms\":[", step);
   for (const double& ms : times_) fmt::format_to(std::back_inserter(line_), "{}{:.4g}", &ms == times_.data() ? "" : ",", ms);
@@ -63,7 +69,7 @@ void Observer::log_times(Log& log, std::int64_t step) {
   log.line(line_);
 }
 
-void Observer::log_evaluation(Log& log, std::int64_t step) {
+void Observer::log_activity(Log& log, std::int64_t step) {
   if (!meter_) return;
   const Activity activity = meter_->measure();
   line_.clear();
@@ -81,24 +87,29 @@ void Observer::log_evaluation(Log& log, std::int64_t step) {
   fmt::format_to(std::back_inserter(line_), "}},\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}}}",
                  activity.gates.mean, activity.gates.open, activity.gates.shut);
   log.line(line_);
-  if (writer_) log_sample(log, step);
 }
 
-void Observer::put_text(std::span<const std::int32_t> tokens) {
-  for (const std::int32_t token : tokens)
-    append_escaped(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
-  append_escaped(line_, speech_->finish());
+template <typename Append>
+void Observer::put_text(std::span<const std::int32_t> tokens, Append&& append) {
+  for (const std::int32_t token : tokens) append(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
+  append(line_, speech_->finish());
 }
 
-void Observer::log_sample(Log& log, std::int64_t step) {
+std::string_view Observer::sample(Log& log, std::int64_t step) {
+  if (!writer_) return {};
   const std::span<const std::int32_t> said = writer_->write();
   line_.clear();
   fmt::format_to(std::back_inserter(line_), "{{\"event\":\"sample\",\"step\":{},\"prompt\":\"", step);
-  put_text(writer_->prompt());
+  put_text(writer_->prompt(), append_escaped);
   line_ += "\",\"text\":\"";
-  put_text(said);
+  put_text(said, append_escaped);
   line_ += "\"}";
   log.line(line_);
+  line_ = "  sample: ";
+  put_text(writer_->prompt(), append_shown);
+  line_ += " | ";
+  put_text(said, append_shown);
+  return line_;
 }
 
 }  // namespace neurogen

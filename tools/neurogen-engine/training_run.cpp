@@ -1,0 +1,253 @@
+#include "tools/neurogen-engine/training_run.h"
+
+#include <fmt/format.h>
+
+#include <cfloat>
+#include <cmath>
+
+#include "arena/error.h"
+#include "engine/brain/architecture.h"
+#include "engine/run/signals.h"
+#include "kernels/loss_scale.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kEvaluatedTokens = 40 * 32 * 256;  // of the held-out text, at most, by an evaluation
+constexpr std::int64_t kEvaluations = 10;                 // in a run, by default
+// By default an evaluation before the last predicts this share of the tokens that the run learns from, so that all of them cost
+// about 3 % of the time.
+constexpr std::int64_t kEvaluatedShare = 100;
+// A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
+constexpr double kSampleBatches = 32, kSampleShare = 0.05;
+constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation over its time in training, before it is measured
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace
+
+TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps,
+                         Checkpoints& checkpoints, Log log)
+    : settings_(settings),
+      session_(session),
+      texts_(texts),
+      checkpoints_(checkpoints),
+      trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
+               checkpoints.standing().steps),
+      evaluator_(session.brain, session.program),
+      observer_(session, texts, !settings.log.empty()),
+      log_(std::move(log)),
+      progress_(settings.progress),
+      length_(steps, settings.minutes, trainer_.step()),
+      first_(trainer_.step()),
+      evaluations_(evaluations_due(first_)) {}
+
+void TrainingRun::log_start(const ReportFacts& facts) {
+  std::string begin = "\"event\":\"start\"";
+  if (checkpoints_.from()) {
+    rewind_log(settings_.log, first_);
+    begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
+  }
+  log_.line(fmt::format("{{{},\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}", begin,
+                        plan_json(session_.arena.plan(), facts), session_.program.device_name(),
+                        to_json(session_.brain.architecture), settings_.seed));
+  observer_.log_program(log_, first_);
+}
+
+void TrainingRun::check_overhead() {
+  const Plan& plan = session_.arena.plan();
+  const Bytes arenas = plan.total() - plan.overhead;
+  overhead_ = measured_overhead();
+  if (arenas + overhead_ > plan.budget) {
+    throw Error(
+        fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
+                    "--overhead {} or a larger --budget",
+                    with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+                    plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
+        Error::kRunTime);
+  }
+}
+
+int TrainingRun::train() {
+  try {
+    return run_to_the_end();
+  } catch (...) {
+    checkpoints_.report(log_, true);  // of a save that goes on beside training
+    throw;
+  }
+}
+
+int TrainingRun::run_to_the_end() {
+  catch_signals();
+  check_overhead();
+  sealed_ = heap_counters();
+  const std::int64_t gpu_sealed = Block::gpu_requests();
+  length_.start();
+  while (!length_.over(trainer_.step()) && !caught_signal()) {
+    const Clock::time_point step_begin = Clock::now();
+    const std::int64_t waits = session_.program.synchronizations();
+    const bool watched = evaluates_after(trainer_.step() + 1);
+    if (watched) observer_.time_next_step();
+    const StepResult result = trainer_.run_step(length_.steps() > 0 ? length_.steps() : INT64_MAX);
+    const double seconds = seconds_since(step_begin);
+    length_.step_done(trainer_.step(), seconds, seconds_for_the_end());
+    check_finite(result, trainer_.step());
+    report(result, seconds,
+           {allocations_since_the_seal(), Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
+    checkpoints_.report(log_, false);
+    if (watched) observer_.log_times(log_, trainer_.step());
+    if (length_.over(trainer_.step())) break;
+    if (evaluates_after(trainer_.step())) evaluate(false);
+    if (checkpoints_.due(trainer_.step())) save(false);
+  }
+  if (texts_.valid && !caught_signal()) evaluate(true);
+  const bool saved = !checkpoints_.on() || save(true);
+  allocations_ = allocations_since_the_seal();
+  progress_.finish();
+  summarise();
+  return !saved ? 1 : caught_signal() ? 128 + caught_signal() : 0;
+}
+
+// Of kEvaluations, evenly over the run, how many are due by the end of `step`.
+std::int64_t TrainingRun::evaluations_due(std::int64_t step) const {
+  return static_cast<std::int64_t>(length_.share(step) * static_cast<double>(kEvaluations));
+}
+
+bool TrainingRun::evaluates_after(std::int64_t step) const {
+  if (length_.over(step)) return true;
+  if (!texts_.valid || settings_.eval_every == 0) return false;
+  return settings_.eval_every > 0 ? step % settings_.eval_every == 0 : evaluations_due(step) > evaluations_;
+}
+
+// Of the held-out text, for the evaluation at the end: under --minutes at most a tenth of the time, which a quarter of the tokens
+// takes.
+std::int64_t TrainingRun::most_evaluated() const {
+  const std::int64_t step = session_.brain.options.tokens();
+  const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
+  return std::min({most, kEvaluatedTokens, texts_.valid->size() - 1});
+}
+
+std::int64_t TrainingRun::batches(std::int64_t tokens) const {
+  const std::int64_t step = session_.brain.options.tokens();
+  return (tokens + step - 1) / step;
+}
+
+// For evaluating and saving after the last step.
+double TrainingRun::seconds_for_the_end() const {
+  if (!texts_.valid) return save_seconds_;
+  const double batch = evaluation_seconds_ > 0 ? evaluation_seconds_
+                                               : kForwardByTraining * length_.training_seconds() / static_cast<double>(own_steps());
+  return save_seconds_ + batch * static_cast<double>(batches(most_evaluated()));
+}
+
+Bytes TrainingRun::measured_overhead() const {
+  const Plan& plan = session_.arena.plan();
+  const Bytes gpu = session_.program.gpu_bytes();
+  const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
+  // What is mapped from a checkpoint is the process's own page by page, as it is changed.
+  const Block& device = session_.arena.block(ArenaKind::device);
+  const Bytes arenas =
+      gpu > 0 ? plan.device.bytes : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
+  return held > arenas ? held - arenas : 0;
+}
+
+// A measured loss says which checkpoint is the best.
+bool TrainingRun::save(bool last) {
+  const Clock::time_point begin = Clock::now();
+  if (checkpoints_.wants_evaluation() && evaluated_ != trainer_.step() && !caught_signal()) evaluate(true);
+  Standing standing{trainer_.step(), length_.steps()};
+  if (evaluated_ == trainer_.step()) standing.held_out_loss = valid_loss_;
+  const bool saved = checkpoints_.save(standing, log_, last);
+  save_seconds_ = seconds_since(begin);
+  return saved;
+}
+
+TrainingRun::Allocations TrainingRun::allocations_since_the_seal() const {
+  const HeapCounters now = heap_counters();
+  return {now.allocations - sealed_.allocations, now.driver_allocations - sealed_.driver_allocations};
+}
+
+void TrainingRun::report(const StepResult& result, double seconds, Counts counts) {
+  loss_ = result.loss;
+  smooth_ = own_steps() == 1 ? result.loss : 0.95 * smooth_ + 0.05 * result.loss;
+  char line[1024];
+  const auto end = fmt::format_to_n(
+      line, sizeof line,
+      "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
+      "\"device_ms\":{:.3f},\"host_allocations\":{},\"driver_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
+      trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
+      static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
+      counts.allocations.driver, counts.device_allocations, counts.synchronizations);
+  const auto rest = session_.brain.loss_scale ? fmt::format_to_n(end.out, line + sizeof line - end.out,
+                                                                 ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
+                                                                 result.overflow == 0                        ? "none"
+                                                                 : (result.overflow & kDecoderOverflow) == 0 ? "brain"
+                                                                                                             : "brain and decoder")
+                                              : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
+  log_.line({line, static_cast<std::size_t>(rest.out - line)});
+  char* text = fmt::format_to(line, "step {}", trainer_.step());
+  if (length_.steps() > 0) text = fmt::format_to(text, "/{}", length_.steps());
+  text = fmt::format_to(text, "  loss {:.4f}  {:.0f} tokens/s", smooth_, rate());
+  progress_.show(length_.share(trainer_.step()), {line, static_cast<std::size_t>(text - line)},
+                 length_.seconds_left(trainer_.step()));
+}
+
+// `whole`: on as much of the held-out text as is ever evaluated while training; else, by default, on a part that takes little time.
+void TrainingRun::evaluate(bool whole) {
+  const bool by_default = settings_.eval_every < 0;
+  const std::int64_t step = session_.brain.options.tokens();
+  if (part_ == 0) part_ = batches(length_.steps() * step / kEvaluatedShare) * step;  // the same each time, to compare
+  const Clock::time_point begin = Clock::now();
+  const Evaluation result =
+      evaluator_.run(*texts_.valid, whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));
+  evaluation_seconds_ = seconds_since(begin) / static_cast<double>(batches(result.tokens));
+  valid_loss_ = result.loss;
+  evaluated_ = trainer_.step();
+  evaluations_ = evaluations_due(trainer_.step());
+  if (!std::isfinite(valid_loss_)) {
+    throw Error(fmt::format("the held-out loss after step {} is not finite: train with a lower --lr", trainer_.step()),
+                Error::kRunTime);
+  }
+  char line[512];
+  // JSON knows no infinity.
+  const auto event = fmt::format_to_n(
+      line, sizeof line, "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g},\"tokens\":{}}}",
+      trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX), result.tokens);
+  log_.line({line, event.size});
+  observer_.log_activity(log_, trainer_.step());
+  const auto note = fmt::format_to_n(line, sizeof line, "step {}  held-out loss {:.4f} on {} tokens", trainer_.step(), valid_loss_,
+                                     result.tokens);
+  progress_.note({line, note.size});
+  if (by_default && !affords_sample()) return;
+  ++samples_;
+  progress_.note(observer_.sample(log_, trainer_.step()));
+}
+
+bool TrainingRun::affords_sample() const {
+  const double cost = kSampleBatches * evaluation_seconds_;
+  return cost * static_cast<double>(samples_ + 1) <= kSampleShare * length_.elapsed() && length_.has(cost);
+}
+
+void TrainingRun::summarise() {
+  const Plan& plan = session_.arena.plan();
+  const Bytes arenas = plan.device.bytes + plan.host.bytes;
+  overhead_ = std::max(overhead_, measured_overhead());
+  log_.line(fmt::format(
+      "{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
+      "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
+      trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_, plan.budget));
+  fmt::print("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s); with evaluations and saves {:.1f} s; last loss {:.4f}\n",
+             caught_signal() ? "stopped after" : "trained", trainer_.step(),
+             first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
+             length_.training_seconds(), rate(), length_.elapsed(), loss_);
+  if (evaluated_ == trainer_.step())
+    fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+  const std::string snapshot =
+      plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
+  fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
+             with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+             allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
+}
+
+}  // namespace neurogen

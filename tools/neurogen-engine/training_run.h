@@ -1,0 +1,85 @@
+// One training run, from the first step to the summary: the loop, what it logs and what it shows.
+#pragma once
+#include <chrono>
+#include <cstdint>
+
+#include "arena/report.h"
+#include "engine/files/log.h"
+#include "engine/run/evaluator.h"
+#include "engine/run/process.h"
+#include "engine/run/session.h"
+#include "engine/run/trainer.h"
+#include "tools/common/progress.h"
+#include "tools/neurogen-engine/observer.h"
+#include "tools/neurogen-engine/run_length.h"
+#include "tools/neurogen-engine/train_settings.h"
+
+namespace neurogen {
+
+class TrainingRun {
+ public:
+  // All but the log must outlive the run. `steps`: of the whole run, 0: not known yet.
+  TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps, Checkpoints& checkpoints,
+              Log log);
+
+  // A run that is resumed takes back the log lines of steps that it will repeat, and logs where it starts.
+  void log_start(const ReportFacts& facts);
+
+  // The exit status: 0, 1 where the last checkpoint could not be saved, or 128 plus the signal that ended the run. Nothing is
+  // allocated from the first step to the last save. Throws Error if arenas and measured overhead exceed the budget, and for losses
+  // or parameters that are not finite.
+  int train();
+
+ private:
+  struct Allocations {
+    std::uint64_t host, driver;  // heap_counters
+  };
+  struct Counts {
+    Allocations allocations;                            // since the seal
+    std::int64_t device_allocations, synchronizations;  // since the seal; in this step
+  };
+
+  int run_to_the_end();
+  void check_overhead();
+  Bytes measured_overhead() const;  // what the process holds beside its arenas: on the GPU where it has one, else in its memory
+  Allocations allocations_since_the_seal() const;
+
+  std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
+  std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
+  std::int64_t own_tokens() const { return own_steps() * session_.brain.options.tokens(); }
+  double rate() const { return static_cast<double>(own_tokens()) / std::max(length_.training_seconds(), 1e-9); }
+
+  bool evaluates_after(std::int64_t step) const;
+  std::int64_t evaluations_due(std::int64_t step) const;
+  std::int64_t most_evaluated() const;
+  std::int64_t batches(std::int64_t tokens) const;
+  void evaluate(bool whole);
+  bool affords_sample() const;
+  double seconds_for_the_end() const;
+  bool save(bool last);
+  void report(const StepResult& result, double seconds, Counts counts);
+  void summarise();
+
+  const TrainSettings& settings_;
+  Session& session_;
+  const Texts& texts_;
+  Checkpoints& checkpoints_;
+  Trainer trainer_;
+  Evaluator evaluator_;
+  Observer observer_;
+  Log log_;
+  Progress progress_;
+  RunLength length_;
+  std::int64_t first_;           // steps that were done before
+  std::int64_t evaluated_ = -1;  // the step of the last evaluation
+  std::int64_t evaluations_;     // of those due by default, how many are behind
+  std::int64_t samples_ = 0;
+  std::int64_t part_ = 0;                             // of the held-out text, tokens of an evaluation before the last
+  double evaluation_seconds_ = 0, save_seconds_ = 0;  // of a batch; of a save: the latest
+  double loss_ = 0, smooth_ = 0, valid_loss_ = 0;
+  Bytes overhead_ = 0;
+  HeapCounters sealed_;
+  Allocations allocations_{};
+};
+
+}  // namespace neurogen
