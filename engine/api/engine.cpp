@@ -141,8 +141,10 @@ struct Engine::State {
   Working work() const { return Working(allocations.get(), place); }
 
   // What checkpoints say of this run; it knows of no text.
-  void prepare_to_save() {
+  // `tokenizer`: of the weights that were loaded, may be null.
+  void prepare_to_save(const Tokenizer* tokenizer) {
     Manifest m;
+    if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
     m.architecture = brain.architecture;
     m.options = brain.options;
     m.rates = options.rates;
@@ -193,7 +195,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     std::optional<Weights> weights;
     if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
     if (!options.init.empty() || !options.checkpoint.empty())
-      weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, nullptr);
+      weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, "");
     const Resolved resolved = resolve(settings, false);
     Resolved speaking = resolved;
     speaking.options.stream = true;
@@ -213,7 +215,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
       initialize(state->brain, state->program, static_cast<std::uint64_t>(options.seed));
       if (!options.init.empty()) initialize_from(state->brain, state->program, options.init);
     }
-    state->prepare_to_save();
+    state->prepare_to_save(weights ? weights->tokenizer() : nullptr);
     Engine engine(std::move(state));
     *engine.state_->allocations = 0;
     return engine;

@@ -203,7 +203,7 @@ void initialize_from(const Brain& brain, Program& program, const std::string& fi
   }
 }
 
-void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer) {
+void export_parameters(const Brain& brain, const Program& program, const std::string& file, const Tokenizer* tokenizer) {
   std::vector<TensorToWrite> tensors;
   const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
     tensors.push_back({name, program.view(id).dtype, shape, nullptr,
@@ -215,7 +215,13 @@ void export_parameters(const Brain& brain, const Program& program, const std::st
     put("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), brain.wiring[m],
         {module.groups(), module.blocks_per_group()});
   }
-  write_safetensors(file, {{"architecture", to_json(brain.architecture)}, {"tokenizer", tokenizer}}, tensors);
+  std::map<std::string, std::string> metadata = {{"architecture", to_json(brain.architecture)}};
+  if (tokenizer) {
+    const std::string& model = tokenizer->model();
+    tensors.push_back({kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(model.size())}, model.data()});
+    metadata["tokenizer"] = fmt::format("{:016x}", tokenizer->hash());
+  }
+  write_safetensors(file, metadata, tensors);
 }
 
 }  // namespace neurogen

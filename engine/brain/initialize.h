@@ -6,6 +6,7 @@
 
 #include "engine/brain/brain.h"
 #include "engine/files/safetensors.h"
+#include "engine/files/tokenizer.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
@@ -34,7 +35,8 @@ void set_values(Program& program, TensorId id, const FileTensor& from);
 // Makes the derived tensors again: call after any change of parameters or wiring from outside.
 void derive(const Brain& brain, Program& program);
 
-// Writes parameters and wiring, with architecture and tokenizer hash as metadata ("architecture", "tokenizer").
-void export_parameters(const Brain& brain, const Program& program, const std::string& file, const std::string& tokenizer);
+// Writes parameters and wiring, then the tokenizer (may be null) as kTokenizerTensor; metadata: "architecture", and "tokenizer",
+// the hash of that.
+void export_parameters(const Brain& brain, const Program& program, const std::string& file, const Tokenizer* tokenizer);
 
 }  // namespace neurogen

@@ -38,7 +38,7 @@ Checkpoint::Checkpoint(const std::string& path) : path_(path), file_(path) {
   std::uint32_t prefix = 0;
   std::memcpy(&prefix, bytes.data(), sizeof prefix);
   const std::size_t size = sizeof prefix + std::size_t{prefix};
-  if (size > kLargestManifest) throw damaged("its manifest is larger than 1 MiB");
+  if (size > kLargestManifest) throw damaged("its manifest is larger than 4 MiB");
   if (size > bytes.size()) throw damaged("it is cut short in its manifest");
   // A copy, which nobody can change while it is looked at.
   const std::vector<std::byte> encoded(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));

@@ -68,6 +68,11 @@ class Decoder {
     m.seed = from.seed();
     m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash(), weights(from)};
     m.tokenizer = from.tokenizer_hash();
+    if (from.tokenizer_model()) {
+      const auto* model = reinterpret_cast<const char*>(from.tokenizer_model()->data());
+      m.tokenizer_model.assign(model, from.tokenizer_model()->size());
+      if (XXH3_64bits(model, m.tokenizer_model.size()) != m.tokenizer) damaged("its tokenizer's checksum is another");
+    }
     // Tokens learned from are counted in 64 bits, those of the steps to come as well.
     const std::int64_t most_steps = INT64_MAX / 2 / m.options.tokens();
     m.standing.steps = number("its steps", from.steps(), 0, most_steps);
@@ -207,6 +212,10 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   const auto architecture = builder.CreateString(to_json(m.architecture));
   const std::vector<std::uint64_t> list(m.text.weights.begin(), m.text.weights.end());
   const auto weights = list.empty() ? 0 : builder.CreateVector(list);
+  const auto tokenizer =
+      m.tokenizer_model.empty()
+          ? 0
+          : builder.CreateVector(reinterpret_cast<const std::uint8_t*>(m.tokenizer_model.data()), m.tokenizer_model.size());
   schema::ManifestBuilder b(builder);
   b.add_version(kCheckpointVersion);
   b.add_checksum(0);
@@ -238,11 +247,12 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_text_hash(m.text.hash);
   b.add_tokenizer_hash(m.tokenizer);
   if (!list.empty()) b.add_text_weights(weights);
+  if (!m.tokenizer_model.empty()) b.add_tokenizer_model(tokenizer);
   schema::FinishSizePrefixedManifestBuffer(builder, b.Finish());
   const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
   std::vector<std::byte> encoded(bytes, bytes + builder.GetSize());
   if (encoded.size() > kLargestManifest) {
-    throw Error("the checkpoints' manifest would be over 1 MiB: use a shorter name in the architecture");
+    throw Error("the checkpoints' manifest would be over 4 MiB: use a smaller tokenizer or a shorter name in the architecture");
   }
   const std::vector<std::uint64_t> checksums(m.tensors.size(), 0);
   update_manifest(encoded, m.steps_per_epoch, m.standing, m.checksums.empty() ? checksums : m.checksums);

@@ -13,7 +13,7 @@
 
 namespace neurogen {
 
-inline constexpr std::size_t kLargestManifest = 1 << 20;
+inline constexpr std::size_t kLargestManifest = 4 << 20;  // a tokenizer of 65,536 pieces takes 1.5 MB
 inline constexpr std::uint32_t kCheckpointVersion = 1;
 
 struct TextIdentity {
@@ -37,7 +37,8 @@ struct Manifest {
   std::uint64_t seed = 0;
   std::int64_t steps_per_epoch = 1;
   TextIdentity text;
-  std::uint64_t tokenizer = 0;  // Tokenizer::hash(), 0: none
+  std::uint64_t tokenizer = 0;    // Tokenizer::hash(), 0: none
+  std::string tokenizer_model{};  // Tokenizer::model(), empty: none
   Standing standing;
   std::vector<Buffer> tensors;           // persistent_layout(); of a file, at the places that they have there
   std::vector<std::uint64_t> checksums;  // XXH3-64, one a tensor

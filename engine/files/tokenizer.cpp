@@ -31,9 +31,11 @@ std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id)
 
 }  // namespace
 
-Tokenizer::Tokenizer(const std::string& path) : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-  const MappedFile file(path);
-  if (file.bytes().empty() || !processor_->LoadFromSerializedProto(file.text()).ok()) {
+Tokenizer::Tokenizer(const std::string& path) : Tokenizer(std::string(MappedFile(path).text()), path) {}
+
+Tokenizer::Tokenizer(std::string model, const std::string& path)
+    : name_(path), model_(std::move(model)), processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+  if (model_.empty() || !processor_->LoadFromSerializedProto(model_).ok()) {
     throw Error(fmt::format("{} is not a SentencePiece model: make one with corpus train-tokenizer", path));
   }
   const int vocabulary = processor_->GetPieceSize();
@@ -44,7 +46,7 @@ Tokenizer::Tokenizer(const std::string& path) : processor_(std::make_unique<sent
   if (processor_->eos_id() < 0) throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
   line_end_ = static_cast<std::uint16_t>(processor_->eos_id());
   document_end_ = processor_->bos_id();
-  hash_ = XXH3_64bits(file.bytes().data(), file.bytes().size());
+  hash_ = XXH3_64bits(model_.data(), model_.size());
   pieces_.offsets.push_back(0);
   for (int id = 0; id < vocabulary; ++id) {
     pieces_.bytes += bytes_of(*processor_, id);

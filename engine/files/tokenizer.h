@@ -21,18 +21,25 @@ struct PieceTable {
   std::string bytes;
 };
 
+// The model's bytes, [bytes] u8, in a safetensors file of weights that were trained with it.
+inline constexpr char kTokenizerTensor[] = "tokenizer.model";
+
 class Tokenizer {
  public:
   // Throws Error that names the file: as MappedFile, not a model, more than 65,536 pieces, no piece that ends a line (</s>).
   explicit Tokenizer(const std::string& path);
+  // The same from a model file's bytes that came with a file of weights, `name`.
+  Tokenizer(std::string model, const std::string& name);
   ~Tokenizer();
 
   std::int64_t vocabulary() const { return static_cast<std::int64_t>(pieces_.offsets.size()) - 1; }
   std::uint16_t line_end() const { return line_end_; }  // stands for '\n'; </s>, id 2 in our own models
   std::int32_t document_end() const {
     return document_end_;
-  }                                             // stands for nothing in a text; <s>, id 1 in our own models, -1: none
-  std::uint64_t hash() const { return hash_; }  // XXH3 of the model file
+  }                                                    // stands for nothing in a text; <s>, id 1 in our own models, -1: none
+  const std::string& name() const { return name_; }    // for messages
+  const std::string& model() const { return model_; }  // the model file's bytes
+  std::uint64_t hash() const { return hash_; }         // XXH3 of them
 
   // Line by line: a line's pieces, then line_end() for its '\n'. `text` is UTF-8. With a model from train_tokenizer,
   // decode(encode(text)) is text, byte for byte; other models may normalise.
@@ -51,6 +58,7 @@ class Tokenizer {
  private:
   void append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const;
 
+  std::string name_, model_;
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   PieceTable pieces_;
   std::vector<std::uint16_t> escaped_space_;  // the byte pieces of a literal U+2581; empty without byte fallback

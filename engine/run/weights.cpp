@@ -14,25 +14,31 @@
 namespace neurogen {
 namespace {
 
+std::string metadata(const Safetensors& file, const char* key) {
+  const auto found = file.metadata().find(key);
+  return found == file.metadata().end() ? std::string() : found->second;
+}
+
 void adopt_safetensors(Settings& settings, const std::string& weights, const Tokenizer* tokenizer) {
   const Safetensors file(weights);
-  const auto saved = [&](const char* key) {
-    const auto found = file.metadata().find(key);
-    return found == file.metadata().end() ? std::string() : found->second;
-  };
   if (settings.architecture == "auto") {
-    settings.architecture_json = saved("architecture");
+    settings.architecture_json = metadata(file, "architecture");
     if (settings.architecture_json.empty()) {
       throw Error(weights + ": does not say which architecture its weights are of: name it with --arch");
     }
   }
-  const std::string trained_with = saved("tokenizer");
+  const std::string trained_with = metadata(file, "tokenizer");
   if (tokenizer && !trained_with.empty() && trained_with != fmt::format("{:016x}", tokenizer->hash())) {
     throw Error(weights + ": was trained with another tokenizer: name that one with --tokenizer");
   }
 }
 
 }  // namespace
+
+std::string saved_architecture(const std::string& file) {
+  if (is_checkpoint(file)) return to_json(Checkpoint(file).manifest().architecture);
+  return metadata(Safetensors(file), "architecture");
+}
 
 void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   const Manifest& saved = from.manifest();
@@ -63,17 +69,32 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
                   from.path(), saved, tokenizer->hash()));
 }
 
-Weights::Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer) : init_(files.init) {
-  if (!files.checkpoint.empty()) {
-    checkpoint_.emplace(checkpoint_file(files.checkpoint));
-  } else if (is_checkpoint(init_)) {
-    checkpoint_.emplace(init_);
-  } else {
-    adopt_safetensors(settings, init_, tokenizer);
+std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
+  const std::string& model = from.manifest().tokenizer_model;
+  return model.empty() ? nullptr : std::make_unique<Tokenizer>(model, from.path() + ": its tokenizer");
+}
+
+std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
+  if (is_checkpoint(file)) return carried_tokenizer(Checkpoint(file));
+  const Safetensors weights(file);
+  const FileTensor* model = weights.find(kTokenizerTensor);
+  if (!model) return nullptr;
+  if (model->dtype != DType::u8) throw Error(fmt::format("{}: {} is not U8: the file is damaged", file, kTokenizerTensor));
+  const std::string_view bytes(reinterpret_cast<const char*>(model->data.data()), model->data.size());
+  return std::make_unique<Tokenizer>(std::string(bytes), file + ": its tokenizer");
+}
+
+Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
+  if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
+  else if (is_checkpoint(init_)) checkpoint_.emplace(init_);
+  if (!tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(tokenizer);
+  else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
+  if (!checkpoint_) {
+    adopt_safetensors(settings, init_, tokenizer_.get());
     return;
   }
   adopt_checkpoint(settings, *checkpoint_);
-  check_tokenizer(*checkpoint_, tokenizer);
+  check_tokenizer(*checkpoint_, tokenizer_.get());
 }
 
 bool Weights::load(Session& session) const {

@@ -1,5 +1,6 @@
 // A trained brain from a file: weights in safetensors (`train --export`), or a checkpoint.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -16,18 +17,24 @@ struct WeightSettings {
 
 // Where --arch, --compute and --decoder-storage are automatic, settings take what the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
+// The architecture's JSON in a checkpoint or a safetensors file, empty where it has none.
+std::string saved_architecture(const std::string& file);
 // Throws Error, naming both sides, if it holds another brain.
 void check_architecture(const Checkpoint& from, const Architecture& asked);
 // Throws Error, naming both sides, if it was trained with another tokenizer than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
+// The tokenizer that a file of weights carries, null where it carries none.
+std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
+std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // a checkpoint or a safetensors file
 
 // The weights of a brain that is to be used, not trained.
 class Weights {
  public:
-  // Settings take from the file what they leave open. Throws Error if it does not say which architecture it is of, and if it
-  // was trained with another tokenizer than this one (may be null).
-  Weights(const WeightSettings& files, Settings& settings, const Tokenizer* tokenizer);
+  // Settings take from the file what they leave open. `tokenizer`: a file, empty: the one that the weights carry. Throws Error if
+  // the weights do not say which architecture they are of, and if they were trained with another tokenizer.
+  Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer);
 
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }  // null: none was named and none is carried
   // For the session, which begins with it; null where the weights are no checkpoint.
   const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }
   // Reads of a checkpoint no more than the weights, and compares their checksums. Whether they were rounded.
@@ -36,6 +43,7 @@ class Weights {
  private:
   std::string init_;
   std::optional<Checkpoint> checkpoint_;
+  std::unique_ptr<Tokenizer> tokenizer_;
 };
 
 }  // namespace neurogen

@@ -86,16 +86,16 @@ Bytes counting_bytes(const Tokens& counted, const Tokens& text) {
 int evaluate(EvaluateSettings s) {
   require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
-  const auto tokenizer = load_tokenizer(s.text.tokenizer);
-  const Weights weights(s.weights, s.common, tokenizer.get());
+  const Weights weights(s.weights, s.common, s.text.tokenizer);
+  const Tokenizer* tokenizer = weights.tokenizer();
   const Resolved r = resolve(s.common, false);
-  const Tokens text(s.text.data, tokenizer.get());
+  const Tokens text(s.text.data, tokenizer);
   text.check_vocabulary(r.architecture.vocabulary);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
   std::optional<Tokens> counted;
   Bytes most = 0;  // that counting holds
   if (!s.counted.empty()) {
-    counted.emplace(s.counted, tokenizer.get());
+    counted.emplace(s.counted, tokenizer);
     most = counting_bytes(*counted, text);
     if (add(most, r.budget.overhead) > r.budget.bytes) {
       throw Error(fmt::format(

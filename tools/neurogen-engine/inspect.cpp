@@ -8,6 +8,7 @@
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
+#include "engine/files/tokenizer.h"
 #include "tools/neurogen-engine/commands.h"
 
 namespace neurogen {
@@ -62,6 +63,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"text_hash", hexadecimal(m.text.hash)},
       {"text_weights", m.text.weights},
       {"tokenizer_hash", m.tokenizer ? ordered_json(hexadecimal(m.tokenizer)) : ordered_json(nullptr)},
+      {"tokenizer_bytes", m.tokenizer_model.size()},
       {"image_begin", file.image_begin()},
       {"image_bytes", image_bytes(m.tensors)},
       {"tensors", ordered_json::array()},
@@ -119,8 +121,13 @@ int export_weights(const std::string& name, const std::string& out) {
     const FileTensor& t = file.tensors()[i];
     tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
   }
-  const std::string tokenizer = m.tokenizer ? hexadecimal(m.tokenizer) : "";
-  write_safetensors(out, {{"architecture", to_json(m.architecture)}, {"tokenizer", tokenizer}}, tensors);
+  std::map<std::string, std::string> metadata = {{"architecture", to_json(m.architecture)}};
+  if (m.tokenizer) metadata["tokenizer"] = hexadecimal(m.tokenizer);
+  if (!m.tokenizer_model.empty()) {
+    tensors.push_back(
+        {kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(m.tokenizer_model.size())}, m.tokenizer_model.data()});
+  }
+  write_safetensors(out, metadata, tensors);
   fmt::print("{} tensors written to {}\n", count, out);
   return 0;
 }

@@ -20,7 +20,7 @@ std::vector<Choice> choices(SpeakingSettings& s) {
 void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   add_settings(app, s.common, false);
   add_weight_settings(app, s.weights);
-  app.add_option("--tokenizer", s.tokenizer, "the SentencePiece model that the brain was trained with");
+  app.add_option("--tokenizer", s.tokenizer, "a SentencePiece model (default: the one that the weights carry)");
   for (const Choice& choice : choices(s)) {
     std::visit(
         [&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
@@ -30,12 +30,12 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
 
 Voice::Voice(SpeakingSettings& s) {
   require_weights(s.weights);
-  if (s.tokenizer.empty()) throw Error("no tokenizer: name the one the brain was trained with, --tokenizer FILE.model");
   for (const Choice& choice : choices(s)) choice.check();
-  tokenizer = load_tokenizer(s.tokenizer);
-  weights = std::make_unique<Weights>(s.weights, s.common, tokenizer.get());
+  weights = std::make_unique<Weights>(s.weights, s.common, s.tokenizer);
+  tokenizer = weights->tokenizer();
+  if (!tokenizer) throw Error("these weights carry no tokenizer: name the one they were trained with, --tokenizer FILE.model");
   const Resolved r = resolve(s.common, false);
-  check_tokenizer(tokenizer.get(), s.tokenizer, r.architecture.vocabulary);
+  check_tokenizer(*tokenizer, r.architecture.vocabulary);
 
   Brain brain = build_stream(r.architecture, r.options);
   const SpeakerTensors tensors = Speaker::declare(brain, *tokenizer);

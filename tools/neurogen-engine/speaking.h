@@ -26,13 +26,13 @@ std::vector<Choice> choices(SpeakingSettings& settings);
 
 void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);
 
-// A trained brain in its planned memory, and its tokenizer.
+// A trained model in its planned memory, and its tokenizer.
 struct Voice {
   // Throws Error for wrong settings and for a plan that does not fit.
   explicit Voice(SpeakingSettings& settings);
 
-  std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Weights> weights;  // which the session may have begun with
+  const Tokenizer* tokenizer;        // of the weights
   std::unique_ptr<Session> session;
   std::unique_ptr<Speaker> speaker;
 };

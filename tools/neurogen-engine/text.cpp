@@ -48,22 +48,17 @@ void take_weights(TextSettings& settings) {
   if (any) settings.weights = std::move(weights);
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file) {
-  return file.empty() ? nullptr : std::make_unique<Tokenizer>(file);
-}
-
-void check_tokenizer(const Tokenizer* tokenizer, const std::string& file, std::int64_t vocabulary) {
-  if (tokenizer && tokenizer->vocabulary() > vocabulary) {
-    throw Error(fmt::format("{}: {} pieces, but the architecture has a vocabulary of {}: use a smaller tokenizer or another --arch",
-                            file, tokenizer->vocabulary(), vocabulary));
-  }
+void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary) {
+  if (tokenizer.vocabulary() <= vocabulary) return;
+  throw Error(fmt::format("{}: {} pieces, but the architecture has a vocabulary of {}: use a smaller tokenizer or another --arch",
+                          tokenizer.name(), tokenizer.vocabulary(), vocabulary));
 }
 
 namespace {
 
-std::unique_ptr<Tokenizer> fitting_tokenizer(const std::string& file, std::int64_t vocabulary) {
-  auto tokenizer = load_tokenizer(file);
-  check_tokenizer(tokenizer.get(), file, vocabulary);
+std::unique_ptr<Tokenizer> fitting_tokenizer(const std::string& file, std::unique_ptr<Tokenizer> carried, std::int64_t vocabulary) {
+  auto tokenizer = file.empty() ? std::move(carried) : std::make_unique<Tokenizer>(file);
+  if (tokenizer) check_tokenizer(*tokenizer, vocabulary);
   return tokenizer;
 }
 
@@ -74,14 +69,12 @@ Tokens checked(Tokens tokens, std::int64_t vocabulary) {
 
 }  // namespace
 
-Texts::Texts(const TextSettings& settings, std::int64_t vocabulary)
-    : tokenizer(fitting_tokenizer(settings.tokenizer, vocabulary)),
+Texts::Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_ptr<Tokenizer> carried)
+    : tokenizer(fitting_tokenizer(settings.tokenizer, std::move(carried), vocabulary)),
       train(checked(Tokens(settings.data, tokenizer.get(), settings.weights), vocabulary)) {
   if (settings.valid.empty()) return;
   valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));
   if (valid->size() < 2) throw Error(settings.valid + ": fewer than two tokens: name a longer held-out text");
 }
-
-std::string Texts::tokenizer_hash() const { return tokenizer ? fmt::format("{:016x}", tokenizer->hash()) : ""; }
 
 }  // namespace neurogen

@@ -26,15 +26,13 @@ void find_demonstration_text(TextSettings& settings);
 // default.
 void take_weights(TextSettings& settings);
 
-// The tokenizer of a file name, null for an empty one.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file);
-// Throws Error, naming the tokenizer's file, if it (may be null) has more pieces than the brain has words for.
-void check_tokenizer(const Tokenizer* tokenizer, const std::string& file, std::int64_t vocabulary);
+// Throws Error if the tokenizer has more pieces than the model has tokens.
+void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary);
 
 // Opened, encoded where they are not tokens already, and checked against the vocabulary.
 struct Texts {
-  Texts(const TextSettings& settings, std::int64_t vocabulary);
-  std::string tokenizer_hash() const;  // hexadecimal, empty without a tokenizer
+  // `carried`: the tokenizer of the weights that training begins with, for settings that name none; may be null.
+  Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_ptr<Tokenizer> carried = nullptr);
 
   std::unique_ptr<Tokenizer> tokenizer;
   Tokens train;

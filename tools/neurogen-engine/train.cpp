@@ -1,6 +1,7 @@
 // neurogen-engine train: plan, take the memory, train, and say how it went.
 #include <fmt/format.h>
 
+#include <cctype>
 #include <cmath>
 #include <filesystem>
 
@@ -59,15 +60,26 @@ Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, c
   if (const Checkpoint* from = before.from(); from && from->manifest().text.hash != m.text.hash && m.text.weights.empty()) {
     m.text.hash = texts.train.hash_of_all();  // what earlier versions saved of long texts
   }
-  m.tokenizer = texts.tokenizer ? texts.tokenizer->hash() : 0;
+  if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
   m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);
   return m;
 }
 
+// Where the model goes if nobody said: a run keeps what it made.
+std::string default_export(const std::string& architecture) {
+  std::string name = "neurogen-";
+  for (const char c : architecture) name += std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ? c : '_';
+  std::string file = name + ".safetensors";
+  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(file)); ++i)
+    file = fmt::format("{}-{}.safetensors", name, i);
+  return file;
+}
+
 void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
   if (s.export_file.empty()) return;
-  export_parameters(session.brain, session.program, s.export_file, texts.tokenizer_hash());
-  fmt::print("parameters written to {}\n", s.export_file);
+  export_parameters(session.brain, session.program, s.export_file, texts.tokenizer.get());
+  fmt::print("the model is in {}: try neurogen-engine {} --init {}\n", s.export_file, texts.tokenizer ? "chat" : "eval --data FILE",
+             s.export_file);
 }
 
 int train(TrainSettings s) {
@@ -85,20 +97,24 @@ int train(TrainSettings s) {
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
   checkpoints.adopt(s.common);
   std::optional<Checkpoint> initial;
-  if (!checkpoints.from() && !s.init.empty() && is_checkpoint(s.init)) {
-    initial.emplace(s.init);
-    s.common.architecture_json = to_json(initial->manifest().architecture);
+  if (!checkpoints.from() && !s.init.empty()) {
+    s.common.architecture_json = saved_architecture(s.init);
+    if (is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
   if (initial) check_architecture(*initial, resolved.architecture);
   const Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
-  const Texts texts(s.text, resolved.architecture.vocabulary);
+  std::unique_ptr<Tokenizer> carried;
+  if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
+  else if (!s.init.empty()) carried = carried_tokenizer(s.init);
+  const Texts texts(s.text, resolved.architecture.vocabulary, std::move(carried));
   const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints);
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Where results go must be known to take them before hours are spent on them.
+  if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   Log log = s.log.empty() ? Log() : Log(s.log, checkpoints.from() != nullptr);
   const ReportFacts facts = facts_of(resolved, planned);
@@ -147,7 +163,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--warmup", s->rates.warmup, "steps until the rates are at their height")->capture_default_str();
   app.add_option("--seed", s->seed, "of first weights, wiring and the order of the text")->capture_default_str();
   app.add_option("--init", s->init, "first weights from a safetensors file, or from a checkpoint of another run");
-  app.add_option("--export", s->export_file, "write the trained weights to a safetensors file");
+  app.add_option("--export", s->export_file,
+                 "write the trained weights, and the tokenizer, to this safetensors file (default: neurogen-ARCH.safetensors, "
+                 "unless there is a "
+                 "--checkpoint-dir)");
   app.add_option("--eval-every", s->eval_every,
                  "steps between evaluations on the held-out text, 0: only at the end (default: ten a run)")
       ->check(CLI::NonNegativeNumber);
