@@ -1,12 +1,13 @@
 """Trains a brain on a text's bytes, looks inside, and lets it go on:  train.py [FILE [STEPS]]"""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
 import neurogen
 
-file, steps = (sys.argv[1:] + ["README.md", "200"][len(sys.argv) - 1 :])[:2]
+file, steps = (sys.argv[1:] + [Path(__file__).parents[1] / "README.md", "200"][len(sys.argv) - 1 :])[:2]
 text = np.fromfile(file, np.uint8).astype(np.int32)
 train, held_out = np.split(text, [len(text) * 9 // 10])
 

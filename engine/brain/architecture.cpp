@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -207,6 +208,10 @@ Architecture read_architecture(const std::string& preset_or_file) {
   if (preset_or_file == "full") return parse_architecture(embedded_preset_full, "full");
   if (preset_or_file == "small") return parse_architecture(embedded_preset_small, "small");
   if (preset_or_file == "tiny") return parse_architecture(embedded_preset_tiny, "tiny");
+  std::error_code unknown;
+  if (preset_or_file.find_first_of("./") == std::string::npos && !std::filesystem::exists(preset_or_file, unknown)) {
+    throw Error(fmt::format("--arch is \"{}\": use full, small, tiny or an architecture file FILE.json", preset_or_file));
+  }
   return parse_architecture(MappedFile(preset_or_file).text(), preset_or_file);
 }
 

@@ -11,9 +11,10 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
-constexpr std::int64_t kMostSections = 32;  // beyond, the modules' outputs are all that is left to save
-constexpr Bytes kCpuTile = 8'000'000;       // stays in a core's share of the last-level cache while it is worked on
-constexpr Bytes kCudaTile = 128'000'000;    // fills a large GPU
+constexpr std::int64_t kMostSections = 32;      // beyond, the modules' outputs are all that is left to save
+constexpr Bytes kCpuTile = 8'000'000;           // stays in a core's share of the last-level cache while it is worked on
+constexpr Bytes kLeanCpuOverhead = 20'000'000;  // 7 to 12 MB were measured; a run that needs more says how much
+constexpr Bytes kCudaTile = 128'000'000;        // fills a large GPU
 
 PlanRequest request_of(const Graph& graph, Budget budget) {
   PlanRequest request = graph.plan_request();
@@ -116,23 +117,31 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
   std::string page = refusal_table(fit.plan);
   page += "\nwhat would fit (each with the largest batch that does):\n";
   bool any = false;
-  const auto suggest = [&](const Architecture& a, const BrainOptions& options, const std::string& flags) {
-    const std::int64_t batch = largest_batch(a, options, budget, kMostSequences);
+  const auto suggest = [&](const Architecture& a, const BrainOptions& options, Budget with, const std::string& flags) {
+    const std::int64_t batch = largest_batch(a, options, with, kMostSequences);
     if (batch == 0) return;
-    page += fmt::format("  {} --batch {}\n", flags, batch);
+    const std::string overhead = with.overhead == budget.overhead ? "" : fmt::format(" --overhead {}", with.overhead);
+    page += fmt::format("  {}{} --batch {}\n", flags, overhead, batch);
     any = true;
   };
-  const std::int64_t asked = fit.options.window;
-  for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
-    BrainOptions options = fit.options;
-    options.window = window;
-    suggest(architecture, options, fmt::format("--seq {}", window));
-  }
-  for (const char* smaller : {"small", "tiny"}) {
-    const Architecture other = read_architecture(smaller);
-    if (other.weights() < architecture.weights())
-      suggest(other, fit.options, fmt::format("--arch {} --seq {}", smaller, fit.options.window));
-  }
+  const auto smaller_settings = [&](Budget with) {
+    const std::int64_t asked = fit.options.window;
+    for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
+      BrainOptions options = fit.options;
+      options.window = window;
+      suggest(architecture, options, with, fmt::format("--seq {}", window));
+    }
+    for (const char* smaller : {"small", "tiny"}) {
+      const Architecture other = read_architecture(smaller);
+      if (other.weights() < architecture.weights())
+        suggest(other, fit.options, with, fmt::format("--arch {} --seq {}", smaller, fit.options.window));
+    }
+  };
+  smaller_settings(budget);
+  Budget lean = budget;
+  lean.overhead = kLeanCpuOverhead;
+  const bool cpu = fit.options.threads > 0;
+  if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
   page += fmt::format("  --budget {}  (the least for the settings asked for)\n", fit.minimum);
   return page;

@@ -16,6 +16,7 @@
 
 #include "arena/error.h"
 #include "engine/run/process.h"
+#include "tools/common/nearest.h"
 
 namespace neurogen {
 
@@ -29,6 +30,22 @@ inline CLI::App* add_command(CLI::App& app, const std::string& name, const std::
   CLI::App* command = app.add_subcommand(name, description);
   add_standard_options(*command, app.get_name());
   return command;
+}
+
+// What is wrong with the words of the command line, and where to read what is right.
+inline std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen.front();
+  const std::string help = command.get_name() == app.get_name() ? app.get_name() : app.get_name() + " " + command.get_name();
+  // What is not known comes first: CLI11 would complain about what is missing in its place.
+  const std::vector<std::string> unknown = app.remaining(true);
+  if (unknown.empty()) return fmt::format("{}: see {} --help", error.what(), help);
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
+  for (const CLI::App* other : command.get_subcommands(nullptr)) names.push_back(other->get_name());
+  const std::string meant = nearest_name(unknown.front(), names);
+  return fmt::format("{} is not known here{}: see {} --help", unknown.front(),
+                     meant.empty() ? "" : ", perhaps " + meant + " is meant", help);
 }
 
 // Parses, which runs the chosen subcommand's callback, and returns the program's exit status.
@@ -46,10 +63,7 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::Success& wanted) {  // --help, --version
     return written(app.exit(wanted));
   } catch (const CLI::ParseError& error) {
-    // What is not known comes first: CLI11 would complain about what is missing in its place.
-    const std::vector<std::string> unknown = app.remaining(true);
-    const std::string what = unknown.empty() ? error.what() : fmt::format("{} is not known here", unknown.front());
-    return complain(fmt::format("{}: see {} --help", what, app.get_name()), Error::kMisuse);
+    return complain(misuse(app, error), Error::kMisuse);
   } catch (const Error& error) {
     return complain(error.what(), error.status());
   } catch (const std::system_error& error) {  // of fmt, whose output is refused

@@ -1,9 +1,10 @@
 // neurogen-engine chat: lines in turn, one of a person and one of the brain, which remembers by its state.
 //
 // The brain has learned to continue text and nothing about who speaks, so a conversation is a text of lines: the person's line
-// is read, and the brain writes the next one. What was said lives in the recurrent state alone. /save writes the lines, each
-// behind "> " (the person's) or "< " (the brain's); /load starts anew and reads them again. The state made again is that of the
-// text; where the brain had drawn other pieces for the same letters than the tokenizer chooses, the next answer may differ.
+// (or the lines pasted at once) is read, and the brain writes the next one. What was said lives in the recurrent state alone. /save
+// writes the lines, each behind "> " (the person's) or "< " (the brain's); /load starts anew and reads them again. The state made
+// again is that of the text; where the brain had drawn other pieces for the same letters than the tokenizer chooses, the next
+// answer may differ.
 #include <fmt/format.h>
 
 #include <csignal>
@@ -41,7 +42,7 @@ class Chat {
 
   int run() {
     catch_signals(true);
-    LineInput input(std::string{kPerson});
+    LineInput input(std::string{kPerson}, {"/help", "/reset", "/params", "/set ", "/save ", "/load ", "/quit"});
     if (input.terminal()) put("/help shows what there is beside talking.\n");
     begin();
     for (;;) {
@@ -98,9 +99,13 @@ class Chat {
     allocations_ += heap_counters().allocations - sealed;
     if (caught_signal() == SIGINT) catch_signals(true);
     put("\n");
+    if (said.find_first_not_of(" \t") == std::string::npos)
+      fmt::print(stderr, "neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
     // The line end that the brain drew is part of the text; after an answer that was cut off, one is put there.
     voice_.speaker->read(ended ? std::vector<std::uint16_t>{} : std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
-    conversation_ += fmt::format("{}{}\n{}{}\n", kPerson, line, kBrain, said);
+    conversation_ += kPerson;
+    for (const char c : line) conversation_ += c == '\n' ? "\n" + std::string(kPerson) : std::string(1, c);
+    conversation_ += fmt::format("\n{}{}\n", kBrain, said);
   }
 
   void obey(const std::string& line) {

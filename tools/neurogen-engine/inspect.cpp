@@ -10,6 +10,7 @@
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/tokenizer.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/trained.h"
 
 namespace neurogen {
 namespace {
@@ -112,6 +113,7 @@ int inspect(const std::string& name, bool verify, bool as_json) {
 }
 
 int export_weights(const std::string& name, const std::string& out) {
+  check_export_name("--safetensors", out);
   const Checkpoint file(checkpoint_file(name));
   const Manifest& m = file.manifest();
   const std::size_t count = parameters_and_wiring(m.architecture);

@@ -3,16 +3,19 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace neurogen {
 
 class LineInput {
  public:
-  explicit LineInput(const std::string& prompt);  // shown on a terminal alone
+  // `prompt` is shown on a terminal only. `commands` begin with '/' and are completed by the Tab key.
+  LineInput(const std::string& prompt, std::vector<std::string> commands);
   ~LineInput();
 
   bool terminal() const { return editor_ != nullptr; }
-  // The next line without its end; nothing at the end of the input, and where a signal came while a line was awaited (signals.h).
+  // The next line without its end. Lines that are pasted into a terminal together come together, but for commands. Nothing at the
+  // end of the input, and where a signal came while a line was awaited (signals.h).
   std::optional<std::string> next();
 
  private:

@@ -17,12 +17,13 @@
 namespace neurogen {
 namespace {
 
-void check_run_length(const TrainSettings& s) {
+void check_settings(const TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
     throw Error("--steps, --epochs and --minutes exclude each other: give one");
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
   check_rates(s.rates);
+  check_export_name("--export", s.export_file);
 }
 
 // A slip of the hand must not cost a corpus.
@@ -83,7 +84,7 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 }
 
 int train(TrainSettings s) {
-  check_run_length(s);
+  check_settings(s);
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
     throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");
   }

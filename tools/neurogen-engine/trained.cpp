@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "arena/error.h"
 
 namespace neurogen {
@@ -14,6 +16,12 @@ void add_weight_settings(CLI::App& app, WeightSettings& settings) {
 void require_weights(const WeightSettings& files) {
   if (files.init.empty() != files.checkpoint.empty()) return;
   throw Error("which brain: name its weights with --init FILE (`train --export` writes them) or with --checkpoint FILE or DIR");
+}
+
+void check_export_name(const char* flag, const std::string& file) {
+  const std::string extension = std::filesystem::path(file).extension();
+  if (extension.empty() || extension == ".safetensors") return;
+  throw Error(fmt::format("{} {}: weights are written as safetensors: name a file that ends in .safetensors", flag, file));
 }
 
 void load(const Weights& weights, Session& session) {

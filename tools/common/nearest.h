@@ -1,0 +1,13 @@
+// What somebody may have meant who mistyped a name.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace neurogen {
+
+// The candidate with the least optimal string alignment distance (insertions, deletions, substitutions and transpositions; Damerau
+// 1964), empty where none is within a third of the word's length.
+std::string nearest_name(std::string_view word, std::span<const std::string> candidates);
+
+}  // namespace neurogen
