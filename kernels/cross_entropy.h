@@ -9,6 +9,8 @@
 
 namespace neurogen {
 
+// On a GPU rows of logits begin at multiples of 4 elements.
+
 // For each tile of the vocabulary in turn.
 struct SoftmaxStatistics {
   TensorView logits;             // [N, tile], rows may be strided

@@ -9,11 +9,20 @@ constexpr int kThreads = 256;  // for one row
 constexpr int kSumThreads = 1024;
 constexpr int kWarps = 8;  // rows a block works on while it looks for the likeliest, one warp each
 
-// body(column, four logits) for a thread's share of a row; width a multiple of 4.
-template <typename Logit, typename Body>
-__device__ void for_fours(const Logit* row, std::int64_t width, Body&& body) {
+// Four logits of a row from column i on; those beyond its width are -inf, which adds nothing to any sum.
+template <typename Logit>
+__device__ float4 last_four(const Logit* row, std::int64_t i, std::int64_t width) {
+  const auto at = [&](std::int64_t column) { return column < width ? to_float(row[column]) : -INFINITY; };
+  return {at(i), at(i + 1), at(i + 2), at(i + 3)};
+}
+
+// body(column, four logits) for a thread's share of a row, and rest(column, four logits) for the last where they are fewer.
+template <typename Logit, typename Body, typename Rest>
+__device__ void for_fours(const Logit* row, std::int64_t width, Body&& body, Rest&& rest) {
+  const std::int64_t whole = width / 4 * 4;
 #pragma unroll 4
-  for (std::int64_t i = 4 * threadIdx.x; i < width; i += 4 * kThreads) body(i, load_four(row + i));
+  for (std::int64_t i = 4 * threadIdx.x; i < whole; i += 4 * kThreads) body(i, load_four(row + i));
+  if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width));
 }
 
 // In one pass, with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
@@ -25,11 +34,12 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t n = blockIdx.x;
   const Logit* row = logits + n * stride;
   float largest = -INFINITY, mine = 0.0f;
-  for_fours(row, width, [&](std::int64_t, float4 x) {
+  const auto add = [&](std::int64_t, float4 x) {
     const float top = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)));
     mine = mine * exp_of(largest - top) + (exp_of(x.x - top) + exp_of(x.y - top)) + (exp_of(x.z - top) + exp_of(x.w - top));
     largest = top;
-  });
+  };
+  for_fours(row, width, add, add);
   float top = largest;
   for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = top;
@@ -90,14 +100,22 @@ __global__ void __launch_bounds__(kThreads)
   const float share = targets[n] < 0 || total[1] == 0 ? 0.0f
                                                       : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]),
               log_sum = log_sum_exp[n];
-  for_fours(row, width, [&](std::int64_t i, float4 x) {
+  const auto gradient_of = [&](std::int64_t i, float4 x) {
     float4 d = {expf(x.x - log_sum) * share, expf(x.y - log_sum) * share, expf(x.z - log_sum) * share, expf(x.w - log_sum) * share};
     if (target == i) d.x -= share;
     if (target == i + 1) d.y -= share;
     if (target == i + 2) d.z -= share;
     if (target == i + 3) d.w -= share;
-    store_four(row + i, d);
-  });
+    return d;
+  };
+  for_fours(
+      row, width, [&](std::int64_t i, float4 x) { store_four(row + i, gradient_of(i, x)); },
+      [&](std::int64_t i, float4 x) {
+        const float4 d = gradient_of(i, x);
+        row[i] = from_float<Logit>(d.x);
+        if (i + 1 < width) row[i + 1] = from_float<Logit>(d.y);
+        if (i + 2 < width) row[i + 2] = from_float<Logit>(d.z);
+      });
 }
 
 // The better of two candidates comes first: the larger logit, the lower id among equals.
@@ -134,7 +152,7 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
     }
   };
   for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) {
-    const float4 x = load_four(row + i);
+    const float4 x = i + 4 <= width ? load_four(row + i) : last_four(row, i, width);
     offer(x.x, i), offer(x.y, i + 1), offer(x.z, i + 2), offer(x.w, i + 3);
   }
   for (int place = 0; place < kLikeliest; ++place) {
@@ -174,15 +192,14 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 void require_rows(const TensorView& logits, const char* sentence) {
-  require_operands(logits[1] % 4 == 0 && logits.row_stride % 4 == 0 &&
-                       reinterpret_cast<std::uintptr_t>(logits.data) % (4 * size_of(logits.dtype)) == 0,
+  require_operands(logits.row_stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(logits.data) % (4 * size_of(logits.dtype)) == 0,
                    sentence);
 }
 
 }  // namespace
 
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
-  require_rows(a.logits, "softmax_statistics: tiles of the vocabulary begin and end at multiples of 4");
+  require_rows(a.logits, "softmax_statistics: rows begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
@@ -199,7 +216,7 @@ void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& a) {
 }
 
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
-  require_rows(a.logits, "cross_entropy_backward: tiles of the vocabulary begin and end at multiples of 4");
+  require_rows(a.logits, "cross_entropy_backward: rows begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0, a.logits.as<Logit>(),
@@ -209,7 +226,7 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
 }
 
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
-  require_rows(a.logits, "likeliest_tokens: tiles of the vocabulary begin and end at multiples of 4");
+  require_rows(a.logits, "likeliest_tokens: rows begin at multiples of 4 logits");
   require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the logits that are kept are f32");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);

@@ -7,10 +7,10 @@ bin=${1:-build}/bin
 tools/demo-text.sh demo
 echo
 "$bin/neurogen-engine" train --arch tiny --budget 256M --data demo/train.bin --valid demo/valid.bin \
-  --tokenizer demo/tokenizer.model --batch 16 --seq 64 --minutes 2 --log demo/run.jsonl --export demo/brain.safetensors
+  --tokenizer demo/tokenizer.model --batch 16 --seq 64 --log demo/run.jsonl --export demo/brain.safetensors
 echo
 "$bin/neurogen-engine" eval --init demo/brain.safetensors --data demo/valid.bin --ngrams demo/train.bin \
-  --tokenizer demo/tokenizer.model --batch 16 --seq 64
+  --batch 16 --seq 64
 echo
-"$bin/neurogen-engine" generate --init demo/brain.safetensors --tokenizer demo/tokenizer.model --seq 64 \
+"$bin/neurogen-engine" generate --init demo/brain.safetensors --seq 64 \
   --prompt "And the LORD said unto" --max-tokens 120 --temperature 0.7

@@ -142,6 +142,7 @@ class Builder {
   // decoder.cpp
   struct VocabularyTile {
     std::int64_t begin, tokens;
+    std::int64_t column = 0;  // in kept logits
   };
   struct TileWeights {
     TensorId id;

@@ -12,10 +12,19 @@
 #include "kernels/matmul.h"
 
 namespace neurogen {
+namespace {
+
+// Elements from one row of logits to the next, for kernels that take 16 bytes or more at a time.
+std::int64_t padded(std::int64_t logits) { return (logits + 7) / 8 * 8; }
+
+}  // namespace
+
+// Kept logits of all tiles lie side by side: without gaps where products take all of them at once, else each padded.
 std::vector<Builder::VocabularyTile> Builder::vocabulary_tiles() const {
+  const std::int64_t tile = options_.vocabulary_tile, pitch = at_once() ? tile : padded(tile);
   std::vector<VocabularyTile> list;
-  for (std::int64_t v = 0; v < architecture_.vocabulary; v += options_.vocabulary_tile) {
-    list.push_back({v, std::min(options_.vocabulary_tile, architecture_.vocabulary - v)});
+  for (std::int64_t v = 0; v < architecture_.vocabulary; v += tile) {
+    list.push_back({v, std::min(tile, architecture_.vocabulary - v), v / tile * pitch});
   }
   return list;
 }
@@ -60,7 +69,8 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   l.log_sum_exp = graph_.transient(prefix + "softmax.log_sum_exp", real_, {n});
   l.loss = graph_.transient(prefix + "loss", real_, {n});
   l.total = graph_.transient(prefix + "loss.total", DType::f64, {2});
-  const TensorId kept = keep ? graph_.transient(prefix + "logits", compute_, {n, architecture_.vocabulary}) : TensorId{};
+  const VocabularyTile last = vocabulary_tiles().back();
+  const TensorId kept = keep ? graph_.transient(prefix + "logits", compute_, {n, padded(last.column + last.tokens)}) : TensorId{};
   const auto statistics = [&](const std::string& name, TensorId logits, VocabularyTile tile, std::int64_t column) {
     graph_.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
                      [=](auto& device, const Bindings& at) {
@@ -85,8 +95,8 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
     for (std::size_t t = 0; t < tiles.size(); ++t) {
       const VocabularyTile tile = tiles[t];
       const std::string name = prefix + "decoder.tile" + std::to_string(t);
-      const TensorId logits = keep ? kept : graph_.transient(name + ".logits", compute_, {n, tile.tokens});
-      const std::int64_t column = keep ? tile.begin : 0;
+      const TensorId logits = keep ? kept : graph_.transient(name + ".logits", compute_, {n, padded(tile.tokens)});
+      const std::int64_t column = keep ? tile.column : 0;
       logits_tile(name, features, tile, logits, column);
       statistics(name, logits, tile, column);
     }
@@ -118,6 +128,7 @@ TensorId Builder::decoder_training(const Activations& a) {
   const TensorId features = a.output[kBroca], targets = a.targets, control = brain_.control;
   const TensorId row = brain_.decoder_row, column = brain_.decoder_column, decoder = decoder_;
   const bool whole = at_once();
+  const std::int64_t vocabulary = architecture_.vocabulary;
   const TensorId d_broca = graph_.transient("d_features", whole ? compute_ : real_, {n, outputs});
   const TensorId column_sum = graph_.transient("decoder.column_sum", real_, {outputs});
   graph_.operation("decoder.column_sum.clear", {}, {column_sum},
@@ -136,9 +147,9 @@ TensorId Builder::decoder_training(const Activations& a) {
     graph_.operation(
         "decoder.d_features", {kept, decoder}, {d_broca},
         [=](auto& device, const Bindings& at) {
-          matmul(device, {at[kept], at[decoder], at[d_broca], Transpose::no, Transpose::no, 0});
+          matmul(device, {at[kept].columns(0, vocabulary), at[decoder], at[d_broca], Transpose::no, Transpose::no, 0});
         },
-        product_cost(1, n, outputs, architecture_.vocabulary));
+        product_cost(1, n, outputs, vocabulary));
   }
   if (brain_.loss_scale) {
     const TensorId d_features = whole ? d_broca : TensorId{};
@@ -154,10 +165,10 @@ TensorId Builder::decoder_training(const Activations& a) {
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const VocabularyTile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
-    const std::int64_t at_column = kept ? tile.begin : 0;
+    const std::int64_t at_column = kept ? tile.column : 0;
     TensorId logits = kept;
     if (!kept) {
-      logits = graph_.transient(name + ".logits_again", compute_, {n, tile.tokens});
+      logits = graph_.transient(name + ".logits_again", compute_, {n, padded(tile.tokens)});
       logits_tile(name + ".again", features, tile, logits, 0);
     }
     if (!whole) {
@@ -193,7 +204,6 @@ TensorId Builder::decoder_training(const Activations& a) {
                      {0, 3 * element_bytes_ * static_cast<double>(rows * outputs)});
     brain_.decoder_gradients.push_back(gradient);
   }
-  const std::int64_t vocabulary = architecture_.vocabulary;
   graph_.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
     adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
   });

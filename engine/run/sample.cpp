@@ -5,14 +5,15 @@
 namespace neurogen {
 namespace {
 constexpr std::int64_t kPrompt = 16, kMade = 32;
-}
+constexpr std::int64_t kMostPadding = 7;  // behind a row of a tile's logits
+}  // namespace
 
 SampleWriter::SampleWriter(const Brain& brain, Program& program, const Tokens& text, const Sampling& sampling)
     : brain_(brain),
       program_(program),
       logits_(static_cast<std::size_t>(brain.architecture.vocabulary)),
       logits_view_(make_view(logits_.data(), DType::f32, {brain.architecture.vocabulary})),
-      readout_(program, brain.options.vocabulary_tile),
+      readout_(program, brain.options.vocabulary_tile + kMostPadding),
       sampling_(sampling),
       memory_(logits_.size(), DType::f32),
       sampler_(memory_.memory(), sampling) {
@@ -41,7 +42,7 @@ void SampleWriter::logits_behind(std::size_t length) {
   for (const Tile& tile : tiles_) {
     program_.run(tile.range);
     const std::span<const float> row = readout_.rows(tile.logits, static_cast<std::int64_t>(length) - 1, 1);
-    to = std::copy(row.begin(), row.end(), to);
+    to = std::copy_n(row.begin(), std::min<std::int64_t>(brain_.options.vocabulary_tile, logits_.end() - to), to);
   }
 }
 

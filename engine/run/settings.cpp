@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kRecipeBatch = 32;
 constexpr std::int64_t kMostWindow = 1 << 20;
+constexpr std::int64_t kMostTile = 65'535;  // rows of blocks of a GPU's kernel
 // What a process needs besides its arenas. On a CPU code, libraries' buffers and heap; on a GPU the context, which grows with
 // the number of multiprocessors (measured: 132 of them, an H200), cuBLAS and the captured programs as well.
 constexpr Bytes kCpuOverhead = 128'000'000;
@@ -99,7 +100,8 @@ Resolved resolve(const Settings& s, bool planning) {
   else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
   else r.architecture = read_architecture(cuda ? "full" : "tiny");
   if (s.window < 1 || s.window > kMostWindow) throw Error(fmt::format("--seq is {}: use 1 to {} tokens", s.window, kMostWindow));
-  if (s.decoder_tile < 1) throw Error(fmt::format("--decoder-tile is {}: use at least 1 row", s.decoder_tile));
+  if (s.decoder_tile < 1 || s.decoder_tile > kMostTile)
+    throw Error(fmt::format("--decoder-tile is {}: use 1 to {} rows", s.decoder_tile, kMostTile));
   if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
   if (s.document_end < -1 || s.document_end >= r.architecture.vocabulary) {
     throw Error(

@@ -45,8 +45,8 @@ Session session_of(Brain brain, const Way& way = {}) {
   return {std::move(brain), std::move(plan), {brain.options.threads == 0, 0, way.separate}};
 }
 
-Outcome train(const BrainOptions& o, const Way& way = {}) {
-  Session session = session_of(build_training(small_brain(), o), way);
+Outcome train(const BrainOptions& o, const Way& way = {}, std::int64_t vocabulary = 200) {
+  Session session = session_of(build_training(small_brain(vocabulary), o), way);
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 5);
@@ -103,6 +103,25 @@ TEST_P(CudaProgram, SharingMemoryAndPoisonChangeNothing) {
 
 TEST_P(CudaProgram, LookingAtTheTimesChangesNothing) {
   EXPECT_EQ(train(options_of(GetParam())), train(options_of(GetParam()), {.timed = true}));
+}
+
+// Rows of logits and their tiles begin where vectors can be read, whatever the vocabulary and the tile.
+TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
+  for (const std::int64_t vocabulary : {201, 203, 257})
+    for (const std::int64_t tile : {31, 66, 1280})
+      for (const bool keep : {true, false}) {
+        BrainOptions o = options_of(GetParam());
+        o.vocabulary_tile = tile;
+        o.schedule.keep_logits = keep;
+        BrainOptions on_cpu = o;
+        on_cpu.compute = on_cpu.decoder_storage = DType::f32;
+        on_cpu.threads = 2;
+        on_cpu.workspace = 0;
+        const Outcome gpu = train(o, {}, vocabulary), cpu = train(on_cpu, {}, vocabulary);
+        for (std::size_t i = 0; i < gpu.metrics.size(); ++i)
+          EXPECT_NEAR(gpu.metrics[i], cpu.metrics[i], (GetParam() == DType::f32 ? 1e-4 : 1e-2) * cpu.metrics[i])
+              << vocabulary << " in tiles of " << tile << (keep ? "" : ", logits computed twice");
+      }
 }
 
 // The logits of some tokens in turn, longer than the ring and over the ends of documents.

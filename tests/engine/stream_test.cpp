@@ -112,7 +112,7 @@ class WeightFiles : public testing::Test {
     session_.reset(new_session(build_training(architecture_, options_)));
     initialize(session_->brain, session_->program, 1);
     file_ = directory_.path("brain.safetensors");
-    export_parameters(session_->brain, session_->program, file_, "0123");
+    export_parameters(session_->brain, session_->program, file_, nullptr);
   }
   std::vector<std::byte> persistent(Session& session) const {
     const std::byte* image = session.arena.data(ArenaKind::device);
@@ -155,7 +155,7 @@ TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
   initialize_from(other->brain, other->program, file_);
   EXPECT_TRUE(persistent(*other) == persistent(*session_));
   const std::string again = directory_.path("again.safetensors");
-  export_parameters(other->brain, other->program, again, "0123");
+  export_parameters(other->brain, other->program, again, nullptr);
   EXPECT_EQ(read_file(again), read_file(file_));
   for (int m = 0; m < kModules; ++m) {  // made again from the wiring
     const TensorView a = session_->program.view(session_->brain.readers[m]), b = other->program.view(other->brain.readers[m]);

@@ -203,6 +203,23 @@ TEST_F(Chat, LinesAreEditedAndRememberedOnATerminal) {
   EXPECT_EQ(terminal.status(), 0);
 }
 
+TEST_F(Chat, PastedLinesAreOneTurnAndCommandsAreCompleted) {
+  Terminal terminal(directory_->path(""), kVoice + "--temperature 0");
+  terminal.until("> ");
+  terminal.type("line 7\nline 8\nline 9\n");
+  terminal.until("line 9\r\n");
+  terminal.until("> ");
+  terminal.type("/sa\tpasted.txt\n");
+  terminal.until("saved to pasted.txt");
+  terminal.type("/par\t\n");
+  terminal.until("allocations while it spoke: 0");
+  terminal.type("/qu\t\n");
+  EXPECT_EQ(terminal.status(), 0);
+  const string saved = read_file(directory_->path("pasted.txt"));
+  EXPECT_EQ(saved.rfind("> line 7\n> line 8\n> line 9\n< ", 0), 0u) << saved;
+  EXPECT_EQ(std::count(saved.begin(), saved.end(), '<'), 1) << saved;
+}
+
 TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
   // A brain that has never seen a line's end says none.
   std::vector<std::uint16_t> ids(2000);
@@ -232,7 +249,6 @@ TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
 TEST_F(Chat, RefusesMisuse) {
   for (const auto& [arguments, part] :
        std::initializer_list<std::pair<string, string>>{{"--tokenizer t.model", "--init"},
-                                                        {"--init w.safetensors", "no tokenizer"},
                                                         {kVoice + "--top-p -1", "top-p is -1"},
                                                         {kVoice + "--prompt x", "--prompt is not known"}}) {
     const ProgramResult result = run_program_in(*directory_, "neurogen-engine chat " + arguments + " </dev/null");

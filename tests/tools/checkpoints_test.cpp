@@ -221,7 +221,7 @@ TEST_F(Checkpoints, ATokenizerBelongsToItsBrain) {
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 295 --out u.model").status, 0);
   train("--tokenizer t.model --steps 9 --checkpoint-dir saved");
   refuses(kTrain + "--tokenizer u.model --steps 9 --checkpoint-dir saved --resume", "was trained with the tokenizer of XXH3 ");
-  refuses(kTrain + "--steps 9 --checkpoint-dir saved --resume", "now it is none");
+  EXPECT_EQ(run("neurogen-engine " + kTrain + "--steps 9 --checkpoint-dir saved --resume").status, 0) << "it brings its own";
   refuses(kTrain + "--tokenizer u.model --steps 9 --init saved/step-000000009.ngck", "was trained with another tokenizer (XXH3 ");
   for (const char* use : {"generate --checkpoint saved --prompt the", "eval --checkpoint saved --data text.txt --seq 16"}) {
     refuses(use + string(" --tokenizer u.model"), "was trained with another tokenizer (XXH3 ");

@@ -126,7 +126,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
       continue;
     }
     if (a[i]["event"] == "eval") {
-      EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "valid_loss", "perplexity"}));
+      EXPECT_EQ(fields(a[i]), (std::set<string>{"event", "step", "valid_loss", "perplexity", "tokens"}));
       EXPECT_EQ(a[i], b[i]);
       evaluations.push_back(a[i]["step"]);
       continue;
@@ -190,6 +190,7 @@ TEST_F(CommandLine, RefusesMisuse) {
                                                         {"--lr inf", "--lr is inf"},
                                                         {"--lr x", "--lr"},
                                                         {"--decoder-tile 0", "--decoder-tile is 0"},
+                                                        {"--decoder-tile 65536", "use 1 to 65535 rows"},
                                                         {"--document-end 300", "--document-end is 300"},
                                                         {"--steps 0", "--steps"},
                                                         {"--steps -1", "--steps"},
@@ -238,7 +239,8 @@ TEST_F(CommandLine, DoctorHasALineForEachThingAndItsAdviceHolds) {
 TEST_F(CommandLine, NeverOverwritesWhatItReads) {
   const string before = read_file(directory_.path("text.bin"));
   refuses_training("--log ./text.bin", "would overwrite text.bin");
-  refuses_training("--valid valid.bin --export valid.bin", "would overwrite valid.bin");
+  directory_.file("w.safetensors", "weights");
+  refuses_training("--init w.safetensors --export ./w.safetensors", "would overwrite w.safetensors");
   EXPECT_EQ(read_file(directory_.path("text.bin")), before);
 }
 

@@ -107,7 +107,9 @@ class Reader {
       for (const char* column : kColumns) row.push_back(numbers(event, {column})[column]);
       steps_.add(std::move(row));
     } else if (kind == "eval") {
-      evals_.add(numbers(event, {"step", "valid_loss", "perplexity"}));
+      Json entry = numbers(event, {"step", "valid_loss", "perplexity"});
+      if (event.contains("tokens")) entry.update(numbers(event, {"tokens"}));
+      evals_.add(std::move(entry));
     } else if (kind == "times") {
       times_ = numbers(event, {"step"});
       times_["ms"] = list_of_numbers(event.at("ms"));
