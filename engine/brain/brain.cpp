@@ -18,7 +18,7 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
 }
 
 // A ring: the GPU copies some slots while threads read or write others. Its bus is busy only while several copies are asked for
-// ahead, each long beside what a thread takes to wake (docs/measurements.md).
+// ahead, each long beside what a thread takes to wake (docs/history.md).
 constexpr std::int64_t kStagingSlot = std::int64_t{8} << 20;
 
 void declare_staging(Brain& brain) {

@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/measurements.md)
+constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/history.md)
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};

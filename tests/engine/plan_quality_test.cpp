@@ -1,5 +1,5 @@
 // How close the planner comes to the lower bound that no placement can beat, and which order of placing brings it there. Prints
-// the tables of docs/measurements.md.
+// the tables of docs/history.md.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

@@ -26,7 +26,7 @@ class PlanTest : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-// The one card that was measured (docs/measurements.md): the range that is printed holds what it reached.
+// The one card that was measured (docs/history.md): the range that is printed holds what it reached.
 TEST_F(PlanTest, ExpectsWhatTheMeasuredCardReached) {
   for (const auto& [arch, measured] : {std::pair{"full", 302'596.0}, {"small", 960'182.0}}) {
     const json card = plan(string("--card h200 --budget 3200M --overhead 430M --arch ") + arch)["card"];

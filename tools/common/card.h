@@ -32,7 +32,7 @@ double floor_seconds(const Operation& operation, double bytes_per_s, double flop
 double roofline_seconds(const Card& card, const Architecture& architecture, const BrainOptions& options);
 
 // Tokens a second that the one card which was measured reached, as a share of its roofline: full and small on an H200
-// (docs/measurements.md, e840bdb: 302,596 to 310,762 and 960,092 to 960,182 tokens/s; other cards of the kind 7 % less).
+// (docs/history.md, e840bdb: 302,596 to 310,762 and 960,092 to 960,182 tokens/s; other cards of the kind 7 % less).
 // Memory-bound cards should come closer, since their products, whose rate falls most short of the datasheet's, weigh less.
 inline constexpr double kReachedLeast = 0.59, kReachedMost = 0.65;
 
