@@ -1,4 +1,4 @@
-// What SentencePiece's encoder and trainer are given: long lines in segments.
+// SentencePiece's encoder and trainer take long lines in segments.
 #pragma once
 #include <algorithm>
 #include <cstddef>

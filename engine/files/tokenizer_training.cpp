@@ -25,7 +25,7 @@ class Sentences : public sentencepiece::SentenceIterator {
   bool done() const override { return done_; }
   const std::string& value() const override { return sentence_; }
   sentencepiece::util::Status status() const override { return {}; }
-  // What ended the text before its end, since the library is no place to throw through.
+  // Throws what next_text threw: exceptions must not pass through the library.
   void check() const {
     if (failure_) std::rethrow_exception(failure_);
   }

@@ -23,7 +23,7 @@ constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
 
-// How files begin that are no tokens, whatever they are called.
+// First bytes of files that hold no raw tokens, whatever their names.
 constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
     {"\x93NUMPY", "a NumPy array (.npy)"},
     {"PK\3\4", "a zip archive (.zip, .npz, .pt)"},

@@ -22,7 +22,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Of one source, or of all.
+// Totals of one source, or of all.
 struct Counts {
   std::uint64_t bytes = 0, documents = 0, empty = 0, duplicates = 0, replaced = 0;
   Counts& operator+=(const Counts& o) {

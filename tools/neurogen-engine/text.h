@@ -30,7 +30,7 @@ void take_weights(TextSettings& settings);
 void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary);
 
 // Says on standard error which of these files another tokenizer made than this one (may be null).
-void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokenizer* tokenizer, const std::string& name);
+void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokenizer* tokenizer);
 
 // Opened, encoded where they are not tokens already, and checked against the vocabulary.
 struct Texts {
