@@ -451,8 +451,9 @@ TEST_F(CommandLine, LogProbabilitiesShowAnyCharacter) {
 
 // A brain that was trained with documents is used with them, by way of a checkpoint, its weights, or weights exported from it.
 TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
+  directory_.file("whole.bin", read_file(directory_.path("valid.bin")).substr(0, 97 * 2));  // three batches, all evaluated by a run
   const ProgramResult trained =
-      train("--steps 30 --document-end 7 --valid valid.bin --log a.jsonl --checkpoint-dir saved --export w");
+      train("--steps 30 --document-end 7 --valid whole.bin --log a.jsonl --checkpoint-dir saved --export w");
   ASSERT_EQ(trained.status, 0) << trained.err;
   const auto lines = log("a.jsonl");
   const auto eval = std::find_if(lines.rbegin(), lines.rend(), [](const json& line) { return line["event"] == "eval"; });
@@ -462,7 +463,7 @@ TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
   EXPECT_TRUE(read_file(directory_.path("e")) == read_file(directory_.path("w")));
   EXPECT_EQ(json::parse(run("neurogen-engine inspect saved --json").out)["document_end"], 7);
   const auto evaluated = [&](const string& weights) {
-    const ProgramResult result = run("neurogen-engine eval --data valid.bin --seq 16 --batch 2 " + weights);
+    const ProgramResult result = run("neurogen-engine eval --data whole.bin --seq 16 --batch 2 " + weights);
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   };
@@ -479,7 +480,7 @@ TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
     EXPECT_EQ(json::parse(run("neurogen-engine inspect next --json").out)["document_end"], 8);
     std::filesystem::remove_all(directory_.path("next"));
   }
-  EXPECT_EQ(train("--steps 30 --valid valid.bin --checkpoint-dir saved --resume").status, 0);
+  EXPECT_EQ(train("--steps 30 --valid whole.bin --checkpoint-dir saved --resume").status, 0);
 }
 
 TEST_F(CommandLine, SaysThatTokensAreOfAnotherTokenizer) {

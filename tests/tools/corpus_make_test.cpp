@@ -147,8 +147,8 @@ TEST_F(MakeTest, CutsLinesThatEndWithCarriageReturnsAlike) {
   for (int i = 0; i < 20; ++i) text += "line " + std::to_string(i) + (i % 3 ? "\n" : "\n\n=\n");
   directory_.file("lf.txt", text + "=");
   directory_.file("crlf.txt", with_returns(text) + "=");
-  for (const string& rule : {"line", "until:=", "until:"}) {
-    const string options = " --held-out 0.5 --documents " + rule;
+  for (const char* rule : {"line", "until:=", "until:"}) {
+    const string options = string(" --held-out 0.5 --documents ") + rule;
     const auto texts = [&] {
       std::multiset<string> all;
       for (const char* part : {"train", "valid"}) {
