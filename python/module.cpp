@@ -1,6 +1,7 @@
 // The Python module: neurogen/engine.h with NumPy arrays for spans, exceptions for failures, and the interpreter free while it
 // works. Arrays come and go through Python's buffer protocol, so that no version of NumPy is built in.
 #include <neurogen/engine.h>
+#include <neurogen/tokenizer.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -72,7 +73,7 @@ std::unique_ptr<Held> create(const std::string& arch, const py::object& budget, 
                              std::int64_t window, std::int64_t seed, const std::string& checkpoint, const std::string& init,
                              std::int64_t steps, double learning_rate, double embedding_rate, double decoder_rate,
                              std::int64_t warmup, const py::object& overhead, const std::string& compute,
-                             const std::string& decoder_storage, std::int64_t threads, std::int64_t document_end,
+                             const std::string& decoder_storage, std::int64_t threads, std::optional<std::int64_t> document_end,
                              std::int64_t decoder_tile) {
   neurogen::EngineOptions o;
   o.architecture = arch, o.budget = text_of(budget), o.device = device, o.batch = text_of(batch), o.window = window;
@@ -140,6 +141,31 @@ Array output(Held& held, const std::string& module, const py::object& out) {
   const neurogen::MemoryPlan& plan = held.engine.plan();
   return read_into(held, out, {plan.batch, plan.window, value_of(held.engine.outputs(module))},
                    [&](Engine& engine, std::span<float> memory) { return engine.read_output(module, memory); });
+}
+
+using neurogen::TextTokenizer;
+
+std::unique_ptr<TextTokenizer> create_tokenizer(const std::string& path) {
+  return std::make_unique<TextTokenizer>(value_of(TextTokenizer::create(path)));
+}
+
+Array encode(const TextTokenizer& tokenizer, const std::string& text) {
+  const std::vector<std::int32_t> ids = value_of([&] {
+    const py::gil_scoped_release release;
+    return tokenizer.encode(text);
+  }());
+  const Array out = empty({static_cast<std::int64_t>(ids.size())}, "int32");
+  const py::buffer_info info = py::buffer(out).request(true);
+  std::copy(ids.begin(), ids.end(), span_of<std::int32_t>("out", info).begin());
+  return out;
+}
+
+py::str decode(const TextTokenizer& tokenizer, const py::buffer& ids) {
+  const Ids wanted("ids", ids);
+  const std::string text = value_of(tokenizer.decode(wanted.ids));
+  PyObject* const decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace");
+  if (!decoded) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
 }
 
 }  // namespace
@@ -238,4 +264,15 @@ For the latest batch, by the weights as they are now; into `out` where it is giv
           "load",
           [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.load(path); })); },
           arg("path"), "Goes on from a checkpoint of this architecture, or from a directory's newest.");
+
+  py::class_<TextTokenizer>(m, "Tokenizer", R"(Text to token ids and back, by a SentencePiece model, as the program corpus does it.
+
+With a model from corpus train-tokenizer any text comes back unchanged, and SentencePiece's own encode gives the same ids.)")
+      .def(py::init(&create_tokenizer), arg("path"), "Reads a SentencePiece model.")
+      .def_property_readonly("vocabulary", &TextTokenizer::vocabulary, "Ids are below it.")
+      .def_property_readonly("line_end", &TextTokenizer::line_end, "The id of a line end.")
+      .def_property_readonly("document_end", &TextTokenizer::document_end,
+                             "The id that ends a document and stands for no text, for Engine's document_end; -1: none.")
+      .def("encode", &encode, arg("text"), "The ids of a text, int32.")
+      .def("decode", &decode, arg("ids"), "The text of ids, int32; U+FFFD for bytes that are not UTF-8.");
 }

@@ -46,7 +46,7 @@ fi
 if stale "$dir/train.txt" "$dir/bible.txt" || stale "$dir/valid.txt" "$dir/bible.txt"; then
   "$corpus" split "$dir/bible.txt" --held-out 0.1 --train "$dir/train.txt" --valid "$dir/valid.txt"
 fi
-if stale "$dir/tokenizer.model" "$dir/train.txt"; then
+if stale "$dir/tokenizer.model" "$dir/train.txt" "$corpus"; then
   "$corpus" train-tokenizer "$dir/train.txt" --vocabulary 4096 --out "$dir/tokenizer.model"
 fi
 for part in train valid; do

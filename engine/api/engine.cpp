@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
-#include <new>
 #include <optional>
 
 #include "arena/allocations.h"
 #include "arena/error.h"
+#include "engine/api/answer.h"
+#include "engine/api/check_ids.h"
 #include "engine/brain/initialize.h"
 #include "engine/files/checkpoint_file.h"
 #include "engine/files/file_io.h"
@@ -30,38 +30,6 @@ namespace {
 
 constexpr std::int64_t kRowsAtOnce = 64;  // of a module's outputs, on their way to the caller
 
-// Sentences speak of options as the command line has them; here they are fields: --decoder-tile is decoder_tile.
-std::string in_our_words(std::string sentence) {
-  static constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
-      {"arch", "architecture"}, {"seq", "window"}, {"lr", "learning_rate"}};
-  for (std::size_t at = 0; (at = sentence.find("--", at)) != sentence.npos;) {
-    std::size_t end = at + 2;
-    while (end < sentence.size() && (std::islower(static_cast<unsigned char>(sentence[end])) || sentence[end] == '-')) ++end;
-    std::string field = sentence.substr(at + 2, end - at - 2);
-    std::replace(field.begin(), field.end(), '-', '_');
-    for (const auto& [option, name] : kOthers) {
-      if (field == option) field = name;
-    }
-    sentence.replace(at, end - at, field);
-    at += field.size();
-  }
-  return sentence;
-}
-
-// What `body` returns, or why it could not.
-template <typename Value, typename Body>
-Result<Value> answer(Body&& body) noexcept {
-  try {
-    return body();
-  } catch (const Error& error) {
-    return Failure{in_our_words(error.what()), error.status() == Error::kMisuse};
-  } catch (const std::bad_alloc&) {
-    return Failure{in_our_words(std::string(kOutOfMemory))};
-  } catch (const std::exception& error) {
-    return Failure{fmt::format("{}: this should not happen, please report it", error.what())};
-  }
-}
-
 Settings settings_of(const EngineOptions& options) {
   Settings settings;
   static_cast<BrainSettings&>(settings) = options;
@@ -69,12 +37,6 @@ Settings settings_of(const EngineOptions& options) {
 }
 
 Brain build(const Resolved& r, const Fit& planned) { return build_training(r.architecture, planned.options); }
-
-void check_ids(const char* what, std::span<const std::int32_t> ids, std::int32_t least, std::int64_t vocabulary) {
-  const auto wrong = std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) { return id < least || id >= vocabulary; });
-  if (wrong == ids.end()) return;
-  throw Error(fmt::format("{}[{}] is {}: use ids from {} to {}", what, wrong - ids.begin(), *wrong, least, vocabulary - 1));
-}
 
 void check_row(std::int64_t id, std::int64_t vocabulary) {
   if (id < 0 || id >= vocabulary) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary - 1));
@@ -156,6 +118,11 @@ struct Engine::State {
   // A run that goes on.
   void load(const Checkpoint& from) {
     check_architecture(from, brain.architecture);
+    if (const std::int64_t saved = from.manifest().options.document_end;
+        !options.document_end && saved != brain.options.document_end) {
+      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to go on with", from.path(),
+                              saved, brain.options.document_end));
+    }
     go_on(session, from, true, false);
     step.go_on_from(from.manifest().standing.steps);
     schedule = options.steps > 0 ? options.steps : from.manifest().standing.schedule_steps;

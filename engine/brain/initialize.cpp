@@ -215,7 +215,8 @@ void export_parameters(const Brain& brain, const Program& program, const std::st
     put("wiring." + std::string(name_of(static_cast<ModuleIndex>(m))), brain.wiring[m],
         {module.groups(), module.blocks_per_group()});
   }
-  std::map<std::string, std::string> metadata = {{"architecture", to_json(brain.architecture)}};
+  std::map<std::string, std::string> metadata = {{"architecture", to_json(brain.architecture)},
+                                                 {"document_end", std::to_string(brain.options.document_end)}};
   if (tokenizer) {
     const std::string& model = tokenizer->model();
     tensors.push_back({kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(model.size())}, model.data()});

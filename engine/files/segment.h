@@ -1,10 +1,13 @@
-// Long lines are given to SentencePiece in segments.
+// SentencePiece's encoder and trainer take long lines in segments.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <string_view>
 
 namespace neurogen {
+
+// SentencePiece writes a space as this character, which therefore stands for a space when it is read back.
+inline constexpr std::string_view kSpace = "\u2581";
 
 // Bytes of the first segment of `text`: at most `limit` (at least 4), cut before a space, since pieces begin there, or, in a
 // word as long as that, between two UTF-8 characters.

@@ -38,7 +38,7 @@ class TextStream {
   TextStream& operator=(const TextStream&) = delete;
   ~TextStream();
 
-  // The next whole characters, good until the next call; empty at the end. Throws Error that names the file: not UTF-8 (with the
+  // The next whole characters, valid until the next call; empty at the end. Throws Error that names the file: not UTF-8 (with the
   // position of the first wrong byte), or it cannot be read.
   std::string_view next();
   std::uint64_t replaced() const { return replaced_; }
@@ -48,7 +48,7 @@ class TextStream {
   int descriptor_;
   bool replace_, ended_ = false;
   std::string buffer_, clean_;
-  std::string begun_;  // the bytes of a character whose others were not read yet
+  std::string begun_;  // the first bytes of a character that is not read completely
   std::uint64_t read_ = 0, replaced_ = 0;
 };
 

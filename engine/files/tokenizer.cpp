@@ -14,13 +14,10 @@
 namespace neurogen {
 namespace {
 
-// SentencePiece writes a space as this character, which therefore stands for a space when it is read back.
-constexpr std::string_view kSpace = "\u2581";
 // The library takes a hundred bytes of memory for each of a line, and some corpora are a single line.
 constexpr std::size_t kSegment = 65536;
 
 std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id) {
-  if (id == model.eos_id()) return "\n";
   if (model.IsControl(id)) return "";
   if (model.IsUnknown(id)) return "\uFFFD";
   std::string piece = model.IdToPiece(id);
@@ -43,22 +40,39 @@ Tokenizer::Tokenizer(std::string model, const std::string& path)
     throw Error(fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, vocabulary,
                             kMaxVocabulary));
   }
-  if (processor_->eos_id() < 0) throw Error(fmt::format("{} has no piece </s>, which ends a line: use a model with one", path));
-  line_end_ = static_cast<std::uint16_t>(processor_->eos_id());
-  document_end_ = processor_->bos_id();
+  document_end_ = processor_->eos_id();
   hash_ = XXH3_64bits(model_.data(), model_.size());
   pieces_.offsets.push_back(0);
   for (int id = 0; id < vocabulary; ++id) {
     pieces_.bytes += bytes_of(*processor_, id);
     pieces_.offsets.push_back(static_cast<std::uint32_t>(pieces_.bytes.size()));
   }
-  for (const char byte : kSpace) {
-    const int id = processor_->PieceToId(fmt::format("<0x{:02X}>", static_cast<unsigned char>(byte)));
-    if (processor_->IsByte(id)) escaped_space_.push_back(static_cast<std::uint16_t>(id));
+  spelt_.push_back({"\n", has_piece("\n") ? Ids{piece_id("\n")} : spell("\n")});
+  if (spelt_.front().ids.empty()) {
+    throw Error(
+        fmt::format("{} has no piece for a line end, neither \"\\n\" nor <0x0A>: use a model with byte fallback, or make one "
+                    "with corpus train-tokenizer",
+                    path));
   }
+  spelt_.push_back({kSpace, spell(kSpace)});
+  if (!has_piece(kSpace)) spelt_.push_back({" ", spell(" ")});  // the library would spell a literal U+2581
+  std::erase_if(spelt_, [](const Spelt& spelt) { return spelt.ids.empty(); });
 }
 
 Tokenizer::~Tokenizer() = default;
+
+std::uint16_t Tokenizer::piece_id(std::string_view piece) const { return static_cast<std::uint16_t>(processor_->PieceToId(piece)); }
+
+bool Tokenizer::has_piece(std::string_view piece) const { return !processor_->IsUnknown(piece_id(piece)); }
+
+Tokenizer::Ids Tokenizer::spell(std::string_view text) const {
+  Ids ids;
+  for (const char byte : text) {
+    ids.push_back(piece_id(fmt::format("<0x{:02X}>", static_cast<unsigned char>(byte))));
+    if (!processor_->IsByte(ids.back())) return {};
+  }
+  return ids;
+}
 
 void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const {
   std::vector<int> encoded;
@@ -71,20 +85,15 @@ void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>
 std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector<std::uint16_t>& ids) const {
   const std::size_t size = text.size();
   while (!text.empty()) {
-    if (text.front() == '\n') {
-      ids.push_back(line_end_);
-      text.remove_prefix(1);
-      continue;
-    }
-    if (!escaped_space_.empty() && text.starts_with(kSpace)) {
-      ids.insert(ids.end(), escaped_space_.begin(), escaped_space_.end());
-      text.remove_prefix(kSpace.size());
+    const auto spelt = std::find_if(spelt_.begin(), spelt_.end(), [&](const Spelt& spelt) { return text.starts_with(spelt.text); });
+    if (spelt != spelt_.end()) {
+      ids.insert(ids.end(), spelt->ids.begin(), spelt->ids.end());
+      text.remove_prefix(spelt->text.size());
       continue;
     }
     // As far as one looks for the end of a run: a longer one is cut whatever follows.
-    const std::string_view near = text.substr(0, kSegment + kSpace.size());
-    std::string_view run = near.substr(0, near.find('\n'));
-    if (!escaped_space_.empty()) run = run.substr(0, run.find(kSpace));
+    std::string_view run = text.substr(0, kSegment + kSpace.size());
+    for (const Spelt& spelt : spelt_) run = run.substr(0, run.find(spelt.text));
     if (run.size() == text.size() && !last) break;
     const std::string_view segment = run.substr(0, segment_length(run, kSegment));
     append_segment(segment, ids);
@@ -94,7 +103,7 @@ std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector
 }
 
 std::vector<std::uint16_t> Tokenizer::encode(std::string_view text) const {
-  std::vector<std::uint16_t> ids;
+  Ids ids;
   encode_some(text, true, ids);
   return ids;
 }

@@ -14,8 +14,10 @@ namespace neurogen {
 namespace {
 
 constexpr std::size_t kSentence = kTokenizerLine;  // bytes; the library passes over longer ones
+constexpr std::uint64_t kSpaced = 1000;            // one of so many sentences gets a space: a required character must occur
+constexpr std::string_view kReserved = "\u2585";   // the library's own mark; it passes over sentences that have it
 
-// The lines of a text that comes in pieces, long ones in segments.
+// The lines of a text that comes in pieces, long ones in segments, and cut where kReserved stands.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
   explicit Sentences(const NextText& next_text) : next_text_(next_text) { Next(); }
@@ -23,19 +25,24 @@ class Sentences : public sentencepiece::SentenceIterator {
   bool done() const override { return done_; }
   const std::string& value() const override { return sentence_; }
   sentencepiece::util::Status status() const override { return {}; }
-  // What ended the text before its end, since the library is no place to throw through.
+  // Throws what next_text threw: exceptions must not pass through the library.
   void check() const {
     if (failure_) std::rethrow_exception(failure_);
   }
 
   void Next() override {
     while (!done_) {
-      const std::string_view rest = std::string_view(text_).substr(taken_), line = rest.substr(0, rest.find('\n'));
+      const std::string_view rest = std::string_view(text_).substr(taken_);
+      std::string_view line = rest.substr(0, kSentence + 1);  // more decides nothing
+      line = line.substr(0, line.find('\n'));
+      line = line.substr(0, line.find(kReserved));
       const bool whole = line.size() < rest.size() || ended_;
       if (whole ? !rest.empty() : line.size() > kSentence) {
         const std::size_t length = segment_length(line, kSentence);
         sentence_ = line.substr(0, length);
-        taken_ += length < line.size() ? length : std::min(line.size() + 1, rest.size());
+        const std::size_t end = rest.substr(line.size()).starts_with(kReserved) ? kReserved.size() : 1;
+        taken_ += length < line.size() ? length : std::min(line.size() + end, rest.size());
+        if (length > 0 && sentences_++ % kSpaced == 0) sentence_ += ' ';
         return;
       }
       done_ = ended_;
@@ -59,7 +66,8 @@ class Sentences : public sentencepiece::SentenceIterator {
 
   const NextText& next_text_;
   std::string text_, sentence_;
-  std::size_t taken_ = 0;  // of text_
+  std::size_t taken_ = 0;        // of text_
+  std::uint64_t sentences_ = 0;  // not empty
   bool ended_ = false, done_ = false;
   std::exception_ptr failure_;
 };
@@ -95,11 +103,13 @@ std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, 
       {"vocab_size", std::to_string(vocabulary)},
       {"hard_vocab_limit", "true"},
       {"byte_fallback", "true"},
-      {"character_coverage", "0.9995"},  // rarer characters are spelt in bytes
+      {"character_coverage", "0.9995"},         // rarer characters are spelt in bytes
+      {"user_defined_symbols", "\n"},           // a piece of its own, which no other holds
+      {"required_chars", std::string(kSpace)},  // a piece for a space, however rare
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
-      {"max_sentence_length", std::to_string(kSentence)},
+      {"max_sentence_length", std::to_string(kSentence + 1)},
       {"input_sentence_size",
        std::to_string(kTokenizerLines)},  // drawn evenly from all (Vitter 1985, "Random sampling with a reservoir")
       {"num_threads", "2"},

@@ -7,6 +7,8 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/files/text.h"
@@ -17,9 +19,30 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they lie, little-endian");
 
-constexpr std::int32_t kMagic = 20240520;
+constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
+
+// First bytes of files that hold no raw tokens, whatever their names.
+constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
+    {"\x93NUMPY", "a NumPy array (.npy)"},
+    {"PK\3\4", "a zip archive (.zip, .npz, .pt)"},
+    {"\x1F\x8B\x08", "compressed by gzip"},
+    {{"\xFD"
+      "7zXZ",
+      5},
+     "compressed by xz"},
+    {"\x28\xB5\x2F\xFD", "compressed by zstd"},
+    {"GGUF", "a GGUF file"},
+};
+
+void refuse_other_files(std::string_view text, const std::string& path) {
+  for (const auto& [magic, what] : kOtherFiles) {
+    if (!text.starts_with(magic)) continue;
+    throw Error(
+        fmt::format("{} is {}, not raw 16-bit tokens: unpack or convert it, or make tokens with corpus tokenize", path, what));
+  }
+}
 
 }  // namespace
 
@@ -28,6 +51,13 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   if (bytes.empty()) throw Error(fmt::format("{} is empty: make it with corpus tokenize", path));
   std::array<std::int32_t, 3> header{};  // magic, version, tokens
   if (bytes.size() >= kHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof header);
+  refuse_other_files(file_.text(), path);
+  if (header[0] == kMagic32) {
+    throw Error(
+        fmt::format("{} has the llm.c header of 32-bit tokens (magic {}): write them as 16-bit tokens (magic {}), or make them "
+                    "with corpus tokenize",
+                    path, kMagic32, kMagic));
+  }
   if (header[0] == kMagic) {
     if (header[1] != 1) {
       throw Error(fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
@@ -42,6 +72,17 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
     throw Error(fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
   }
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
+}
+
+std::string noted_tokenizer(const std::string& path) {
+  for (const std::string_view end : {"-train.bin", "-valid.bin"}) {
+    if (!path.ends_with(end)) continue;
+    std::ifstream file(path.substr(0, path.size() - end.size()) + ".json");
+    const auto manifest = nlohmann::json::parse(file, nullptr, false);
+    const nlohmann::json::json_pointer hash("/tokenizer/xxh3");
+    if (manifest.contains(hash) && manifest[hash].is_string()) return manifest[hash];
+  }
+  return {};
 }
 
 Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights)

@@ -18,7 +18,8 @@ inline constexpr std::int64_t kMaxVocabulary = 65536;  // ids are uint16
 // version 1, number of tokens).
 class TokenFile {
  public:
-  // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not fit its file.
+  // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not fit its file, another
+  // kind of file by its first bytes.
   explicit TokenFile(const std::string& path);
   std::span<const std::uint16_t> tokens() const { return tokens_; }
 
@@ -26,6 +27,9 @@ class TokenFile {
   MappedFile file_;
   std::span<const std::uint16_t> tokens_;
 };
+
+// XXH3 in hexadecimal of the tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, as PREFIX.json has it; empty: not known.
+std::string noted_tokenizer(const std::string& path);
 
 inline constexpr std::int64_t kMostWeight = 1'000'000;  // of a file, for drawing from several
 inline constexpr std::int64_t kReadWhole = std::int64_t{1} << 30;
@@ -50,11 +54,11 @@ class Tokens {
   };
   File file(std::size_t index) const;
 
-  // Throws Error that names file, position and value of a token at or above the vocabulary. Reads as much as hash(); whoever draws
-  // from the rest checks what he draws.
+  // Throws Error that names file, position and value of a token at or above the vocabulary. Reads as much as hash(); the rest is
+  // checked as it is drawn.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. Of a text of more than kReadWhole
-  // bytes, which would have to come from the disk, of its length and of 64 blocks spread evenly over it.
+  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. For a text of more than kReadWhole
+  // bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
   std::uint64_t hash_of_all() const;  // as earlier versions had it for texts of any length
 

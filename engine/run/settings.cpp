@@ -103,9 +103,10 @@ Resolved resolve(const Settings& s, bool planning) {
   if (s.decoder_tile < 1 || s.decoder_tile > kMostTile)
     throw Error(fmt::format("--decoder-tile is {}: use 1 to {} rows", s.decoder_tile, kMostTile));
   if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
-  if (s.document_end < -1 || s.document_end >= r.architecture.vocabulary) {
-    throw Error(
-        fmt::format("--document-end is {}: use a token below the vocabulary's {}", s.document_end, r.architecture.vocabulary));
+  const std::int64_t document_end = s.document_end.value_or(s.saved_document_end);
+  if (document_end < -1 || document_end >= r.architecture.vocabulary) {
+    throw Error(fmt::format("--document-end is {}: use a token below the vocabulary's {}, or -1 for none", document_end,
+                            r.architecture.vocabulary));
   }
   BrainOptions& o = r.options;
   o.window = s.window;
@@ -114,7 +115,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
-  o.document_end = s.document_end;
+  o.document_end = document_end;
   o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores_of_this_process();
   o.workspace = cuda ? kCudaWorkspace : 0;
   r.budget.bytes = parse_bytes(s.budget, "--budget");

@@ -20,6 +20,7 @@ struct Settings : BrainSettings {
   // Of a file of weights, for what is automatic above, where this device can do as that did.
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
+  std::int64_t saved_document_end = -1;
   bool snapshot = false;          // checkpoints are saved from one
   bool separate_buffers = false;  // Place::separate, and no overlay
   std::optional<Gpu> card;        // to plan for, where it is not the one that is here

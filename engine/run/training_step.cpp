@@ -56,7 +56,7 @@ void check_rates(const Rates& rates) {
   if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
   for (const auto& [flag, value] :
        {std::pair{"--lr", rates.learning_rate}, {"--embedding-lr", rates.embedding}, {"--decoder-lr", rates.decoder}}) {
-    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate of 0 or more", flag, value));
+    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate from 0 to 1000", flag, value));
   }
 }
 

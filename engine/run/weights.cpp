@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
@@ -14,13 +15,24 @@
 namespace neurogen {
 namespace {
 
+// Empty where it is not there.
 std::string metadata(const Safetensors& file, const char* key) {
   const auto found = file.metadata().find(key);
   return found == file.metadata().end() ? std::string() : found->second;
 }
 
+void adopt_document_end(Settings& settings, const Safetensors& file, const std::string& path) {
+  const std::string text = metadata(file, "document_end");
+  if (text.empty()) return;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, settings.saved_document_end);
+  if (error == std::errc{} && stop == end) return;
+  throw Error(fmt::format("{}: its document_end is \"{}\", not a number: export it again", path, text));
+}
+
 void adopt_safetensors(Settings& settings, const std::string& weights, const Tokenizer* tokenizer) {
   const Safetensors file(weights);
+  adopt_document_end(settings, file, weights);
   if (settings.architecture == "auto") {
     settings.architecture_json = metadata(file, "architecture");
     if (settings.architecture_json.empty()) {
@@ -45,6 +57,12 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.architecture_json = to_json(saved.architecture);
   settings.saved_compute = saved.options.compute;
   settings.saved_decoder = saved.options.decoder_storage;
+  settings.saved_document_end = saved.options.document_end;
+}
+
+void adopt_document_end(Settings& settings, const std::string& weights) {
+  if (is_checkpoint(weights)) settings.saved_document_end = Checkpoint(weights).manifest().options.document_end;
+  else adopt_document_end(settings, Safetensors(weights), weights);
 }
 
 void check_architecture(const Checkpoint& from, const Architecture& asked) {

@@ -15,8 +15,10 @@ struct WeightSettings {
   std::string checkpoint;  // a checkpoint, or a directory of which the newest is taken
 };
 
-// Where --arch, --compute and --decoder-storage are automatic, settings take what the checkpoint was trained with.
+// Where --arch, --compute, --decoder-storage and --document-end are automatic, settings take what the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
+// Where --document-end is not given, settings take what these weights, a safetensors file or a checkpoint, were trained with.
+void adopt_document_end(Settings& settings, const std::string& weights);
 // The architecture's JSON in a checkpoint or a safetensors file, empty where it has none.
 std::string saved_architecture(const std::string& file);
 // Throws Error, naming both sides, if it holds another brain.

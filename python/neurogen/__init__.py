@@ -2,8 +2,10 @@
 
     engine = neurogen.Engine(arch="tiny", budget="400M", device="cpu", batch=8, window=64)
     loss = engine.train_step_batch(ids, next_ids)  # int32 arrays of [8, 64], contiguous
+
+    ids = neurogen.Tokenizer("my.model").encode(text)
 """
 
-from neurogen._engine import Engine, MemoryPlan
+from neurogen._engine import Engine, MemoryPlan, Tokenizer
 
-__all__ = ["Engine", "MemoryPlan"]
+__all__ = ["Engine", "MemoryPlan", "Tokenizer"]

@@ -1,6 +1,11 @@
 #include "engine/files/tokenizer.h"
 
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
 #include <random>
+#include <sstream>
+#include <unordered_map>
 
 #include "engine/files/segment.h"
 #include "engine/files/text.h"
@@ -118,21 +123,22 @@ TEST_F(TokenizerTest, ALineAsLongAsABookComesBack) {
 }
 
 TEST_F(TokenizerTest, EveryNewlineIsOneEndOfLine) {
-  EXPECT_EQ(tokenizer_.line_end(), 2);
-  EXPECT_EQ(tokenizer_.encode("\n\n"), (std::vector<std::uint16_t>{2, 2}));
+  EXPECT_EQ(tokenizer_.line_end(), 3);
+  EXPECT_EQ(tokenizer_.encode("\n\n"), (std::vector<std::uint16_t>{3, 3}));
   const auto open = tokenizer_.encode("ba ko"), closed = tokenizer_.encode("ba ko\n");
   EXPECT_EQ(closed.size(), open.size() + 1);
-  EXPECT_EQ(closed.back(), 2);
-  EXPECT_EQ(std::count(open.begin(), open.end(), 2), 0);
+  EXPECT_EQ(closed.back(), 3);
+  EXPECT_EQ(std::count(open.begin(), open.end(), 3), 0);
 }
 
 TEST_F(TokenizerTest, PiecesHaveTheirBytes) {
   EXPECT_EQ(tokenizer_.vocabulary(), 400);
   EXPECT_EQ(tokenizer_.piece_bytes(0), "\uFFFD");  // <unk>
   EXPECT_EQ(tokenizer_.piece_bytes(1), "");        // <s>
-  EXPECT_EQ(tokenizer_.piece_bytes(2), "\n");      // </s>
+  EXPECT_EQ(tokenizer_.piece_bytes(2), "");        // </s>
+  EXPECT_EQ(tokenizer_.piece_bytes(3), "\n");
   for (int byte = 0; byte < 256; ++byte) {
-    EXPECT_EQ(tokenizer_.piece_bytes(static_cast<std::uint16_t>(3 + byte)), string(1, static_cast<char>(byte)));
+    EXPECT_EQ(tokenizer_.piece_bytes(static_cast<std::uint16_t>(4 + byte)), string(1, static_cast<char>(byte)));
   }
   EXPECT_EQ(tokenizer_.piece_bytes(400), "");
   EXPECT_EQ(tokenizer_.piece_bytes(65535), "");
@@ -150,9 +156,102 @@ TEST_F(TokenizerTest, TrainingIsDeterministicAndTheHashKnowsTheModel) {
   const string other = train(make_text(300), 401);
   EXPECT_NE(other, *model_);
   EXPECT_EQ(Tokenizer(directory_.file("same.model", *model_)).hash(), tokenizer_.hash());
-  EXPECT_EQ(tokenizer_.document_end(), 1);
-  EXPECT_EQ(tokenizer_.piece_bytes(1), "");
+  EXPECT_EQ(tokenizer_.document_end(), 2);
+  EXPECT_EQ(tokenizer_.piece_bytes(2), "");
   EXPECT_NE(Tokenizer(directory_.file("other.model", other)).hash(), tokenizer_.hash());
+}
+
+// So that ids from SentencePiece itself, in any language, are those that a brain was trained on.
+TEST_F(TokenizerTest, SentencePieceItselfGivesTheSameIdsAndTheTextBack) {
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.LoadFromSerializedProto(*model_).ok());
+  string lines = make_text(50), long_line;
+  for (std::size_t at = 0; (at = lines.find('\n', at)) != string::npos; at += 2) lines.replace(at, 1, "\r\n");
+  for (int i = 0; i < 30000; ++i) long_line += i % 7 ? "bakori " : "\u20AC  ";
+  std::mt19937 random(5);
+  string mixed;
+  const char* parts[] = {"ba", " ", "\n", "\r\n", "\t", "ko ri", "\u2585", "\u2047", "\uFEFF", "\uFFFD", "</s>", "<0x0A>", "\x01"};
+  for (int i = 0; i < 3000; ++i) mixed += parts[random() % std::size(parts)];
+  for (const string& text :
+       {string(), string("\n"), string("\n\n\n"), string(" \n \n"), string("  ba  \n\tko\n"), string("\r\n\r\n"),
+        string("a\0b\n\0", 5), string("caf\u00E9 \u4E2D\u6587 \U0001F600\n"), make_text(50), lines, long_line, mixed}) {
+    std::vector<int> ids;
+    string back;
+    ASSERT_TRUE(library.Encode(text, &ids).ok());
+    ASSERT_TRUE(library.Decode(ids, &back).ok());
+    const auto ours = tokenizer_.encode(text);
+    EXPECT_TRUE(std::equal(ids.begin(), ids.end(), ours.begin(), ours.end())) << text.substr(0, 100);
+    EXPECT_TRUE(back == text) << text.substr(0, 100);
+  }
+}
+
+// A model that SentencePiece trains with these options, on this text.
+string others_model(std::unordered_map<string, string> options, const string& text) {
+  class Lines : public sentencepiece::SentenceIterator {
+   public:
+    explicit Lines(const string& text) : in_(text) { Next(); }
+    bool done() const override { return done_; }
+    void Next() override { done_ = !std::getline(in_, line_); }
+    const string& value() const override { return line_; }
+    sentencepiece::util::Status status() const override { return {}; }
+
+   private:
+    std::istringstream in_;
+    string line_;
+    bool done_ = false;
+  } lines(text);
+  options.merge(
+      std::unordered_map<string, string>{{"model_type", "bpe"}, {"minloglevel", "2"}, {"normalization_rule_name", "identity"}});
+  string model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);
+  EXPECT_TRUE(status.ok()) << status.message();
+  return model;
+}
+
+TEST_F(TokenizerTest, OthersModelsEndALineAsTheyEncodeIt) {
+  const string text = make_text(300);
+  const Tokenizer bytes(directory_.file("b.model", others_model({{"byte_fallback", "true"}, {"vocab_size", "400"}}, text)));
+  EXPECT_EQ(bytes.line_end(), 3 + '\n');
+  EXPECT_EQ(bytes.piece_bytes(bytes.line_end()), "\n");
+  EXPECT_EQ(bytes.encode("\n\n"), (std::vector<std::uint16_t>(2, 3 + '\n')));
+  const Tokenizer piece(directory_.file("p.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}}, text)));
+  EXPECT_EQ(piece.line_end(), 3);
+  EXPECT_ERROR(Tokenizer(directory_.file("n.model", others_model({{"vocab_size", "100"}}, text))),
+               "n.model has no piece for a line end", "corpus train-tokenizer");
+  const Tokenizer endless(
+      directory_.file("e.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}, {"eos_id", "-1"}}, text)));
+  EXPECT_EQ(endless.document_end(), -1);
+}
+
+TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {
+  string text = make_text(3000);
+  std::erase(text, ' ');
+  for (const string& some : {text, text + "ba ko\n"}) {
+    const Tokenizer ours(directory_.file("ours.model", train(some, 400)));
+    EXPECT_EQ(ours.encode(" ").size(), 1u);
+    EXPECT_EQ(ours.decode(ours.encode(" ba  ko ")), " ba  ko ");
+    // SentencePiece spells a space that has no piece as the bytes of U+2581.
+    const Tokenizer other(directory_.file("other.model", others_model({{"byte_fallback", "true"},
+                                                                       {"vocab_size", "400"},
+                                                                       {"add_dummy_prefix", "false"},
+                                                                       {"remove_extra_whitespaces", "false"},
+                                                                       {"character_coverage", "0.9995"}},
+                                                                      some)));
+    EXPECT_EQ(other.decode(other.encode(" ba  ko \u2581\n")), " ba  ko \u2581\n");
+  }
+}
+
+// Lines are learned from, whatever stands in them.
+TEST_F(TokenizerTest, LearnsFromLinesWithAnyCharacter) {
+  for (const string& odd : {string("\u2585"), string("\u2581"), string("\u2047"), string("\uFFFD"), string("\uFEFF"), string("\t"),
+                            string("\0", 1), string("\r"), string("\u2028")}) {
+    string text = make_text(20);
+    for (int i = 0; i < 1000; ++i) text += odd + " komelo thustu " + odd + odd + "\n";
+    const Tokenizer tokenizer(directory_.file("odd.model", train(text, 300)));
+    EXPECT_EQ(tokenizer.encode(" komelo").size(), 1u) << odd;
+    EXPECT_EQ(tokenizer.encode(" thustu").size(), 1u) << odd;
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  }
 }
 
 TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
@@ -165,7 +264,8 @@ TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
 TEST_F(TokenizerTest, LearnsTheSameFromATextInPieces) {
   const string long_line(3000, 'k');
   for (const string& text :
-       {make_text(300), make_text(100) + long_line + " ba " + long_line + "\n" + make_text(50) + "ends without a line end"}) {
+       {make_text(300), make_text(100) + long_line + " ba " + long_line + "\n" + make_text(50) + "ends without a line end",
+        long_line.substr(0, 1023) + "\u2585ba\u2585" + long_line.substr(0, 1022) + "\u2585\u2585\n" + make_text(300)}) {
     const string whole = train(text, 400);
     for (const std::size_t piece : {1, 7, 1000, 1024, 1025}) EXPECT_EQ(train(text, 400, piece), whole) << piece;
   }

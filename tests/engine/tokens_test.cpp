@@ -55,6 +55,36 @@ TEST(TokenFile, RefusesWhatIsNoTokenFileAndNamesIt) {
   EXPECT_ERROR(TokenFile(directory.path("pipe.bin")), "is not a regular file");
 }
 
+TEST(TokenFile, KnowsOtherFilesByTheirFirstBytes) {
+  const TemporaryDirectory directory;
+  const string rest(2000, 'x');
+  EXPECT_ERROR(TokenFile(directory.file("wide.bin", header(20240801, 1, 3) + rest)), "wide.bin", "llm.c header of 32-bit tokens");
+  for (const auto& [magic, what] : {std::pair{string("\x93NUMPY"), "a NumPy array"},
+                                    {string("PK\3\4"), "a zip archive"},
+                                    {string("\x1F\x8B\x08"), "gzip"},
+                                    {string("\xFD"
+                                            "7zXZ\0",
+                                            6),
+                                     "xz"},
+                                    {string("\x28\xB5\x2F\xFD"), "zstd"},
+                                    {string("GGUF"), "a GGUF file"}}) {
+    EXPECT_ERROR(TokenFile(directory.file("other.bin", magic + rest)), "other.bin is ", what, "corpus tokenize");
+  }
+}
+
+TEST(TokenFile, KnowsItsTokenizerFromTheManifestBeside) {
+  const TemporaryDirectory directory;
+  directory.file("a.json", R"({"tokenizer": {"xxh3": "0123456789abcdef"}})");
+  EXPECT_EQ(noted_tokenizer(directory.path("a-train.bin")), "0123456789abcdef");
+  EXPECT_EQ(noted_tokenizer(directory.path("a-valid.bin")), "0123456789abcdef");
+  for (const char* other : {"a.bin", "a.json", "none-train.bin", "-train.bin", ""})
+    EXPECT_EQ(noted_tokenizer(directory.path(other)), "");
+  for (const char* damaged : {"", "{", "[]", "7", R"({"tokenizer": 7})", R"({"tokenizer": {"xxh3": 7}})"}) {
+    directory.file("a.json", damaged);
+    EXPECT_EQ(noted_tokenizer(directory.path("a-train.bin")), "") << damaged;
+  }
+}
+
 TEST(Tokens, AreOneStreamAcrossFilesAndTexts) {
   const TemporaryDirectory directory;
   const string line = "to be or not to be\n";

@@ -199,6 +199,38 @@ class Module(unittest.TestCase):
             alone.train_step_batch(text(48), text(48, 1))
         self.assertEqual(shared.evaluate(text(90)), alone.evaluate(text(90)))
 
+    def test_tokenizes(self):
+        corpus = pathlib.Path(neurogen.__file__).parents[2] / "bin/corpus"
+        if not corpus.exists():
+            self.skipTest("the program corpus, which trains a tokenizer, is not beside the module")
+        with open(self.path("text.txt"), "w") as file:
+            file.writelines(f"line {i} has the number {i * i % 97}\n" for i in range(300))
+        model = self.path("t.model")
+        subprocess.run([corpus, "train-tokenizer", self.path("text.txt"), "--vocabulary", "300", "--out", model], check=True, stdout=subprocess.DEVNULL)
+        tokenizer = neurogen.Tokenizer(model)
+        self.assertEqual((tokenizer.vocabulary, tokenizer.line_end, tokenizer.document_end), (300, 3, 2))
+        texts = ["", "\n", " \r\n\n\tline 7  \n", "caf\u00e9 \u4e2d \U0001f600 \x00 \u2585\n", "line 8 has " * 9000]
+        for written in texts + ["\u2581 is no space"]:
+            ids = tokenizer.encode(written)
+            self.assertEqual(ids.dtype, np.int32)
+            self.assertEqual(tokenizer.decode(ids), written)
+        self.assertEqual(tokenizer.decode(tokenizer.encode("\u4e2d")[:2]), "\ufffd")
+        for kind, part, call in [
+            (ValueError, "none does not exist", lambda: neurogen.Tokenizer(self.path("none"))),
+            (ValueError, "use ids from 0 to 299", lambda: tokenizer.decode(np.full(1, 300, np.int32))),
+            (TypeError, "not a contiguous array of int32", lambda: tokenizer.decode(np.zeros(1))),
+        ]:
+            with self.subTest(part), self.assertRaisesRegex(kind, part):
+                call()
+        try:
+            import sentencepiece
+        except ImportError:
+            self.skipTest("there is no sentencepiece to compare with")
+        processor = sentencepiece.SentencePieceProcessor(model_file=model)
+        for written in texts:
+            self.assertEqual(processor.encode(written), tokenizer.encode(written).tolist())
+            self.assertEqual(processor.decode(tokenizer.encode(written).tolist()), written)
+
     def test_stubs_say_what_the_module_has(self):
         stub = ast.parse((SOURCE / "python/neurogen/__init__.pyi").read_text())
         classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
@@ -206,7 +238,7 @@ class Module(unittest.TestCase):
         for name, node in classes.items():
             real = getattr(neurogen, name)
             functions = {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
-            public = {n for n in dir(real) if not n.startswith("_")} | ({"__init__"} if name == "Engine" else {"__str__"})
+            public = {n for n in dir(real) if not n.startswith("_")} | ({"__str__"} if name == "MemoryPlan" else {"__init__"})
             self.assertEqual(set(functions), public)
             self.assertTrue(real.__doc__)
             for member, function in functions.items():

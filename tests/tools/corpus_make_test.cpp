@@ -59,10 +59,10 @@ class MakeTest : public testing::Test {
   std::vector<string> documents(const string& part) const {
     std::vector<string> texts;
     const TokenFile file(directory_.path("c-" + part + ".bin"));
-    EXPECT_EQ(file.tokens().back(), 1);
+    EXPECT_EQ(file.tokens().back(), 2);
     std::vector<std::uint16_t> ids;
     for (const std::uint16_t id : file.tokens()) {
-      if (id != 1) ids.push_back(id);
+      if (id != 2) ids.push_back(id);
       else texts.push_back(tokenizer_->decode(ids)), ids.clear();
     }
     return texts;
@@ -90,7 +90,7 @@ TEST_F(MakeTest, TakesFoldersInTheOrderOfTheirNames) {
   EXPECT_EQ(source["passed_over"], 1);
   EXPECT_EQ(source["held_out"], "documents by hash");
   EXPECT_EQ(manifest["sources"][1]["held_out"], "last lines");
-  EXPECT_EQ(manifest["document_end"], 1);
+  EXPECT_EQ(manifest["document_end"], 2);
   EXPECT_EQ(manifest["tokenizer"]["xxh3"], fmt::format("{:016x}", tokenizer_->hash()));
   const auto train = documents("train"), valid = documents("valid");
   EXPECT_EQ(manifest["train"]["documents"], train.size());
@@ -135,6 +135,38 @@ TEST_F(MakeTest, CutsStandardInputIntoDocuments) {
   auto piped = make("- --documents line", "sh -c 'head -c 1000 lines.txt; sleep 0.1; tail -c +1001 lines.txt' |");
   EXPECT_EQ(piped["train"], manifest["train"]);
   EXPECT_EQ(piped["valid"], manifest["valid"]);
+}
+
+// Whatever ends a line: the same documents, each with its line ends as they were.
+TEST_F(MakeTest, CutsLinesThatEndWithCarriageReturnsAlike) {
+  const auto with_returns = [](string text) {
+    for (std::size_t at = 0; (at = text.find('\n', at)) != string::npos; at += 2) text.insert(at, "\r");
+    return text;
+  };
+  string text = "=\n\none\n\n=\n==\n\ntwo\n=\n=\n";
+  for (int i = 0; i < 20; ++i) text += "line " + std::to_string(i) + (i % 3 ? "\n" : "\n\n=\n");
+  directory_.file("lf.txt", text + "=");
+  directory_.file("crlf.txt", with_returns(text) + "=");
+  for (const char* rule : {"line", "until:=", "until:"}) {
+    const string options = string(" --held-out 0.5 --documents ") + rule;
+    const auto texts = [&] {
+      std::multiset<string> all;
+      for (const char* part : {"train", "valid"}) {
+        for (const string& document : documents(part)) all.insert(document);
+      }
+      return all;
+    };
+    const auto expected = make("lf.txt" + options)["all"];
+    std::multiset<string> wanted;
+    for (const string& document : texts()) wanted.insert(with_returns(document));
+    for (const char* cut : {"1", "2", "3", "4", "9"}) {  // also between "\r" and "\n"
+      const auto found = make("-" + options, string("sh -c 'head -c ") + cut + " crlf.txt; sleep 0.05; tail -c +" +
+                                                 std::to_string(std::stoi(cut) + 1) + " crlf.txt' |")["all"];
+      EXPECT_EQ(found["documents"], expected["documents"]) << rule;
+      EXPECT_EQ(found["empty"], expected["empty"]) << rule;
+      EXPECT_EQ(texts(), wanted) << rule;
+    }
+  }
 }
 
 TEST_F(MakeTest, KeepsTheFirstOfEqualDocuments) {

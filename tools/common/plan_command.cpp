@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "engine/files/file_io.h"
 #include "tools/common/card.h"
+#include "tools/common/decimal.h"
 #include "tools/common/scale.h"
 
 namespace neurogen {
@@ -84,6 +85,7 @@ Planned side(const PlanSettings& s, const std::string& words, bool budget_given)
   PlanSettings own = s;
   CLI::App app;
   const CLI::Option* budget = add_plan_settings(app, own);
+  take_decimal_numbers(app);
   try {
     app.parse(words.starts_with("--") ? words : "--arch " + words);
   } catch (const CLI::ParseError& error) {

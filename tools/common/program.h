@@ -16,6 +16,7 @@
 
 #include "arena/error.h"
 #include "engine/run/process.h"
+#include "tools/common/decimal.h"
 #include "tools/common/nearest.h"
 
 namespace neurogen {
@@ -57,6 +58,7 @@ inline int run_program(CLI::App& app, int argc, char** argv) {
   const auto written = [&](int status) {
     return std::fflush(stdout) == 0 ? status : complain(std::string("standard output: ") + std::strerror(errno), Error::kRunTime);
   };
+  take_decimal_numbers(app);
   try {
     app.parse(argc, argv);
     return written(0);

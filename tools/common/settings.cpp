@@ -22,7 +22,8 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
   if (step)
     app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder that are updated together")->capture_default_str();
   app.add_option("--threads", s.threads, "CPU threads (default: one a core)");
-  app.add_option("--document-end", s.document_end, "token that ends a document: memory starts afresh after it");
+  app.add_option("--document-end", s.document_end,
+                 "token that ends a document: memory starts afresh after it; -1: none (default: that of the weights)");
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {

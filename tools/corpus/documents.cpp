@@ -26,14 +26,17 @@ void DocumentCutter::add(std::string_view text) {
   }
 }
 
+// `line` is without its "\n".
+bool DocumentCutter::is_end(std::string_view line) const { return line == rule_.end || line == end_; }
+
 void DocumentCutter::add_line(std::string_view part) {
   const bool ends = part.back() == '\n';
   if (may_be_end_) {
     begun_ += part;
     const std::string_view line = std::string_view(begun_).substr(0, begun_.size() - ends);
-    if (ends && line == rule_.end) {
+    if (ends && is_end(line)) {
       end();
-    } else if (ends || !rule_.end.starts_with(line)) {
+    } else if (ends || !end_.starts_with(line)) {
       pass_on(begun_);
       may_be_end_ = false;
     } else {
@@ -47,7 +50,7 @@ void DocumentCutter::add_line(std::string_view part) {
 }
 
 void DocumentCutter::end_input() {
-  if (begun_ != rule_.end) pass_on(begun_);
+  if (!is_end(begun_)) pass_on(begun_);
   begun_.clear();
   may_be_end_ = true;
   end();

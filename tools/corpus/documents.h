@@ -5,8 +5,8 @@
 
 namespace neurogen {
 
-// file: each input is one. line: each line is one, its '\n' a part of it. until: each ends at a line that is exactly `end`, which
-// belongs to none, or at the end of its input.
+// file: an input is a document. line: a line is one, with its line end. until: a document ends before a line that is exactly `end`,
+// which is dropped, or at the end of its input. A line ends with "\n" or "\r\n".
 struct DocumentRule {
   enum Kind { file, line, until } kind = file;
   std::string end;
@@ -14,7 +14,7 @@ struct DocumentRule {
 // "file", "line" or "until:LINE". Throws Error for anything else.
 DocumentRule parse_document_rule(const std::string& text);
 
-// Who takes the documents: the text of each in one or several parts, then its end.
+// Takes the documents: the text of each in one or several parts, then its end.
 class DocumentSink {
  public:
   virtual ~DocumentSink() = default;
@@ -25,7 +25,7 @@ class DocumentSink {
 // Needs no more memory than the rule's line, however long documents and lines are.
 class DocumentCutter {
  public:
-  DocumentCutter(const DocumentRule& rule, DocumentSink& sink) : rule_(rule), sink_(sink) {}
+  DocumentCutter(const DocumentRule& rule, DocumentSink& sink) : rule_(rule), sink_(sink), end_(rule.end + "\r") {}
   void add(std::string_view text);
   void end_input();
 
@@ -34,10 +34,13 @@ class DocumentCutter {
   void pass_on(std::string_view text);
   void end();
 
+  bool is_end(std::string_view line) const;
+
   const DocumentRule& rule_;
   DocumentSink& sink_;
-  std::string begun_;                      // of a line that may be the rule's
-  bool may_be_end_ = true, open_ = false;  // so far this line may be; the document has text
+  std::string end_;                        // the rule's line, with its "\r"
+  std::string begun_;                      // the start of a line that may be the rule's
+  bool may_be_end_ = true, open_ = false;  // this line may still be the rule's; the document has text
 };
 
 }  // namespace neurogen

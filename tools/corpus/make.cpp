@@ -22,7 +22,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Of one source, or of all.
+// Totals of one source, or of all.
 struct Counts {
   std::uint64_t bytes = 0, documents = 0, empty = 0, duplicates = 0, replaced = 0;
   Counts& operator+=(const Counts& o) {
@@ -98,7 +98,8 @@ class Maker : DocumentSink {
 
   void begin_document() {
     begin_ = train_.tokens();
-    bytes_ = newlines_ = 0;
+    newlines_ = 0;
+    blank_ = true;
     last_ = '\n';
     XXH3_128bits_reset(&hash_);
   }
@@ -106,7 +107,7 @@ class Maker : DocumentSink {
   void add(std::string_view text) override {
     if (text.empty()) return;
     XXH3_128bits_update(&hash_, text.data(), text.size());
-    bytes_ += text.size();
+    blank_ = blank_ && text.find_first_not_of("\r\n") == std::string_view::npos;
     newlines_ += static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
     last_ = text.back();
     train_.add(text);
@@ -116,7 +117,7 @@ class Maker : DocumentSink {
     train_.end_text();
     ++here_.documents;
     const XXH128_hash_t digest = XXH3_128bits_digest(&hash_);
-    if (rule_.kind == DocumentRule::line && bytes_ == newlines_) {
+    if (rule_.kind == DocumentRule::line && blank_) {
       --here_.documents, ++here_.empty;
       train_.move(begin_, nullptr);
     } else if (s_.deduplicate && !seen_.insert(digest)) {
@@ -195,7 +196,7 @@ class Maker : DocumentSink {
     }
     if (tokenizer_.document_end() >= 0)
       fmt::print("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
-    else fmt::print("the tokenizer has no piece <s>: where documents end is not marked\n");
+    else fmt::print("the tokenizer has no piece </s>: where documents end is not marked\n");
   }
 
   const MakeSettings& s_;
@@ -215,7 +216,8 @@ class Maker : DocumentSink {
   // The document under way goes into train_ and is moved where it belongs when it is known.
   std::string name_;
   bool by_lines_ = false;
-  std::uint64_t begin_ = 0, bytes_ = 0, newlines_ = 0;
+  std::uint64_t begin_ = 0, newlines_ = 0;
+  bool blank_ = true;  // nothing but line ends
   char last_ = '\n';
   XXH3_state_t hash_;
 };

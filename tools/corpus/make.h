@@ -1,4 +1,4 @@
-// corpus make: from texts of any size to tokens to train on, tokens held out, and a manifest that says what became of everything.
+// corpus make: turns texts of any size into training tokens, held-out tokens, and a manifest that accounts for every document.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,8 +15,8 @@ struct MakeSettings {
 // Writes PREFIX-train.bin, PREFIX-valid.bin and, last, PREFIX.json. Texts are read once, in pieces; memory does not grow with their
 // size, but for 18 to 37 bytes a different document with `deduplicate` and a folder's list of names.
 //
-// Held out is a fraction of the documents, by a hash of their bytes: a document's side depends on nothing else, and equal ones
-// share it. A file or standard input that was named and is one document gives its last lines instead.
+// A hash of its bytes decides whether a document is held out, so that equal documents share a side. A named file, or standard input,
+// that is one document gives its last lines instead.
 void make_corpus(const MakeSettings& settings);
 
 }  // namespace neurogen

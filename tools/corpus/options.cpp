@@ -36,12 +36,12 @@ void add_path(CLI::App* command, const char* option, std::string& path, const ch
 
 void add_corpus(CLI::App& app) {
   app.name("corpus");
-  app.description("Makes tokens of text: split it, train a tokenizer, tokenise.");
+  app.description("Turns text into tokens: split it, train a tokenizer, tokenise.");
   add_standard_options(app, app.get_name());
   app.require_subcommand(1);
   auto s = std::make_shared<CorpusSettings>();
 
-  CLI::App* make = add_command(app, "make", "Make tokens to train on and held-out tokens of texts of any size");
+  CLI::App* make = add_command(app, "make", "Turn texts of any size into training tokens and held-out tokens");
   MakeSettings& m = s->make;
   make->add_option("PATH", m.paths, kText)->required();
   add_path(make, "--tokenizer", m.tokenizer, kModel);
@@ -49,27 +49,27 @@ void add_corpus(CLI::App& app) {
       ->required()
       ->type_name("PREFIX");
   make->add_option("--documents", m.documents,
-                   "What a document is: a file, a line, or until:LINE, all up to such a line (until: alone, up to an empty one)")
+                   "What a document is: file, line, or until:LINE, everything up to such a line (until: ends at empty lines)")
       ->capture_default_str();
   add_held_out(make, m.held_out,
-               "Fraction of the documents to hold out, by a hash of each; of a file that is one document, of its lines, the last");
+               "Fraction of the documents to hold out, chosen by a hash of each; a file that is one document gives its last lines");
   make->add_flag("--deduplicate", m.deduplicate,
-                 "Keep the first of equal documents alone: 18 to 37 bytes of memory for each, 58 million at most");
+                 "Keep only the first of equal documents: 18 to 37 bytes of memory for each, 58 million at most");
   make->add_flag("--replace-invalid", m.replace_invalid,
-                 "Put U+FFFD for what is not UTF-8, and count it, where it would be refused");
+                 "Replace what is not UTF-8 by U+FFFD, and count it, instead of refusing it");
   make->add_option("--progress", m.progress, "auto, plain or none")->capture_default_str();
   make->callback([s] { make_corpus(s->make); });
 
-  CLI::App* tokenizes = add_command(app, "tokenize", "Tokenise texts, one behind the other, into one file");
+  CLI::App* tokenizes = add_command(app, "tokenize", "Tokenise texts, one after another, into one file");
   tokenizes->add_option("FILE", s->files, "UTF-8 text, - for standard input")->required();
   add_path(tokenizes, "--tokenizer", s->tokenizer, kModel);
   add_path(tokenizes, "--out", s->out, "Tokens (.bin): raw little-endian uint16");
   tokenizes->callback([s] { tokenize(s->files, s->tokenizer, s->out); });
 
-  CLI::App* learn = add_command(app, "train-tokenizer", "Train a byte-pair tokenizer in which any text comes back unchanged");
+  CLI::App* learn = add_command(app, "train-tokenizer", "Train a byte-pair (subword) tokenizer that gives any text back unchanged");
   learn
       ->add_option("PATH", s->files,
-                   fmt::format("{}; of more than {} lines so many are drawn, and those alone are held in memory (a line "
+                   fmt::format("{}; of more than {} lines so many are drawn, and only those are held in memory (a line "
                                "of more than {} bytes counts as several)",
                                kText, with_commas(kTokenizerLines), with_commas(kTokenizerLine)))
       ->required();

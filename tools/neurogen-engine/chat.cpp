@@ -38,7 +38,11 @@ constexpr const char* kHelp =
 class Chat {
  public:
   explicit Chat(SpeakingSettings& settings)
-      : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {}
+      : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {
+    // A document's end would take the memory of the conversation with it.
+    if (const std::int64_t end = voice_.session->brain.options.document_end; end >= 0)
+      voice_.speaker->sampler().silence(static_cast<std::int32_t>(end));
+  }
 
   int run() {
     catch_signals(true);

@@ -91,6 +91,8 @@ int evaluate(EvaluateSettings s) {
   const Resolved r = resolve(s.common, false);
   const Tokens text(s.text.data, tokenizer);
   text.check_vocabulary(r.architecture.vocabulary);
+  warn_of_other_tokenizer(s.text.data, tokenizer);
+  warn_of_other_tokenizer(s.counted, tokenizer);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
   std::optional<Tokens> counted;
   Bytes most = 0;  // that counting holds

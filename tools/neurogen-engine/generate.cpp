@@ -24,12 +24,12 @@ struct GenerateSettings {
   std::vector<std::string> stops;
 };
 
-// Without its last line end, which echo and editors put there.
+// Without its last line end, "\n" or "\r\n", which echo and editors put there.
 std::string standard_input() {
   std::string text;
   char part[4096];
   while (const std::size_t size = std::fread(part, 1, sizeof part, stdin)) text.append(part, size);
-  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\n')) text.resize(text.size() - (text.ends_with("\r\n") ? 2 : 1));
   return text;
 }
 
@@ -39,7 +39,8 @@ void put_log_probability(double log_probability, Speaker::Said said) {
   char* end = fmt::format_to(line, "{:>10.4f}{:>7}  \"", log_probability, said.token);
   for (std::string_view text = said.text; !text.empty() && end < line + sizeof line - 8;) {
     const std::size_t length = utf8_sequence(text);
-    if (length == 0 || text[0] < ' ') end = fmt::format_to(end, "\\x{:02x}", static_cast<unsigned char>(text[0]) + 0u);
+    const unsigned char first = text[0];
+    if (length == 0 || first < ' ') end = fmt::format_to(end, "\\x{:02x}", first);
     else if (text[0] == '"' || text[0] == '\\') end = fmt::format_to(end, "\\{}", text[0]);
     else end = std::copy_n(text.begin(), length, end);
     text.remove_prefix(std::max<std::size_t>(length, 1));

@@ -123,7 +123,8 @@ int export_weights(const std::string& name, const std::string& out) {
     const FileTensor& t = file.tensors()[i];
     tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
   }
-  std::map<std::string, std::string> metadata = {{"architecture", to_json(m.architecture)}};
+  std::map<std::string, std::string> metadata = {{"architecture", to_json(m.architecture)},
+                                                 {"document_end", std::to_string(m.options.document_end)}};
   if (m.tokenizer) metadata["tokenizer"] = hexadecimal(m.tokenizer);
   if (!m.tokenizer_model.empty()) {
     tensors.push_back(

@@ -54,6 +54,17 @@ void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary) {
                           tokenizer.name(), tokenizer.vocabulary(), vocabulary));
 }
 
+void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokenizer* tokenizer) {
+  if (!tokenizer) return;
+  const std::string hash = fmt::format("{:016x}", tokenizer->hash());
+  for (const std::string& file : files) {
+    const std::string noted = noted_tokenizer(file);
+    if (noted.empty() || noted == hash) continue;
+    fmt::print(stderr, "warning: {} was made with another tokenizer (XXH3 {}) than {} ({}): name that one with --tokenizer\n", file,
+               noted, tokenizer->name(), hash);
+  }
+}
+
 namespace {
 
 std::unique_ptr<Tokenizer> fitting_tokenizer(const std::string& file, std::unique_ptr<Tokenizer> carried, std::int64_t vocabulary) {
@@ -72,7 +83,9 @@ Tokens checked(Tokens tokens, std::int64_t vocabulary) {
 Texts::Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_ptr<Tokenizer> carried)
     : tokenizer(fitting_tokenizer(settings.tokenizer, std::move(carried), vocabulary)),
       train(checked(Tokens(settings.data, tokenizer.get(), settings.weights), vocabulary)) {
+  warn_of_other_tokenizer(settings.data, tokenizer.get());
   if (settings.valid.empty()) return;
+  warn_of_other_tokenizer({settings.valid}, tokenizer.get());
   valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));
   if (valid->size() < 2) throw Error(settings.valid + ": fewer than two tokens: name a longer held-out text");
 }

@@ -29,6 +29,9 @@ void take_weights(TextSettings& settings);
 // Throws Error if the tokenizer has more pieces than the model has tokens.
 void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary);
 
+// Says on standard error which of these files another tokenizer made than this one (may be null).
+void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokenizer* tokenizer);
+
 // Opened, encoded where they are not tokens already, and checked against the vocabulary.
 struct Texts {
   // `carried`: the tokenizer of the weights that training begins with, for settings that name none; may be null.

@@ -20,8 +20,8 @@ namespace {
 void check_settings(const TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
     throw Error("--steps, --epochs and --minutes exclude each other: give one");
-  if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a positive number", s.epochs));
-  if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a positive number", s.minutes));
+  if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
+  if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
   check_rates(s.rates);
   check_export_name("--export", s.export_file);
 }
@@ -100,6 +100,7 @@ int train(TrainSettings s) {
   std::optional<Checkpoint> initial;
   if (!checkpoints.from() && !s.init.empty()) {
     s.common.architecture_json = saved_architecture(s.init);
+    adopt_document_end(s.common, s.init);
     if (is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);

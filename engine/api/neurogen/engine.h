@@ -20,11 +20,10 @@
 #include <string_view>
 #include <vector>
 
+#include "export.h"
 #include "recipe.h"
 #include "result.h"
 #include "settings.h"
-
-#define NEUROGEN_API __attribute__((visibility("default")))
 
 namespace neurogen {
 

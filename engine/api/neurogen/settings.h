@@ -1,6 +1,7 @@
 // Which brain, how large a step, on what, inside which budget.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace neurogen {
@@ -17,8 +18,9 @@ struct BrainSettings {
   std::string decoder_storage = "auto";  // auto, fp32 or 16bit
   std::int64_t window = 256;             // --seq: tokens in a sequence
   std::int64_t threads = 0;              // CPU threads, 0: one a core
-  std::int64_t document_end = -1;        // token that ends a document: memory starts afresh after it; -1: none
-  std::int64_t decoder_tile = 1280;      // rows of the decoder that are updated together
+  // Token that ends a document: memory starts afresh after it; -1: none. Not set: that of the weights, else none.
+  std::optional<std::int64_t> document_end;
+  std::int64_t decoder_tile = 1280;  // rows of the decoder that are updated together
 };
 
 }  // namespace neurogen

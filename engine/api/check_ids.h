@@ -1,0 +1,20 @@
+// Token ids that a caller brings.
+#pragma once
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "arena/error.h"
+
+namespace neurogen {
+
+// Throws Error, naming place and value, for an id below `least` or outside the vocabulary.
+inline void check_ids(const char* what, std::span<const std::int32_t> ids, std::int32_t least, std::int64_t vocabulary) {
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) { return id < least || id >= vocabulary; });
+  if (wrong == ids.end()) return;
+  throw Error(fmt::format("{}[{}] is {}: use ids from {} to {}", what, wrong - ids.begin(), *wrong, least, vocabulary - 1));
+}
+
+}  // namespace neurogen

@@ -1,0 +1,46 @@
+#include "engine/api/neurogen/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include "arena/error.h"
+#include "engine/api/answer.h"
+#include "engine/api/check_ids.h"
+#include "engine/files/file_io.h"
+#include "engine/files/text.h"
+#include "engine/files/tokenizer.h"
+
+namespace neurogen {
+
+Result<TextTokenizer> TextTokenizer::create(const std::string& path) {
+  return answer<TextTokenizer>([&] {
+    const CopiedFiles copied;
+    return TextTokenizer(std::make_unique<Tokenizer>(path));
+  });
+}
+
+TextTokenizer::TextTokenizer(std::unique_ptr<Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {}
+TextTokenizer::TextTokenizer(TextTokenizer&&) noexcept = default;
+TextTokenizer& TextTokenizer::operator=(TextTokenizer&&) noexcept = default;
+TextTokenizer::~TextTokenizer() = default;
+
+std::int64_t TextTokenizer::vocabulary() const { return tokenizer_->vocabulary(); }
+std::int64_t TextTokenizer::line_end() const { return tokenizer_->line_end(); }
+std::int64_t TextTokenizer::document_end() const { return tokenizer_->document_end(); }
+
+Result<std::vector<std::int32_t>> TextTokenizer::encode(std::string_view text) const {
+  return answer<std::vector<std::int32_t>>([&] {
+    if (const std::size_t wrong = find_invalid_utf8(text); wrong != std::string_view::npos)
+      throw Error(fmt::format("text is not UTF-8 at byte {}: convert it", wrong));
+    const std::vector<std::uint16_t> ids = tokenizer_->encode(text);
+    return std::vector<std::int32_t>(ids.begin(), ids.end());
+  });
+}
+
+Result<std::string> TextTokenizer::decode(std::span<const std::int32_t> ids) const {
+  return answer<std::string>([&] {
+    check_ids("ids", ids, 0, vocabulary());
+    return tokenizer_->decode(std::vector<std::uint16_t>(ids.begin(), ids.end()));
+  });
+}
+
+}  // namespace neurogen
