@@ -125,7 +125,7 @@ bool TrainingRun::evaluates_after(std::int64_t step) const {
 std::int64_t TrainingRun::most_evaluated() const {
   const std::int64_t step = session_.brain.options.tokens();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
-  return std::min({most, kEvaluatedTokens, texts_.valid->size() - 1});
+  return std::min(most, kEvaluatedTokens);
 }
 
 std::int64_t TrainingRun::batches(std::int64_t tokens) const {
@@ -138,7 +138,7 @@ double TrainingRun::seconds_for_the_end() const {
   if (!texts_.valid) return save_seconds_;
   const double batch = evaluation_seconds_ > 0 ? evaluation_seconds_
                                                : kForwardByTraining * length_.training_seconds() / static_cast<double>(own_steps());
-  return save_seconds_ + batch * static_cast<double>(batches(most_evaluated()));
+  return save_seconds_ + batch * static_cast<double>(batches(std::min(most_evaluated(), texts_.valid->size())));
 }
 
 Bytes TrainingRun::measured_overhead() const {
