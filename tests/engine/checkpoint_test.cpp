@@ -369,6 +369,16 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
   std::filesystem::rename(path(), directory_.path("elsewhere"));
   EXPECT_EQ(saver.save({2, 9}), Saved::no);
   EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": No such file or directory");
+  // Another run has its name: files of the two never mix, also where the lock file was removed.
+  {
+    CheckpointDirectory other(path(), 2, false);
+    EXPECT_EQ(saver.save({2, 9}), Saved::no);
+    EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": Stale file handle");
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path()), {}), 1);
+    std::filesystem::remove(path() + "/.lock");
+    EXPECT_ERROR(CheckpointDirectory(path(), 2, false), "is in use by another run");
+  }
+  std::filesystem::remove_all(path());
   std::filesystem::rename(directory_.path("elsewhere"), path());
   EXPECT_EQ(saver.save({2, 9}), Saved::yes);
   EXPECT_EQ(read_file(d.file(1)), good);
