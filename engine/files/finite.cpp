@@ -9,13 +9,13 @@ namespace {
 // Whether no number of a type has an exponent of ones, which infinities and NaN have.
 template <typename Word>
 bool no_exponent_of_ones(std::span<const std::byte> data, Word ones) {
-  bool found = false;
+  Word found = 0;  // as wide as the words, so that it is computed with vectors
   for (std::size_t at = 0; at < data.size(); at += sizeof(Word)) {
     Word word;
     std::memcpy(&word, data.data() + at, sizeof word);
-    found |= (word & ones) == ones;
+    found |= static_cast<Word>((word & ones) == ones);
   }
-  return !found;
+  return found == 0;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // No output of a program is one of its inputs, nor another output, however their paths are spelt.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -135,6 +136,24 @@ TEST_F(Outputs, ALogIsNeverCut) {
   const ProgramResult pipe = run(kTrain + "--log pipe");
   EXPECT_EQ(pipe.status, 2);
   EXPECT_EQ(pipe.err, "neurogen-engine: pipe is a pipe that nobody reads: start its reader first\n");
+}
+
+TEST_F(Outputs, PermissionDeniedIsCalledSo) {
+  fs::create_directory(directory_.path("locked"));
+  fs::permissions(directory_.path("locked"), fs::perms::none);
+  fs::permissions(directory_.path(""), fs::perms::owner_all | fs::perms::others_all);
+  // Nothing is denied to root.
+  const string nobody = geteuid() == 0 ? "setpriv --reuid=65534 --regid=65534 --clear-groups" : "";
+  for (const string& command :
+       {kTrain + "--checkpoint-dir locked/saved", kTrain + "--export locked/w", kTrain + "--log locked/l",
+        kTrain + "--valid locked/a.bin", kTrain + "--init locked/w", string("corpus make locked --tokenizer t.model --out m"),
+        string("corpus split text.txt --train locked/a --valid b"), string("plan --arch locked/a.json")}) {
+    const ProgramResult result = run_program_in(directory_, command, nobody);
+    EXPECT_NE(result.status, 0) << command;
+    EXPECT_NE(result.err.find("Permission denied"), string::npos) << command << "\n" << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << command << "\n" << result.err;
+  }
+  fs::permissions(directory_.path("locked"), fs::perms::owner_all);
 }
 
 TEST_F(Outputs, NamesNeedNotBeUtf8) {

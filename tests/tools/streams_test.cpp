@@ -77,9 +77,10 @@ TEST_F(Streams, TheStatusStays) {
 // Values that are echoed are shortened, and stay on the line.
 TEST_F(Streams, AMessageIsOneLineThatCanBeRead) {
   const string value(100'000, 'x');
-  for (const string& command : {"neurogen-engine --arch " + value + ".json --data text.txt", "plan --budget " + value,
-                                "plan --device " + value, "corpus tokenize " + value + " --tokenizer t.model --out a.bin",
-                                "plan --" + value, "plan --arch 'a\nb\x1B[31m\xFF.json'"}) {
+  for (const string& command :
+       std::initializer_list<string>{"neurogen-engine --arch " + value + ".json --data text.txt", "plan --budget " + value,
+                                     "plan --device " + value, "corpus tokenize " + value + " --tokenizer t.model --out a.bin",
+                                     "plan --" + value, "plan --arch 'a\nb\x1B[31m\xFF.json'"}) {
     const ProgramResult result = run(command);
     EXPECT_EQ(result.status, 2) << command.substr(0, 40);
     EXPECT_LT(result.err.size(), 1100u) << command.substr(0, 40);
