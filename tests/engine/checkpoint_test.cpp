@@ -136,8 +136,10 @@ TEST_F(CheckpointTest, VerifyNamesTheTensorThatChanged) {
       if (at == align_up(tensor.bytes)) continue;  // nothing lies behind this one
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
       EXPECT_ERROR(whole.verify(whole.tensors().size()), "changed.ngck is damaged: " + tensor.name + " is not what was saved");
-      EXPECT_EQ(whole.damaged(whole.tensors().size()), std::vector<std::size_t>{i});
-      EXPECT_TRUE(whole.damaged(i).empty());
+      std::vector<Checkpoint::Fault> expected(whole.tensors().size(), Checkpoint::Fault::none);
+      expected[i] = Checkpoint::Fault::damaged;
+      EXPECT_EQ(whole.faults(expected.size()), expected);
+      EXPECT_EQ(whole.faults(i), std::vector<Checkpoint::Fault>(i, Checkpoint::Fault::none));
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
     }
   }

@@ -142,12 +142,14 @@ TEST_F(Outputs, PermissionDeniedIsCalledSo) {
   fs::create_directory(directory_.path("locked"));
   fs::permissions(directory_.path("locked"), fs::perms::none);
   fs::permissions(directory_.path(""), fs::perms::owner_all | fs::perms::others_all);
+  fs::create_symlink("../locked/a", directory_.path("folder/link"));
   // Nothing is denied to root.
   const string nobody = geteuid() == 0 ? "setpriv --reuid=65534 --regid=65534 --clear-groups" : "";
   for (const string& command :
        {kTrain + "--checkpoint-dir locked/saved", kTrain + "--export locked/w", kTrain + "--log locked/l",
         kTrain + "--valid locked/a.bin", kTrain + "--init locked/w", string("corpus make locked --tokenizer t.model --out m"),
-        string("corpus split text.txt --train locked/a --valid b"), string("plan --arch locked/a.json")}) {
+        string("corpus make folder --tokenizer t.model --out m"), string("corpus split text.txt --train locked/a --valid b"),
+        string("plan --arch locked/a.json")}) {
     const ProgramResult result = run_program_in(directory_, command, nobody);
     EXPECT_NE(result.status, 0) << command;
     EXPECT_NE(result.err.find("Permission denied"), string::npos) << command << "\n" << result.err;
