@@ -74,15 +74,20 @@ TEST_F(Outputs, AreNoInputs) {
            {"corpus train-tokenizer folder --vocabulary 300 --out ", "folder/first.txt"},
            {"corpus split text.txt --valid v.txt --train ", "text.txt"},
            {"corpus split text.txt --train v.txt --valid ", "text.txt"}}) {
-    fs::create_symlink(fs::path(input).filename(), directory_.path(input + ".link"));
-    fs::create_hard_link(directory_.path(input), directory_.path(input + ".hard"));
+    // Weights are refused under other names than .safetensors, so links alone lead to other files.
+    const bool weights = command.ends_with("--export ") || command.ends_with("--safetensors ");
+    const string end = weights ? ".safetensors" : "";
+    const string link = input + ".link" + end, hard = input + ".hard" + end;
+    fs::create_symlink(fs::path(input).filename(), directory_.path(link));
+    fs::create_hard_link(directory_.path(input), directory_.path(hard));
     for (const string& spelling :
-         {input, "./" + input, "folder/../" + input, directory_.path(input), input + ".link", input + ".hard"}) {
+         weights ? std::vector{link, "./" + link, directory_.path(link), hard}
+                 : std::vector{input, "./" + input, "folder/../" + input, directory_.path(input), link, hard}) {
       string once = command;  // an option that the fixture gives, too
       if (command.find("text.bin:2") != string::npos) once.erase(once.find("--data text.bin "), 16);
       refuses(once + spelling);
     }
-    fs::remove(directory_.path(input + ".link")), fs::remove(directory_.path(input + ".hard"));
+    fs::remove(directory_.path(link)), fs::remove(directory_.path(hard));
   }
   for (const char* part : {"-train.bin", "-valid.bin", ".json"}) {
     fs::create_symlink("text.txt", directory_.path(string("made") + part));
@@ -104,8 +109,10 @@ TEST_F(Outputs, AreNotEachOther) {
   refuses("corpus make text.txt --tokenizer t.model --out made", "write the same file");
   // What lies in a directory of checkpoints under their names belongs to the run.
   for (const char* name : {"saved/step-000000003.ngck", "saved/step-000000009.ngck", "saved/.lock", "saved/saving.part"}) {
-    refuses(kTrain + "--resume --checkpoint-dir saved --export " + name, "which is for checkpoints");
-    refuses(string("neurogen-engine export --checkpoint saved --safetensors ") + name);
+    fs::create_symlink(name, directory_.path("to.safetensors"));
+    refuses(kTrain + "--resume --checkpoint-dir saved --export to.safetensors", "which is for checkpoints");
+    refuses("neurogen-engine export --checkpoint saved --safetensors to.safetensors");
+    fs::remove(directory_.path("to.safetensors"));
   }
   EXPECT_EQ(run("neurogen-engine export --checkpoint saved --safetensors saved/w.safetensors").status, 0);
   // Through a link to a file that is not there yet.

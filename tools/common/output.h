@@ -15,10 +15,10 @@ inline int output_error = 0;
 // errno of the first thing that standard output did not take, 0 while there is none.
 inline int output_error() { return detail::output_error; }
 inline void note_output_error() {
-  if (detail::output_error == 0) detail::output_error = errno;
+  if (detail::output_error == 0) detail::output_error = errno != 0 ? errno : EIO;
 }
 inline void flush_out() {
-  if (std::fflush(stdout) != 0) note_output_error();
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) note_output_error();  // or what wrote before has failed, and said nothing
 }
 
 template <typename... Values>

@@ -80,7 +80,9 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
     app.parse(argc, argv);
     return status;
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return app.exit(wanted);
+    const int shown = app.exit(wanted);
+    flush_out();  // while errno says why
+    return shown;
   } catch (const CLI::ParseError& error) {
     return failed(misuse(app, error), Error::kMisuse);
   } catch (const Error& error) {

@@ -10,6 +10,7 @@
 #include "engine/brain/initialize.h"
 #include "engine/files/file_io.h"
 #include "engine/run/session.h"
+#include "engine/run/signals.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -78,6 +79,7 @@ void export_to(const TrainSettings& s, const Session& session, const Texts& text
 }
 
 int train(TrainSettings s) {
+  outlive_readers();
   check_settings(s);
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
     throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");

@@ -87,7 +87,6 @@ int TrainingRun::train() {
 
 int TrainingRun::run_to_the_end() {
   catch_signals();
-  outlive_readers();
   check_overhead();
   sealed_ = heap_counters();
   const std::int64_t gpu_sealed = Block::gpu_requests();
