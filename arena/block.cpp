@@ -61,10 +61,11 @@ Block::Block(Block&& other) noexcept
       release_(other.release_) {}
 
 Block& Block::operator=(Block&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(mapped_, other.mapped_);
-  std::swap(release_, other.release_);
+  Block taken(std::move(other));  // leaves with what this one held
+  std::swap(data_, taken.data_);
+  std::swap(size_, taken.size_);
+  std::swap(mapped_, taken.mapped_);
+  std::swap(release_, taken.release_);
   return *this;
 }
 

@@ -162,7 +162,7 @@ std::string plan_json(const Plan& plan, const ReportFacts& facts) {
                                {"last_op", buffer.last_op},
                                {"offset", buffer.offset}});
   }
-  return json.dump();
+  return json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);  // ASCII, which every reader takes
 }
 
 std::string refusal_table(const Plan& plan) {

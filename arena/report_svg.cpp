@@ -32,13 +32,19 @@ text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#222}
 .alive{stroke:#fff}.bound,.peak{stroke:#ff8a7a}.mark{fill:#ff8a7a}}
 )";
 
-std::string escaped(const std::string& text) {
+// XML has no way to write control characters, U+FFFE and U+FFFF: U+FFFD stands for them. `text` is UTF-8.
+std::string escaped(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    const bool control = static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t';
+    const std::string_view three = text.substr(at, 3);
     if (c == '<') out += "&lt;";
     else if (c == '>') out += "&gt;";
     else if (c == '&') out += "&amp;";
     else if (c == '"') out += "&quot;";
+    else if (control) out += "\uFFFD";
+    else if (three == "\uFFFE" || three == "\uFFFF") out += "\uFFFD", at += 2;
     else out += c;
   }
   return out;

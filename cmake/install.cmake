@@ -16,7 +16,6 @@ install(FILES README.md THIRD_PARTY.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/
 add_executable(manual tools/manual/main.cpp $<FILTER:$<TARGET_OBJECTS:neurogen-engine>,EXCLUDE,/\(main|heap\)\\.cpp>
   $<FILTER:$<TARGET_OBJECTS:corpus>,EXCLUDE,/main\\.cpp>)
 target_link_libraries(manual PRIVATE neurogen_tools ${MIMALLOC} ${EDIT})
-target_compile_definitions(manual PRIVATE NEUROGEN_VERSION="${PROJECT_VERSION}")
 set_target_properties(manual PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 foreach(program neurogen-engine corpus plan)
   set(manual_page ${CMAKE_BINARY_DIR}/share/${program}.1)

@@ -21,6 +21,17 @@ int cores_of_this_process() {
   return all > 0 ? static_cast<int>(all) : 1;
 }
 
+void on_threads(std::int64_t parts, const std::function<void(std::int64_t)>& body) {
+  std::vector<std::jthread> others;  // joined at the end
+  std::int64_t next = 1;
+  try {
+    for (; next < parts; ++next) others.emplace_back(body, next);
+  } catch (const std::system_error&) {  // no thread to be had
+  }
+  body(0);
+  for (; next < parts; ++next) body(next);
+}
+
 namespace {
 
 void pause() {

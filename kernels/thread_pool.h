@@ -1,6 +1,7 @@
 // Threads made once, before anything is sealed, and a way to spread independent items over them.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <type_traits>
 
@@ -8,6 +9,10 @@ namespace neurogen {
 
 // How many this process may run on, at least 1.
 int cores_of_this_process();
+
+// Calls body(part) for every part in [0, parts), each on a thread of its own; parts for which the system starts no thread run on
+// the caller's. For work before a run is sealed.
+void on_threads(std::int64_t parts, const std::function<void(std::int64_t)>& body);
 
 class ThreadPool {
  public:

@@ -6,6 +6,7 @@ bin=${1:-build}/bin
 
 tools/demo-text.sh demo
 echo
+rm -f demo/run.jsonl  # of a demonstration before this one
 "$bin/neurogen-engine" train --arch tiny --budget 256M --data demo/train.bin --valid demo/valid.bin \
   --tokenizer demo/tokenizer.model --batch 16 --seq 64 --log demo/run.jsonl --export demo/brain.safetensors
 echo

@@ -192,7 +192,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&& other) noexcept {
-  std::swap(state_, other.state_);
+  Engine taken(std::move(other));  // leaves with what this one held
+  std::swap(state_, taken.state_);
   return *this;
 }
 Engine::~Engine() {

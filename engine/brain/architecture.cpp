@@ -16,12 +16,15 @@
 #include "embedded/preset_small.h"
 #include "embedded/preset_tiny.h"
 #include "engine/files/file_io.h"
+#include "engine/files/json.h"
+#include "engine/files/one_line.h"
 
 namespace neurogen {
 namespace {
 
 constexpr std::int64_t kLargestExtent = 1'000'000'000;  // neurons, outputs or fan-in: products of two stay in 64 bits
 constexpr std::size_t kLargestFile = 1 << 20;
+constexpr std::size_t kLongestName = 200, kLongestEcho = 100;  // bytes
 
 struct Wiring {
   const char* name;
@@ -103,7 +106,7 @@ class Checker {
   const std::string& where_;
 };
 
-std::string shortened(const std::string& text) { return text.size() <= 100 ? text : text.substr(0, 100) + "..."; }
+std::string shortened(const std::string& text) { return one_line(text, kLongestEcho); }
 
 // What FlatBuffers' reader lets pass or refuses without naming the field: numbers that are not whole or stand in quotes,
 // comments, a field given twice, depth. Objects in one object, whole numbers, and texts for names are all that there is.
@@ -188,7 +191,7 @@ Architecture parse_architecture(std::string_view json, const std::string& where)
   }
   const auto* root = flatbuffers::GetRoot<schema::Architecture>(parser.builder_.GetBufferPointer());
   Architecture a;
-  a.name = root->name() ? root->name()->str() : where;
+  a.name = one_line(root->name() ? root->name()->string_view() : std::string_view(where), kLongestName);
   a.vocabulary = bounded(root->vocabulary());
   a.embedding = bounded(root->embedding());
   const std::array<const schema::Module*, kModules> modules = {root->thalamus(),      root->wernicke(),   root->hippocampus(),
@@ -216,13 +219,8 @@ Architecture read_architecture(const std::string& preset_or_file) {
 }
 
 std::string to_json(const Architecture& a) {
-  std::string name;
-  for (char c : a.name) {
-    if (static_cast<unsigned char>(c) < 0x20) continue;
-    if (c == '"' || c == '\\') name += '\\';
-    name += c;
-  }
-  std::string json = fmt::format("{{\"name\": \"{}\", \"vocabulary\": {}, \"embedding\": {}", name, a.vocabulary, a.embedding);
+  std::string json =
+      fmt::format("{{\"name\": {}, \"vocabulary\": {}, \"embedding\": {}", json_text(a.name), a.vocabulary, a.embedding);
   for (int m = 0; m < kModules; ++m) {
     const Module& module = a.modules[m];
     json += fmt::format(", \"{}\": {{\"neurons\": {}, \"outputs\": {}, \"fan_in\": {}}}", name_of(static_cast<ModuleIndex>(m)),

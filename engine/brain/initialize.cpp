@@ -3,14 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <numeric>
-#include <thread>
 
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
+#include "engine/files/finite.h"
 #include "kernels/half.h"
 #include "kernels/random.h"
+#include "kernels/thread_pool.h"
 
 namespace neurogen {
 namespace {
@@ -18,6 +20,7 @@ namespace {
 // Random streams: parameter i draws from stream i, module m's wiring from kWiringStream + m.
 constexpr std::uint64_t kWiringStream = 1000;
 constexpr std::int64_t kPiece = 1 << 20;  // elements that are made in the host's memory at a time
+constexpr double kLargestF16 = 65504;
 
 // Calls body(T{}) with the T of half.h, float or double that is stored as `type`.
 template <typename Body>
@@ -38,7 +41,7 @@ void dispatch_stored(DType type, Body&& body) {
 template <typename Value>
 void fill(Program& program, TensorId id, Value&& value) {
   const TensorView view = program.view(id);
-  const std::int64_t n = view.elements(), threads = std::max(1u, std::thread::hardware_concurrency());
+  const std::int64_t n = view.elements(), threads = cores_of_this_process();
   dispatch_stored(view.dtype, [&](auto zero) {
     using Stored = decltype(zero);
     std::vector<Stored> piece(static_cast<std::size_t>(std::min(n, kPiece)));
@@ -51,10 +54,7 @@ void fill(Program& program, TensorId id, Value&& value) {
           else narrow(static_cast<float>(value(begin + i)), to);
         }
       };
-      std::vector<std::jthread> others;
-      for (std::int64_t t = 1; t < threads; ++t) others.emplace_back(make, t);
-      make(0);
-      others.clear();  // waits for them
+      on_threads(threads, make);
       program.write(id, piece.data(), static_cast<Bytes>(count) * sizeof(Stored), static_cast<Bytes>(begin) * sizeof(Stored));
     }
   });
@@ -133,6 +133,20 @@ const FileTensor& require(const FileTensor* tensor, const std::string& name, con
   return *tensor;
 }
 
+// Every value must be finite, also in the type that it is to be stored in.
+void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
+  if (!all_finite(tensor.dtype, tensor.data))
+    throw Error(fmt::format("{}: {} holds values that are not finite: use weights that can be computed with", file, tensor.name));
+  const bool f16 = stored == DType::f16;
+  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` holds them all
+  const double most = f16 ? kLargestF16 : FLT_MAX;
+  for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+    if (std::abs(tensor.real(i)) <= most) continue;
+    throw Error(fmt::format("{}: {} holds {:g}, which is infinite in {}: use another --compute or --decoder-storage", file,
+                            tensor.name, tensor.real(i), name_of(stored)));
+  }
+}
+
 }  // namespace
 
 void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
@@ -180,6 +194,7 @@ void take_parameters(const Brain& brain, Program& program, const FindTensor& fin
   for (const Parameter& p : brain.parameters) {
     const FileTensor* tensor = find(p.name);
     values.push_back(&require(tensor ? tensor : find("param." + p.name), p.name, p.shape, true, file));
+    require_finite(*values.back(), program.view(p.value).dtype, file);
   }
   // Weights mean nothing without the sources that they were learned for.
   const std::array<Wiring, kModules> wiring = read_wiring(brain.architecture, find, file);

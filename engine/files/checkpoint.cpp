@@ -6,16 +6,18 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <thread>
 #include <tuple>
 
 #include "arena/error.h"
+#include "engine/files/finite.h"
+#include "kernels/thread_pool.h"
 
 namespace neurogen {
 namespace {
 
 constexpr std::string_view kIdentifier = "NGCK";
 constexpr std::size_t kIdentifierAt = 8;  // behind size prefix and root offset
+constexpr std::size_t kPiece = 1 << 20;   // bytes that are hashed and looked at while they are in a core's cache
 
 bool starts_as_checkpoint(std::string_view text) {
   return text.size() >= kIdentifierAt && text.substr(kIdentifierAt, kIdentifier.size()) == kIdentifier;
@@ -59,33 +61,43 @@ const FileTensor* Checkpoint::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : &*found;
 }
 
-std::vector<std::size_t> Checkpoint::damaged(std::size_t count) const {
-  std::vector<char> wrong(count, 0);
+std::vector<Checkpoint::Fault> Checkpoint::faults(std::size_t count) const {
+  std::vector<Fault> found(count, Fault::none);
   std::atomic<std::size_t> next{0};
-  const auto check = [&] {
-    for (std::size_t i = next++; i < count; i = next++) {
-      const std::span<const std::byte> data = tensors_[i].data;
-      const Bytes next = next_begin(manifest_.tensors, i) - manifest_.tensors[i].offset;
-      const std::span<const std::byte> behind(data.data() + data.size(), next - data.size());
-      wrong[i] = XXH3_64bits(data.data(), data.size()) != manifest_.checksums[i] || !all_zero(behind);
-    }
-  };
-  std::vector<std::jthread> others;
-  for (unsigned t = 1; t < std::thread::hardware_concurrency(); ++t) others.emplace_back(check);
-  check();
-  others.clear();  // waits for them
-  std::vector<std::size_t> list;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (wrong[i]) list.push_back(i);
+  on_threads(cores_of_this_process(), [&](std::int64_t) {
+    for (std::size_t i = next++; i < count; i = next++) found[i] = fault(i);
+  });
+  return found;
+}
+
+Checkpoint::Fault Checkpoint::fault(std::size_t tensor) const {
+  const FileTensor& t = tensors_[tensor];
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  bool finite = true;
+  for (std::size_t at = 0; at < t.data.size(); at += kPiece) {
+    const std::span<const std::byte> piece = t.data.subspan(at, std::min(kPiece, t.data.size() - at));
+    XXH3_64bits_update(&state, piece.data(), piece.size());
+    finite = finite && all_finite(t.dtype, piece);
   }
-  return list;
+  const Bytes end = next_begin(manifest_.tensors, tensor) - manifest_.tensors[tensor].offset;
+  const std::span<const std::byte> behind(t.data.data() + t.data.size(), end - t.data.size());
+  if (XXH3_64bits_digest(&state) != manifest_.checksums[tensor] || !all_zero(behind)) return Fault::damaged;
+  return finite ? Fault::none : Fault::not_finite;
 }
 
 void Checkpoint::verify(std::size_t count) const {
-  const std::vector<std::size_t> list = damaged(count);
-  if (list.empty()) return;
-  throw Error(fmt::format("{} is damaged: {} {} not what was saved: use the checkpoint before it", path_, tensors_[list[0]].name,
-                          list.size() == 1 ? "is" : fmt::format("and {} more tensors are", list.size() - 1)));
+  const std::vector<Fault> found = faults(count);
+  const auto report = [&](Fault fault, const char* one, const char* several) {
+    const auto first = std::find(found.begin(), found.end(), fault);
+    if (first == found.end()) return;
+    const auto others = std::count(first, found.end(), fault) - 1;
+    throw Error(fmt::format("{} is damaged: {} {}: use the checkpoint before it", path_,
+                            tensors_[static_cast<std::size_t>(first - found.begin())].name,
+                            others == 0 ? one : fmt::format("and {} more tensors {}", others, several)));
+  };
+  report(Fault::damaged, "is not what was saved", "are not what was saved");
+  report(Fault::not_finite, "holds values that are not finite", "hold values that are not finite");
 }
 
 FileRange Checkpoint::image(const Plan& plan) const {

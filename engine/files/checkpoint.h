@@ -3,8 +3,8 @@
 // A file whose tensors lie otherwise than in today's plan (another order, other gaps) is copied tensor by tensor, by name.
 //
 // Nothing in a file is trusted. Opening one checks the manifest's structure, checksum and ranges, computes the layout again from
-// the architecture and compares it name by name, and checks the file's length and the zeros behind the manifest; what lies
-// between tensors, and the tensors themselves, are checked by verify().
+// the architecture and compares it name by name, and checks the file's length and the zeros behind the manifest; verify() checks
+// the tensors and what lies between them.
 //
 // Whoever cuts a mapped file short takes its pages from those who mapped it: the program then ends with one sentence and status
 // 1 (signals.h), or, on a GPU, once the file has been read, nothing happens. Our own saves never write to a file that has its name:
@@ -28,16 +28,20 @@ class Checkpoint {
   const FileTensor* find(std::string_view name) const;                 // null if there is none
   Bytes image_begin() const { return image_; }                         // in the file
 
-  // Of the first `count` tensors, those whose bytes are not what was saved: another checksum, or not zeros behind them. Reads
-  // them all, on every core.
-  std::vector<std::size_t> damaged(std::size_t count) const;
-  // Throws Error that names the first of these.
+  // damaged: the bytes are not those that were saved (another checksum), or bytes other than zero follow them. not_finite: NaN or
+  // infinity, which no run of ours saves.
+  enum class Fault : char { none, damaged, not_finite };
+  // Of each of the first `count` tensors. Reads them all, on every core.
+  std::vector<Fault> faults(std::size_t count) const;
+  // Throws Error that names the first tensor with a fault.
   void verify(std::size_t count) const;
 
   // The bytes that a block begins with if its plan places the same tensors, or the first of them, as this file does; else empty.
   FileRange image(const Plan& plan) const;
 
  private:
+  Fault fault(std::size_t tensor) const;
+
   std::string path_;
   MappedFile file_;
   Manifest manifest_;

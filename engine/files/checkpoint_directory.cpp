@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,7 +72,7 @@ void sync_parents(const std::string& path) {
   }
 }
 
-// Of a file in a directory; not a number where it cannot be read.
+// NaN where the file cannot be read.
 double held_out_loss_of(const std::string& file) {
   try {
     return Checkpoint(file).manifest().standing.held_out_loss;
@@ -81,6 +82,8 @@ double held_out_loss_of(const std::string& file) {
 }
 
 }  // namespace
+
+bool is_checkpoint_directory_name(std::string_view name) { return name == kLock || name == kPart || step_of(name).has_value(); }
 
 std::string checkpoint_file(const std::string& file_or_directory) {
   std::error_code ignored;
@@ -94,41 +97,49 @@ CheckpointDirectory::CheckpointDirectory(std::string path, std::int64_t keep, bo
     : path_(std::move(path)), keep_(keep), keep_best_(keep_best) {
   std::error_code error;
   std::filesystem::create_directories(path_, error);
-  const int directory = open_directory(path_);
-  if (directory < 0) throw Error(fmt::format("{} cannot be used for checkpoints: {}", path_, std::strerror(errno)));
-  lock_ = openat(directory, kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0 || flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+  directory_ = open_directory(path_);
+  if (directory_ < 0) {
+    const std::string why = error ? error.message() : std::strerror(errno);
+    throw Error(fmt::format("{} cannot be used for checkpoints: {}", path_, why));
+  }
+  lock_ = uninterrupted([&] { return openat(directory_, kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0644); });
+  // Both: who removes the lock file does not let another run in, and some network file systems lock no directory.
+  const auto locked = [](int descriptor) { return uninterrupted([&] { return flock(descriptor, LOCK_EX | LOCK_NB); }) == 0; };
+  if (lock_ < 0 || !locked(lock_) || (!locked(directory_) && errno == EWOULDBLOCK)) {
     const int why = errno;
-    close(directory);
+    close(directory_);
     if (lock_ >= 0) close(lock_);
     if (why == EWOULDBLOCK) throw Error(path_ + " is in use by another run: wait until it ends or name another --checkpoint-dir");
     throw Error(fmt::format("{} cannot be locked for checkpoints: {}", path_, std::strerror(why)));
   }
-  unlinkat(directory, kPart, 0);
-  close(directory);
+  unlinkat(directory_, kPart, 0);
   for (const std::int64_t step : steps_in(path_)) entries_.push_back({step, keep_best_ ? held_out_loss_of(file(step)) : NAN});
   if (entries_.empty()) sync_parents(path_);
   entries_.reserve(entries_.size() + static_cast<std::size_t>(keep_) + 2);
 }
 
-CheckpointDirectory::~CheckpointDirectory() { close(lock_); }
+CheckpointDirectory::~CheckpointDirectory() {
+  close(lock_);
+  close(directory_);
+}
 
 std::string CheckpointDirectory::file(std::int64_t step) const { return join(path_, step); }
 
 int CheckpointDirectory::begin() {
-  const int directory = open_directory(path_);
-  if (directory < 0) return -1;
-  const int file = openat(directory, kPart, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  close_quietly(directory);
-  return file;
+  struct stat named {
+  }, held{};
+  if (stat(path_.c_str(), &named) != 0 || fstat(directory_, &held) != 0) return -1;
+  if (named.st_dev != held.st_dev || named.st_ino != held.st_ino) {
+    errno = ESTALE;
+    return -1;
+  }
+  return uninterrupted([&] { return openat(directory_, kPart, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644); });
 }
 
 bool CheckpointDirectory::finish(int descriptor, const Entry& entry) {
-  const int directory = open_directory(path_);
-  const bool in_place =
-      directory >= 0 && fsync(descriptor) == 0 && renameat(directory, kPart, directory, name_of(entry.step).data()) == 0;
+  const bool in_place = uninterrupted([&] { return fsync(descriptor); }) == 0 &&
+                        uninterrupted([&] { return renameat(directory_, kPart, directory_, name_of(entry.step).data()); }) == 0;
   if (!in_place) {
-    if (directory >= 0) close_quietly(directory);
     abandon(descriptor);
     return false;
   }
@@ -136,24 +147,19 @@ bool CheckpointDirectory::finish(int descriptor, const Entry& entry) {
   std::erase_if(entries_, [&](const Entry& old) { return old.step == entry.step; });
   entries_.push_back(entry);
   // The new name is safe once its directory is on the disk too; until then nothing is deleted for it.
-  const bool safe = fsync(directory) == 0 || errno == EINVAL;
-  if (safe) prune(directory);
-  close_quietly(directory);
+  const bool safe = sync_directory(directory_);
+  if (safe) prune();
   return safe;
 }
 
 void CheckpointDirectory::abandon(int descriptor) {
   close_quietly(descriptor);
   const int why = errno;
-  const int directory = open_directory(path_);
-  if (directory >= 0) {
-    unlinkat(directory, kPart, 0);
-    close(directory);
-  }
+  unlinkat(directory_, kPart, 0);
   errno = why;
 }
 
-void CheckpointDirectory::prune(int directory) {
+void CheckpointDirectory::prune() {
   std::int64_t best = -1;
   double lowest = HUGE_VAL;
   for (const Entry& entry : entries_) {
@@ -163,7 +169,7 @@ void CheckpointDirectory::prune(int directory) {
     if (old->step == best) {
       ++old;
     } else {
-      unlinkat(directory, name_of(old->step).data(), 0);
+      unlinkat(directory_, name_of(old->step).data(), 0);
       old = entries_.erase(old);
     }
   }

@@ -1,16 +1,15 @@
 // A checkpoint under any name, wherever the program wants it: whole under its name, or what was there before.
 #pragma once
-#include <array>
-#include <climits>
 #include <string_view>
 
 #include "engine/files/checkpoint_directory.h"
+#include "engine/files/file_io.h"
 
 namespace neurogen {
 
 class CheckpointFile final : public CheckpointPlace {
  public:
-  // What the next one is called. Throws Error for a name that is none, or too long. Allocates nothing otherwise.
+  // Names the next checkpoint. Throws Error for an invalid name and for one that is too long; allocates nothing otherwise.
   void use(std::string_view path);
 
   const char* path() const override { return path_.data(); }
@@ -19,7 +18,7 @@ class CheckpointFile final : public CheckpointPlace {
   void abandon(int descriptor) override;
 
  private:
-  std::array<char, PATH_MAX> path_{}, directory_{}, temporary_{};
+  PathBuffer path_{}, directory_{}, temporary_{};
 };
 
 }  // namespace neurogen

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "arena/error.h"
@@ -17,7 +16,9 @@
 namespace neurogen {
 namespace {
 
-// Closes on every way out.
+constexpr int kMostLinks = 40;  // that lead to each other, as Linux has it
+
+// Closes at the end of its scope.
 struct Descriptor {
   int value;
   explicit Descriptor(int value_) : value(value_) {}
@@ -41,13 +42,56 @@ mode_t default_mode() {
 ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes) {
   std::size_t done = 0;
   while (done < bytes) {
-    const ssize_t got = pread(descriptor, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(begin + done));
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = uninterrupted(
+        [&] { return pread(descriptor, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(begin + done)); });
     if (got < 0) return -1;
     if (got == 0) break;
     done += static_cast<std::size_t>(got);
   }
   return static_cast<ssize_t>(done);
+}
+
+bool write_all(int descriptor, const void* data, std::size_t bytes) {
+  const auto* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = uninterrupted([&] { return ::write(descriptor, from, bytes); });
+    if (written < 0) return false;
+    from += written;
+    bytes -= static_cast<std::size_t>(written);
+  }
+  return true;
+}
+
+bool sync_directory(int descriptor) {
+  return uninterrupted([&] { return fsync(descriptor); }) == 0 || errno == EINVAL;
+}
+
+bool follow_links(PathBuffer& path) {
+  PathBuffer target;
+  for (int links = 0; links < kMostLinks; ++links) {
+    const ssize_t size = readlink(path.data(), target.data(), target.size());
+    if (size < 0) return true;  // no link
+    const std::size_t begin = target[0] == '/' ? 0 : directory_length(path.data()), bytes = static_cast<std::size_t>(size);
+    if (begin + bytes >= path.size()) {
+      errno = ENAMETOOLONG;
+      return false;
+    }
+    std::memcpy(path.data() + begin, target.data(), bytes);
+    path[begin + bytes] = '\0';
+  }
+  errno = ELOOP;
+  return false;
+}
+
+std::size_t directory_length(std::string_view path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == path.npos ? 0 : slash + 1;
+}
+
+void close_quietly(int descriptor) {
+  const int why = errno;
+  close(descriptor);
+  errno = why;
 }
 
 CopiedFiles::CopiedFiles() : before_(std::exchange(files_are_copied, true)) {}
@@ -56,7 +100,7 @@ CopiedFiles::~CopiedFiles() { files_are_copied = before_; }
 // Delegates, so that the destructor gives back what was taken before something is thrown.
 MappedFile::MappedFile(const std::string& path) : MappedFile() {
   // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-  Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  Descriptor file{uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })};
   struct stat status {};
   if (file.value < 0 || fstat(file.value, &status) != 0) {
     if (errno == ENOENT) throw Error(fmt::format("{} does not exist: check the path", path));
@@ -84,9 +128,10 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(descriptor_, other.descriptor_);
+  MappedFile taken(std::move(other));  // leaves with what this one held
+  std::swap(data_, taken.data_);
+  std::swap(size_, taken.size_);
+  std::swap(descriptor_, taken.descriptor_);
   return *this;
 }
 
@@ -96,18 +141,20 @@ MappedFile::~MappedFile() {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  std::error_code ignored;
-  // Through a link to the file itself: rename would replace the link.
-  if (std::filesystem::is_symlink(path_, ignored)) {
-    const auto target = std::filesystem::weakly_canonical(path_, ignored);
-    if (!ignored) path_ = target.string();
+  struct stat there {};
+  if (stat(path_.c_str(), &there) == 0) {
+    if (S_ISDIR(there.st_mode)) throw Error(fmt::format("{} is a directory: name a file in it", path_));
+    if (!S_ISREG(there.st_mode)) throw Error(fmt::format("{} is not a regular file: write to another path", path_));
+  } else if (errno != ENOENT) {
+    fail("created");
   }
-  if (std::filesystem::is_directory(path_, ignored)) throw Error(fmt::format("{} is a directory: name a file in it", path_));
-  if (std::filesystem::exists(path_, ignored) && !std::filesystem::is_regular_file(path_, ignored)) {
-    throw Error(fmt::format("{} is not a regular file: write to another path", path_));
-  }
-  temporary_ = path_ + ".XXXXXX";
-  descriptor_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  PathBuffer target{};
+  if (path_.size() >= target.size()) errno = ENAMETOOLONG, fail("created");
+  path_.copy(target.data(), path_.size());
+  if (!follow_links(target)) fail("created");
+  path_ = target.data();
+  temporary_ = path_.substr(0, directory_length(path_)).append(kTemporary).append("XXXXXX");
+  descriptor_ = uninterrupted([&] { return mkostemp(temporary_.data(), O_CLOEXEC); });
   if (descriptor_ < 0) fail("created");
   fchmod(descriptor_, default_mode());  // mkostemp lets only the owner read
 }
@@ -116,24 +163,6 @@ AtomicFile::~AtomicFile() {
   if (descriptor_ < 0) return;
   close(descriptor_);
   unlink(temporary_.c_str());
-}
-
-bool write_all(int descriptor, const void* data, std::size_t bytes) {
-  const auto* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t written = ::write(descriptor, from, bytes);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    from += written;
-    bytes -= static_cast<std::size_t>(written);
-  }
-  return true;
-}
-
-void close_quietly(int descriptor) {
-  const int why = errno;
-  close(descriptor);
-  errno = why;
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {
@@ -147,17 +176,18 @@ std::size_t AtomicFile::read(std::size_t begin, void* to, std::size_t bytes) con
 }
 
 void AtomicFile::cut(std::size_t begin) {
-  if (ftruncate(descriptor_, static_cast<off_t>(begin)) != 0 || lseek(descriptor_, 0, SEEK_END) < 0) fail("written");
+  if (uninterrupted([&] { return ftruncate(descriptor_, static_cast<off_t>(begin)); }) != 0 || lseek(descriptor_, 0, SEEK_END) < 0)
+    fail("written");
 }
 
 void AtomicFile::commit() {
-  if (fsync(descriptor_) != 0) fail("written");
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("put in place");
+  if (uninterrupted([&] { return fsync(descriptor_); }) != 0) fail("written");
+  if (uninterrupted([&] { return rename(temporary_.c_str(), path_.c_str()); }) != 0) fail("put in place");
   close(std::exchange(descriptor_, -1));
   // The new name is safe once its directory is on the disk too.
-  const std::filesystem::path directory = std::filesystem::path(path_).parent_path();
+  const std::string directory = path_.substr(0, directory_length(path_));
   const Descriptor parent{open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (parent.value >= 0 && fsync(parent.value) != 0 && errno != EINVAL) fail("made safe on the disk");
+  if (parent.value >= 0 && !sync_directory(parent.value)) fail("made safe on the disk");
 }
 
 void AtomicFile::fail(const char* verb) const {

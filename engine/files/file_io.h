@@ -2,6 +2,9 @@
 #pragma once
 #include <sys/types.h>
 
+#include <array>
+#include <cerrno>
+#include <climits>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -9,8 +12,8 @@
 
 namespace neurogen {
 
-// While one lives, its thread copies files where it would map them. Whoever cuts a mapped file short ends the process that reads
-// it, which is not ours where the engine is a library; of a copy it gives an Error.
+// While alive, MappedFile on this thread reads files into memory instead of mapping them: in a library, a mapped file that is cut
+// short would end its host with SIGBUS.
 class CopiedFiles {
  public:
   CopiedFiles();
@@ -43,13 +46,34 @@ class MappedFile {
   int descriptor_ = -1;
 };
 
-// As many of the bytes from `begin` on as there are, however often the system is interrupted; -1 with errno where it refuses.
+// Repeats a call of the system for as long as a signal interrupts it.
+template <typename Call>
+auto uninterrupted(Call&& call) {
+  for (;;) {
+    if (const auto result = call(); result >= 0 || errno != EINTR) return result;
+  }
+}
+
+// Reads what there is from `begin` on, at most `bytes`; -1 with errno where the system refuses.
 ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes);
 
-// All of it, however often the system is interrupted or takes less; false with errno where it refuses. Allocates nothing.
+// Writes all of it; false with errno where the system refuses. Allocates nothing.
 bool write_all(int descriptor, const void* data, std::size_t bytes);
 
-// Without a change of errno, which says why it is closed.
+// Makes the names in a directory safe from a crash of the machine. False with errno where the disk fails; true
+// on a file system that has no such call. Allocates nothing.
+bool sync_directory(int descriptor);
+
+using PathBuffer = std::array<char, PATH_MAX>;
+// Replaces `path` by what it leads to through symbolic links, there or not: renaming a file to it would replace the link. False
+// with errno where it leads nowhere. Allocates nothing.
+bool follow_links(PathBuffer& path);
+// The length of the part of a path that names the directory, with its last '/'.
+std::size_t directory_length(std::string_view path);
+// The names of files that are not whole yet begin with it. It does not hold the name to come, which may be as long as names can be.
+inline constexpr std::string_view kTemporary = ".neurogen-";
+
+// Closes without a change of errno, which says why.
 void close_quietly(int descriptor);
 
 // A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync,
@@ -64,9 +88,9 @@ class AtomicFile {
 
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  // What was written from `begin` on: into `to`, as much of it as there is (returns how many bytes); and taken back.
+  // Reads what was written from `begin` on into `to`, as much of it as there is, and returns how many bytes.
   std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
-  void cut(std::size_t begin);
+  void cut(std::size_t begin);  // takes back what was written from `begin` on
   void commit();
 
  private:

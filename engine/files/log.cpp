@@ -1,30 +1,92 @@
 #include "engine/files/log.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
+#include "engine/files/json.h"
 
 namespace neurogen {
 
-Log::Log(const std::string& path, bool append) : path_(path) {
-  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), 0644);
-  if (descriptor_ < 0) throw Error(path + ": cannot write the log: " + std::strerror(errno));
+namespace {
+
+constexpr std::string_view kBegins[] = {R"({"event":"start",)", R"({"event":"resume",)"};
+constexpr std::string_view kCheckpoint = "\n{\"event\":\"checkpoint\",";
+
+bool is_log(std::string_view text) {
+  return std::any_of(std::begin(kBegins), std::end(kBegins), [&](std::string_view begin) { return text.starts_with(begin); });
 }
 
-Log::Log(Log&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+// Whether a log's first line names the seed and, but for its name, the architecture of `run`. A line that was cut short could.
+bool is_of(std::string_view text, const LoggedRun& run, const std::string& path) {
+  const std::size_t end = text.find('\n');
+  if (end == text.npos) return true;
+  const auto event = parse_json(text.substr(0, end), kLogLevels, path);
+  if (!event.is_object() || !event.contains("arch") || !event["arch"].is_object()) return false;
+  nlohmann::json then = event["arch"], now = nlohmann::json::parse(run.architecture);
+  then.erase("name"), now.erase("name");
+  return then == now && event.value("seed", nlohmann::json()) == run.seed;
+}
+
+// A name beside `path` that no file has.
+std::string name_beside(const std::string& path) {
+  for (int number = 1;; ++number) {
+    const std::string name = fmt::format("{}.{}", path, number);
+    std::error_code ignored;
+    if (!std::filesystem::exists(std::filesystem::symlink_status(name, ignored))) return name;
+  }
+}
+
+// Makes room for a run's lines, as the constructor of Log promises.
+void claim(const std::string& path, const LoggedRun& run) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return;
+  const MappedFile file(path);
+  if (!is_log(file.text()) || (!run.from_checkpoint && !run.resume)) {
+    throw Error(path + " is there already and --log overwrites nothing: name another file, or remove this one");
+  }
+  if (run.from_checkpoint) {
+    if (is_of(file.text(), run, path)) return;
+    throw Error(path + " is the log of another run: name this run's with --log, or a new file");
+  }
+  if (file.text().find(kCheckpoint) != std::string_view::npos) {
+    throw Error(path +
+                " is the log of a run with checkpoints, and --checkpoint-dir holds none: name their directory, or another --log");
+  }
+  const std::string kept = name_beside(path);
+  std::filesystem::rename(path, kept, error);
+  if (error) throw Error(fmt::format("{} cannot be kept as {}: {}: name another --log", path, kept, error.message()));
+}
+
+}  // namespace
+
+Log::Log(const std::string& path, const LoggedRun& run) : path_(path) {
+  claim(path, run);
+  // Without O_NONBLOCK, opening a pipe that nobody reads would wait for ever.
+  descriptor_ = uninterrupted([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | O_NONBLOCK, 0644); });
+  if (descriptor_ < 0 && errno == ENXIO) throw Error(path + " is a pipe that nobody reads: start its reader first");
+  if (descriptor_ < 0) throw Error(path + ": cannot write the log: " + std::strerror(errno));
+  ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) & ~O_NONBLOCK);
+}
+
+Log::Log(Log&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), error_(other.error_), lost_(other.lost_) {}
 
 Log& Log::operator=(Log&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
+  Log taken(std::move(other));  // leaves with what this one held
+  std::swap(path_, taken.path_);
+  std::swap(descriptor_, taken.descriptor_);
+  std::swap(error_, taken.error_);
+  std::swap(lost_, taken.lost_);
   return *this;
 }
 
@@ -36,12 +98,19 @@ void Log::line(std::string_view object) {
   if (descriptor_ < 0) return;
   char newline = '\n';
   iovec parts[2] = {{const_cast<char*>(object.data()), object.size()}, {&newline, 1}};
-  int first = 0;
-  while (first < 2) {
-    const ssize_t written = ::writev(descriptor_, parts + first, 2 - first);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw Error(path_ + ": cannot write the log: " + std::strerror(errno), Error::kRunTime);
+  std::size_t done = 0;
+  for (int first = 0; first < 2;) {
+    const ssize_t written = uninterrupted([&] { return ::writev(descriptor_, parts + first, 2 - first); });
+    if (written < 0) {
+      error_ = errno;
+      ++lost_;
+      // The next line begins where this one did. A pipe, which cannot be cut, is given up.
+      if (done > 0 && ::ftruncate(descriptor_, ::lseek(descriptor_, 0, SEEK_END) - static_cast<off_t>(done)) != 0)
+        ::close(std::exchange(descriptor_, -1));
+      return;
+    }
     auto rest = static_cast<std::size_t>(written);
+    done += rest;
     while (first < 2 && rest >= parts[first].iov_len) rest -= parts[first++].iov_len;
     if (first < 2) {
       parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + rest;
@@ -51,7 +120,7 @@ void Log::line(std::string_view object) {
 }
 
 void Log::sync() {
-  if (descriptor_ >= 0) ::fdatasync(descriptor_);
+  if (descriptor_ >= 0) uninterrupted([&] { return ::fdatasync(descriptor_); });
 }
 
 void rewind_log(const std::string& path, std::int64_t step) {
@@ -62,7 +131,7 @@ void rewind_log(const std::string& path, std::int64_t step) {
   for (std::string_view text = file.text().substr(0, kept); !text.empty();) {
     const std::string_view without_end = text.substr(0, text.size() - 1);
     const std::size_t begin = without_end.rfind('\n') + 1;  // 0 in the first line
-    const auto event = nlohmann::json::parse(without_end.substr(begin), nullptr, false);
+    const auto event = parse_json(without_end.substr(begin), kLogLevels, path);
     if (!event.is_object()) break;
     const auto kind = event.value("event", nlohmann::json());
     const bool later =

@@ -6,28 +6,44 @@
 
 namespace neurogen {
 
+inline constexpr int kLogLevels = 16;  // to which a line may nest; ours have five
+
+// The run that is about to log.
+struct LoggedRun {
+  std::string architecture;  // JSON
+  std::int64_t seed = 0;
+  bool from_checkpoint = false;  // it goes on from one
+  bool resume = false;           // --resume is given, though there may be no checkpoint
+};
+
 class Log {
  public:
   Log() = default;  // writes nothing
-  // Appends if `append`, else starts the file anew. Throws Error if it cannot be opened.
-  Log(const std::string& path, bool append);
+  // Appends, and overwrites nothing: a file that is there must be the log of this run, which goes on from a checkpoint. With
+  // `resume` the log of a run that never saved is kept under another name. Throws Error for any other file, and where nothing can
+  // be written.
+  Log(const std::string& path, const LoggedRun& run);
   Log(Log&& other) noexcept;
   Log& operator=(Log&& other) noexcept;
   ~Log();
 
-  // `object` without its newline. Throws Error if the disk refuses. Allocates nothing.
+  // `object` without its newline. Lines that the system refuses are lost, whole. Allocates nothing.
   void line(std::string_view object);
-  // Until now on the disk, where there is one. Allocates nothing.
+  std::int64_t lost() const { return lost_; }
+  const std::string& path() const { return path_; }
+  int error() const { return error_; }  // errno of the line lost last
+  // Makes the lines so far safe on the disk, where there is one. Allocates nothing.
   void sync();
 
  private:
   std::string path_;
-  int descriptor_ = -1;
+  int descriptor_ = -1, error_ = 0;
+  std::int64_t lost_ = 0;
 };
 
 // Takes off the end of a log what a run that goes on after `step` will write again: the lines of later steps, a summary, and a
-// line that was cut short; and with them the line about that very checkpoint, where it stands among them. What is left is that of
-// a run which stopped there. Does nothing where there is no regular file.
+// line that was cut short; and with them the line about that very checkpoint, where it stands among them. What is left is the log
+// of a run that stopped there. Does nothing where there is no regular file.
 void rewind_log(const std::string& path, std::int64_t step);
 
 }  // namespace neurogen

@@ -6,10 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <set>
 
 #include "arena/error.h"
+#include "engine/files/json.h"
 #include "engine/files/safetensors_header.h"
 
 namespace neurogen {
@@ -17,24 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-// nlohmann::json keeps the last of two equal keys and nests without end: both are refused while parsing.
-json parse_header(std::string_view text, const std::string& path) {
-  constexpr int kDepth = 4;  // file, tensor, shape or offsets, numbers
-  std::array<std::set<std::string>, kDepth + 1> keys;
-  const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kDepth) throw Error(fmt::format("{} nests its header too deeply: it is damaged or no safetensors file", path));
-    if (event == json::parse_event_t::object_start) keys[depth + 1].clear();
-    if (event == json::parse_event_t::key && !keys[depth].insert(parsed.get<std::string>()).second) {
-      throw Error(fmt::format("{} has the name {} twice in its header: it is damaged", path, parsed.dump()));
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, check);
-  } catch (const json::exception&) {
-    throw Error(fmt::format("{} has a header that is not JSON: it is damaged or no safetensors file", path));
-  }
-}
+constexpr int kHeaderLevels = 3;  // file, tensor, shape or offsets
 
 template <typename T>
 T load(const std::byte* at) {
@@ -164,7 +146,9 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   if (length < 2 || length > kMaxSafetensorsHeader || length > bytes.size() - 8 || bytes[8] != std::byte{'{'}) {
     throw Error(fmt::format("{} is not a safetensors file or is cut short: its header's length does not fit it", path));
   }
-  const json header = parse_header(file_.text().substr(8, length), path);
+  const json header = parse_json(file_.text().substr(8, length), kHeaderLevels, path);
+  if (header.is_discarded())
+    throw Error(fmt::format("{} has a header that is not JSON: it is damaged or no safetensors file", path));
   const std::span<const std::byte> data = bytes.subspan(8 + length);
   for (const auto& [name, entry] : header.items()) {
     if (name != kMetadata) {

@@ -9,7 +9,7 @@
 namespace neurogen {
 
 // The sentence where an allocation fails.
-inline constexpr std::string_view kOutOfMemory = "out of memory: close other programs or use a smaller --budget";
+inline constexpr std::string_view kOutOfMemory = "out of memory: close other programs, or use a smaller --budget or a shorter text";
 
 // The most that the heap of neurogen-engine may hold; past it the program ends with one sentence and status 1. Part of the
 // overhead allowance, and a line of the plan.

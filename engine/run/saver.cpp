@@ -11,10 +11,13 @@
 #include <chrono>
 #include <cstring>
 #include <semaphore>
+#include <system_error>
 #include <thread>
 
 #include "arena/allocations.h"
+#include "arena/error.h"
 #include "engine/files/file_io.h"
+#include "engine/files/finite.h"
 #include "engine/run/staging.h"
 
 namespace neurogen {
@@ -22,33 +25,6 @@ namespace {
 
 constexpr Bytes kPiece = Bytes{1} << 20;  // hashed, checked and written while it is in a core's cache
 constexpr std::array<std::byte, kCheckpointAlignment> kZeros{};
-
-// Whether no number of a type has an exponent of ones, which infinities and NaN have.
-template <typename Word>
-bool no_exponent_of_ones(std::span<const std::byte> data, Word ones) {
-  bool found = false;
-  for (std::size_t at = 0; at < data.size(); at += sizeof(Word)) {
-    Word word;
-    std::memcpy(&word, data.data() + at, sizeof word);
-    found |= (word & ones) == ones;
-  }
-  return !found;
-}
-
-bool all_finite(DType type, std::span<const std::byte> data) {
-  switch (type) {
-    case DType::f32:
-      return no_exponent_of_ones<std::uint32_t>(data, 0x7F80'0000);
-    case DType::f64:
-      return no_exponent_of_ones<std::uint64_t>(data, 0x7FF0'0000'0000'0000);
-    case DType::bf16:
-      return no_exponent_of_ones<std::uint16_t>(data, 0x7F80);
-    case DType::f16:
-      return no_exponent_of_ones<std::uint16_t>(data, 0x7C00);
-    default:
-      return true;
-  }
-}
 
 }  // namespace
 
@@ -70,11 +46,7 @@ struct Saver::Work {
         ids(persistent_tensors(session.arena.plan())),
         snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
     if (session.brain.staging) staging = program.view(session.brain.staging);
-    if (staging || snapshot.size() > 0)
-      helper = std::jthread([this, account = allocation_account] {
-        const ChargeAllocations charge(account);
-        help();
-      });
+    if (staging || snapshot.size() > 0) start_helper();
   }
 
   ~Work() {
@@ -82,6 +54,18 @@ struct Saver::Work {
     done.acquire();
     stop = true;
     given.release();
+  }
+
+  void start_helper() {
+    try {
+      helper = std::jthread([this, account = allocation_account] {
+        const ChargeAllocations charge(account);
+        help();
+      });
+    } catch (const std::system_error& error) {
+      throw Error("the system does not start a thread that saves (" + error.code().message() + "): let it have more (ulimit -u)",
+                  Error::kRunTime);
+    }
   }
 
   // Hashes, checks and writes one piece, in order. After a failure nothing more is done.
@@ -192,8 +176,8 @@ struct Saver::Work {
     file = place.begin();
     if (file < 0) return refuse("created", errno);
     // Where the disk is too full it says so now, not after gigabytes; where it cannot promise, it is left to find out.
-    if (fallocate(file, 0, 0, static_cast<off_t>(add(offset, image_bytes(manifest.tensors)))) != 0 && errno == ENOSPC)
-      failure = errno;
+    const auto size = static_cast<off_t>(add(offset, image_bytes(manifest.tensors)));
+    if (uninterrupted([&] { return fallocate(file, 0, 0, size); }) != 0 && errno == ENOSPC) failure = errno;
     if (failure == 0 && lseek(file, static_cast<off_t>(offset), SEEK_SET) < 0) failure = errno;
     if (failure == 0) put_image();
     // The manifest comes last: it holds the checksums.

@@ -250,6 +250,41 @@ TEST_F(Api, TwoEnginesInOneProcess) {
   trained(one, 1, 6);
 }
 
+TEST_F(Api, AnEngineThatIsReplacedGivesItsMemoryBack) {
+  const auto mapped = [] {
+    std::ifstream file("/proc/self/statm");
+    std::int64_t pages = 0;
+    file >> pages;
+    return pages * 4096;
+  };
+  Engine one = made(options()), two = made(options());
+  const auto arenas = static_cast<std::int64_t>(one.plan().device_arena + one.plan().host_arena);
+  const std::int64_t before = mapped();
+  one = std::move(two);  // which lives on, empty
+  EXPECT_LE(mapped(), before - arenas / 10 * 9);
+  trained(one, 1);
+  Engine& same = one;
+  one = std::move(same);
+  trained(one, 1);
+}
+
+TEST_F(Api, SavesUnderEveryNameAndThroughLinks) {
+  Engine engine = made(options());
+  trained(engine, 1);
+  for (const std::size_t length : {1, 249, 255}) {
+    const std::string name = directory_.path(std::string(length, 'n'));
+    ASSERT_TRUE(engine.save(name));
+    EXPECT_TRUE(engine.load(name));
+  }
+  const Status refused = engine.save(directory_.path(std::string(256, 'n')));
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.failure().sentence.find("File name too long"), std::string::npos) << refused.failure().sentence;
+  std::filesystem::create_symlink("target", directory_.path("link"));  // to nothing yet
+  ASSERT_TRUE(engine.save(directory_.path("link")));
+  EXPECT_TRUE(std::filesystem::is_symlink(directory_.path("link")));
+  EXPECT_TRUE(engine.load(directory_.path("target")));
+}
+
 TEST_F(Api, RefusesInSentences) {
   const auto refused = [&](auto change, std::initializer_list<const char*> parts) {
     EngineOptions o = options();

@@ -121,6 +121,13 @@ TEST(Report, PictureShowsEveryBufferOfTheDevice) {
   EXPECT_EQ(titles, wanted);
   EXPECT_NE(svg.find("a &lt;title&gt; &amp; more"), std::string::npos);
   EXPECT_NE(svg.find("<title>a &lt; b &amp; &quot;c&quot;\n"), std::string::npos);
+  plan.buffers[0].name = "a\x1B[31m\uFFFEb\u2028c";
+  const std::string controlled = plan_svg(plan, facts(plan));
+  EXPECT_NE(controlled.find("<title>a\uFFFD[31m\uFFFDb\u2028c\n"), std::string::npos);
+  plan.buffers[0].name = "\u2028\xFF";
+  const std::string json = plan_json(plan, facts(plan));
+  EXPECT_TRUE(std::all_of(json.begin(), json.end(), [](char c) { return c >= ' ' && c < 0x7F; }));
+  EXPECT_EQ(nlohmann::json::parse(json)["buffers"][0]["name"], "\u2028\uFFFD");
 }
 
 TEST(Report, EmptyPlansHaveReportsToo) {

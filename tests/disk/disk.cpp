@@ -25,7 +25,7 @@ struct Recorder {
   std::map<int, int> open;           // descriptors of files
   int files = 0;
   Faults faults;
-  int counted = 0, refused = 0, writes = 0;
+  int counted = 0, refused = 0, interruptible = 0;
 };
 Recorder& recorder() {
   static Recorder& one = *new Recorder;  // outlives whoever closes files at the end
@@ -50,6 +50,10 @@ std::optional<std::string> inside(int directory, const char* path) {
 // Whether the test wants this call to fail.
 bool fails() {
   Recorder& r = recorder();
+  if (r.faults.interrupt && r.interruptible++ % 2 == 0) {
+    errno = EINTR;
+    return true;
+  }
   if (r.counted++ != r.faults.refuse) return false;
   ++r.refused;
   errno = r.faults.error;
@@ -110,7 +114,7 @@ void note(std::uint64_t number) {
 void set_faults(const Faults& faults) {
   const Recording lock;
   Recorder& r = recorder();
-  r.faults = faults, r.counted = r.refused = r.writes = 0;
+  r.faults = faults, r.counted = r.refused = r.interruptible = 0;
 }
 
 int refused() { return recorder().refused; }
@@ -150,10 +154,6 @@ ssize_t write(int descriptor, const void* data, std::size_t bytes) {
   const std::optional<int> file = on ? file_of(descriptor) : std::nullopt;
   if (!file) return syscall(SYS_write, descriptor, data, bytes);
   if (fails()) return -1;
-  if (r.faults.interrupt && r.writes++ % 2 == 0) {
-    errno = EINTR;
-    return -1;
-  }
   if (r.faults.shorten) bytes = std::max<std::size_t>(1, bytes / 3);
   const off_t at = lseek(descriptor, 0, SEEK_CUR);
   const ssize_t written = syscall(SYS_write, descriptor, data, bytes);
@@ -211,7 +211,7 @@ int renameat(int from_directory, const char* from, int to_directory, const char*
 int unlinkat(int directory, const char* path, int flags) noexcept {
   const Recording on;
   const std::optional<std::string> name = on ? inside(directory, path) : std::nullopt;
-  if (name && fails()) return -1;
+  if (name && !recorder().faults.interrupt && fails()) return -1;
   const long result = syscall(SYS_unlinkat, directory, path, flags);
   if (name && result == 0) {
     recorder().calls.push_back({DiskCall::remove, *name, "", -1, 0, ""});
@@ -223,7 +223,7 @@ int unlinkat(int directory, const char* path, int flags) noexcept {
 int mkdir(const char* path, mode_t mode) noexcept {
   const Recording on;
   const std::optional<std::string> name = on ? inside(AT_FDCWD, path) : std::nullopt;
-  if (name && fails()) return -1;
+  if (name && !recorder().faults.interrupt && fails()) return -1;
   const long result = syscall(SYS_mkdir, path, mode);
   if (name && result == 0) recorder().calls.push_back({DiskCall::make_directory, *name, "", -1, 0, ""});
   return static_cast<int>(result);

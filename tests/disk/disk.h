@@ -25,7 +25,7 @@ void note(std::uint64_t number);  // into the record
 
 struct Faults {
   int refuse = -1, error = 0;  // the call of this number, from 0, fails with this errno
-  bool interrupt = false;      // every second write is interrupted
+  bool interrupt = false;      // every second call is interrupted, of those that can be
   bool shorten = false;        // writes take a part of what they are given
 };
 // While recording: from now on.

@@ -130,6 +130,23 @@ TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
   EXPECT_NE(again.out.find("going on from disk/saved/step-000000004.ngck"), string::npos) << again.out;
 }
 
+// The log's disk is full: the run complains once, goes on, saves and exports, and says at its end what is missing.
+TEST_F(FullDisk, ALogThatCannotBeWrittenEndsNoTraining) {
+  if (!mount_disk("size=96k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
+  const ProgramResult result =
+      train("--steps 600 --checkpoint-dir saved --save-every 100 --export w.safetensors --log disk/log.jsonl");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.err, "neurogen-engine: disk/log.jsonl: cannot write the log: No space left on device: training goes on\n");
+  EXPECT_NE(result.out.find("disk/log.jsonl lacks "), string::npos) << result.out;
+  EXPECT_EQ(Checkpoint(directory_.path("saved/step-000000600.ngck")).manifest().standing.steps, 600);
+  EXPECT_TRUE(std::filesystem::exists(directory_.path("w.safetensors")));
+  // What it has are whole lines.
+  const string log = read_file(directory_.path("disk/log.jsonl"));
+  EXPECT_TRUE(log.ends_with("}\n"));
+  EXPECT_EQ(run_program_in(directory_, "neurogen-engine report disk/log.jsonl --out page.html").status, 0);
+  EXPECT_EQ(train("--steps 600 --checkpoint-dir saved --resume --log disk/log.jsonl").status, 0);
+}
+
 TEST_F(FullDisk, ADiskThatCannotBeWrittenIsRefused) {
   if (!mount_disk("size=16k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
   ASSERT_EQ(mount("none", directory_.path("disk").c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr), 0);

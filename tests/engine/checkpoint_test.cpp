@@ -136,8 +136,10 @@ TEST_F(CheckpointTest, VerifyNamesTheTensorThatChanged) {
       if (at == align_up(tensor.bytes)) continue;  // nothing lies behind this one
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
       EXPECT_ERROR(whole.verify(whole.tensors().size()), "changed.ngck is damaged: " + tensor.name + " is not what was saved");
-      EXPECT_EQ(whole.damaged(whole.tensors().size()), std::vector<std::size_t>{i});
-      EXPECT_TRUE(whole.damaged(i).empty());
+      std::vector<Checkpoint::Fault> expected(whole.tensors().size(), Checkpoint::Fault::none);
+      expected[i] = Checkpoint::Fault::damaged;
+      EXPECT_EQ(whole.faults(expected.size()), expected);
+      EXPECT_EQ(whole.faults(i), std::vector<Checkpoint::Fault>(i, Checkpoint::Fault::none));
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
     }
   }
@@ -369,6 +371,16 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
   std::filesystem::rename(path(), directory_.path("elsewhere"));
   EXPECT_EQ(saver.save({2, 9}), Saved::no);
   EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": No such file or directory");
+  // Another run has its name: files of the two never mix, also where the lock file was removed.
+  {
+    CheckpointDirectory other(path(), 2, false);
+    EXPECT_EQ(saver.save({2, 9}), Saved::no);
+    EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": Stale file handle");
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path()), {}), 1);
+    std::filesystem::remove(path() + "/.lock");
+    EXPECT_ERROR(CheckpointDirectory(path(), 2, false), "is in use by another run");
+  }
+  std::filesystem::remove_all(path());
   std::filesystem::rename(directory_.path("elsewhere"), path());
   EXPECT_EQ(saver.save({2, 9}), Saved::yes);
   EXPECT_EQ(read_file(d.file(1)), good);

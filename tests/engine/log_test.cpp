@@ -1,8 +1,15 @@
-// Taking back the end of a log.
+// Logs: what is kept, what is taken back, and what is lost where the system refuses.
 #include "engine/files/log.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <csignal>
+
+#include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 
 namespace neurogen {
@@ -37,6 +44,76 @@ TEST(Log, IsTakenBackToAStep) {
   rewind_log(directory.path("none"), 3);
   EXPECT_FALSE(std::filesystem::exists(directory.path("none")));
   rewind_log(directory.path(""), 3);
+}
+
+const std::string kStart = R"({"event":"start","plan":{},"device":"x","arch":{"name":"a","vocabulary":3},"seed":7})"
+                           "\n";
+const LoggedRun kRun{R"({"name":"b","vocabulary":3})", 7, false, false};
+
+// The file's text once a run has opened it as its log.
+std::string opened(const TemporaryDirectory& directory, const std::string& text, LoggedRun run, bool from_checkpoint, bool resume) {
+  run.from_checkpoint = from_checkpoint, run.resume = resume;
+  const std::string path = directory.file("log.jsonl", text);
+  Log(path, run).line("{}");
+  return read_file(path);
+}
+
+TEST(Log, OverwritesNothing) {
+  const TemporaryDirectory directory;
+  const std::string steps = kStart + "{\"event\":\"step\",\"step\":1}\n";
+  const std::string saved = steps + "{\"event\":\"checkpoint\",\"step\":1}\n";
+  EXPECT_EQ(opened(directory, "", kRun, false, false), "{}\n");
+  for (const std::string& text : {steps, saved, std::string("notes\n"), std::string("x")}) {
+    EXPECT_ERROR(opened(directory, text, kRun, false, false), "log.jsonl is there already");
+    EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
+  }
+  // From a checkpoint: the log of this run alone, whatever its architecture is called.
+  EXPECT_EQ(opened(directory, saved, kRun, true, true), saved + "{}\n");
+  EXPECT_ERROR(opened(directory, "notes\n", kRun, true, true), "log.jsonl is there already");
+  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":4})", 7}, true, true), "is the log of another run");
+  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":3})", 8}, true, true), "is the log of another run");
+  EXPECT_ERROR(opened(directory, R"({"event":"start","arch":[)" + std::string(100'000, '[') + "\n", kRun, true, true),
+               "nested too");
+  // Without one: a run that never saved began anew; of one that did, the directory is another.
+  EXPECT_ERROR(opened(directory, saved, kRun, false, true), "is the log of a run with checkpoints");
+  EXPECT_EQ(read_file(directory.path("log.jsonl")), saved);
+  EXPECT_EQ(opened(directory, steps, kRun, false, true), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.1")), steps);
+  EXPECT_EQ(opened(directory, kStart, kRun, false, true), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.2")), kStart);
+}
+
+TEST(Log, LosesLinesAndNothingElse) {
+  const TemporaryDirectory directory;
+  const std::string pipe = directory.path("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_ERROR(Log(pipe, kRun), "pipe is a pipe that nobody reads");
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  Log log(pipe, kRun);
+  log.line("{}");
+  char text[4] = {};
+  EXPECT_EQ(read(reader, text, sizeof text), 3);
+  close(reader);
+  const auto before = std::signal(SIGPIPE, SIG_IGN);
+  EXPECT_EQ(log.lost(), 0);
+  for (int i = 1; i < 3; ++i) {
+    log.line("{}");
+    EXPECT_EQ(log.lost(), i);
+    EXPECT_EQ(log.error(), EPIPE);
+  }
+  std::signal(SIGPIPE, before);
+  // A disk that takes half a line: the next that fits begins where it did.
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit;
+  getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit small{16, limit.rlim_max};
+  Log file(directory.path("log.jsonl"), kRun);
+  setrlimit(RLIMIT_FSIZE, &small);
+  for (const char* line : {"{\"a\":1}", "{\"b\":22222222222}", "{\"c\":3}"}) file.line(line);
+  setrlimit(RLIMIT_FSIZE, &limit);
+  EXPECT_EQ(file.lost(), 1);
+  EXPECT_EQ(file.error(), EFBIG);
+  EXPECT_EQ(read_file(directory.path("log.jsonl")), "{\"a\":1}\n{\"c\":3}\n");
 }
 
 }  // namespace

@@ -115,7 +115,13 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
   EXPECT_ERROR(header("{\"a\":"), "is not JSON");
   EXPECT_ERROR(header("{}}"), "is not JSON");
   EXPECT_ERROR(header("{\"\xFF\":1}"), "is not JSON");
-  EXPECT_ERROR(header("{\"a\":" + string(100000, '[') + "}"), "too deeply");
+  for (const char* open : {"[", "{\"a\":"}) {  // at every depth beyond a tensor's shape
+    string nested = "{\"a\":";
+    for (int depth = 2; depth < 5000; ++depth) {
+      nested += open;
+      if (depth > 3 && (depth < 12 || depth % 1000 == 999)) EXPECT_ERROR(header(nested), "t.st: nested too deeply");
+    }
+  }
   EXPECT_ERROR(header("{\"a\":[]}"), "tensor a is not described");
   EXPECT_ERROR(header(R"({"a":{"dtype":"F32","shape":[2]}})", two), "tensor a is not described");
   EXPECT_ERROR(header("{" + entry("a", "F31", "[2]", "[0,8]") + "}", two), "tensor a has the type \"F31\"");
@@ -214,7 +220,34 @@ TEST(AtomicFile, ReplacesFilesAloneAndWritesThroughLinks) {
   EXPECT_EQ(read_file(path), "new");
   EXPECT_EQ(directory.files(), 2u);
   EXPECT_ERROR(AtomicFile("/dev/null"), "/dev/null is not a regular file");
+  // Links to a file that is not there yet are written through, one behind the other; those that lead in a circle are refused.
+  std::filesystem::create_directory(directory.path("folder"));
+  std::filesystem::create_symlink("folder/second", directory.path("first"));
+  std::filesystem::create_symlink("target", directory.path("folder/second"));
+  {
+    AtomicFile file(directory.path("first"));
+    file.write("through");
+    file.commit();
+  }
+  EXPECT_EQ(read_file(directory.path("folder/target")), "through");
+  EXPECT_TRUE(std::filesystem::is_symlink(directory.path("first")));
+  EXPECT_TRUE(std::filesystem::is_symlink(directory.path("folder/second")));
+  std::filesystem::create_symlink("circle", directory.path("circle"));
+  EXPECT_ERROR(AtomicFile(directory.path("circle")), "Too many levels of symbolic links");
   EXPECT_ERROR(AtomicFile(directory.path("")), "is a directory");
+}
+
+TEST(AtomicFile, TakesEveryNameThatTheSystemTakes) {
+  const TemporaryDirectory directory;
+  for (std::size_t length = 245; length <= 255; ++length) {
+    const string path = directory.path(string(length, 'n'));
+    AtomicFile file(path);
+    file.write("whole");
+    file.commit();
+    EXPECT_EQ(read_file(path), "whole");
+  }
+  EXPECT_ERROR(AtomicFile(directory.path(string(256, 'n'))), "cannot be created: File name too long");  // not after hours of work
+  EXPECT_ERROR(AtomicFile(directory.path(string(5000, 'n'))), "cannot be created: File name too long");
 }
 
 }  // namespace

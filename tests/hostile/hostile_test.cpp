@@ -139,6 +139,34 @@ TEST(Hostile, AManifestThatClaimsMore) {
   }
 }
 
+// Under the checksum that such a tensor has.
+TEST(Hostile, ValuesThatAreNotFinite) {
+  const TemporaryDirectory directory;
+  const Checkpoint good(kVersion1);
+  const std::size_t count = good.tensors().size();
+  int tried = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Buffer& tensor = good.manifest().tensors[i];
+    if (tensor.dtype != DType::f32) continue;
+    ++tried;
+    for (const float value : {HUGE_VALF, -HUGE_VALF, std::nanf("")}) {
+      string bad = read_file(kVersion1);
+      char* const begin = bad.data() + good.image_begin() + tensor.offset;
+      std::memcpy(begin + tensor.bytes - sizeof value, &value, sizeof value);
+      manifest_in(bad)
+          .mutable_tensors()
+          ->GetMutableObject(static_cast<flatbuffers::uoffset_t>(i))
+          ->mutate_checksum(XXH3_64bits(begin, tensor.bytes));
+      seal(bad);
+      const Checkpoint file(directory.file("hostile", bad));
+      EXPECT_ERROR(file.verify(count), file.path() + " is damaged: " + tensor.name + " holds values that are not finite");
+      EXPECT_EQ(file.faults(count)[i], Checkpoint::Fault::not_finite);
+      file.verify(i);  // of those before it
+    }
+  }
+  EXPECT_GT(tried, 10);
+}
+
 TEST(Hostile, EveryWordOfTheManifest) { change_every_word(61); }
 TEST(Hostile, EveryByteOfTheFile) { flip_every_byte(211); }
 TEST(Hostile, EveryLength) { cut_everywhere(); }

@@ -1,14 +1,28 @@
 #include "kernels/device.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <atomic>
+#include <cerrno>
 #include <vector>
 
-#include "arena/error.h"
 #include "kernels/copy.h"
 #include "kernels/vector_math.h"
+#include "tests/expect_error.h"
 #include "tests/kernels/finite_difference.h"
+
+#ifndef NEUROGEN_SANITIZE
+static std::atomic<bool> no_threads{false};
+
+// In front of the C library's own: a system that starts no thread.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*), void* argument) {
+  if (no_threads) return EAGAIN;
+  static const auto real = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
+  return real(thread, attributes, body, argument);
+}
+#endif
 
 namespace neurogen {
 namespace {
@@ -41,6 +55,18 @@ TEST(Device, ManyShortJobsDoNotMix) {
     for (std::int64_t item = 0; item < items; ++item) ASSERT_EQ(values[static_cast<std::size_t>(item)], job + item);
   }
 }
+
+#ifndef NEUROGEN_SANITIZE  // whose own stands there
+TEST(Device, SaysWhatToDoWhereThereIsNoThread) {
+  no_threads = true;
+  EXPECT_ERROR(CpuDevice(3), "does not start 3 threads", "ulimit -u");
+  std::vector<int> done(5, 0);
+  on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });  // without one
+  no_threads = false;
+  on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });
+  EXPECT_EQ(done, std::vector<int>(5, 2));
+}
+#endif
 
 TEST(Device, RefusesNegativeThreads) {
   EXPECT_THROW(CpuDevice(-1), Error);

@@ -147,7 +147,7 @@ TEST_F(Checkpoints, ARunThatIsKilledWhileItSavesBesideTrainingLeavesAWholeOne) {
 
 TEST_F(Checkpoints, ASignalSaves) {
   int more = 5;
-  for (const int number : {SIGINT, SIGTERM}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     const ProgramResult result =
         disturb("--steps 100000 --checkpoint-dir saved --resume", "log.jsonl", more, [&](int process) { kill(process, number); });
     EXPECT_EQ(result.status, 128 + number) << result.err;

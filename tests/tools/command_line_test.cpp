@@ -305,7 +305,7 @@ TEST_F(CommandLine, AGpuThatIsAskedForAndNotThereIsNoReasonToTakeTheCpu) {
 }
 
 TEST_F(CommandLine, StopsPolitelyAtASignal) {
-  for (const int number : {SIGINT, SIGTERM}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain +
                                  "--steps 100000000 --valid valid.bin --export w.safetensors --log s.jsonl");
     std::thread sender([&, number] {  // once three lines are logged

@@ -114,7 +114,7 @@ TEST_F(CorpusTest, RefusesMisuse) {
   refuses("train-tokenizer text.txt --vocabulary 65537 --out x.model", "choose 1 to 65536");
   refuses("train-tokenizer text.txt --vocabulary 20000 --out x.model", "text.txt is too small for 20000 pieces");
   refuses("train-tokenizer text.txt --vocabulary 100 --out x.model", "too small for the bytes and characters of text.txt");
-  refuses("split text.txt --train a.txt --valid a.txt", "a.txt is named for both parts");
+  refuses("split text.txt --train a.txt --valid a.txt", "--train and --valid write the same file a.txt");
 }
 
 TEST_F(CorpusTest, RefusesWrongFiles) {
@@ -135,6 +135,16 @@ TEST_F(CorpusTest, RefusesWrongFiles) {
   refuses("split line.txt --train a.txt --valid b.txt", "line.txt has 1 line");
   refuses("split text.txt --train a.txt --valid none/b.txt", "none/b.txt cannot be created: No such file", 1);
   refuses("tokenize text.txt --tokenizer t.model --out /dev/null", "/dev/null is not a regular file");
+}
+
+// A file that grows over the system's limit is an error like any other.
+TEST_F(CorpusTest, HasTheEnginesGuards) {
+  directory_.file("long.txt", string(200'000, 'a') + "\nb\n");
+  directory_.file("go.sh", "ulimit -f 20; exec " + programs_folder() + "/corpus split long.txt --train a.txt --valid b.txt");
+  const ProgramResult result = run_program_in(directory_, "corpus --version && sh go.sh");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.err, "corpus: a.txt cannot be written: File too large\n");
+  EXPECT_FALSE(std::filesystem::exists(directory_.path("a.txt")));
 }
 
 }  // namespace

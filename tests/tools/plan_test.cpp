@@ -54,6 +54,12 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
   refuses("--card none.json", "none.json does not exist");
   directory_.file("wrong.json", "{");
   refuses("--card wrong.json", "wrong.json is not JSON");
+  for (const char* open : {"[", "{\"capability\":"}) {
+    string nested = "{\"capability\":";
+    for (int i = 0; i < 100'000; ++i) nested += open;
+    directory_.file("wrong.json", nested);
+    refuses("--card wrong.json", "wrong.json: nested too deeply");
+  }
   directory_.file("wrong.json", "[1]");
   refuses("--card wrong.json", "wrong.json holds no JSON object");
   for (const char* field :

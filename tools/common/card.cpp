@@ -3,16 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "embedded/cards.h"
 #include "engine/files/file_io.h"
+#include "engine/files/json.h"
 
 namespace neurogen {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kLevels = 2;  // an object of numbers and texts
 
 double positive(const json& from, const std::string& where, const char* field) {
   if (!from.contains(field)) throw Error(fmt::format("{} has no {}: add it as in schemas/cards.json", where, field));
@@ -49,7 +51,7 @@ Card read_card(const std::string& name) {
   }
   if (!name.ends_with(".json")) throw Error(fmt::format("--card is \"{}\": use {}or a file FILE.json", name, names));
   const MappedFile file(name);
-  const json parsed = json::parse(file.text(), nullptr, false);
+  const json parsed = parse_json(file.text(), kLevels, name);
   if (parsed.is_discarded()) throw Error(name + " is not JSON: write an object as in schemas/cards.json");
   Card card = card_of(parsed, name);
   if (card.title.empty()) card.title = name;

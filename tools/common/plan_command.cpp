@@ -10,6 +10,8 @@
 #include "engine/files/file_io.h"
 #include "tools/common/card.h"
 #include "tools/common/decimal.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/common/scale.h"
 
 namespace neurogen {
@@ -54,15 +56,15 @@ struct Planned {
 void print_speed(const Planned& p) {
   const Card& card = *p.card;
   const double most = p.roofline();
-  fmt::print("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
-             card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
-             human(card.memory));
-  fmt::print(
+  print_out("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
+            card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
+            human(card.memory));
+  print_out(
       "at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n",
       most, p.tokens() / most * 1e3);
-  fmt::print("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
-             most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
-  if (!card.source.empty()) fmt::print("figures: {}\n", card.source);
+  print_out("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
+            most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
+  if (!card.source.empty()) print_out("figures: {}\n", card.source);
 }
 
 // The plan's object, which has its own fields alone, and beside them what was asked for.
@@ -77,7 +79,7 @@ void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& fact
                    {"roofline_tokens_per_s", most},
                    {"expected_tokens_per_s", {most * kReachedLeast, most * kReachedMost}}};
   }
-  fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  print_out("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 // "small --batch 8": a brain and settings that differ from those given to both.
@@ -97,7 +99,7 @@ Planned side(const PlanSettings& s, const std::string& words, bool budget_given)
 int compare(const PlanSettings& s, bool budget_given) {
   const Planned sides[] = {side(s, s.compare[0], budget_given), side(s, s.compare[1], budget_given)};
   const auto row = [&](const char* what, auto&& value) {
-    fmt::print("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1]));
+    print_out("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1]));
   };
   const auto bytes = [&](const char* what, auto&& value) { row(what, [&](const Planned& p) { return with_commas(value(p)); }); };
   row("", [](const Planned& p) { return p.resolved.architecture.name; });
@@ -125,6 +127,7 @@ int compare(const PlanSettings& s, bool budget_given) {
 }
 
 int plan(const PlanSettings& s, bool budget_given) {
+  check_outputs({{"", s.common.architecture}, {"", s.card}}, {{"--svg", s.svg}});
   if (!s.compare.empty()) return compare(s, budget_given);
   const Planned p(s, budget_given);
   const ReportFacts facts = facts_of(p.resolved, p.fit);
@@ -136,11 +139,11 @@ int plan(const PlanSettings& s, bool budget_given) {
   if (s.json) print_json(s, p, facts);
   if (!p.fit.fits()) return refuse("plan", p.resolved, p.fit);
   if (s.json) return 0;
-  fmt::print("{}", plan_table(p.fit.plan, facts));
+  print_out("{}", plan_table(p.fit.plan, facts));
   if (p.card) print_speed(p);
   if (s.fit)
-    fmt::print("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
-               with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
+    print_out("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
+              with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
   return 0;
 }
 

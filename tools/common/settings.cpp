@@ -1,10 +1,9 @@
 #include "tools/common/settings.h"
 
-#include <fmt/format.h>
-
 #include <cstdio>
 
 #include "arena/error.h"
+#include "tools/common/output.h"
 
 namespace neurogen {
 
@@ -27,8 +26,8 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {
-  fmt::print(stderr, "{}: {} does not fit into {} bytes: change one of the settings below\n\n{}", program,
-             describe(r.architecture, fit.options), with_commas(r.budget.bytes), refusal(r.architecture, fit, r.budget));
+  print_error("{}: {} does not fit into {} bytes: change one of the settings below\n\n{}", program,
+              describe(r.architecture, fit.options), with_commas(r.budget.bytes), refusal(r.architecture, fit, r.budget));
   return Error::kMisuse;
 }
 

@@ -9,6 +9,8 @@
 #include "engine/files/file_io.h"
 #include "engine/files/text.h"
 #include "engine/files/tokenizer.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/corpus/sources.h"
 #include "tools/corpus/token_output.h"
 
@@ -22,6 +24,9 @@ std::string summary(const std::string& path, std::string_view text) {
 }  // namespace
 
 void tokenize(const std::vector<std::string>& files, const std::string& tokenizer_path, const std::string& out) {
+  std::vector<NamedFile> inputs = named("", files);
+  inputs.push_back({"", tokenizer_path});
+  check_outputs(inputs, {{"--out", out}});
   const Tokenizer tokenizer(tokenizer_path);
   TokenOutput output(out, tokenizer);
   Bytes bytes = 0;
@@ -33,8 +38,8 @@ void tokenize(const std::vector<std::string>& files, const std::string& tokenize
     output.end_text();
   }
   output.commit();
-  fmt::print("{}: {} tokens, {} bytes of text, {:.3f} bytes a token\n", out, with_commas(output.tokens()), with_commas(bytes),
-             static_cast<double>(bytes) / static_cast<double>(output.tokens()));
+  print_out("{}: {} tokens, {} bytes of text, {:.3f} bytes a token\n", out, with_commas(output.tokens()), with_commas(bytes),
+            static_cast<double>(bytes) / static_cast<double>(output.tokens()));
 }
 
 void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vocabulary, const std::string& out) {
@@ -42,6 +47,7 @@ void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vo
   for (const Source& source : find_sources(paths)) {
     for (const SourceFile& file : source.files) files.push_back(file.path);
   }
+  check_outputs(named("", files), {{"--out", out}});
   AtomicFile output(out);  // a path that cannot be written shows before the work, not after it
   std::optional<TextStream> stream;
   auto file = files.begin();
@@ -55,11 +61,11 @@ void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vo
   };
   output.write(train_tokenizer(next_text, vocabulary, files.size() == 1 ? files[0] : "the text"));
   output.commit();
-  fmt::print("{}: {} pieces\n", out, with_commas(static_cast<Bytes>(vocabulary)));
+  print_out("{}: {} pieces\n", out, with_commas(static_cast<Bytes>(vocabulary)));
 }
 
 void split_text(const std::string& file, double held_out, const std::string& train, const std::string& valid) {
-  if (train == valid) throw Error(fmt::format("{} is named for both parts: give --train and --valid a file each", train));
+  check_outputs({{"", file}}, {{"--train", train}, {"--valid", valid}});
   const TextFile text(file);
   const auto [before, behind] = split_lines(text.text(), held_out, file);
   AtomicFile train_file(train), valid_file(valid);
@@ -67,7 +73,7 @@ void split_text(const std::string& file, double held_out, const std::string& tra
   valid_file.write(behind);
   train_file.commit();
   valid_file.commit();
-  fmt::print("{}\n{}\n", summary(train, before), summary(valid, behind));
+  print_out("{}\n{}\n", summary(train, before), summary(valid, behind));
 }
 
 }  // namespace neurogen

@@ -5,5 +5,5 @@
 int main(int argc, char** argv) {
   CLI::App app;
   neurogen::add_corpus(app);
-  return neurogen::run_program(app, argc, argv);
+  return neurogen::run_program(app, argc, argv, 0);
 }

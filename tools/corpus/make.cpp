@@ -11,6 +11,8 @@
 #include "arena/error.h"
 #include "engine/files/text.h"
 #include "engine/run/signals.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/common/progress.h"
 #include "tools/corpus/digest_set.h"
 #include "tools/corpus/documents.h"
@@ -34,6 +36,16 @@ struct Counts {
   }
 };
 
+std::vector<Source> readable_beside_outputs(const MakeSettings& s) {
+  std::vector<Source> sources = find_sources(s.paths);
+  std::vector<NamedFile> inputs = {{"", s.tokenizer}};
+  for (const Source& source : sources) {
+    for (const SourceFile& file : source.files) inputs.push_back({"", file.path});
+  }
+  check_outputs(inputs, {{"--out", s.prefix + "-train.bin"}, {"--out", s.prefix + "-valid.bin"}, {"--out", s.prefix + ".json"}});
+  return sources;
+}
+
 class Maker : DocumentSink {
  public:
   explicit Maker(const MakeSettings& s)
@@ -41,7 +53,7 @@ class Maker : DocumentSink {
         rule_(parse_document_rule(s.documents)),
         progress_(s.progress),
         tokenizer_(s.tokenizer),
-        sources_(find_sources(s.paths)),
+        sources_(readable_beside_outputs(s)),
         train_(s.prefix + "-train.bin", tokenizer_),
         valid_(s.prefix + "-valid.bin", tokenizer_),
         manifest_(s.prefix + ".json") {
@@ -180,23 +192,23 @@ class Maker : DocumentSink {
 
   void print() const {
     for (const auto& [output, documents] : {std::pair{&train_, train_documents_}, {&valid_, valid_documents_}}) {
-      fmt::print("{}: {} tokens, documents: {}\n", output->path(), with_commas(output->tokens()), with_commas(documents));
+      print_out("{}: {} tokens, documents: {}\n", output->path(), with_commas(output->tokens()), with_commas(documents));
     }
     const double tokens = static_cast<double>(train_.tokens() + valid_.tokens());
-    fmt::print("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
-               static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
-    if (all_.empty > 0) fmt::print(", {} empty ones passed over", with_commas(all_.empty));
+    print_out("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
+              static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
+    if (all_.empty > 0) print_out(", {} empty ones passed over", with_commas(all_.empty));
     if (s_.deduplicate)
-      fmt::print(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
-    if (s_.replace_invalid) fmt::print(", {} wrong characters replaced", with_commas(all_.replaced));
-    fmt::print("\n");
+      print_out(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
+    if (s_.replace_invalid) print_out(", {} wrong characters replaced", with_commas(all_.replaced));
+    print_out("\n");
     for (const Source& source : sources_) {
       if (source.passed_over > 0)
-        fmt::print("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
+        print_out("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
     }
     if (tokenizer_.document_end() >= 0)
-      fmt::print("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
-    else fmt::print("the tokenizer has no piece </s>: where documents end is not marked\n");
+      print_out("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
+    else print_out("the tokenizer has no piece </s>: where documents end is not marked\n");
   }
 
   const MakeSettings& s_;

@@ -70,7 +70,8 @@ void print_page(const CLI::App& app) {
     print_options(*command);
   }
   fmt::print(
-      ".SH EXIT STATUS\n0 where all went well, 2 for misuse or a refusal, 1 for a failure at run time, 130 and 143 after SIGINT "
+      ".SH EXIT STATUS\n0 where all went well, 2 for misuse or a refusal, 1 for a failure at run time, 129, 130 and 143 after "
+      "SIGHUP, SIGINT "
       "and SIGTERM.\n"
       ".SH SEE ALSO\n");
   for (const char* other : kPrograms) {

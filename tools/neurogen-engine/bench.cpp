@@ -10,6 +10,7 @@
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
 #include "kernels/random.h"
+#include "tools/common/output.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/timing.h"
 
@@ -120,16 +121,16 @@ void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
                                  {"bytes", f.bytes},
                                  {"share", f.seconds / m.all.seconds}});
   }
-  fmt::print("{}\n", out.dump());
+  print_out("{}\n", out.dump());
 }
 
 void print_operations(const Measured& m) {
-  fmt::print("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor",
-             "GFLOP/s", "GB/s");
+  print_out("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor",
+            "GFLOP/s", "GB/s");
   const auto line = [&](const Family& f) {
-    fmt::print("{:<44}{:>6}{:>10.2f}{:>7.1f}%{:>10.2f}{:>9.2f}{:>10.1f}{:>9.1f}\n", f.name, f.count, f.seconds * 1e3,
-               100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9,
-               f.bytes / f.seconds / 1e9);
+    print_out("{:<44}{:>6}{:>10.2f}{:>7.1f}%{:>10.2f}{:>9.2f}{:>10.1f}{:>9.1f}\n", f.name, f.count, f.seconds * 1e3,
+              100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9,
+              f.bytes / f.seconds / 1e9);
   };
   Family rest, all = m.all;
   std::size_t others = 0;
@@ -145,19 +146,19 @@ void print_operations(const Measured& m) {
 
 void print_report(const BenchSettings& s, const Measured& m) {
   const double rate = m.tokens / m.step;
-  fmt::print("{}, on {}\n", m.title, m.device);
-  fmt::print("best product of {} x {} matrices: {:.1f} GFLOP/s; large copies: {:.1f} GB/s\n", m.limits.square, m.limits.square,
-             m.limits.flops_per_s / 1e9, m.limits.bytes_per_s / 1e9);
-  fmt::print("one step: {:.1f} ms, {:.0f} tokens/s\n", m.step * 1e3, rate);
-  fmt::print("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n",
-             m.useful_flops / m.step / 1e9, 100 * m.useful_flops / m.step / m.limits.flops_per_s);
-  fmt::print("the decoder's three products alone, one after another: {:.1f} ms; a step is {:.3f} times that\n",
-             m.limits.decoder_seconds * 1e3, m.step / m.limits.decoder_seconds);
+  print_out("{}, on {}\n", m.title, m.device);
+  print_out("best product of {} x {} matrices: {:.1f} GFLOP/s; large copies: {:.1f} GB/s\n", m.limits.square, m.limits.square,
+            m.limits.flops_per_s / 1e9, m.limits.bytes_per_s / 1e9);
+  print_out("one step: {:.1f} ms, {:.0f} tokens/s\n", m.step * 1e3, rate);
+  print_out("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n",
+            m.useful_flops / m.step / 1e9, 100 * m.useful_flops / m.step / m.limits.flops_per_s);
+  print_out("the decoder's three products alone, one after another: {:.1f} ms; a step is {:.3f} times that\n",
+            m.limits.decoder_seconds * 1e3, m.step / m.limits.decoder_seconds);
   if (s.compare) {
     const double forward = m.tokens / m.forward;
-    fmt::print("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
-               rate / m.windows_apart);
-    fmt::print(
+    print_out("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
+              rate / m.windows_apart);
+    print_out(
         "{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
         "fast\n",
         kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);

@@ -16,6 +16,7 @@
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"
+#include "tools/common/output.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/line_input.h"
 #include "tools/neurogen-engine/speaking.h"
@@ -67,7 +68,7 @@ class Chat {
           else if (!line->empty()) answer(*line);
         } catch (const Error& error) {
           if (!command && error.status() != Error::kMisuse) throw;
-          fmt::print(stderr, "neurogen-engine: {}\n", error.what());
+          print_error("neurogen-engine: {}\n", error.what());
         }
       }
     }
@@ -104,7 +105,7 @@ class Chat {
     if (caught_signal() == SIGINT) catch_signals(true);
     put("\n");
     if (said.find_first_not_of(" \t") == std::string::npos)
-      fmt::print(stderr, "neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
+      print_error("neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
     // The line end that the brain drew is part of the text; after an answer that was cut off, one is put there.
     voice_.speaker->read(ended ? std::vector<std::uint16_t>{} : std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
     conversation_ += kPerson;

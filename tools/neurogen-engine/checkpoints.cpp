@@ -5,12 +5,13 @@
 
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
+#include "engine/files/json.h"
 #include "engine/run/restore.h"
 #include "engine/run/weights.h"
+#include "tools/common/output.h"
 
 namespace neurogen {
 namespace {
@@ -35,7 +36,8 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
 }  // namespace
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& s) {
-  app.add_option("--checkpoint-dir", s.directory, "save checkpoints here: now and then, at the end, and at SIGINT or SIGTERM");
+  app.add_option("--checkpoint-dir", s.directory,
+                 "save checkpoints here: now and then, at the end, and at SIGINT, SIGTERM or SIGHUP");
   app.add_option("--save-every", s.save_every, "steps between checkpoints, 0 for the end alone")->capture_default_str();
   app.add_option("--keep", s.keep, "how many of the newest checkpoints stay")->capture_default_str();
   app.add_flag("--keep-best", s.keep_best, "evaluate before saving, and keep the checkpoint of the lowest held-out loss as well");
@@ -48,12 +50,11 @@ Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : s
   check_settings(settings_, evaluates);
   if (settings_.directory.empty()) return;
   directory_.emplace(settings_.directory, settings_.keep, settings_.keep_best);
-  path_json_ = nlohmann::json(settings_.directory + (settings_.directory.ends_with('/') ? "" : "/"))
-                   .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  path_json_ = json_text(settings_.directory + (settings_.directory.ends_with('/') ? "" : "/"));
   path_json_.pop_back();  // the name of a file follows
   const auto& entries = directory_->entries();
   if (entries.empty()) {
-    if (settings_.resume) fmt::print("{} holds no checkpoint yet: starting afresh\n", settings_.directory);
+    if (settings_.resume) print_out("{} holds no checkpoint yet: starting afresh\n", settings_.directory);
     return;
   }
   if (!settings_.resume) {
@@ -117,7 +118,7 @@ void Checkpoints::check(const Manifest& asked) const {
   same("a number of steps", steps(saved.standing.schedule_steps), steps(asked.standing.schedule_steps));
 
   const auto note = [&](const char* what, const auto& then, const auto& now) {
-    if (then != now) fmt::print("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, then, now);
+    if (then != now) print_out("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, then, now);
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
@@ -130,8 +131,8 @@ void Checkpoints::restore_into(Session& session) const {
   const auto begin = std::chrono::steady_clock::now();
   go_on(session, *from_, !settings_.no_verify, settings_.convert);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  fmt::print("going on from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
-             settings_.no_verify ? "loaded" : "compared with its checksums and loaded", took.count());
+  print_out("going on from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
+            settings_.no_verify ? "loaded" : "compared with its checksums and loaded", took.count());
 }
 
 void Checkpoints::start(const Session& session, const Manifest& manifest) {

@@ -17,6 +17,7 @@
 #include "engine/run/stream.h"
 #include "kernels/random.h"
 #include "tools/common/card.h"
+#include "tools/common/output.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/text.h"
@@ -248,11 +249,11 @@ int diagnose(DiagnoseSettings s) {
       out["rows"][row.name] = {{"unit", row.unit}, {"token_by_token", row.single}, {"batched", row.batched}};
     out["verdict"] = verdict.bound;
     out["change"] = verdict.change;
-    fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    print_out("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
     return 0;
   }
-  fmt::print("{}, on {}\ntrained on {}\n", d.title, d.device, d.text);
-  fmt::print(
+  print_out("{}, on {}\ntrained on {}\n", d.title, d.device, d.text);
+  print_out(
       "token by token: {} tokens, predicted alone, each with vectors from the heap, two copies and waits for its embedding, a "
       "step, a copy "
       "of its output\n\nfor a sequence of {:.0f} tokens{:>26}{:>16}{:>12}\n",
@@ -260,10 +261,10 @@ int diagnose(DiagnoseSettings s) {
   for (const Row& row : rows_of(d)) {
     std::string name = row.name;
     std::replace(name.begin(), name.end(), '_', ' ');
-    fmt::print("{:<31}{:>23.6g} {:<2}{:>13.6g} {:<2}{:>11}\n", name, row.single, row.unit, row.batched, row.unit,
-               row.batched > 0 ? fmt::format("{:.3g}", row.single / row.batched) : "");
+    print_out("{:<31}{:>23.6g} {:<2}{:>13.6g} {:<2}{:>11}\n", name, row.single, row.unit, row.batched, row.unit,
+              row.batched > 0 ? fmt::format("{:.3g}", row.single / row.batched) : "");
   }
-  fmt::print("\nthe batched step is {}: {}\n", verdict.bound, verdict.change);
+  print_out("\nthe batched step is {}: {}\n", verdict.bound, verdict.change);
   return 0;
 }
 

@@ -13,6 +13,7 @@
 
 #include "arena/error.h"
 #include "kernels/openblas.h"
+#include "tools/common/output.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
 
@@ -71,10 +72,10 @@ class Doctor {
   }
 
  private:
-  void fine(const std::string& what, const std::string& finding) { fmt::print("\u2713 {:<12}{}\n", what, finding); }
-  void advise(const std::string& what, const std::string& finding) { fmt::print("! {:<12}{}\n", what, finding); }
+  void fine(const std::string& what, const std::string& finding) { print_out("\u2713 {:<12}{}\n", what, finding); }
+  void advise(const std::string& what, const std::string& finding) { print_out("! {:<12}{}\n", what, finding); }
   void fail(const std::string& what, const std::string& finding) {
-    fmt::print("\u2717 {:<12}{}\n", what, finding);
+    print_out("\u2717 {:<12}{}\n", what, finding);
     status_ = Error::kRunTime;
   }
 

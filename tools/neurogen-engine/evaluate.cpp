@@ -10,6 +10,7 @@
 #include "engine/run/evaluator.h"
 #include "engine/run/process.h"
 #include "engine/run/session.h"
+#include "tools/common/output.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/text.h"
@@ -47,16 +48,16 @@ Extent extent_of(std::span<const std::uint16_t> ids, const Tokenizer& tokenizer)
 class Table {
  public:
   Table(std::int64_t tokens, std::optional<Extent> extent) : tokens_(static_cast<double>(tokens)), extent_(extent) {
-    fmt::print("{:<24}{:>10}{:>13}{}{:>10}{:>10}\n", "", "nats/token", "perplexity", extent ? "     per word   bits per byte" : "",
-               "right", "of five");
+    print_out("{:<24}{:>10}{:>13}{}{:>10}{:>10}\n", "", "nats/token", "perplexity", extent ? "     per word   bits per byte" : "",
+              "right", "of five");
   }
   void line(const std::string& name, double loss, std::int64_t right, std::int64_t among_five) const {
-    fmt::print("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
+    print_out("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
     if (extent_)
-      fmt::print("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words),
-                 loss * tokens_ / extent_->bytes / std::numbers::ln2);
-    fmt::print("{:>8.2f} %{:>8.2f} %\n", 100 * static_cast<double>(right) / tokens_,
-               100 * static_cast<double>(among_five) / tokens_);
+      print_out("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words),
+                loss * tokens_ / extent_->bytes / std::numbers::ln2);
+    print_out("{:>8.2f} %{:>8.2f} %\n", 100 * static_cast<double>(right) / tokens_,
+              100 * static_cast<double>(among_five) / tokens_);
   }
 
  private:
@@ -112,8 +113,8 @@ int evaluate(EvaluateSettings s) {
   const HeapCapLifted raised(counted ? most : text.size() * 2);
   std::vector<std::uint16_t> room, counted_room;
   const std::span<const std::uint16_t> ids = text.whole(room);
-  fmt::print("{} tokens predicted, {} a window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
-             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
+  print_out("{} tokens predicted, {} a window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
+            counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
   if (counted) {
@@ -126,9 +127,9 @@ int evaluate(EvaluateSettings s) {
       return loss;
     };
     const double bigram = count("Kneser-Ney bigram", 2), trigram = count("Kneser-Ney trigram", 3);
-    fmt::print("the brain is {:.4f} nats {} the bigram and {:.4f} {} the trigram\n", std::abs(result.loss - bigram),
-               result.loss < bigram ? "better than" : "worse than", std::abs(result.loss - trigram),
-               result.loss < trigram ? "better than" : "worse than");
+    print_out("the brain is {:.4f} nats {} the bigram and {:.4f} {} the trigram\n", std::abs(result.loss - bigram),
+              result.loss < bigram ? "better than" : "worse than", std::abs(result.loss - trigram),
+              result.loss < trigram ? "better than" : "worse than");
   }
   return 0;
 }

@@ -11,6 +11,7 @@
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"
+#include "tools/common/output.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/speaking.h"
 
@@ -85,9 +86,9 @@ int generate(GenerateSettings s) {
   const double seconds = seconds_since(speaking);
   const std::uint64_t allocations = heap_counters().allocations - sealed;
   if (!s.logprobs) put("\n");
-  fmt::print(stderr, "read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n",
-             prompt.size(), std::chrono::duration<double>(speaking - reading).count(), made, seconds,
-             static_cast<double>(made) / std::max(seconds, 1e-9), allocations);
+  print_error("read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n", prompt.size(),
+              std::chrono::duration<double>(speaking - reading).count(), made, seconds,
+              static_cast<double>(made) / std::max(seconds, 1e-9), allocations);
   return caught_signal() ? 128 + caught_signal() : 0;
 }
 

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/tokenizer.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/trained.h"
 
@@ -69,7 +72,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"image_bytes", image_bytes(m.tensors)},
       {"tensors", ordered_json::array()},
   };
-  const std::vector<std::size_t> damaged = verify ? file.damaged(m.tensors.size()) : std::vector<std::size_t>{};
+  const std::vector<Checkpoint::Fault> faults = file.faults(verify ? m.tensors.size() : 0);
   for (std::size_t i = 0; i < m.tensors.size(); ++i) {
     const Buffer& t = m.tensors[i];
     all["tensors"].push_back({{"name", t.name},
@@ -79,7 +82,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
                               {"end", t.offset + t.bytes},
                               {"checksum", hexadecimal(m.checksums[i])}});
     if (!verify) continue;
-    all["tensors"].back()["intact"] = std::find(damaged.begin(), damaged.end(), i) == damaged.end();
+    all["tensors"].back()["intact"] = faults[i] != Checkpoint::Fault::damaged;
     all["tensors"].back()["range"] = range_of(file.tensors()[i]);
   }
   return all;
@@ -87,24 +90,24 @@ ordered_json describe(const Checkpoint& file, bool verify) {
 
 void print_table(const ordered_json& all) {
   for (const auto& [key, value] : all.items()) {
-    if (key != "tensors") fmt::print("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    if (key != "tensors") print_out("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
-  fmt::print("\n{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}\n", "tensor", "type", "shape", "offset", "end", "checksum");
+  print_out("\n{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}\n", "tensor", "type", "shape", "offset", "end", "checksum");
   for (const auto& t : all["tensors"]) {
-    fmt::print("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
-               t["shape"].dump(), with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
-    if (t.contains("intact")) fmt::print("{:<9}", t["intact"] ? "intact" : "DAMAGED");
+    print_out("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
+              t["shape"].dump(), with_commas(t["offset"]), with_commas(t["end"]), t["checksum"].get<std::string>());
+    if (t.contains("intact")) print_out("{:<9}", t["intact"] ? "intact" : "DAMAGED");
     const ordered_json range = t.value("range", ordered_json());
-    if (range.is_array()) fmt::print("{:.6g} to {:.6g}", range[0].get<double>(), range[1].get<double>());
-    else if (t.contains("range")) fmt::print("not finite");
-    fmt::print("\n");
+    if (range.is_array()) print_out("{:.6g} to {:.6g}", range[0].get<double>(), range[1].get<double>());
+    else if (t.contains("range")) print_out("not finite");
+    print_out("\n");
   }
 }
 
 int inspect(const std::string& name, bool verify, bool as_json) {
   const Checkpoint file(checkpoint_file(name));
   const ordered_json all = describe(file, verify);
-  if (as_json) fmt::print("{}\n", all.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  if (as_json) print_out("{}\n", all.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
   else print_table(all);
   const auto& tensors = all["tensors"];
   const bool intact = std::all_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.value("intact", true); });
@@ -115,6 +118,7 @@ int inspect(const std::string& name, bool verify, bool as_json) {
 int export_weights(const std::string& name, const std::string& out) {
   check_export_name("--safetensors", out);
   const Checkpoint file(checkpoint_file(name));
+  check_outputs({{"", file.path()}}, {{"--safetensors", out}}, std::filesystem::path(file.path()).parent_path());
   const Manifest& m = file.manifest();
   const std::size_t count = parameters_and_wiring(m.architecture);
   file.verify(count);
@@ -131,7 +135,7 @@ int export_weights(const std::string& name, const std::string& out) {
         {kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(m.tokenizer_model.size())}, m.tokenizer_model.data()});
   }
   write_safetensors(out, metadata, tensors);
-  fmt::print("{} tensors written to {}\n", count, out);
+  print_out("{} tensors written to {}\n", count, out);
   return 0;
 }
 

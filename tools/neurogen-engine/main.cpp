@@ -4,7 +4,6 @@
 
 #include "arena/allocations.h"
 #include "engine/run/process.h"
-#include "engine/run/signals.h"
 #include "tools/common/program.h"
 #include "tools/neurogen-engine/commands.h"
 
@@ -17,7 +16,6 @@ int main(int argc, char** argv) {
   neurogen::AllocationAccount ours{0};  // of this thread, and those that it starts
   const neurogen::ChargeAllocations charge(&ours);
   neurogen::set_heap_counters(neurogen::counted_heap, neurogen::cap_heap);
-  neurogen::expect_file_trouble();
   CLI::App app;
   int status = 0;
   neurogen::add_commands(app, status);
@@ -28,6 +26,5 @@ int main(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
   if (first.empty() || (first.rfind("--", 0) == 0 && first != "--help" && first != "--version"))
     words.insert(words.begin() + 1, train.data());
-  const int failure = neurogen::run_program(app, static_cast<int>(words.size()), words.data());
-  return failure ? failure : status;
+  return neurogen::run_program(app, static_cast<int>(words.size()), words.data(), status);
 }

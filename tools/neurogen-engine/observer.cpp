@@ -6,6 +6,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "engine/files/json.h"
+
 namespace neurogen {
 namespace {
 
@@ -16,15 +18,6 @@ constexpr Sampling kSampling = {.temperature = 0.7};
 // On one line of a terminal.
 void append_shown(std::string& line, std::string_view text) {
   for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-}
-
-// As a JSON string's inside. `text` is UTF-8.
-void append_escaped(std::string& line, std::string_view text) {
-  for (const char c : text) {
-    if (c == '"' || c == '\\') line += '\\';
-    if (static_cast<unsigned char>(c) < 0x20) fmt::format_to(std::back_inserter(line), "\\u{:04x}", static_cast<unsigned>(c));
-    else line += c;
-  }
 }
 
 }  // namespace
@@ -100,9 +93,9 @@ std::string_view Observer::sample(Log& log, std::int64_t step) {
   const std::span<const std::int32_t> said = writer_->write();
   line_.clear();
   fmt::format_to(std::back_inserter(line_), "{{\"event\":\"sample\",\"step\":{},\"prompt\":\"", step);
-  put_text(writer_->prompt(), append_escaped);
+  put_text(writer_->prompt(), append_json_text);
   line_ += "\",\"text\":\"";
-  put_text(said, append_escaped);
+  put_text(said, append_json_text);
   line_ += "\"}";
   log.line(line_);
   line_ = "  sample: ";

@@ -1,13 +1,12 @@
 // neurogen-engine report: a run's log as one page that any browser shows, without a network.
-#include <fmt/format.h>
-
-#include <filesystem>
 #include <string_view>
 
 #include "arena/error.h"
 #include "embedded/report_html.h"
 #include "embedded/report_js.h"
 #include "engine/files/file_io.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/run_log.h"
 
@@ -21,7 +20,7 @@ struct ReportSettings {
 // JSON that can stand inside a script element, whatever the texts in it: no tag begins there.
 std::string as_script(const nlohmann::ordered_json& data) {
   std::string text;
-  for (const char c : data.dump()) {
+  for (const char c : data.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace)) {
     if (c == '<') text += "\\u003c";
     else text += c;
   }
@@ -29,8 +28,7 @@ std::string as_script(const nlohmann::ordered_json& data) {
 }
 
 int report(const ReportSettings& s) {
-  std::error_code missing;
-  if (std::filesystem::equivalent(s.log, s.out, missing)) throw Error(s.out + " would overwrite the log: name another file");
+  check_outputs({{"the log ", s.log}}, {{"--out", s.out}});
   const std::string data = as_script(read_run_log(s.log));
   AtomicFile page(s.out);
   std::string_view rest = embedded_report_html;
@@ -43,7 +41,7 @@ int report(const ReportSettings& s) {
   }
   page.write(rest);
   page.commit();
-  fmt::print("{} written from {}\n", s.out, s.log);
+  print_out("{} written from {}\n", s.out, s.log);
   return 0;
 }
 

@@ -8,6 +8,8 @@
 
 #include "arena/error.h"
 #include "engine/brain/architecture.h"
+#include "engine/files/json.h"
+#include "engine/files/log.h"
 #include "engine/files/text.h"
 
 namespace neurogen {
@@ -16,7 +18,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMost = 4000;  // entries of a list; more than a screen has points
-constexpr int kDeepest = 16;         // levels of nesting; ours have five
 constexpr std::array kColumns = {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "device_ms", "host_allocations"};
 
 // Keeps every entry, every second when they become too many, every fourth ..., and always the last.
@@ -162,12 +163,7 @@ nlohmann::ordered_json read_run_log(const std::string& file) {
     const auto wrong = [&](const std::string& what) {
       return Error(fmt::format("{} line {}: {}: give the file that train --log wrote", file, number, what));
     };
-    // The library takes no end of nesting, but gives it back by recursion.
-    const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
-      if (depth > kDeepest) throw wrong("nested too deeply");
-      return true;
-    };
-    const Json event = Json::parse(line, shallow, false);
+    const Json event = parse_json<Json>(line, kLogLevels, fmt::format("{} line {}", file, number));
     if (event.is_discarded() && cut) break;
     if (!event.is_object()) throw wrong("no JSON object");
     try {

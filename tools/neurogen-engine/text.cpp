@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "arena/error.h"
+#include "tools/common/output.h"
 
 namespace neurogen {
 
@@ -60,8 +61,8 @@ void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokeni
   for (const std::string& file : files) {
     const std::string noted = noted_tokenizer(file);
     if (noted.empty() || noted == hash) continue;
-    fmt::print(stderr, "warning: {} was made with another tokenizer (XXH3 {}) than {} ({}): name that one with --tokenizer\n", file,
-               noted, tokenizer->name(), hash);
+    print_error("warning: {} was made with another tokenizer (XXH3 {}) than {} ({}): name that one with --tokenizer\n", file, noted,
+                tokenizer->name(), hash);
   }
 }
 

@@ -10,6 +10,9 @@
 #include "engine/brain/initialize.h"
 #include "engine/files/file_io.h"
 #include "engine/run/session.h"
+#include "engine/run/signals.h"
+#include "tools/common/output.h"
+#include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/trained.h"
 #include "tools/neurogen-engine/training_run.h"
@@ -21,23 +24,16 @@ void check_settings(const TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
     throw Error("--steps, --epochs and --minutes exclude each other: give one");
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
-  if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
+  if (!(s.minutes >= 0 && s.minutes <= 1e9))
+    throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
   check_rates(s.rates);
   check_export_name("--export", s.export_file);
 }
 
-// A slip of the hand must not cost a corpus.
 void keep_inputs(const TrainSettings& s) {
-  std::vector<std::string> inputs = s.text.data;
-  inputs.insert(inputs.end(), {s.text.valid, s.text.tokenizer, s.init});
-  for (const auto& [flag, output] : {std::pair{"--log", s.log}, {"--export", s.export_file}}) {
-    for (const std::string& input : inputs) {
-      std::error_code missing;
-      if (!output.empty() && !input.empty() && std::filesystem::equivalent(input, output, missing)) {
-        throw Error(fmt::format("{} would overwrite {}, which is read: name another file", flag, input));
-      }
-    }
-  }
+  std::vector<NamedFile> inputs = named("", s.text.data);
+  inputs.insert(inputs.end(), {{"", s.text.valid}, {"", s.text.tokenizer}, {"", s.init}, {"", s.common.architecture}});
+  check_outputs(inputs, {{"--log", s.log}, {"--export", s.export_file}}, s.checkpoints.directory);
 }
 
 // Of the whole run, 0: not known yet.
@@ -79,11 +75,12 @@ std::string default_export(const std::string& architecture) {
 void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
   if (s.export_file.empty()) return;
   export_parameters(session.brain, session.program, s.export_file, texts.tokenizer.get());
-  fmt::print("the model is in {}: try neurogen-engine {} --init {}\n", s.export_file, texts.tokenizer ? "chat" : "eval --data FILE",
-             s.export_file);
+  print_out("the model is in {}: try neurogen-engine {} --init {}\n", s.export_file, texts.tokenizer ? "chat" : "eval --data FILE",
+            s.export_file);
 }
 
 int train(TrainSettings s) {
+  outlive_readers();
   check_settings(s);
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
     throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");
@@ -118,9 +115,10 @@ int train(TrainSettings s) {
   // Where results go must be known to take them before hours are spent on them.
   if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  Log log = s.log.empty() ? Log() : Log(s.log, checkpoints.from() != nullptr);
+  const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr, s.checkpoints.resume};
+  Log log = s.log.empty() ? Log() : Log(s.log, logged);
   const ReportFacts facts = facts_of(resolved, planned);
-  fmt::print("{}\n", plan_summary(planned.plan, facts));
+  print_out("{}\n", plan_summary(planned.plan, facts));
 
   Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place, checkpoints.from());
   if (checkpoints.from()) {
@@ -130,18 +128,18 @@ int train(TrainSettings s) {
     if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
   }
   if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
-    fmt::print("all {} steps are done: to go on in a new schedule use --init {}\n", steps, checkpoints.from()->path());
+    print_out("all {} steps are done: to go on in a new schedule use --init {}\n", steps, checkpoints.from()->path());
     export_to(s, session, texts);
     return 0;
   }
   checkpoints.start(session, manifest);
   TrainingRun run(s, session, texts, steps, checkpoints, std::move(log));
   run.log_start(facts);
-  fmt::print("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
-             fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
-  std::fflush(stdout);
+  print_out("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
+            fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
+  flush_out();
   const int status = run.train();
-  if (checkpoints.on() && !checkpoints.newest().empty()) fmt::print("the newest checkpoint is {}\n", checkpoints.newest());
+  if (checkpoints.on() && !checkpoints.newest().empty()) print_out("the newest checkpoint is {}\n", checkpoints.newest());
   export_to(s, session, texts);
   return status;
 }

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "arena/error.h"
+#include "tools/common/output.h"
 
 namespace neurogen {
 
@@ -27,8 +28,8 @@ void check_export_name(const char* flag, const std::string& file) {
 void load(const Weights& weights, Session& session) {
   if (!weights.load(session)) return;
   const Checkpoint& from = *weights.checkpoint();
-  fmt::print(stderr, "{}: the decoder, stored as {}, is rounded to {}\n", from.path(),
-             name_of(from.manifest().options.decoder_storage), name_of(session.brain.options.decoder_storage));
+  print_error("{}: the decoder, stored as {}, is rounded to {}\n", from.path(), name_of(from.manifest().options.decoder_storage),
+              name_of(session.brain.options.decoder_storage));
 }
 
 }  // namespace neurogen

@@ -1,14 +1,20 @@
 #include "tools/neurogen-engine/training_run.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cfloat>
+#include <climits>
 #include <cmath>
+#include <cstring>
 
 #include "arena/error.h"
 #include "engine/brain/architecture.h"
+#include "engine/files/file_io.h"
+#include "engine/files/json.h"
 #include "engine/run/signals.h"
 #include "kernels/loss_scale.h"
+#include "tools/common/output.h"
 
 namespace neurogen {
 namespace {
@@ -49,9 +55,10 @@ void TrainingRun::log_start(const ReportFacts& facts) {
     rewind_log(settings_.log, first_);
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
-  log_.line(fmt::format("{{{},\"plan\":{},\"device\":\"{}\",\"arch\":{},\"seed\":{}}}", begin,
-                        plan_json(session_.arena.plan(), facts), session_.program.device_name(),
-                        to_json(session_.brain.architecture), settings_.seed));
+  log_.line(fmt::format("{{{},\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, plan_json(session_.arena.plan(), facts),
+                        json_text(session_.program.device_name()), to_json(session_.brain.architecture), settings_.seed));
+  if (log_.lost() > 0)
+    throw Error(fmt::format("{}: cannot write the log: {}", log_.path(), std::strerror(log_.error())), Error::kRunTime);
   observer_.log_program(log_, first_);
 }
 
@@ -96,6 +103,7 @@ int TrainingRun::run_to_the_end() {
     report(result, seconds,
            {allocations_since_the_seal(), Block::gpu_requests() - gpu_sealed, session_.program.synchronizations() - waits});
     checkpoints_.report(log_, false);
+    complain_of_log();
     if (watched) observer_.log_times(log_, trainer_.step());
     if (length_.over(trainer_.step())) break;
     if (evaluates_after(trainer_.step())) evaluate(false);
@@ -106,7 +114,17 @@ int TrainingRun::run_to_the_end() {
   allocations_ = allocations_since_the_seal();
   progress_.finish();
   summarise();
-  return !saved ? 1 : caught_signal() ? 128 + caught_signal() : 0;
+  return !saved || log_.lost() > 0 ? 1 : caught_signal() ? 128 + caught_signal() : 0;
+}
+
+// Once: a run is worth more than its log.
+void TrainingRun::complain_of_log() {
+  if (log_.lost() == 0 || log_complained_) return;
+  log_complained_ = true;
+  char line[PATH_MAX + 256];
+  const auto end = fmt::format_to_n(line, sizeof line, "neurogen-engine: {}: cannot write the log: {}: training goes on\n",
+                                    log_.path(), strerrordesc_np(log_.error()));
+  write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
 }
 
 // Of kEvaluations, evenly over the run, how many are due by the end of `step`.
@@ -237,17 +255,18 @@ void TrainingRun::summarise() {
       "{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
       "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
       trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_, plan.budget));
-  fmt::print("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s); with evaluations and saves {:.1f} s; last loss {:.4f}\n",
-             caught_signal() ? "stopped after" : "trained", trainer_.step(),
-             first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
-             length_.training_seconds(), rate(), length_.elapsed(), loss_);
+  print_out("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s); with evaluations and saves {:.1f} s; last loss {:.4f}\n",
+            caught_signal() ? "stopped after" : "trained", trainer_.step(),
+            first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
+            length_.training_seconds(), rate(), length_.elapsed(), loss_);
   if (evaluated_ == trainer_.step())
-    fmt::print("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    print_out("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+  if (log_.lost() > 0) print_out("{} lacks {} lines: {}\n", log_.path(), log_.lost(), std::strerror(log_.error()));
   const std::string snapshot =
       plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
-  fmt::print("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
-             with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
-             allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
+  print_out("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
+            with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
+            allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
 }
 
 }  // namespace neurogen

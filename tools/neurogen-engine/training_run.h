@@ -22,12 +22,13 @@ class TrainingRun {
   TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps, Checkpoints& checkpoints,
               Log log);
 
-  // A run that is resumed takes back the log lines of steps that it will repeat, and logs where it starts.
+  // A run that is resumed takes back the log lines of steps that it will repeat. Logs where the run starts. Throws Error where the
+  // log takes no line.
   void log_start(const ReportFacts& facts);
 
-  // The exit status: 0, 1 where the last checkpoint could not be saved, or 128 plus the signal that ended the run. Nothing is
-  // allocated from the first step to the last save. Throws Error if arenas and measured overhead exceed the budget, and for losses
-  // or parameters that are not finite.
+  // The exit status: 0, 1 where the last checkpoint could not be saved or the log lacks lines, or 128 plus the signal that ended
+  // the run. Nothing is allocated from the first step to the last save. Throws Error if arenas and measured overhead exceed the
+  // budget, and for losses or parameters that are not finite.
   int train();
 
  private:
@@ -57,6 +58,7 @@ class TrainingRun {
   bool affords_sample() const;
   double seconds_for_the_end() const;
   bool save(bool last);
+  void complain_of_log();
   void report(const StepResult& result, double seconds, Counts counts);
   void summarise();
 
@@ -78,6 +80,7 @@ class TrainingRun {
   double evaluation_seconds_ = 0, save_seconds_ = 0;  // of a batch; of a save: the latest
   double loss_ = 0, smooth_ = 0, valid_loss_ = 0;
   Bytes overhead_ = 0;
+  bool log_complained_ = false;
   HeapCounters sealed_;
   Allocations allocations_{};
 };

@@ -5,6 +5,5 @@ int main(int argc, char** argv) {
   CLI::App app;
   int status = 0;
   neurogen::add_plan_program(app, status);
-  const int failure = neurogen::run_program(app, argc, argv);
-  return failure ? failure : status;
+  return neurogen::run_program(app, argc, argv, status);
 }

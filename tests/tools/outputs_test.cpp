@@ -1,0 +1,188 @@
+// No output of a program is one of its inputs, nor another output, however their paths are spelt.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/tools/run_program.h"
+
+namespace neurogen {
+namespace {
+
+using std::string;
+namespace fs = std::filesystem;
+
+class Outputs : public testing::Test {
+ protected:
+  Outputs() {
+    make_numbered_text(directory_, " has the number ", "\n");
+    EXPECT_EQ(run("corpus tokenize text.txt --tokenizer t.model --out text.bin").status, 0);
+    EXPECT_EQ(run("corpus split text.txt --train first.txt --valid last.txt").status, 0);
+    EXPECT_EQ(run(kTrain + "--checkpoint-dir saved --export w.safetensors --log l.jsonl").status, 0);
+    directory_.file("card.json", "{}");
+    fs::create_directory(directory_.path("folder"));
+    fs::rename(directory_.path("first.txt"), directory_.path("folder/first.txt"));
+  }
+  ProgramResult run(const string& command) const { return run_program_in(directory_, command); }
+  std::map<string, string> files() const {
+    std::map<string, string> all;
+    for (const auto& entry : fs::recursive_directory_iterator(directory_.path(""))) {
+      const string name = entry.path();
+      if (entry.is_regular_file() && name.find("/.out") == name.npos && name.find("/.err") == name.npos)
+        all[name] = read_file(name);
+    }
+    return all;
+  }
+  // One sentence and status 2, and every file as it was.
+  void refuses(const string& command, const string& part = "would overwrite") const {
+    SCOPED_TRACE(command);
+    const auto before = files();
+    const ProgramResult result = run(command);
+    EXPECT_EQ(result.status, 2) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_NE(result.err.find(part), string::npos) << result.err;
+    EXPECT_TRUE(files() == before);
+  }
+
+  const string kTrain =
+      "neurogen-engine --arch brain.json --batch 2 --seq 16 --threads 1 --data text.bin --progress none --steps 3 ";
+  TemporaryDirectory directory_;
+};
+
+TEST_F(Outputs, AreNoInputs) {
+  // Each command ends with an output that is the input named beside it.
+  for (const auto& [command, input] : std::initializer_list<std::pair<string, string>>{
+           {kTrain + "--log ", "text.bin"},
+           {kTrain + "--export ", "text.bin"},
+           {kTrain + "--export ", "brain.json"},
+           {kTrain + "--log ", "brain.json"},
+           {kTrain + "--tokenizer t.model --export ", "t.model"},
+           {kTrain + "--valid last.txt --tokenizer t.model --log ", "last.txt"},
+           {kTrain + "--init w.safetensors --export ", "w.safetensors"},
+           {kTrain + "--data text.bin:2 --export ", "text.bin"},
+           {"neurogen-engine export --checkpoint saved --safetensors ", "saved/step-000000003.ngck"},
+           {"neurogen-engine export --checkpoint saved/step-000000003.ngck --safetensors ", "saved/step-000000003.ngck"},
+           {"neurogen-engine report l.jsonl --out ", "l.jsonl"},
+           {"neurogen-engine plan --arch brain.json --device cpu --svg ", "brain.json"},
+           {"plan --arch brain.json --device cpu --svg ", "brain.json"},
+           {"plan --card card.json --svg ", "card.json"},
+           {"corpus tokenize text.txt --tokenizer t.model --out ", "text.txt"},
+           {"corpus tokenize text.txt --tokenizer t.model --out ", "t.model"},
+           {"corpus train-tokenizer text.txt --vocabulary 300 --out ", "text.txt"},
+           {"corpus train-tokenizer folder --vocabulary 300 --out ", "folder/first.txt"},
+           {"corpus split text.txt --valid v.txt --train ", "text.txt"},
+           {"corpus split text.txt --train v.txt --valid ", "text.txt"}}) {
+    // Weights are refused under other names than .safetensors, so links alone lead to other files.
+    const bool weights = command.ends_with("--export ") || command.ends_with("--safetensors ");
+    const string end = weights ? ".safetensors" : "";
+    const string link = input + ".link" + end, hard = input + ".hard" + end;
+    fs::create_symlink(fs::path(input).filename(), directory_.path(link));
+    fs::create_hard_link(directory_.path(input), directory_.path(hard));
+    for (const string& spelling :
+         weights ? std::vector{link, "./" + link, directory_.path(link), hard}
+                 : std::vector{input, "./" + input, "folder/../" + input, directory_.path(input), link, hard}) {
+      string once = command;  // an option that the fixture gives, too
+      if (command.find("text.bin:2") != string::npos) once.erase(once.find("--data text.bin "), 16);
+      refuses(once + spelling);
+    }
+    fs::remove(directory_.path(link)), fs::remove(directory_.path(hard));
+  }
+  for (const char* part : {"-train.bin", "-valid.bin", ".json"}) {
+    fs::create_symlink("text.txt", directory_.path(string("made") + part));
+    refuses("corpus make text.txt --tokenizer t.model --out made");
+    fs::remove(directory_.path(string("made") + part));
+  }
+  // A folder is read with all that is in it: the second time also what was made there the first time.
+  ASSERT_EQ(run("corpus make folder --held-out 0.5 --documents line --tokenizer t.model --out folder/made").status, 0);
+  refuses("corpus make folder --documents line --tokenizer t.model --out folder/made");
+}
+
+TEST_F(Outputs, AreNotEachOther) {
+  fs::create_symlink("new", directory_.path("link"));  // to nothing yet
+  for (const string same : {"new", "./new", "link", "folder/../new"}) {
+    refuses(kTrain + "--log new --export " + same, "--log and --export write the same file");
+    refuses("corpus split text.txt --train new --valid " + same, "--train and --valid write the same file");
+  }
+  fs::create_symlink("made-train.bin", directory_.path("made-valid.bin"));
+  refuses("corpus make text.txt --tokenizer t.model --out made", "write the same file");
+  // What lies in a directory of checkpoints under their names belongs to the run.
+  for (const char* name : {"saved/step-000000003.ngck", "saved/step-000000009.ngck", "saved/.lock", "saved/saving.part"}) {
+    fs::create_symlink(name, directory_.path("to.safetensors"));
+    refuses(kTrain + "--resume --checkpoint-dir saved --export to.safetensors", "which is for checkpoints");
+    refuses("neurogen-engine export --checkpoint saved --safetensors to.safetensors");
+    fs::remove(directory_.path("to.safetensors"));
+  }
+  EXPECT_EQ(run("neurogen-engine export --checkpoint saved --safetensors saved/w.safetensors").status, 0);
+  // Through a link to a file that is not there yet.
+  EXPECT_EQ(run("neurogen-engine export --checkpoint saved --safetensors link").status, 0);
+  EXPECT_TRUE(fs::is_symlink(directory_.path("link")));
+  EXPECT_EQ(read_file(directory_.path("new")), read_file(directory_.path("w.safetensors")));
+}
+
+TEST_F(Outputs, ALogIsNeverCut) {
+  const string log = read_file(directory_.path("l.jsonl"));
+  refuses(kTrain + "--log l.jsonl", "l.jsonl is there already");
+  refuses(kTrain + "--log text.txt", "text.txt is there already");
+  const ProgramResult mistyped = run(kTrain + "--log l.jsonl --checkpoint-dir svaed --resume");
+  EXPECT_EQ(mistyped.status, 2);
+  EXPECT_NE(mistyped.err.find("l.jsonl is the log of a run with checkpoints"), string::npos) << mistyped.err;
+  EXPECT_EQ(read_file(directory_.path("l.jsonl")), log);
+  EXPECT_EQ(run(kTrain + "--checkpoint-dir other --seed 5").status, 0);
+  refuses(kTrain + "--checkpoint-dir other --seed 5 --resume --log l.jsonl", "l.jsonl is the log of another run");
+  EXPECT_EQ(run(kTrain + "--checkpoint-dir saved --resume --log l.jsonl").status, 0);
+  EXPECT_EQ(read_file(directory_.path("l.jsonl")), log);
+  // Killed before its first checkpoint: the same line again starts the run again and keeps what there was.
+  const string begun = log.substr(0, log.find("{\"event\":\"checkpoint\""));
+  directory_.file("m.jsonl", begun);
+  EXPECT_EQ(run(kTrain + "--checkpoint-dir new --resume --log m.jsonl").status, 0);
+  EXPECT_EQ(read_file(directory_.path("m.jsonl.1")), begun);
+  EXPECT_EQ(read_file(directory_.path("m.jsonl")).find("{\"event\":\"start\""), 0u);
+  ASSERT_EQ(std::system(("mkfifo " + directory_.path("pipe")).c_str()), 0);
+  const ProgramResult pipe = run(kTrain + "--log pipe");
+  EXPECT_EQ(pipe.status, 2);
+  EXPECT_EQ(pipe.err, "neurogen-engine: pipe is a pipe that nobody reads: start its reader first\n");
+}
+
+TEST_F(Outputs, PermissionDeniedIsCalledSo) {
+  fs::create_directory(directory_.path("locked"));
+  fs::permissions(directory_.path("locked"), fs::perms::none);
+  fs::permissions(directory_.path(""), fs::perms::owner_all | fs::perms::others_all);
+  fs::create_symlink("../locked/a", directory_.path("folder/link"));
+  // Nothing is denied to root.
+  const string nobody = geteuid() == 0 ? "setpriv --reuid=65534 --regid=65534 --clear-groups" : "";
+  for (const string& command :
+       {kTrain + "--checkpoint-dir locked/saved", kTrain + "--export locked/w", kTrain + "--log locked/l",
+        kTrain + "--valid locked/a.bin", kTrain + "--init locked/w", string("corpus make locked --tokenizer t.model --out m"),
+        string("corpus make folder --tokenizer t.model --out m"), string("corpus split text.txt --train locked/a --valid b"),
+        string("plan --arch locked/a.json")}) {
+    const ProgramResult result = run_program_in(directory_, command, nobody);
+    EXPECT_NE(result.status, 0) << command;
+    EXPECT_NE(result.err.find("Permission denied"), string::npos) << command << "\n" << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << command << "\n" << result.err;
+  }
+  fs::permissions(directory_.path("locked"), fs::perms::owner_all);
+}
+
+TEST_F(Outputs, NamesNeedNotBeUtf8) {
+  string nameless = kTestBrain;
+  nameless.replace(nameless.find("\"name\": \"test\", "), 16, "");
+  directory_.file("\xFF\xE2\x80\xA8.json", nameless);  // and a line's end to some
+  const string names = "--checkpoint-dir 'c\xFF' --export 'w\xFF' --log 'l\xFF' --resume ";
+  const ProgramResult trained =
+      run("neurogen-engine --arch '\xFF\xE2\x80\xA8.json' --batch 2 --seq 16 --threads 1 "
+          "--data text.bin --progress none --steps 3 " +
+          names);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  std::istringstream log(read_file(directory_.path("l\xFF")));
+  for (string line; std::getline(log, line);) EXPECT_TRUE(nlohmann::json::accept(line)) << line;
+  EXPECT_EQ(run("neurogen-engine report 'l\xFF' --out 'r\xFF'").status, 0);
+  EXPECT_EQ(run("neurogen-engine eval --init 'w\xFF' --data text.bin --seq 16").status, 0);
+  EXPECT_EQ(run("neurogen-engine inspect 'c\xFF' --json").status, 0);
+  EXPECT_EQ(run("neurogen-engine export --checkpoint 'c\xFF' --safetensors 'e\xFF'").status, 0);
+  EXPECT_EQ(run("corpus make text.txt --tokenizer t.model --out 'm\xFF'").status, 0);
+}
+
+}  // namespace
+}  // namespace neurogen

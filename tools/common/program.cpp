@@ -1,0 +1,126 @@
+#include "tools/common/program.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "arena/error.h"
+#include "engine/files/one_line.h"
+#include "engine/run/process.h"
+#include "engine/run/signals.h"
+#include "tools/common/decimal.h"
+#include "tools/common/nearest.h"
+#include "tools/common/output.h"
+
+namespace neurogen {
+namespace {
+
+// Bytes; what is longer echoes something that nobody wants to read.
+constexpr std::size_t kLongestSentence = 1000, kLongestEcho = 100;
+
+// A file that is opened while a standard stream is closed takes its number, and the stream's messages. So each number is taken:
+// reading finds nothing, standard error takes all, and what is written to standard output is refused as on a full disk.
+void open_closed_streams() {
+  const int flags[] = {O_RDONLY, O_RDONLY, O_WRONLY};
+  for (int stream = 0; stream < 3; ++stream) {
+    if (fcntl(stream, F_GETFD) < 0 && errno == EBADF) {
+      [[maybe_unused]] const int taken = open("/dev/null", flags[stream]);  // the lowest number that is free
+    }
+  }
+}
+
+int complain(const std::string& program, std::string_view sentence, int status) {
+  print_error("{}: {}\n", program, sentence);
+  return status;
+}
+
+std::terminate_handler terminate_before;
+
+// Memory runs out in a thread of a library, where nobody can catch what is thrown.
+void end_without_memory() {
+  try {
+    if (std::current_exception()) std::rethrow_exception(std::current_exception());
+  } catch (const std::bad_alloc&) {
+    print_error("{}\n", kOutOfMemory);
+    _exit(Error::kRunTime);
+  } catch (...) {
+  }
+  terminate_before();
+}
+
+// What is wrong with the words of the command line, and where to read what is right.
+std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen.front();
+  const std::string help = command.get_name() == app.get_name() ? app.get_name() : app.get_name() + " " + command.get_name();
+  // What is not known comes first: CLI11 would complain about what is missing in its place.
+  const std::vector<std::string> unknown = app.remaining(true);
+  if (unknown.empty()) return fmt::format("{}: see {} --help", error.what(), help);
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
+  for (const CLI::App* other : command.get_subcommands(nullptr)) names.push_back(other->get_name());
+  const std::string meant = nearest_name(unknown.front(), names);
+  return fmt::format("{} is not known here{}: see {} --help", one_line(unknown.front(), kLongestEcho),
+                     meant.empty() ? "" : ", perhaps " + meant + " is meant", help);
+}
+
+int status_of(CLI::App& app, int argc, char** argv, const int& status) {
+  const std::string program = app.get_name();
+  const auto failed = [&](std::string_view sentence, int why) {
+    return complain(program, one_line(sentence, kLongestSentence), why);
+  };
+  take_decimal_numbers(app);
+  try {
+    app.parse(argc, argv);
+    return status;
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    const int shown = app.exit(wanted);
+    flush_out();  // while errno says why
+    return shown;
+  } catch (const CLI::ParseError& error) {
+    return failed(misuse(app, error), Error::kMisuse);
+  } catch (const Error& error) {
+    return failed(error.what(), error.status());
+  } catch (const std::bad_alloc&) {
+    return complain(program, kOutOfMemory, Error::kRunTime);
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again)
+      return failed("the system starts no more threads: end other programs or let it have more (ulimit -u)", Error::kRunTime);
+    return failed(error.what(), Error::kRunTime);
+  } catch (const std::exception& error) {
+    return failed(std::string(error.what()) + ": this should not happen, please report it", Error::kRunTime);
+  }
+}
+
+}  // namespace
+
+void add_standard_options(CLI::App& app, const std::string& program) {
+  app.set_help_flag("--help", "Show this help and exit");
+  app.set_version_flag("--version", program + " " NEUROGEN_VERSION, "Show the version and exit");
+}
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description) {
+  CLI::App* command = app.add_subcommand(name, description);
+  add_standard_options(*command, app.get_name());
+  return command;
+}
+
+int run_program(CLI::App& app, int argc, char** argv, const int& status) {
+  open_closed_streams();
+  expect_file_trouble(app.get_name().c_str());
+  terminate_before = std::set_terminate(end_without_memory);
+  const int result = status_of(app, argc, argv, status);
+  flush_out();
+  if (result != 0 || output_error() == 0) return result;
+  return complain(app.get_name(), std::string("standard output: ") + std::strerror(output_error()), Error::kRunTime);
+}
+
+}  // namespace neurogen
