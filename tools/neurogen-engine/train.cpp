@@ -21,7 +21,8 @@ void check_settings(const TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
     throw Error("--steps, --epochs and --minutes exclude each other: give one");
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
-  if (!(s.minutes >= 0 && s.minutes <= 1e9)) throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
+  if (!(s.minutes >= 0 && s.minutes <= 1e9))
+    throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
   check_rates(s.rates);
   check_export_name("--export", s.export_file);
 }
