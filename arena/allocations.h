@@ -1,5 +1,5 @@
-// Whose allocations are whose, in a process that holds several engines and much else. Calls are counted where they are made by
-// what was linked to count them (engine/api/allocations.cpp); a program without that counts nothing here.
+// Attributes heap allocations to the engine that made them, in a process that holds several engines and much else. A library that
+// is linked with engine/api/allocations.cpp counts its calls; in any other program nothing counts.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -8,10 +8,11 @@ namespace neurogen {
 
 using AllocationAccount = std::atomic<std::uint64_t>;
 
-// What this thread works for; a thread that an engine starts works for the engine.
-inline constinit thread_local AllocationAccount* allocation_account = nullptr;
+// The account of this thread's work; a thread that an engine starts inherits the engine's. Defined in one place, so that all shared
+// libraries of a process mean the same variable.
+extern constinit thread_local AllocationAccount* allocation_account;
 
-// While one lives, what this thread allocates is charged to an account.
+// While alive, charges what this thread allocates to an account.
 class ChargeAllocations {
  public:
   explicit ChargeAllocations(AllocationAccount* account) : before_(allocation_account) { allocation_account = account; }

@@ -26,8 +26,7 @@ void require_capability(const std::string& name, int capability, bool has_code) 
   if (capability < kOldestCapability) throw Error(has + ", 7.5 is needed: use --device cpu");
   if (!has_code) {
     throw Error(
-        fmt::format("{}, for which this build has no code: build with -DNEUROGEN_CUDA_ARCHITECTURES={}, or pass --device cpu", has,
-                    capability));
+        fmt::format("{}, for which this build has no code: build with make CUDA={}, or pass --device cpu", has, capability));
   }
 }
 

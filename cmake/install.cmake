@@ -1,31 +1,44 @@
 # What is installed, and the package made of it.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-install(TARGETS neurogen-engine plan corpus RUNTIME)
+install(TARGETS neurogen-engine RUNTIME)
+foreach(program plan corpus)  # short names are for the build folder
+  install(PROGRAMS $<TARGET_FILE:${program}> TYPE BIN RENAME neurogen-${program})
+endforeach()
+install(TARGETS neurogen_shared LIBRARY DESTINATION ${libraries}/neurogen)
 install(TARGETS neurogen EXPORT neurogenTargets LIBRARY)
 install(DIRECTORY engine/api/neurogen TYPE INCLUDE)
-set(package_files ${CMAKE_INSTALL_LIBDIR}/cmake/neurogen)
+set(package_files ${libraries}/cmake/neurogen)
 install(EXPORT neurogenTargets NAMESPACE neurogen:: DESTINATION ${package_files})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/neurogenConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES cmake/neurogenConfig.cmake ${CMAKE_BINARY_DIR}/neurogenConfigVersion.cmake DESTINATION ${package_files})
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/neurogen-engine RENAME copyright)
-install(FILES README.md THIRD_PARTY.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/neurogen-engine)
+# Documents lie to each other as in the tree, so that their links hold.
+set(documents ${CMAKE_INSTALL_DATADIR}/doc/neurogen-engine)
+file(GLOB pages CONFIGURE_DEPENDS *.md)
+install(FILES LICENSE ${pages} DESTINATION ${documents})
+install(FILES LICENSE DESTINATION ${documents} RENAME copyright)  # where Debian has it
+install(DIRECTORY docs examples schemas DESTINATION ${documents})
+# Libraries that a bare system lacks, for packages and wheels that are taken elsewhere.
+install(CODE "execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/bundle.sh \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${libraries}/neurogen
+    \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${documents}/licences $<TARGET_FILE:neurogen-engine> $<TARGET_FILE:plan> $<TARGET_FILE:corpus>
+    COMMAND_ERROR_IS_FATAL ANY)" COMPONENT bundle EXCLUDE_FROM_ALL)
 
 # Manual pages and completions come from the tables of options that the programs themselves parse with.
-add_executable(manual tools/manual/main.cpp $<FILTER:$<TARGET_OBJECTS:neurogen-engine>,EXCLUDE,/\(main|heap\)\\.cpp>
+file(GLOB manual CONFIGURE_DEPENDS tools/manual/*.cpp)
+add_executable(manual ${manual} $<FILTER:$<TARGET_OBJECTS:neurogen-engine>,EXCLUDE,/\(main|heap\)\\.cpp>
   $<FILTER:$<TARGET_OBJECTS:corpus>,EXCLUDE,/main\\.cpp>)
-target_link_libraries(manual PRIVATE neurogen_tools ${MIMALLOC} ${EDIT})
-set_target_properties(manual PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
-foreach(program neurogen-engine corpus plan)
-  set(manual_page ${CMAKE_BINARY_DIR}/share/${program}.1)
-  set(completion ${CMAKE_BINARY_DIR}/share/${program})
-  add_custom_command(OUTPUT ${manual_page} ${completion} COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/share
-    COMMAND manual page ${program} > ${manual_page} COMMAND manual completion ${program} > ${completion} DEPENDS manual)
-  list(APPEND manual_files ${manual_page} ${completion})
-  install(FILES ${manual_page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-  install(FILES ${completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+target_link_libraries(manual PRIVATE neurogen_tools neurogen_shared ${MIMALLOC} ${EDIT})
+set_target_properties(manual PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tools)
+set(share ${CMAKE_BINARY_DIR}/share)
+foreach(program neurogen-engine neurogen-corpus neurogen-plan)
+  set(made ${share}/man/${program}.1 ${share}/bash/${program} ${share}/zsh/_${program} ${share}/fish/${program}.fish)
+  add_custom_command(OUTPUT ${made} COMMAND manual ${program} ${made} DEPENDS manual)
+  list(APPEND manual_files ${made})
 endforeach()
+install(DIRECTORY ${share}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(DIRECTORY ${share}/bash/ DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(DIRECTORY ${share}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+install(DIRECTORY ${share}/fish/ DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 add_custom_target(manual_files ALL DEPENDS ${manual_files})
 
 set(CPACK_GENERATOR DEB)
@@ -38,7 +51,11 @@ set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
-set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_DEPENDS libopenblas0-pthread)  # loaded at run time, where no tool finds it
+# With the libraries in it, whose packages have other names in other releases, it needs the C and C++ libraries only.
+set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};neurogen;ALL;/;${CMAKE_BINARY_DIR};neurogen;bundle;/")
+execute_process(COMMAND getconf GNU_LIBC_VERSION OUTPUT_VARIABLE c_library OUTPUT_STRIP_TRAILING_WHITESPACE)
+string(REGEX REPLACE "^glibc " "" c_library "${c_library}")
+string(REGEX MATCH "^[0-9]+" gcc "${CMAKE_CXX_COMPILER_VERSION}")
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6 (>= ${c_library}), libstdc++6 (>= ${gcc}), libgcc-s1")
 set(CPACK_DEBIAN_COMPRESSION_TYPE zstd)
 include(CPack)

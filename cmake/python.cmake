@@ -8,15 +8,14 @@ if(NOT pybind11_FOUND)
   return()
 endif()
 
-# The engine is in it, so that a wheel is one file.
+# In a wheel, and so with `pip install .`, the package neurogen is an installation with the module in it.
 set(package ${CMAKE_BINARY_DIR}/python/neurogen)
-pybind11_add_module(neurogen_python MODULE NO_EXTRAS python/module.cpp $<TARGET_OBJECTS:neurogen>)
-target_link_libraries(neurogen_python PRIVATE neurogen_engine)
-target_include_directories(neurogen_python PRIVATE engine/api)
-target_link_options(neurogen_python PRIVATE ${library_link_options})
-set_target_properties(neurogen_python PROPERTIES OUTPUT_NAME _engine LIBRARY_OUTPUT_DIRECTORY ${package})
-install(TARGETS neurogen_python LIBRARY DESTINATION neurogen COMPONENT python EXCLUDE_FROM_ALL)
-foreach(file __init__.py __init__.pyi py.typed)
+pybind11_add_module(neurogen_python MODULE NO_EXTRAS python/module.cpp)
+target_link_libraries(neurogen_python PRIVATE neurogen)
+set_target_properties(neurogen_python PROPERTIES OUTPUT_NAME _engine LIBRARY_OUTPUT_DIRECTORY ${package}
+  INSTALL_RPATH "$ORIGIN/${libraries}:$ORIGIN/../../${libraries}")
+install(TARGETS neurogen_python LIBRARY DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
+foreach(file __init__.py __init__.pyi _programs.py py.typed)
   configure_file(python/neurogen/${file} ${package}/${file} COPYONLY)
-  install(FILES python/neurogen/${file} DESTINATION neurogen COMPONENT python EXCLUDE_FROM_ALL)
+  install(FILES python/neurogen/${file} DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
 endforeach()

@@ -3,12 +3,12 @@
 # Makes DIR/{bible,train,valid}.txt, DIR/tokenizer.model and DIR/{train,valid}.bin; what is up to date is left alone.
 set -euo pipefail
 
-if [ $# -ne 1 ]; then
-  echo "demo-text.sh: the directory for its files is missing: tools/demo-text.sh DIR" >&2
+if [ $# -ne 1 ] && [ $# -ne 2 ]; then
+  echo "demo-text.sh: the directory for its files is missing: tools/demo-text.sh DIR [BUILD]" >&2
   exit 2
 fi
 dir=$1
-corpus=$(dirname "$0")/../build/bin/corpus
+corpus=$(dirname "$0")/../${2:-build}/bin/corpus
 verses=31102
 mkdir -p "$dir"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The demonstration: a brain learns the King James Bible inside a budget, is compared with counting, and speaks.
+# The demonstration: a brain reads the King James Bible once inside a budget, is compared with counting, and speaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=${1:-build}/bin
+build=${1:-build} bin=$build/bin
 
-tools/demo-text.sh demo
+tools/demo-text.sh demo "$build"
 echo
 rm -f demo/run.jsonl  # of a demonstration before this one
 "$bin/neurogen-engine" train --arch tiny --budget 256M --data demo/train.bin --valid demo/valid.bin \

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Packs programs, tests, their files and the libraries that a bare Linux machine lacks into dist/, as a folder and as a .tar.xz:
-# it runs on x86-64 with a glibc as new as this machine's; a GPU needs its driver and cuBLAS, nothing else.
+# it runs on x86-64 with a glibc as new as this machine's; a GPU needs its driver and cuBLAS, and a build with CUDA=all.
 #   dist.sh BUILD VERSION
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1 name=neurogen-engine-$2
 to=dist/$name
 rm -rf "$to" "$to.tar.xz"
-mkdir -p "$to"/{bin,lib,source/{schemas,tests/{golden,hostile},tools}}
+mkdir -p "$to"/{bin,source/{schemas,tests/{golden,hostile},tools}}
 
 # Left behind: tests that need a second build of the engine, strace, or hours.
 programs=(neurogen-engine plan corpus)
@@ -16,11 +16,12 @@ for test in "$build"/bin/test_*; do
 done
 for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
 
-# All libraries but the C library's; OpenBLAS is loaded at run time.
-openblas=$(ldconfig -p | awk '$1 == "libopenblas.so.0" && !found++ { print $NF }')
-ldd "$openblas" "$to"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so' | xargs cp -Lt "$to/lib"
-cp -L "$openblas" "$to/lib/libopenblas.so.0"
+# Our shared libraries and all others but the C library's; of a bare machine's C++ library nothing is known either.
+mkdir -p "$to/lib/neurogen"
+strip -o "$to/lib/neurogen/libneurogen-engine.so" "$build"/lib*/neurogen/libneurogen-engine.so
+cp -P "$build"/lib*/libneurogen.so* "$to/lib/"
+tools/bundle.sh "$to/lib/neurogen" "$to/licences" "$build"/bin/{neurogen-engine,plan,corpus,test_*}
+ldd "$build/bin/neurogen-engine" | awk '/libstdc|libgcc_s/ { print $3 }' | xargs cp -Lt "$to/lib/neurogen"
 
 cp tests/golden/*.safetensors "$to/source/tests/golden/"
 cp tests/hostile/*.ngck "$to/source/tests/hostile/"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the demonstration need on Debian 12, if anything is missing.
-#   setup.sh [PACKAGE...]   those as well
+# Installs on Debian 12 what building and the demonstration need, if anything is missing.
+#   setup.sh [tests] [PACKAGE...]   what all targets and the tests need, and packages by name, too
 set -euo pipefail
 
 packages=(
@@ -9,12 +9,17 @@ packages=(
   flatbuffers-compiler libflatbuffers-dev libxxhash-dev  # architecture files, checksums
   libmimalloc-dev libopenblas0-pthread                   # the heap, matrix products on the CPU
   libsentencepiece-dev libedit-dev                       # tokens, line editing
-  libgtest-dev strace                                    # tests
-  pybind11-dev python3-dev python3-numpy                 # the Python module
-  dpkg-dev file                                          # the package
   bible-kjv                                              # the demonstration's text
-  "$@"
 )
+if [ "${1:-}" = tests ]; then
+  shift
+  packages+=(
+    libgtest-dev strace binutils zsh fish                # tests
+    pybind11-dev python3-dev python3-numpy               # the Python module
+    dpkg-dev file python3-wheel python3-venv             # the package and the wheel
+  )
+fi
+packages+=("$@")
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")

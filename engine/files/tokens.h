@@ -57,8 +57,8 @@ class Tokens {
   // Throws Error that names file, position and value of a token at or above the vocabulary. Reads as much as hash(); the rest is
   // checked as it is drawn.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. For a text of more than kReadWhole
-  // bytes, only its length and 64 blocks spread evenly over it are hashed.
+  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. For a text of more than
+  // kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
   std::uint64_t hash_of_all() const;  // as earlier versions had it for texts of any length
 

@@ -46,7 +46,7 @@ Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
 #else
 Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
     : brain(std::move(brain_)),
-      cpu(place.gpu ? throw Error("this build runs on CPUs alone: use --device cpu")
+      cpu(place.gpu ? throw Error("this build has no CUDA: use --device cpu, or build with make CUDA=native")
                     : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       begins_with(from && from->image(plan).bytes > 0 ? from : nullptr),
       arena(take(std::move(plan), from)),

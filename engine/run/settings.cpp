@@ -53,7 +53,7 @@ Place place_of(const std::string& text, bool planning) {
   if (text != "cuda" && text.rfind("cuda:", 0) != 0) throw Error("--device is \"" + text + "\": use auto, cpu, cuda or cuda:K");
   const int ordinal = text == "cuda" ? 0 : static_cast<int>(whole_number(text.substr(5), "K of --device cuda:K", 0, 1 << 16));
 #ifndef NEUROGEN_CUDA
-  if (!planning) throw Error("--device " + text + ": this build runs on CPUs alone: use --device cpu");
+  if (!planning) throw Error("--device " + text + ": this build has no CUDA: use --device cpu, or build with make CUDA=native");
 #else
   if (!planning && gpus() <= ordinal) throw Error(fmt::format("--device {}: there is no such GPU here: use --device cpu", text));
 #endif

@@ -27,8 +27,7 @@ TEST(GpuErrors, AGpuThatIsNotThere) {
 TEST(GpuErrors, AGpuThatIsTooOldOrUnknownToTheBuild) {
   require_capability("X", 75, true);
   EXPECT_ERROR(require_capability("GTX 1080", 61, true), "GTX 1080 has compute capability 6.1, 7.5 is needed: use --device cpu");
-  EXPECT_ERROR(require_capability("GTX 1650", 75, false),
-               "7.5, for which this build has no code: build with -DNEUROGEN_CUDA_ARCHITECTURES=75");
+  EXPECT_ERROR(require_capability("GTX 1650", 75, false), "7.5, for which this build has no code: build with make CUDA=75");
 }
 
 TEST(GpuErrors, AGpuThatIsTooSmallOrBusy) {

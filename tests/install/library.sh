@@ -9,8 +9,19 @@ fail() { echo "library: $*" >&2; exit 1; }
 
 cmake --install "$build" --prefix "$work/prefix" > "$work/log" || { cat "$work/log"; exit 1; }
 "$work/prefix/bin/neurogen-engine" --version > /dev/null
+for program in plan corpus; do  # under their long names, which they also answer with
+  "$work/prefix/bin/neurogen-$program" --version | grep -q "^neurogen-$program " || fail "neurogen-$program calls itself something else"
+done
+# The programs' and the library's code is there once, and links of the documents hold.
+[ "$(find "$work/prefix" -type f -size +2M | wc -l)" -eq 1 ] || fail "more than one large file: $(find "$work/prefix" -type f -size +2M)"
+documents=$work/prefix/share/doc/neurogen-engine
+grep -oE '\]\([A-Za-z0-9_./-]+' "$documents/README.md" | sed 's/^](//' | sort -u | while read -r link; do
+  [ -e "$documents/$link" ] || fail "README names $link, which is not installed"
+done
+[ -e "$documents/schemas/presets/tiny.json" ] && [ -e "$documents/examples/train.cpp" ] || fail "presets or examples are missing"
 cp -r "$source/examples" "$work/examples"  # nothing of the tree is near
 mv "$work/prefix" "$work/elsewhere"        # and a prefix may be moved
+"$work/elsewhere/bin/neurogen-engine" --version > /dev/null || fail "the programs do not find their library where they were moved"
 cmake -S "$work/examples" -B "$work/example" -DCMAKE_PREFIX_PATH="$work/elsewhere" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" > "$work/log" &&
   cmake --build "$work/example" >> "$work/log" || { cat "$work/log"; exit 1; }
 grep -rqF "$source" "$work/elsewhere"/lib*/cmake && fail "the package names the source tree"

@@ -94,7 +94,7 @@ TEST_F(CorpusTest, HelpsAndTellsItsVersion) {
     EXPECT_EQ(help.status, 0);
     EXPECT_NE(help.out.find("--version"), string::npos) << help.out;
     EXPECT_EQ(version.status, 0) << command << version.err;
-    EXPECT_EQ(version.out, "corpus 0.1.0\n");
+    EXPECT_EQ(version.out, "corpus 0.2.0\n");
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "tests/tools/run_program.h"
 
@@ -51,6 +52,7 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
   // Twice the rates, half the time.
   EXPECT_NEAR(mine["card"]["roofline_tokens_per_s"].get<double>() / turing["card"]["roofline_tokens_per_s"].get<double>(), 2, 1e-6);
   refuses("--card gtx1", "--card is \"gtx1\": use gtx1650, ");
+  refuses("--card gtx1050ti", "GeForce GTX 1050 Ti (GP107) has compute capability 6.1, 7.5 is needed: use --device cpu");
   refuses("--card none.json", "none.json does not exist");
   directory_.file("wrong.json", "{");
   refuses("--card wrong.json", "wrong.json is not JSON");
@@ -78,10 +80,44 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
 
 // The table's rates come a second way from what their maker says: multiprocessors x f32 units in each x 2 x boost clock.
 TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
-  const std::map<string, double> gigahertz = {{"gtx1650", 1.665}, {"rtx3050", 1.777}, {"rtx3060", 1.777}, {"rtx3090", 1.695},
-                                              {"rtx4060", 2.46},  {"rtx4090", 2.52},  {"t4", 1.59},       {"a100", 1.41},
-                                              {"h100", 1.98},     {"h200", 1.98}};
-  const std::map<int, double> units = {{75, 64}, {80, 64}, {86, 128}, {89, 128}, {90, 128}};
+  const std::map<string, double> gigahertz = {{"gtx1650", 1.665},
+                                              {"rtx3050", 1.777},
+                                              {"rtx3060", 1.777},
+                                              {"rtx3090", 1.695},
+                                              {"rtx4060", 2.46},
+                                              {"rtx4090", 2.52},
+                                              {"t4", 1.59},
+                                              {"a100", 1.41},
+                                              {"h100", 1.98},
+                                              {"h200", 1.98},
+                                              {"gtx1650-gddr6", 1.59},
+                                              {"gtx1650-laptop", 1.56},
+                                              {"gtx1650-maxq", 1.245},
+                                              {"gtx1650ti-laptop", 1.485},
+                                              {"gtx1650super", 1.725},
+                                              {"mx550", 1.32},
+                                              {"t500", 1.695},
+                                              {"t550", 1.665},
+                                              {"t400", 1.425},
+                                              {"t600", 1.335},
+                                              {"t1000", 1.395},
+                                              {"rtx2050-laptop", 1.477},
+                                              {"rtx3050-laptop", 1.74},
+                                              {"rtx3050ti-laptop", 1.695},
+                                              {"gtx1660super", 1.785},
+                                              {"rtx2060", 1.68},
+                                              {"rtx3070", 1.725},
+                                              {"rtx4050-laptop", 2.37},
+                                              {"rtx4060-laptop", 2.37},
+                                              {"rtx4060ti", 2.535},
+                                              {"rtx4070", 2.475},
+                                              {"rtx5060", 2.497},
+                                              {"rtx5060ti", 2.572},
+                                              {"rtx5070", 2.512},
+                                              {"rtx5080", 2.617},
+                                              {"rtx5090", 2.407},
+                                              {"gtx1050ti", 1.392}};
+  const std::map<int, double> units = {{61, 128}, {75, 64}, {80, 64}, {86, 128}, {89, 128}, {90, 128}, {120, 128}};
   const json cards = json::parse(read_file(source_folder() + "/schemas/cards.json"));
   EXPECT_EQ(cards.size(), gigahertz.size());
   for (const json& card : cards) {
@@ -90,6 +126,21 @@ TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
     EXPECT_GE(card["half_flops_per_s"], card["f32_flops_per_s"]);
     EXPECT_EQ(card["source"].get<string>().rfind("NVIDIA, ", 0), 0u);
   }
+}
+
+// A card's memory moves so many gigabits a second on so many bits, and has so many gigabytes, as its source says.
+TEST_F(PlanTest, CardsAgreeWithTheirMemory) {
+  int checked = 0;
+  for (const json& card : json::parse(read_file(source_folder() + "/schemas/cards.json"))) {
+    const string source = card["source"];
+    std::smatch found;
+    if (!std::regex_search(source, found, std::regex("([0-9]+) GB of GDDR[567]X? at ([0-9.]+) Gbit/s on ([0-9]+) bits"))) continue;
+    EXPECT_EQ(card["memory_bytes"], std::stoull(found[1]) << 30) << card["name"];
+    EXPECT_NEAR(card["bytes_per_s"].get<double>() / (std::stod(found[2]) * 1e9 * std::stod(found[3]) / 8), 1, 0.001)
+        << card["name"];
+    ++checked;
+  }
+  EXPECT_GE(checked, 30);
 }
 
 TEST_F(PlanTest, FitsTheLargestBrainOfTheSameProportions) {

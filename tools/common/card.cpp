@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "arena/error.h"
+#include "arena/gpu_errors.h"
 #include "embedded/cards.h"
 #include "engine/files/file_io.h"
 #include "engine/files/json.h"
@@ -43,13 +44,18 @@ Card card_of(const json& from, const std::string& where) {
 
 }  // namespace
 
+std::vector<std::string> card_names() {
+  std::vector<std::string> names;
+  for (const json& entry : json::parse(embedded_cards)) names.push_back(entry["name"]);
+  return names;
+}
+
 Card read_card(const std::string& name) {
-  std::string names;
   for (const json& entry : json::parse(embedded_cards)) {
     if (entry["name"] == name) return card_of(entry, name);
-    names += entry["name"].get<std::string>() + ", ";
   }
-  if (!name.ends_with(".json")) throw Error(fmt::format("--card is \"{}\": use {}or a file FILE.json", name, names));
+  if (!name.ends_with(".json"))
+    throw Error(fmt::format("--card is \"{}\": use {}, or a file FILE.json", name, fmt::join(card_names(), ", ")));
   const MappedFile file(name);
   const json parsed = parse_json(file.text(), kLevels, name);
   if (parsed.is_discarded()) throw Error(name + " is not JSON: write an object as in schemas/cards.json");
@@ -59,6 +65,7 @@ Card read_card(const std::string& name) {
 }
 
 void plan_for(const Card& card, bool budget_given, Settings& settings) {
+  require_capability(card.title, card.capability, true);
   settings.device = "cuda";
   settings.card = {card.capability >= 80, card.multiprocessors};
   if (!budget_given) settings.budget = std::to_string(card.usable());

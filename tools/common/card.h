@@ -1,6 +1,7 @@
-// Graphics cards that are not here: what fits on one, and how fast a step can be at most.
+// Graphics cards of other machines: what fits on one, and the highest speed of a step there.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "engine/graph/graph.h"
 #include "tools/common/settings.h"
@@ -8,21 +9,22 @@
 namespace neurogen {
 
 struct Card {
-  std::string name, title, source;  // of the figures
+  std::string name, title, source;  // where the figures come from
   int capability = 0, multiprocessors = 0;
   Bytes memory = 0;
   double bytes_per_s = 0, f32_flops_per_s = 0;
-  double half_flops_per_s = 0;  // of bf16, before capability 8.0 of fp16, dense, with float32 sums
+  double half_flops_per_s = 0;  // dense bf16 with float32 sums; fp16 before capability 8.0
 
-  // What is left of its memory: the driver and a display keep about 5 % of it.
+  // The driver and a display keep about 5 % of its memory.
   Bytes usable() const { return memory / 20 * 19; }
   double flops_per_s(DType compute) const { return compute == DType::f32 ? f32_flops_per_s : half_flops_per_s; }
 };
 
-// Of the table schemas/cards.json, or a file with one such object. Throws Error that names what is wrong.
+// Reads a card of the table schemas/cards.json, or a file with one such object. Throws Error that names what is wrong.
 Card read_card(const std::string& name_or_file);
+std::vector<std::string> card_names();  // of the table
 
-// Settings for a step on this card: its memory is the budget where none was given (`budget_given`).
+// Sets up a step on this card; its memory is the budget unless `budget_given`. Throws Error for a card that is too old.
 void plan_for(const Card& card, bool budget_given, Settings& settings);
 
 // The time in which a machine could move an operation's bytes or compute its products, whichever is longer.

@@ -18,6 +18,7 @@ namespace neurogen {
 namespace {
 
 struct PlanSettings {
+  std::string program;
   Settings common;
   std::string card;
   bool json = false, fit = false;
@@ -29,7 +30,8 @@ CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
   app.add_option("--card", s.card,
                  "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
-                 "and others of schemas/cards.json, or FILE.json");
+                 "and others of schemas/cards.json, or FILE.json")
+      ->type_name("CARD|FILE.json");
   app.add_flag("--snapshot", s.common.snapshot, "with the memory of train --snapshot");
   return app.get_option("--budget");
 }
@@ -137,7 +139,7 @@ int plan(const PlanSettings& s, bool budget_given) {
     file.commit();
   }
   if (s.json) print_json(s, p, facts);
-  if (!p.fit.fits()) return refuse("plan", p.resolved, p.fit);
+  if (!p.fit.fits()) return refuse(s.program, p.resolved, p.fit);
   if (s.json) return 0;
   print_out("{}", plan_table(p.fit.plan, facts));
   if (p.card) print_speed(p);
@@ -151,6 +153,7 @@ int plan(const PlanSettings& s, bool budget_given) {
 
 void add_plan(CLI::App& app, int& status) {
   auto s = std::make_shared<PlanSettings>();
+  s->program = (app.get_parent() ? app.get_parent() : &app)->get_name();
   const CLI::Option* budget = add_plan_settings(app, *s);
   app.add_flag("--json", s->json, "print one JSON object instead of the table");
   app.add_option("--svg", s->svg, "also write a memory map: operations across, addresses up");

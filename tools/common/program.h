@@ -6,6 +6,9 @@
 
 namespace neurogen {
 
+// A program's name as its user knows it: the short one of the build folder, or the installed one.
+inline std::string typed_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 // For the program and for every one of its subcommands.
 void add_standard_options(CLI::App& app, const std::string& program);
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description);

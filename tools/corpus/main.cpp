@@ -3,7 +3,7 @@
 #include "tools/corpus/commands.h"
 
 int main(int argc, char** argv) {
-  CLI::App app;
+  CLI::App app("", neurogen::typed_name(argv[0]));
   neurogen::add_corpus(app);
   return neurogen::run_program(app, argc, argv, 0);
 }

@@ -35,7 +35,6 @@ void add_path(CLI::App* command, const char* option, std::string& path, const ch
 }  // namespace
 
 void add_corpus(CLI::App& app) {
-  app.name("corpus");
   app.description("Turns text into tokens: split it, train a tokenizer, tokenise.");
   add_standard_options(app, app.get_name());
   app.require_subcommand(1);
@@ -50,6 +49,7 @@ void add_corpus(CLI::App& app) {
       ->type_name("PREFIX");
   make->add_option("--documents", m.documents,
                    "What a document is: file, line, or until:LINE, everything up to such a line (until: ends at empty lines)")
+      ->type_name("file|line|until:LINE")
       ->capture_default_str();
   add_held_out(make, m.held_out,
                "Fraction of the documents to hold out, chosen by a hash of each; a file that is one document gives its last lines");
@@ -57,7 +57,7 @@ void add_corpus(CLI::App& app) {
                  "Keep only the first of equal documents: 18 to 37 bytes of memory for each, 58 million at most");
   make->add_flag("--replace-invalid", m.replace_invalid,
                  "Replace what is not UTF-8 by U+FFFD, and count it, instead of refusing it");
-  make->add_option("--progress", m.progress, "auto, plain or none")->capture_default_str();
+  make->add_option("--progress", m.progress, "auto, plain or none")->type_name("auto|plain|none")->capture_default_str();
   make->callback([s] { make_corpus(s->make); });
 
   CLI::App* tokenizes = add_command(app, "tokenize", "Tokenise texts, one after another, into one file");

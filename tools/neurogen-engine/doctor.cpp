@@ -146,7 +146,8 @@ class Doctor {
       fail("GPU", error.what());
     }
 #else
-    if (there > 0 || !driver.empty()) advise("GPU", "this build runs on CPUs alone: install the CUDA toolkit and build again");
+    if (there > 0 || !driver.empty())
+      advise("GPU", "this build has no CUDA: install CUDA's toolkit and build with make CUDA=native");
     else fine("GPU", "none: training runs on the CPU");
 #endif
   }

@@ -171,7 +171,7 @@ void add_train(CLI::App& app, int& status) {
                  "steps between evaluations on the held-out text, 0: only at the end (default: ten a run)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--log", s->log, "write one JSON object a line for every step; --resume appends");
-  app.add_option("--progress", s->progress, "auto, plain or none")->capture_default_str();
+  app.add_option("--progress", s->progress, "auto, plain or none")->type_name("auto|plain|none")->capture_default_str();
   app.add_flag("--snapshot", s->common.snapshot,
                "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
   app.add_flag(

@@ -2,7 +2,7 @@
 #include "tools/plan/program.h"
 
 int main(int argc, char** argv) {
-  CLI::App app;
+  CLI::App app("", neurogen::typed_name(argv[0]));
   int status = 0;
   neurogen::add_plan_program(app, status);
   return neurogen::run_program(app, argc, argv, status);

@@ -1,4 +1,4 @@
-// The program plan: predicting memory as the only thing that it does.
+// The program plan, which only predicts memory. Its name is the app's: plan in the build folder, neurogen-plan installed.
 #pragma once
 #include "tools/common/plan_command.h"
 #include "tools/common/program.h"
@@ -6,7 +6,6 @@
 namespace neurogen {
 
 inline void add_plan_program(CLI::App& app, int& status) {
-  app.name("plan");
   app.description("Predicts exactly how a training step uses memory: a table, one JSON object, or a picture.");
   add_standard_options(app, app.get_name());
   add_plan(app, status);
