@@ -20,7 +20,6 @@ namespace neurogen {
 namespace {
 
 constexpr std::string_view kBegins[] = {R"({"event":"start",)", R"({"event":"resume",)"};
-constexpr std::string_view kCheckpoint = "\n{\"event\":\"checkpoint\",";
 
 bool is_log(std::string_view text) {
   return std::any_of(std::begin(kBegins), std::end(kBegins), [&](std::string_view begin) { return text.starts_with(begin); });
@@ -46,31 +45,25 @@ std::string name_beside(const std::string& path) {
   }
 }
 
-// Makes room for a run's lines, as the constructor of Log promises.
-void claim(const std::string& path, const LoggedRun& run) {
+// Makes room for a run's lines, as the constructor of Log promises; returns the new name of an earlier log.
+std::string claim(const std::string& path, const LoggedRun& run) {
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return;
+  if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return "";
   const MappedFile file(path);
-  if (!is_log(file.text()) || (!run.from_checkpoint && !run.resume)) {
-    throw Error(path + " is there already and --log overwrites nothing: name another file, or remove this one");
-  }
+  if (!is_log(file.text())) throw Error(path + " is there already and is no log: name another file with --log");
   if (run.from_checkpoint) {
-    if (is_of(file.text(), run, path)) return;
+    if (is_of(file.text(), run, path)) return "";
     throw Error(path + " is the log of another run: name this run's with --log, or a new file");
-  }
-  if (file.text().find(kCheckpoint) != std::string_view::npos) {
-    throw Error(path +
-                " is the log of a run with checkpoints, and --checkpoint-dir holds none: name their directory, or another --log");
   }
   const std::string kept = name_beside(path);
   std::filesystem::rename(path, kept, error);
   if (error) throw Error(fmt::format("{} cannot be kept as {}: {}: name another --log", path, kept, error.message()));
+  return kept;
 }
 
 }  // namespace
 
-Log::Log(const std::string& path, const LoggedRun& run) : path_(path) {
-  claim(path, run);
+Log::Log(const std::string& path, const LoggedRun& run) : path_(path), kept_as_(claim(path, run)) {
   // Without O_NONBLOCK, opening a pipe that nobody reads would wait for ever.
   descriptor_ = uninterrupted([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | O_NONBLOCK, 0644); });
   if (descriptor_ < 0 && errno == ENXIO) throw Error(path + " is a pipe that nobody reads: start its reader first");
@@ -79,11 +72,16 @@ Log::Log(const std::string& path, const LoggedRun& run) : path_(path) {
 }
 
 Log::Log(Log&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), error_(other.error_), lost_(other.lost_) {}
+    : path_(std::move(other.path_)),
+      kept_as_(std::move(other.kept_as_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      error_(other.error_),
+      lost_(other.lost_) {}
 
 Log& Log::operator=(Log&& other) noexcept {
   Log taken(std::move(other));  // leaves with what this one held
   std::swap(path_, taken.path_);
+  std::swap(kept_as_, taken.kept_as_);
   std::swap(descriptor_, taken.descriptor_);
   std::swap(error_, taken.error_);
   std::swap(lost_, taken.lost_);

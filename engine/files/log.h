@@ -12,16 +12,14 @@ inline constexpr int kLogLevels = 16;  // to which a line may nest; ours have fi
 struct LoggedRun {
   std::string architecture;  // JSON
   std::int64_t seed = 0;
-  bool from_checkpoint = false;  // it goes on from one
-  bool resume = false;           // --resume is given, though there may be no checkpoint
+  bool from_checkpoint = false;  // it resumes from one
 };
 
 class Log {
  public:
   Log() = default;  // writes nothing
-  // Appends, and overwrites nothing: a file that is there must be the log of this run, which goes on from a checkpoint. With
-  // `resume` the log of a run that never saved is kept under another name. Throws Error for any other file, and where nothing can
-  // be written.
+  // Overwrites nothing. A run from a checkpoint appends to its own log; a new run first renames an earlier log to kept_as(). Throws
+  // Error for any other file, and if nothing can be written.
   Log(const std::string& path, const LoggedRun& run);
   Log(Log&& other) noexcept;
   Log& operator=(Log&& other) noexcept;
@@ -31,12 +29,13 @@ class Log {
   void line(std::string_view object);
   std::int64_t lost() const { return lost_; }
   const std::string& path() const { return path_; }
-  int error() const { return error_; }  // errno of the line lost last
+  const std::string& kept_as() const { return kept_as_; }  // empty: there was no earlier log
+  int error() const { return error_; }                     // errno of the line lost last
   // Makes the lines so far safe on the disk, where there is one. Allocates nothing.
   void sync();
 
  private:
-  std::string path_;
+  std::string path_, kept_as_;
   int descriptor_ = -1, error_ = 0;
   std::int64_t lost_ = 0;
 };

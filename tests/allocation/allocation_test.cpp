@@ -41,7 +41,7 @@ class Allocation : public testing::Test {
     if (read_file(directory_.path("t.model")).empty()) make_tokenizer();
     return run_program_in(
         directory_,
-        "corpus --version && rm -rf saved && " + before + " " + program +
+        "corpus --version && rm -rf saved log.jsonl && " + before + " " + program +
             " --arch brain.json --data text.bin --valid text.bin --tokenizer t.model --eval-every 7 --batch 3 --seq 20 --threads 2 "
             "--checkpoint-dir saved --save-every 3 --keep 2 --keep-best "
             "--progress plain --log log.jsonl --export w.safetensors --steps " +

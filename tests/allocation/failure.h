@@ -38,7 +38,7 @@ class Failure : public testing::Test {
   bool check(Kind kind, unsigned long k, bool and_all_behind) {
     static constexpr const char* kNames[] = {"new", "malloc", "pages", "openblas"};
     const std::string which = kNames[kind] + (" " + std::to_string(k)) + (and_all_behind ? "+" : "");
-    std::filesystem::remove(directory_.path("w.safetensors"));
+    for (const char* made : {"w.safetensors", "log.jsonl"}) std::filesystem::remove(directory_.path(made));
     const ProgramResult result = run("NEUROGEN_FAIL='" + which + "'");
     const bool sentence = result.err.rfind("neurogen-engine: ", 0) == 0 && result.err.find(": ", 17) != std::string::npos &&
                           result.err.find('\n') == result.err.size() - 1;

@@ -48,11 +48,11 @@ TEST(Log, IsTakenBackToAStep) {
 
 const std::string kStart = R"({"event":"start","plan":{},"device":"x","arch":{"name":"a","vocabulary":3},"seed":7})"
                            "\n";
-const LoggedRun kRun{R"({"name":"b","vocabulary":3})", 7, false, false};
+const LoggedRun kRun{R"({"name":"b","vocabulary":3})", 7, false};
 
 // The file's text once a run has opened it as its log.
-std::string opened(const TemporaryDirectory& directory, const std::string& text, LoggedRun run, bool from_checkpoint, bool resume) {
-  run.from_checkpoint = from_checkpoint, run.resume = resume;
+std::string opened(const TemporaryDirectory& directory, const std::string& text, LoggedRun run, bool from_checkpoint) {
+  run.from_checkpoint = from_checkpoint;
   const std::string path = directory.file("log.jsonl", text);
   Log(path, run).line("{}");
   return read_file(path);
@@ -60,26 +60,24 @@ std::string opened(const TemporaryDirectory& directory, const std::string& text,
 
 TEST(Log, OverwritesNothing) {
   const TemporaryDirectory directory;
-  const std::string steps = kStart + "{\"event\":\"step\",\"step\":1}\n";
-  const std::string saved = steps + "{\"event\":\"checkpoint\",\"step\":1}\n";
-  EXPECT_EQ(opened(directory, "", kRun, false, false), "{}\n");
-  for (const std::string& text : {steps, saved, std::string("notes\n"), std::string("x")}) {
-    EXPECT_ERROR(opened(directory, text, kRun, false, false), "log.jsonl is there already");
-    EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
-  }
+  const std::string saved = kStart + "{\"event\":\"step\",\"step\":1}\n{\"event\":\"checkpoint\",\"step\":1}\n";
+  EXPECT_EQ(opened(directory, "", kRun, false), "{}\n");
+  for (const bool from_checkpoint : {false, true})
+    for (const std::string text : {"notes\n", "x", "{\"event\":\"none\"}\n"}) {
+      EXPECT_ERROR(opened(directory, text, kRun, from_checkpoint), "log.jsonl is there already and is no log");
+      EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
+    }
   // From a checkpoint: the log of this run alone, whatever its architecture is called.
-  EXPECT_EQ(opened(directory, saved, kRun, true, true), saved + "{}\n");
-  EXPECT_ERROR(opened(directory, "notes\n", kRun, true, true), "log.jsonl is there already");
-  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":4})", 7}, true, true), "is the log of another run");
-  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":3})", 8}, true, true), "is the log of another run");
-  EXPECT_ERROR(opened(directory, R"({"event":"start","arch":[)" + std::string(100'000, '[') + "\n", kRun, true, true),
-               "nested too");
-  // Without one: a run that never saved began anew; of one that did, the directory is another.
-  EXPECT_ERROR(opened(directory, saved, kRun, false, true), "is the log of a run with checkpoints");
+  EXPECT_EQ(opened(directory, saved, kRun, true), saved + "{}\n");
+  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":4})", 7}, true), "is the log of another run");
+  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":3})", 8}, true), "is the log of another run");
   EXPECT_EQ(read_file(directory.path("log.jsonl")), saved);
-  EXPECT_EQ(opened(directory, steps, kRun, false, true), "{}\n");
-  EXPECT_EQ(read_file(directory.path("log.jsonl.1")), steps);
-  EXPECT_EQ(opened(directory, kStart, kRun, false, true), "{}\n");
+  EXPECT_ERROR(opened(directory, R"({"event":"start","arch":[)" + std::string(100'000, '[') + "\n", kRun, true), "nested too");
+  // A new run keeps what is there under the first name that no file has.
+  EXPECT_EQ(opened(directory, saved, kRun, false), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.1")), saved);
+  EXPECT_EQ(opened(directory, kStart, kRun, false), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.1")), saved);
   EXPECT_EQ(read_file(directory.path("log.jsonl.2")), kStart);
 }
 

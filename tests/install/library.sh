@@ -37,5 +37,5 @@ sentence=$("$work/example/train" /dev/null 2>&1) || status=$?
 # A program without the matrix library's name, the allocator's or a signal handler: none of that is the library's to bring.
 symbols=$(nm -D --undefined-only "$work"/elsewhere/lib*/libneurogen.so)
 grep -qE ' (sigaction|signal|mi_)' <<< "$symbols" && fail "the library handles signals or brings an allocator"
-visible=$(nm -DC --defined-only "$work"/elsewhere/lib*/libneurogen.so | cut -d' ' -f3- | grep -v '^neurogen::Engine::' || true)
+visible=$(nm -DC --defined-only "$work"/elsewhere/lib*/libneurogen.so | cut -d' ' -f3- | grep -vE '^neurogen::(Engine|TextTokenizer)::' || true)
 [ -z "$visible" ] || fail "the library shows more than its interface: $visible"

@@ -123,22 +123,18 @@ TEST_F(Outputs, AreNotEachOther) {
 
 TEST_F(Outputs, ALogIsNeverCut) {
   const string log = read_file(directory_.path("l.jsonl"));
-  refuses(kTrain + "--log l.jsonl", "l.jsonl is there already");
-  refuses(kTrain + "--log text.txt", "text.txt is there already");
-  const ProgramResult mistyped = run(kTrain + "--log l.jsonl --checkpoint-dir svaed --resume");
-  EXPECT_EQ(mistyped.status, 2);
-  EXPECT_NE(mistyped.err.find("l.jsonl is the log of a run with checkpoints"), string::npos) << mistyped.err;
-  EXPECT_EQ(read_file(directory_.path("l.jsonl")), log);
+  directory_.file("notes.txt", "notes");
+  refuses(kTrain + "--log notes.txt", "notes.txt is there already and is no log");
   EXPECT_EQ(run(kTrain + "--checkpoint-dir other --seed 5").status, 0);
   refuses(kTrain + "--checkpoint-dir other --seed 5 --resume --log l.jsonl", "l.jsonl is the log of another run");
   EXPECT_EQ(run(kTrain + "--checkpoint-dir saved --resume --log l.jsonl").status, 0);
   EXPECT_EQ(read_file(directory_.path("l.jsonl")), log);
-  // Killed before its first checkpoint: the same line again starts the run again and keeps what there was.
-  const string begun = log.substr(0, log.find("{\"event\":\"checkpoint\""));
-  directory_.file("m.jsonl", begun);
-  EXPECT_EQ(run(kTrain + "--checkpoint-dir new --resume --log m.jsonl").status, 0);
-  EXPECT_EQ(read_file(directory_.path("m.jsonl.1")), begun);
-  EXPECT_EQ(read_file(directory_.path("m.jsonl")).find("{\"event\":\"start\""), 0u);
+  // A new run, here because the directory is mistyped: the earlier log is kept.
+  const ProgramResult mistyped = run(kTrain + "--log l.jsonl --checkpoint-dir svaed --resume");
+  EXPECT_EQ(mistyped.status, 0) << mistyped.err;
+  EXPECT_NE(mistyped.out.find("l.jsonl was the log of an earlier run: it is kept as l.jsonl.1"), string::npos) << mistyped.out;
+  EXPECT_EQ(read_file(directory_.path("l.jsonl.1")), log);
+  EXPECT_EQ(read_file(directory_.path("l.jsonl")).find("{\"event\":\"start\""), 0u);
   ASSERT_EQ(std::system(("mkfifo " + directory_.path("pipe")).c_str()), 0);
   const ProgramResult pipe = run(kTrain + "--log pipe");
   EXPECT_EQ(pipe.status, 2);

@@ -24,7 +24,8 @@ void walk(const fs::path& folder, Source& source) {
       walk(entry.path(), source);
     } else if (entry.is_regular_file(error)) {
       source.files.push_back({entry.path().string(), entry.file_size(error)});
-    } else if (fs::status(entry.path(), error).type() == fs::file_type::not_found) {
+    } else if (fs::status(entry.path(), error).type() == fs::file_type::not_found ||
+               error == std::errc::too_many_symbolic_link_levels) {
       throw Error(fmt::format("{} is a link to nothing that can be read: remove it or mend it", entry.path().string()));
     } else if (error) {
       throw Error(fmt::format("{} cannot be read: {}: make it readable or remove it", entry.path().string(), error.message()));

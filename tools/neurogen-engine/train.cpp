@@ -115,8 +115,9 @@ int train(TrainSettings s) {
   // Where results go must be known to take them before hours are spent on them.
   if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr, s.checkpoints.resume};
+  const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
+  if (!log.kept_as().empty()) print_out("{} was the log of an earlier run: it is kept as {}\n", s.log, log.kept_as());
   const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
@@ -170,7 +171,8 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--eval-every", s->eval_every,
                  "steps between evaluations on the held-out text, 0: only at the end (default: ten a run)")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--log", s->log, "write one JSON object a line for every step; --resume appends");
+  app.add_option("--log", s->log,
+                 "write one JSON object a line for every step; --resume appends, a new run keeps an earlier log as FILE.1");
   app.add_option("--progress", s->progress, "auto, plain or none")->type_name("auto|plain|none")->capture_default_str();
   app.add_flag("--snapshot", s->common.snapshot,
                "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
