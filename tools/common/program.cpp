@@ -42,6 +42,7 @@ int complain(const std::string& program, std::string_view sentence, int status) 
   return status;
 }
 
+const char* running_program = "";
 std::terminate_handler terminate_before;
 
 // Memory runs out in a thread of a library, where nobody can catch what is thrown.
@@ -49,7 +50,7 @@ void end_without_memory() {
   try {
     if (std::current_exception()) std::rethrow_exception(std::current_exception());
   } catch (const std::bad_alloc&) {
-    print_error("{}\n", kOutOfMemory);
+    print_error("{}: {}\n", running_program, kOutOfMemory);
     _exit(Error::kRunTime);
   } catch (...) {
   }
@@ -116,6 +117,8 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 int run_program(CLI::App& app, int argc, char** argv, const int& status) {
   open_closed_streams();
   expect_file_trouble(app.get_name().c_str());
+  static const std::string name = app.get_name();  // for as long as the process runs
+  running_program = name.c_str();
   terminate_before = std::set_terminate(end_without_memory);
   const int result = status_of(app, argc, argv, status);
   flush_out();
