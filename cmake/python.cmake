@@ -1,4 +1,8 @@
 # The Python module, where pybind11 and Python's headers are: build/python/neurogen to try it, `pip install .` to install it.
+# The system's Python, whose NumPy tools/setup.sh installs, before others on PATH; pip names its own.
+if(NOT DEFINED Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
+  set(Python3_EXECUTABLE /usr/bin/python3)
+endif()
 find_package(Python3 COMPONENTS Interpreter Development.Module)
 if(Python3_Development.Module_FOUND)
   find_package(pybind11 CONFIG QUIET)

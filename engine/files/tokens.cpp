@@ -7,10 +7,10 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/files/json.h"
 #include "engine/files/text.h"
 #include "engine/files/tokenizer.h"
 
@@ -19,6 +19,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they lie, little-endian");
 
+constexpr int kManifestLevels = 8;  // to which corpus make's JSON may nest; it has four
 constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
@@ -74,15 +75,22 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
 }
 
-std::string noted_tokenizer(const std::string& path) {
+NotedTokenizer noted_tokenizer(const std::string& path) {
+  NotedTokenizer noted;
   for (const std::string_view end : {"-train.bin", "-valid.bin"}) {
     if (!path.ends_with(end)) continue;
-    std::ifstream file(path.substr(0, path.size() - end.size()) + ".json");
-    const auto manifest = nlohmann::json::parse(file, nullptr, false);
-    const nlohmann::json::json_pointer hash("/tokenizer/xxh3");
-    if (manifest.contains(hash) && manifest[hash].is_string()) return manifest[hash];
+    try {
+      const std::string name = path.substr(0, path.size() - end.size()) + ".json";
+      const auto manifest = parse_json(MappedFile(name).text(), kManifestLevels, name);
+      const auto text = [&](const char* key) {
+        const nlohmann::json::json_pointer at(std::string("/tokenizer/") + key);
+        return manifest.contains(at) && manifest[at].is_string() ? manifest[at].get<std::string>() : "";
+      };
+      noted = {text("path"), text("xxh3")};
+    } catch (const Error&) {  // a note that cannot be read says nothing
+    }
   }
-  return {};
+  return noted;
 }
 
 Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights)

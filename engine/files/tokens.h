@@ -28,8 +28,11 @@ class TokenFile {
   std::span<const std::uint16_t> tokens_;
 };
 
-// XXH3 in hexadecimal of the tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, as PREFIX.json has it; empty: not known.
-std::string noted_tokenizer(const std::string& path);
+// The tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, as PREFIX.json has it; both empty if it says nothing.
+struct NotedTokenizer {
+  std::string path, hash;  // XXH3 in hexadecimal
+};
+NotedTokenizer noted_tokenizer(const std::string& path);
 
 inline constexpr std::int64_t kMostWeight = 1'000'000;  // of a file, for drawing from several
 inline constexpr std::int64_t kReadWhole = std::int64_t{1} << 30;

@@ -76,6 +76,16 @@ TEST_F(FirstRun, WeightsCarryTheirTokenizer) {
   EXPECT_NE(none.err.find("carry no tokenizer"), string::npos) << none.err;
 }
 
+TEST_F(FirstRun, TokensFromCorpusMakeBringTheirTokenizer) {
+  ASSERT_EQ(run("corpus make text.txt --tokenizer t.model --out my").status, 0);
+  ASSERT_EQ(train("--steps 1 --progress none --export w.safetensors", "--data my-train.bin ").status, 0);
+  EXPECT_EQ(run("neurogen-engine generate --init w.safetensors --prompt line --max-tokens 1").status, 0);
+  // One that is gone or another by now is none.
+  ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 290 --out t.model").status, 0);
+  ASSERT_EQ(train("--steps 1 --progress none --export none.safetensors", "--data my-train.bin ").status, 0);
+  EXPECT_EQ(run("neurogen-engine generate --init none.safetensors --prompt line --max-tokens 1").status, 2);
+}
+
 TEST_F(FirstRun, HeldOutLossesAreMeasuredTenTimesAndShown) {
   const ProgramResult result = train("--steps 400 --valid text.txt --log run.jsonl --progress plain");
   ASSERT_EQ(result.status, 0) << result.err;

@@ -14,7 +14,8 @@ void add_text_settings(CLI::App& app, TextSettings& settings) {
   app.add_option(
       "--data", settings.data,
       "the text: .bin files of tokens, or UTF-8 text with --tokenizer; train: FILE:WEIGHT sets how often to draw from each");
-  app.add_option("--tokenizer", settings.tokenizer, "a SentencePiece model");
+  app.add_option("--tokenizer", settings.tokenizer,
+                 "a SentencePiece model (default: that of the weights, or the one that PREFIX.json names beside PREFIX-train.bin)");
 }
 
 void find_demonstration_text(TextSettings& settings) {
@@ -59,7 +60,7 @@ void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokeni
   if (!tokenizer) return;
   const std::string hash = fmt::format("{:016x}", tokenizer->hash());
   for (const std::string& file : files) {
-    const std::string noted = noted_tokenizer(file);
+    const std::string noted = noted_tokenizer(file).hash;
     if (noted.empty() || noted == hash) continue;
     print_error("warning: {} was made with another tokenizer (XXH3 {}) than {} ({}): name that one with --tokenizer\n", file, noted,
                 tokenizer->name(), hash);
@@ -68,8 +69,22 @@ void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokeni
 
 namespace {
 
-std::unique_ptr<Tokenizer> fitting_tokenizer(const std::string& file, std::unique_ptr<Tokenizer> carried, std::int64_t vocabulary) {
-  auto tokenizer = file.empty() ? std::move(carried) : std::make_unique<Tokenizer>(file);
+// The tokenizer that PREFIX.json names beside the tokens, null if it is not there any more or is another one by now.
+std::unique_ptr<Tokenizer> noted_tokenizer_of(const std::vector<std::string>& data) {
+  const NotedTokenizer noted = noted_tokenizer(data.front());
+  if (noted.hash.empty() || ::access(noted.path.c_str(), R_OK) != 0) return nullptr;
+  try {
+    auto tokenizer = std::make_unique<Tokenizer>(noted.path);
+    return fmt::format("{:016x}", tokenizer->hash()) == noted.hash ? std::move(tokenizer) : nullptr;
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+std::unique_ptr<Tokenizer> fitting_tokenizer(const TextSettings& settings, std::unique_ptr<Tokenizer> carried,
+                                             std::int64_t vocabulary) {
+  auto tokenizer = settings.tokenizer.empty() ? std::move(carried) : std::make_unique<Tokenizer>(settings.tokenizer);
+  if (!tokenizer) tokenizer = noted_tokenizer_of(settings.data);
   if (tokenizer) check_tokenizer(*tokenizer, vocabulary);
   return tokenizer;
 }
@@ -82,7 +97,7 @@ Tokens checked(Tokens tokens, std::int64_t vocabulary) {
 }  // namespace
 
 Texts::Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_ptr<Tokenizer> carried)
-    : tokenizer(fitting_tokenizer(settings.tokenizer, std::move(carried), vocabulary)),
+    : tokenizer(fitting_tokenizer(settings, std::move(carried), vocabulary)),
       train(checked(Tokens(settings.data, tokenizer.get(), settings.weights), vocabulary)) {
   warn_of_other_tokenizer(settings.data, tokenizer.get());
   if (settings.valid.empty()) return;
