@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kPiece = 16384;  // elements of a tensor that a block takes
 
-// What is the same for all elements of one update.
+// The scalars that all elements of one update share.
 struct Update {
   float clip, rate, keep, correct_m, correct_v;
 };
@@ -62,7 +62,7 @@ __global__ void update_all(const StepControl* control, const float* norm, PieceT
   }
 }
 
-// One block a touched row; those behind the last leave at once.
+// One block per touched row; blocks beyond `count` return at once.
 __global__ void update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
                             const float* d_rows, float* parameter, float* m, float* v, std::int32_t* steps, std::int64_t width) {
   const std::int64_t i = blockIdx.x;

@@ -21,7 +21,7 @@ __global__ void clear_all(PieceTable<Vectors> tensors) {
 
 }  // namespace
 
-// Either side may lie in the pinned arena.
+// Either side may be in the pinned arena.
 void copy(CudaDevice& device, const TensorView& from, const TensorView& to) {
   require_operands(from.dtype == to.dtype && from.elements() == to.elements(), "copy: the tensors differ in type or size");
   require_operands(from.contiguous() && to.contiguous(), "copy: a tensor is strided");

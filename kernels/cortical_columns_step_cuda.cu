@@ -1,4 +1,5 @@
-// A module's column groups for a single token, and the norm behind them. A block takes one group; the last to end norms the row.
+// A module's column groups for a single token, and the norm that follows. A block takes one group; the last block to end normalises
+// the row.
 #include "kernels/cortical_columns.h"
 #include "kernels/microcircuit_cuda.cuh"
 #include "kernels/rms_norm.h"
@@ -14,7 +15,7 @@ struct StepArguments {
   const T* opener;
   const float* gate_bias;
   int stripe;
-  const T* residual;  // or null
+  const T* residual;  // may be null
   float* state;
   GradientOf<T>* pre_norm;
   unsigned* done;
@@ -29,7 +30,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
   __shared__ float currents[32 * R];
   __shared__ bool last;
   const int lane = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.x) * kLanes + lane;
-  // Asked for before the currents are there, as is what the last block will want.
+  // Loaded before the currents are ready; the gain, which the last block needs, is prefetched.
   float retain = 0.0f, opener = 0.0f, residual = 0.0f, state = 0.0f;
   if (lane < kLanes) {
     retain = read(a.retain + column), state = a.state[column];
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicAdd(a.done, 1u) == gridDim.x - 1;  // of whole numbers: the order does not matter
+    last = atomicAdd(a.done, 1u) == gridDim.x - 1;  // an integer: the order does not matter
     if (last) *a.done = 0;
     __threadfence();
   }

@@ -1,4 +1,4 @@
-// The parts of the columns' gradients, added up.
+// Adds up the parts of the columns' gradients.
 #include "kernels/cortical_columns.h"
 #include "kernels/cuda_several.cuh"
 #include "kernels/microcircuit_cuda.cuh"

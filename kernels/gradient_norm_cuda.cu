@@ -13,7 +13,7 @@ struct Tensor {
   std::int64_t row_elements;
 };
 
-// One block a chunk. Four squares are added in float32 before they join the float64 sum.
+// One block per chunk. Four squares are added in float32 before they join the float64 sum.
 __global__ void chunk_squares(PieceTable<Tensor> tensors, double* partials) {
   const auto [t, chunk] = tensors.mine();
   const float* const x = t.x;

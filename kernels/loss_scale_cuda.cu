@@ -23,7 +23,7 @@ __global__ void check_decoder(const double* total, const T* d_features, std::int
     const float4 x = load_four(d_features + 4 * i);
     finite = finite && isfinite(x.x) && isfinite(x.y) && isfinite(x.z) && isfinite(x.w);
   }
-  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kBrainOverflow);  // of integers: the order does not matter
+  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kBrainOverflow);  // integers: the order does not matter
 }
 
 __global__ void end(const float* norm, StepControl* control, LossScaleState* state) {

@@ -1,4 +1,4 @@
-// The microcircuit forwards, and the gate's way back.
+// The microcircuit's forward pass, and the gate's backward pass.
 #include "kernels/microcircuit_cuda.cuh"
 
 namespace neurogen {
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       const int t = begin + k;
       Factors factors;
       factors.template compute<gated>(u[k][1], x.retain, opener[k]);
-      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
+      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the given state
       shift[k] = factors.input() * u[k][0];
       if (t >= a.window) forget[k] = 1.0f, shift[k] = 0.0f;
       map.then(forget[k], shift[k]);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 constexpr int kGateWarps = 16;
 
-// A block: 32 openers of one window, its warps taking the tokens in turn.
+// A block takes 32 openers of one window, and its warps take the tokens in turn.
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
     gate_kernel(Columns<const GradientOf<Low>> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe,
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(32 * kGateWarps)
   window_sums[blockIdx.y * openers + p] = of_window;
 }
 
-// The windows' sums, in order, to the total.
+// Adds the windows' sums, in order, to the total.
 __global__ void gate_totals_kernel(const float* window_sums, int openers, int windows, float* d_bias) {
   const int p = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (p >= openers) return;
