@@ -247,7 +247,7 @@ __global__ void finish_all(const StepControl* control, const float* column_sum, 
 void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
   require_operands(a.gradient.contiguous() && a.row.dtype == DType::f32 && outputs % kEight == 0,
-                   "adafactor_tiles: the gradient is contiguous, rows of a multiple of 8, statistics are f32");
+                   "adafactor_tiles: the gradient must be contiguous, its rows a multiple of 8 wide, and statistics f32");
   require_operands(a.tile > 0 && a.tile <= 65535,
                    "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
   const unsigned tiles = pieces(rows, a.tile);
@@ -270,7 +270,7 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
     });
   };
   if (a.gradient.dtype == DType::f32) return with_gradient(a.gradient.as<const float>());
-  require_operands(a.gradient.dtype == DType::bf16, "adafactor_tiles: the gradient is f32 or bf16");
+  require_operands(a.gradient.dtype == DType::bf16, "adafactor_tiles: the gradient must be f32 or bf16");
   with_gradient(a.gradient.as<const __nv_bfloat16>());
 }
 

@@ -378,14 +378,14 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
   require_operands(a.currents.dtype == a.d_currents.dtype, "attention_backward: currents and their gradient differ in type");
-  require_operands(a.d_out.dtype == gradient_of(a.currents.dtype), "attention_backward: the output's gradient has another type");
+  require_operands(a.d_out.dtype == gradient_of(a.currents.dtype), "attention_backward: the output's gradient has the wrong type");
   for (const TensorView& view : {a.inverse_rms, a.dot, a.gain, a.d_gain})
-    require_operands(view.dtype == DType::f32, "attention_backward: all but currents and outputs' gradients is f32");
+    require_operands(view.dtype == DType::f32, "attention_backward: all operands but currents and outputs' gradients must be f32");
   for (const TensorView& view : {a.q, a.d_mixed})
     require_operands(view.contiguous() && view.dtype == a.d_currents.dtype && view.elements() == a.d_out.elements(),
-                     "attention_backward: what one pass leaves for the other has another shape");
+                     "attention_backward: q or d_mixed has the wrong type or shape");
   require_operands(a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
-                   "attention_backward: the notes have another shape");
+                   "attention_backward: the notes have the wrong type or shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Windows<T> windows{a.currents.as<const T>(),
@@ -407,7 +407,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), count = static_cast<unsigned>(a.currents[1] / a.window),
                tiles = pieces(a.window, kTile<T>);
     require_operands(a.sums.contiguous() && a.sums.dtype == DType::f32 && a.sums.elements() == count * tiles * heads * kHead,
-                     "attention_backward: the sums have another shape");
+                     "attention_backward: the sums have the wrong type or shape");
     launch_with(device, "attention_backward", queries_kernel<T>, dim3(heads, count, tiles), dim3(kTileThreads<T>),
                 sizeof(QueriesMemory<T>), windows);
     launch(device, "attention_backward", totals_kernel, dim3(heads), dim3(kDims), 0, windows.sums, static_cast<int>(count * tiles),

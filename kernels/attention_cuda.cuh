@@ -396,9 +396,9 @@ __device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const 
 }
 
 inline void require_heads(const TensorView& currents, std::int64_t window) {
-  require_operands(currents[0] % 2 == 0, "attention: the column groups are not whole heads of two");
-  require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output has 4 or 5 neurons");
-  require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens are not whole windows");
+  require_operands(currents[0] % 2 == 0, "attention: the number of column groups must be even");
+  require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output must have 4 or 5 neurons");
+  require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens must be whole windows");
 }
 
 inline void require_products(CudaDevice& device, DType type) {

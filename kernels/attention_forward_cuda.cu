@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
 void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
-  require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has another type");
+  require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has the wrong type");
   dispatch_float(a.currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     launch_with(

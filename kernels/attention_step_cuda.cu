@@ -110,9 +110,9 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step<Out> a) {
 
 void attention_step(CudaDevice& device, const AttentionStep& a) {
   require_heads(a.currents, 1);
-  require_operands(a.currents.dtype == DType::f32, "attention_step: currents are f32");
+  require_operands(a.currents.dtype == DType::f32, "attention_step: currents must be f32");
   for (const TensorView& view : {a.keys, a.values})
-    require_operands(view.dtype == DType::f32, "attention_step: keys and values are f32");
+    require_operands(view.dtype == DType::f32, "attention_step: keys and values must be f32");
   dispatch_float(a.pre_norm.dtype, [&](auto zero) {
     using Out = decltype(zero);
     launch(device, "attention_step", step_kernel<Out>,

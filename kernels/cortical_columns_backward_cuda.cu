@@ -276,15 +276,15 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 }  // namespace
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
-  require_f32("cortical_columns_backward: all but gradients of outputs and slots is f32",
+  require_f32("cortical_columns_backward: all operands but gradients of outputs and slots must be f32",
               {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain});
   require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16) &&
                        (!a.d_gate || a.d_gate.dtype == DType::bf16),
-                   "cortical_columns_backward: the gradients of output, residual and gate are bf16");
+                   "cortical_columns_backward: the gradients of output, residual and gate must be bf16");
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous() && a.d_weight.contiguous(),
-                   "cortical_columns_backward: the slots' gradient is bf16, it and the weights' are contiguous");
+                   "cortical_columns_backward: the slots' gradient must be bf16, and it and the weights' gradient contiguous");
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
-                   "cortical_columns_backward: gradients in other parts");
+                   "cortical_columns_backward: the gradients have the wrong number of parts");
   if (a.columns.first[0] == 0) return;
   const ColumnsBackward arguments{arguments_of(a.columns), Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
                                   a.dot.as<const float>(), a.gain.as<const float>(),    a.d_selected.as<Low>(),

@@ -146,16 +146,16 @@ inline ColumnsArguments arguments_of(const CorticalColumns& a) {
   const std::int64_t slots = a.wiring[1], fan_in = a.weight[1], width = slots > 0 ? fan_in / slots : 0, tokens = a.first[0];
   require_sources(a.sources, DType::bf16);
   require_operands(a.weight.dtype == DType::bf16 && a.weight.contiguous() && a.wiring.contiguous(),
-                   "cortical columns: weights are bf16, they and the wiring contiguous");
+                   "cortical columns: weights must be bf16, and they and the wiring contiguous");
   require_operands((width == 32 || width == 16) && width * slots == fan_in && fan_in <= kColumnsMostFanIn,
-                   "cortical columns: source blocks are 32 or 16 wide, a fan-in is at most 128");
-  require_operands(a.window > 0 && tokens % a.window == 0, "cortical columns: the tokens are not whole windows");
+                   "cortical columns: source blocks must be 32 or 16 wide, and a fan-in at most 128");
+  require_operands(a.window > 0 && tokens % a.window == 0, "cortical columns: the tokens must be whole windows");
   require_operands(a.gate.first_output == 0 && (!a.residual || a.residual.dtype == DType::bf16) &&
                        (!a.gate.opener || a.gate.opener.dtype == DType::bf16),
-                   "cortical columns: residual and opener are bf16, of a whole module");
+                   "cortical columns: residual and opener must be bf16, of a whole module");
   require_operands(!a.gate.opener || (a.gate.opener.row_stride % kVector<Low> == 0 && a.gate.stripe > 0),
-                   "cortical columns: the opener's rows are not whole vectors");
-  require_f32("cortical columns: bias, retain, gate's bias and states are f32", {a.bias, a.retain, a.gate.bias, a.carried});
+                   "cortical columns: the opener's rows must be whole vectors");
+  require_f32("cortical columns: bias, retain, gate's bias and states must be f32", {a.bias, a.retain, a.gate.bias, a.carried});
   return {SourceTable(a.sources),
           a.wiring.as<const int>(),
           a.weight.as<const Low>(),

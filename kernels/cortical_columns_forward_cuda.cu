@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& a) {
   const ColumnsArguments arguments = arguments_of(a.columns);
-  require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output is bf16");
+  require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output must be bf16");
   const std::int64_t groups = a.columns.weight[0];
   const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {

@@ -199,7 +199,7 @@ void require_rows(const TensorView& logits, const char* sentence) {
 }  // namespace
 
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
-  require_rows(a.logits, "softmax_statistics: rows begin at multiples of 4 logits");
+  require_rows(a.logits, "softmax_statistics: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
@@ -209,14 +209,14 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
 }
 
 void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& a) {
-  require_operands(a.maximum.dtype == DType::f32 && a.loss.dtype == DType::f32, "cross_entropy_loss: statistics are f32");
+  require_operands(a.maximum.dtype == DType::f32 && a.loss.dtype == DType::f32, "cross_entropy_loss: statistics must be f32");
   launch(device, "cross_entropy_loss", losses, dim3(1), dim3(kSumThreads), 0, a.maximum.as<const float>(), a.sum.as<const float>(),
          a.target_logit.as<const float>(), a.targets.as<const std::int32_t>(), a.loss.elements(), a.log_sum_exp.as<float>(),
          a.loss.as<float>(), a.total.as<double>());
 }
 
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
-  require_rows(a.logits, "cross_entropy_backward: rows begin at multiples of 4 logits");
+  require_rows(a.logits, "cross_entropy_backward: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0, a.logits.as<Logit>(),
@@ -226,8 +226,8 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
 }
 
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
-  require_rows(a.logits, "likeliest_tokens: rows begin at multiples of 4 logits");
-  require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the logits that are kept are f32");
+  require_rows(a.logits, "likeliest_tokens: rows must begin at multiples of 4 logits");
+  require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the kept logits must be f32");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "likeliest_tokens", likeliest<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,

@@ -114,7 +114,7 @@ CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
   for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));
   if (cublas().create(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublas().set_stream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
-    throw Error("cuBLAS does not start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
+    throw Error("cuBLAS cannot start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
   }
 }
 
@@ -151,7 +151,7 @@ Bytes CudaDevice::used_by_us() const {
 
 void CudaDevice::use_workspace(void* memory, Bytes bytes) {
   if (cublas().set_workspace(native_->cublas, memory, bytes) != CUBLAS_STATUS_SUCCESS) {
-    throw Error("cuBLAS refuses the planned workspace", Error::kRunTime);
+    throw Error("cuBLAS rejects the planned workspace", Error::kRunTime);
   }
 }
 

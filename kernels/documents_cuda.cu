@@ -23,7 +23,7 @@ __global__ void find_first(const std::int32_t* ids, std::int64_t window, std::in
 }  // namespace
 
 void documents(CudaDevice& device, const Documents& a) {
-  require_operands(a.window > 0 && a.ids[0] % a.window == 0, "documents: the tokens are not whole windows");
+  require_operands(a.window > 0 && a.ids[0] % a.window == 0, "documents: the tokens must be whole windows");
   launch(device, "documents", find_first, dim3(pieces(a.ids[0], a.window)), dim3(32), 0, a.ids.as<const std::int32_t>(), a.window,
          a.document_end, a.first.as<std::int32_t>());
 }

@@ -190,7 +190,7 @@ __global__ void through_norm(Rows r, const float* gain, float* d_rows, std::int6
 
 void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
   require_operands(a.weight.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_forward: weight and gain are f32, rows of a multiple of 8");
+                   "embedding_forward: weight and gain must be f32, rows a multiple of 8 wide");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
     dispatch_row_threads(a.weight[1], [&](auto threads) {
@@ -209,7 +209,7 @@ void embedding_rows(CudaDevice& device, const EmbeddingRows& a) {
 
 void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
   require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_backward: the weights' gradient is f32, rows of a multiple of 8");
+                   "embedding_backward: the weights' gradient must be f32, rows a multiple of 8 wide");
   const std::int64_t width = a.weight[1], most = a.d_rows[0];
   const Rows r{a.weight.as<const float>(),           a.weight.row_stride,
                a.inverse_rms.as<const float>(),      a.rows.as<const std::int32_t>(),

@@ -58,11 +58,11 @@ void clear_products(CudaDevice& device) { device.native().clears_products = true
 // cuBLAS is column-major: its C^T = op(B)^T op(A)^T is our row-major C = op(A) op(B). Sums are in f32.
 void matmul(CudaDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  require_operands(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: an operand is not a matrix");
+  require_operands(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: operands must be matrices");
   const std::int64_t m = p.c[0], n = p.c[1], k = p.a[ta ? 0 : 1];
   require_operands(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k,
-                   "matmul: the operands' shapes do not fit together");
-  require_operands(p.beta == 0 || p.beta == 1, "matmul: beta is neither 0 nor 1");
+                   "matmul: the operands' shapes do not match");
+  require_operands(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
   if (m == 0 || n == 0) return;
   const float alpha = 1, beta = static_cast<float>(p.beta);

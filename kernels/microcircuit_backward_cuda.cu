@@ -150,13 +150,13 @@ __global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, i
 }  // namespace
 
 void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
-  require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
+  require_f32("microcircuit_backward: all operands but outputs and currents' gradients must be f32",
               {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
   require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) &&
                        (!a.d_residual || a.d_residual.dtype == gradient_of(low)) &&
                        (!a.d_gate || a.d_gate.dtype == gradient_of(low)),
-                   "microcircuit_backward: the gradient of an output or a gate has another type");
+                   "microcircuit_backward: the gradient of an output or a gate has the wrong type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);

@@ -96,9 +96,9 @@ __global__ void gate_totals_kernel(const float* window_sums, int openers, int wi
 }  // namespace
 
 void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
-  require_f32("microcircuit_forward: the state is f32", {a.state});
+  require_f32("microcircuit_forward: the state must be f32", {a.state});
   const DType low = low_type(a.pre_norm.dtype, {a.residual, a.gate.opener});
-  require_operands(a.pre_norm.dtype == gradient_of(low), "microcircuit_forward: the output has another type");
+  require_operands(a.pre_norm.dtype == gradient_of(low), "microcircuit_forward: the output has the wrong type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     launch(device, "microcircuit_forward", forward_kernel<Low, roles.value, gated.value>,
@@ -108,15 +108,15 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 }
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
-  require_f32("gate_backward: biases and sums are f32", {a.gate.bias, a.d_bias, a.sums});
+  require_f32("gate_backward: biases and sums must be f32", {a.gate.bias, a.d_bias, a.sums});
   for (const TensorView& view : {a.d_gate, a.d_opener})
     require_operands(view.dtype == gradient_of(a.gate.opener.dtype),
-                     "gate_backward: the gradient of gate or opener has another type");
+                     "gate_backward: the gradient of gate or opener has the wrong type");
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
-                   "gate_backward: needs the whole module");
+                   "gate_backward: the views must cover the whole module");
   require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
-                   "gate_backward: the windows' sums have another shape");
-  require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
+                   "gate_backward: the windows' sums have the wrong shape");
+  require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens must be whole windows");
   dispatch_float(a.gate.opener.dtype, [&](auto zero) {
     using Low = decltype(zero);
     const int openers = static_cast<int>(a.gate.opener[1]), stripe = static_cast<int>(a.gate.stripe),

@@ -172,7 +172,7 @@ inline DType low_type(DType otherwise, std::initializer_list<TensorView> views) 
 
 template <typename Low, typename Operation>
 CircuitArguments<Low> arguments_of(const Operation& a) {
-  require_f32("microcircuit: currents, retain and the gate's bias are f32", {a.currents, a.retain, a.gate.bias});
+  require_f32("microcircuit: currents, retain and the gate's bias must be f32", {a.currents, a.retain, a.gate.bias});
   return {a.currents.template as<const float>(),
           a.currents.row_stride,
           a.retain.template as<const float>(),
@@ -190,8 +190,8 @@ CircuitArguments<Low> arguments_of(const Operation& a) {
 template <typename Body>
 void dispatch_circuit(const TensorView& currents, std::int64_t window, bool gated, DType low, Body&& body) {
   const std::int64_t roles = currents[2] / kGroup;
-  require_operands(roles >= 2 && roles <= 5 && currents[2] % kGroup == 0, "microcircuit: an output has 2 to 5 neurons");
-  require_operands(window > 0 && currents[1] % window == 0, "microcircuit: the tokens are not whole windows");
+  require_operands(roles >= 2 && roles <= 5 && currents[2] % kGroup == 0, "microcircuit: an output must have 2 to 5 neurons");
+  require_operands(window > 0 && currents[1] % window == 0, "microcircuit: the tokens must be whole windows");
   dispatch_float(low, [&](auto zero) {
     const auto with_gate = [&](auto r) {
       if (gated) body(zero, r, std::true_type{});

@@ -223,11 +223,12 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
 
 void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.d_currents[0] && a.first_product >= 0,
-                   "synapses_backward_weights: the gradient has not a whole part for each that is wanted");
+                   "synapses_backward_weights: the gradient must have `parts` whole parts");
   const SynapsesShape x(a.d_weight.rows(0, a.d_currents[0]), a.d_currents, a.wiring[1], a.rows_per_product);
-  require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias has not as many parts as the weights");
+  require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias must have as many parts as the weights");
   require_sources(a.sources, a.d_currents.dtype);
-  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32, "synapses_backward_weights: gradients are f32");
+  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
+                   "synapses_backward_weights: gradients must be f32");
   const WeightsArguments arguments{SourceTable(a.sources),
                                    a.wiring.as<const int>(),
                                    a.wiring.row_stride,

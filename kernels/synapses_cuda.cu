@@ -145,9 +145,9 @@ __global__ void readers_kernel(const int* wiring, int readers, int blocks, int* 
 void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   const SynapsesShape x(a.weight, a.currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.weight.dtype);
-  require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias is f32");
+  require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias must be f32");
   require_operands(a.currents.dtype == DType::f32 || a.currents.dtype == a.weight.dtype,
-                   "synapses_forward: currents are f32 or of the weights' type");
+                   "synapses_forward: currents must be f32 or have the weights' type");
   const bool f32 = a.currents.dtype == DType::f32;
   if (x.tokens == 1) {
     dispatch_float(a.weight.dtype, [&](auto zero) {
@@ -194,7 +194,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
 }
 
 void synapses_readers(CudaDevice& device, const SynapsesReaders& a) {
-  require_operands(a.wiring.contiguous(), "synapses_readers: the wiring is not contiguous");
+  require_operands(a.wiring.contiguous(), "synapses_readers: the wiring must be contiguous");
   launch(device, "synapses_readers", readers_kernel, dim3(1), dim3(1024), 0, a.wiring.as<const int>(),
          static_cast<int>(a.wiring.elements()), static_cast<int>(a.reader_start[0] - 1), a.reader_start.as<int>(),
          a.readers.as<int>());

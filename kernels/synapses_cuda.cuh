@@ -71,20 +71,20 @@ struct SynapsesShape {
         columns(static_cast<int>(weight[2])),
         roles(columns / static_cast<int>(kGroup)),
         rows(rows_per_product) {
-    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks are neither 32 nor 16 wide");
-    require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output has 2 to 5 neurons");
+    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks must be 32 or 16 wide");
+    require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output must have 2 to 5 neurons");
     require_operands(currents[2] == columns && currents[0] == groups, "synapses: weights and currents differ in shape");
-    require_operands(rows > 0, "synapses: no rows in a product: give a positive number");
+    require_operands(rows > 0, "synapses: rows_per_product must be positive");
   }
 };
 
 inline void require_sources(const Sources& sources, DType type) {
   for (int i = 0; i < sources.count; ++i) {
     const TensorView& view = sources.outputs[static_cast<std::size_t>(i)];
-    require_operands(view.dtype == type, "synapses: the sources are of different types");
+    require_operands(view.dtype == type, "synapses: the sources have the wrong type");
     require_operands(view[1] % kGroup == 0 && static_cast<Bytes>(view.row_stride) * size_of(type) % 16 == 0 &&
                          reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0,
-                     "synapses: a source does not begin at a multiple of 16 bytes or is not whole groups wide");
+                     "synapses: a source must begin at a multiple of 16 bytes and be whole groups wide");
   }
 }
 
