@@ -1,4 +1,4 @@
-# The Python module, where pybind11 and Python's headers are: build/python/neurogen to try it, `pip install .` to install it.
+# The Python module, if pybind11 and Python's headers are found: build/python/neurogen to try it, `pip install .` to install it.
 find_package(Python3 COMPONENTS Interpreter Development.Module)
 if(Python3_Development.Module_FOUND)
   find_package(pybind11 CONFIG QUIET)
@@ -8,7 +8,7 @@ if(NOT pybind11_FOUND)
   return()
 endif()
 
-# In a wheel, and so with `pip install .`, the package neurogen is an installation with the module in it.
+# In a wheel, and so with `pip install .`, the package neurogen is an installation that contains the module.
 set(package ${CMAKE_BINARY_DIR}/python/neurogen)
 pybind11_add_module(neurogen_python MODULE NO_EXTRAS python/module.cpp)
 target_link_libraries(neurogen_python PRIVATE neurogen)

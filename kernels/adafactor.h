@@ -6,8 +6,8 @@
 //   u = g / sqrt(row / (1-beta^n) / mean(col^) * col^)
 //   weight -= lr u / max(1, rms of u over the tile)
 // After all tiles: column = beta column + (1-beta) mean over all V rows of q.
-//  16-bit weights (on a GPU) are rounded up or down at random, in proportion to the distances, so that updates far below their last
-//  bit are not lost on average.
+// 16-bit weights (on a GPU) are rounded up or down at random, in proportion to the distances, so that updates far below their last
+// bit are not lost on average.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"

@@ -1,10 +1,9 @@
-// The hippocampus: causal attention over a window, with heads of 64 outputs (two column groups) and roles q k v g and, for R = 5,
-// s.
+// The hippocampus: causal attention over a window, with heads of 64 outputs (two column groups), roles q k v g and, if R = 5, s.
 //   q, k: rms-normalised per head (no gain), then rotary positions (Su et al. 2021, arXiv:2104.09864): position t counted
 //   from the window's start, pair i turned by t 10000^(-2i/64): (a, b) -> (a cos - b sin, a sin + b cos), neighbours
 //   R = 5: v = v * 2 sigma(s)
 //   pre_norm = softmax_causal(q k^T / 8) v * sigma(g)      a token sees itself and back to its document's first token
-//  Neither a mask nor the window's whole score matrix is stored; the backward pass recomputes the scores.
+// Neither a mask nor the window's whole score matrix is stored; the backward pass recomputes the scores.
 //
 // Views cover a range of heads (an even number of column groups). Currents have the compute type, in which a GPU multiplies, but
 // f32 for single tokens.
