@@ -30,8 +30,7 @@ struct OrderResult {
 Bytes lower_bound(const std::vector<Interval>& intervals, std::int64_t* at = nullptr);
 
 // Tries every order and keeps the lowest; stops early at the lower bound. Ties go to the earlier order, and equal intervals keep
-// their order, so every compiler gives the same result. `tried` (optional) receives each order's result before the best one is
-// varied.
+// their order, so every compiler gives the same result. `tried` (optional) receives each order's result, without variations.
 Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>* tried = nullptr);
 
 }  // namespace neurogen

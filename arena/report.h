@@ -17,7 +17,7 @@ struct ReportFacts {
 // Family of a buffer or operation: names that differ only in digits. "tile12.update" -> "tile#.update".
 std::string family_of(const std::string& name);
 
-// A table of bytes by kind and buffer family, largest first, then totals, budget, the bytes left, and the planner's lower bound and
+// A table of bytes by kind and buffer family, largest first, then totals, budget, bytes left, and the planner's lower bound and
 // winning order.
 std::string plan_table(const Plan& plan, const ReportFacts& facts);
 

@@ -11,7 +11,7 @@ namespace neurogen {
 
 inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.98, kAdamEpsilon = 1e-8;
 
-// n is the number of this update, from 1: the step's, minus the updates that a loss scale has skipped (loss_scale.h). The rate is
+// n is the number of this update, from 1: the step's, minus those that a loss scale skipped (loss_scale.h). The rate is
 // control.learning_rate.
 struct AdamW {
   TensorView control;  // StepControl

@@ -32,8 +32,7 @@ struct Windows {
   __device__ float2* head_notes() const { return notes + head() * (static_cast<std::int64_t>(gridDim.y) * window) + token(); }
 };
 
-// A warp's accumulators stored by rows, to be read as whole vectors of outputs: in its part of the tiles, once these are no longer
-// needed.
+// A warp's accumulators stored by rows, to be read as whole vectors of outputs: in its part of the tiles, once they are used up.
 template <typename T>
 struct Strip {
   static constexpr int kPitch = kDims + 8;

@@ -192,8 +192,7 @@ struct NormBackward {
   Real inverse, dot;
 };
 
-// Backward through the following norm and the gate: gradients of g's current, of the gain and of the mixed values, which they
-// replace.
+// Backward through the following norm and the gate: writes the gradients of g's current and the mixed values, adds to the gain's.
 template <typename Real>
 NEUROGEN_CLONES void open_backward(const HeadCurrents<const Real>& currents, std::int64_t t, const NormBackward<Real>& norm,
                                    const Real* mixed, Real* d_mixed, Real* d_gain, const HeadCurrents<Real>& d_currents) {

@@ -39,7 +39,7 @@ using HeadTile = T[kTile<T> * kHeadPitch<T>];  // [tokens, outputs]
 // Scores are computed as powers of two: e^(q k / 8) = 2^(q k kExponent).
 inline constexpr float kScoreScale = 0.125f, kExponent = 0.125f * 1.44269504f;
 
-// The angle by which each pair rotates from one position to the next, in half turns; in float64, since a stream's position may be
+// The angle by which each pair rotates from one position to the next, in half turns; float64, since a stream's position may be
 // large.
 using Turns = double[kDims / 2];
 __device__ inline void make_turns(Turns& turns) {
@@ -126,8 +126,7 @@ struct RowLane {
     for (int step = 0; step < 16; step += kRows)
       body(first + step, min(begin + first + step, window - 1), begin + first + step < window, d);
   }
-  // The same, also passing body the result of ahead(token, output), which is read for `rows` rows before the first of them is
-  // processed.
+  // The same, also passing body the result of ahead(token, output), read for `rows` rows before the first is processed.
   template <int rows, typename Ahead, typename Body>
   static __device__ void each(int begin, int window, Ahead&& ahead, Body&& body) {
     const int d = output(), first = static_cast<int>(thread_again()) % 32 / kLanes;
@@ -186,8 +185,7 @@ struct Angles {
   }
 };
 
-// Fills `rows` rows of a tile on `threads` threads with queries, keys or values of the tokens from `begin` on; zeros beyond the
-// window.
+// Fills `rows` rows of a tile on `threads` threads with queries, keys or values from token `begin` on; zeros beyond the window.
 template <typename T, int threads, int rows>
 struct TileLoad {
   static constexpr int kRows = threads / RowLane<T>::kLanes, kAtOnce = rows / kRows < 4 ? rows / kRows : 4;

@@ -5,8 +5,7 @@
 
 namespace neurogen {
 
-// Equal element counts; rows of both may be strided. f32 to bf16 or f16, bf16 or f16 to f32, f64 to f32, or equal
-// types.
+// Element counts are equal; rows may be strided. f32 to bf16 or f16, bf16 or f16 to f32, f64 to f32, or equal types.
 void cast(CpuDevice& device, const TensorView& from, const TensorView& to);
 void cast(CudaDevice& device, const TensorView& from, const TensorView& to);
 

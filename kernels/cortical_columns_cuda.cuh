@@ -46,7 +46,7 @@ struct ColumnsArguments {
   std::int64_t carried_stride;
 };
 
-// A group's biases, weights and source addresses in shared memory. Data of fixed size comes first, at addresses that need no
+// A group's biases, weights and source addresses in shared memory. Data of fixed size comes first, so its addresses need no
 // register.
 template <int R>
 struct GroupMemory {

@@ -1,5 +1,4 @@
-// A module's column groups for a single token, and the norm that follows. A block takes one group; the last block to end normalises
-// the row.
+// A module's column groups for a single token, and the norm that follows. A block takes one group; the last one normalises the row.
 #include "kernels/cortical_columns.h"
 #include "kernels/microcircuit_cuda.cuh"
 #include "kernels/rms_norm.h"

@@ -1,5 +1,4 @@
-// cuBLAS, loaded when the first GPU is used: a program that runs on the CPU neither needs it nor pays for it (100 MB of relocated
-// pages).
+// cuBLAS, loaded when the first GPU is used: on the CPU a program neither needs it nor pays for it (100 MB of relocated pages).
 #pragma once
 #include <cublas_v2.h>
 

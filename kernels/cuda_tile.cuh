@@ -159,8 +159,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
   }
 }
 
-// Copies 16 bytes asynchronously, or writes zeros if not `present` (`from` must be a valid address even then). `to`: in shared
-// memory.
+// Copies 16 bytes asynchronously, or writes zeros if not `present` (even then `from` must be valid). `to`: in shared memory.
 __device__ inline void copy_behind(std::uint32_t to, const void* from, bool present) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present ? 16 : 0) : "memory");

@@ -1,5 +1,4 @@
-// Helpers of the CPU operations: from a view's run-time element type to a template, checks with clear messages, and work cut into
-// pieces.
+// Helpers of the CPU operations: from a view's run-time element type to a template, checks with messages, and work cut into pieces.
 #pragma once
 #include <fmt/format.h>
 

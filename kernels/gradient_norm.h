@@ -1,6 +1,5 @@
-// The norm of all gradients together, and the factor that clips it (Pascanu, Mikolov & Bengio 2013), the norm without the loss
-// scale:
-//   factor = min(1, limit / (norm + 1e-6)) / loss scale
+// The norm of all gradients together, and the factor that clips it (Pascanu, Mikolov & Bengio 2013):
+//   factor = min(1, limit / (norm + 1e-6)) / loss scale, norm without that scale
 // Sums are taken in float64 over chunks of fixed size, so that the bits depend only on the shapes.
 #pragma once
 #include "arena/tensor_view.h"

@@ -1,5 +1,4 @@
-// OpenBLAS, loaded at run time: without it a program still starts and says what to install, and its environment variables can be
-// set first.
+// OpenBLAS, loaded at run time: a program starts without it, says what to install, and can set its environment variables first.
 #pragma once
 
 namespace neurogen {

@@ -6,8 +6,7 @@ namespace neurogen {
 
 __device__ inline float rounded(float, float x, std::uint32_t) { return x; }
 
-// The upper half of a float32 is a bf16: adding less than one unit of its last place and truncating rounds up with the right
-// probability.
+// The upper half of a float32 is a bf16: adding a random part of its last place and truncating is right on average.
 __device__ inline __nv_bfloat16 rounded(__nv_bfloat16, float x, std::uint32_t random) {
   return __ushort_as_bfloat16(static_cast<unsigned short>((__float_as_uint(x) + (isfinite(x) ? random : 0)) >> 16));
 }
