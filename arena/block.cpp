@@ -18,8 +18,7 @@ constexpr Bytes kPage = 4096;
 // Maps or reads the file into the front of a block; returns how many bytes are mapped.
 Bytes begin_with(std::byte* memory, const FileRange& front) {
   const auto refuse = [](const char* why) {
-    throw Error(fmt::format("a file cannot be mapped as memory ({}): use one that is whole and on a disk of this machine", why),
-                Error::kRunTime);
+    throw Error(fmt::format("a file cannot be mapped as memory ({}): use a complete file on a local disk", why), Error::kRunTime);
   };
   const Bytes whole = front.bytes / kPage * kPage;
   if (whole > 0 && mmap(memory, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, front.descriptor,
@@ -41,7 +40,7 @@ Block Block::on_host(Bytes bytes, const FileRange& front) {
   if (bytes == 0) return {};
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    throw Error(fmt::format("the system does not give {} bytes of memory ({}): free some or plan for a smaller budget",
+    throw Error(fmt::format("the system cannot allocate {} bytes of memory ({}): free some or plan for a smaller budget",
                             with_commas(bytes), std::strerror(errno)),
                 Error::kRunTime);
   }

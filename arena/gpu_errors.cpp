@@ -42,15 +42,14 @@ Error gpu_too_full(Bytes bytes, Bytes free, Bytes total) {
                  Error::kRunTime);
   }
   if (bytes > total) {
-    return Error(fmt::format("the GPU has {} bytes in all and the plan takes {} of it: pass a smaller --budget", with_commas(total),
+    return Error(fmt::format("the GPU has {} bytes in all, and the plan needs {}: pass a smaller --budget", with_commas(total),
                              with_commas(bytes)),
                  Error::kRunTime);
   }
   return Error(
-      fmt::format(
-          "the GPU has {} of {} bytes free and the plan takes {} of them: close other programs that use it or pass a smaller "
-          "--budget",
-          with_commas(free), with_commas(total), with_commas(bytes)),
+      fmt::format("the GPU has {} of {} bytes free, and the plan needs {}: close other programs that use it or pass a smaller "
+                  "--budget",
+                  with_commas(free), with_commas(total), with_commas(bytes)),
       Error::kRunTime);
 }
 

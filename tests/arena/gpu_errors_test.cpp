@@ -34,9 +34,9 @@ TEST(GpuErrors, AGpuThatIsTooSmallOrBusy) {
   EXPECT_ERROR(throw gpu_refuses("X", "out of memory"),
                "X cannot be used (out of memory): close the programs that use it, or pass --device cpu");
   EXPECT_ERROR(throw gpu_too_full(5'000, 3'000, 4'000),
-               "has 4,000 bytes in all and the plan takes 5,000 of it: pass a smaller --budget");
+               "has 4,000 bytes in all, and the plan needs 5,000: pass a smaller --budget");
   EXPECT_ERROR(throw gpu_too_full(3'500, 3'000, 4'000), "3,000 of 4,000 bytes free",
-               "3,500 of them: close other programs that use it");
+               "the plan needs 3,500: close other programs that use it");
   EXPECT_ERROR(throw gpu_too_full(3'500, 0, 0), "cannot allocate 3,500 bytes");
   for (const Error& error : {gpu_refuses("X", ""), gpu_too_full(1, 0, 0), gpu_too_full(2, 0, 1), gpu_too_full(1, 0, 2)}) {
     EXPECT_EQ(error.status(), Error::kRunTime);
