@@ -1,5 +1,5 @@
-// Attributes heap allocations to the engine that made them, in a process that holds several engines and much else. A library that
-// is linked with engine/api/allocations.cpp counts its calls; in any other program nothing counts.
+// Charges heap allocations to the engine that made them, since a process may hold several engines and other code. Only a library
+// that links engine/api/allocations.cpp counts; in any other program nothing is counted.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -8,11 +8,11 @@ namespace neurogen {
 
 using AllocationAccount = std::atomic<std::uint64_t>;
 
-// The account of this thread's work; a thread that an engine starts inherits the engine's. Defined in one place, so that all shared
-// libraries of a process mean the same variable.
+// This thread's account; threads started by an engine inherit the engine's. Defined in one place, so that all shared libraries of a
+// process share the variable.
 extern constinit thread_local AllocationAccount* allocation_account;
 
-// While alive, charges what this thread allocates to an account.
+// While alive, charges this thread's allocations to an account.
 class ChargeAllocations {
  public:
   explicit ChargeAllocations(AllocationAccount* account) : before_(allocation_account) { allocation_account = account; }

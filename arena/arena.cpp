@@ -35,7 +35,7 @@ Arena Arena::on_gpu(Plan plan, bool separate) {
   for (std::size_t i = 0; separate && i < planned.buffers.size(); ++i) {
     const Buffer& buffer = planned.buffers[i];
     Block& block = arena.separate_.emplace_back();
-    // An empty tensor has an address too: none would mean that the tensor is absent.
+    // An empty tensor gets an address too: a null address would mean that the tensor is absent.
     if (buffer.arena == ArenaKind::device)
       block = Block::on_gpu(std::max<Bytes>(buffer.bytes, 1), buffer.kind != BufferKind::transient);
   }

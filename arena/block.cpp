@@ -15,11 +15,10 @@ namespace {
 
 constexpr Bytes kPage = 4096;
 
-// Gives the front of a block to a file, and returns how much of it is mapped.
+// Maps or reads the file into the front of a block; returns how many bytes are mapped.
 Bytes begin_with(std::byte* memory, const FileRange& front) {
   const auto refuse = [](const char* why) {
-    throw Error(fmt::format("a file cannot be mapped as memory ({}): use one that is whole and on a disk of this machine", why),
-                Error::kRunTime);
+    throw Error(fmt::format("a file cannot be mapped as memory ({}): use a complete file on a local disk", why), Error::kRunTime);
   };
   const Bytes whole = front.bytes / kPage * kPage;
   if (whole > 0 && mmap(memory, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, front.descriptor,
@@ -41,12 +40,12 @@ Block Block::on_host(Bytes bytes, const FileRange& front) {
   if (bytes == 0) return {};
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    throw Error(fmt::format("the system does not give {} bytes of memory ({}): free some or plan for a smaller budget",
+    throw Error(fmt::format("the system cannot allocate {} bytes of memory ({}): free some or plan for a smaller budget",
                             with_commas(bytes), std::strerror(errno)),
                 Error::kRunTime);
   }
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes size) { munmap(data, size); });
-  // A wish, not a need: matrix products spend less time on address translation. Before the pages exist, or it comes too late.
+  // Huge pages are optional: matrix products spend less time on address translation. They must be requested before the pages exist.
   madvise(memory, bytes, MADV_HUGEPAGE);
   block.mapped_ = begin_with(block.data_, front);
   for (Bytes at = (front.bytes + kPage - 1) / kPage * kPage; at < bytes; at += kPage)
@@ -61,7 +60,7 @@ Block::Block(Block&& other) noexcept
       release_(other.release_) {}
 
 Block& Block::operator=(Block&& other) noexcept {
-  Block taken(std::move(other));  // leaves with what this one held
+  Block taken(std::move(other));  // its destructor releases what this block held
   std::swap(data_, taken.data_);
   std::swap(size_, taken.size_);
   std::swap(mapped_, taken.mapped_);

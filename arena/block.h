@@ -1,31 +1,30 @@
-// One contiguous block of memory, taken once at start-up and given back at exit. Move-only; owns its memory.
+// One contiguous block of memory, allocated once at start-up and released at exit. Move-only; owns its memory.
 #pragma once
 #include "arena/bytes.h"
 
 namespace neurogen {
 
-// Bytes of an open file.
+// A byte range of an open file.
 struct FileRange {
   int descriptor = -1;
   Bytes offset = 0;  // a multiple of the page size
   Bytes bytes = 0;
-  const char* path = "";  // of the file, for sentences; it outlives this
+  const char* path = "";  // for error messages; must outlive this
 };
 
 class Block {
  public:
   Block() = default;
-  // Ordinary memory from mmap, zeroed, page-aligned, every page touched before it returns, so that what was planned is
-  // really there. Zero bytes is an empty block. Throws Error (status 1) that names the size where the system refuses.
-  // It begins with `front`, at most as long as itself: whole pages mapped copy-on-write, so that they cost nothing until they
-  // are read and memory once they are written, and what is left of the last copied. The file may be closed afterwards.
+  // Ordinary memory from mmap, zeroed, page-aligned, every page touched before returning, so that the planned memory really exists.
+  // Zero bytes give an empty block. Throws Error (status 1) naming the size if the system refuses. The block begins with `front`,
+  // which is no longer than the block: whole pages are mapped copy-on-write, costing nothing until read and memory only once
+  // written; the rest of the last page is copied. The file may be closed afterwards.
   static Block on_host(Bytes bytes, const FileRange& front = {});
-  // Memory of the current GPU, and memory of the host that a GPU copies from and to while both work; zeroed, or as it is found
-  // where it need not be `cleared`. In builds with CUDA alone. Throws Error (status 1) that names the size where the driver
-  // refuses.
+  // on_gpu: memory of the current GPU, zeroed if `cleared`. pinned: zeroed host memory that a GPU copies from and to while both
+  // work. Only in builds with CUDA. Both throw Error (status 1) naming the size if the driver refuses.
   static Block on_gpu(Bytes bytes, bool cleared = true);
   static Block pinned(Bytes bytes);
-  // How many blocks of these two kinds the process has asked for so far: the only device memory that it takes by itself.
+  // Number of blocks of these two kinds that the process has requested so far; it takes no other device memory itself.
   static std::int64_t gpu_requests() { return gpu_requests_; }
 
   Block(Block&& other) noexcept;
@@ -34,7 +33,7 @@ class Block {
 
   std::byte* data() const { return data_; }
   Bytes size() const { return size_; }
-  Bytes mapped() const { return mapped_; }  // of the front, from a file
+  Bytes mapped() const { return mapped_; }  // bytes of the front mapped from a file
 
  private:
   using Release = void (*)(std::byte* data, Bytes size);

@@ -12,7 +12,7 @@ namespace {
 void require(cudaError_t status, Bytes bytes, const char* whose) {
   if (status == cudaSuccess) return;
   throw Error(std::string(whose) + with_commas(bytes) + " bytes (" + cudaGetErrorString(status) +
-                  "): end other programs there or plan for a smaller budget",
+                  "): close other programs or plan for a smaller budget",
               Error::kRunTime);
 }
 
@@ -27,10 +27,10 @@ Block Block::on_gpu(Bytes bytes, bool cleared) {
     cudaMemGetInfo(&free, &total);
     throw gpu_too_full(bytes, free, total);
   } else {
-    require(status, bytes, "the GPU does not give ");
+    require(status, bytes, "the GPU cannot allocate ");
   }
   Block block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFree(data); });
-  if (cleared) require(cudaMemset(memory, 0, bytes), bytes, "the GPU does not clear ");
+  if (cleared) require(cudaMemset(memory, 0, bytes), bytes, "the GPU cannot clear ");
   return block;
 }
 
@@ -38,7 +38,7 @@ Block Block::pinned(Bytes bytes) {
   if (bytes == 0) return {};
   ++gpu_requests_;
   void* memory = nullptr;
-  require(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), bytes, "the system does not pin ");
+  require(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), bytes, "the system cannot pin ");
   std::memset(memory, 0, bytes);
   return Block(static_cast<std::byte*>(memory), bytes, [](std::byte* data, Bytes) { cudaFreeHost(data); });
 }

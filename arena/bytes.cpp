@@ -18,7 +18,7 @@ std::string_view take_digits(std::string_view& text) {
   return digits;
 }
 
-// The factor that a unit stands for, 0 for what is no unit.
+// The factor that a unit stands for; 0 if the unit is invalid.
 Bytes factor_of(std::string_view unit) {
   static constexpr std::string_view kLetters = "KMGT";
   if (unit.empty()) return 1;
@@ -61,7 +61,7 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
                     "Ki, Mi, Gi, Ti), as in 3200M or 2.98Gi",
                     what, text));
   }
-  // floor(factor * 0.d1 d2 ... dk) from the last digit on: floors of nested tenths lose nothing.
+  // floor(factor * 0.d1 d2 ... dk), from the last digit on: nested floors of tenths lose nothing.
   Bytes fraction = 0;
   for (auto digit = decimals.rbegin(); digit != decimals.rend(); ++digit) {
     fraction = (factor * static_cast<Bytes>(*digit - '0') + fraction) / 10;

@@ -1,4 +1,4 @@
-// Sizes in bytes: always 64-bit, every sum and product checked, read from and written for people.
+// Sizes in bytes: always 64-bit, with checked sums and products, parsed from and formatted for people.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,17 +8,17 @@ namespace neurogen {
 
 using Bytes = std::uint64_t;
 
-// Every buffer starts at a multiple of this and is rounded up to it (cuBLAS assumes 256 of its operands).
+// Every buffer starts at a multiple of this and is rounded up to it (cuBLAS assumes 256 for its operands).
 inline constexpr Bytes kAlignment = 256;
 
-// Checked arithmetic: throws Error where the result does not fit 64 bits.
+// Checked arithmetic: throws Error if the result does not fit 64 bits.
 Bytes add(Bytes a, Bytes b);
 Bytes multiply(Bytes a, Bytes b);
 Bytes align_up(Bytes size);
 
-// "3200M", "2.98Gi", "64K", "12345": K, M, G, T are powers of 1,000, Ki, Mi, Gi, Ti of 1,024; a trailing B is allowed.
-// A fraction is allowed with a unit alone and rounds down to whole bytes. Throws Error that starts with `what`
-// ("--budget") for anything else: empty, negative, not a number, more than 64 bits.
+// Parses "3200M", "2.98Gi", "64K", "12345": K, M, G, T are powers of 1,000, Ki, Mi, Gi, Ti of 1,024; a trailing B is allowed. A
+// fraction needs a unit and rounds down to whole bytes. For anything else (empty, negative, not a number, more than 64 bits) throws
+// Error that starts with `what` ("--budget").
 Bytes parse_bytes(std::string_view text, std::string_view what);
 
 // 3200000000 -> "3,200,000,000".

@@ -10,7 +10,7 @@ int usable_gpus(GpuAnswer answer, int count, bool driver, int toolkit, const std
   if (answer == GpuAnswer::old_driver) {
     throw Error(fmt::format("the GPU's driver is older than CUDA {}: install a newer driver, or pass --device cpu", toolkit));
   }
-  throw Error(fmt::format("a GPU is there but cannot be used ({}): mend that, or pass --device cpu", words));
+  throw Error(fmt::format("a GPU is present but cannot be used ({}): fix that, or pass --device cpu", words));
 }
 
 void require_gpu(int ordinal, int there) {
@@ -31,22 +31,23 @@ void require_capability(const std::string& name, int capability, bool has_code) 
 }
 
 Error gpu_refuses(const std::string& name, const std::string& words) {
-  return Error(fmt::format("{} cannot be used ({}): end what occupies it, or pass --device cpu", name, words), Error::kRunTime);
+  return Error(fmt::format("{} cannot be used ({}): close the programs that use it, or pass --device cpu", name, words),
+               Error::kRunTime);
 }
 
 Error gpu_too_full(Bytes bytes, Bytes free, Bytes total) {
   if (total == 0) {
-    return Error(
-        fmt::format("the GPU does not give {} bytes: end other programs there or pass a smaller --budget", with_commas(bytes)),
-        Error::kRunTime);
+    return Error(fmt::format("the GPU cannot allocate {} bytes: close other programs that use it or pass a smaller --budget",
+                             with_commas(bytes)),
+                 Error::kRunTime);
   }
   if (bytes > total) {
-    return Error(fmt::format("the GPU has {} bytes in all and the plan takes {} of it: pass a smaller --budget", with_commas(total),
+    return Error(fmt::format("the GPU has {} bytes in all, and the plan needs {}: pass a smaller --budget", with_commas(total),
                              with_commas(bytes)),
                  Error::kRunTime);
   }
   return Error(
-      fmt::format("the GPU has {} of {} bytes free and the plan takes {} of them: end other programs there or pass a smaller "
+      fmt::format("the GPU has {} of {} bytes free, and the plan needs {}: close other programs that use it or pass a smaller "
                   "--budget",
                   with_commas(free), with_commas(total), with_commas(bytes)),
       Error::kRunTime);

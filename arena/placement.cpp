@@ -11,7 +11,7 @@ namespace {
 using Order = std::vector<std::size_t>;
 enum class Fit { lowest, best };  // the lowest gap that is large enough, or the smallest
 
-// How often the best order is varied: often where that is cheap, and never by the clock, which would change the result.
+// Number of variations of the best order: many if each is cheap, and independent of the clock, which would change the result.
 constexpr std::size_t kVariations = 256, kVariationWork = 100'000'000;
 
 struct Placed {
@@ -19,14 +19,14 @@ struct Placed {
   std::int64_t first, last;
 };
 
-// Puts intervals down one after another in some order, each into a gap between those that are alive with it.
+// Places intervals one after another in some order, each into a gap between those alive with it.
 class Shelf {
  public:
   explicit Shelf(const std::vector<Interval>& intervals) : intervals_(intervals), offsets_(intervals.size()) {
     placed_.reserve(intervals.size());
   }
 
-  // Returns the height; gives up at the first interval that ends above `limit`.
+  // Returns the height; stops at the first interval that ends above `limit`.
   Bytes fill(const Order& order, Fit fit, Bytes limit) {
     placed_.clear();
     Bytes height = 0;
@@ -47,7 +47,7 @@ class Shelf {
   }
 
   const std::vector<Bytes>& offsets() const { return offsets_; }
-  std::size_t highest() const { return highest_; }  // the interval that made the last height
+  std::size_t highest() const { return highest_; }  // the interval that reached the last height
 
  private:
   Bytes find(const Interval& wanted, Fit fit) {
@@ -72,14 +72,14 @@ class Shelf {
   std::size_t highest_ = 0;
 };
 
-// Largest `key` first; equal keys stay as they are in `order`.
+// Sorts by `key`, largest first; equal keys keep their order.
 template <typename Key>
 Order sorted(Order order, Key key) {
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(a) > key(b); });
   return order;
 }
 
-// The sum of sizes alive when each interval is born: the largest such sum is the lower bound.
+// Sum of the sizes alive at each interval's first operation; the largest sum is the lower bound.
 std::vector<Bytes> alive_at_birth(const std::vector<Interval>& intervals) {
   Order births(intervals.size());
   std::iota(births.begin(), births.end(), 0);
@@ -157,7 +157,7 @@ Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>
   Placement best{.offsets = std::vector<Bytes>(intervals.size()), .height = UINT64_MAX, .order = "none"};
   Order best_order;
   Fit best_fit = Fit::lowest;
-  // Returns whether nothing better can come.
+  // Returns whether the lower bound is reached.
   const auto attempt = [&](const std::string& name, const Order& order, Fit fit) {
     const Bytes height = shelf.fill(order, fit, best.height);
     if (height < best.height) {
@@ -171,9 +171,9 @@ Placement place(const std::vector<Interval>& intervals, std::vector<OrderResult>
     if (attempt(c.name, c.order, c.fit)) return best;
   }
 
-  // What stood highest moves forward, to the front or half way: it finds a lower place then, and the others fill in around
-  // it. Every fourth time a random interval moves instead, so that two that displace each other do not go on for ever.
-  const std::size_t n = intervals.size();  // not 0: nothing is placed at its lower bound
+  // The interval that reached highest moves forward, to the front or half way: it then finds a lower place, and the others fill in
+  // around it. Every fourth time a random interval moves instead, so that two intervals cannot displace each other for ever.
+  const std::size_t n = intervals.size();  // not 0: an empty list is placed at its lower bound
   const std::size_t variations = std::min(kVariations, kVariationWork / (n * n));
   std::uint64_t seed = 1;
   Order order = best_order;

@@ -10,7 +10,7 @@
 namespace neurogen {
 namespace {
 
-// Buffers that live for ever get the whole run as their lifetime; the others' must lie inside it.
+// Persistent and derived buffers live for the whole run; a transient's lifetime must lie inside the run.
 void settle_lifetime(Buffer& buffer, std::int64_t operations) {
   if (buffer.kind != BufferKind::transient) {
     buffer.first_op = 0;
@@ -21,7 +21,7 @@ void settle_lifetime(Buffer& buffer, std::int64_t operations) {
   }
 }
 
-// Gives all buffers of one kind and arena the bytes behind `end`, in declared order, and returns where they end.
+// Places all buffers of one kind and arena after `end`, in declared order, and returns where they end.
 Bytes bump(std::vector<Buffer>& buffers, ArenaKind arena, BufferKind kind, Bytes end) {
   for (Buffer& buffer : buffers) {
     if (buffer.arena != arena || buffer.kind != kind) continue;
@@ -115,7 +115,7 @@ Plan make_plan(PlanRequest request) {
   }
   plan.device = plan_arena(plan.buffers, ArenaKind::device, request.overlay);
   plan.host = plan_arena(plan.buffers, ArenaKind::host, request.overlay);
-  plan.total();  // throws here, not at the first question, where the sum does not fit 64 bits
+  plan.total();  // throws here if the sum does not fit 64 bits, rather than on first use
   return plan;
 }
 

@@ -13,7 +13,7 @@ namespace {
 constexpr ArenaKind kArenas[] = {ArenaKind::device, ArenaKind::host};
 constexpr BufferKind kKinds[] = {BufferKind::persistent, BufferKind::derived, BufferKind::transient};
 constexpr std::size_t kNameWidth = 46;
-constexpr std::size_t kRefusalLines = 24;  // with what follows on the same page
+constexpr std::size_t kRefusalLines = 24;  // plus the rest of the same page
 
 const ArenaPlan& part(const Plan& plan, ArenaKind kind) { return kind == ArenaKind::device ? plan.device : plan.host; }
 
@@ -26,7 +26,7 @@ double percent(Bytes some, Bytes all) { return all == 0 ? 0 : 100.0 * static_cas
 struct Line {
   std::string name;
   std::size_t buffers = 0;
-  Bytes bytes = 0, at_peak = 0;  // rounded sizes, all of them and those alive at the peak
+  Bytes bytes = 0, at_peak = 0;  // rounded sizes: all buffers, and those alive at the peak
 
   void add_buffer(const Buffer& buffer, std::int64_t peak_op) {
     const Bytes size = align_up(buffer.bytes);
@@ -45,8 +45,8 @@ struct Line {
   }
 };
 
-// One class of one arena: its own line, then its families, the largest at the peak first; those that are less than a 200th of
-// the arena there share a line, and so do those that are not alive then.
+// Lines for one buffer kind of one arena: the total, then its families, largest at the peak first. Families below 0.5 % of the
+// arena at the peak share a line, and so do those that are not alive at the peak.
 std::string class_lines(const Plan& plan, ArenaKind arena, BufferKind kind) {
   const ArenaPlan& whole = part(plan, arena);
   Line all{.name = fmt::format("  {}", name_of(kind))};
@@ -162,7 +162,7 @@ std::string plan_json(const Plan& plan, const ReportFacts& facts) {
                                {"last_op", buffer.last_op},
                                {"offset", buffer.offset}});
   }
-  return json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);  // ASCII, which every reader takes
+  return json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);  // ASCII, which every reader accepts
 }
 
 std::string refusal_table(const Plan& plan) {

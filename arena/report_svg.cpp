@@ -6,16 +6,16 @@
 
 #include "arena/report.h"
 
-// Left to right the operations, upwards the addresses. What lives for ever lies below in bands over the whole width; where
-// that is most of the arena it gets a shorter scale, so that the transients, which are what there is to see, keep room.
+// Operations run from left to right, addresses upwards. Buffers that are always alive are bands at the bottom, over the whole
+// width; if they are most of the arena, they get a smaller scale, which leaves room for the transients.
 namespace neurogen {
 namespace {
 
 constexpr double kLeft = 92, kRight = 1372, kTop = 128, kBottom = 760, kWidth = 1400, kHeight = 900;
-constexpr double kFixedShare = 0.3;    // of the picture's height, at most, for what lives for ever
-constexpr std::size_t kFamilies = 10;  // colours for the transients' largest families; the others are grey
-constexpr double kLetter = 5.7;        // a letter's width at the labels' size
-constexpr double kOperationGap = 15;   // between operation names
+constexpr double kFixedShare = 0.3;    // largest share of the picture's height for buffers that are always alive
+constexpr std::size_t kFamilies = 10;  // coloured families, the largest transient ones; the others are grey
+constexpr double kLetter = 5.7;        // width of a letter in a label
+constexpr double kOperationGap = 15;   // least distance between operation names
 
 constexpr const char* kColours[] = {"#8ab6f0", "#f4a988", "#8fd3a5", "#e6a3d1", "#f2d272",
                                     "#b3a4ec", "#7fd1d6", "#f08f95", "#c3d67a", "#d2b48c"};
@@ -32,7 +32,7 @@ text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#222}
 .alive{stroke:#fff}.bound,.peak{stroke:#ff8a7a}.mark{fill:#ff8a7a}}
 )";
 
-// XML has no way to write control characters, U+FFFE and U+FFFF: U+FFFD stands for them. `text` is UTF-8.
+// Escapes UTF-8 text. XML cannot represent control characters, U+FFFE and U+FFFF: they become U+FFFD.
 std::string escaped(std::string_view text) {
   std::string out;
   for (std::size_t at = 0; at < text.size(); ++at) {
@@ -50,7 +50,7 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-// The part of a name that says whose it is: up to the first point, blank or digit.
+// The part of a name that identifies its module: up to the first point, blank or digit.
 std::string owner(const std::string& name) { return name.substr(0, name.find_first_of("./ 0123456789")); }
 
 std::string text_at(double x, double y, const char* attributes, const std::string& text) {
@@ -99,7 +99,7 @@ class Picture {
   }
 
   void choose_colours() {
-    std::map<std::string, double> weight;  // bytes x operations: what fills the picture
+    std::map<std::string, double> weight;  // bytes x operations: area in the picture
     for (const Buffer& buffer : plan_.buffers) {
       if (buffer.arena != ArenaKind::device || buffer.kind != BufferKind::transient) continue;
       weight[owner(buffer.name)] += static_cast<double>(buffer.bytes) * static_cast<double>(buffer.last_op - buffer.first_op + 1);
@@ -138,7 +138,7 @@ class Picture {
     return svg;
   }
 
-  // Round addresses on the left, about a finger's width apart; separately above and below where the scale changes.
+  // Round addresses on the left, about 48 pixels apart; separately above and below a change of scale.
   std::string ticks() const {
     std::string svg;
     const auto scale = [&](Bytes from, Bytes to, double height) {
@@ -180,7 +180,7 @@ class Picture {
     return svg + name_inside(buffer.name, left + width / 2, top + height / 2, width, height) + "</g>\n";
   }
 
-  // The whole name, lying or standing, or what follows its first point, or nothing.
+  // The whole name, horizontal or vertical, or the part after its first point, or nothing.
   static std::string name_inside(const std::string& name, double x, double y, double width, double height) {
     const std::size_t point = name.find('.');
     for (const std::string& text : {name, point == std::string::npos ? name : name.substr(point + 1)}) {
@@ -194,13 +194,13 @@ class Picture {
     return "";
   }
 
-  // The bytes alive at each operation, the largest of them, and how high the arena is for it.
+  // The bytes alive at each operation, their peak, the lower bound, and the arena's height.
   std::string marks() const {
     std::vector<Bytes> change(plan_.operations.size() + 1);
     for (const Buffer& buffer : plan_.buffers) {
       if (buffer.arena != ArenaKind::device || buffer.kind != BufferKind::transient) continue;
       change[static_cast<std::size_t>(buffer.first_op)] += align_up(buffer.bytes);
-      change[static_cast<std::size_t>(buffer.last_op) + 1] -= align_up(buffer.bytes);  // modulo 2^64, as the sum is
+      change[static_cast<std::size_t>(buffer.last_op) + 1] -= align_up(buffer.bytes);  // modulo 2^64, like the sum
     }
     std::string path;
     Bytes alive = fixed_;

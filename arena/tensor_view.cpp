@@ -15,7 +15,7 @@ std::byte* at(const TensorView& view, std::int64_t element) {
 
 void check_range(const char* what, std::int64_t begin, std::int64_t count, std::int64_t extent) {
   if (begin < 0 || count < 0 || begin > extent - count) {
-    throw Error(fmt::format("{} from {} on, {} of them, are not inside a tensor that has {}", what, begin, count, extent));
+    throw Error(fmt::format("{}: first {}, count {}, but the tensor has {}", what, begin, count, extent));
   }
 }
 
@@ -59,7 +59,7 @@ TensorView TensorView::rows(std::int64_t begin, std::int64_t count) const {
 }
 
 TensorView TensorView::columns(std::int64_t begin, std::int64_t count) const {
-  if (rank != 2) throw Error(fmt::format("a view of {} dimensions has no columns: they belong to two", rank));
+  if (rank != 2) throw Error(fmt::format("a view of {} dimensions has no columns: it needs two dimensions", rank));
   check_range("columns", begin, count, shape[1]);
   TensorView part = *this;
   part.data = at(*this, begin);
@@ -72,7 +72,7 @@ namespace {
 TensorView shaped(void* data, DType dtype, std::span<const std::int64_t> shape) {
   TensorView view{.data = data, .dtype = dtype, .rank = static_cast<int>(shape.size())};
   if (shape.size() > view.shape.size()) {
-    throw Error(fmt::format("a tensor of shape {} has too many dimensions: views have four at most",
+    throw Error(fmt::format("a tensor of shape {} has too many dimensions: a view has at most four",
                             to_string({shape.begin(), shape.end()})));
   }
   for (std::size_t d = 0; d < shape.size(); ++d) view.shape[d] = shape[d];
@@ -82,7 +82,7 @@ TensorView shaped(void* data, DType dtype, std::span<const std::int64_t> shape) 
 
 }  // namespace
 
-// Operations reshape while they run: without the allocation of a Shape.
+// Operations reshape while they run, so this does not allocate a Shape.
 TensorView TensorView::reshaped(std::initializer_list<std::int64_t> extents) const {
   const TensorView view = shaped(data, dtype, extents);
   if (!contiguous() || view.elements() != elements()) {
@@ -93,7 +93,7 @@ TensorView TensorView::reshaped(std::initializer_list<std::int64_t> extents) con
 }
 
 TensorView make_view(void* data, DType dtype, const Shape& shape) {
-  size_of(dtype, shape);  // refuses what no memory could hold
+  size_of(dtype, shape);  // refuses sizes that overflow
   return shaped(data, dtype, shape);
 }
 

@@ -1,4 +1,4 @@
-// A typed look at memory that somebody else owns: where, what type, what shape. Rows are contiguous but may be strided.
+// A typed view of memory that it does not own: address, type, shape. Rows are contiguous but may be strided.
 #pragma once
 #include <array>
 #include <cassert>
@@ -20,9 +20,9 @@ using Shape = std::vector<std::int64_t>;
 Bytes size_of(DType type, const Shape& shape);  // exact bytes of a whole tensor; throws Error on overflow or a negative extent
 std::string to_string(const Shape& shape);      // "[32000, 1024]"
 
-// Up to four dimensions, row-major; the innermost is contiguous. The first dimension may be strided (`row_stride`
-// elements from one index of it to the next), so that a tile of columns or a slice of rows is a view too.
-// Copying is free; the memory must outlive the view. An empty optional operand is a view whose `data` is null.
+// Up to four dimensions, row-major; the innermost is contiguous. The first dimension may be strided (`row_stride` elements from one
+// index to the next), so that a tile of columns or a slice of rows is a view too. Copies are cheap; the memory must outlive the
+// view. An absent optional operand is a view with null `data`.
 struct TensorView {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -37,11 +37,11 @@ struct TensorView {
     for (int d = 0; d < rank; ++d) n *= shape[static_cast<std::size_t>(d)];
     return n;
   }
-  // Elements behind one index of the first dimension: all that follow it.
+  // Elements per index of the first dimension: the product of the other extents.
   std::int64_t row_elements() const { return rank == 0 || shape[0] == 0 ? 0 : elements() / shape[0]; }
   bool contiguous() const { return row_stride == row_elements(); }
 
-  // The element type is the caller's claim and is checked in debug builds by the kernels' dispatch.
+  // Unchecked: the caller vouches for the element type.
   template <typename T>
   T* as() const {
     return static_cast<T*>(data);
@@ -50,7 +50,7 @@ struct TensorView {
   TensorView rows(std::int64_t begin, std::int64_t count) const;
   // Columns [begin, begin + count) of a [rows, columns] view.
   TensorView columns(std::int64_t begin, std::int64_t count) const;
-  // The same contiguous memory under another shape with as many elements.
+  // The same contiguous memory with another shape of as many elements.
   TensorView reshaped(std::initializer_list<std::int64_t> extents) const;
 };
 

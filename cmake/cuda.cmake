@@ -1,7 +1,7 @@
-# Chooses what CUDA code is compiled for. cuda_choice(WANTED GENERATIONS REASON) sets GENERATIONS to a list for
-# CMAKE_CUDA_ARCHITECTURES, empty for no CUDA, and REASON to half a sentence that says why.
+# Chooses the GPU generations to compile CUDA code for. cuda_choice(WANTED GENERATIONS REASON) sets GENERATIONS to a list for
+# CMAKE_CUDA_ARCHITECTURES, empty for no CUDA, and REASON to half a sentence that explains it.
 #   WANTED   native: the generations of this machine's GPUs; all; off; or generations such as 86 or 75-real;90
-# Machine code for each generation, and PTX of the last for those to come.
+# `all` is machine code for each generation, and PTX of the last for future ones.
 set(cuda_all 75-real 80-real 86-real 89-real 90)
 
 function(cuda_choice wanted generations reason)
@@ -22,7 +22,7 @@ function(cuda_choice wanted generations reason)
     string(REGEX MATCHALL "[0-9]+\\.[0-9]" capabilities "${answer}")
     foreach(capability ${capabilities})
       string(REPLACE "." "" capability ${capability})
-      set(best "")  # the newest that runs there
+      set(best "")  # the newest that runs on this GPU
       foreach(generation ${cuda_all})
         string(REGEX MATCH "^[0-9]+" number ${generation})
         if(number LESS_EQUAL capability)

@@ -1,8 +1,8 @@
-# What is installed, and the package made of it.
+# Installation, and the Debian package made from it.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS neurogen-engine RUNTIME)
-foreach(program plan corpus)  # short names are for the build folder
+foreach(program plan corpus)  # in an installation, short names get a prefix
   install(PROGRAMS $<TARGET_FILE:${program}> TYPE BIN RENAME neurogen-${program})
 endforeach()
 install(TARGETS neurogen_shared LIBRARY DESTINATION ${libraries}/neurogen)
@@ -12,18 +12,18 @@ set(package_files ${libraries}/cmake/neurogen)
 install(EXPORT neurogenTargets NAMESPACE neurogen:: DESTINATION ${package_files})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/neurogenConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES cmake/neurogenConfig.cmake ${CMAKE_BINARY_DIR}/neurogenConfigVersion.cmake DESTINATION ${package_files})
-# Documents lie to each other as in the tree, so that their links hold.
+# Documents keep their relative places, so that their links work.
 set(documents ${CMAKE_INSTALL_DATADIR}/doc/neurogen-engine)
 file(GLOB pages CONFIGURE_DEPENDS *.md)
 install(FILES LICENSE ${pages} DESTINATION ${documents})
-install(FILES LICENSE DESTINATION ${documents} RENAME copyright)  # where Debian has it
+install(FILES LICENSE DESTINATION ${documents} RENAME copyright)  # Debian's name for it
 install(DIRECTORY docs examples schemas DESTINATION ${documents})
-# Libraries that a bare system lacks, for packages and wheels that are taken elsewhere.
+# Bundles libraries that a bare system lacks, for packages and wheels that are taken elsewhere.
 install(CODE "execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/bundle.sh \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${libraries}/neurogen
     \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${documents}/licences $<TARGET_FILE:neurogen-engine> $<TARGET_FILE:plan> $<TARGET_FILE:corpus>
     COMMAND_ERROR_IS_FATAL ANY)" COMPONENT bundle EXCLUDE_FROM_ALL)
 
-# Manual pages and completions come from the tables of options that the programs themselves parse with.
+# Manual pages and completions are generated from the option tables that the programs parse with.
 file(GLOB manual CONFIGURE_DEPENDS tools/manual/*.cpp)
 add_executable(manual ${manual} $<FILTER:$<TARGET_OBJECTS:neurogen-engine>,EXCLUDE,/\(main|heap\)\\.cpp>
   $<FILTER:$<TARGET_OBJECTS:corpus>,EXCLUDE,/main\\.cpp>)
@@ -51,7 +51,7 @@ set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
-# With the libraries in it, whose packages have other names in other releases, it needs the C and C++ libraries only.
+# The package contains the libraries whose package names differ between releases, so it needs only the C and C++ libraries.
 set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};neurogen;ALL;/;${CMAKE_BINARY_DIR};neurogen;bundle;/")
 execute_process(COMMAND getconf GNU_LIBC_VERSION OUTPUT_VARIABLE c_library OUTPUT_STRIP_TRAILING_WHITESPACE)
 string(REGEX REPLACE "^glibc " "" c_library "${c_library}")

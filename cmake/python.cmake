@@ -1,4 +1,4 @@
-# The Python module, where pybind11 and Python's headers are: build/python/neurogen to try it, `pip install .` to install it.
+# The Python module, if pybind11 and Python's headers are found: build/python/neurogen to try it, `pip install .` to install it.
 # The system's Python, whose NumPy tools/setup.sh installs, before others on PATH; pip names its own.
 if(NOT DEFINED Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
   set(Python3_EXECUTABLE /usr/bin/python3)
@@ -12,7 +12,7 @@ if(NOT pybind11_FOUND)
   return()
 endif()
 
-# In a wheel, and so with `pip install .`, the package neurogen is an installation with the module in it.
+# In a wheel, and so with `pip install .`, the package neurogen is an installation that contains the module.
 set(package ${CMAKE_BINARY_DIR}/python/neurogen)
 pybind11_add_module(neurogen_python MODULE NO_EXTRAS python/module.cpp)
 target_link_libraries(neurogen_python PRIVATE neurogen)

@@ -1,13 +1,13 @@
-// Adafactor without momentum for the decoder (Shazeer & Stern 2018, arXiv:1804.04235), over tiles of rows, so that the
-// whole gradient never exists. A tile uses its own rows' statistics with this step in them, and the columns' as they stood
-// before this step (in the first step: its own tile's). For step n = 1, 2, ..., beta = 0.99:
+// Adafactor without momentum for the decoder (Shazeer & Stern 2018, arXiv:1804.04235), over tiles of rows, so that the whole
+// gradient never exists. A tile uses its own rows' statistics including this step, and the columns' statistics from before this
+// step (in the first step: those of the tile itself). For step n = 1, 2, ..., beta = 0.99:
 //   q = g^2 + 1e-30    row = beta row + (1-beta) mean_O(q)
 //   col^ = n = 1 ? mean over the tile's rows of q : column / (1 - beta^(n-1))
 //   u = g / sqrt(row / (1-beta^n) / mean(col^) * col^)
 //   weight -= lr u / max(1, rms of u over the tile)
-// and after all tiles: column = beta column + (1-beta) mean over all V rows of q.
-// Weights of 16 bits (on a GPU) are rounded up or down at random, in proportion to what lies between, so that updates far below
-// their last bit are not lost on average.
+// After all tiles: column = beta column + (1-beta) mean over all V rows of q.
+// 16-bit weights (on a GPU) are rounded up or down at random, in proportion to the distances, so that updates far below their last
+// bit are not lost on average.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -17,17 +17,17 @@ namespace neurogen {
 
 inline constexpr double kAdafactorBeta = 0.99, kAdafactorEpsilon = 1e-30;
 
-// Neighbouring tiles, one or more; the last may be shorter.
+// One or more neighbouring tiles; the last may be shorter.
 struct AdafactorTiles {
-  TensorView control;          // StepControl: decoder_learning_rate, the step, and what a loss scale does to it (loss_scale.h)
+  TensorView control;          // StepControl: decoder_learning_rate, the step, and the effect of a loss scale (loss_scale.h)
   TensorView gradient;         // [rows, O]; on a GPU f32 or bf16
   TensorView weight;           // [rows, O] updated
   TensorView row;              // [rows] updated
-  TensorView column;           // [O] as it stood before this step
-  TensorView column_sum;       // [O]: the sum over rows of q is added, tile by tile; cleared before the first tile
+  TensorView column;           // [O] from before this step
+  TensorView column_sum;       // [O]: the sum of q over rows is added, tile by tile; cleared before the first tile
   TensorView scratch;          // [tiles, adafactor_scratch(tile, O)] f64
-  std::int64_t tile = 0;       // rows of a tile
-  std::int64_t first_row = 0;  // of the rows in the vocabulary: names the random numbers where 16-bit weights are rounded
+  std::int64_t tile = 0;       // rows per tile
+  std::int64_t first_row = 0;  // index of the first row in the vocabulary; seeds the random rounding of 16-bit weights
 };
 
 struct AdafactorFinish {
@@ -38,7 +38,7 @@ struct AdafactorFinish {
 };
 
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs);  // elements, on either device
-// Rows and columns behind one partial sum on a GPU.
+// Rows and columns per partial sum on a GPU.
 inline constexpr std::int64_t kAdafactorStripRows = 128, kAdafactorStripColumns = 256;
 
 void adafactor_tiles(CpuDevice& device, const AdafactorTiles& arguments);

@@ -9,8 +9,8 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRows = 64;       // of a tile that one thread takes at a time: a block, with its own column sums
-constexpr std::int64_t kColumns = 1024;  // the same for what is done by columns
+constexpr std::int64_t kRows = 64;       // rows that one thread takes at a time: a block, with its own column sums
+constexpr std::int64_t kColumns = 1024;  // columns that one thread takes at a time
 
 std::int64_t blocks(std::int64_t tile) { return (tile + kRows - 1) / kRows; }
 
@@ -19,7 +19,7 @@ struct Scratch {
   double* row_factor;     // [tile]: u = g * row_factor * column_factor
   double* row_squares;    // [tile]: sum of u^2
   double* column_factor;  // [O]: 1 / sqrt(col^)
-  double* column_sums;    // [blocks, O]: of q, over a block's rows
+  double* column_sums;    // [blocks, O]: sum of q over a block's rows
 
   Scratch(const TensorView& view, std::int64_t tile, std::int64_t outputs)
       : row_factor(view.as<double>()),
@@ -65,13 +65,13 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
   const std::int64_t tile = a.gradient[0], outputs = a.gradient[1];
   const StepControl& control = step_control(a.control);
   if ((control.overflow & kDecoderOverflow) != 0) return;
-  // `step`: updates before this one; `by` takes the loss scale off the gradient.
+  // `step`: number of earlier updates; `by` removes the loss scale from the squared gradient.
   const double step = static_cast<double>(control.step - control.decoder_skips), rate = control.decoder_learning_rate;
   const Real by = Real(1) / static_cast<Real>(control.loss_scale);
   const Scratch s(a.scratch, tile, outputs);
   const auto gradient = [&](std::int64_t row) { return a.gradient.as<const Real>() + row * a.gradient.row_stride; };
 
-  // The rows' statistics with this step in them; the columns' sums block by block.
+  // The rows' statistics, including this step; the columns' sums, block by block.
   parallel_pieces(device, tile, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     double* const sums = s.column_sums + begin / kRows * outputs;
     std::fill(sums, sums + outputs, 0.0);
@@ -83,7 +83,7 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
     }
   });
 
-  // col^, for now in place of the columns' factors, whose mean is needed first.
+  // col^, stored for now in the columns' factors: its mean is needed first.
   const double column_correction = 1 - std::pow(kAdafactorBeta, step);
   parallel_pieces(device, outputs, kColumns, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t o = begin; o < end; ++o) {
@@ -117,19 +117,20 @@ void tile_update(CpuDevice& device, const AdafactorTiles& a) {
 
 }  // namespace
 
-// A GPU keeps, in float32: sums of q by column for each strip of rows, two sums by row for each strip of columns, a value a
-// column and a value a row; and sums over blocks in float64, fewer than there are strips of columns and halves of rows.
+// A GPU keeps in float32: column sums of q for each strip of rows, two row sums for each strip of columns, one value per column and
+// one per row. In float64 it keeps sums over blocks, fewer than there are strips of columns and halves of rows.
 std::int64_t adafactor_scratch(std::int64_t tile, std::int64_t outputs) {
   const std::int64_t row_strips = (tile + kAdafactorStripRows - 1) / kAdafactorStripRows;
   const std::int64_t column_strips = (outputs + kAdafactorStripColumns - 1) / kAdafactorStripColumns;
   const std::int64_t floats = row_strips * outputs + 2 * column_strips * (tile + 1) + outputs + 2 * tile + 8;
-  return (std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2) + 1) / 2 * 2;  // each tile's on whole vectors
+  return (std::max(2 * tile + (1 + blocks(tile)) * outputs, (floats + 1) / 2) + 1) / 2 *
+         2;  // each tile's scratch is a multiple of whole vectors
 }
 
 void adafactor_tiles(CpuDevice& device, const AdafactorTiles& a) {
   require_type("adafactor_tiles", a.gradient.dtype, {a.weight, a.row, a.column, a.column_sum});
   require(a.tile > 0 && a.scratch.dtype == DType::f64 && a.scratch.elements() >= adafactor_scratch(a.tile, a.gradient[1]),
-          "adafactor_tiles: the scratch is not f64 [adafactor_scratch(tile, outputs)]");
+          "adafactor_tiles: the scratch must be f64 [adafactor_scratch(tile, outputs)]");
   for (std::int64_t begin = 0; begin < a.gradient[0]; begin += a.tile) {
     const std::int64_t rows = std::min(a.tile, a.gradient[0] - begin);
     AdafactorTiles tile = a;

@@ -5,18 +5,18 @@
 namespace neurogen {
 namespace {
 
-// The gradient is read twice: once for all statistics, once to apply it. Only in the first step, where the columns' statistics
-// are the tile's own, a third time. Every sum's order depends on the shapes alone.
+// The gradient is read twice: once for all statistics, once to apply it. In the first step it is read a third time, since the
+// columns' statistics are the tile's own. The order of every sum depends only on the shapes.
 constexpr int kWarps = kAdafactorWarps, kThreads = kAdafactorThreads;
 constexpr int kWarpRows = static_cast<int>(kAdafactorStripRows) / kWarps;
 constexpr int kEight = 8;  // neighbours that a thread takes, and weights that share one draw
 static_assert(kAdafactorStripColumns == 32 * kEight && kAdafactorStripColumns == kThreads);
 static_assert(2 * kWarpRows == 32, "a lane receives one of two sums of one row");
-constexpr int kApplyRows = 2;  // that a thread has on their way at once
+constexpr int kApplyRows = 2;  // rows that a thread loads at once
 
 __device__ std::int64_t updates_before(const StepControl* control) { return control->step - control->decoder_skips; }
 __device__ bool skipped(const StepControl* control) { return (control->overflow & kDecoderOverflow) != 0; }
-// Takes the loss scale off the squared gradient.
+// Factor that removes the loss scale from the squared gradient.
 __device__ double unscaled(const StepControl* control) {
   const double by = 1 / static_cast<double>(control->loss_scale);
   return by * by;
@@ -39,9 +39,9 @@ __global__ void __launch_bounds__(kThreads)
     *s.correction = 1 - pow(kAdafactorBeta, static_cast<double>(updates_before(control)));
   }
   gradient += (t.begin() + first) * outputs + j;
-  Eight<float> sum{}, weight{};  // weight: 1 / column; before the first update there is none yet
-  float of_rows[2 * kWarpRows];  // this lane's share of the rows' first sums, then of their second
-  constexpr int kBatch = 8;      // rows on their way at once
+  Eight<float> sum{}, weight{};  // weight: 1 / column; 0 before the first update
+  float of_rows[2 * kWarpRows];  // this lane's share of the rows' first sums, then of their second sums
+  constexpr int kBatch = 8;      // rows loaded at once
 #pragma unroll
   for (int begin = 0; begin < kWarpRows; begin += kBatch) {
     Eight<Gradient> g[kBatch] = {};
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
       of_rows[kWarpRows + begin + i] = weighted;
     }
   }
-  const float of_row = warp_sums(of_rows);  // lane by lane
+  const float of_row = warp_sums(of_rows);  // one sum per lane
   const std::int64_t row = first + lane % kWarpRows;
   if (row < rows) reinterpret_cast<float*>(s.row_strips + blockIdx.x * rows + row)[lane / kWarpRows] = of_row;
   sums[warp][lane] = sum;
@@ -95,7 +95,7 @@ __device__ double column_total(const AdafactorScratch& s, double by, std::int64_
   return sum * by + static_cast<double>(rows) * kAdafactorEpsilon;
 }
 
-// A thread a column, all tiles in order: their sums go to the columns' one total.
+// Each thread takes one column and adds its sums over all tiles, in order, to the column's total.
 __device__ void finish_columns(const float* column, float* column_sum, double by, double correction, const AdafactorTile& t,
                                unsigned block) {
   const std::int64_t j = static_cast<std::int64_t>(block) * kThreads + threadIdx.x;
@@ -117,7 +117,7 @@ __device__ void finish_columns(const float* column, float* column_sum, double by
   if (inside) column_sum[j] = total;
 }
 
-// A warp a row of a tile.
+// Each warp takes one row of a tile.
 template <typename Gradient>
 __device__ void finish_rows(const Gradient* gradient, float* row_statistic, double by, double correction, const AdafactorTile& t,
                             unsigned tile, unsigned block) {
@@ -153,7 +153,7 @@ __device__ void finish_rows(const Gradient* gradient, float* row_statistic, doub
   if (threadIdx.x == 0) s.square_totals[block] = total;
 }
 
-// By a warp, from the totals of other blocks.
+// Runs on one warp, from the totals of other blocks.
 __device__ void finish_tile(const StepControl* control, const AdafactorTile& t, unsigned tile) {
   const AdafactorScratch s = t.scratch(tile);
   const std::int64_t rows = t.rows(tile);
@@ -171,7 +171,7 @@ __device__ void finish_tile(const StepControl* control, const AdafactorTile& t, 
   }
 }
 
-// Blocks for the columns, of all tiles; then blocks for each tile's rows. The last that is done finishes the tiles.
+// Blocks for the columns of all tiles come first, then blocks for each tile's rows. The last block to end finishes the tiles.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads) finish(const StepControl* control, const Gradient* gradient, const float* column,
                                                    float* column_sum, float* row_statistic, AdafactorTile t) {
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads) finish(const StepControl* control, c
   for (unsigned tile = threadIdx.x / 32; tile < tiles; tile += kWarps) finish_tile(control, t, tile);
 }
 
-// A thread takes eight neighbouring weights of a few rows.
+// Each thread takes eight neighbouring weights of a few rows.
 template <typename Gradient, typename Weight>
 __global__ void __launch_bounds__(kThreads) apply(const StepControl* control, const Gradient* gradient, std::int64_t first_row,
                                                   Weight* weight, std::int64_t weight_stride, AdafactorTile t) {
@@ -247,7 +247,7 @@ __global__ void finish_all(const StepControl* control, const float* column_sum, 
 void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
   require_operands(a.gradient.contiguous() && a.row.dtype == DType::f32 && outputs % kEight == 0,
-                   "adafactor_tiles: the gradient is contiguous, rows of a multiple of 8, statistics are f32");
+                   "adafactor_tiles: the gradient must be contiguous, its rows a multiple of 8 wide, and statistics f32");
   require_operands(a.tile > 0 && a.tile <= 65535,
                    "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
   const unsigned tiles = pieces(rows, a.tile);
@@ -270,7 +270,7 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
     });
   };
   if (a.gradient.dtype == DType::f32) return with_gradient(a.gradient.as<const float>());
-  require_operands(a.gradient.dtype == DType::bf16, "adafactor_tiles: the gradient is f32 or bf16");
+  require_operands(a.gradient.dtype == DType::bf16, "adafactor_tiles: the gradient must be f32 or bf16");
   with_gradient(a.gradient.as<const __nv_bfloat16>());
 }
 

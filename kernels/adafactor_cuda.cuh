@@ -1,30 +1,30 @@
-// What Adafactor's kernels keep between them (adafactor_scratch says how much), and how tiles lie in it.
+// Scratch that Adafactor's kernels pass to each other (adafactor_scratch gives its size), and its layout by tiles.
 #pragma once
 #include "kernels/adafactor.h"
 #include "kernels/cuda_kernel.cuh"
 
 namespace neurogen {
 
-// Of a block; finish gives a thread a column, or a warp a row.
+// Per block; in finish a thread takes a column, or a warp takes a row.
 inline constexpr int kAdafactorWarps = 8, kAdafactorThreads = 32 * kAdafactorWarps;
 
-// Where the scratch holds what, in this order: what is read as vectors begins at their multiples.
+// Layout of the scratch, in this order: data that is read as vectors begins at multiples of the vector size.
 struct AdafactorScratch {
   float* column_strips;   // [row strips, O] sums of the squared gradient, with its loss scale
   float* column;          // [O] 1 / sqrt(col^)
-  float2* row_strips;     // [column strips, rows]: the same sums, and those of g^2 / column
+  float2* row_strips;     // [column strips, rows]: sums of the squared gradient, and of g^2 / column
   double* column_totals;  // [column blocks] sums of col^
-  double* square_totals;  // [row blocks] sums of g^2 / col^ / row^: of u^2, but for mean(col^)
-  double* correction;     // [1] 1 - beta^(n-1), 0 in the first step; the first tile's
+  double* square_totals;  // [row blocks] sums of g^2 / col^ / row^, which is u^2 without mean(col^)
+  double* correction;     // [1] 1 - beta^(n-1), 0 in the first step; only the first tile's is used
   float* row;             // [rows] 1 / sqrt(row^), row^ = row / (1-beta^n)
-  float* scale;           // [1] what u and the rate share: rate / max(1, rms) * sqrt(mean(col^)) / loss scale
-  unsigned* done;         // [1] blocks of finish that are; the first tile's
+  float* scale;           // [1] common factor of u and the rate: rate / max(1, rms) * sqrt(mean(col^)) / loss scale
+  unsigned* done;         // [1] blocks of finish that have ended; only the first tile's is used
 };
 
-// What blocks work on: tiles that are given together, blockIdx.z if nothing else is said.
+// Tiles of one call; kernels take tile blockIdx.z by default.
 struct AdafactorTile {
-  std::int64_t rows_of_all, tile_rows, outputs, scratch_stride;  // the last: floats from one tile's scratch to the next
-  unsigned column_blocks, row_blocks;                            // of finish, the latter for each tile
+  std::int64_t rows_of_all, tile_rows, outputs, scratch_stride;  // scratch_stride: floats from one tile's scratch to the next
+  unsigned column_blocks, row_blocks;                            // blocks of finish: for all columns, and for each tile's rows
   AdafactorScratch first;
 
   __device__ std::int64_t begin(unsigned tile = blockIdx.z) const { return tile * tile_rows; }

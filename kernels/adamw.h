@@ -11,7 +11,7 @@ namespace neurogen {
 
 inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.98, kAdamEpsilon = 1e-8;
 
-// n is the update's number from 1: of the step, less those that a loss scale has skipped (loss_scale.h); the rate is
+// n is the number of this update, from 1: the step's, minus those that a loss scale skipped (loss_scale.h). The rate is
 // control.learning_rate.
 struct AdamW {
   TensorView control;  // StepControl
@@ -20,19 +20,19 @@ struct AdamW {
     TensorView gradient;         // [...]
     TensorView parameter, m, v;  // [...] updated
     double decay = 0;
-    TensorView low{};  // [...] in 16 bits, of one type in all updates: a copy of the parameter for products; may be empty
+    TensorView low{};  // [...] in 16 bits, the same type in all updates: a copy of the parameter for products; may be empty
   };
   Several<Update> updates;
 };
 
-// The rows that a batch touched; the others keep weight, moments and count. n is the row's own count; the rate is
+// Updates only the rows that a batch touched; the others keep weight, moments and count. n is the row's own count. The rate is
 // control.embedding_learning_rate; no decay.
 struct AdamWRows {
   TensorView control, norm;
   TensorView rows, count;      // [U] i32, [1] i32 (embedding.h)
   TensorView d_rows;           // [U, E]
   TensorView parameter, m, v;  // [V, E]
-  TensorView steps;            // [V] i32: updates of each row so far
+  TensorView steps;            // [V] i32: number of updates of each row so far
 };
 
 void adamw(CpuDevice& device, const AdamW& arguments);

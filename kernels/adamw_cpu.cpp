@@ -6,15 +6,15 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kElements = 16384;  // that one thread takes at a time
+constexpr std::int64_t kElements = 16384;  // elements that one thread takes at a time
 constexpr std::int64_t kRows = 8;
 
-// What is one number for all entries of an update.
+// The scalars that all elements of an update share.
 template <typename Real>
 struct Update {
   Real clip, keep, rate, correct_m, correct_v;
 
-  // n: this update's number, from 1.
+  // n: number of this update, from 1.
   Update(const TensorView& norm, double learning_rate, double decay, std::int64_t n)
       : clip(norm.as<const Real>()[1]),
         keep(static_cast<Real>(1 - learning_rate * decay)),
@@ -44,7 +44,7 @@ void adamw(CpuDevice& device, const AdamW& a) {
   for (const AdamW::Update& u : a.updates) {
     require_type("adamw", u.parameter.dtype, {a.norm, u.gradient, u.m, u.v});
     require(u.gradient.contiguous() && u.parameter.contiguous() && u.m.contiguous() && u.v.contiguous(),
-            "adamw: a tensor has strided rows: give it whole");
+            "adamw: tensors must be contiguous");
     dispatch_real(u.parameter.dtype, [&](auto zero) {
       using Real = decltype(zero);
       const Update<Real> by(a.norm, control.learning_rate, u.decay, control.step + 1 - control.brain_skips);

@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kPiece = 16384;  // elements of a tensor that a block takes
 
-// What is the same for all elements of one update.
+// The scalars that all elements of one update share.
 struct Update {
   float clip, rate, keep, correct_m, correct_v;
 };
@@ -62,7 +62,7 @@ __global__ void update_all(const StepControl* control, const float* norm, PieceT
   }
 }
 
-// One block a touched row; those behind the last leave at once.
+// One block per touched row; blocks beyond `count` return at once.
 __global__ void update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
                             const float* d_rows, float* parameter, float* m, float* v, std::int32_t* steps, std::int64_t width) {
   const std::int64_t i = blockIdx.x;
@@ -88,7 +88,8 @@ void adamw(CudaDevice& device, const AdamW& a) {
     PieceTable<Tensor<Low>> tensors;
     for (const AdamW::Update& u : a.updates) {
       const std::int64_t elements = u.parameter.elements();
-      require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0, "adamw: f32 tensors of a multiple of 4");
+      require_operands(u.parameter.dtype == DType::f32 && elements % 4 == 0,
+                       "adamw: tensors must be f32, with a multiple of 4 elements");
       tensors.add({u.gradient.as<const float>(), u.parameter.as<float>(), u.m.as<float>(), u.v.as<float>(), u.low.as<Low>(),
                    elements, u.decay},
                   pieces(elements, kPiece));
@@ -99,7 +100,8 @@ void adamw(CudaDevice& device, const AdamW& a) {
 }
 
 void adamw_rows(CudaDevice& device, const AdamWRows& a) {
-  require_operands(a.parameter.dtype == DType::f32 && a.parameter[1] % 4 == 0, "adamw_rows: f32 rows of a multiple of 4");
+  require_operands(a.parameter.dtype == DType::f32 && a.parameter[1] % 4 == 0,
+                   "adamw_rows: rows must be f32 and a multiple of 4 wide");
   launch(device, "adamw_rows", update_rows, dim3(pieces(a.rows[0], 1)), dim3(kThreads), 0, a.control.as<const StepControl>(),
          a.norm.as<const float>(), a.rows.as<const std::int32_t>(), a.count.as<const std::int32_t>(), a.d_rows.as<const float>(),
          a.parameter.as<float>(), a.m.as<float>(), a.v.as<float>(), a.steps.as<std::int32_t>(), a.parameter[1]);

@@ -1,7 +1,7 @@
-// The hippocampus' way back, in two passes over each head and window. The first takes tiles of queries: it makes the mixed
-// values again and leaves the gradients of queries and openings, and for the second the turned queries, the mixed values'
-// gradients and each query's log2 sum and softmax term. The second takes keys and gathers the gradients of keys and values
-// from all queries that see them.
+// The hippocampus' backward pass, in two passes over each head and window. The first takes tiles of queries: it recomputes the
+// mixed values, writes the gradients of queries and openings, and leaves for the second pass the rotated queries, the mixed values'
+// gradients and each query's log2 sum and softmax term. The second takes keys and gathers the gradients of keys and values from all
+// queries that see them.
 #include "kernels/attention_cuda.cuh"
 
 namespace neurogen {
@@ -19,7 +19,7 @@ struct Windows {
   const float *inverse_rms, *dot, *gain;
   T* d_currents;  // [G, N, 32R]
   std::int64_t d_group_stride;
-  T *q, *d_mixed;  // [N, 32G]: turned queries, and the mixed values' gradients
+  T *q, *d_mixed;  // [N, 32G]: rotated queries, and the mixed values' gradients
   float2* notes;   // [heads, N]: log2 sum, softmax term
   float* sums;     // [windows, tiles, 32G]
 
@@ -32,7 +32,7 @@ struct Windows {
   __device__ float2* head_notes() const { return notes + head() * (static_cast<std::int64_t>(gridDim.y) * window) + token(); }
 };
 
-// A warp's accumulators laid out by rows, for whole vectors of outputs: in its part of the tiles, when these are done with.
+// A warp's accumulators stored by rows, to be read as whole vectors of outputs: in its part of the tiles, once they are used up.
 template <typename T>
 struct Strip {
   static constexpr int kPitch = kDims + 8;
@@ -54,8 +54,8 @@ struct Strip {
   __device__ Outputs<T> at(int row, int d) const { return floats_at<T>(room + row * kPitch + d); }
 };
 
-// From the gradients d of turned queries or keys x, 1 / kScoreScale times too large, to those of their currents: through the
-// norm while both lie turned, and turned back by rows. `inverse`: the norm's, of this warp's rows.
+// From the gradients d of rotated queries or keys x, 1 / kScoreScale times too large, to those of their currents: through the norm
+// while both are rotated, then rotated back row by row. `inverse`: the norm's factors for this warp's rows.
 template <typename T>
 __device__ void turned_backward(Mixed& d, const Left<T, kDims>& x, const float* inverse, const Strip<T>& strip,
                                 const Angles<T>& angles, Role role, int begin, int window, const HeadCurrents<T>& d_currents) {
@@ -112,8 +112,8 @@ __device__ void values_backward(const Strip<T>& strip, const HeadCurrents<const 
   });
 }
 
-// Through the norm behind (rms_norm.h) and the opening: `rows`, the warp's mixed values, become their gradients, and each
-// note gets its softmax term. d_gain: the sums over these rows.
+// Through the following norm (rms_norm.h) and the opening: replaces `rows`, the warp's mixed values, by their gradients, and gives
+// each note its softmax term. d_gain: the sums over these rows.
 template <typename T>
 __device__ void open_backward(const Windows<T>& a, T* rows, float2* notes, int begin, float* d_gain) {
   const HeadCurrents<const T> currents = a.head_currents();
@@ -168,14 +168,14 @@ __device__ void open_backward(const Windows<T>& a, T* rows, float2* notes, int b
   __syncwarp();
 }
 
-// A weight of the softmax, or 0 where the key is not seen, in place of its score; and in place of the weight's gradient
-// eight times the score's: weight (d_weight - term).
+// Replaces a score by its softmax weight, or 0 if the key is not visible, and the weight's gradient by eight times the score's:
+// weight (d_weight - term).
 __device__ inline void weigh(float& score, float& d_weight, bool seen, float log_sum, float term) {
   score = seen ? exp2_of(score * kExponent - log_sum) : 0.0f;
   d_weight = score * (d_weight - term);
 }
 
-// Blocks of either pass that a multiprocessor holds at least: more spill registers before Hopper.
+// Least number of blocks of either pass per multiprocessor: more would spill registers before Hopper.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 inline constexpr int kQueryBlocks = 2, kKeyBlocks = 3;
 #else
@@ -190,14 +190,14 @@ struct QueriesMemory {
   float d_gain[kTile<T> / 16][kDims];
   T d_mixed[kHeld<T> ? 1 : kTile<T> / 16][kHeld<T> ? kVector<T> : 16 * kHeadPitch<T>];
 };
-static_assert(sizeof(QueriesMemory<__half>) <= 64 * 1024);  // what an old card has
+static_assert(sizeof(QueriesMemory<__half>) <= 64 * 1024);  // available on an old card
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(const Windows<T> a) {
   auto& memory = *reinterpret_cast<QueriesMemory<T>*>(shared_memory);
   constexpr int kThreads = kTileThreads<T>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
-  const int begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;  // those with most to see come first
+  const int begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kTile<T>;  // those that see the most keys come first
   Angles<T>& angles = memory.attend.angles;
   const int* const first = a.first + a.token();
   const int oldest = first[begin] / kTile<T> * kTile<T>;
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   float log_sum[2], term[2];
   attend(memory.attend, a.head_currents(), oldest, begin, a.window, queries, q, mixed, log_sum);
 
-  // The mixed values take the queries' place, where registers hold these.
+  // The mixed values overwrite the queries if registers hold these.
   Left<T, kDims, false> d_mixed(kHeld<T> ? rows : memory.d_mixed[kHeld<T> ? 0 : warp]);
   float2* const notes = memory.notes[warp];
   d_mixed.round(mixed);
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kQueryBlocks) queries_kernel(
   }
 }
 
-// The windows' sums, tile by tile, in order, to the total.
+// Adds the windows' sums, tile by tile, in order, to the total.
 __global__ void totals_kernel(const float* sums, int count, float* d_gain) {
   const int d = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   float total = d_gain[d];
@@ -273,7 +273,7 @@ __global__ void totals_kernel(const float* sums, int count, float* d_gain) {
   d_gain[d] = total;
 }
 
-// Of the pass over keys: a block's keys, which its warps have as left sides; a tile of queries is what they meet.
+// The pass over keys: a block's warps hold its keys as left sides and meet them with tiles of queries.
 template <typename T>
 inline constexpr int kKeys = kHeld<T> ? 64 : 32;
 template <typename T>
@@ -286,7 +286,7 @@ struct KeysMemory {
   int oldest[kTile<T>];
   float inverse[kKeys<T> / 16][16];
   Angles<T> angles;
-  alignas(16) T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values that no registers hold
+  alignas(16) T own[kHeld<T> ? kVector<T> : 2 * kKeys<T> * kHeadPitch<T>];  // keys and values that registers do not hold
   typename Left<T, kStep>::Room weights[kKeys<T> / 16];
 };
 
@@ -337,7 +337,7 @@ __global__ void __launch_bounds__(kKeyThreads<T>, kKeyBlocks) keys_kernel(const 
 #pragma unroll 1
     for (int row = 0; row < kTile<T>; row += kStep) {
       const int query = begin + row;
-      if (query + kStep <= key || query >= a.window || memory.oldest[row] > key + 15) continue;  // none sees any
+      if (query + kStep <= key || query >= a.window || memory.oldest[row] > key + 15) continue;  // no query sees a key
       const bool whole = query >= key + 15 && memory.oldest[row + kStep - 1] <= key;
       const T *const q = queries + row * kHeadPitch<T>, *const d_out = d_mixed_tile + row * kHeadPitch<T>;
       Scores<kStep> scores, d_weights;
@@ -377,14 +377,14 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
   require_operands(a.currents.dtype == a.d_currents.dtype, "attention_backward: currents and their gradient differ in type");
-  require_operands(a.d_out.dtype == gradient_of(a.currents.dtype), "attention_backward: the output's gradient has another type");
+  require_operands(a.d_out.dtype == gradient_of(a.currents.dtype), "attention_backward: the output's gradient has the wrong type");
   for (const TensorView& view : {a.inverse_rms, a.dot, a.gain, a.d_gain})
-    require_operands(view.dtype == DType::f32, "attention_backward: all but currents and outputs' gradients is f32");
+    require_operands(view.dtype == DType::f32, "attention_backward: all operands but currents and outputs' gradients must be f32");
   for (const TensorView& view : {a.q, a.d_mixed})
     require_operands(view.contiguous() && view.dtype == a.d_currents.dtype && view.elements() == a.d_out.elements(),
-                     "attention_backward: what one pass leaves for the other has another shape");
+                     "attention_backward: q or d_mixed has the wrong type or shape");
   require_operands(a.notes.contiguous() && a.notes.dtype == DType::f32 && a.notes.elements() == a.currents[0] * a.currents[1],
-                   "attention_backward: the notes have another shape");
+                   "attention_backward: the notes have the wrong type or shape");
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Windows<T> windows{a.currents.as<const T>(),
@@ -406,7 +406,7 @@ void attention_backward(CudaDevice& device, const AttentionBackward& a) {
     const auto heads = static_cast<unsigned>(a.currents[0] / 2), count = static_cast<unsigned>(a.currents[1] / a.window),
                tiles = pieces(a.window, kTile<T>);
     require_operands(a.sums.contiguous() && a.sums.dtype == DType::f32 && a.sums.elements() == count * tiles * heads * kHead,
-                     "attention_backward: the sums have another shape");
+                     "attention_backward: the sums have the wrong type or shape");
     launch_with(device, "attention_backward", queries_kernel<T>, dim3(heads, count, tiles), dim3(kTileThreads<T>),
                 sizeof(QueriesMemory<T>), windows);
     launch(device, "attention_backward", totals_kernel, dim3(heads), dim3(kDims), 0, windows.sums, static_cast<int>(count * tiles),

@@ -11,11 +11,11 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kQueries = 64;       // queries whose scores exist at a time
-constexpr std::int64_t kPairs = kHead / 2;  // of neighbours that turn together
+constexpr std::int64_t kPairs = kHead / 2;  // pairs of neighbours that rotate together
 constexpr double kScale = 0.125;            // 1 / sqrt(64)
 enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
-// How far each pair turns from one position to the next.
+// The angle by which each pair rotates from one position to the next.
 std::array<double, kPairs> frequencies() {
   std::array<double, kPairs> turns;
   for (std::int64_t i = 0; i < kPairs; ++i)
@@ -23,7 +23,7 @@ std::array<double, kPairs> frequencies() {
   return turns;
 }
 
-// cos and sin of a position's 32 angles, 64 in all. In float64: a stream's position may be large.
+// cos and sin of a position's 32 angles, 64 values. In float64, since a stream's position may be large.
 template <typename Real>
 void angles(const std::array<double, kPairs>& turns, std::int64_t position, Real* cos_sin) {
   for (std::int64_t i = 0; i < kPairs; ++i) {
@@ -33,7 +33,7 @@ void angles(const std::array<double, kPairs>& turns, std::int64_t position, Real
   }
 }
 
-// The currents of one head, which lie in two column groups: role r of output j of the head at token n.
+// The currents of one head, from two column groups: role r of output j of the head at token n.
 template <typename Real>
 struct HeadCurrents {
   Real* halves[2];
@@ -57,7 +57,7 @@ struct HeadCurrents {
   }
 };
 
-// Query or key as attention sees it: normed, then turned.
+// A query or key as attention uses it: normalised, then rotated.
 template <typename Real>
 NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin, Real* out) {
   Real x[kHead];
@@ -70,7 +70,7 @@ NEUROGEN_INLINE void turned(const HeadCurrents<const Real>& currents, std::int64
   }
 }
 
-// The way back: d, the gradient of what `turned` gave, to the gradient of the current.
+// Backward pass of `turned`: from d, the gradient of its result, to the gradient of the current.
 template <typename Real>
 NEUROGEN_CLONES void turned_backward(const HeadCurrents<const Real>& currents, std::int64_t t, Role role, const Real* cos_sin,
                                      const Real* d, const HeadCurrents<Real>& d_currents) {
@@ -123,7 +123,7 @@ NEUROGEN_CLONES void load_panels(const HeadCurrents<const Real>& currents, std::
   }
 }
 
-// Scores of the keys [0, keys) to probabilities: only keys [begin, end) are seen.
+// Turns the scores of the keys [0, keys) into probabilities; only keys [begin, end) are visible.
 template <typename Real>
 NEUROGEN_CLONES void softmax(Real* scores, std::int64_t begin, std::int64_t end, std::int64_t keys) {
   Real maximum = scores[begin];
@@ -138,7 +138,7 @@ NEUROGEN_CLONES void softmax(Real* scores, std::int64_t begin, std::int64_t end,
   for (std::int64_t j = end; j < keys; ++j) scores[j] = 0;
 }
 
-// One thread's scratch. The table of angles is made once a call, in the first thread's, and read by all.
+// One thread's scratch. The first thread's holds the table of angles, made once per call and read by all.
 template <typename Real>
 struct Scratch {
   Real *q, *k, *v, *d_k, *d_v, *scores, *d_scores, *mixed, *d_mixed, *d_q;
@@ -159,7 +159,7 @@ void make_table(CpuDevice& device, const TensorView& scratch, std::int64_t windo
   });
 }
 
-// A block of queries [begin, begin + rows) against the keys from `key` (the first that any of them sees) to its own end.
+// Queries [begin, begin + rows), against the keys from `key` (the first that any of them sees) to the block's end.
 struct QueryBlock {
   std::int64_t begin, rows, key, keys;
 
@@ -167,7 +167,7 @@ struct QueryBlock {
       : begin(begin_), rows(std::min(kQueries, window - begin_)), key(first[begin_]), keys(begin + rows - key) {}
 };
 
-// Probabilities [rows, keys] and mixed values [rows, 64].
+// Computes probabilities [rows, keys] and mixed values [rows, 64].
 template <typename Real>
 void attend(const QueryBlock& b, const std::int32_t* first, const Scratch<Real>& s) {
   matmul_serial<Real>(Transpose::no, Transpose::yes, b.rows, b.keys, kHead, s.q + b.begin * kHead, kHead, s.k + b.key * kHead,
@@ -192,8 +192,7 @@ struct NormBackward {
   Real inverse, dot;
 };
 
-// Through the norm behind and through the gate: the gradients of g's current, of the gain and of the mixed values, which
-// replace them.
+// Backward through the following norm and the gate: writes the gradients of g's current and the mixed values, adds to the gain's.
 template <typename Real>
 NEUROGEN_CLONES void open_backward(const HeadCurrents<const Real>& currents, std::int64_t t, const NormBackward<Real>& norm,
                                    const Real* mixed, Real* d_mixed, Real* d_gain, const HeadCurrents<Real>& d_currents) {
@@ -210,7 +209,7 @@ NEUROGEN_CLONES void open_backward(const HeadCurrents<const Real>& currents, std
   d_currents.write(t, kOpen, d_open);
 }
 
-// d_scores holds the gradient of the probabilities, and becomes that of the products q k.
+// Turns d_scores from the gradient of the probabilities into that of the products q k.
 template <typename Real>
 NEUROGEN_CLONES void softmax_backward(const Real* probabilities, Real* d_scores, const Real* mixed, const Real* d_mixed,
                                       std::int64_t keys) {
@@ -276,7 +275,7 @@ void backward_window(const AttentionBackward& a, std::int64_t head, std::int64_t
     turned_backward<Real>(currents, t, kKey, table + t * kHead, s.d_k + t * kHead, d_currents);
     value_backward<Real>(currents, t, s.d_v + t * kHead, d_currents);
   }
-  // A window's own sum first, then the total: sections of a batch add up to the same bits as the whole.
+  // Adds up each window before the total, so that sections of a batch give the same bits as the whole.
   for (std::int64_t j = 0; j < kHead; ++j) a.d_gain.as<Real>()[head * kHead + j] += d_gain[j];
 }
 
@@ -304,14 +303,14 @@ NEUROGEN_CLONES void step_head(const HeadCurrents<const Real>& currents, std::in
 }
 
 void require_heads(const TensorView& currents) {
-  require(currents[0] % 2 == 0, "attention: the column groups are not whole heads of two");
-  require(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output has 4 or 5 neurons");
+  require(currents[0] % 2 == 0, "attention: the number of column groups must be even");
+  require(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output must have 4 or 5 neurons");
 }
 
 void require_windows(const TensorView& currents, std::int64_t window, const TensorView& scratch) {
   require_heads(currents);
-  require(window > 0 && currents[1] % window == 0, "attention: the tokens are not whole windows");
-  require(scratch.row_elements() >= attention_scratch(window), "attention: the scratch memory is too small");
+  require(window > 0 && currents[1] % window == 0, "attention: the tokens must be whole windows");
+  require(scratch.row_elements() >= attention_scratch(window), "attention: the scratch is too small");
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
-// What the hippocampus' CUDA kernels share: a head's currents, queries and keys as attention sees them, and the attention of
-// a tile of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile, so that no score leaves the chip).
+// Shared by the hippocampus' CUDA kernels: a head's currents, queries and keys as attention uses them, and the attention of a tile
+// of queries (Dao et al. 2022, arXiv:2205.14135: tile by tile, so that no score leaves the chip).
 //
-// A warp takes 16 queries or keys of one head and window; what they meet lies in shared memory, a tile of kTile tokens at a
-// time. Queries and keys are normed, so that no score exceeds 8 and a softmax needs no maximum: 2^(score / 8) is safe in
-// every type. From 16-bit products to the next ones weights stay in registers.
+// A warp takes 16 queries or keys of one head and window; their counterparts pass through shared memory, a tile of kTile tokens at
+// a time. Queries and keys are normalised, so no score exceeds 8 and the softmax needs no maximum: 2^(score / 8) is safe in every
+// type. Between two 16-bit products, weights stay in registers.
 #pragma once
 #include "kernels/attention.h"
 #include "kernels/cuda_math.cuh"
@@ -17,12 +17,12 @@ enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
 inline constexpr int kDims = static_cast<int>(kHead);
 template <typename T>
-inline constexpr bool kHeld = sizeof(T) == 2;  // whether a product's left side is kept in registers
+inline constexpr bool kHeld = sizeof(T) == 2;  // whether registers hold a product's left side
 template <typename T>                          // tokens: three tiles fit into an old card's shared memory
 inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
-// Blocks of it that a multiprocessor holds at least.
+// Least number of such blocks that a multiprocessor holds.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <typename T>
 inline constexpr int kTileBlocks = 1;
@@ -30,16 +30,17 @@ inline constexpr int kTileBlocks = 1;
 template <typename T>
 inline constexpr int kTileBlocks = kHeld<T> ? 2 : 1;
 #endif
-inline constexpr int kStep = 32;  // of a tile's tokens, whose scores a warp has at a time
+inline constexpr int kStep = 32;  // tokens of a tile whose scores a warp holds at a time
 template <typename T>
 inline constexpr int kHeadPitch = pitch_of<T>(kDims);
 template <typename T>
-using HeadTile = T[kTile<T> * kHeadPitch<T>];  // tokens by outputs
+using HeadTile = T[kTile<T> * kHeadPitch<T>];  // [tokens, outputs]
 
-// Scores are powers of two: e^(q k / 8) = 2^(q k kExponent).
+// Scores are computed as powers of two: e^(q k / 8) = 2^(q k kExponent).
 inline constexpr float kScoreScale = 0.125f, kExponent = 0.125f * 1.44269504f;
 
-// How far each pair turns from one position to the next, in half turns; in float64, since a stream's position may be large.
+// The angle by which each pair rotates from one position to the next, in half turns; float64, since a stream's position may be
+// large.
 using Turns = double[kDims / 2];
 __device__ inline void make_turns(Turns& turns) {
   if (threadIdx.x < kDims / 2)
@@ -53,7 +54,7 @@ __device__ inline float2 cos_sin(double turn, std::int64_t position) {
   return result;
 }
 
-// Neighbouring outputs that one access of 16 bytes holds.
+// Neighbouring outputs in one 16-byte access.
 template <typename T>
 struct Outputs {
   alignas(16) float at[kVector<T>];
@@ -72,7 +73,7 @@ struct Outputs {
   }
 };
 
-// As many of a tensor of f32 or T, as `T` has in a vector.
+// Reads as many elements of an f32 or T tensor as a vector of T holds.
 template <typename T, typename From>
 __device__ inline Outputs<T> floats_at(const From* p) {
   if constexpr (sizeof(From) == 2) {
@@ -85,7 +86,7 @@ __device__ inline Outputs<T> floats_at(const From* p) {
   }
 }
 
-// The currents of one head, or their gradients, from a window's first token on; they lie in two column groups.
+// The currents of one head, or their gradients, starting at a window's first token; they come from two column groups.
 template <typename Real>
 struct HeadCurrents {
   using T = std::remove_const_t<Real>;
@@ -96,7 +97,7 @@ struct HeadCurrents {
   __device__ HeadCurrents(Real* currents, std::int64_t group_stride_, int columns_, int head, std::int64_t token)
       : data(currents + 2 * head * group_stride_ + token * columns_), group_stride(group_stride_), columns(columns_) {}
   __device__ bool has_strength() const { return columns == 5 * static_cast<int>(kGroup); }
-  // From output d of the head on, within one of its halves.
+  // Pointer to output d of the head and those that follow in the same half.
   __device__ Real* at(int t, int role, int d) const {
     return data + (d < 32 ? 0 : group_stride) + t * columns + role * 32 + d % 32;
   }
@@ -104,10 +105,10 @@ struct HeadCurrents {
   __device__ uint4 vector(int t, int role, int d) const { return __ldg(reinterpret_cast<const uint4*>(at(t, role, d))); }
 };
 
-// rms over the 64 outputs of a head.
+// 1 / rms over the 64 outputs of a head.
 __device__ inline float inverse_rms_of(float squares) { return rsqrtf(squares / kDims + static_cast<float>(kRmsEpsilon)); }
 
-// Where a lane works that takes a vector of outputs of every kRows-th row of its warp, and the sum of its row.
+// A lane takes a vector of outputs in every kRows-th row of its warp; sum() adds up a row over its lanes.
 template <typename T>
 struct RowLane {
   static constexpr int kLanes = kDims / kVector<T>, kRows = 32 / kLanes;
@@ -117,7 +118,7 @@ struct RowLane {
     for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, lanes);
     return x;
   }
-  // body(row, token, whether it lies in the window, output) for the 16 rows of a warp, whose first is token `begin`.
+  // Calls body(row, token, whether it is in the window, output) for the 16 rows of a warp, the first of which is token `begin`.
   template <typename Body>
   static __device__ void each(int begin, int window, Body&& body) {
     const int d = output(), first = static_cast<int>(thread_again()) % 32 / kLanes;
@@ -125,7 +126,7 @@ struct RowLane {
     for (int step = 0; step < 16; step += kRows)
       body(first + step, min(begin + first + step, window - 1), begin + first + step < window, d);
   }
-  // The same with what ahead(token, output) reads, of so many rows before the first of them is worked on.
+  // The same, also passing body the result of ahead(token, output), read for `rows` rows before the first is processed.
   template <int rows, typename Ahead, typename Body>
   static __device__ void each(int begin, int window, Ahead&& ahead, Body&& body) {
     const int d = output(), first = static_cast<int>(thread_again()) % 32 / kLanes;
@@ -143,13 +144,13 @@ struct RowLane {
   }
 };
 
-// cos and sin of all pairs' angles at a tile's positions: `begin` + p is coarse[p / 16] turned on by fine[p % 16].
+// cos and sin of all pairs' angles at a tile's positions: `begin` + p is coarse[p / 16] rotated by fine[p % 16].
 template <typename T>
 struct Angles {
   alignas(16) float2 fine[16][kDims / 2], coarse[kTile<T> / 16][kDims / 2];
   Turns turns;
 
-  // Both by the whole block; the caller synchronises.
+  // make() and move() run on the whole block; the caller synchronises.
   template <int threads>
   __device__ void make() {
     make_turns(turns);
@@ -163,7 +164,7 @@ struct Angles {
   struct Pairs {
     float2 at[kVector<T> / 2];
   };
-  __device__ Pairs of(int p, int d) const {  // of the outputs from d on
+  __device__ Pairs of(int p, int d) const {  // for outputs d and following
     Pairs result;
 #pragma unroll
     for (int i = 0; i < kVector<T> / 2; i += 2) {
@@ -184,13 +185,12 @@ struct Angles {
   }
 };
 
-// Fills `rows` rows of a tile by `threads` threads with queries, keys or values of the tokens from `begin` on; zeros behind
-// the window.
+// Fills `rows` rows of a tile on `threads` threads with queries, keys or values from token `begin` on; zeros beyond the window.
 template <typename T, int threads, int rows>
 struct TileLoad {
   static constexpr int kRows = threads / RowLane<T>::kLanes, kAtOnce = rows / kRows < 4 ? rows / kRows : 4;
 
-  // body(row, output, first vector, second vector of the same place), several on their way at a time.
+  // Calls body(row, output, first vector, second vector of the same place), loading several at a time.
   template <typename Body>
   static __device__ void each(const HeadCurrents<const T>& currents, Role role, bool second, Role second_role, int begin,
                               int window, Body&& body) {
@@ -208,7 +208,7 @@ struct TileLoad {
       for (int k = 0; k < kAtOnce; ++k) body(first_row + (i + k) * kRows, d, Outputs<T>::of(x[k]), Outputs<T>::of(y[k]));
     }
   }
-  // `angles` are those of the tile that holds row `offset` on; also(row, output, inverse rms): what else is to be kept.
+  // `angles` belong to the tile that contains row `offset`; also(row, output, inverse rms) receives what else the caller keeps.
   template <typename Also>
   static __device__ void turned(T* tile, const Angles<T>& angles, const HeadCurrents<const T>& currents, Role role, int begin,
                                 int window, int offset, Also&& also) {
@@ -246,19 +246,19 @@ struct TileLoad {
 // The left side of a product, a warp's 16 rows by K: in registers, or in shared memory.
 template <typename T, int K, bool held = kHeld<T>>
 struct Left {
-  using Room = T[kHeld<T> ? kVector<T> : 16 * pitch_of<T>(K)];  // a warp's, for what another product leaves
+  using Room = T[kHeld<T> ? kVector<T> : 16 * pitch_of<T>(K)];  // a warp's shared memory for another product's result
   std::uint32_t fragments[held ? K / 16 : 1][1][4];
   static constexpr int pitch = pitch_of<T>(K);
   T* rows;
 
   explicit __device__ Left(T* rows_) : rows(rows_) {}
-  // Takes the rows into the registers, if there.
+  // Loads the rows into registers, if they are held there.
   __device__ void read() {
     if constexpr (held)
 #pragma unroll
       for (int k = 0; k < K / 16; ++k) load_matrices<false>(fragments[k][0], row_of_a<Along::sum>(rows, pitch) + 16 * k);
   }
-  // Accumulators of two neighbouring tiles lie as a left side's 16 columns do.
+  // Accumulators of two neighbouring tiles have the layout of a left side's 16 columns.
   __device__ void round(const Accumulators<1, K / 8>& x) {
     if constexpr (held) {
 #pragma unroll
@@ -277,7 +277,7 @@ struct Left {
       __syncwarp();
     }
   }
-  // The two elements that lie as elements e and e + 1 of accumulators' tile j.
+  // The two values at elements e and e + 1 of the accumulators' tile j.
   __device__ float2 at(int j, int e) const {
     if constexpr (held) return unpacked<T>(fragments[j / 2][0][j % 2 * 2 + e / 2]);
     else return {to_float(rows[row_of(0, e) * pitch + column_of(j)]), to_float(rows[row_of(0, e) * pitch + column_of(j) + 1])};
@@ -301,10 +301,10 @@ __device__ inline float row_sum(float x) {
   return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
 }
 
-// A warp's 16 queries from `begin` on, and what they see. Documents begin later and later.
+// A warp's 16 queries from `begin` on, and the keys that they see. Document starts never decrease.
 struct Queries {
-  int begin, last, oldest_of_first, oldest_of_last;  // last: -1 if all lie behind the window
-  int token[2], oldest[2];                           // this thread's two
+  int begin, last, oldest_of_first, oldest_of_last;  // last: -1 if all are beyond the window
+  int token[2], oldest[2];                           // this thread's two queries
 
   __device__ Queries(const int* first, int begin_, int window)
       : begin(begin_),
@@ -314,11 +314,11 @@ struct Queries {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       token[half] = begin + row_of(0, 2 * half);
-      oldest[half] = token[half] < window ? first[token[half]] : window;  // behind the window: sees nothing
+      oldest[half] = token[half] < window ? first[token[half]] : window;  // beyond the window: sees nothing
     }
   }
   __device__ bool sees(int half, int key) const { return key >= oldest[half] && key <= token[half]; }
-  // Calls body(step's first row in the tile, whether all queries see all of its keys) for the steps of which any is seen.
+  // Calls body(step's first row in the tile, whether all queries see all of its keys) for steps with a visible key.
   template <int tile, int step, typename Body>
   __device__ void steps(int tile_begin, Body&& body) const {
 #pragma unroll 1
@@ -344,7 +344,7 @@ struct AttendMemory {
   __device__ T* queries_of(int warp) { return queries + warp * 16 * kHeadPitch<T>; }
 };
 
-// Keys and values of a tile, in place of another's.
+// Loads the keys and values of a tile, replacing the previous one's.
 template <typename T>
 __device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int begin, int window) {
   using Load = TileLoad<T, kTileThreads<T>, kTile<T>>;
@@ -355,8 +355,8 @@ __device__ inline void load_keys(AttendMemory<T>& memory, const HeadCurrents<con
   __syncthreads();
 }
 
-// mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those from tile
-// `oldest` to tile `newest`, which stays in memory.
+// mixed = softmax(q k^T / 8) v for this warp's queries, and each row's sum of exponentials. The keys are those of tiles `oldest` to
+// `newest`; the latter stays in memory.
 template <typename T>
 __device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const T>& currents, int oldest, int newest, int window,
                               const Queries& queries, const Left<T, kDims>& q, Mixed& mixed, float (&sum)[2]) {
@@ -394,9 +394,9 @@ __device__ inline void attend(AttendMemory<T>& memory, const HeadCurrents<const 
 }
 
 inline void require_heads(const TensorView& currents, std::int64_t window) {
-  require_operands(currents[0] % 2 == 0, "attention: the column groups are not whole heads of two");
-  require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output has 4 or 5 neurons");
-  require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens are not whole windows");
+  require_operands(currents[0] % 2 == 0, "attention: the number of column groups must be even");
+  require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output must have 4 or 5 neurons");
+  require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens must be whole windows");
 }
 
 inline void require_products(CudaDevice& device, DType type) {

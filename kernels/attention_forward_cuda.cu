@@ -15,8 +15,8 @@ struct Windows {
   std::int64_t pre_norm_stride;
 };
 
-// This lane's pairs of accumulators' tiles j and j + 1, as part of a row's 16 columns, which a quad writes as whole sectors:
-// of 16-bit columns each lane writes four of one tile, two of them from its neighbour.
+// This lane's pairs of accumulators of tiles j and j + 1, as part of a row's 16 columns, which a quad writes as whole sectors: of
+// 16-bit columns each lane writes four of one tile, two of them from its neighbour.
 template <typename Out>
 __device__ void store_sixteen(Out* row, int j, float2 low, float2 high, bool there) {
   if constexpr (sizeof(Out) == 2) {
@@ -32,7 +32,7 @@ __device__ void store_sixteen(Out* row, int j, float2 low, float2 high, bool the
   }
 }
 
-// The tiles with most to see come first.
+// The tiles that see the most keys come first.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kernel(const Windows<T> a) {
   auto& memory = *reinterpret_cast<AttendMemory<T>*>(shared_memory);
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kerne
 void attention_forward(CudaDevice& device, const AttentionForward& a) {
   require_heads(a.currents, a.window);
   require_products(device, a.currents.dtype);
-  require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has another type");
+  require_operands(a.pre_norm.dtype == gradient_of(a.currents.dtype), "attention_forward: the output has the wrong type");
   dispatch_float(a.currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     launch_with(

@@ -1,5 +1,5 @@
-// The hippocampus over a ring of keys and values: a block takes one stream and head, its warps the positions in turn, each
-// with a running softmax of its own (arXiv:1805.02867).
+// The hippocampus over a ring of keys and values: a block takes one stream and head, its warps take the positions in turn, each
+// with its own running softmax (arXiv:1805.02867).
 #include "kernels/attention_cuda.cuh"
 
 namespace neurogen {
@@ -21,7 +21,7 @@ struct Step {
   std::int64_t pre_norm_stride;
 };
 
-// A warp's lane i has pair i: normed, then turned.
+// Lane i of a warp takes pair i: normalised, then rotated.
 __device__ float2 turned(float2 x, float2 turn) {
   const float inverse = inverse_rms_of(warp_sum(x.x * x.x + x.y * x.y));
   return {inverse * (x.x * turn.x - x.y * turn.y), inverse * (x.x * turn.y + x.y * turn.x)};
@@ -110,9 +110,9 @@ __global__ void __launch_bounds__(32 * kWarps) step_kernel(const Step<Out> a) {
 
 void attention_step(CudaDevice& device, const AttentionStep& a) {
   require_heads(a.currents, 1);
-  require_operands(a.currents.dtype == DType::f32, "attention_step: currents are f32");
+  require_operands(a.currents.dtype == DType::f32, "attention_step: currents must be f32");
   for (const TensorView& view : {a.keys, a.values})
-    require_operands(view.dtype == DType::f32, "attention_step: keys and values are f32");
+    require_operands(view.dtype == DType::f32, "attention_step: keys and values must be f32");
   dispatch_float(a.pre_norm.dtype, [&](auto zero) {
     using Out = decltype(zero);
     launch(device, "attention_step", step_kernel<Out>,

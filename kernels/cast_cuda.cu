@@ -7,9 +7,9 @@ namespace neurogen {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kMostRows = 65535;  // of a grid; each block takes every so manieth row
+constexpr std::int64_t kMostRows = 65535;  // of a grid; a block takes every gridDim.y-th row
 
-// kWide: four elements an access, where addresses and extents allow it.
+// kWide: four elements per access, if addresses and extents allow it.
 template <bool kWide, typename From, typename To>
 __global__ void cast_rows(const From* from, std::int64_t from_stride, To* to, std::int64_t to_stride, std::int64_t rows,
                           std::int64_t columns) {

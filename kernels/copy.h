@@ -1,4 +1,4 @@
-// Moving and clearing whole tensors.
+// Copies and clears whole tensors.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -6,13 +6,13 @@
 
 namespace neurogen {
 
-// Equal type and element count, both contiguous, not overlapping.
+// Types and element counts are equal, both contiguous, not overlapping.
 void copy(CpuDevice& device, const TensorView& from, const TensorView& to);
 void copy(CudaDevice& device, const TensorView& from, const TensorView& to);
-// All bytes of a contiguous tensor to zero.
+// Sets all bytes of a contiguous tensor to zero.
 void clear(CpuDevice& device, const TensorView& to);
 void clear(CudaDevice& device, const TensorView& to);
-// The same of several tensors, of whole 16 bytes each.
+// The same for several tensors, each a multiple of 16 bytes.
 void clear(CpuDevice& device, const Several<TensorView>& all);
 void clear(CudaDevice& device, const Several<TensorView>& all);
 

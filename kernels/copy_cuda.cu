@@ -21,22 +21,23 @@ __global__ void clear_all(PieceTable<Vectors> tensors) {
 
 }  // namespace
 
-// Either side may lie in the pinned arena.
+// Either side may be in the pinned arena.
 void copy(CudaDevice& device, const TensorView& from, const TensorView& to) {
   require_operands(from.dtype == to.dtype && from.elements() == to.elements(), "copy: the tensors differ in type or size");
-  require_operands(from.contiguous() && to.contiguous(), "copy: a tensor is strided");
+  require_operands(from.contiguous() && to.contiguous(), "copy: tensors must be contiguous");
   require_cuda(cudaMemcpyAsync(to.data, from.data, bytes_of(to), cudaMemcpyDefault, stream_of(device)), "copy");
 }
 
 void clear(CudaDevice& device, const TensorView& to) {
-  require_operands(to.contiguous(), "clear: the tensor is strided");
+  require_operands(to.contiguous(), "clear: the tensor must be contiguous");
   require_cuda(cudaMemsetAsync(to.data, 0, bytes_of(to), stream_of(device)), "clear");
 }
 
 void clear(CudaDevice& device, const Several<TensorView>& all) {
   PieceTable<Vectors> tensors;
   for (const TensorView& to : all) {
-    require_operands(to.contiguous() && bytes_of(to) % sizeof(uint4) == 0, "clear: a tensor is strided, or not of whole 16 bytes");
+    require_operands(to.contiguous() && bytes_of(to) % sizeof(uint4) == 0,
+                     "clear: tensors must be contiguous and multiples of 16 bytes");
     const auto count = static_cast<std::int64_t>(bytes_of(to) / sizeof(uint4));
     tensors.add({to.as<uint4>(), count}, pieces(count, kPiece));
   }

@@ -1,9 +1,9 @@
-// The column groups of a cortical module in one pass over its sources: synapses (synapses.h) and microcircuit (microcircuit.h)
-// together, in bf16 on a GPU, single tokens in any type. Currents and their gradients never leave the chip. Formulas and names are
-// those of the two headers, outputs and gradients equal theirs to rounding; arguments are those of a whole module.
+// A cortical module's column groups in one pass over its sources: synapses (synapses.h) and microcircuit (microcircuit.h) fused, in
+// bf16 on a GPU, single tokens in any type. Currents and their gradients never leave the chip. Formulas and names are those of the
+// two headers, and outputs and gradients equal theirs up to rounding; arguments are those of a whole module.
 //
-// A window is taken kCarry tokens at a time, the way back from the end, two times as many where a block has room; the states
-// between come from the way forth.
+// A window is taken kCarry tokens at a time, in the backward pass from the end and 2 kCarry at a time if a block has room; it
+// starts from the states that the forward pass stored in between.
 #pragma once
 #include "kernels/microcircuit.h"
 #include "kernels/several.h"
@@ -12,9 +12,9 @@
 namespace neurogen {
 
 inline constexpr std::int64_t kCarry = 32;              // tokens from one carried state to the next
-inline constexpr std::int64_t kColumnsMostFanIn = 128;  // what a block's registers hold of the synapses' gradient
+inline constexpr std::int64_t kColumnsMostFanIn = 128;  // the largest fan-in whose weight gradient fits in a block's registers
 
-inline std::int64_t carries(std::int64_t window) { return (window + kCarry - 1) / kCarry; }  // states of a window
+inline std::int64_t carries(std::int64_t window) { return (window + kCarry - 1) / kCarry; }  // states per window
 
 struct CorticalColumns {
   Sources sources;    // [N, width_k] bf16
@@ -29,24 +29,24 @@ struct CorticalColumns {
   TensorView carried;   // [N / window * carries(window), 32G] f32: the state before every kCarry-th token of each window
 };
 
-// carried is written; empty: not wanted.
+// Writes `carried`, unless it is empty.
 struct CorticalColumnsForward {
   CorticalColumns columns;
   TensorView pre_norm;  // out [N, 32G] bf16
 };
 
 struct CorticalColumnsBackward {
-  CorticalColumns columns;                   // carried is read
+  CorticalColumns columns;                   // `carried` is read
   TensorView d_out, inverse_rms, dot, gain;  // [N, 32G] bf16, [N], [N], [32G] f32
   TensorView d_selected;                     // out [G K, N, F / K] bf16: the gradient of each slot's sources
-  // Where a module has few groups, several blocks share one: of the batch's windows, each `parts`-th goes to one of so many
-  // parts of the gradients, which lie one behind the other.
-  std::int64_t parts = 1, first_window = 0;  // first_window: of these tokens, in the batch
+  // If a module has few groups, several blocks share one: window w of the batch adds to part w % parts of the gradients; the parts
+  // lie one after another.
+  std::int64_t parts = 1, first_window = 0;  // first_window: index of these tokens' first window in the batch
   TensorView d_weight, d_bias;               // f32 [parts G, F, 32R], [parts R, 32G], added to in a fixed order
   TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
   TensorView d_residual;                     // [N, 32G] bf16, added to; empty without residual
   TensorView d_gate;                         // out [N, 32G] bf16; empty without gate
-  bool residual_stored = false;              // d_residual is written, whatever it holds
+  bool residual_stored = false;              // d_residual is overwritten instead of added to
 };
 
 // total = the sum of its parts, in order.
@@ -55,24 +55,24 @@ struct CorticalColumnsSum {
   TensorView total;  // [n, ...] f32, contiguous
 };
 
-// d_sources += for each source block the sum of its readers' slots, in order; or =, for those in `stored`.
+// Adds to each source block of d_sources the sum of its readers' slots, in order; for sources in `stored`, overwrites instead.
 struct CorticalColumnsSources {
   TensorView d_selected;             // as above
-  TensorView reader_start, readers;  // of synapses_readers
+  TensorView reader_start, readers;  // from synapses_readers
   Sources d_sources;                 // [N, width_k] bf16
-  unsigned stored = 0;               // bit k: the k-th is written, whatever it holds
+  unsigned stored = 0;               // bit k: the k-th source is overwritten
 };
 
-// A single token, which goes on from the state that the one before it left, with the module's norm (rms_norm.h) behind it.
+// A single token, which continues from the state that the previous one left, followed by the module's norm (rms_norm.h).
 struct CorticalColumnsStep {
-  Sources sources;                          // [1, width_k] in the type of products
-  TensorView wiring, weight, bias, retain;  // as above, weight in that type, any fan-in
+  Sources sources;                          // [1, width_k] in the products' type
+  TensorView wiring, weight, bias, retain;  // as above, weight in the products' type, any fan-in
   Gate gate;                                // first_output 0
   TensorView residual;                      // [1, 32G] or empty
   TensorView state;                         // [1, 32G] f32: h before the token, replaced by h after it
   TensorView gain;                          // [32G] f32
   TensorView pre_norm;                      // scratch [1, 32G] f32, or bf16 beside bf16
-  TensorView done;                          // scratch [1] i32: 0, which it is again behind the call
+  TensorView done;                          // scratch [1] i32: 0 before and after the call
   TensorView out, inverse_rms;              // out [1, 32G], [1] f32
 };
 

@@ -1,35 +1,36 @@
-// The way back through a module's column groups: currents again, through norm, microcircuit and recurrence, then the
-// gradients of weights (which stay in registers over all tokens) and of each slot's sources.
+// The backward pass of a module's column groups: recomputes the currents, goes back through norm, microcircuit and recurrence, then
+// computes the gradients of weights (which stay in registers over all tokens) and of each slot's sources.
 #include <cuda/barrier>
 
 #include "kernels/cortical_columns_gradients_cuda.cuh"
 #include "kernels/cortical_columns_scan_cuda.cuh"
 
-#pragma nv_diag_suppress static_var_with_dynamic_init  // a cuda::barrier in shared memory, which init() makes
+#pragma nv_diag_suppress static_var_with_dynamic_init  // a cuda::barrier in shared memory, initialised by init()
 
 namespace neurogen {
 namespace {
 
-// How a block is laid out. It takes `rounds` rounds of a window at a step, from the window's end: a pair of warps scans each, and
-// leaves its currents' gradients, while other warps load what the next step needs and multiply what the one before left. With
-// memory for one round only they take turns.
+// Layout of a block. Each step takes `rounds` rounds of a window, from the window's end: a pair of warps scans each round and
+// stores its currents' gradients, while other warps load the inputs of the next step and multiply the gradients of the previous
+// one. If memory holds only one round, they take turns.
 template <int R, int rounds>
 struct BackwardLayout {
   static constexpr bool kBeside = rounds > 1;
-  static constexpr int kSourceTiles = kBeside ? 3 : 1, kGradientTiles = kBeside ? 2 : 1, kInputs = kGradientTiles;  // a round
-  static constexpr int kMultiplyWarps = kBeside ? 8 : 4;  // four: with fewer threads, each has the registers for both kinds' work
+  static constexpr int kSourceTiles = kBeside ? 3 : 1, kGradientTiles = kBeside ? 2 : 1, kInputs = kGradientTiles;  // per round
+  static constexpr int kMultiplyWarps =
+      kBeside ? 8 : 4;  // four: with fewer threads, each has enough registers for both kinds of work
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
                        kThreads = kScanThreads + kMultiplyThreads;
-  // What lies at fixed addresses, before the group.
+  // Data at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
-    // A scanning lane's part of a window's sums: for each side the gain's and those of the roles behind the second, then the
-    // first two roles' of both sides.
+    // A scanning lane's part of a window's sums: for each side those of the gain and of roles 2 and up, then those of the first two
+    // roles of both sides.
     Neighbours<4, float> sums[2 * rounds][3][32];
-    Map maps[rounds][kLanes];  // of the recurrence, through a round
+    Map maps[rounds][kLanes];  // the recurrence through a round
     float gains[kLanes];
-    // What scanning threads have no registers to keep: f g of the token behind a step; where a pair's rows of sources and of
-    // weights lie, and its gradients.
+    // Values that do not fit in a scanning thread's registers: f g of the token after a step; addresses of a pair's rows of sources
+    // and of weights, and of its gradients.
     float following[rounds][kLanes];
     struct {
       unsigned rows, columns, gradients;
@@ -40,24 +41,23 @@ struct BackwardLayout {
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
       : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
-  // Behind the group: sources, then inputs.
+  // After the group: sources, then inputs.
   __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
   __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
 };
 
-constexpr std::size_t kDeclared = 64;  // at most what the kernel declares of shared memory by itself
+constexpr std::size_t kDeclared = 64;  // upper bound of the kernel's own static shared memory
 
-// A block: one group, and of all windows each `parts`-th, counted from the batch's first. Its sums go to its part of the
-// gradients.
+// A block takes one group and every window w of the batch with w % parts == part, and adds its sums to that part of the gradients.
 template <int R, bool gated, int kRounds>
 __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backward_kernel(const ColumnsBackward b) {
 #if __CUDA_ARCH__ >= 800
   using Layout = BackwardLayout<R, kRounds>;
   constexpr bool kBeside = Layout::kBeside;
-  constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is retain's too
-  // Where warps of both kinds meet: not __syncthreads, since they come from different places in the code.
+  constexpr int kSums = R + 1;  // gradients of biases and gain; the second bias's is also retain's
+  // Both kinds of warps meet here. They come from different places in the code, so __syncthreads does not work.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
-  if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // seen by all behind the next barrier
+  if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // visible to all after the next barrier
   static_assert(sizeof meeting <= kDeclared);
   auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   await_stages<0>();
   __syncthreads();
 
-  // Steps in the order in which they are taken: windows upwards, each from its end. `begin` is that of a step's latest round.
+  // Steps in execution order: windows upwards, each from its end. `begin` belongs to a step's latest round.
   struct Step {
     int window, begin;
   };
@@ -199,8 +199,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       __syncwarp();
       if (a.residual.data) in.d_residuals.store(b.d_residual, a, window, begin, column);
     }
-    // Each round's map of the recurrence is known to all before any goes through it; that of a round which is not there changes
-    // nothing.
+    // Every thread knows each round's map of the recurrence before it is applied; the map of an absent round changes nothing.
     float states[2];
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
@@ -220,7 +219,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       fixed.following[warp / 2][output + 8 * side] = ends ? 0.0f : next;
     }
     if (present) {
-      __syncwarp();  // the compiler does not know that all lanes are here
+      __syncwarp();  // tells the compiler that all lanes are here
       const int token = begin + static_cast<int>(quad) * kQuadTokens, last = kQuadTokens - 1;
       Low* const d_gate =
           gated ? b.d_gate.at(static_cast<std::int64_t>(window) * a.window + token + last, column + static_cast<int>(lane / 4))
@@ -239,7 +238,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     }
     if (!ends) return;
     synchronize();
-    // The window's sums: of each output, those of four lanes of each pair.
+    // The window's sums: for each output over four lanes of each pair.
     for (unsigned j = thread_again(); j < kSums * kLanes; j += Layout::kScanThreads) {
       const unsigned s = j / kLanes, here = j % kLanes, side = here / 8 % 2;
       const unsigned vector = s < 2 ? 2 : side, element = s < 2 ? 2 * side + s : s < R ? s - 1 : 0;
@@ -277,15 +276,15 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 }  // namespace
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
-  require_f32("cortical_columns_backward: all but gradients of outputs and slots is f32",
+  require_f32("cortical_columns_backward: all operands but gradients of outputs and slots must be f32",
               {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain});
   require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16) &&
                        (!a.d_gate || a.d_gate.dtype == DType::bf16),
-                   "cortical_columns_backward: the gradients of output, residual and gate are bf16");
+                   "cortical_columns_backward: the gradients of output, residual and gate must be bf16");
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous() && a.d_weight.contiguous(),
-                   "cortical_columns_backward: the slots' gradient is bf16, it and the weights' are contiguous");
+                   "cortical_columns_backward: the slots' gradient must be bf16, and it and the weights' gradient contiguous");
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
-                   "cortical_columns_backward: gradients in other parts");
+                   "cortical_columns_backward: the gradients have the wrong number of parts");
   if (a.columns.first[0] == 0) return;
   const ColumnsBackward arguments{arguments_of(a.columns), Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
                                   a.dot.as<const float>(), a.gain.as<const float>(),    a.d_selected.as<Low>(),

@@ -1,5 +1,5 @@
-// What a block of the cortical columns' CUDA kernels has of its column group: arguments, weights in shared memory, and how a round
-// of 32 tokens' sources come there.
+// A block's view of its column group in the cortical columns' CUDA kernels: arguments, weights in shared memory, and the loading of
+// sources for a round of 32 tokens.
 #pragma once
 #include <algorithm>
 
@@ -17,11 +17,11 @@ inline constexpr int kRound = static_cast<int>(kCarry);  // tokens
 inline constexpr int kWarpOutputs = kLanes / 2, kQuadTokens = kRound / 4;
 inline constexpr int kPairThreads = 64;  // two warps, which share a group's round
 
-// Where row `row` of a tile lies. A row is an odd number of 16 bytes long and every eighth 32 bytes further, so that rows 0 to 7
-// are in different banks, and so are rows 0, 1, 8, 9, 16, 17, 24, 25.
+// Offset of row `row` of a tile. A row is an odd number of 16 bytes long, and every eighth is shifted by 32 more bytes, so that
+// rows 0 to 7 are in different banks, and so are rows 0, 1, 8, 9, 16, 17, 24, 25.
 __host__ __device__ constexpr int tile_row(int row, int pitch) { return row * pitch + row / 8 * 16; }
 
-// Bytes of a round's sources in shared memory, and of what opens its gates.
+// Bytes of a round's sources in shared memory, and of its gates' openers.
 __host__ __device__ constexpr std::size_t source_bytes(int fan_in) {
   return sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)));
 }
@@ -40,14 +40,14 @@ struct ColumnsArguments {
   int fan_in, slots, width_bits, window, windows, carries;
   Columns<const Low> opener;
   const float* gate_bias;
-  int stripe, opener_vectors;  // 16-byte vectors that hold the openers of any group
+  int stripe, opener_vectors;  // opener_vectors: 16-byte vectors that hold the openers of any group
   Columns<const Low> residual;
-  float* carried;  // null: none
+  float* carried;  // may be null
   std::int64_t carried_stride;
 };
 
-// A block's view of its group: biases, weights and where the sources lie, in shared memory. What is of a fixed size comes first,
-// at addresses that need no register.
+// A group's biases, weights and source addresses in shared memory. Data of fixed size comes first, so its addresses need no
+// register.
 template <int R>
 struct GroupMemory {
   static constexpr int kColumns = 32 * R, kPitch = pitch_of<Low>(kColumns);
@@ -60,12 +60,12 @@ struct GroupMemory {
   const ColumnsArguments& a;
   const int group;
   float *const bias, *const retain, *const gate_bias;  // [R, 32], [32], [32]
-  int* const opener;                                   // [32]: where in a token's vectors an output's opener is
+  int* const opener;                                   // [32]: index of an output's opener in a token's vectors
   Low* const weight;                                   // [fan-in, 32 R]
   BlockRows<const Low>* const slots;
 
-  // Asks for all in a stage of its own; the caller waits, and synchronises the block. `before`: bytes of the caller's that
-  // come first.
+  // Starts loading everything, as a stage of its own; the caller waits and synchronises the block. `before`: the caller's bytes
+  // that come first.
   __device__ GroupMemory(const ColumnsArguments& arguments, int g, std::size_t before = 0)
       : a(arguments),
         group(g),
@@ -94,7 +94,7 @@ struct GroupMemory {
   __device__ int source_pitch() const { return pitch_of<Low>(a.fan_in); }
   __device__ unsigned char* behind() const { return reinterpret_cast<unsigned char*>(slots + a.slots); }
 
-  // Asks, as a warp, for what opens this group's gates in a round, in whole vectors: [32, opener_vectors of 8].
+  // Starts loading, as a warp, the openers of this group's gates in a round, in whole vectors: [32, opener_vectors of 8].
   __device__ void load_openers(int window, int begin, Low* to) const {
     const int from = group * kLanes / a.stripe / kVector<Low>, last = (group * kLanes + kLanes - 1) / a.stripe / kVector<Low>;
     for (int v = static_cast<int>(thread_again() % 32); v < kRound * a.opener_vectors; v += 32) {
@@ -105,11 +105,11 @@ struct GroupMemory {
   }
 };
 
-// Loads a round's sources, as one of so many threads: 8 of them of each token.
+// Loads a round's sources on `threads` threads, 8 sources of a token at a time.
 template <int threads>
 struct SourceLoader {
   static constexpr int kStep = threads / 16;  // tokens
-  const Low* from = nullptr;                  // null: nothing
+  const Low* from = nullptr;                  // null: nothing to load
   int stride = 0;
   unsigned to;  // in shared memory
 
@@ -123,7 +123,7 @@ struct SourceLoader {
     stride = static_cast<int>(rows.stride);
   }
   static __device__ int first_row() { return static_cast<int>(thread_again() % threads / 16); }
-  // Asks for them; tokens behind the window's end become zeros. `tile`: bytes from the first tile.
+  // Starts loading; tokens beyond the window's end become zeros. `tile`: bytes from the first tile.
   __device__ void load(const ColumnsArguments& a, int window, int begin, unsigned tile) const {
     if (!from) return;
     const int last = a.window - 1 - begin, row = first_row();
@@ -146,16 +146,16 @@ inline ColumnsArguments arguments_of(const CorticalColumns& a) {
   const std::int64_t slots = a.wiring[1], fan_in = a.weight[1], width = slots > 0 ? fan_in / slots : 0, tokens = a.first[0];
   require_sources(a.sources, DType::bf16);
   require_operands(a.weight.dtype == DType::bf16 && a.weight.contiguous() && a.wiring.contiguous(),
-                   "cortical columns: weights are bf16, they and the wiring contiguous");
+                   "cortical columns: weights must be bf16, and they and the wiring contiguous");
   require_operands((width == 32 || width == 16) && width * slots == fan_in && fan_in <= kColumnsMostFanIn,
-                   "cortical columns: source blocks are 32 or 16 wide, a fan-in is at most 128");
-  require_operands(a.window > 0 && tokens % a.window == 0, "cortical columns: the tokens are not whole windows");
+                   "cortical columns: source blocks must be 32 or 16 wide, and a fan-in at most 128");
+  require_operands(a.window > 0 && tokens % a.window == 0, "cortical columns: the tokens must be whole windows");
   require_operands(a.gate.first_output == 0 && (!a.residual || a.residual.dtype == DType::bf16) &&
                        (!a.gate.opener || a.gate.opener.dtype == DType::bf16),
-                   "cortical columns: residual and opener are bf16, of a whole module");
+                   "cortical columns: residual and opener must be bf16, of a whole module");
   require_operands(!a.gate.opener || (a.gate.opener.row_stride % kVector<Low> == 0 && a.gate.stripe > 0),
-                   "cortical columns: the opener's rows are not whole vectors");
-  require_f32("cortical columns: bias, retain, gate's bias and states are f32", {a.bias, a.retain, a.gate.bias, a.carried});
+                   "cortical columns: the opener's rows must be whole vectors");
+  require_f32("cortical columns: bias, retain, gate's bias and states must be f32", {a.bias, a.retain, a.gate.bias, a.carried});
   return {SourceTable(a.sources),
           a.wiring.as<const int>(),
           a.weight.as<const Low>(),

@@ -1,4 +1,4 @@
-// From sources to what the norm reads, the currents in between staying on the chip.
+// From the sources to the norm's input; the currents in between stay on the chip.
 #include <algorithm>
 #include <limits>
 
@@ -7,9 +7,9 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostPairs = 8;  // in a block; each takes another window
+constexpr int kMostPairs = 8;  // per block; each takes another window
 
-// What a pair has in shared memory beside the group: two tiles of sources, and for each warp outputs and openers.
+// A pair's shared memory besides the group: two tiles of sources, and for each warp outputs and openers.
 struct PairMemory {
   std::size_t sources, outputs, openers;  // bytes of one
 
@@ -21,7 +21,7 @@ struct PairMemory {
 int pairs_in(std::size_t room, std::size_t pair, int windows) {
   return std::clamp(static_cast<int>(room / pair), 1, std::min(kMostPairs, std::max(windows, 1)));
 }
-// Blocks that share a group's windows: the fewest of those that end soonest, where a multiprocessor runs one at a time.
+// Number of blocks that share a group's windows: the fewest that end soonest, with one block per multiprocessor at a time.
 unsigned blocks_of_group(const CudaDevice& device, std::int64_t groups, int windows, int pairs) {
   const auto parts = [](std::int64_t all, std::int64_t of) { return (all + of - 1) / of; };
   std::int64_t best = 1, least = std::numeric_limits<std::int64_t>::max();
@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
   const GroupMemory<R> x(a, static_cast<int>(blockIdx.y));
   const PairMemory sizes(a.fan_in, a.opener_vectors);
   const int pair = static_cast<int>(threadIdx.x) / kPairThreads, pairs = static_cast<int>(blockDim.x) / kPairThreads;
-  const int half = static_cast<int>(threadIdx.x) / 32 % 2, first_output = x.group * kLanes + half * kWarpOutputs;  // this warp's
+  const int half = static_cast<int>(threadIdx.x) / 32 % 2, first_output = x.group * kLanes + half * kWarpOutputs;  // of this warp
   unsigned char* const memory = x.behind() + static_cast<std::size_t>(pair) * sizes.bytes();
   const Low* const sources = reinterpret_cast<const Low*>(memory);
-  const OutputTile outputs(  // residuals come into it, and outputs leave it
+  const OutputTile outputs(  // holds the residuals, then the outputs
       reinterpret_cast<const Low*>(memory + 2 * sizes.sources + static_cast<std::size_t>(half) * sizes.outputs));
   Low* const openers =
       reinterpret_cast<Low*>(memory + 2 * (sizes.sources + sizes.outputs) + static_cast<std::size_t>(half) * sizes.openers);
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
     close_stage();
     const int lane_token = begin + static_cast<int>(thread_again() % 32);
     const int first = __ldg(a.first + static_cast<std::int64_t>(window) * a.window +
-                            min(lane_token, a.window - 1));  // long before it is looked at
+                            min(lane_token, a.window - 1));  // loaded long before it is used
     RoundCurrents<R> u;
     product.run(u, static_cast<unsigned>(sizes.sources) - tile);
     await_stages<1>();
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& a) {
   const ColumnsArguments arguments = arguments_of(a.columns);
-  require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output is bf16");
+  require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output must be bf16");
   const std::int64_t groups = a.columns.weight[0];
   const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {

@@ -1,15 +1,15 @@
-// The products of the columns' way back: gradients of weights and of each slot's sources, from a round's currents' gradients.
+// The products of the columns' backward pass: gradients of weights and of each slot's sources, from a round's current gradients.
 #pragma once
 #include "kernels/cortical_columns_cuda.cuh"
 
 namespace neurogen {
 
-// The currents' gradients of a round as [32 R neurons, 32 tokens], 64 bytes a neuron. Eight tokens are 16 bytes, which lie where
-// eight neighbouring neurons have them in different banks.
+// A round's current gradients as [32 R neurons, 32 tokens], 64 bytes per neuron. The 16 bytes of eight tokens are placed so that
+// those of eight neighbouring neurons are in different banks.
 template <int R>
 struct GradientTile {
   static constexpr unsigned kRow = 2 * kRound, kBytes = kLanes * R * kRow;
-  // In bytes, of eight tokens of a neuron.
+  // Offset in bytes of eight tokens of a neuron.
   static __device__ unsigned place(unsigned neuron, unsigned eighth) { return neuron * kRow + (eighth ^ neuron / 2 % 4) * 16; }
   // Stores eight tokens of a neuron, rounded. `to`: in shared memory.
   static __device__ void store(unsigned to, const float (&d)[kQuadTokens]) {
@@ -21,8 +21,7 @@ struct GradientTile {
   }
 };
 
-// One of so many warps' part of the weights' gradient: a quarter of the neurons; of the sources 16, then those behind what all
-// such warps take.
+// One warp's part of the weights' gradient, of `warps` warps: a quarter of the neurons, and 16 sources in every kStep.
 template <int R, int warps>
 struct WeightGradient {
   static constexpr int kStep = 16 * warps / 4, kMostTiles = static_cast<int>(kColumnsMostFanIn) / kStep, kColumns = 32 * R;
@@ -60,7 +59,7 @@ struct WeightGradient {
             body(*reinterpret_cast<float2*>(stored + (first + kStep * i + row_of(0, e)) * kColumns + column_of(j)), acc[i][j][e],
                  acc[i][j][e + 1]);
   }
-  // += sources^T d_currents^T over a round's tokens. Tiles in bytes from the first.
+  // += sources^T d_currents^T over a round's tokens. Tiles are given in bytes from the first.
   __device__ void add(unsigned source_tile, unsigned gradient_tile) {
     std::uint32_t other[R][4];  // of all 32 tokens
 #pragma unroll
@@ -80,7 +79,7 @@ struct WeightGradient {
   }
 };
 
-// d_selected of a round and 16 sources = d_currents weight^T. The weights' rows are named so that a thread's accumulators are
+// d_selected of a round and 16 sources = d_currents weight^T. The weights' rows are ordered so that a thread's accumulators are
 // neighbouring sources: element e of tile j is source 4 q + 2 j + e.
 template <int R>
 struct SourcesGradient {
@@ -94,7 +93,7 @@ struct SourcesGradient {
               2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 4 + near % 2 + 2 * third), GroupMemory<R>::kPitch)) +
                    second * 8);
   }
-  // `to`: of these 16 sources (whose first row of weights is `first`) and the round's first token.
+  // `to`: at these 16 sources (whose first row of weights is `first`) and the round's first token.
   __device__ void run(unsigned gradient_tile, int first, int rows_left, int width, Low* to) const {
     Accumulators<2, 2> acc;
     clear_accumulators<2, 2>(acc);

@@ -1,4 +1,4 @@
-// The scan of the columns' way back: through norm, microcircuit and recurrence of a round.
+// The scan of the columns' backward pass: through norm, microcircuit and recurrence of a round.
 #pragma once
 #include "kernels/cortical_columns_warp.cuh"
 
@@ -18,13 +18,13 @@ struct ColumnsBackward {
   bool residual_stored;
 };
 
-// What a warp that scans reads of its round besides the sources, in shared memory.
+// A scanning warp's inputs for its round besides the sources, in shared memory.
 struct RoundInputs {
   static constexpr std::size_t kTile = OutputTile::kBytes;
-  static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers are behind
+  static constexpr std::size_t kBytes = 3 * kTile + sizeof(float) * (3 * kRound + kWarpOutputs);  // openers follow
   const OutputTile d_outs, residuals, d_residuals;
   float *const inverses, *const dots, *const states;
-  int* const firsts;  // behind settle() what is kept of the state before a token: 0 where a document starts, else 1
+  int* const firsts;  // after settle(): the factor kept of the state before a token, 0 if a document starts, else 1
   Low* const openers;
 
   __device__ explicit RoundInputs(unsigned char* memory)
@@ -37,8 +37,8 @@ struct RoundInputs {
         firsts(reinterpret_cast<int*>(states + kWarpOutputs)),
         openers(reinterpret_cast<Low*>(firsts + kRound)) {}
 
-  // Made of what was asked for, by each lane for one token: what is kept of the state before it, and the dot times the square of
-  // its norm's factor. settle() puts that in place of the token's first and dot, for the warp to read.
+  // Values that each lane computes from the loaded inputs for one token: the factor kept of the state before it, and the dot times
+  // the square of its norm's factor. settle() replaces the token's first and dot by them, for the warp to read.
   struct Token {
     float keep, dot;
   };
@@ -54,8 +54,8 @@ struct RoundInputs {
     __syncwarp();
   }
 
-  // Asks for them as a warp, for 16 outputs from `column` on. A norm's factor behind the window's end becomes zero, and so all
-  // gradients there.
+  // Starts loading as a warp, for 16 outputs from `column` on. The norm's factor of tokens beyond the window's end becomes zero,
+  // and with it all their gradients.
   template <bool gated, int R>
   __device__ void load(const GroupMemory<R>& x, const ColumnsBackward& b, int window, int begin, int column) const {
     const ColumnsArguments& a = x.a;
@@ -73,25 +73,24 @@ struct RoundInputs {
   __device__ const float* keeps() const { return reinterpret_cast<const float*>(firsts); }
 };
 
-// A warp's round on the way back: what is known of its tokens between the pass forth, which makes currents and states again, and
-// the pass back through the recurrence. For side and k: the factors of the recurrence, and what a state's gradient is multiplied
-// with to become the gradient of the gate (slope, negative) and of the forget factor's input (shut). y: gradient of the
-// microcircuit's output on the way through its state.
+// A warp's round in the backward pass: values of its tokens kept between forth(), which recomputes currents and states, and back(),
+// which goes back through the recurrence. By side and k: the factors of the recurrence, and the factors by which a state's gradient
+// is multiplied to give that of the gate (slope, negative) and of the forget factor's input (shut). y: gradient of the
+// microcircuit's output through its state.
 template <int R, bool gated>
 struct RoundScan {
-  // The forget factor of a gated token is made again instead of kept where there are no registers for it.
+  // A gated token's forget factor is recomputed if there are no registers to keep it.
   static constexpr bool kMadeAgain = gated && R == 5;
   float forget[2][kQuadTokens], input[2][kQuadTokens], slope[2][kQuadTokens], shut[2][kQuadTokens], y[2][kQuadTokens];
   float kept[2];       // of a state, through all of the lane's tokens
-  const float* keeps;  // RoundInputs', of the lane's tokens
+  const float* keeps;  // from RoundInputs, for the lane's tokens
 
   __device__ float forgets(int side, int k) const {
     if constexpr (kMadeAgain) return keeps[k] - keeps[k] * input[side][k];
     else return forget[side][k];
   }
 
-  // From a side's currents, which become gradients of the roles behind the second; returns its part of the gain's gradient.
-  // `output`: of the group.
+  // Turns a side's currents into gradients of roles 2 and up; returns its part of the gain's gradient. `output`: within the group.
   __device__ float forth(RoundCurrents<R>& u, unsigned side, const GroupMemory<R>& x, const RoundInputs& in, unsigned output,
                          float gain, bool residual_stored) {
     const ColumnsArguments& a = x.a;
@@ -122,7 +121,7 @@ struct RoundScan {
     float d_gain = 0.0f;
 #pragma unroll
     for (int j = 0; j < kQuadTokens / 2; ++j) {
-      float passed[2];  // to the residual
+      float passed[2];  // for the residual
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int k = 2 * j + e;
@@ -132,7 +131,7 @@ struct RoundScan {
 #pragma unroll
         for (int r = 0; r < R; ++r) now[r] = u.at(r, side, k);
         h = forgets(side, k) * h + input[side][k] * now[0];
-        // From the gradient of the norm's output to that of its input (rms_norm.h), with the output made again.
+        // From the gradient of the norm's output to that of its input (rms_norm.h), using the recomputed output.
         const float out = output_of<R>(h, now, element(residual, k)), scaled = in.inverses[first + k] * element(d_out, k);
         d_gain += scaled * out;
         const float d = gain * scaled - in.dots[first + k] * out;
@@ -152,7 +151,7 @@ struct RoundScan {
     return d_gain;
   }
 
-  // The recurrence of a side's gradient, g_t = d_y_t + f_{t+1} g_{t+1}, as the map from f g behind the lane's tokens to that of
+  // The recurrence of a side's gradient, g_t = d_y_t + f_{t+1} g_{t+1}, as the map from f g after the lane's last token to that of
   // its first.
   __device__ Map recurrence(int side) const {
     float g = y[side][kQuadTokens - 1];
@@ -160,8 +159,8 @@ struct RoundScan {
     for (int k = kQuadTokens - 1; k > 0; --k) g = forgets(side, k) * g + y[side][k - 1];
     return {kept[side], forgets(side, 0) * g};
   }
-  // Through it, from each side's d_h, which comes from behind the lane's last token, to the gradients of the first two roles.
-  // d_gate: of the lane's last token and side 0.
+  // Goes back through it, from each side's d_h, which comes from after the lane's last token, to the gradients of the first two
+  // roles. d_gate: at the lane's last token and side 0.
   __device__ void back(float (&d_h)[2], float (&d_input)[2][kQuadTokens], float (&d_forget)[2][kQuadTokens], Low* d_gate,
                        std::int64_t gate_stride, int tokens_left) const {
 #pragma unroll

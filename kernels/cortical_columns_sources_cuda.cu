@@ -37,7 +37,7 @@ __global__ void gather_kernel(SourceTable d_sources, unsigned stored, const Low*
 void cortical_columns_sources(CudaDevice& device, const CorticalColumnsSources& a) {
   require_sources(a.d_sources, DType::bf16);
   require_operands(a.d_selected.dtype == DType::bf16 && a.d_selected.contiguous(),
-                   "cortical_columns_sources: the slots' gradient is bf16 and contiguous");
+                   "cortical_columns_sources: the slots' gradient must be bf16 and contiguous");
   const std::int64_t blocks = a.reader_start[0] - 1, tokens = a.d_selected[1], width = a.d_selected[2];
   constexpr int kThreadsHere = 256;
   const dim3 grid(static_cast<unsigned>(blocks), pieces(tokens * (width / kVector<Low>), kThreadsHere));

@@ -1,4 +1,4 @@
-// A module's column groups for a single token, and the norm behind them. A block takes one group; the last to end norms the row.
+// A module's column groups for a single token, and the norm that follows. A block takes one group; the last one normalises the row.
 #include "kernels/cortical_columns.h"
 #include "kernels/microcircuit_cuda.cuh"
 #include "kernels/rms_norm.h"
@@ -14,7 +14,7 @@ struct StepArguments {
   const T* opener;
   const float* gate_bias;
   int stripe;
-  const T* residual;  // or null
+  const T* residual;  // may be null
   float* state;
   GradientOf<T>* pre_norm;
   unsigned* done;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
   __shared__ float currents[32 * R];
   __shared__ bool last;
   const int lane = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.x) * kLanes + lane;
-  // Asked for before the currents are there, as is what the last block will want.
+  // Loaded before the currents are ready; the gain, which the last block needs, is prefetched.
   float retain = 0.0f, opener = 0.0f, residual = 0.0f, state = 0.0f;
   if (lane < kLanes) {
     retain = read(a.retain + column), state = a.state[column];
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicAdd(a.done, 1u) == gridDim.x - 1;  // of whole numbers: the order does not matter
+    last = atomicAdd(a.done, 1u) == gridDim.x - 1;  // an integer: the order does not matter
     if (last) *a.done = 0;
     __threadfence();
   }
@@ -66,14 +66,14 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
   const std::int64_t groups = a.weight[0], outputs = kGroup * groups;
   const SynapsesShape x(a.weight, make_view(nullptr, DType::f32, {groups, 1, a.weight[2]}), a.wiring[1], 1);
   require_sources(a.sources, type);
-  require_f32("cortical_columns_step: bias, retain, the gate's bias, gain and state are f32",
+  require_f32("cortical_columns_step: bias, retain, the gate's bias, gain and state must be f32",
               {a.bias, a.retain, a.gate.bias, a.gain, a.state});
   for (const TensorView& view : {a.gate.opener, a.residual, a.out})
-    require_operands(!view || view.dtype == type, "cortical_columns_step: opener, residual and output are of the weights' type");
+    require_operands(!view || view.dtype == type, "cortical_columns_step: opener, residual and output must have the weights' type");
   require_operands(a.pre_norm.dtype == gradient_of(type) && a.done.dtype == DType::i32,
-                   "cortical_columns_step: scratch of another type");
+                   "cortical_columns_step: the scratch has the wrong type");
   require_operands(a.pre_norm[1] == outputs && a.out[1] == outputs && a.state[1] == outputs && a.sources.outputs[0][0] == 1,
-                   "cortical_columns_step: not one token of the whole module");
+                   "cortical_columns_step: operands must be one token of the whole module");
   dispatch_float(type, [&](auto zero) {
     using T = decltype(zero);
     const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.bias}, x),

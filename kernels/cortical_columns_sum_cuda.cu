@@ -1,4 +1,4 @@
-// The parts of the columns' gradients, added up.
+// Adds up the parts of the columns' gradients.
 #include "kernels/cortical_columns.h"
 #include "kernels/cuda_several.cuh"
 #include "kernels/microcircuit_cuda.cuh"
@@ -33,10 +33,10 @@ __global__ void sum_kernel(PieceTable<Parts> sums) {
 void cortical_columns_sum(CudaDevice& device, const Several<CorticalColumnsSum>& all) {
   PieceTable<Parts> sums;
   for (const auto& [parts, total] : all) {
-    require_f32("cortical_columns_sum: gradients are f32", {parts, total});
+    require_f32("cortical_columns_sum: gradients must be f32", {parts, total});
     const std::int64_t elements = total.elements();
     require_operands(total.contiguous() && parts.contiguous() && elements % 4 == 0 && parts.elements() % elements == 0,
-                     "cortical_columns_sum: the parts are not whole totals");
+                     "cortical_columns_sum: the parts must be contiguous and whole totals");
     sums.add({parts.as<const float>(), static_cast<int>(parts.elements() / elements), total.as<float>(), elements},
              pieces(elements, kSumPiece));
   }

@@ -1,9 +1,9 @@
-// A warp's way through a column group: 16 of its 32 outputs with all their roles, a round of 32 tokens at a time, in registers
-// from the currents' product to the last state. Two warps, a pair, take a group's round.
+// A warp takes 16 of a column group's 32 outputs with all their roles, a round of 32 tokens at a time, in registers from the
+// currents' product to the last state. Two warps, a pair, take a group's round.
 //
-// Currents are made as [neurons, tokens], so that a thread holds all roles of its outputs: element (role, side, k) is output
-// lane / 4 + 8 side of the warp's 16 and token 8 (lane % 4) + k of the round. A quad of lanes has all tokens of an output, so
-// the recurrence is composed among four lanes. Tensor cores take tokens in any order: the sources' rows are named in that one.
+// Currents are computed as [neurons, tokens], so that a thread holds all roles of its outputs: element (role, side, k) is output
+// lane / 4 + 8 side of the warp's 16 and token 8 (lane % 4) + k of the round. A quad of lanes holds all tokens of an output, so the
+// recurrence is composed among four lanes. Tensor cores take tokens in any order: the sources' rows are addressed in this one.
 #pragma once
 #include "kernels/cortical_columns_cuda.cuh"
 
@@ -15,8 +15,8 @@ struct RoundCurrents {
   __device__ float& at(int role, int side, int k) { return of[role][k / 2][2 * side + k % 2]; }
 };
 
-// The recurrence of a round, whose tokens a quad of lanes has: each lane's map becomes that of its tokens and all before them
-// (in reverse: behind them).
+// The recurrence of a round, whose tokens a quad of lanes holds: each lane's map becomes that of its tokens and all before them (in
+// reverse: after them).
 template <bool reverse>
 struct QuadScan {
   static constexpr unsigned kAll = 0xFFFFFFFFu;
@@ -36,9 +36,9 @@ struct QuadScan {
       if (here >= lanes) to_here.shift += to_here.scale * shift, to_here.scale *= scale;
     }
   }
-  // The last lane's map is the round's.
+  // Whether this is the last lane, whose map is the round's.
   __device__ bool whole() const { return place() == 3; }
-  // The state before this lane's tokens; `state`, before the round, moves past it.
+  // Returns the state before this lane's tokens; moves `state` from before the round to after it.
   __device__ float enter(float& state) const {
     const float after = to_here.scale * state + to_here.shift, previous = from_before(after, 1);
     const float entering = place() == 0 ? state : previous;
@@ -57,7 +57,7 @@ __device__ inline std::uint32_t add_pairs(const std::uint32_t& a, const std::uin
   return reinterpret_cast<const std::uint32_t&>(sum);
 }
 
-// A [32 tokens, 16 outputs] tile in bf16 of one warp's own.
+// A warp's own [32 tokens, 16 outputs] tile in bf16.
 struct OutputTile {
   static constexpr int kPitch = kWarpOutputs + kVector<Low>;
   static constexpr unsigned kQuadRows = tile_row(kQuadTokens, kPitch);  // from a lane's tokens to the next lane's
@@ -66,7 +66,7 @@ struct OutputTile {
 
   __device__ explicit OutputTile(const Low* tile) : memory(shared_address(tile)) {}
 
-  // Asks for a round's, of the 16 outputs from `column` on. Tokens behind the window's end become zeros.
+  // Starts loading a round, for the 16 outputs from `column` on. Tokens beyond the window's end become zeros.
   template <typename From>
   __device__ void load(const Columns<From>& from, const ColumnsArguments& a, int window, int begin, int column) const {
     const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>, last = a.window - 1 - begin;
@@ -78,26 +78,26 @@ struct OutputTile {
                   row <= last);
     }
   }
-  // This thread's of one side, in pairs of tokens.
+  // Reads this thread's values of one side, in pairs of tokens.
   __device__ void read(std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
     const unsigned lane = thread_again() % 32, near = lane % 8;
     // Matrix j: tokens 2 j and 2 j + 1 of each lane.
     const unsigned row = near / 2 * kQuadRows + (near % 2 + lane / 8 * 2) * kPitch;
     load_matrices<true>(pairs, memory + 2 * (row + 8 * static_cast<unsigned>(side)));
   }
-  // The way back: this thread's into the tile,
+  // Writes this thread's values of one side into the tile.
   __device__ void write(const std::uint32_t (&pairs)[kQuadTokens / 2], int side) const {
-    __syncwarp();  // all have read what was there
+    __syncwarp();  // all lanes have read the previous values
     const unsigned lane = thread_again() % 32, near = lane / 4;
     const unsigned row = memory + 2 * (near / 2 * kQuadRows + near % 2 * kPitch + 8 * static_cast<unsigned>(side) + lane % 4 * 2);
 #pragma unroll
     for (unsigned j = 0; j < kQuadTokens / 2; ++j) {
-      std::uint32_t outputs;  // two of a token, from two tokens of an output
+      std::uint32_t outputs;  // two outputs of a token, from two tokens of an output
       asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(outputs) : "r"(pairs[j]));
       asm volatile("st.shared.b32 [%0], %1;" ::"r"(row + 2 * 2 * kPitch * j), "r"(outputs) : "memory");
     }
   }
-  // and all of it, the warp synchronised, to memory.
+  // Stores the whole tile to memory; the warp must be synchronised.
   __device__ void store(const Columns<Low>& to, const ColumnsArguments& a, int window, int begin, int column) const {
     const int lane = static_cast<int>(thread_again() % 32), part = lane % 2 * kVector<Low>;
     Low* const first = to.at(window * a.window + begin + lane / 2, column + part);
@@ -118,19 +118,19 @@ struct OutputTile {
 template <int R>
 struct CurrentsProduct {
   const GroupMemory<R>& x;
-  unsigned rows, columns;  // this lane's, in shared memory: of the first tile of sources, of the weights
+  unsigned rows, columns;  // this lane's addresses in shared memory: of the first tile of sources, of the weights
 
   __device__ CurrentsProduct(const GroupMemory<R>& group, const Low* sources) : x(group) {
     const unsigned thread = thread_again(), lane = thread % 32, near = lane % 8, second = lane / 8 % 2 * 8,
                    half = thread / 32 % 2 * kWarpOutputs;
-    // Of the sources, matrices of 8 tokens and 8 sources: those of j, sources 0-7 and 8-15, then of j + 1.
+    // Matrices of 8 tokens and 8 sources: for j, sources 0-7 and 8-15, then for j + 1.
     rows =
         shared_address(sources) +
         2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 16 * 2), x.source_pitch())) + second);
     columns = shared_address(x.weight) +
               2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
   }
-  // With addresses that were found before.
+  // Takes addresses that were computed before.
   __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns)
       : x(group), rows(lane_rows), columns(lane_columns) {}
 
@@ -138,7 +138,7 @@ struct CurrentsProduct {
   __device__ void run(RoundCurrents<R>& u, unsigned tile) const {
     const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch());
     unsigned row = rows + tile, column = columns;
-    const auto add = [&](auto from) {  // from(role): accumulators to begin with, or null
+    const auto add = [&](auto from) {  // from(role): sets the initial accumulators, or does nothing
       std::uint32_t sources[2][4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) load_matrices<false>(sources[i], row + 4 * pitch * i);

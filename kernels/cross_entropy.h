@@ -1,7 +1,7 @@
-// Softmax and cross entropy over a vocabulary that arrives in tiles: running maximum and sum (Milakov & Gimelshein 2018,
-// arXiv:1805.02867), so that no row of all logits has to exist.
+// Softmax and cross entropy over a vocabulary that arrives in tiles: a running maximum and sum (Milakov & Gimelshein 2018,
+// arXiv:1805.02867), so that the logits of all tiles never exist at once.
 //   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens * loss scale
-// A target of -1 counts for nothing: no loss, no gradient.
+// A target of -1 is ignored: no loss, no gradient.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -9,18 +9,18 @@
 
 namespace neurogen {
 
-// On a GPU rows of logits begin at multiples of 4 elements.
+// On a GPU, rows of logits begin at multiples of 4 elements.
 
-// For each tile of the vocabulary in turn.
+// Runs for each tile of the vocabulary in turn.
 struct SoftmaxStatistics {
   TensorView logits;             // [N, tile], rows may be strided
   TensorView targets;            // [N] i32
-  std::int64_t first_token = 0;  // the tile's first vocabulary id; 0 starts the running values afresh
-  TensorView maximum, sum;       // [N]: so far, sum of exp(logit - maximum)
-  TensorView target_logit;       // [N], written by the tile that holds the target
+  std::int64_t first_token = 0;  // the tile's first vocabulary id; 0 resets the running values
+  TensorView maximum, sum;       // [N]: running values; sum is of exp(logit - maximum)
+  TensorView target_logit;       // [N], written by the tile that contains the target
 };
 
-// After the last tile.
+// Runs after the last tile.
 struct CrossEntropyLoss {
   TensorView maximum, sum, target_logit, targets;
   TensorView log_sum_exp;  // out [N]
@@ -35,19 +35,19 @@ struct CrossEntropyBackward {
   TensorView control{};  // StepControl: the loss scale; empty: 1
 };
 
-// The likeliest tokens, for counting right answers; for each tile in turn. Lower ids come first among equal logits.
+// The likeliest tokens, to count correct predictions; runs for each tile in turn. Among equal logits, lower ids come first.
 inline constexpr std::int64_t kLikeliest = 5;
 struct LikeliestTokens {
   TensorView logits;             // [N, tile], rows may be strided
   std::int64_t first_token = 0;  // as in SoftmaxStatistics
-  TensorView logit, token;       // [N, 5], [N, 5] i32: so far, the likeliest first; -inf and -1 where there are fewer tokens
+  TensorView logit, token;       // [N, 5], [N, 5] i32: the likeliest so far, in order; -inf and -1 while there are fewer tokens
 };
 
-// After the last tile.
+// Runs after the last tile.
 struct CountHits {
   TensorView token;    // [N, 5] i32
   TensorView targets;  // [N] i32
-  TensorView hits;     // out [2] f64: targets that are the likeliest token, that are among the five
+  TensorView hits;     // out [2] f64: targets that are the likeliest token, targets among the five likeliest
 };
 
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);

@@ -7,9 +7,9 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kTokens = 8;  // that one thread takes at a time
+constexpr std::int64_t kTokens = 8;  // tokens that one thread takes at a time
 
-// Takes a tile's logits of one token into its running maximum and sum.
+// Adds a tile's logits of one token to its running maximum and sum.
 template <typename Real>
 NEUROGEN_CLONES void accumulate(const Real* logits, std::int64_t tile, Real* maximum, Real* sum) {
   Real largest = *maximum;
@@ -50,7 +50,7 @@ void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& a) {
   });
 }
 
-// On one thread: a logarithm a token is nothing beside the logits, and the sum has its order.
+// On one thread: one logarithm per token costs little beside the logits, and the sum keeps its order.
 void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
   require_type("cross_entropy_loss", a.loss.dtype, {a.maximum, a.sum, a.target_logit, a.log_sum_exp});
   dispatch_real(a.loss.dtype, [&](auto zero) {
@@ -61,7 +61,7 @@ void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
       const bool counts = a.targets.as<const std::int32_t>()[n] >= 0;
       const double largest = a.maximum.as<const Real>()[n], log_sum = std::log(static_cast<double>(a.sum.as<const Real>()[n]));
       a.log_sum_exp.as<Real>()[n] = static_cast<Real>(largest + log_sum);
-      // The difference first: log_sum would drown in a large maximum.
+      // The difference comes first: log_sum would be lost in a large maximum.
       const double loss = counts ? largest - a.target_logit.as<const Real>()[n] + log_sum : 0;
       a.loss.as<Real>()[n] = static_cast<Real>(loss);
       total += a.loss.as<Real>()[n];

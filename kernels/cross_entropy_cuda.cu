@@ -5,9 +5,9 @@
 namespace neurogen {
 namespace {
 
-constexpr int kThreads = 256;  // for one row
+constexpr int kThreads = 256;  // per row
 constexpr int kSumThreads = 1024;
-constexpr int kWarps = 8;  // rows a block works on while it looks for the likeliest, one warp each
+constexpr int kWarps = 8;  // rows that a block searches for the likeliest tokens, one warp each
 
 // Four logits of a row from column i on; those beyond its width are -inf, which adds nothing to any sum.
 template <typename Logit>
@@ -16,7 +16,7 @@ __device__ float4 last_four(const Logit* row, std::int64_t i, std::int64_t width
   return {at(i), at(i + 1), at(i + 2), at(i + 3)};
 }
 
-// body(column, four logits) for a thread's share of a row, and rest(column, four logits) for the last where they are fewer.
+// Calls body(column, four logits) for a thread's share of a row, and rest(column, four logits) for a last group of fewer than four.
 template <typename Logit, typename Body, typename Rest>
 __device__ void for_fours(const Logit* row, std::int64_t width, Body&& body, Rest&& rest) {
   const std::int64_t whole = width / 4 * 4;
@@ -25,7 +25,7 @@ __device__ void for_fours(const Logit* row, std::int64_t width, Body&& body, Res
   if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width));
 }
 
-// In one pass, with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
+// One pass with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
 template <typename Logit>
 __global__ void __launch_bounds__(kThreads)
     statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
@@ -55,11 +55,11 @@ __global__ void __launch_bounds__(kThreads)
   if (target >= 0 && target < width) target_logit[n] = to_float(row[target]);
 }
 
-// One block, so that the order of the sum is that of the tokens alone.
+// One block, so that the order of the sum depends only on the order of the tokens.
 __global__ void __launch_bounds__(kSumThreads)
     losses(const float* maximum, const float* sum, const float* target_logit, const std::int32_t* targets, std::int64_t tokens,
            float* log_sum_exp, float* loss, double* total) {
-  constexpr int kAhead = 8;  // tokens of a thread on their way at once
+  constexpr int kAhead = 8;  // tokens that a thread loads at once
   double all = 0, counted = 0;
   for (std::int64_t begin = threadIdx.x; begin < tokens; begin += kAhead * kSumThreads) {
     float maxima[kAhead], sums[kAhead], at_target[kAhead];
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kSumThreads)
   total[1] = counted;
 }
 
-// Probability less one at the target, before it is rounded to the logits' type.
+// Softmax minus one-hot, computed before it is rounded to the logits' type.
 template <typename Logit>
 __global__ void __launch_bounds__(kThreads)
     gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
@@ -118,10 +118,10 @@ __global__ void __launch_bounds__(kThreads)
       });
 }
 
-// The better of two candidates comes first: the larger logit, the lower id among equals.
+// Orders candidates: the larger logit comes first, the lower id among equals.
 __device__ bool before(float x, int x_token, float y, int y_token) { return x > y || (x == y && x_token < y_token); }
 
-// Every lane keeps the likeliest of its share, sorted; then the warp takes the best of all heads, five times.
+// Every lane keeps the likeliest of its share, sorted; then the warp takes the best of all lanes' first candidates, five times.
 template <typename Logit>
 __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int64_t first_token,
                           float* logit, std::int32_t* token) {
@@ -131,7 +131,7 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
   const Logit* row = logits + n * stride;
   float best[kLikeliest];
   int id[kLikeliest];
-  // What the tiles before have left is part of the first lane's share.
+  // The first lane's share includes the result of earlier tiles.
   const bool resumed = first_token != 0 && threadIdx.x % 32 == 0;
 #pragma unroll
   for (int i = 0; i < kLikeliest; ++i) {
@@ -163,7 +163,7 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
       const int other_id = __shfl_xor_sync(0xFFFFFFFFu, top_id, step);
       if (before(other, other_id, top, top_id)) top = other, top_id = other_id;
     }
-    if (id[0] == top_id) {  // taken from this lane
+    if (id[0] == top_id) {  // it came from this lane
 #pragma unroll
       for (int i = 0; i + 1 < kLikeliest; ++i) best[i] = best[i + 1], id[i] = id[i + 1];
       best[kLikeliest - 1] = -INFINITY, id[kLikeliest - 1] = kNobody;
@@ -199,7 +199,7 @@ void require_rows(const TensorView& logits, const char* sentence) {
 }  // namespace
 
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
-  require_rows(a.logits, "softmax_statistics: rows begin at multiples of 4 logits");
+  require_rows(a.logits, "softmax_statistics: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
@@ -209,14 +209,14 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
 }
 
 void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& a) {
-  require_operands(a.maximum.dtype == DType::f32 && a.loss.dtype == DType::f32, "cross_entropy_loss: statistics are f32");
+  require_operands(a.maximum.dtype == DType::f32 && a.loss.dtype == DType::f32, "cross_entropy_loss: statistics must be f32");
   launch(device, "cross_entropy_loss", losses, dim3(1), dim3(kSumThreads), 0, a.maximum.as<const float>(), a.sum.as<const float>(),
          a.target_logit.as<const float>(), a.targets.as<const std::int32_t>(), a.loss.elements(), a.log_sum_exp.as<float>(),
          a.loss.as<float>(), a.total.as<double>());
 }
 
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
-  require_rows(a.logits, "cross_entropy_backward: rows begin at multiples of 4 logits");
+  require_rows(a.logits, "cross_entropy_backward: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0, a.logits.as<Logit>(),
@@ -226,8 +226,8 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
 }
 
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {
-  require_rows(a.logits, "likeliest_tokens: rows begin at multiples of 4 logits");
-  require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the logits that are kept are f32");
+  require_rows(a.logits, "likeliest_tokens: rows must begin at multiples of 4 logits");
+  require_operands(a.logit.dtype == DType::f32, "likeliest_tokens: the kept logits must be f32");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     launch(device, "likeliest_tokens", likeliest<Logit>, dim3(pieces(a.logits[0], kWarps)), dim3(32 * kWarps), 0,

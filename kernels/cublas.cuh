@@ -1,5 +1,4 @@
-// cuBLAS, loaded when the first GPU is taken: a program that runs on the CPU neither needs it nor pays for it (100 MB of
-// relocated pages).
+// cuBLAS, loaded when the first GPU is used: on the CPU a program neither needs it nor pays for it (100 MB of relocated pages).
 #pragma once
 #include <cublas_v2.h>
 
@@ -14,7 +13,7 @@ struct Cublas {
   decltype(&cublasGetStatusString) status_string = nullptr;
 };
 
-// Throws Error where the library is missing.
+// Throws Error if the library is missing.
 const Cublas& cublas();
 
 }  // namespace neurogen

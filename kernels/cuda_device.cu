@@ -11,10 +11,10 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kStackSize = 256;  // bytes a thread; our kernels use none, and the driver reserves it for all of them
+constexpr std::size_t kStackSize = 256;  // bytes per thread; these kernels use none, and the driver reserves it for all threads
 
-// Memory in use on a GPU without making a context there: NVML, loaded at run time because the driver brings it. `found` is
-// false where it is missing.
+// Memory in use on a GPU, read without creating a context there: through NVML, which comes with the driver and is loaded at run
+// time. `found` is false if it is missing.
 struct DeviceMemory {
   bool found = false;
   Bytes used = 0;
@@ -40,12 +40,12 @@ DeviceMemory memory_in_use(int ordinal) {
 
 __global__ void nothing() {}
 
-// Whether this build has machine code, or PTX that can become such, for the current GPU.
+// Whether this build has machine code, or PTX that can be compiled, for the current GPU.
 bool has_code() {
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, nothing);
   if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction) return true;
-  cudaGetLastError();  // is said in our words
+  cudaGetLastError();  // clears the error: the caller reports it
   return false;
 }
 
@@ -97,13 +97,13 @@ std::string CudaDevice::versions() {
 }
 
 CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
-  // Only what is launched is loaded: all of cuBLAS would be hundreds of megabytes.
+  // Loads only the kernels that are launched: all of cuBLAS would take hundreds of megabytes.
   setenv("CUDA_MODULE_LOADING", "LAZY", /*overwrite=*/0);
   require_gpu(ordinal, count());
   Native& n = *native_;
   n.ordinal = ordinal;
   require_cuda(cudaGetDeviceProperties(&n.properties, ordinal), "asking for its properties");
-  require_capability(name(), capability(), true);  // before a context is made there
+  require_capability(name(), capability(), true);  // before a context is created there
   n.used_before = memory_in_use(ordinal).used;
   const auto usable = [&](cudaError_t status) {
     if (status != cudaSuccess) throw gpu_refuses(name(), cudaGetErrorString(status));
@@ -114,7 +114,7 @@ CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
   for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));
   if (cublas().create(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublas().set_stream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
-    throw Error("cuBLAS does not start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
+    throw Error("cuBLAS cannot start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
   }
 }
 
@@ -151,7 +151,7 @@ Bytes CudaDevice::used_by_us() const {
 
 void CudaDevice::use_workspace(void* memory, Bytes bytes) {
   if (cublas().set_workspace(native_->cublas, memory, bytes) != CUBLAS_STATUS_SUCCESS) {
-    throw Error("cuBLAS refuses the planned workspace", Error::kRunTime);
+    throw Error("cuBLAS rejects the planned workspace", Error::kRunTime);
   }
 }
 
@@ -192,7 +192,7 @@ void CudaDevice::mark(std::size_t number) {
 bool CudaDevice::has_reached(std::size_t number) const {
   const cudaError_t status = cudaEventQuery(native_->numbered[number]);
   if (status != cudaErrorNotReady) require_cuda(status, "its work up to a mark");
-  else cudaGetLastError();  // is kept as an error, which the next launch would find
+  else cudaGetLastError();  // clears the error, which the next launch would report otherwise
   return status == cudaSuccess;
 }
 double CudaDevice::milliseconds_after_mark(std::size_t number) const {

@@ -1,5 +1,5 @@
-// One NVIDIA GPU as a device: a context, one stream on which everything runs in order, cuBLAS on that stream, and whole
-// programs captured once and launched again and again.
+// One NVIDIA GPU as a device: a context, one stream that runs everything in order, cuBLAS on that stream, and whole programs
+// captured once and launched repeatedly.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -23,7 +23,7 @@ class CudaGraph {
   void* executable_ = nullptr;
 };
 
-// While one lives, this thread works with a GPU of this ordinal; then again with the one before.
+// Makes GPU `ordinal` current for this thread and restores the previous one on destruction.
 class CurrentGpu {
  public:
   explicit CurrentGpu(int ordinal);
@@ -37,19 +37,18 @@ class CurrentGpu {
 
 class CudaDevice {
  public:
-  // GPUs that a driver of this machine shows; 0 where there is no driver. Throws Error where a GPU is there but cannot be
-  // used. Creates no context.
+  // Number of GPUs that the driver shows; 0 without a driver. Throws Error if a GPU is present but unusable. Creates no context.
   static int count();
-  // Of one of them, without a context.
+  // Traits of one GPU, read without a context.
   struct Traits {
     int capability = 0;  // 10 * major + minor: 75, 80, 90
     int multiprocessors = 0;
   };
   static Traits traits(int ordinal);
-  // "CUDA 13.0, cuBLAS 13.0, driver for CUDA up to 13.1": what was built with, and what the driver can do.
+  // "CUDA 13.0, cuBLAS 13.0, driver for CUDA up to 13.1": the versions of this build, and what the driver supports.
   static std::string versions();
 
-  // Throws Error for a GPU that is not there, too old for our kernels, or taken by others.
+  // Throws Error for a GPU that is missing, too old for these kernels, or in use by others.
   explicit CudaDevice(int ordinal = 0);
   ~CudaDevice();
   CudaDevice(const CudaDevice&) = delete;
@@ -60,43 +59,42 @@ class CudaDevice {
   int multiprocessors() const;
   Bytes total_memory() const;
   Bytes free_memory() const;
-  // The most shared memory that operations give a block: the GPU's, or a limit below it, so that what a smaller card runs is run
-  // here.
+  // Most shared memory that operations may use per block: the GPU's, or a lower limit that makes it behave like a smaller card.
   Bytes shared_memory() const;
   void limit_shared_memory(Bytes bytes);
-  // What this process holds on the GPU: the growth of the memory in use since before the context. Where NVML is missing,
-  // all that is in use there, by whomever.
+  // GPU memory held by this process: the growth of the memory in use since before the context was created. Without NVML: all memory
+  // in use on the GPU, by any process.
   Bytes used_by_us() const;
 
-  // Scratch memory for the matrix library, which takes its own otherwise. Must outlive every product.
+  // Gives the matrix library its scratch memory, so that it allocates none. Must outlive every product.
   void use_workspace(void* memory, Bytes bytes);
 
-  // Waits for all work given so far. Throws Error where a kernel failed.
+  // Waits for all work submitted so far. Throws Error if a kernel failed.
   void synchronize();
-  std::int64_t synchronizations() const;  // how often that was
-  // Milliseconds between the two latest marks on the stream, both reached.
+  std::int64_t synchronizations() const;  // number of calls
+  // Milliseconds between the two latest marks on the stream; both must be reached.
   void mark();
   double milliseconds_between_marks() const;
-  // Marks of their own, numbered from 0, made at start-up; whether one is reached, and milliseconds from one to the next, both
-  // reached.
+  // Numbered marks, from 0, made at start-up. has_reached: whether a mark is reached. milliseconds_after_mark: from one mark to the
+  // next; both must be reached.
   void reserve_marks(std::size_t count);
   void mark(std::size_t number);
   bool has_reached(std::size_t number) const;
   double milliseconds_after_mark(std::size_t number) const;
 
-  // What is called between them is recorded, not run; numbered marks are set whenever the graph gets there. An allocation or a wait
-  // in there fails, by design of the capture.
+  // Calls between begin_capture and end_capture are recorded, not run; numbered marks are set whenever the graph reaches them.
+  // Allocating or waiting during a capture fails, by CUDA's design.
   void begin_capture();
   CudaGraph end_capture();
   void launch(const CudaGraph& graph);
-  // Bytes from host or device to host or device, for start-up and for saving: done at the next synchronize(), or when the call
-  // returns.
+  // Copy bytes between host and device in any direction, for start-up and saving. copy() is complete at the next synchronize(),
+  // copy_now() when it returns.
   void copy(const void* from, void* to, Bytes bytes);
   void copy_now(const void* from, void* to, Bytes bytes);
 
   void fill(void* to, int byte, Bytes bytes);
 
-  // CUDA's own handles, for kernels/*.cu alone (cuda_kernel.cuh).
+  // CUDA's own handles, only for kernels/*.cu (cuda_kernel.cuh).
   struct Native;
   Native& native() { return *native_; }
 

@@ -1,4 +1,4 @@
-// What the CUDA operations share: the stream, launches that are checked, element types, and sums whose order is fixed.
+// Shared by the CUDA operations: the stream, checked launches, element types, and sums in a fixed order.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -22,12 +22,12 @@ struct CudaDevice::Native {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   cudaEvent_t marks[2] = {nullptr, nullptr};
-  int marked = 0;  // the mark that is set next
+  int marked = 0;  // the mark to set next
   std::vector<cudaEvent_t> numbered;
   bool capturing = false;
   bool clears_products = false;  // see clear_products (matmul.h)
   std::int64_t synchronizations = 0;
-  Bytes used_before = 0;  // on the GPU, before our context
+  Bytes used_before = 0;  // on the GPU, before this process's context
   Bytes shared_memory_limit = UINT64_MAX;
 };
 
@@ -41,7 +41,7 @@ inline void require_operands(bool condition, const char* sentence) {
   if (!condition) throw Error(sentence);
 }
 
-// kernel<<<grid, block, shared>>>(arguments...) on the device's stream. `name` is the operation, for the error's sentence.
+// Launches kernel<<<grid, block, shared>>>(arguments...) on the device's stream. `name` is the operation, for error messages.
 template <typename... Parameters, typename... Arguments>
 void launch(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
             Arguments... arguments) {
@@ -77,19 +77,19 @@ __device__ inline T from_float(float x) {
   else return __float2bfloat16_rn(x);
 }
 
-// What gradients of modules' outputs, and what norms read, are stored in beside products of T: f16 has not their range.
+// Storage type, beside products of T, of gradients of modules' outputs and of norms' inputs: f16 lacks their range.
 template <typename T>
 using GradientOf = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, T, float>;
 inline DType gradient_of(DType type) { return type == DType::bf16 ? type : DType::f32; }
 
-// This thread's number, asked for again: what is computed from it then lives as long as one phase, not as the kernel.
+// This thread's index, read anew: values computed from it then live only for one phase, not for the whole kernel.
 __device__ inline unsigned thread_again() {
   unsigned thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;
 }
 
-// Neighbouring elements in accesses of up to 16 bytes, to which they are aligned.
+// Neighbouring elements, aligned for accesses of up to 16 bytes.
 template <int count, typename T>
 struct alignas(std::min<std::size_t>(count * sizeof(T), 16)) Neighbours {
   T at[count];
@@ -110,7 +110,7 @@ __device__ inline void store_four(T* p, float4 x) {
   *reinterpret_cast<Neighbours<4, T>*>(p) = {{from_float<T>(x.x), from_float<T>(x.y), from_float<T>(x.z), from_float<T>(x.w)}};
 }
 
-// Two 16-bit numbers as a tensor core takes them, packed by one instruction.
+// Two 16-bit numbers in a tensor core's layout, packed by one instruction.
 template <typename T>
 __device__ inline std::uint32_t packed(float x, float y) {
   if constexpr (std::is_same_v<T, __half>) {
@@ -126,7 +126,7 @@ __device__ inline float2 unpacked(const std::uint32_t& pair) {
   return {to_float(reinterpret_cast<const T*>(&pair)[0]), to_float(reinterpret_cast<const T*>(&pair)[1])};
 }
 
-// Two neighbouring elements; read: of what the kernel does not write.
+// Two neighbouring elements; load_pair must not read memory that the kernel writes.
 template <typename T>
 __device__ inline float2 load_pair(const T* p) {
   if constexpr (sizeof(T) == 4) return __ldg(reinterpret_cast<const float2*>(p));
@@ -145,8 +145,8 @@ __device__ inline T warp_sum(T x) {
   return x;
 }
 
-// 32 sums over a warp at once, in a fixed order: lane l receives that of values[l]. With 31 exchanges, where one after the
-// other would take 160.
+// 32 sums over a warp at once, in a fixed order: lane l receives the sum of values[l]. Takes 31 exchanges; one sum after another
+// would take 160.
 template <typename T>
 __device__ inline T warp_sums(T (&values)[32]) {
 #pragma unroll
@@ -163,7 +163,7 @@ __device__ inline T warp_sums(T (&values)[32]) {
   return values[0];
 }
 
-// Sum over a block of kThreads (whole warps) in a fixed order; every thread receives it. Two calls may follow each other.
+// Sum over a block of kThreads (whole warps) in a fixed order; every thread receives it. Calls may follow each other directly.
 template <int kThreads, typename T>
 __device__ inline T block_sum(T x) {
   static_assert(kThreads % 32 == 0 && kThreads <= 1024);
@@ -177,12 +177,12 @@ __device__ inline T block_sum(T x) {
   return sum;
 }
 
-// One row through the root-mean-square norm (rms_norm.h), by a block of kThreads: width a multiple of 8, rows aligned to 16 bytes.
+// Root-mean-square norm (rms_norm.h) of one row on a block of kThreads: width a multiple of 8, rows aligned to 16 bytes.
 template <int kThreads, typename In, typename Out>
 __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
   constexpr int kHeld = 4,
-                kAll = 8 * kThreads;  // vectors of a thread that stay in registers; of longer rows the rest is read twice
+                kAll = 8 * kThreads;  // kHeld: vectors that a thread keeps in registers; the rest of longer rows is read twice
   Eight<In> held[kHeld];
   float sum = 0;
   const auto add = [&](const Eight<In>& v) {
@@ -218,8 +218,8 @@ __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* ou
   if (threadIdx.x == 0) *inverse_rms = inverse;
 }
 
-// Calls body(integral constant) with the threads of a block that takes one such row: each has up to four vectors of eight, so that
-// few wait without any and as many blocks as possible have theirs on the way.
+// Calls body(integral constant) with the threads per block for one such row: each thread has up to four vectors of eight, so that
+// few threads idle and as many blocks as possible load at once.
 template <typename Body>
 void dispatch_row_threads(std::int64_t width, Body&& body) {
   if (width <= 4 * 8 * 32) body(std::integral_constant<int, 32>{});

@@ -1,4 +1,4 @@
-// Functions of one number in one or two instructions of the special function unit: about two units in the last place,
+// Functions of one number in one or two instructions of the special function unit: accurate to about two units in the last place;
 // results below the smallest normal number are 0.
 #pragma once
 #include <cuda_runtime.h>

@@ -5,7 +5,7 @@
 
 namespace neurogen {
 
-// A kernel's argument.
+// Passed as a kernel's argument.
 template <typename Item>
 struct PieceTable {
   Item items[kMostSeveral];
@@ -19,7 +19,7 @@ struct PieceTable {
     blocks += pieces;
   }
 
-  // The item of this block, and which of its pieces.
+  // This block's item, and the index of its piece.
   struct Piece {
     Item item;
     std::int64_t number;

@@ -1,19 +1,19 @@
-// Small matrix products inside a warp: operands in shared memory, accumulators in registers, by tensor cores where they know
-// the type, else by plain multiplication. And 16-byte copies into shared memory that run behind the arithmetic.
+// Small matrix products inside a warp: operands in shared memory, accumulators in registers, on tensor cores if these support the
+// type, else by plain multiplication. Also 16-byte copies into shared memory that overlap with arithmetic.
 //
-// Accumulators lie as the tensor cores want them (PTX ISA, mma.m16n8k16): element e of acc[i][j] is
+// Accumulators have the tensor cores' layout (PTX ISA, mma.m16n8k16): element e of acc[i][j] is
 //   row 16 i + lane / 4 + 8 (e / 2)     column 8 j + 2 (lane % 4) + e % 2
 #pragma once
 #include "kernels/cuda_kernel.cuh"
 
 namespace neurogen {
 
-// Operands pass through shared memory in chunks of 64 bytes along the dimension that is summed over.
+// Operands pass through shared memory in chunks of 64 bytes along the summed dimension.
 template <typename T>
 inline constexpr int kChunk = 64 / static_cast<int>(sizeof(T));
 template <typename T>
 inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));  // elements in one 16-byte access
-// Elements from row to row of a tile: the 16 bytes more put eight rows into different banks.
+// Elements from row to row of a tile: the 16 extra bytes put eight rows into different banks.
 template <typename T>
 __host__ __device__ constexpr int pitch_of(int columns) {
   return columns + kVector<T>;
@@ -35,13 +35,12 @@ __device__ inline void clear_accumulators(Accumulators<M, N>& acc) {
 __device__ inline int row_of(int i, int e) { return 16 * i + static_cast<int>(threadIdx.x % 32) / 4 + 8 * (e / 2); }
 __device__ inline int column_of(int j) { return 8 * j + 2 * static_cast<int>(threadIdx.x % 4); }
 
-// Whether an operand's rows run along the dimension that is summed over (A [m][k], B [n][k]) or across it (A [k][m], B
-// [k][n]).
+// Whether an operand's rows run along the summed dimension (A [m][k], B [n][k]) or across it (A [k][m], B [k][n]).
 enum class Along : bool { sum, across };
 
 __device__ inline std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
 
-// `row`: address in shared memory of this lane's row of the four matrices.
+// `row`: shared-memory address of this lane's row of the four matrices.
 template <bool transposed>
 __device__ inline void load_matrices(std::uint32_t (&r)[4], std::uint32_t row) {
   if constexpr (transposed)
@@ -90,7 +89,7 @@ __device__ constexpr bool on_tensor_cores() {
 #endif
 }
 
-// Each lane names one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns 0-7: k
+// Each lane addresses one row of the four 8 x 8 matrices: for A (k 0-7: rows 0-7, 8-15; k 8-15: likewise), for B (columns 0-7: k
 // 0-7, 8-15; columns 8-15: likewise).
 template <Along along, typename T>
 __device__ inline const T* row_of_a(const T* a, int pitch) {
@@ -103,7 +102,7 @@ __device__ inline const T* row_of_b(const T* b, int pitch) {
   return along == Along::sum ? b + (near + third) * pitch + second : b + (near + second) * pitch + third;
 }
 
-// acc += A B over 16 that are summed over: A in registers, B from this lane's row of its first matrices on.
+// acc += A B over 16 summed elements: A in registers, B from this lane's row of its first matrices on.
 template <Along along, typename T, int M, int N>
 __device__ inline void multiply_fragments(Accumulators<M, N>& acc, const std::uint32_t (&fragments)[M][4], const T* b, int pitch) {
 #pragma unroll
@@ -118,7 +117,7 @@ __device__ inline void multiply_fragments(Accumulators<M, N>& acc, const std::ui
   }
 }
 
-// acc += A B for tiles A of 16 M rows and B of 8 N columns (N even), K (a multiple of 16) summed over.
+// acc += A B for tiles A of 16 M rows and B of 8 N columns (N even), summed over K (a multiple of 16).
 template <typename T, int M, int N, int K, Along a_along, Along b_along>
 __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch, const T* b, int b_pitch) {
   static_assert(N % 2 == 0 && K % 16 == 0);
@@ -160,8 +159,7 @@ __device__ inline void multiply(Accumulators<M, N>& acc, const T* a, int a_pitch
   }
 }
 
-// Copies 16 bytes, or writes zeros where there is nothing to copy (`from` must be a valid address all the same). `to`: in
-// shared memory.
+// Copies 16 bytes asynchronously, or writes zeros if not `present` (even then `from` must be valid). `to`: in shared memory.
 __device__ inline void copy_behind(std::uint32_t to, const void* from, bool present) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present ? 16 : 0) : "memory");
@@ -180,13 +178,13 @@ __device__ inline void copy_word_behind(T* to, const T* from, bool present = tru
   *to = present ? *from : T{};
 #endif
 }
-// Closes the stage of copies begun since the last call.
+// Closes the stage of the copies begun since the last call.
 __device__ inline void close_stage() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
-// Waits for all of this thread's stages but the latest `open`.
+// Waits for all of this thread's stages except the latest `open`.
 template <int open>
 __device__ inline void await_stages() {
 #if __CUDA_ARCH__ >= 800
@@ -194,8 +192,8 @@ __device__ inline void await_stages() {
 #endif
 }
 
-// Runs multiply(stage) for `count` chunks in order while load(stage) fills the stages of later ones, each called once a
-// chunk. Every thread of the block takes part.
+// Runs multiply(stage) for `count` chunks in order while load(stage) fills the stages of later ones; each is called once per chunk.
+// Every thread of the block takes part.
 template <int stages, typename Load, typename Multiply>
 __device__ inline void pipeline(int count, Load&& load, Multiply&& multiply) {
 #pragma unroll
@@ -205,7 +203,7 @@ __device__ inline void pipeline(int count, Load&& load, Multiply&& multiply) {
   }
   for (int c = 0, full = 0, empty = stages - 1; c < count; ++c) {
     await_stages<stages - 2>();
-    __syncthreads();  // this chunk is here, and the stage that is filled next has been read by all
+    __syncthreads();  // this chunk is loaded, and all threads have read the stage that is filled next
     if (c + stages - 1 < count) load(empty);
     close_stage();
     multiply(full);
@@ -216,7 +214,7 @@ __device__ inline void pipeline(int count, Load&& load, Multiply&& multiply) {
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
-// More than 48 KB of shared memory a block, what the kernel declares by itself included, must be asked for.
+// More than 48 KB of shared memory per block, including the kernel's own static part, must be requested.
 template <typename... Parameters, typename... Arguments>
 void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
                  Arguments... arguments) {

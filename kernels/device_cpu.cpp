@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-// Both of the library's ways, for small and for large products, so that whatever it sets up at first use is set up.
+// Runs a small and a large product, which the library computes differently, so that both are set up.
 template <typename Real>
 void touch_products() {
   for (const std::int64_t n : {4, 256}) {
@@ -24,7 +24,7 @@ void touch_matrix_library() {
 }
 
 int with_openblas(int threads) {
-  if (threads < 0) throw Error("the number of threads is negative: give 0 for one on each core, or a positive number");
+  if (threads < 0) throw Error("the number of threads is negative: give 0 for one per core, or a positive number");
   if (threads == 0) threads = cores_of_this_process();
   reserve_openblas_buffers(threads);
   return threads;

@@ -1,5 +1,4 @@
-// What every operation on the CPU begins with: from a view's run-time element type to the template that works on it, checks
-// that name what is wrong, and work cut into pieces.
+// Helpers of the CPU operations: from a view's run-time element type to a template, checks with messages, and work cut into pieces.
 #pragma once
 #include <fmt/format.h>
 
@@ -13,7 +12,7 @@
 
 namespace neurogen {
 
-// Calls body(Real{}) with the Real that `type` names.
+// Calls body(Real{}) with the C++ type that `type` names.
 template <typename Body>
 void dispatch_real(DType type, Body&& body) {
   switch (type) {
@@ -26,19 +25,19 @@ void dispatch_real(DType type, Body&& body) {
   }
 }
 
-// What a kernel demands of its operands. `sentence` is the whole message.
+// Checks a kernel's operands. `sentence` is the whole message.
 inline void require(bool condition, const char* sentence) {
   if (!condition) throw Error(sentence);
 }
 
-// All operands that are present have the type of the first.
+// Requires that all operands that are present have type `type`.
 inline void require_type(const char* operation, DType type, std::initializer_list<TensorView> views) {
   for (const TensorView& view : views)
     if (view && view.dtype != type)
       throw Error(fmt::format("{}: operands of {} and {} in one call", operation, name_of(type), name_of(view.dtype)));
 }
 
-// [0, n) in pieces of `piece`: body(begin, end, thread).
+// Calls body(begin, end, thread) for [0, n) in pieces of `piece`.
 template <typename Body>
 void parallel_pieces(CpuDevice& device, std::int64_t n, std::int64_t piece, Body&& body) {
   device.parallel((n + piece - 1) / piece,

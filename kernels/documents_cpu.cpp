@@ -4,7 +4,7 @@
 namespace neurogen {
 
 void documents(CpuDevice& device, const Documents& a) {
-  require(a.window > 0 && a.ids[0] % a.window == 0, "documents: the tokens are not whole windows");
+  require(a.window > 0 && a.ids[0] % a.window == 0, "documents: the tokens must be whole windows");
   device.parallel(a.ids[0] / a.window, [&](std::int64_t window, int) {
     const std::int32_t* ids = a.ids.as<const std::int32_t>() + window * a.window;
     std::int32_t* first = a.first.as<std::int32_t>() + window * a.window;

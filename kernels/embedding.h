@@ -13,8 +13,8 @@ struct EmbeddingForward {
   TensorView inverse_rms;  // out [N]: 1 / sqrt(mean(row^2) + 1e-5)
 };
 
-// The batch's tokens sorted by id, so that each touched row of the embedding is worked on by one thread, in one order.
-// U = min(N, V) bounds the number of touched rows.
+// The batch's tokens sorted by id, so that one thread works on each touched row of the embedding, in a fixed order. At most U =
+// min(N, V) rows are touched.
 struct EmbeddingRows {
   TensorView ids;  // [N] i32
   std::int64_t vocabulary = 0;
@@ -27,7 +27,7 @@ struct EmbeddingRows {
 
 struct EmbeddingBackward {
   TensorView d_out;                          // [N, E]
-  TensorView weight, gain, inverse_rms;      // as forward
+  TensorView weight, gain, inverse_rms;      // as in the forward pass
   TensorView rows, row_start, order, count;  // from EmbeddingRows
   TensorView d_rows;                         // out [U, E]: gradient of weight[rows[i]]; only the first `count` rows are written
   TensorView d_gain;                         // out [E]

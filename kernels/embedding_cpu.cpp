@@ -16,7 +16,7 @@ NEUROGEN_CLONES void add(const Real* from, Real* to, std::int64_t width) {
   for (std::int64_t e = 0; e < width; ++e) to[e] += from[e];
 }
 
-// d holds the sum of d_out over a row's tokens, and becomes the gradient of the row.
+// Turns d from the sum of d_out over a row's tokens into the gradient of the row.
 template <typename Real>
 NEUROGEN_CLONES void through_norm(const Real* row, const Real* gain, Real inverse, Real* d, std::int64_t width) {
   const Real dot = sum_over<Real>(width, [=](std::int64_t e) NEUROGEN_LAMBDA { return d[e] * gain[e] * row[e]; }) * inverse /
@@ -37,7 +37,7 @@ void backward(CpuDevice& device, const EmbeddingBackward& a) {
   const auto inverse = [&](std::int64_t i) { return a.inverse_rms.as<const Real>()[order[row_start[i]]]; };
   const auto d_row = [&](std::int64_t i) { return a.d_rows.as<Real>() + i * a.d_rows.row_stride; };
 
-  // All tokens of a row share its x^ and its rms, and the way back through the norm is linear: sum first, go back once.
+  // All tokens of a row share x^ and rms, and the norm's backward pass is linear: sum first, go back once.
   parallel_pieces(device, touched, kTokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       std::fill_n(d_row(i), width, Real(0));
@@ -71,7 +71,7 @@ void embedding_forward(CpuDevice& device, const EmbeddingForward& a) {
   });
 }
 
-// A counting sort, on one thread: some ten microseconds.
+// A counting sort on one thread: some ten microseconds.
 void embedding_rows(CpuDevice&, const EmbeddingRows& a) {
   const std::int32_t* const ids = a.ids.as<const std::int32_t>();
   std::int32_t* const histogram = a.histogram.as<std::int32_t>();
@@ -84,7 +84,7 @@ void embedding_rows(CpuDevice&, const EmbeddingRows& a) {
     if (histogram[v] == 0) continue;
     a.rows.as<std::int32_t>()[rows] = static_cast<std::int32_t>(v);
     row_start[rows++] = position;
-    position += std::exchange(histogram[v], position);  // from here on: where the id's next token goes
+    position += std::exchange(histogram[v], position);  // from here on: the place of the id's next token
   }
   row_start[rows] = position;
   for (std::int64_t n = 0; n < tokens; ++n) a.order.as<std::int32_t>()[histogram[ids[n]]++] = static_cast<std::int32_t>(n);

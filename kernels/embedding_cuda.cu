@@ -7,9 +7,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kListThreads = 512, kListWarps = kListThreads / 32;
-constexpr int kListIds = 256;  // of a block
+constexpr int kListIds = 256;  // ids per block
 static_assert(kListIds % 32 == 0 && kListIds < kListThreads);
-constexpr int kGainColumns = 8, kGainLanes = 128;  // of d_gain that one block sums, and rows it takes at a time
+constexpr int kGainColumns = 8, kGainLanes = 128;  // columns of d_gain that one block sums, and rows it takes at a time
 
 template <int kRowThreads, typename Out>
 __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64_t weight_stride, const float* gain, Out* out,
@@ -22,7 +22,7 @@ __global__ void look_up(const std::int32_t* ids, const float* weight, std::int64
 // Touched ids (in the upper half) and tokens (in the lower), so that one sum serves both.
 using Counts = unsigned long long;
 
-// Sum over a block of kListThreads of those before this thread.
+// Exclusive prefix sum over a block of kListThreads.
 __device__ Counts sum_before(Counts x) {
   __shared__ Counts sums[kListWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -37,18 +37,19 @@ __device__ Counts sum_before(Counts x) {
   return sum - x;
 }
 
-// A block lists kListIds ids, and reads all tokens for it: those of lower ids tell where its own begin in `rows` and `order`,
-// so that no block waits for another. Each warp takes a run of tokens, in order.
+// A block lists kListIds ids, reading all tokens: those of lower ids tell where its own begin in `rows` and `order`, so that no
+// block waits for another. Each warp takes a run of tokens, in order.
 __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* ids, int tokens, int vocabulary, std::int32_t* rows,
                                                           std::int32_t* row_start, std::int32_t* order, std::int32_t* count) {
-  extern __shared__ unsigned seen[];            // a bit of each lower id
-  __shared__ int places[kListWarps][kListIds];  // how many tokens of its run a warp has of an id, then where they go
+  extern __shared__ unsigned seen[];            // one bit per lower id
+  __shared__ int places[kListWarps][kListIds];  // number of tokens of an id in a warp's run, then their next place
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int first = static_cast<int>(blockIdx.x) * kListIds;
   for (int i = thread; i < first / 32; i += kListThreads) seen[i] = 0;
   for (int i = thread; i < kListWarps * kListIds; i += kListThreads) places[i / kListIds][i % kListIds] = 0;
   __syncthreads();
-  // body(token, its id counted from the block's first) for the warp's tokens, 32 at a time; behind its last: an id of nobody.
+  // Calls body(token, its id relative to the block's first) for the warp's tokens, 32 at a time; tokens beyond the run get an id
+  // that no block lists.
   const auto for_tokens = [&](auto&& body) {
     constexpr int kAhead = 8;
     const int run = (tokens + kListThreads - 1) / kListThreads * 32, end = min(tokens, (warp + 1) * run);
@@ -68,13 +69,13 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
   Counts lower = 0;
   for_tokens([&](int, int id) {
     if (id < 0) ++lower, atomicOr(&seen[(first + id) / 32], 1u << (first + id) % 32);
-    if (here(id)) atomicAdd(&places[warp][id], 1);  // whole numbers: any order gives the same sum
+    if (here(id)) atomicAdd(&places[warp][id], 1);  // integers: any order gives the same sum
   });
   __syncthreads();
   for (int i = thread; i < first / 32; i += kListThreads) lower += static_cast<Counts>(__popc(seen[i])) << 32;
   lower = block_sum<kListThreads>(lower);
 
-  int mine = 0;  // tokens of this thread's id
+  int mine = 0;  // number of tokens of this thread's id
   if (thread < kListIds)
     for (int w = 0; w < kListWarps; ++w) mine += places[w][thread];
   const Counts before = lower + sum_before((mine > 0 ? Counts{1} << 32 : 0) + static_cast<Counts>(mine));
@@ -102,9 +103,9 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
   });
 }
 
-// All tokens of a row share its x^ and its rms, and the way back through the norm is linear: sum first, go back once.
-// One block a touched row; those behind the last leave at once. Threads that the columns leave over take a share of the tokens
-// each, and each thread has several on their way: some token is everywhere.
+// All tokens of a row share x^ and rms, and the norm's backward pass is linear: sum first, go back once. One block per touched row;
+// blocks beyond `count` return at once. If there are more threads than columns, groups of threads share the tokens, and each thread
+// loads several at once, since some tokens are very frequent.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads, 4)
     sum_tokens(const Gradient* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   const int begin = row_start[i], end = row_start[i + 1], thread = static_cast<int>(threadIdx.x);
   const int vectors = width / kColumns, across = min(vectors, kThreads), share = thread / across,
             shares = min(kThreads / across, end - begin);
-  for (int v = thread % across; v < vectors; v += across) {  // only once, unless there is but one share
+  for (int v = thread % across; v < vectors; v += across) {  // runs once if there are several shares
     Sums sum{};
     for (int n = share < shares ? begin + share : end; n < end; n += kAhead * shares) {
       Neighbours<kColumns, Gradient> d[kAhead];
@@ -189,7 +190,7 @@ __global__ void through_norm(Rows r, const float* gain, float* d_rows, std::int6
 
 void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
   require_operands(a.weight.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_forward: weight and gain are f32, rows of a multiple of 8");
+                   "embedding_forward: weight and gain must be f32, rows a multiple of 8 wide");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
     dispatch_row_threads(a.weight[1], [&](auto threads) {
@@ -208,7 +209,7 @@ void embedding_rows(CudaDevice& device, const EmbeddingRows& a) {
 
 void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
   require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_backward: the weights' gradient is f32, rows of a multiple of 8");
+                   "embedding_backward: the weights' gradient must be f32, rows a multiple of 8 wide");
   const std::int64_t width = a.weight[1], most = a.d_rows[0];
   const Rows r{a.weight.as<const float>(),           a.weight.row_stride,
                a.inverse_rms.as<const float>(),      a.rows.as<const std::int32_t>(),

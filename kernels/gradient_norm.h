@@ -1,6 +1,6 @@
 // The norm of all gradients together, and the factor that clips it (Pascanu, Mikolov & Bengio 2013):
 //   factor = min(1, limit / (norm + 1e-6)) / loss scale, norm without that scale
-// Sums are taken in float64 over chunks of fixed size, so that the bits depend on the shapes alone.
+// Sums are taken in float64 over chunks of fixed size, so that the bits depend only on the shapes.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -9,17 +9,17 @@
 
 namespace neurogen {
 
-inline constexpr std::int64_t kNormChunk = 16384;  // elements behind one partial sum
+inline constexpr std::int64_t kNormChunk = 16384;  // elements per partial sum
 
-std::int64_t norm_partials(std::int64_t elements);  // partial sums that a tensor needs
+std::int64_t norm_partials(std::int64_t elements);  // number of partial sums that a tensor needs
 
 struct SumOfSquares {
   struct Of {
     TensorView x;     // contiguous
-    TensorView rows;  // [1] i32 or empty: only the first so many rows count (the rest of the sums become 0)
+    TensorView rows;  // [1] i32 or empty: only the first rows[0] rows count (the sums of the rest become 0)
   };
   Several<Of> tensors;
-  TensorView partials;  // out f64, of each tensor in turn norm_partials(elements of x)
+  TensorView partials;  // out f64: norm_partials(elements of x) values for each tensor in turn
 };
 
 struct ClipFactor {

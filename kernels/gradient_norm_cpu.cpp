@@ -17,11 +17,11 @@ std::int64_t norm_partials(std::int64_t elements) { return (elements + kNormChun
 void sum_of_squares(CpuDevice& device, const SumOfSquares& a) {
   std::int64_t count = 0;
   for (const auto& [x, rows] : a.tensors) {
-    require(x.contiguous(), "sum_of_squares: the tensor has strided rows: give it whole");
+    require(x.contiguous(), "sum_of_squares: tensors must be contiguous");
     count += norm_partials(x.elements());
   }
   require(a.partials.dtype == DType::f64 && a.partials.elements() == count,
-          "sum_of_squares: the partial sums are not f64 [norm_partials(elements)]");
+          "sum_of_squares: the partial sums must be f64 [norm_partials(elements)]");
   double* partials = a.partials.as<double>();
   for (const auto& [x, rows] : a.tensors) {
     const std::int64_t elements = x.elements(), counted = rows ? *rows.as<const std::int32_t>() * x.row_elements() : elements;

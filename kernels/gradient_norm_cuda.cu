@@ -13,7 +13,7 @@ struct Tensor {
   std::int64_t row_elements;
 };
 
-// One block a chunk. Four squares are added in float32 before they join the float64 sum.
+// One block per chunk. Four squares are added in float32 before they join the float64 sum.
 __global__ void chunk_squares(PieceTable<Tensor> tensors, double* partials) {
   const auto [t, chunk] = tensors.mine();
   const float* const x = t.x;
@@ -48,16 +48,16 @@ __global__ void __launch_bounds__(kSumThreads)
 void sum_of_squares(CudaDevice& device, const SumOfSquares& a) {
   PieceTable<Tensor> tensors;
   for (const auto& [x, rows] : a.tensors) {
-    require_operands(x.dtype == DType::f32 && x.contiguous(), "sum_of_squares: x is contiguous f32");
+    require_operands(x.dtype == DType::f32 && x.contiguous(), "sum_of_squares: x must be contiguous f32");
     tensors.add({x.as<const float>(), x.elements(), rows.as<const std::int32_t>(), x.row_elements()},
                 pieces(x.elements(), kNormChunk));
   }
-  require_operands(a.partials.elements() == tensors.blocks, "sum_of_squares: another number of partial sums");
+  require_operands(a.partials.elements() == tensors.blocks, "sum_of_squares: the number of partial sums is wrong");
   launch(device, "sum_of_squares", chunk_squares, dim3(tensors.blocks), dim3(kThreads), 0, tensors, a.partials.as<double>());
 }
 
 void clip_factor(CudaDevice& device, const ClipFactor& a) {
-  require_operands(a.norm.dtype == DType::f32, "clip_factor: the norm is f32");
+  require_operands(a.norm.dtype == DType::f32, "clip_factor: the norm must be f32");
   launch(device, "clip_factor", norm_and_factor, dim3(1), dim3(kSumThreads), 0, a.partials.as<const double>(),
          a.partials.elements(), a.limit, a.control.as<const StepControl>(), a.norm.as<float>());
 }

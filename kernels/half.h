@@ -1,4 +1,4 @@
-// 16-bit floating-point numbers on the CPU: exact to float32, and back to the nearest, ties to even.
+// Converts 16-bit floating-point numbers on the CPU: exactly to float32, and back to the nearest, ties to even.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -21,7 +21,7 @@ inline float widen(Bf16 x) { return float_of(static_cast<std::uint32_t>(x.bits) 
 inline float widen(F16 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000) << 16, rest = x.bits & 0x7FFF;
   if (rest >= 0x7C00) return float_of(sign | 0x7F800000 | (rest & 0x3FF) << 13);
-  // 2^-24 times the bits as an integer is exact for subnormals; normals only shift the exponent.
+  // For subnormals, 2^-24 times the bits as an integer is exact; normals only shift the exponent.
   const float magnitude = rest < 0x400 ? static_cast<float>(rest) * 0x1p-24f : float_of((rest << 13) + (112u << 23));
   return float_of(sign | bits_of(magnitude));
 }
@@ -38,7 +38,7 @@ inline void narrow(float x, F16& to) {
   const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000);
   std::uint32_t rounded;
   if (magnitude > 0x7F800000) rounded = 0x7E00;                                                    // NaN
-  else if (magnitude >= 0x477FF000) rounded = 0x7C00;                                              // from 65520 on: infinity
+  else if (magnitude >= 0x477FF000) rounded = 0x7C00;                                              // 65520 and above: infinity
   else if (magnitude < 0x38800000) rounded = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);  // subnormal: steps of 2^-24
   else rounded = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
   to.bits = static_cast<std::uint16_t>(sign | rounded);

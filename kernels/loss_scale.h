@@ -1,9 +1,9 @@
-// Loss scaling for 16-bit floats (Micikevicius et al. 2018, arXiv:1710.03740): all gradients are computed `scale` times too large,
-// so that small ones do not vanish, and where one overflows the update is skipped and the scale halved. After kLossScaleInterval
-// steps without an overflow it doubles. It is a power of two, so scaling rounds nothing.
+// Loss scaling for 16-bit floats (Micikevicius et al. 2018, arXiv:1710.03740): all gradients are multiplied by `scale`, so that
+// small ones do not vanish; if one overflows, the update is skipped and the scale halved. After kLossScaleInterval steps without an
+// overflow it doubles. It is a power of two, so scaling rounds nothing.
 //
 // The decoder is updated before the brain's gradients are known, so there are two domains: an overflow in the gradient of the
-// logits or of broca's outputs skips both updates, a later one the brain's alone.
+// logits or of broca's outputs skips both updates, a later one only the brain's.
 #pragma once
 #include <cstdint>
 
@@ -11,7 +11,7 @@
 #include "kernels/device.h"
 #include "kernels/step_control.h"
 
-// One rule for both devices.
+// Functions that both devices compile.
 #ifdef __CUDACC__
 #define NEUROGEN_BOTH __host__ __device__
 #else
@@ -24,16 +24,16 @@ inline constexpr std::int32_t kDecoderOverflow = 1, kBrainOverflow = 2;         
 inline constexpr int kFirstLossScale = 16, kLeastLossScale = 0, kMostLossScale = 24;  // powers of two
 inline constexpr int kLossScaleInterval = 2000;
 inline constexpr float kLargestHalf = 65504;
-inline constexpr char kLossScaleName[] = "loss_scale";  // the state's, among the persistent tensors
+inline constexpr char kLossScaleName[] = "loss_scale";  // the state's name among the persistent tensors
 
-// What is remembered from step to step; all zero before the first.
+// State that is kept from step to step; all zero before the first.
 struct LossScaleState {
   std::int32_t doublings;                   // scale = 2^(kFirstLossScale + doublings)
   std::int32_t clean;                       // steps since an overflow or a change
   std::int32_t decoder_skips, brain_skips;  // updates skipped so far
 };
 
-// The state behind a step.
+// Returns the state after a step.
 NEUROGEN_BOTH inline LossScaleState after_step(LossScaleState s, std::int32_t overflow) {
   s.decoder_skips += (overflow & kDecoderOverflow) != 0;
   s.brain_skips += (overflow & kBrainOverflow) != 0;
@@ -44,24 +44,24 @@ NEUROGEN_BOTH inline LossScaleState after_step(LossScaleState s, std::int32_t ov
   return s;
 }
 
-// Before the first gradient: control = what the state says, no overflow.
+// Runs before the first gradient: copies the scale from `state` and clears `overflow`.
 struct LossScaleBegin {
   TensorView state;    // LossScaleState, as [4] i32
   TensorView control;  // StepControl, updated
 };
 
-// Before the decoder's first update. A logit's gradient is at most scale / counted tokens, and finite where the loss is; that of
-// broca's outputs is a sum in f32, which can overflow only when it is rounded to 16 bits.
+// Runs before the decoder's first update. A logit's gradient is at most scale / counted tokens, and finite if the loss is; the
+// gradient of broca's outputs is a sum in f32, which can overflow only when it is rounded to 16 bits.
 struct LossScaleDecoder {
   TensorView total;       // [2] f64: sum of losses, counted tokens (cross_entropy.h)
-  TensorView d_features;  // [N, O], or empty where it is not rounded
+  TensorView d_features;  // [N, O], or empty if it is not rounded
   TensorView control;     // StepControl: overflow is set
 };
 NEUROGEN_BOTH inline bool logits_overflow(double loss, double counted, float scale) {
   return !(loss - loss == 0) || static_cast<double>(scale) > static_cast<double>(kLargestHalf) * counted;
 }
 
-// Before the brain's first update: overflow from the gradients' norm, and the next step's state.
+// Runs before the brain's first update: detects overflow in the gradients' norm and computes the next step's state.
 struct LossScaleEnd {
   TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
   TensorView control;  // StepControl: overflow is set

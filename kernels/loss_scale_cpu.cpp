@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRows = 8;  // that one thread takes at a time
+constexpr std::int64_t kRows = 8;  // rows that one thread takes at a time
 
 StepControl& control_of(const TensorView& view) { return *view.as<StepControl>(); }
 

@@ -23,7 +23,7 @@ __global__ void check_decoder(const double* total, const T* d_features, std::int
     const float4 x = load_four(d_features + 4 * i);
     finite = finite && isfinite(x.x) && isfinite(x.y) && isfinite(x.z) && isfinite(x.w);
   }
-  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kBrainOverflow);  // of integers: the order does not matter
+  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kBrainOverflow);  // integers: the order does not matter
 }
 
 __global__ void end(const float* norm, StepControl* control, LossScaleState* state) {
@@ -39,7 +39,7 @@ void loss_scale_begin(CudaDevice& device, const LossScaleBegin& a) {
 
 void loss_scale_decoder(CudaDevice& device, const LossScaleDecoder& a) {
   require_operands(!a.d_features || (a.d_features.contiguous() && a.d_features.elements() % 4 == 0),
-                   "loss_scale_decoder: the gradient is contiguous, of a multiple of 4");
+                   "loss_scale_decoder: the gradient must be contiguous, with a multiple of 4 elements");
   const std::int64_t fours = a.d_features ? a.d_features.elements() / 4 : 0;
   const std::int64_t blocks = std::clamp<std::int64_t>(pieces(fours, kThreads), 1, 8 * device.multiprocessors());
   dispatch_float(a.d_features ? a.d_features.dtype : DType::f32, [&](auto zero) {
@@ -50,7 +50,7 @@ void loss_scale_decoder(CudaDevice& device, const LossScaleDecoder& a) {
 }
 
 void loss_scale_end(CudaDevice& device, const LossScaleEnd& a) {
-  require_operands(a.norm.dtype == DType::f32, "loss_scale_end: the norm is f32");
+  require_operands(a.norm.dtype == DType::f32, "loss_scale_end: the norm must be f32");
   launch(device, "loss_scale_end", end, dim3(1), dim3(1), 0, a.norm.as<const float>(), a.control.as<StepControl>(),
          a.state.as<LossScaleState>());
 }

@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-// Output tiles: large enough that packing the operands is cheap, small enough that a few threads share them evenly.
+// Output tiles: large enough for cheap packing of the operands, small enough for a few threads to share them evenly.
 constexpr std::int64_t kTileRows = 256, kTileColumns = 640;
 
 template <typename Real>
@@ -45,10 +45,10 @@ template void matmul_serial<double>(Transpose, Transpose, std::int64_t, std::int
 
 void matmul(CpuDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  require(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: an operand is not a matrix");
+  require(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: operands must be matrices");
   const std::int64_t m = p.c[0], n = p.c[1], k = p.a[ta ? 0 : 1];
-  require(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k, "matmul: the operands' shapes do not fit together");
-  require(p.beta == 0 || p.beta == 1, "matmul: beta is neither 0 nor 1");
+  require(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k, "matmul: the operands' shapes do not match");
+  require(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_type("matmul", p.c.dtype, {p.a, p.b});
   for (const std::int64_t extent : {k, p.a.row_stride, p.b.row_stride, p.c.row_stride})
     require(extent <= std::numeric_limits<int>::max(), "matmul: a matrix is wider than 2^31: make the batch smaller");

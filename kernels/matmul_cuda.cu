@@ -19,8 +19,8 @@ cudaDataType cuda_type(DType type) {
 
 constexpr int kRowThreads = 256;
 
-// c[0, j] = a[0, :] b[j, :]^T + beta c[0, j], a warp for one j after the other: as fast as b is read. k is a multiple of 16 bytes.
-// Two blocks a multiprocessor: left to choose, compilers keep registers in memory for the sake of a fifth.
+// c[0, j] = a[0, :] b[j, :]^T + beta c[0, j], a warp per j in turn: limited only by reading b. k is a multiple of 16 bytes. Two
+// blocks per multiprocessor: without this bound, compilers spill registers to memory to make room for a fifth block.
 template <typename T, typename C>
 __global__ void __launch_bounds__(kRowThreads, 2)
     row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta) {
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   }
 }
 
-// Whether row_product takes it; cuBLAS reads b at half of the memory's rate for a single row.
+// Whether row_product handles it; for a single row cuBLAS reads b at only half of the memory's rate.
 bool is_row_product(const Matmul& p) {
   const auto aligned = [](const TensorView& x) {
     const auto bytes = static_cast<std::int64_t>(size_of(x.dtype));
@@ -55,14 +55,14 @@ bool is_row_product(const Matmul& p) {
 
 void clear_products(CudaDevice& device) { device.native().clears_products = true; }
 
-// cuBLAS counts by columns: what it takes for C^T = op(B)^T op(A)^T is our row-major C = op(A) op(B). Sums in f32.
+// cuBLAS is column-major: its C^T = op(B)^T op(A)^T is our row-major C = op(A) op(B). Sums are in f32.
 void matmul(CudaDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  require_operands(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: an operand is not a matrix");
+  require_operands(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: operands must be matrices");
   const std::int64_t m = p.c[0], n = p.c[1], k = p.a[ta ? 0 : 1];
   require_operands(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k,
-                   "matmul: the operands' shapes do not fit together");
-  require_operands(p.beta == 0 || p.beta == 1, "matmul: beta is neither 0 nor 1");
+                   "matmul: the operands' shapes do not match");
+  require_operands(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
   if (m == 0 || n == 0) return;
   const float alpha = 1, beta = static_cast<float>(p.beta);

@@ -1,4 +1,4 @@
-// The microcircuit's way back: the states again, then the scan from the end.
+// The microcircuit's backward pass: recomputes the states, then scans from the end.
 #include "kernels/microcircuit_cuda.cuh"
 
 namespace neurogen {
@@ -9,7 +9,7 @@ constexpr int kRun = 4;  // tokens that a warp takes in a round
 template <typename Low>
 struct CircuitBackward {
   CircuitArguments<Low> forward;
-  Columns<const Low> d_out_low;  // in the compute type,
+  Columns<const Low> d_out_low;  // d_out in the compute type,
   Columns<const float> d_out;    // or in f32
   const float *inverse_rms, *dot, *gain;
   float* hidden;  // [G, N, 32]
@@ -20,8 +20,8 @@ struct CircuitBackward {
   Columns<GradientOf<Low>> d_residual, d_gate;
 };
 
-// `hidden` holds the states before each round, at the rounds' first tokens, and at last the window's sums for d_retain and
-// d_gain, in its first two rows. With one block for all windows the sums go to their totals at once, in order.
+// `hidden` holds the states before each round, at the rounds' first tokens, and finally the window's sums for d_retain and d_gain,
+// in its first two rows. With one block for all windows, the sums are added to their totals at once, in order.
 template <typename Low, int R, bool gated>
 __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBackward<Low> b) {
   __shared__ Map maps[2][kWarps][kLanes];
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
     const float gain = read(b.gain + x.column);
     float d_retain = 0.0f, d_gain = 0.0f;
 
-    // The states before each round: a warp composes a whole round, so that one exchange serves eight.
+    // Computes the states before each round: a warp composes a whole round, so that one exchange serves eight.
     constexpr int kRound = kWarps * kRun;
     float state = 0.0f;
     for (int rounds = 0; rounds < a.window; rounds += kWarps * kRound) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
       if (begin < a.window) hidden[begin * kLanes] = entering;
     }
 
-    float behind = 0.0f;  // f g of the token behind: what reaches this state through the next
+    float behind = 0.0f;  // f g of the next token: the gradient that reaches this state through it
     for (int round = (a.window - 1) / kRound * kRound; round >= 0; round -= kRound) {
       const int begin = round + x.warp * kRun;
       float u[kRun][R], d_out[kRun], residual[kRun], d_residual[kRun], inverse[kRun], dot[kRun], before[kRun], d_y[kRun];
@@ -81,11 +81,11 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
         if (starts >> k & 1) factors[k].forget = 0.0f;
         map.then(factors[k].forget, factors[k].input() * u[k][0]);
       }
-      __syncthreads();  // the states before the rounds are there for all
+      __syncthreads();  // the states before the rounds are visible to all
       state = hidden[round * kLanes];
       float h = exchange<false>(maps, turn, map, state);
 
-      // Through the norm (rms_norm.h), from the output made again, and through the roles that shape it.
+      // Through the norm (rms_norm.h), using the recomputed output, and through the roles that shape it.
 #pragma unroll
       for (int k = 0; k < kRun; ++k) {
         const int t = begin + k;
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const CircuitBack
   }
 }
 
-// The windows' sums, in order, to the totals.
+// Adds the windows' sums, in order, to the totals.
 __global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, int window, int windows, float* d_retain,
                               float* d_gain) {
   const int lane = static_cast<int>(threadIdx.x) % 32, which = static_cast<int>(threadIdx.x) / 32;
@@ -150,13 +150,13 @@ __global__ void totals_kernel(const float* hidden, std::int64_t hidden_stride, i
 }  // namespace
 
 void microcircuit_backward(CudaDevice& device, const MicrocircuitBackward& a) {
-  require_f32("microcircuit_backward: all but outputs and currents' gradients are f32",
+  require_f32("microcircuit_backward: all operands but outputs and currents' gradients must be f32",
               {a.inverse_rms, a.dot, a.gain, a.hidden, a.d_retain, a.d_gain});
   const DType low = low_type(a.d_currents.dtype, {a.residual, a.gate.opener, a.d_currents});
   require_operands((a.d_out.dtype == low || a.d_out.dtype == DType::f32) &&
                        (!a.d_residual || a.d_residual.dtype == gradient_of(low)) &&
                        (!a.d_gate || a.d_gate.dtype == gradient_of(low)),
-                   "microcircuit_backward: the gradient of an output or a gate has another type");
+                   "microcircuit_backward: the gradient of an output or a gate has the wrong type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     const auto windows = static_cast<unsigned>(a.currents[1] / a.window), groups = static_cast<unsigned>(a.currents[0]);

@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-// Where one column group of one window lies: pointers to its first token, strides from token to token. Null: absent.
+// One column group of one window: pointer to its first token and stride from token to token. Null: absent.
 template <typename Real>
 struct Strided {
   Real* data = nullptr;
@@ -17,14 +17,14 @@ struct Strided {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// Columns of group g in a [N, 32G] view, from a token on.
+// Columns of group g in a [N, 32G] view, starting at a token.
 template <typename Real>
 Strided<Real> columns(const TensorView& view, std::int64_t g, std::int64_t token) {
   if (!view) return {};
   return {view.as<Real>() + token * view.row_stride + g * kGroup, view.row_stride};
 }
 
-// A group's tensor [N, width] in a [G, N, width] view, from a token on.
+// A group's tensor [N, width] in a [G, N, width] view, starting at a token.
 template <typename Real>
 Strided<Real> group(const TensorView& view, std::int64_t g, std::int64_t token) {
   return {view.as<Real>() + g * view.row_stride + token * view[2], view[2]};
@@ -34,7 +34,7 @@ template <typename Real>
 struct GateOfGroup {
   Strided<const Real> opener;
   Real bias[kGroup];
-  std::int32_t index[kGroup];  // the opener behind each output
+  std::int32_t index[kGroup];  // each output's opener
 
   GateOfGroup(const Gate& gate, std::int64_t g, std::int64_t token) {
     if (!gate.opener) return;
@@ -46,7 +46,7 @@ struct GateOfGroup {
   }
 };
 
-// Forget and input factors of one token. `open` is the gate's value, 1 without gate; `shut` is 1 - i before the gate.
+// Forget and input factors of one token. `open` is the gate's value, 1 without a gate; `shut` is 1 - i before the gate.
 template <typename Real>
 struct Factors {
   Real forget[kGroup], input[kGroup], open[kGroup], shut[kGroup], raw_input[kGroup];
@@ -57,7 +57,7 @@ struct Factors {
     for (std::int64_t j = 0; j < kGroup; ++j) {
       const Real e = fast_exp(-(u[kGroup + j] + retain[j]));
       shut[j] = Real(1) / (Real(1) + e);
-      raw_input[j] = e * shut[j];  // 1 - shut without the loss of digits where tau is long
+      raw_input[j] = e * shut[j];  // 1 - shut, without its loss of digits when tau is long
     }
     if constexpr (gated) {
       const Real* const opener = gate.opener.at(t);
@@ -159,7 +159,7 @@ NEUROGEN_CLONES void backward_window(const BackwardGroup<Real>& a) {
     const bool starts = t == 0 || a.first[t] == t;
     const Real inverse = a.inverse_rms[t], dot = a.dot[t];
 
-    // Through the norm (rms_norm.h): d_y, the gradient of pre_norm, from the output made again.
+    // Through the norm (rms_norm.h): d_y, the gradient of pre_norm, from the recomputed output.
 #pragma omp simd
     for (std::int64_t j = 0; j < kGroup; ++j) d_y[j] = output<Real, R>(hidden[j], u, j);
     if (a.residual) {
@@ -217,21 +217,21 @@ NEUROGEN_CLONES void backward_window(const BackwardGroup<Real>& a) {
     }
     if (starts) clear_lanes(d_h);
   }
-  // A window's own sum first, then the total: sections of a batch add up to the same bits as the whole.
+  // Adds up each window before the total, so that sections of a batch give the same bits as the whole.
   for (std::int64_t j = 0; j < kGroup; ++j) {
     a.d_retain[j] += d_retain[j];
     a.d_gain[j] += d_gain[j];
   }
 }
 
-// Calls body(Real{}, roles, gated), the last two as integral constants.
+// Calls body(Real{}, roles, gated); roles and gated are integral constants.
 template <typename Body>
 void dispatch_microcircuit(const char* operation, const TensorView& currents, std::int64_t window, const Gate& gate, Body&& body) {
   const std::int64_t roles = currents[2] / kGroup;
   if (roles < 2 || roles > 5 || currents[2] % kGroup != 0)
-    throw Error(fmt::format("{}: {} neurons behind an output: a microcircuit has 2 to 5", operation,
+    throw Error(fmt::format("{}: an output has {} neurons: a microcircuit has 2 to 5", operation,
                             static_cast<double>(currents[2]) / kGroup));
-  if (window <= 0 || currents[1] % window != 0) throw Error(fmt::format("{}: the tokens are not whole windows", operation));
+  if (window <= 0 || currents[1] % window != 0) throw Error(fmt::format("{}: the tokens must be whole windows", operation));
   dispatch_real(currents.dtype, [&](auto zero) {
     const auto with_gate = [&](auto r) {
       if (gate.opener) body(zero, r, std::true_type{});
@@ -244,7 +244,7 @@ void dispatch_microcircuit(const char* operation, const TensorView& currents, st
   });
 }
 
-constexpr std::int64_t kOpeners = 32;  // that one thread takes at a time
+constexpr std::int64_t kOpeners = 32;  // openers that one thread takes at a time
 
 template <typename Real>
 NEUROGEN_CLONES void gate_window(const GateBackward& a, std::int64_t token, std::int64_t begin, std::int64_t end) {
@@ -316,8 +316,9 @@ void microcircuit_backward(CpuDevice& device, const MicrocircuitBackward& a) {
 
 void gate_backward(CpuDevice& device, const GateBackward& a) {
   require_type("gate_backward", a.d_gate.dtype, {a.gate.opener, a.gate.bias, a.d_opener, a.d_bias});
-  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe, "gate_backward: needs the whole module");
-  require(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
+  require(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
+          "gate_backward: the views must cover the whole module");
+  require(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens must be whole windows");
   dispatch_real(a.d_gate.dtype, [&](auto zero) {
     using Real = decltype(zero);
     parallel_pieces(device, a.gate.opener[1], kOpeners, [&](std::int64_t begin, std::int64_t end, int) {

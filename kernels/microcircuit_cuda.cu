@@ -1,4 +1,4 @@
-// The microcircuit forwards, and the gate's way back.
+// The microcircuit's forward pass, and the gate's backward pass.
 #include "kernels/microcircuit_cuda.cuh"
 
 namespace neurogen {
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       const int t = begin + k;
       Factors factors;
       factors.template compute<gated>(u[k][1], x.retain, opener[k]);
-      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the state it is given
+      forget[k] = t > 0 && (starts >> k & 1) ? 0.0f : factors.forget;  // a window's first token keeps the given state
       shift[k] = factors.input() * u[k][0];
       if (t >= a.window) forget[k] = 1.0f, shift[k] = 0.0f;
       map.then(forget[k], shift[k]);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 constexpr int kGateWarps = 16;
 
-// A block: 32 openers of one window, its warps taking the tokens in turn.
+// A block takes 32 openers of one window, and its warps take the tokens in turn.
 template <typename Low>
 __global__ void __launch_bounds__(32 * kGateWarps)
     gate_kernel(Columns<const GradientOf<Low>> d_gate, Columns<const Low> opener, const float* bias, int openers, int stripe,
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(32 * kGateWarps)
   window_sums[blockIdx.y * openers + p] = of_window;
 }
 
-// The windows' sums, in order, to the total.
+// Adds the windows' sums, in order, to the total.
 __global__ void gate_totals_kernel(const float* window_sums, int openers, int windows, float* d_bias) {
   const int p = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (p >= openers) return;
@@ -96,9 +96,9 @@ __global__ void gate_totals_kernel(const float* window_sums, int openers, int wi
 }  // namespace
 
 void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
-  require_f32("microcircuit_forward: the state is f32", {a.state});
+  require_f32("microcircuit_forward: the state must be f32", {a.state});
   const DType low = low_type(a.pre_norm.dtype, {a.residual, a.gate.opener});
-  require_operands(a.pre_norm.dtype == gradient_of(low), "microcircuit_forward: the output has another type");
+  require_operands(a.pre_norm.dtype == gradient_of(low), "microcircuit_forward: the output has the wrong type");
   dispatch_circuit(a.currents, a.window, static_cast<bool>(a.gate.opener), low, [&](auto zero, auto roles, auto gated) {
     using Low = decltype(zero);
     launch(device, "microcircuit_forward", forward_kernel<Low, roles.value, gated.value>,
@@ -108,15 +108,15 @@ void microcircuit_forward(CudaDevice& device, const MicrocircuitForward& a) {
 }
 
 void gate_backward(CudaDevice& device, const GateBackward& a) {
-  require_f32("gate_backward: biases and sums are f32", {a.gate.bias, a.d_bias, a.sums});
+  require_f32("gate_backward: biases and sums must be f32", {a.gate.bias, a.d_bias, a.sums});
   for (const TensorView& view : {a.d_gate, a.d_opener})
     require_operands(view.dtype == gradient_of(a.gate.opener.dtype),
-                     "gate_backward: the gradient of gate or opener has another type");
+                     "gate_backward: the gradient of gate or opener has the wrong type");
   require_operands(a.gate.first_output == 0 && a.d_gate[1] == a.gate.opener[1] * a.gate.stripe,
-                   "gate_backward: needs the whole module");
+                   "gate_backward: the views must cover the whole module");
   require_operands(a.sums && a.sums.contiguous() && a.sums.elements() * a.window == a.d_gate[0] * a.gate.opener[1],
-                   "gate_backward: the windows' sums have another shape");
-  require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens are not whole windows");
+                   "gate_backward: the windows' sums have the wrong shape");
+  require_operands(a.window > 0 && a.d_gate[0] % a.window == 0, "gate_backward: the tokens must be whole windows");
   dispatch_float(a.gate.opener.dtype, [&](auto zero) {
     using Low = decltype(zero);
     const int openers = static_cast<int>(a.gate.opener[1]), stripe = static_cast<int>(a.gate.stripe),

@@ -1,12 +1,12 @@
-// What the microcircuit's CUDA kernels share.
+// Shared by the microcircuit's CUDA kernels.
 //
-// The recurrence h_t = f_t h_{t-1} + i_t c_t is a scan: a step is the map h -> a h + b, and maps compose. A block takes one
-// window of one column group, a warp's lanes its 32 outputs. Eight warps take a run of tokens each, compose their maps, hand
-// the results to each other through shared memory and then know the state before their first token: a round of eight runs
-// reads all its currents at once instead of one after the other. The way back is the same scan from the end.
+// The recurrence h_t = f_t h_{t-1} + i_t c_t is a scan: a step is the map h -> a h + b, and maps compose. A block takes one window
+// of one column group, a warp's lanes its 32 outputs. Eight warps take a run of tokens each, compose their maps, exchange the
+// results through shared memory and then know the state before their first token: a round of eight runs reads all its currents at
+// once instead of one after another. The backward pass is the same scan from the end.
 //
-// Tokens behind the window's end, in its last round, are read as its last one and left out of everything: without branches
-// around the reads, all of a run's are on their way together.
+// In a window's last round, tokens beyond its end read the last token and are left out of everything: without branches around the
+// reads, all reads of a run overlap.
 #pragma once
 #include "kernels/cuda_kernel.cuh"
 #include "kernels/cuda_math.cuh"
@@ -42,7 +42,7 @@ struct CircuitArguments {
   Columns<const Low> residual;
 };
 
-// What no kernel here writes: such reads may pass the writes before them.
+// Reads memory that no kernel here writes: such reads may pass earlier writes.
 template <typename T>
 __device__ inline float read(const T* p) {
   return to_float(__ldg(p));
@@ -57,8 +57,8 @@ struct Map {
   }
 };
 
-// All warps' maps of a round; returns the state before this warp's first token (in reverse: behind its last) and moves
-// `state` past the round. Two buffers in turn, so that one barrier is enough. Warps without a map only take part.
+// Exchanges all warps' maps of a round; returns the state before this warp's first token (in reverse: after its last) and moves
+// `state` past the round. Two buffers alternate, so that one barrier is enough. Warps without a map only take part in the barrier.
 template <bool reverse, int warps>
 __device__ inline float exchange(Map (&maps)[2][warps][kLanes], int& turn, Map mine, float& state) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -77,8 +77,8 @@ __device__ inline float exchange(Map (&maps)[2][warps][kLanes], int& turn, Map m
   return entering;
 }
 
-// Forget and input factors of a token; as made, those of one that keeps the state. `raw` is i before the gate, without the
-// loss of digits in 1 - f where tau is long.
+// Forget and input factors of a token; the defaults keep the state. `raw` is i before the gate, without the loss of digits in 1 - f
+// when tau is long.
 struct Factors {
   float forget = 1.0f, raw = 0.0f, open = 1.0f;
 
@@ -92,16 +92,16 @@ struct Factors {
   __device__ float input() const { return raw * open; }
 };
 
-// What a thread knows of its output and window.
+// A thread's view of its output and window.
 template <typename Low, int R, bool gated>
 struct Lane {
   const CircuitArguments<Low>& a;
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int column;          // in the range
-  const std::int64_t token;  // the window's first
-  const float* currents;     // of that token
+  const std::int64_t token;  // the window's first token
+  const float* currents;     // at that token
   const float retain;
-  const int behind;  // the opener behind this output
+  const int behind;  // the opener of this output
   const float gate_bias;
 
   __device__ Lane(const CircuitArguments<Low>& arguments, int g, int window)
@@ -118,7 +118,7 @@ struct Lane {
     if constexpr (gated) return read(a.opener.at(token + t, behind)) + gate_bias;
     else return 0.0f;
   }
-  // Which of the 32 tokens from `begin` on start a document, as bits.
+  // The tokens that start a document, among the 32 from `begin` on, as bits.
   __device__ unsigned starts(int begin) const {
     const int t = min(begin + lane, a.window - 1);
     return __ballot_sync(0xFFFFFFFFu, __ldg(a.first + token + t) == t);
@@ -126,7 +126,7 @@ struct Lane {
   __device__ float residual(int t) const { return a.residual.data ? read(a.residual.at(token + t, column)) : 0.0f; }
 };
 
-// An output, the residual added.
+// An output, including the residual.
 template <int R>
 __device__ inline float output_of(float h, const float (&u)[R], float residual = 0.0f) {
   if constexpr (R == 2) return h + residual;
@@ -138,8 +138,8 @@ __device__ inline float output_of(float h, const float (&u)[R], float residual =
   }
 }
 
-// Through the roles that shape an output: d, the gradient of y, becomes that of h; those of the roles behind the second go
-// to store(role, gradient).
+// Through the roles that shape an output: returns the gradient of h from d, the gradient of y; gradients of roles 2 and up go to
+// store(role, gradient).
 template <int R, typename Store>
 __device__ inline float through_roles(float d, float h, const float (&u)[R], Store&& store) {
   if constexpr (R == 4) store(3, d);
@@ -160,7 +160,7 @@ inline void require_f32(const char* sentence, std::initializer_list<TensorView> 
   for (const TensorView& view : views) require_operands(!view || view.dtype == DType::f32, sentence);
 }
 
-// The type of the operands that are stored in the compute type.
+// Type of the operands that are stored in the compute type.
 inline DType low_type(DType otherwise, std::initializer_list<TensorView> views) {
   DType type = otherwise;
   for (const TensorView& view : views)
@@ -172,7 +172,7 @@ inline DType low_type(DType otherwise, std::initializer_list<TensorView> views) 
 
 template <typename Low, typename Operation>
 CircuitArguments<Low> arguments_of(const Operation& a) {
-  require_f32("microcircuit: currents, retain and the gate's bias are f32", {a.currents, a.retain, a.gate.bias});
+  require_f32("microcircuit: currents, retain and the gate's bias must be f32", {a.currents, a.retain, a.gate.bias});
   return {a.currents.template as<const float>(),
           a.currents.row_stride,
           a.retain.template as<const float>(),
@@ -186,12 +186,12 @@ CircuitArguments<Low> arguments_of(const Operation& a) {
           Columns<const Low>(a.residual)};
 }
 
-// Calls body(Low{}, roles, gated), the last two as integral constants.
+// Calls body(Low{}, roles, gated); roles and gated are integral constants.
 template <typename Body>
 void dispatch_circuit(const TensorView& currents, std::int64_t window, bool gated, DType low, Body&& body) {
   const std::int64_t roles = currents[2] / kGroup;
-  require_operands(roles >= 2 && roles <= 5 && currents[2] % kGroup == 0, "microcircuit: an output has 2 to 5 neurons");
-  require_operands(window > 0 && currents[1] % window == 0, "microcircuit: the tokens are not whole windows");
+  require_operands(roles >= 2 && roles <= 5 && currents[2] % kGroup == 0, "microcircuit: an output must have 2 to 5 neurons");
+  require_operands(window > 0 && currents[1] % window == 0, "microcircuit: the tokens must be whole windows");
   dispatch_float(low, [&](auto zero) {
     const auto with_gate = [&](auto r) {
       if (gated) body(zero, r, std::true_type{});

@@ -1,4 +1,4 @@
-// OpenBLAS, loaded at run time: a program without it starts and says what to install, and its variables can be set first.
+// OpenBLAS, loaded at run time: a program starts without it, says what to install, and can set its environment variables first.
 #pragma once
 
 namespace neurogen {
@@ -14,14 +14,14 @@ struct OpenBlas {
   Gemm<double> dgemm = nullptr;
 };
 
-// Loads the library the first time. Throws Error where it is missing.
+// Loads the library on the first call. Throws Error if it is missing.
 const OpenBlas& openblas();
 
-// "OpenBLAS 0.3.21 ... SkylakeX ...": its version and the CPU whose code it has chosen. Throws Error where it is missing.
+// "OpenBLAS 0.3.21 ... SkylakeX ...": its version and the CPU type it has chosen. Throws Error if it is missing.
 const char* openblas_description();
 
-// While one lives, the library leaves every product to the thread that calls it, in a process that uses it otherwise as well;
-// when the last is gone, it has its threads again.
+// While alive, every product runs on the thread that calls it, even if other code in the process uses the library too; when the
+// last one is destroyed, the library gets its threads back.
 class SerialProducts {
  public:
   SerialProducts();
@@ -30,7 +30,7 @@ class SerialProducts {
   SerialProducts& operator=(const SerialProducts&) = delete;
 };
 
-// As many work buffers as threads may be inside a product at once: OpenBLAS would map each when it is first needed.
+// Makes a work buffer for each of `threads` concurrent products, which OpenBLAS would otherwise map on first use.
 void reserve_openblas_buffers(int threads);
 
 }  // namespace neurogen

@@ -15,9 +15,9 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kBuffer = std::size_t{128} << 20;  // that the library maps for each thread; little of it is touched
+constexpr std::size_t kBuffer = std::size_t{128} << 20;  // mapped by the library for each thread; only a little of it is touched
 
-// A variable of the environment while the library loads, unless somebody has set it.
+// Sets an environment variable while the library loads, unless the user has set it.
 class Suggestion {
  public:
   Suggestion(const char* name, const char* value, bool suggested = true) : name_(suggested && !std::getenv(name) ? name : nullptr) {
@@ -37,13 +37,13 @@ struct Library : OpenBlas {
   void (*memory_free)(void*) = nullptr;
   int (*get_threads)() = nullptr;
   void (*set_threads)(int) = nullptr;
-  int threads_of_others = 1;  // that it had when it was loaded
+  int threads_of_others = 1;  // the library's own thread count after loading
 
   Library() {
-    // The threads are ours: products run serially inside them, which is faster and allocates nothing.
+    // Products run serially inside the engine's threads, which is faster and allocates nothing.
     const Suggestion serial("OPENBLAS_NUM_THREADS", "1");
 #if defined(__x86_64__)
-    // OpenBLAS 0.3.21 takes an AVX-512 CPU that it does not know for a Haswell, which halves its speed.
+    // OpenBLAS 0.3.21 mistakes an unknown AVX-512 CPU for a Haswell, which halves its speed.
     const Suggestion core("OPENBLAS_CORETYPE", "SkylakeX",
                           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
@@ -66,7 +66,7 @@ struct Library : OpenBlas {
     find(memory_alloc, "blas_memory_alloc");
     find(memory_free, "blas_memory_free");
     if (!sgemm || !dgemm || !get_threads || !set_threads || !describe || !memory_alloc || !memory_free) {
-      throw Error("libopenblas.so.0 is not the matrix library that it should be: apt-get install libopenblas0-pthread",
+      throw Error("libopenblas.so.0 is not OpenBLAS, or lacks some of its functions: apt-get install libopenblas0-pthread",
                   Error::kRunTime);
     }
     threads_of_others = get_threads();
@@ -103,11 +103,11 @@ SerialProducts::~SerialProducts() {
 }
 
 void reserve_openblas_buffers(int threads) {
-  // Where the system has no memory for a buffer, the library asks again for ever. So ours is the first try.
+  // The library retries for ever if the system has no memory for a buffer, so this tries first.
   const std::size_t bytes = kBuffer * static_cast<std::size_t>(threads);
   void* const room = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) {
-    throw Error(std::string("the system does not give the matrix library room for its buffers (") + std::strerror(errno) +
+    throw Error(std::string("the system cannot allocate the matrix library's buffers (") + std::strerror(errno) +
                     "): free some memory or use fewer --threads",
                 Error::kRunTime);
   }

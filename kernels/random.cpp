@@ -17,7 +17,7 @@ Words words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   return {std::uint64_t{x[0]} << 32 | x[1], std::uint64_t{x[2]} << 32 | x[3]};
 }
 
-// 52 bits and a half: with 53 the largest would round to 1.
+// 52 bits and a half: with 53 bits the largest value would round to 1.
 double open_interval(std::uint64_t word) { return (static_cast<double>(word >> 12) + 0.5) * 0x1p-52; }
 
 }  // namespace
@@ -47,8 +47,8 @@ double normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
 }
 
 std::uint64_t below(std::uint64_t bound, std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  if (bound == 0) throw Error("a random number below 0 was asked for: there is none");
-  // floor(bound * r / 2^128) with all 128 bits of r: no draw is refused, and the bias of 2^-64 is never seen.
+  if (bound == 0) throw Error("cannot draw a random number below 0: the bound must be positive");
+  // floor(bound * r / 2^128) with all 128 bits of r: rejects no draw, and the bias of 2^-64 is negligible.
   using Wide = unsigned __int128;
   const Words w = words(seed, stream, index);
   const Wide low = Wide{bound} * w.second >> 64;

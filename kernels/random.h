@@ -1,5 +1,5 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"). A value
-// depends on (seed, stream, index) alone: any thread, any order, any device, the same numbers.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"). A value depends
+// only on (seed, stream, index): equal numbers for any thread, order and device.
 #pragma once
 #include <array>
 #include <cstdint>

@@ -1,8 +1,9 @@
 // Root-mean-square norm over the last dimension (Zhang & Sennrich 2019): out = x / sqrt(mean(x^2) + 1e-5) * gain.
 //
-// Backward in two parts, so that it can be tiled by columns. With x^ = x / rms and dot = mean_O(d_out * out) (out is x^ gain):
+// The backward pass has two parts, so that it can be tiled by columns. With x^ = x / rms and dot = mean_O(d_out * out) (out is x^
+// gain):
 //   d_gain = sum over tokens of d_out x^      d_x = (gain d_out - x^ dot) / rms
-// The first part is here; the second is fused into the operation that made x (microcircuit.h, attention.h).
+// The first part is here; the second is fused into the operation that produced x (microcircuit.h, attention.h).
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"

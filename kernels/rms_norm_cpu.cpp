@@ -5,7 +5,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kTokens = 16;  // that one thread takes at a time
+constexpr std::int64_t kTokens = 16;  // tokens that one thread takes at a time
 
 template <typename Real>
 NEUROGEN_CLONES void mean_of_products(const Real* a, const Real* b, Real* mean, std::int64_t width) {

@@ -32,7 +32,7 @@ __global__ void mean_of_products(const Gradient* d_out, std::int64_t d_stride, c
 
 void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
   require_operands(a.x.dtype == gradient_of(a.out.dtype) && a.gain.dtype == DType::f32 && a.x[1] % 8 == 0,
-                   "rms_norm_forward: x is bf16 beside bf16, else it and the gain f32, rows of a multiple of 8");
+                   "rms_norm_forward: x must be bf16 beside bf16, else f32; the gain f32, rows a multiple of 8 wide");
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
     dispatch_row_threads(a.x[1], [&](auto threads) {
@@ -44,7 +44,8 @@ void rms_norm_forward(CudaDevice& device, const RmsNormForward& a) {
 }
 
 void rms_norm_backward_dot(CudaDevice& device, const RmsNormBackwardDot& a) {
-  require_operands(a.dot.dtype == DType::f32 && a.out[1] % 8 == 0, "rms_norm_backward_dot: dot is f32, rows of a multiple of 8");
+  require_operands(a.dot.dtype == DType::f32 && a.out[1] % 8 == 0,
+                   "rms_norm_backward_dot: dot must be f32, rows a multiple of 8 wide");
   dispatch_float(a.d_out.dtype, [&](auto gradient) {
     dispatch_float(a.out.dtype, [&](auto out) {
       using Gradient = decltype(gradient);

@@ -1,5 +1,5 @@
-// Operands of one kind for an operation that takes them all at once, where a GPU would be asked once for each otherwise.
-// Without the heap, and small enough to be a kernel's argument.
+// Operands of one kind for an operation that takes them all at once, which saves a GPU one launch for each. Uses no heap, and is
+// small enough to be a kernel's argument.
 #pragma once
 #include <array>
 #include <initializer_list>

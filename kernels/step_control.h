@@ -1,5 +1,4 @@
-// The scalars of one training step. They lie in device memory, so that a captured step reads new values without being
-// captured again.
+// The scalars of one training step, in device memory, so that a captured step reads new values without being captured again.
 #pragma once
 #include <cstdint>
 
@@ -9,11 +8,11 @@ namespace neurogen {
 
 struct StepControl {
   std::int64_t step = 0;                                                            // from 0
-  float learning_rate = 0, embedding_learning_rate = 0, decoder_learning_rate = 0;  // of this step, schedule included
-  // What only the device knows (loss_scale.h); as the host gives it, nothing is scaled and no step was skipped.
-  std::int32_t overflow = 0;                        // of this step: kDecoderOverflow, kBrainOverflow
-  float loss_scale = 1;                             // gradients are so many times too large until they are used
-  std::int32_t decoder_skips = 0, brain_skips = 0;  // steps before this one that updated nothing
+  float learning_rate = 0, embedding_learning_rate = 0, decoder_learning_rate = 0;  // for this step, schedule included
+  // Values that only the device knows (loss_scale.h); the host passes the defaults: no scaling, no skipped step.
+  std::int32_t overflow = 0;                        // bits for this step: kDecoderOverflow, kBrainOverflow
+  float loss_scale = 1;                             // gradients are multiplied by this until they are used
+  std::int32_t decoder_skips = 0, brain_skips = 0;  // earlier steps that updated nothing
   std::int32_t padding = 0;
 };
 

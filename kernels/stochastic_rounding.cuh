@@ -1,4 +1,4 @@
-// Rounding up or down at random, in proportion to what lies between: right on average. `random` is below 2^16.
+// Rounds up or down at random, in proportion to the distances: exact on average. `random` is below 2^16.
 #pragma once
 #include "kernels/cuda_kernel.cuh"
 
@@ -6,12 +6,12 @@ namespace neurogen {
 
 __device__ inline float rounded(float, float x, std::uint32_t) { return x; }
 
-// The upper half of a float32 is a bf16: adding up to one unit of its last place and cutting off goes up as often as is due.
+// The upper half of a float32 is a bf16: adding a random part of its last place and truncating is right on average.
 __device__ inline __nv_bfloat16 rounded(__nv_bfloat16, float x, std::uint32_t random) {
   return __ushort_as_bfloat16(static_cast<unsigned short>((__float_as_uint(x) + (isfinite(x) ? random : 0)) >> 16));
 }
 
-// f16 keeps 10 bits of mantissa, and steps of 2^-24 below 2^-14.
+// f16 has 10 bits of mantissa, and steps of 2^-24 below 2^-14.
 __device__ inline __half rounded(__half, float x, std::uint32_t random) {
   const float magnitude = fabsf(x);
   const float up = magnitude < 0x1p-14f ? magnitude + static_cast<float>(random) * 0x1p-40f

@@ -5,9 +5,9 @@ namespace neurogen {
 namespace {
 
 constexpr int kStages = 4;
-constexpr int kWeightStages = 3;    // wider ones, for which an old card has no more room
-constexpr int kWeightRows = 128;    // of the fan-in that a block takes at most, 32 two warps
-constexpr int kSourceTokens = 128;  // that a block takes, 32 a warp
+constexpr int kWeightStages = 3;    // wider stages: an old card has no room for more
+constexpr int kWeightRows = 128;    // most rows of the fan-in that a block takes, 32 for each two warps
+constexpr int kSourceTokens = 128;  // tokens that a block takes, 32 per warp
 constexpr int kThreads = 128;
 
 struct WeightsArguments {
@@ -21,7 +21,7 @@ struct WeightsArguments {
   float* d_bias;  // [parts R, 32G]
   std::int64_t d_bias_stride;
   int tokens, fan_in, slots, width, rows;
-  int parts, first_product;  // the latter below the former
+  int parts, first_product;  // first_product < parts
 };
 
 template <typename T, int R>
@@ -32,9 +32,9 @@ struct WeightsStage {
   T currents[kChunk<T> * current_pitch];
 };
 
-// A block: up to 128 rows of one group's d_weight, over one part's products. Two warps share 32 rows, each has half the columns,
-// and there are no more warps than rows. What is stored is where the sums begin: sections of a batch add up to the same bits as
-// the whole.
+// A block takes up to 128 rows of one group's d_weight, over one part's products. Two warps share 32 rows, each with half the
+// columns, and there are no more warps than rows need. Sums start from the stored values, so that sections of a batch add up to the
+// same bits as the whole.
 template <typename T, int R>
 __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
   using Stage = WeightsStage<T, R>;
@@ -45,14 +45,14 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
   const int begin = static_cast<int>(blockIdx.z) * kWeightRows, fan_in = min(a.fan_in - begin, kWeightRows);
   const int part = static_cast<int>(blockIdx.x), groups = static_cast<int>(gridDim.y), g = static_cast<int>(blockIdx.y);
 
-  const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // of a product
+  const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // per product
   const int products = (a.tokens + a.rows - 1) / a.rows;
-  const int first = (part + a.parts - a.first_product) % a.parts;  // this part's
+  const int first = (part + a.parts - a.first_product) % a.parts;  // this part's first product
   if (first >= products) return;
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
   __syncthreads();
 
-  // A thread copies the same columns of every chunk's sources. A chunk of d_currents lies in one piece.
+  // A thread copies the same columns of every chunk's sources. A chunk of d_currents is contiguous.
   const int vectors = threads / 2 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
   const bool inside = f < fan_in;
   const BlockRows<const T> from = slots[inside ? (begin + f) / a.width : 0];
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
   clear_accumulators<2, 2 * R>(sum);
   each([](const float2& stored, float& x, float& y) { x = stored.x, y = stored.y; });
 
-  // The bias: each thread sums some rows of a vector of columns, over one product. When a stage is done with, the threads' sums
-  // are added up in its place.
+  // The bias: each thread sums some rows of a vector of columns, over one product. The threads' sums are then added up in the place
+  // of a stage that has been used.
   __shared__ float bias[columns];
   float* const d_bias = a.d_bias + part * R * a.d_bias_stride + g * 32;
   const auto each_bias = [&](auto&& body) {
@@ -156,7 +156,7 @@ struct SourcesStage {
   T weight[width * pitch];
 };
 
-// A block: 128 tokens of one source block's gradient, over its readers in order.
+// A block takes 128 tokens of one source block's gradient, over its readers in order.
 template <typename T, int width>
 __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArguments a) {
   using Stage = SourcesStage<T, width>;
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
   const int start = a.start[blockIdx.x], count = a.start[blockIdx.x + 1] - start;
   if (count == 0) return;
 
-  // Chunks of one reader's columns after the other. The next reader is asked for before it is needed.
+  // Takes the chunks of one reader's columns after another. The next reader is loaded before it is needed.
   constexpr int kVectors = kChunk<T> / kVector<T>;
   const int part = thread % kVectors * kVector<T>, chunks = a.columns / kChunk<T>;
   const T *d_currents = nullptr, *weight = nullptr;
@@ -223,11 +223,12 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
 
 void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.d_currents[0] && a.first_product >= 0,
-                   "synapses_backward_weights: the gradient has not a whole part for each that is wanted");
+                   "synapses_backward_weights: the gradient must have `parts` whole parts");
   const SynapsesShape x(a.d_weight.rows(0, a.d_currents[0]), a.d_currents, a.wiring[1], a.rows_per_product);
-  require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias has not as many parts as the weights");
+  require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias must have as many parts as the weights");
   require_sources(a.sources, a.d_currents.dtype);
-  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32, "synapses_backward_weights: gradients are f32");
+  require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
+                   "synapses_backward_weights: gradients must be f32");
   const WeightsArguments arguments{SourceTable(a.sources),
                                    a.wiring.as<const int>(),
                                    a.wiring.row_stride,

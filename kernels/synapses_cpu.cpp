@@ -8,10 +8,10 @@
 namespace neurogen {
 namespace {
 
-// The part of a source tensor that one block is.
+// One source block: a range of columns of a source tensor.
 template <typename Real>
 struct Block {
-  Real* data;  // of the first token
+  Real* data;  // at the first token
   std::int64_t row_stride;
 };
 
@@ -22,7 +22,7 @@ Block<Real> find_block(const Sources& sources, std::int64_t column) {
   return {sources.outputs[i].as<Real>() + column, sources.outputs[i].row_stride};
 }
 
-// Before the work is spread: find_block trusts its block.
+// Checks the wiring before the work is spread over threads: find_block trusts its block.
 void require_blocks(const Sources& sources, const TensorView& wiring, std::int64_t width) {
   std::int64_t blocks = 0;
   for (int i = 0; i < sources.count; ++i) blocks += sources.outputs[static_cast<std::size_t>(i)][1] / width;
@@ -40,7 +40,7 @@ NEUROGEN_CLONES void copy_block(const Real* from, std::int64_t from_stride, Real
     for (std::int64_t j = 0; j < width; ++j) to[n * to_stride + j] = from[n * from_stride + j];
 }
 
-// What a column group sees of `rows` tokens: panel [rows, F].
+// Gathers a column group's sources of `rows` tokens: panel [rows, F].
 template <typename Real>
 void gather(const Sources& sources, const std::int32_t* blocks, std::int64_t count, std::int64_t width, std::int64_t token,
             std::int64_t rows, Real* panel) {
@@ -59,7 +59,7 @@ NEUROGEN_CLONES void fill_bias(const Real* bias, std::int64_t bias_stride, Real*
       for (std::int64_t j = 0; j < kGroup; ++j) currents[(n * roles + r) * kGroup + j] = bias[r * bias_stride + j];
 }
 
-// A product's own sum first, then the total: sections of a batch add up to the same bits as the whole.
+// Adds up each product before the total, so that sections of a batch give the same bits as the whole.
 template <typename Real>
 NEUROGEN_CLONES void add_bias_gradient(const Real* d_currents, std::int64_t rows, std::int64_t roles, Real* d_bias,
                                        std::int64_t bias_stride) {
@@ -88,9 +88,9 @@ struct Extents {
     const auto demand = [operation](bool condition, const char* sentence) {
       if (!condition) throw Error(fmt::format("{}: {}", operation, sentence));
     };
-    demand((width == 32 || width == 16) && width * slots == fan_in, "source blocks are neither 32 nor 16 wide");
+    demand((width == 32 || width == 16) && width * slots == fan_in, "source blocks must be 32 or 16 wide");
     demand(columns % kGroup == 0 && currents[2] == columns && currents[0] == groups, "weights and currents differ in shape");
-    demand(rows > 0, "no rows in a product: give a positive number");
+    demand(rows > 0, "rows_per_product must be positive");
     products = (tokens + rows - 1) / rows;
   }
   std::int64_t rows_of(std::int64_t product) const { return std::min(rows, tokens - product * rows); }
@@ -167,8 +167,8 @@ void synapses_backward_sources(CpuDevice& device, const SynapsesBackwardSources&
   dispatch_real(a.d_currents.dtype, [&](auto zero) { backward_sources<decltype(zero)>(device, a); });
 }
 
-// A counting sort with `start` as the cursor: start[b + 1] counts, then points at block b's next place, and so ends where
-// block b + 1 begins.
+// A counting sort with `start` as the cursor: start[b + 1] counts, then points at block b's next place, and so ends at the start of
+// block b + 1.
 void synapses_readers(CpuDevice&, const SynapsesReaders& a) {
   const std::int64_t blocks = a.reader_start[0] - 1, readers = a.wiring.elements();
   const std::int32_t* const wiring = a.wiring.as<const std::int32_t>();

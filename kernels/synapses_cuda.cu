@@ -1,6 +1,5 @@
-// currents[g] = gather(sources) weight[g] + bias. A block keeps one group's weights in shared memory and takes 128 tokens
-// after the other, without letting the copies of their sources pause; each of its eight warps takes 32 tokens and half the
-// columns.
+// currents[g] = gather(sources) weight[g] + bias. A block keeps one group's weights in shared memory and takes 128 tokens at a
+// time, without pausing the copies of their sources; each of its eight warps takes 32 tokens and half the columns.
 #include <algorithm>
 
 #include "kernels/synapses_row_cuda.cuh"
@@ -10,16 +9,16 @@ namespace {
 
 constexpr int kTokens = 128, kThreads = 256, kStages = 3;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int kBlocks = 1;  // there is no shared memory for a second, whose registers would be missing
+constexpr int kBlocks = 1;  // shared memory has no room for a second, and reserving its registers would leave too few
 #else
-constexpr int kBlocks = 2;  // that a multiprocessor holds
+constexpr int kBlocks = 2;  // per multiprocessor
 #endif
 
 struct ForwardArguments : ForwardOperands {
   void* currents;  // [G, N, 32R]
   std::int64_t currents_stride;
   int tokens, slots, width;
-  int begin, rows;  // of the fan-in: all of it, or the slab that shared memory has room for. Later slabs add to the first
+  int begin, rows;  // of the fan-in: all of it, or a slab that fits into shared memory. Later slabs add to the first
 };
 
 template <typename T>
@@ -28,8 +27,8 @@ struct ForwardStage {
   T sources[kTokens * pitch];
 };
 
-// Sixteen columns lie so that a thread's accumulators of two neighbouring tiles are four neighbouring columns: pair 2 q + t
-// of columns is pair q of tile t.
+// Sixteen columns are arranged so that a thread's accumulators of two neighbouring tiles are four neighbouring columns: pair 2 q +
+// t of columns is pair q of tile t.
 template <typename T, int columns>
 __device__ void load_weights(const T* from, int rows, int padded_rows, T* to) {
   struct alignas(2 * sizeof(T)) Pair {
@@ -64,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(const Forwar
                            weight);
   __syncthreads();
 
-  // Chunks of the fan-in for one range of tokens after the other.
+  // Takes chunks of the fan-in for one range of tokens after another.
   const int width_bits = a.width == 32 ? 5 : 4;
   int loaded_token = begin, loaded_chunk = 0;
   const auto load = [&](int s) {
@@ -146,9 +145,9 @@ __global__ void readers_kernel(const int* wiring, int readers, int blocks, int* 
 void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
   const SynapsesShape x(a.weight, a.currents, a.wiring[1], a.rows_per_product);
   require_sources(a.sources, a.weight.dtype);
-  require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias is f32");
+  require_operands(a.bias.dtype == DType::f32, "synapses_forward: the bias must be f32");
   require_operands(a.currents.dtype == DType::f32 || a.currents.dtype == a.weight.dtype,
-                   "synapses_forward: currents are f32 or of the weights' type");
+                   "synapses_forward: currents must be f32 or have the weights' type");
   const bool f32 = a.currents.dtype == DType::f32;
   if (x.tokens == 1) {
     dispatch_float(a.weight.dtype, [&](auto zero) {
@@ -173,7 +172,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
                              x.width,
                              0,
                              0};
-  // All at once: blocks that wait for others to end would leave most of the GPU idle at the end.
+  // All blocks run at once: blocks that start later would leave most of the GPU idle at the end.
   const std::int64_t at_once = kBlocks * device.multiprocessors() / std::max<std::int64_t>(x.groups, 1);
   const unsigned blocks = std::min(pieces(x.tokens, kTokens), static_cast<unsigned>(std::max<std::int64_t>(at_once, 1)));
   dispatch_float(a.weight.dtype, [&](auto zero) {
@@ -195,7 +194,7 @@ void synapses_forward(CudaDevice& device, const SynapsesForward& a) {
 }
 
 void synapses_readers(CudaDevice& device, const SynapsesReaders& a) {
-  require_operands(a.wiring.contiguous(), "synapses_readers: the wiring is not contiguous");
+  require_operands(a.wiring.contiguous(), "synapses_readers: the wiring must be contiguous");
   launch(device, "synapses_readers", readers_kernel, dim3(1), dim3(1024), 0, a.wiring.as<const int>(),
          static_cast<int>(a.wiring.elements()), static_cast<int>(a.reader_start[0] - 1), a.reader_start.as<int>(),
          a.readers.as<int>());

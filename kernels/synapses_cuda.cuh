@@ -1,4 +1,4 @@
-// What the synapses' CUDA kernels share: the sources laid side by side, and checks of shapes and types.
+// Shared by the synapses' CUDA kernels: the concatenated sources, and checks of shapes and types.
 #pragma once
 #include "kernels/cuda_tile.cuh"
 #include "kernels/synapses.h"
@@ -38,7 +38,7 @@ __device__ inline BlockRows<T> find_block(const SourceTable& sources, int column
   return found;
 }
 
-// Whose a source is.
+// Index of the tensor that holds a source.
 __device__ inline int find_source(const SourceTable& sources, int column) {
   int found = 0, begin = 0;
 #pragma unroll
@@ -49,7 +49,7 @@ __device__ inline int find_source(const SourceTable& sources, int column) {
   return found;
 }
 
-// Where the sources of each slot of a group lie, found once a block. The caller synchronises.
+// Finds the sources of each slot of a group, once per block. The caller synchronises.
 template <typename T>
 __device__ inline void find_slots(const SourceTable& sources, const int* wiring, int slots, int width, BlockRows<const T>* found) {
   for (int s = static_cast<int>(threadIdx.x); s < slots; s += static_cast<int>(blockDim.x))
@@ -59,9 +59,9 @@ __device__ inline void find_slots(const SourceTable& sources, const int* wiring,
 struct SynapsesShape {
   std::int64_t groups, tokens;
   int fan_in, slots, width, columns, roles;
-  std::int64_t rows;  // of a product
+  std::int64_t rows;  // per product
 
-  // Weights or their gradient [G, F, 32R]; currents or their gradient [G, N, 32R].
+  // weight: weights or their gradient [G, F, 32R]; currents: currents or their gradient [G, N, 32R].
   SynapsesShape(const TensorView& weight, const TensorView& currents, std::int64_t slots_, std::int64_t rows_per_product)
       : groups(weight[0]),
         tokens(currents[1]),
@@ -71,24 +71,24 @@ struct SynapsesShape {
         columns(static_cast<int>(weight[2])),
         roles(columns / static_cast<int>(kGroup)),
         rows(rows_per_product) {
-    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks are neither 32 nor 16 wide");
-    require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output has 2 to 5 neurons");
+    require_operands((width == 32 || width == 16) && width * slots == fan_in, "synapses: source blocks must be 32 or 16 wide");
+    require_operands(columns % kGroup == 0 && roles >= 2 && roles <= 5, "synapses: an output must have 2 to 5 neurons");
     require_operands(currents[2] == columns && currents[0] == groups, "synapses: weights and currents differ in shape");
-    require_operands(rows > 0, "synapses: no rows in a product: give a positive number");
+    require_operands(rows > 0, "synapses: rows_per_product must be positive");
   }
 };
 
 inline void require_sources(const Sources& sources, DType type) {
   for (int i = 0; i < sources.count; ++i) {
     const TensorView& view = sources.outputs[static_cast<std::size_t>(i)];
-    require_operands(view.dtype == type, "synapses: the sources are of different types");
+    require_operands(view.dtype == type, "synapses: the sources have the wrong type");
     require_operands(view[1] % kGroup == 0 && static_cast<Bytes>(view.row_stride) * size_of(type) % 16 == 0 &&
                          reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0,
-                     "synapses: a source does not begin at a multiple of 16 bytes or is not whole groups wide");
+                     "synapses: a source must begin at a multiple of 16 bytes and be whole groups wide");
   }
 }
 
-// What the way forth reads.
+// Operands of the forward pass.
 struct ForwardOperands {
   SourceTable sources;
   const int* wiring;

@@ -1,5 +1,5 @@
-// Currents of a single token: a block takes one column group, whose weights go through its registers once. Products of tiles would
-// keep them in shared memory first, for 127 tokens that are not there.
+// Currents of a single token: a block takes one column group and reads its weights into registers once. The tiled product would
+// first stage them in shared memory, for 127 tokens that do not exist.
 #pragma once
 #include "kernels/synapses_cuda.cuh"
 
@@ -14,7 +14,7 @@ struct RowArguments : ForwardOperands {
       : ForwardOperands(operands), fan_in(x.fan_in), width_bits(x.width == 32 ? 5 : 4) {}
 };
 
-// A thread takes a vector of columns and every kRows-th source; sums in that order, then over the threads. The block has all
+// A thread takes a vector of columns and every kRows-th source, summed in that order, then over the threads. The block has all
 // currents when it returns.
 template <typename T, int R>
 __device__ inline void row_currents(const RowArguments& a, std::int64_t g, float (&currents)[32 * R]) {

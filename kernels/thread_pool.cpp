@@ -17,16 +17,16 @@ int cores_of_this_process() {
   cpu_set_t cores;
   CPU_ZERO(&cores);
   if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
-  const unsigned all = std::thread::hardware_concurrency();  // more cores than a cpu_set_t holds
+  const unsigned all = std::thread::hardware_concurrency();  // fallback: more cores than a cpu_set_t holds
   return all > 0 ? static_cast<int>(all) : 1;
 }
 
 void on_threads(std::int64_t parts, const std::function<void(std::int64_t)>& body) {
-  std::vector<std::jthread> others;  // joined at the end
+  std::vector<std::jthread> others;  // joined at scope exit
   std::int64_t next = 1;
   try {
     for (; next < parts; ++next) others.emplace_back(body, next);
-  } catch (const std::system_error&) {  // no thread to be had
+  } catch (const std::system_error&) {  // no more threads available
   }
   body(0);
   for (; next < parts; ++next) body(next);
@@ -40,8 +40,8 @@ void pause() {
 #endif
 }
 
-// Operations follow each other within microseconds during a step: spin some hundred of them, then sleep, from which to wake takes
-// as long. A pause is 15 to 45 ns.
+// Operations follow each other within microseconds during a step, so a thread spins for some hundred microseconds before it sleeps;
+// waking up takes as long. A pause takes 15 to 45 ns.
 constexpr int kSpins = 10'000;
 
 template <typename Done>
@@ -55,11 +55,11 @@ bool spin_until(Done&& done) {
 
 }  // namespace
 
-// The caller publishes a job and takes items like everybody else; it waits for items, not for threads, so that a worker that
-// the system has put aside delays nothing that it has not begun.
+// The caller publishes a job and takes items like any worker. It waits for items, not for threads, so a preempted worker delays
+// only the item that it has begun.
 //
-// `claim` holds the job's number in its upper half and in its lower how many of its items nobody has taken: an exchange on
-// it succeeds only while the job that a thread believes in still has such items, hence only while the job's fields stand.
+// `claim` holds the job's number in its upper half and the number of unclaimed items in its lower half. An exchange succeeds only
+// while the thread's job is current and has unclaimed items, hence only while the job's fields are valid.
 struct ThreadPool::Pool {
   static constexpr std::uint64_t kItemMask = 0xffffffffu;
 
@@ -70,7 +70,7 @@ struct ThreadPool::Pool {
   alignas(64) std::atomic<std::uint64_t> claim{0};
   alignas(64) std::atomic<std::uint32_t> unfinished{0};
   std::atomic<int> ready{0};
-  std::atomic<bool> out_of_memory{false};  // an exception may not leave a thread
+  std::atomic<bool> out_of_memory{false};  // exceptions must not leave a thread
   std::vector<std::thread> workers;
 
   ~Pool() {
@@ -131,8 +131,8 @@ ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<
         pool_->work(thread, prepare);
       });
   } catch (const std::system_error& error) {
-    throw Error("the system does not start " + std::to_string(threads_) + " threads (" + error.code().message() +
-                    "): let it have more (ulimit -u), or on a CPU use fewer --threads",
+    throw Error("the system cannot start " + std::to_string(threads_) + " threads (" + error.code().message() +
+                    "): raise the limit (ulimit -u), or on a CPU use fewer --threads",
                 Error::kRunTime);
   }
   while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();
@@ -142,7 +142,7 @@ ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<
 ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::run(std::int64_t items, Call call, void* context) {
-  if (items > std::int64_t{Pool::kItemMask}) throw Error("an operation has more parts than 32 bits count: make the batch smaller");
+  if (items > std::int64_t{Pool::kItemMask}) throw Error("an operation has more than 2^32 - 1 parts: make the batch smaller");
   if (threads_ == 1 || items <= 1) {
     for (std::int64_t item = 0; item < items; ++item) call(context, item, 0);
     return;

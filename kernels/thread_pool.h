@@ -1,4 +1,4 @@
-// Threads made once, before anything is sealed, and a way to spread independent items over them.
+// Threads created once, before anything is sealed, that share out independent items.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -7,16 +7,16 @@
 
 namespace neurogen {
 
-// How many this process may run on, at least 1.
+// Number of cores that this process may run on, at least 1.
 int cores_of_this_process();
 
-// Calls body(part) for every part in [0, parts), each on a thread of its own; parts for which the system starts no thread run on
-// the caller's. For work before a run is sealed.
+// Calls body(part) for every part in [0, parts), each on its own thread; parts for which the system starts no thread run on the
+// caller's. For work before a run is sealed.
 void on_threads(std::int64_t parts, const std::function<void(std::int64_t)>& body);
 
 class ThreadPool {
  public:
-  // At least 1 thread, of which the caller is one. Each calls prepare() once, before the constructor returns.
+  // At least 1 thread, including the caller. Each calls prepare() once, before the constructor returns.
   explicit ThreadPool(
       int threads, void (*prepare)() = [] {});
   ~ThreadPool();
@@ -25,8 +25,8 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // Calls body(item, thread) for every item in [0, items), thread in [0, threads()), and returns when all are done.
-  // Which thread takes which item is left open: a result may depend on the item alone. Allocates nothing.
+  // Calls body(item, thread) for every item in [0, items), thread in [0, threads()), and returns when all are done. Any thread may
+  // take any item, so a result may depend only on the item. Allocates nothing.
   template <typename Body>
   void parallel(std::int64_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

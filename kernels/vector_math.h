@@ -1,4 +1,4 @@
-// Arithmetic that the compiler can turn into vector instructions, and the means to do so for every CPU in one binary.
+// Arithmetic that the compiler can vectorise, for every CPU in one binary.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -6,8 +6,8 @@
 
 #include "kernels/rms_norm.h"
 
-// A function so marked is compiled for three generations of CPUs and picked at load time. What it calls must be inlined into
-// it (NEUROGEN_INLINE), or it stays at the oldest. Sanitizers cannot start a program that has such functions.
+// Compiles a function for three generations of CPUs; one is picked at load time. Functions that it calls must be inlined into it
+// (NEUROGEN_INLINE), or they stay at the oldest. Sanitizers cannot start a program with such functions.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(NEUROGEN_SANITIZE)
 #define NEUROGEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -18,9 +18,9 @@
 
 namespace neurogen {
 
-// e^x to about one unit in the last place, without a branch: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (the
-// coefficients of Cephes' expf, S. Moshier), and n put into the exponent. 0 below the smallest normal number; above 88.37
-// the value at 88.37, so that no infinity arises; NaN stays NaN.
+// e^x to about one unit in the last place, without a branch: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (the coefficients
+// of Cephes' expf, S. Moshier), and n added to the exponent. 0 below the smallest normal number; above 88.37 the value at 88.37, so
+// that the result is never infinite; NaN stays NaN.
 NEUROGEN_INLINE float fast_exp(float x) {
   constexpr float kLargest = 88.3762626f, kSmallest = -87.3365402f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds
   const float bounded = x > kLargest ? kLargest : x < kSmallest ? kSmallest : x;
@@ -38,7 +38,7 @@ NEUROGEN_INLINE float fast_exp(float x) {
   const float power = p * std::bit_cast<float>(exponent << 23);
   return x < kSmallest ? 0.0f : power;
 }
-// float64 serves the checks of the formulas, not speed.
+// float64 is for checking the formulas, not for speed.
 NEUROGEN_INLINE double fast_exp(double x) { return std::exp(x); }
 
 template <typename Real>
@@ -55,8 +55,8 @@ NEUROGEN_INLINE Real silu_derivative(Real x) {
   return s * (Real(1) + x * (Real(1) - s));
 }
 
-// The sum of term(0) ... term(n - 1) in 32 interleaved partial sums: an order that depends on n alone, never on where the
-// memory lies or how wide the CPU's vectors are.
+// Sum of term(0) ... term(n - 1) in 32 interleaved partial sums: the order depends only on n, never on alignment or on the width of
+// the CPU's vectors.
 template <typename Real, typename Term>
 NEUROGEN_INLINE Real sum_over(std::int64_t n, Term&& term) {
   constexpr std::int64_t kLanes = 32;

@@ -14,7 +14,7 @@ TEST(GpuErrors, GpusThatAreThereAndCannotBeUsedAreNoReasonToGoOnWithout) {
   EXPECT_EQ(usable_gpus(GpuAnswer::refused, 0, false, 13, ""), 0);
   EXPECT_ERROR(usable_gpus(GpuAnswer::old_driver, 0, true, 13, ""),
                "older than CUDA 13: install a newer driver, or pass --device cpu");
-  EXPECT_ERROR(usable_gpus(GpuAnswer::refused, 0, true, 13, "unknown error"), "(unknown error): mend that, or pass --device cpu");
+  EXPECT_ERROR(usable_gpus(GpuAnswer::refused, 0, true, 13, "unknown error"), "(unknown error): fix that, or pass --device cpu");
 }
 
 TEST(GpuErrors, AGpuThatIsNotThere) {
@@ -32,11 +32,12 @@ TEST(GpuErrors, AGpuThatIsTooOldOrUnknownToTheBuild) {
 
 TEST(GpuErrors, AGpuThatIsTooSmallOrBusy) {
   EXPECT_ERROR(throw gpu_refuses("X", "out of memory"),
-               "X cannot be used (out of memory): end what occupies it, or pass --device cpu");
+               "X cannot be used (out of memory): close the programs that use it, or pass --device cpu");
   EXPECT_ERROR(throw gpu_too_full(5'000, 3'000, 4'000),
-               "has 4,000 bytes in all and the plan takes 5,000 of it: pass a smaller --budget");
-  EXPECT_ERROR(throw gpu_too_full(3'500, 3'000, 4'000), "3,000 of 4,000 bytes free", "3,500 of them: end other programs there");
-  EXPECT_ERROR(throw gpu_too_full(3'500, 0, 0), "does not give 3,500 bytes");
+               "has 4,000 bytes in all, and the plan needs 5,000: pass a smaller --budget");
+  EXPECT_ERROR(throw gpu_too_full(3'500, 3'000, 4'000), "3,000 of 4,000 bytes free",
+               "the plan needs 3,500: close other programs that use it");
+  EXPECT_ERROR(throw gpu_too_full(3'500, 0, 0), "cannot allocate 3,500 bytes");
   for (const Error& error : {gpu_refuses("X", ""), gpu_too_full(1, 0, 0), gpu_too_full(2, 0, 1), gpu_too_full(1, 0, 2)}) {
     EXPECT_EQ(error.status(), Error::kRunTime);
   }

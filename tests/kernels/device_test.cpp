@@ -59,7 +59,7 @@ TEST(Device, ManyShortJobsDoNotMix) {
 #ifndef NEUROGEN_SANITIZE  // whose own stands there
 TEST(Device, SaysWhatToDoWhereThereIsNoThread) {
   no_threads = true;
-  EXPECT_ERROR(CpuDevice(3), "does not start 3 threads", "ulimit -u");
+  EXPECT_ERROR(CpuDevice(3), "cannot start 3 threads", "ulimit -u");
   std::vector<int> done(5, 0);
   on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });  // without one
   no_threads = false;
