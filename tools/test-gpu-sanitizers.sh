@@ -110,7 +110,7 @@ clean_tests() {
   done
 }
 
-train="--device cuda --compute bf16 --batch 2 --seq 64 --steps 5 --data $work/tokens.bin --progress none --budget 64G --overhead 32G"
+train="--device cuda --compute bf16 --batch 2 --seq 64 --steps 5 --data $work/tokens.bin --progress none --budget 64G --overhead 32G --export $work/model.safetensors"
 for tool in "${tools[@]}"; do
   separate=--separate-buffers
   case $tool in

@@ -41,7 +41,7 @@ for sanitizer in ${@:-address,undefined thread}; do
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
     env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" \
-      "$engine" train --arch tiny --batch 1 --seq 20 --steps 1 --threads 2 $room --data "$work/tokens.bin" --progress none \
+      "$engine" train --arch tiny --batch 1 --seq 20 --steps 1 --threads 2 $room --data "$work/tokens.bin" --export "$work/failing.safetensors" --progress none \
       > "$work/out" 2> "$work/error" || status=$?
     if [ $status -ne 1 ] || [ "$(wc -l < "$work/error")" -ne 1 ]; then
       echo "allocation $failure fails: status $status" && cat "$work/error" && exit 1

@@ -36,7 +36,7 @@ for file in "$work"/root/usr/bin/* "$work"/root/usr/lib/libneurogen.so "$work"/r
     grep -vE '^(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s)\.so' && fail "$file needs libraries of other packages"
 done
 perl -e 'print pack("v*", map { $_ % 50 } 1 .. 200)' > "$work/text.bin"
-"$engine" train --arch tiny --device cpu --batch 2 --seq 32 --steps 2 --data "$work/text.bin" --progress none > "$work/out" || { cat "$work/out"; exit 1; }
+"$engine" train --arch tiny --device cpu --batch 2 --seq 32 --steps 2 --data "$work/text.bin" --export "$work/model.safetensors" --progress none > "$work/out" || { cat "$work/out"; exit 1; }
 grep -q "trained 2 steps" "$work/out" || fail "the program does not train"
 
 # Code for newer CPUs stands in functions that are chosen at run time, whose names end in their architecture.
