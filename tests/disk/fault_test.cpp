@@ -127,7 +127,7 @@ TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
   const ProgramResult again =
       train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(again.status, 1);
-  EXPECT_NE(again.out.find("going on from disk/saved/step-000000004.ngck"), string::npos) << again.out;
+  EXPECT_NE(again.out.find("resuming from disk/saved/step-000000004.ngck"), string::npos) << again.out;
 }
 
 // The log's disk is full: the run complains once, goes on, saves and exports, and says at its end what is missing.

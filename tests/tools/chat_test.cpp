@@ -87,7 +87,7 @@ TEST_F(Chat, NumbersAreChangedAndWrongOnesRefusedWhileItGoesOn) {
   EXPECT_NE(result.out.find("\ntop-k               5 "), string::npos) << result.out;
   EXPECT_EQ(lines_of(result.out).back() + "\n", chat("line 7\n", "--temperature 0 ").out);
   EXPECT_NE(chat("/help\n").out.find("/load FILE"), string::npos);
-  EXPECT_NE(chat("line 7\n/params\n").out.find("allocations while it spoke: 0\n"), string::npos);
+  EXPECT_NE(chat("line 7\n/params\n").out.find("allocations while answering: 0\n"), string::npos);
 }
 
 TEST_F(Chat, SavesAndLoadsTheConversationsText) {
@@ -212,7 +212,7 @@ TEST_F(Chat, PastedLinesAreOneTurnAndCommandsAreCompleted) {
   terminal.type("/sa\tpasted.txt\n");
   terminal.until("saved to pasted.txt");
   terminal.type("/par\t\n");
-  terminal.until("allocations while it spoke: 0");
+  terminal.until("allocations while answering: 0");
   terminal.type("/qu\t\n");
   EXPECT_EQ(terminal.status(), 0);
   const string saved = read_file(directory_->path("pasted.txt"));

@@ -110,7 +110,7 @@ TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
         run("neurogen-engine " + arguments + "--steps 70 --log part.jsonl --checkpoint-dir part --resume " +
             "--valid valid.bin --eval-every 10 " + other);
     ASSERT_EQ(result.status, 0) << result.err;
-    EXPECT_NE(result.out.find("going on from part/step-000000025.ngck: 25 steps are done"), string::npos) << result.out;
+    EXPECT_NE(result.out.find("resuming from part/step-000000025.ngck: 25 steps are done"), string::npos) << result.out;
     EXPECT_EQ(steps("part.jsonl"), steps("whole.jsonl"));
     EXPECT_TRUE(checkpoint("part", 70) == checkpoint("whole", 70));
     EXPECT_EQ(count("part.jsonl", "start"), 1);
@@ -172,7 +172,7 @@ TEST_F(Checkpoints, OneRunADirectoryAndOneDirectoryARun) {
   EXPECT_EQ(result.status, 128 + SIGTERM);
   EXPECT_NE(read_file(directory_.path("second.err")).find("saved is in use by another run"), string::npos);
   refuses(kTrain + "--steps 9 --checkpoint-dir saved", "saved holds checkpoints up to step ");
-  EXPECT_NE(train("--steps 3 --checkpoint-dir new --resume").out.find("new holds no checkpoint yet: starting afresh"),
+  EXPECT_NE(train("--steps 3 --checkpoint-dir new --resume").out.find("new holds no checkpoint yet: starting from scratch"),
             string::npos);
   EXPECT_EQ(files("new"), (std::vector<string>{".lock", "step-000000003.ngck"}));
 }

@@ -45,7 +45,7 @@ class KilledRun {
     EXPECT_GT(interrupted, 0) << "no save was ever cut";
     const ProgramResult last =
         run_program_in(directory_, "corpus --version && timeout -s TERM 1 " + programs_folder() + "/neurogen-engine " + kTrain);
-    EXPECT_NE(last.out.find("going on from saved/"), std::string::npos) << last.out << last.err;
+    EXPECT_NE(last.out.find("resuming from saved/"), std::string::npos) << last.out << last.err;
     EXPECT_GT(Checkpoint(checkpoint_file(directory_.path("saved"))).manifest().standing.steps, saved);
   }
 

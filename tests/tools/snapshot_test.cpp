@@ -64,8 +64,7 @@ TEST_F(SnapshotOption, IsPlannedToTheByteAndKeptInsideTheBudget) {
 TEST_F(SnapshotOption, NeedsADirectory) {
   const ProgramResult result = train("--steps 2 --snapshot");
   EXPECT_EQ(result.status, 2);
-  EXPECT_EQ(result.err,
-            "neurogen-engine: --snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR\n");
+  EXPECT_EQ(result.err, "neurogen-engine: --snapshot needs checkpoints to save: name their directory with --checkpoint-dir DIR\n");
 }
 
 TEST_F(SnapshotOption, WritesTheSameFilesAndReportsEachOnce) {

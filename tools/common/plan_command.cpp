@@ -29,14 +29,14 @@ struct PlanSettings {
 CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
   app.add_option("--card", s.card,
-                 "plan for a card that is not here, its memory the budget, and estimate its speed: gtx1650, rtx3060, h200 "
-                 "and others of schemas/cards.json, or FILE.json")
+                 "plan for another machine's card, with its memory as the budget, and estimate its speed: gtx1650, rtx3060, h200 "
+                 "or another of schemas/cards.json, or FILE.json")
       ->type_name("CARD|FILE.json");
-  app.add_flag("--snapshot", s.common.snapshot, "with the memory of train --snapshot");
+  app.add_flag("--snapshot", s.common.snapshot, "include the memory of train --snapshot");
   return app.get_option("--budget");
 }
 
-// Settings, what they come to, and how fast.
+// Resolved settings, their plan, and the card's speed.
 struct Planned {
   Planned(const PlanSettings& s, bool budget_given) {
     Settings settings = s.common;
@@ -58,18 +58,18 @@ struct Planned {
 void print_speed(const Planned& p) {
   const Card& card = *p.card;
   const double most = p.roofline();
-  print_out("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} planned with\n", card.title, card.bytes_per_s / 1e9,
+  print_out("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} used for the plan\n", card.title, card.bytes_per_s / 1e9,
             card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
             human(card.memory));
   print_out(
       "at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n",
       most, p.tokens() / most * 1e3);
-  print_out("expected {:.0f} to {:.0f} tokens/s: the one card that was measured, an H200, reached {:.0f} to {:.0f} % of that\n",
+  print_out("expected {:.0f} to {:.0f} tokens/s: the only card measured, an H200, reached {:.0f} to {:.0f} % of that\n",
             most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
   if (!card.source.empty()) print_out("figures: {}\n", card.source);
 }
 
-// The plan's object, which has its own fields alone, and beside them what was asked for.
+// Prints the plan's JSON object, extended by the architecture (--fit) and the card (--card).
 void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& facts) {
   auto out = nlohmann::ordered_json::parse(plan_json(p.fit.plan, facts));
   if (s.fit) out["architecture"] = nlohmann::ordered_json::parse(to_json(p.resolved.architecture));
@@ -84,7 +84,7 @@ void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& fact
   print_out("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
-// "small --batch 8": a brain and settings that differ from those given to both.
+// Plans one side of --compare, such as "small --batch 8": an architecture, and settings that replace the common ones.
 Planned side(const PlanSettings& s, const std::string& words, bool budget_given) {
   PlanSettings own = s;
   CLI::App app;
@@ -123,7 +123,7 @@ int compare(const PlanSettings& s, bool budget_given) {
   bytes("total", [](const Planned& p) { return p.fit.plan.total(); });
   bytes("budget", [](const Planned& p) { return p.fit.plan.budget; });
   row("fits", [](const Planned& p) { return std::string(p.fit.fits() ? "yes" : "no"); });
-  bytes("least budget", [](const Planned& p) { return p.fit.minimum; });
+  bytes("minimum budget", [](const Planned& p) { return p.fit.minimum; });
   row("at most tokens/s", [](const Planned& p) { return p.card ? fmt::format("{:.0f}", p.roofline()) : "(needs --card)"; });
   return 0;
 }
@@ -144,7 +144,7 @@ int plan(const PlanSettings& s, bool budget_given) {
   print_out("{}", plan_table(p.fit.plan, facts));
   if (p.card) print_speed(p);
   if (s.fit)
-    print_out("\n{} neurons in this architecture, for a file and --arch FILE.json:\n{}\n",
+    print_out("\n{} neurons; the architecture, to be saved as FILE.json for --arch FILE.json:\n{}\n",
               with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
   return 0;
 }
@@ -157,8 +157,9 @@ void add_plan(CLI::App& app, int& status) {
   const CLI::Option* budget = add_plan_settings(app, *s);
   app.add_flag("--json", s->json, "print one JSON object instead of the table");
   app.add_option("--svg", s->svg, "also write a memory map: operations across, addresses up");
-  app.add_flag("--fit", s->fit, "the largest brain of the architecture's proportions that fits, instead of itself");
-  app.add_option("--compare", s->compare, "two architectures side by side, each with options of its own: small \"small --batch 8\"")
+  app.add_flag("--fit", s->fit, "plan the largest model of the architecture's proportions that fits");
+  app.add_option("--compare", s->compare,
+                 "plan two architectures side by side, each with its own options: small \"small --batch 8\"")
       ->expected(2);
   app.callback([s, budget, &status] { status = plan(*s, budget->count() > 0); });
 }

@@ -1,5 +1,5 @@
-// neurogen-engine bench: where a training step's time goes, beside what this machine gives at best, and beside the slow ways to
-// work: one window at a time, one token at a time.
+// neurogen-engine bench: measures where a training step's time goes and compares it with the machine's limits, and with one window
+// or one token at a time.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ struct BenchSettings {
   bool json = false, compare = false;
 };
 
-// As many windows as a step has, each a step of its own: tokens a second.
+// Tokens per second with each of a step's windows trained in a step of its own.
 double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   BrainOptions options = r.options;
   options.batch = 1;
@@ -36,7 +36,7 @@ double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   return static_cast<double>(windows * options.window) / seconds;
 }
 
-// Through the stream, which only predicts: tokens a second.
+// Tokens per second through the stream, which only predicts.
 double one_token_at_a_time(const Resolved& r, std::int64_t tokens) {
   Brain brain = build_stream(r.architecture, r.options);
   Plan plan = plan_graph(brain.graph, r.budget);
@@ -57,9 +57,9 @@ constexpr std::int64_t kStreamedTokens = 500;
 struct Measured {
   Limits limits;
   std::string title, device;
-  double tokens = 0, useful_flops = 0;         // of a step
-  double step = 1e30, forward = 1e30;          // seconds of a whole step, and of its evaluation alone
-  double windows_apart = 0, tokens_apart = 0;  // tokens a second, where asked for
+  double tokens = 0, useful_flops = 0;         // per step
+  double step = 1e30, forward = 1e30;          // seconds of a whole step, and of evaluating the same batch
+  double windows_apart = 0, tokens_apart = 0;  // tokens per second, with --compare
   std::vector<Family> operations;
   Family all;  // their sum
 };
@@ -152,14 +152,14 @@ void print_report(const BenchSettings& s, const Measured& m) {
   print_out("one step: {:.1f} ms, {:.0f} tokens/s\n", m.step * 1e3, rate);
   print_out("useful operations (6 x weights x tokens) at {:.1f} GFLOP/s: {:.1f} % of the best product's rate\n",
             m.useful_flops / m.step / 1e9, 100 * m.useful_flops / m.step / m.limits.flops_per_s);
-  print_out("the decoder's three products alone, one after another: {:.1f} ms; a step is {:.3f} times that\n",
+  print_out("only the decoder's three products, one after another: {:.1f} ms; a step is {:.3f} times that\n",
             m.limits.decoder_seconds * 1e3, m.step / m.limits.decoder_seconds);
   if (s.compare) {
     const double forward = m.tokens / m.forward;
     print_out("the same windows one at a time: {:.1f} tokens/s; the batch at once is {:.2f} times as fast\n", m.windows_apart,
               rate / m.windows_apart);
     print_out(
-        "{} tokens one at a time, prediction alone: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
+        "{} tokens one at a time, prediction only: {:.1f} tokens/s; a batch at once, {:.1f} tokens/s, is {:.2f} times as "
         "fast\n",
         kStreamedTokens, m.tokens_apart, forward, forward / m.tokens_apart);
   }
@@ -182,8 +182,8 @@ int bench(const BenchSettings& s) {
 void add_bench(CLI::App& app, int& status) {
   auto s = std::make_shared<BenchSettings>();
   add_settings(app, s->common);
-  app.add_option("--repeats", s->repeats, "steps to average over")->capture_default_str();
-  app.add_flag("--compare", s->compare, "also time the batch's windows one at a time, and single tokens");
+  app.add_option("--repeats", s->repeats, "steps to average")->capture_default_str();
+  app.add_flag("--compare", s->compare, "also time the sequences one at a time, and the tokens one at a time");
   app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = bench(*s); });
 }

@@ -1,10 +1,9 @@
-// neurogen-engine chat: lines in turn, one of a person and one of the brain, which remembers by its state.
+// neurogen-engine chat: the user and the model write lines in turn.
 //
-// The brain has learned to continue text and nothing about who speaks, so a conversation is a text of lines: the person's line
-// (or the lines pasted at once) is read, and the brain writes the next one. What was said lives in the recurrent state alone. /save
-// writes the lines, each behind "> " (the person's) or "< " (the brain's); /load starts anew and reads them again. The state made
-// again is that of the text; where the brain had drawn other pieces for the same letters than the tokenizer chooses, the next
-// answer may differ.
+// The model has learned to continue text and knows no speakers, so a conversation is a text of lines: it reads the user's line (or
+// the lines pasted at once) and writes the next one. Its only memory is the recurrent state. /save writes the lines, marked "> "
+// (the user's) or "< " (the model's); /load resets the state and reads them again. If the model had drawn other pieces for the same
+// letters than the tokenizer chooses, the new state differs, and so may the next answer.
 #include <fmt/format.h>
 
 #include <csignal>
@@ -27,20 +26,20 @@ namespace {
 constexpr std::string_view kPerson = "> ", kBrain = "< ";
 constexpr std::size_t kLongestAnswer = 1 << 20;  // bytes; reserved before an answer begins
 constexpr const char* kHelp =
-    "/help             this\n"
+    "/help             show this help\n"
     "/reset            forget the conversation\n"
-    "/params           the numbers that /set changes\n"
-    "/set NAME VALUE   change one of them, such as /set temperature 0.5\n"
-    "/save FILE        write the conversation to a file, which must not exist\n"
+    "/params           show the parameters that /set changes\n"
+    "/set NAME VALUE   change a parameter, such as /set temperature 0.5\n"
+    "/save FILE        write the conversation to a new file\n"
     "/load FILE        forget the conversation and read another\n"
-    "/quit             leave, as does the end of the input (Ctrl-D)\n"
-    "Everything else is said to the brain. Ctrl-C stops its answer.\n";
+    "/quit             leave, like the end of input (Ctrl-D)\n"
+    "Any other line is said to the model. Ctrl-C stops its answer.\n";
 
 class Chat {
  public:
   explicit Chat(SpeakingSettings& settings)
       : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {
-    // A document's end would take the memory of the conversation with it.
+    // A document's end would reset the memory of the conversation.
     if (const std::int64_t end = voice_.session->brain.options.document_end; end >= 0)
       voice_.speaker->sampler().silence(static_cast<std::int32_t>(end));
   }
@@ -48,11 +47,11 @@ class Chat {
   int run() {
     catch_signals(true);
     LineInput input(std::string{kPerson}, {"/help", "/reset", "/params", "/set ", "/save ", "/load ", "/quit"});
-    if (input.terminal()) put("/help shows what there is beside talking.\n");
+    if (input.terminal()) put("/help shows the commands.\n");
     begin();
     for (;;) {
       const std::optional<std::string> line = input.next();
-      if (caught_signal() == SIGINT) {  // the line is given up, not the conversation
+      if (caught_signal() == SIGINT) {  // drops the line, not the conversation
         catch_signals(true);
         if (input.terminal()) put("\n");
       } else if (caught_signal()) {
@@ -92,9 +91,9 @@ class Chat {
     bool ended = false;
     for (std::int64_t made = 0; !ended && made < settings_.max_tokens && !caught_signal(); ++made) {
       const std::string_view text = speech_.add(voice_.speaker->speak().text);
-      // An empty line is no answer: it is read, and the next one counts.
+      // An empty line is not an answer: the model continues with the next one.
       ended = speech_.stopped() && !(said.empty() && text.empty());
-      if (said.size() + text.size() > kLongestAnswer / 2) break;  // what is held back fits, too
+      if (said.size() + text.size() > kLongestAnswer / 2) break;  // leaves room for the text held back
       put(text);
       said += text;
     }
@@ -106,7 +105,7 @@ class Chat {
     put("\n");
     if (said.find_first_not_of(" \t") == std::string::npos)
       print_error("neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
-    // The line end that the brain drew is part of the text; after an answer that was cut off, one is put there.
+    // The line end that the model drew is part of the text; an answer that was cut off gets one.
     voice_.speaker->read(ended ? std::vector<std::uint16_t>{} : std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
     conversation_ += kPerson;
     for (const char c : line) conversation_ += c == '\n' ? "\n" + std::string(kPerson) : std::string(1, c);
@@ -129,7 +128,7 @@ class Chat {
   void show_choices() {
     for (const Choice& choice : choices(settings_))
       put(fmt::format("{:<20}{:<10}{}\n", choice.name, choice.text(), choice.meaning));
-    put(fmt::format("allocations while it spoke: {}\n", allocations_));
+    put(fmt::format("allocations while answering: {}\n", allocations_));
   }
 
   void set(const std::string& words) {
@@ -141,7 +140,7 @@ class Chat {
       voice_.speaker->sampler().use(settings_.sampling);
       return;
     }
-    throw Error("/set " + words + ": no such number and value: see /params");
+    throw Error("/set " + words + ": no such parameter and value: see /params");
   }
 
   void save(const std::string& file) const {
@@ -160,7 +159,7 @@ class Chat {
       const std::size_t end = std::min(rest.find('\n'), rest.size());
       const std::string_view line = rest.substr(0, end);
       if (!line.starts_with(kPerson) && !line.starts_with(kBrain)) {
-        throw Error(fmt::format("{} line {} begins neither with \"{}\" nor with \"{}\": it is no saved conversation", file,
+        throw Error(fmt::format("{} line {} begins neither with \"{}\" nor with \"{}\": it is not a saved conversation", file,
                                 lines.size() + 1, kPerson, kBrain));
       }
       lines.push_back(line);

@@ -16,7 +16,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLongestDirectory = 600;  // of its name: a line of the log holds it, every byte escaped at worst
+constexpr std::size_t kLongestDirectory = 600;  // bytes of its name, which must fit a line of the log with every byte escaped
 constexpr std::int64_t kMostKept = 1'000'000;
 
 void check_settings(const CheckpointSettings& s, bool evaluates) {
@@ -28,7 +28,8 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
   if (s.directory.size() > kLongestDirectory) {
     throw Error(fmt::format("--checkpoint-dir has a name of {} bytes: use at most {}", s.directory.size(), kLongestDirectory));
   }
-  if (s.save_every < 0) throw Error(fmt::format("--save-every is {}: use a number of steps, or 0 for the end alone", s.save_every));
+  if (s.save_every < 0)
+    throw Error(fmt::format("--save-every is {}: use a number of steps, or 0 to save only at the end", s.save_every));
   if (s.keep < 1 || s.keep > kMostKept) throw Error(fmt::format("--keep is {}: use 1 to {}", s.keep, kMostKept));
   if (s.keep_best && !evaluates) throw Error("--keep-best compares losses on a held-out text: name one with --valid");
 }
@@ -36,14 +37,13 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
 }  // namespace
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& s) {
-  app.add_option("--checkpoint-dir", s.directory,
-                 "save checkpoints here: now and then, at the end, and at SIGINT, SIGTERM or SIGHUP");
-  app.add_option("--save-every", s.save_every, "steps between checkpoints, 0 for the end alone")->capture_default_str();
-  app.add_option("--keep", s.keep, "how many of the newest checkpoints stay")->capture_default_str();
-  app.add_flag("--keep-best", s.keep_best, "evaluate before saving, and keep the checkpoint of the lowest held-out loss as well");
-  app.add_flag("--resume", s.resume, "go on from the newest checkpoint; afresh where there is none");
-  app.add_flag("--convert", s.convert, "let --resume round the saved numbers where this run stores them in a narrower type");
-  app.add_flag("--no-verify", s.no_verify, "let --resume start without comparing checksums, which reads all of the file");
+  app.add_option("--checkpoint-dir", s.directory, "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
+  app.add_option("--save-every", s.save_every, "steps between checkpoints; 0: only at the end")->capture_default_str();
+  app.add_option("--keep", s.keep, "number of newest checkpoints to keep")->capture_default_str();
+  app.add_flag("--keep-best", s.keep_best, "evaluate before saving, and also keep the checkpoint with the lowest held-out loss");
+  app.add_flag("--resume", s.resume, "resume from the newest checkpoint, or start from scratch if there is none");
+  app.add_flag("--convert", s.convert, "let --resume round saved numbers that this run stores in a narrower type");
+  app.add_flag("--no-verify", s.no_verify, "let --resume skip the checksums, which take reading the whole file");
 }
 
 Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : settings_(settings) {
@@ -54,17 +54,16 @@ Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : s
   path_json_.pop_back();  // the name of a file follows
   const auto& entries = directory_->entries();
   if (entries.empty()) {
-    if (settings_.resume) print_out("{} holds no checkpoint yet: starting afresh\n", settings_.directory);
+    if (settings_.resume) print_out("{} holds no checkpoint yet: starting from scratch\n", settings_.directory);
     return;
   }
   if (!settings_.resume) {
-    throw Error(
-        fmt::format("{} holds checkpoints up to step {}: add --resume to go on from there, or name another --checkpoint-dir",
-                    settings_.directory, entries.back().step));
+    throw Error(fmt::format("{} holds checkpoints up to step {}: add --resume to continue there, or name another --checkpoint-dir",
+                            settings_.directory, entries.back().step));
   }
   from_.emplace(newest());
   if (from_->manifest().standing.steps != entries.back().step) {
-    throw Error(fmt::format("{} is of step {}: give it its name back", from_->path(), from_->manifest().standing.steps));
+    throw Error(fmt::format("{} holds step {}: restore its original name", from_->path(), from_->manifest().standing.steps));
   }
 }
 
@@ -87,7 +86,7 @@ void Checkpoints::check(const Manifest& asked) const {
   const auto same = [&](const char* what, const auto& then, const auto& now) {
     if (then == now) return;
     throw Error(
-        fmt::format("{} was trained with {} {}, now it is {}: --resume goes on with the same run; to begin a new schedule "
+        fmt::format("{} was trained with {} {}, now it is {}: --resume continues the same run; to start a new schedule "
                     "from these weights use --init {}",
                     path, what, then, now, path));
   };
@@ -97,8 +96,8 @@ void Checkpoints::check(const Manifest& asked) const {
   same("--data weights", weights(saved), weights(asked));
   if (saved.text != asked.text) {
     throw Error(
-        fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume goes on "
-                    "with the same text; to go on with another in a new schedule use --init {}",
+        fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume continues "
+                    "the same text; to train on another in a new schedule use --init {}",
                     path, saved.text.tokens, saved.text.hash, asked.text.tokens, asked.text.hash, path));
   }
   const auto tokenizer = [](std::uint64_t hash) { return hash ? fmt::format("of XXH3 {:016x}", hash) : std::string("none"); };
@@ -131,8 +130,8 @@ void Checkpoints::restore_into(Session& session) const {
   const auto begin = std::chrono::steady_clock::now();
   go_on(session, *from_, !settings_.no_verify, settings_.convert);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  print_out("going on from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
-            settings_.no_verify ? "loaded" : "compared with its checksums and loaded", took.count());
+  print_out("resuming from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
+            settings_.no_verify ? "loaded" : "verified and loaded", took.count());
 }
 
 void Checkpoints::start(const Session& session, const Manifest& manifest) {

@@ -1,5 +1,5 @@
-// neurogen-engine diagnose: where the time of training goes and what it costs the machine, beside the way that the original
-// NeuroGen worked: token by token, with memory from the heap, copies and waits for each. Then a verdict, and what to change.
+// neurogen-engine diagnose: shows where the time of training goes, compared with the original NeuroGen's way: token by token, with
+// heap memory, copies and waits for each. Ends with a verdict and what to change.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -26,7 +26,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kTokens = 500;  // one at a time
+constexpr std::int64_t kTokens = 500;  // measured one at a time
 
 struct DiagnoseSettings {
   Settings common;
@@ -43,15 +43,15 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// One way to work. Times in seconds and counts, of `tokens` tokens.
+// The costs of one way to work on `tokens` tokens: seconds and counts.
 struct Way {
-  double tokens = 0, wall = 0, cpu = 0, device = 0;  // device: at work, as its own clock says
-  double input = 0, copying = 0, waiting = 0, allocating = 0, computing = 0, updating = 0;  // what wall is made of
+  double tokens = 0, wall = 0, cpu = 0, device = 0;                                         // device: busy, by its own clock
+  double input = 0, copying = 0, waiting = 0, allocating = 0, computing = 0, updating = 0;  // parts of wall
   double allocations = 0, device_allocations = 0, synchronizations = 0;
-  double churned = 0;  // bytes given out and taken back, and bytes copied between host and device
+  double churned = 0;  // bytes allocated and freed, and bytes copied between host and device
 };
 
-// The costs of the process while one lives, added to a way.
+// Adds the costs of the process during its lifetime to a Way.
 class Meter {
  public:
   Meter(Way& way, const Program& program) : way_(way), program_(program) {}
@@ -76,10 +76,10 @@ bool touches_host(const Graph& graph, const Operation& operation) {
                      [&](TensorId id) { return graph.tensors()[id.index].arena == ArenaKind::host; });
 }
 
-// What of a step's operations is copying, updating and computing, each timed by itself.
+// Seconds that a step's operations spend on copying, updating and computing, each operation timed separately.
 struct Shares {
   double copying = 0, updating = 0, computing = 0, copied_bytes = 0;
-  double moving = 0, multiplying = 0;  // seconds of the floors that are set by bytes, and by products
+  double moving = 0, multiplying = 0;  // floor seconds set by bytes, and by products
 };
 Shares shares_of(Session& session, const Limits& limits, const std::vector<Family>& families) {
   const Graph& graph = session.brain.graph;
@@ -126,7 +126,7 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
   const double timed = d.shares.copying + d.shares.updating + d.shares.computing;
   const Graph::Range train = session.brain.graph.program("train");
   for (std::int64_t i = 0; i <= s.repeats; ++i) {
-    if (i == 1) d.batched = {};  // the first is not counted
+    if (i == 1) d.batched = {};  // drops the first step, the warm-up
     const Meter meter(d.batched, session.program);
     const double begin = now();
     if (draws) {
@@ -149,7 +149,7 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
   }
 }
 
-// As the original went: for every token a new vector for its embedding, fetched and brought back, each with a copy and a wait, a
+// Measures the original's way: for every token a new vector for its embedding, read and written back with a copy and a wait each, a
 // step, and a new vector for the output.
 void measure_single(const Resolved& r, Diagnosis& d) {
   Brain brain = build_stream(r.architecture, r.options);
@@ -183,7 +183,7 @@ void measure_single(const Resolved& r, Diagnosis& d) {
     d.single.copying += copied - allocated + now() - allocated_again;
     d.single.computing += worked;
     d.single.waiting += std::max(0.0, stepped - copied - worked);
-    // Vectors, and what is copied: the row twice, the output from the device and again.
+    // Both vectors, and the copies: the row twice, the output twice.
     d.single.churned += static_cast<double>(3 * row + 3 * bytes);
   }
 }
@@ -199,8 +199,7 @@ Verdict verdict_of(const Diagnosis& d) {
     return {"bandwidth-bound",
             "use a larger --batch, so that weights are moved for more tokens, or narrower types (--compute, --decoder-storage)"};
   }
-  return {"compute-bound",
-          "nothing is in the way of the products: a faster device, narrower types or a smaller --arch are what is left"};
+  return {"compute-bound", "products set the pace: use a faster device, narrower types or a smaller --arch"};
 }
 
 struct Row {
@@ -254,7 +253,7 @@ int diagnose(DiagnoseSettings s) {
   }
   print_out("{}, on {}\ntrained on {}\n", d.title, d.device, d.text);
   print_out(
-      "token by token: {} tokens, predicted alone, each with vectors from the heap, two copies and waits for its embedding, a "
+      "token by token: {} tokens, predicted only, each with vectors from the heap, two copies and waits for its embedding, a "
       "step, a copy "
       "of its output\n\nfor a sequence of {:.0f} tokens{:>26}{:>16}{:>12}\n",
       kTokens, d.window, "token by token", "batched", "ratio");
@@ -274,7 +273,7 @@ void add_diagnose(CLI::App& app, int& status) {
   auto s = std::make_shared<DiagnoseSettings>();
   add_settings(app, s->common);
   add_text_settings(app, s->text);
-  app.add_option("--repeats", s->repeats, "steps to average over")->capture_default_str();
+  app.add_option("--repeats", s->repeats, "steps to average")->capture_default_str();
   app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = diagnose(*s); });
 }

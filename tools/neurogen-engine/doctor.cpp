@@ -1,4 +1,4 @@
-// neurogen-engine doctor: what this machine has, what fits on it, and what to do about what is missing; a line each.
+// neurogen-engine doctor: prints what this machine has, what fits on it, and how to get what is missing, a line each.
 #include <flatbuffers/flatbuffers.h>
 #include <fmt/format.h>
 #include <histedit.h>
@@ -25,7 +25,7 @@ std::string text_of(const std::filesystem::path& file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-// "model name : AMD EPYC" with "model name" gives "AMD EPYC"; nothing without such a line.
+// Extracts "AMD EPYC" from "model name : AMD EPYC" for "model name"; empty without such a line.
 std::string field_of(const std::string& text, const std::string& name) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
@@ -41,7 +41,7 @@ Bytes kilobytes_of(const std::string& text, const std::string& name) {
   return std::strtoull(field_of(text, name).c_str(), nullptr, 10) * 1024;
 }
 
-// "... Kernel Module  580.65.06  ..." gives "580.65.06".
+// Extracts "580.65.06" from "... Kernel Module  580.65.06  ...".
 std::string driver_version() {
   std::istringstream words(text_of("/proc/driver/nvidia/version"));
   for (std::string word; words >> word;) {
@@ -50,7 +50,7 @@ std::string driver_version() {
   return "";
 }
 
-// Cards of NVIDIA on the bus, with or without a driver.
+// NVIDIA cards on the PCI bus, with or without a driver.
 int cards() {
   int count = 0;
   std::error_code none;
@@ -118,7 +118,7 @@ class Doctor {
                                                         batch, r.options.window, bytes / 1'000'000);
       return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger brains in days" : ""));
     }
-    advise("fits", fmt::format("no preset trains on {} in what is free: end other programs", device));
+    advise("fits", fmt::format("no preset fits into the free memory of {}: end other programs", device));
   }
 
   void libraries() {
@@ -135,25 +135,25 @@ class Doctor {
     const std::string driver = driver_version();
     const int there = cards();
     if (!driver.empty()) fine("driver", driver);
-    else if (there > 0) advise("driver", "a card of NVIDIA is there and no driver: install NVIDIA's driver to use it");
+    else if (there > 0) advise("driver", "there is an NVIDIA card but no driver: install NVIDIA's driver to use it");
 #ifdef NEUROGEN_CUDA
     fine("CUDA", CudaDevice::versions());
     try {
       const int count = CudaDevice::count();
-      if (count == 0) fine("GPU", "none that can be used: training runs on the CPU");
+      if (count == 0) fine("GPU", "none usable: training runs on the CPU");
       for (int ordinal = 0; ordinal < count; ++ordinal) gpu(ordinal);
     } catch (const Error& error) {
       fail("GPU", error.what());
     }
 #else
     if (there > 0 || !driver.empty())
-      advise("GPU", "this build has no CUDA: install CUDA's toolkit and build with make CUDA=native");
+      advise("GPU", "this build has no CUDA: install the CUDA toolkit and build with make CUDA=native");
     else fine("GPU", "none: training runs on the CPU");
 #endif
   }
 
 #ifdef NEUROGEN_CUDA
-  // By starting on it: whoever reads a tick here can train there.
+  // Starts on the GPU, so that a tick means training works there.
   void gpu(int ordinal) {
     try {
       Bytes left = 0;
@@ -164,7 +164,7 @@ class Doctor {
         left = std::min(total, device.free_memory() + ours);
         fine("GPU", fmt::format("{} {}, compute capability {}.{}, {} multiprocessors", ordinal, device.name(),
                                 device.capability() / 10, device.capability() % 10, device.multiprocessors()));
-        fine("GPU memory", fmt::format("{} of {} free, {} taken by others, {} by what a start of ours takes", human(left),
+        fine("GPU memory", fmt::format("{} of {} free, {} used by others; starting this program takes {}", human(left),
                                        human(total), human(total - left), human(ours)));
       }
       fits(fmt::format("cuda:{}", ordinal), left);

@@ -1,4 +1,4 @@
-// neurogen-engine eval: loss, perplexity, bits per byte and accuracy on a text, beside what counting n-grams reaches.
+// neurogen-engine eval: loss, perplexity, bits per byte and accuracy on a text, compared with n-gram models.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -26,7 +26,7 @@ struct EvaluateSettings {
   std::vector<std::string> counted;
 };
 
-// Bytes and words of the predicted tokens, all but the first. A word is a run of bytes that are no white space.
+// Bytes and words of the predicted tokens (all but the first). A word is a run of bytes without white space.
 struct Extent {
   double bytes = 0, words = 0;
 };
@@ -44,7 +44,7 @@ Extent extent_of(std::span<const std::uint16_t> ids, const Tokenizer& tokenizer)
   return extent;
 }
 
-// One line a model: what it reaches on so many tokens.
+// Prints one line per model: its scores on `tokens` tokens.
 class Table {
  public:
   Table(std::int64_t tokens, std::optional<Extent> extent) : tokens_(static_cast<double>(tokens)), extent_(extent) {
@@ -77,8 +77,7 @@ Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& tex
   return Evaluator(session.brain, session.program).run(text);
 }
 
-// Counted when the brain has given its memory back: the most that counting holds, of which the copies of texts in several files are
-// a part.
+// The most that counting holds, copies of texts in several files included. Counting starts after the model's memory is freed.
 Bytes counting_bytes(const Tokens& counted, const Tokens& text) {
   return add(KneserNey::most_bytes(static_cast<std::size_t>(counted.size()), 3),
              multiply(static_cast<Bytes>(counted.size()) + static_cast<Bytes>(text.size()), sizeof(std::uint16_t)));
@@ -96,7 +95,7 @@ int evaluate(EvaluateSettings s) {
   warn_of_other_tokenizer(s.counted, tokenizer);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
   std::optional<Tokens> counted;
-  Bytes most = 0;  // that counting holds
+  Bytes most = 0;  // bytes that counting holds
   if (!s.counted.empty()) {
     counted.emplace(s.counted, tokenizer);
     most = counting_bytes(*counted, text);
@@ -141,7 +140,7 @@ void add_evaluate(CLI::App& app, int& status) {
   add_settings(app, s->common);
   add_text_settings(app, s->text);
   add_weight_settings(app, s->weights);
-  app.add_option("--ngrams", s->counted, "compare with Kneser-Ney bigram and trigram counted on this text, .bin or .txt");
+  app.add_option("--ngrams", s->counted, "compare with Kneser-Ney bigrams and trigrams counted on this text, .bin or .txt");
   app.callback([s, &status] { status = evaluate(*s); });
 }
 

@@ -1,4 +1,4 @@
-// neurogen-engine generate: a trained brain continues a prompt, token by token, as it is made.
+// neurogen-engine generate: continues a prompt with a trained model and prints each token as it is made.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -25,7 +25,7 @@ struct GenerateSettings {
   std::vector<std::string> stops;
 };
 
-// Without its last line end, "\n" or "\r\n", which echo and editors put there.
+// Standard input without its last line end, "\n" or "\r\n", which echo and editors add.
 std::string standard_input() {
   std::string text;
   char part[4096];
@@ -34,7 +34,7 @@ std::string standard_input() {
   return text;
 }
 
-// `    -0.1234    271  " unto"`: log-probability by the brain itself, id, text. Allocates nothing.
+// Prints `    -0.1234    271  " unto"`: log-probability under the model itself, id, text. Allocates nothing.
 void put_log_probability(double log_probability, Speaker::Said said) {
   char line[1024];
   char* end = fmt::format_to(line, "{:>10.4f}{:>7}  \"", log_probability, said.token);
@@ -54,15 +54,14 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 int generate(GenerateSettings s) {
-  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end())
-    throw Error("--stop is empty: give the text that ends the speech");
+  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text to stop at");
   Voice voice(s.speaking);
   Speaker& speaker = *voice.speaker;
   if (!s.prompted && !::isatty(STDIN_FILENO)) s.prompt = standard_input();
   if (const std::size_t wrong = find_invalid_utf8(s.prompt); wrong != std::string::npos) {
     throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
   }
-  // A prompt stands at the start of a line; an empty one leaves the line to the brain.
+  // A prompt starts a line; after an empty one the model starts it.
   std::vector<std::uint16_t> prompt = {voice.tokenizer->line_end()};
   const std::vector<std::uint16_t> words = voice.tokenizer->encode(s.prompt);
   prompt.insert(prompt.end(), words.begin(), words.end());
@@ -97,9 +96,9 @@ int generate(GenerateSettings s) {
 void add_generate(CLI::App& app, int& status) {
   auto s = std::make_shared<GenerateSettings>();
   add_speaking_settings(app, s->speaking);
-  CLI::Option* prompt = app.add_option("--prompt", s->prompt, "the text to continue (default: standard input)");
-  app.add_option("--stop", s->stops, "end before this text; may be given several times")->allow_extra_args(false);
-  app.add_flag("--logprobs", s->logprobs, "print a line a token: its log-probability, its id, its text");
+  CLI::Option* prompt = app.add_option("--prompt", s->prompt, "text to continue (default: standard input)");
+  app.add_option("--stop", s->stops, "stop before this text; can be repeated")->allow_extra_args(false);
+  app.add_flag("--logprobs", s->logprobs, "print a line per token: log-probability, id, text");
   app.callback([s, prompt, &status] {
     s->prompted = prompt->count() > 0;
     status = generate(*s);

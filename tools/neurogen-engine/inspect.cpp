@@ -1,4 +1,4 @@
-// neurogen-engine inspect and export: what a checkpoint holds, and its weights as safetensors.
+// neurogen-engine inspect and export: show what a checkpoint holds, write its weights as safetensors.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// The smallest and the largest of a tensor's numbers; null where there is none, or one that is no number.
+// The smallest and the largest number of a tensor; null if it is empty or holds a number that is not finite.
 ordered_json range_of(const FileTensor& tensor) {
   double low = HUGE_VAL, high = -HUGE_VAL;
   const bool real = is_floating(tensor.dtype);
@@ -147,8 +147,8 @@ void add_inspect(CLI::App& app, int& status) {
     bool verify = false, json = false;
   };
   auto s = std::make_shared<Settings>();
-  app.add_option("file", s->file, "a checkpoint, or a directory of which the newest is taken")->required();
-  app.add_flag("--verify", s->verify, "read everything: compare checksums, show the range of the numbers");
+  app.add_option("file", s->file, "a checkpoint, or a directory to take the newest from")->required();
+  app.add_flag("--verify", s->verify, "read everything: compare checksums and show each tensor's range");
   app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = inspect(s->file, s->verify, s->json); });
 }
@@ -158,8 +158,8 @@ void add_export(CLI::App& app, int& status) {
     std::string checkpoint, safetensors;
   };
   auto s = std::make_shared<Settings>();
-  app.add_option("--checkpoint", s->checkpoint, "a checkpoint, or a directory of which the newest is taken")->required();
-  app.add_option("--safetensors", s->safetensors, "the file to write: parameters and wiring")->required();
+  app.add_option("--checkpoint", s->checkpoint, "a checkpoint, or a directory to take the newest from")->required();
+  app.add_option("--safetensors", s->safetensors, "file to write: parameters and wiring")->required();
   app.callback([s, &status] { status = export_weights(s->checkpoint, s->safetensors); });
 }
 

@@ -1,4 +1,4 @@
-// neurogen-engine report: a run's log as one page that any browser shows, without a network.
+// neurogen-engine report: turns a run's log into one page that any browser shows without a network.
 #include <string_view>
 
 #include "arena/error.h"
@@ -17,7 +17,7 @@ struct ReportSettings {
   std::string log, out = "report.html";
 };
 
-// JSON that can stand inside a script element, whatever the texts in it: no tag begins there.
+// JSON that is safe inside a script element: "<" is escaped, so no text can open a tag.
 std::string as_script(const nlohmann::ordered_json& data) {
   std::string text;
   for (const char c : data.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace)) {
@@ -49,8 +49,8 @@ int report(const ReportSettings& s) {
 
 void add_report(CLI::App& app, int& status) {
   auto s = std::make_shared<ReportSettings>();
-  app.add_option("log", s->log, "what train --log wrote")->required();
-  app.add_option("-o,--out", s->out, "the page")->capture_default_str();
+  app.add_option("log", s->log, "file that train --log wrote")->required();
+  app.add_option("-o,--out", s->out, "page to write")->capture_default_str();
   app.callback([s, &status] { status = report(*s); });
 }
 

@@ -12,7 +12,7 @@
 namespace neurogen {
 
 std::vector<Choice> choices(SpeakingSettings& s) {
-  std::vector<Choice> all = {{"max-tokens", "tokens to make at most", 1, 1e9, &s.max_tokens}};
+  std::vector<Choice> all = {{"max-tokens", "most tokens to generate", 1, 1e9, &s.max_tokens}};
   for (const Choice& choice : choices(s.sampling)) all.push_back(choice);
   return all;
 }
@@ -20,7 +20,7 @@ std::vector<Choice> choices(SpeakingSettings& s) {
 void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   add_settings(app, s.common, false);
   add_weight_settings(app, s.weights);
-  app.add_option("--tokenizer", s.tokenizer, "a SentencePiece model (default: the one that the weights carry)");
+  app.add_option("--tokenizer", s.tokenizer, "a SentencePiece model (default: the one in the file of weights)");
   for (const Choice& choice : choices(s)) {
     std::visit(
         [&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
@@ -33,7 +33,7 @@ Voice::Voice(SpeakingSettings& s) {
   for (const Choice& choice : choices(s)) choice.check();
   weights = std::make_unique<Weights>(s.weights, s.common, s.tokenizer);
   tokenizer = weights->tokenizer();
-  if (!tokenizer) throw Error("these weights carry no tokenizer: name the one they were trained with, --tokenizer FILE.model");
+  if (!tokenizer) throw Error("these weights carry no tokenizer: name the one of their training with --tokenizer FILE.model");
   const Resolved r = resolve(s.common, false);
   check_tokenizer(*tokenizer, r.architecture.vocabulary);
 

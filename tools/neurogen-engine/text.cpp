@@ -11,11 +11,10 @@
 namespace neurogen {
 
 void add_text_settings(CLI::App& app, TextSettings& settings) {
-  app.add_option(
-      "--data", settings.data,
-      "the text: .bin files of tokens, or UTF-8 text with --tokenizer; train: FILE:WEIGHT sets how often to draw from each");
+  app.add_option("--data", settings.data,
+                 "text: .bin files of tokens, or UTF-8 text with --tokenizer; for train, FILE:2 draws twice as often from FILE");
   app.add_option("--tokenizer", settings.tokenizer,
-                 "a SentencePiece model (default: that of the weights, or the one that PREFIX.json names beside PREFIX-train.bin)");
+                 "a SentencePiece model (default: the one in the weights, or the one that PREFIX.json names for PREFIX-train.bin)");
 }
 
 void find_demonstration_text(TextSettings& settings) {
@@ -23,8 +22,8 @@ void find_demonstration_text(TextSettings& settings) {
   const auto readable = [](const char* file) { return ::access(file, R_OK) == 0; };
   if (!readable("demo/train.bin")) {
     throw Error(
-        "no text to train on: name one with --data FILE.bin, or --data FILE.txt --tokenizer FILE.model, or make the "
-        "demonstration's with `make demo` and start in its folder");
+        "no text to train on: name one with --data FILE.bin, or --data FILE.txt --tokenizer FILE.model, or run `make demo` "
+        "and start in its folder");
   }
   settings.data = {"demo/train.bin"};
   if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = "demo/valid.bin";
@@ -41,8 +40,8 @@ void take_weights(TextSettings& settings) {
     const char *const begin = name.data() + colon + 1, *const end = name.data() + name.size();
     const auto [stop, error] = std::from_chars(begin, end, weights[i]);
     if (error != std::errc{} || stop != end || weights[i] < 1 || weights[i] > kMostWeight) {
-      throw Error(fmt::format("--data {}: behind the colon stands how often to draw from a file: a whole number from 1 to {}", name,
-                              kMostWeight));
+      throw Error(
+          fmt::format("--data {}: the weight after the colon is invalid: use a whole number from 1 to {}", name, kMostWeight));
     }
     name.resize(colon);
     any = true;
@@ -69,7 +68,7 @@ void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokeni
 
 namespace {
 
-// The tokenizer that PREFIX.json names beside the tokens, null if it is not there any more or is another one by now.
+// The tokenizer that PREFIX.json names next to the tokens; null if it is gone or has changed.
 std::unique_ptr<Tokenizer> noted_tokenizer_of(const std::vector<std::string>& data) {
   const NotedTokenizer noted = noted_tokenizer(data.front());
   if (noted.hash.empty() || ::access(noted.path.c_str(), R_OK) != 0) return nullptr;

@@ -1,4 +1,4 @@
-// neurogen-engine train: plan, take the memory, train, and say how it went.
+// neurogen-engine train: plans, takes the memory, trains, and prints a summary.
 #include <fmt/format.h>
 
 #include <cctype>
@@ -36,14 +36,14 @@ void keep_inputs(const TrainSettings& s) {
   check_outputs(inputs, {{"--log", s.log}, {"--export", s.export_file}}, s.checkpoints.directory);
 }
 
-// Of the whole run, 0: not known yet.
+// Steps of the whole run, 0: not known yet.
 std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::int64_t steps_per_epoch) {
   if (s.steps > 0) return s.steps;
-  if (s.minutes > 0) return before.schedule_steps;  // what was estimated stays
+  if (s.minutes > 0) return before.schedule_steps;  // keeps the estimate
   return std::max<std::int64_t>(1, std::llround((s.epochs > 0 ? s.epochs : 1) * static_cast<double>(steps_per_epoch)));
 }
 
-// What this run would save before its first step. `before`: the run that it goes on with.
+// The manifest that this run would save before its first step. `before`: checkpoints of the run that it resumes.
 Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, const BrainOptions& options, const Texts& texts,
                      const Checkpoints& before) {
   Manifest m;
@@ -62,7 +62,7 @@ Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, c
   return m;
 }
 
-// Where the model goes if nobody said: a run keeps what it made.
+// The first free name for the exported model if no --export is given, so that no run loses its result.
 std::string default_export(const std::string& architecture) {
   std::string name = "neurogen-";
   for (const char c : architecture) name += std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ? c : '_';
@@ -83,10 +83,10 @@ int train(TrainSettings s) {
   outlive_readers();
   check_settings(s);
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
-    throw Error("--snapshot saves beside training: name a directory for checkpoints with --checkpoint-dir DIR");
+    throw Error("--snapshot needs checkpoints to save: name their directory with --checkpoint-dir DIR");
   }
   if (s.common.separate_buffers && !s.checkpoints.directory.empty()) {
-    throw Error("--separate-buffers scatters what a checkpoint holds in one piece: leave out --checkpoint-dir");
+    throw Error("--separate-buffers cannot save checkpoints: leave out --checkpoint-dir");
   }
   find_demonstration_text(s.text);
   take_weights(s.text);
@@ -112,7 +112,7 @@ int train(TrainSettings s) {
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
-  // Where results go must be known to take them before hours are spent on them.
+  // Checks that the output can be written before hours are spent on it.
   if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr};
@@ -129,7 +129,7 @@ int train(TrainSettings s) {
     if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
   }
   if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
-    print_out("all {} steps are done: to go on in a new schedule use --init {}\n", steps, checkpoints.from()->path());
+    print_out("all {} steps are done: to train further, start a new schedule with --init {}\n", steps, checkpoints.from()->path());
     export_to(s, session, texts);
     return 0;
   }
@@ -154,32 +154,33 @@ void add_train(CLI::App& app, int& status) {
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
   app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
-  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default 1)")->check(CLI::PositiveNumber);
-  app.add_option("--minutes", s->minutes, "limit in minutes from the first step to the last save; the rates come down by then")
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(CLI::PositiveNumber);
+  app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
       ->check(CLI::PositiveNumber);
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
       ->capture_default_str();
   app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
-  app.add_option("--warmup", s->rates.warmup, "steps until the rates are at their height")->capture_default_str();
-  app.add_option("--seed", s->seed, "of first weights, wiring and the order of the text")->capture_default_str();
-  app.add_option("--init", s->init, "first weights from a safetensors file, or from a checkpoint of another run");
+  app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
+  app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
+  app.add_option("--init", s->init, "start from these weights: a safetensors file, or a checkpoint of another run");
   app.add_option("--export", s->export_file,
-                 "write the trained weights, and the tokenizer, to this safetensors file (default: neurogen-ARCH.safetensors, "
-                 "unless there is a "
-                 "--checkpoint-dir)");
+                 "write the trained weights and the tokenizer to this safetensors file (default: neurogen-ARCH.safetensors, "
+                 "or no file with --checkpoint-dir)");
   app.add_option("--eval-every", s->eval_every,
-                 "steps between evaluations on the held-out text, 0: only at the end (default: ten a run)")
+                 "steps between evaluations on the held-out text; 0: only at the end (default: ten per run)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--log", s->log,
-                 "write one JSON object a line for every step; --resume appends, a new run keeps an earlier log as FILE.1");
-  app.add_option("--progress", s->progress, "auto, plain or none")->type_name("auto|plain|none")->capture_default_str();
+                 "write a log, one JSON object per line; --resume appends, a new run keeps an earlier log as FILE.1");
+  app.add_option("--progress", s->progress, "progress on standard error: a bar, plain lines or none; auto: a bar on a terminal")
+      ->type_name("auto|plain|none")
+      ->capture_default_str();
   app.add_flag("--snapshot", s->common.snapshot,
-               "save from a copy of what is saved, so that training waits for the copy alone; on a CPU the budget holds the copy");
+               "save from a copy, so that training waits only for the copy; on a CPU the copy counts against the budget");
   app.add_flag(
       "--separate-buffers", s->common.separate_buffers,
-      "for compute-sanitizer, on a GPU: each buffer in a cudaMalloc of its own (what that rounds up is overhead), nothing shared, "
-      "transients not cleared; no checkpoints");
+      "for compute-sanitizer on a GPU: give each buffer its own cudaMalloc (its rounding is overhead), share and clear nothing; no "
+      "checkpoints");
   app.callback([s, &status] { status = train(*s); });
 }
 

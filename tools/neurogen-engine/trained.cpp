@@ -10,13 +10,13 @@
 namespace neurogen {
 
 void add_weight_settings(CLI::App& app, WeightSettings& settings) {
-  app.add_option("--init", settings.init, "the trained weights, a safetensors file or a checkpoint");
-  app.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or a directory of which the newest is taken");
+  app.add_option("--init", settings.init, "trained weights: a safetensors file or a checkpoint");
+  app.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or a directory to take the newest from");
 }
 
 void require_weights(const WeightSettings& files) {
   if (files.init.empty() != files.checkpoint.empty()) return;
-  throw Error("which brain: name its weights with --init FILE (`train --export` writes them) or with --checkpoint FILE or DIR");
+  throw Error("no weights: name them with either --init FILE (`train --export` writes it) or --checkpoint FILE or DIR");
 }
 
 void check_export_name(const char* flag, const std::string& file) {

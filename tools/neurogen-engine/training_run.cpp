@@ -68,7 +68,7 @@ void TrainingRun::check_overhead() {
   overhead_ = measured_overhead();
   if (arenas + overhead_ > plan.budget) {
     throw Error(
-        fmt::format("what lies beside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
+        fmt::format("memory outside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
                     "--overhead {} or a larger --budget",
                     with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
                     plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
