@@ -230,10 +230,10 @@ TEST_F(MakeTest, RefusesWhatItCannotTake) {
   refuses("words.txt --documents page", "--documents is \"page\": use file, line or until:LINE");
   refuses("words.txt --progress fancy", "--progress is \"fancy\"");
   directory_.file("line.txt", "one");
-  refuses("line.txt --documents line", "of 1 documents none is left for c-");
+  refuses("line.txt --documents line", "none of 1 documents is left for c-");
   folder_file("in/a", "text");
   fs::create_symlink("b", directory_.path("in/b"));
-  refuses("in", "in/b is a link to nothing that can be read");
+  refuses("in", "in/b is a broken link");
 }
 
 TEST_F(MakeTest, RefusesAFolderThatCannotBeRead) {

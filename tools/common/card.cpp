@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kLevels = 2;  // an object of numbers and texts
+constexpr int kLevels = 2;  // nesting: an object of numbers and strings
 
 double positive(const json& from, const std::string& where, const char* field) {
   if (!from.contains(field)) throw Error(fmt::format("{} has no {}: add it as in schemas/cards.json", where, field));

@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-// Empty, or what is wrong. A whole number is written anew, without the zeros before it, which CLI11 takes for base eight.
+// Returns what is wrong, or nothing. Rewrites a whole number without leading zeros, which CLI11 takes for base eight.
 template <typename Number>
 std::string check_decimal(std::string& text) {
   constexpr bool whole = std::is_integral_v<Number>;
@@ -27,7 +27,7 @@ std::string check_decimal(std::string& text) {
   return {};
 }
 
-// Rewritten before, and refused after, what else the option checks.
+// Rewrites the number before the option's other checks, and refuses it after them.
 template <typename Number>
 void take_decimal(CLI::Option& option) {
   const auto rewrite = [](std::string& text) { return check_decimal<Number>(text), std::string(); };

@@ -7,7 +7,7 @@ namespace neurogen {
 namespace {
 
 std::size_t distance(std::string_view a, std::string_view b) {
-  // rows[i % 3][j]: from the first i letters of a to the first j of b.
+  // rows[i % 3][j]: distance between the first i letters of a and the first j of b.
   std::vector<std::size_t> rows[3];
   for (auto& row : rows) row.resize(b.size() + 1);
   for (std::size_t i = 0; i <= a.size(); ++i) {
@@ -29,7 +29,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string nearest_name(std::string_view word, std::span<const std::string> candidates) {
-  constexpr std::size_t kLongest = 64;  // nobody mistypes more
+  constexpr std::size_t kLongest = 64;  // longer words are not typing errors
   std::string best;
   std::size_t least = word.size() / 3 + 1;
   for (const std::string& candidate : candidates) {

@@ -13,7 +13,7 @@
 namespace neurogen {
 namespace {
 
-// Equal for all spellings of a file: device and inode of what is there, or of the directory with the name that it will have.
+// Equal for all spellings of a file: its device and inode; for a file to be created, those of its directory and its name.
 using Identity = std::tuple<dev_t, ino_t, std::string>;
 
 std::optional<Identity> identity_of(const std::string& path, const std::string& name = "") {
@@ -22,7 +22,7 @@ std::optional<Identity> identity_of(const std::string& path, const std::string& 
   return Identity{status.st_dev, status.st_ino, name};
 }
 
-// An output, behind its links. Nothing is known of one whose directory does not exist: opening it will say so.
+// An output with its links followed. Empty if the directory does not exist: opening the file will report that.
 struct Target {
   explicit Target(const std::string& path) {
     PathBuffer buffer{};

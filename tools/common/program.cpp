@@ -23,16 +23,16 @@
 namespace neurogen {
 namespace {
 
-// Bytes; what is longer echoes something that nobody wants to read.
+// Bytes; longer text only echoes the input and is cut.
 constexpr std::size_t kLongestSentence = 1000, kLongestEcho = 100;
 
-// A file that is opened while a standard stream is closed takes its number, and the stream's messages. So each number is taken:
-// reading finds nothing, standard error takes all, and what is written to standard output is refused as on a full disk.
+// Opens /dev/null for closed standard streams: otherwise the next opened file takes the stream's number and receives its messages.
+// Standard input reads as empty, standard error swallows everything, and standard output refuses writes as on a full disk.
 void open_closed_streams() {
   const int flags[] = {O_RDONLY, O_RDONLY, O_WRONLY};
   for (int stream = 0; stream < 3; ++stream) {
     if (fcntl(stream, F_GETFD) < 0 && errno == EBADF) {
-      [[maybe_unused]] const int taken = open("/dev/null", flags[stream]);  // the lowest number that is free
+      [[maybe_unused]] const int taken = open("/dev/null", flags[stream]);  // takes the lowest free number
     }
   }
 }
@@ -45,7 +45,7 @@ int complain(const std::string& program, std::string_view sentence, int status) 
 const char* running_program = "";
 std::terminate_handler terminate_before;
 
-// Memory runs out in a thread of a library, where nobody can catch what is thrown.
+// Handles a std::bad_alloc thrown in a library's thread, where nothing can catch it.
 void end_without_memory() {
   try {
     if (std::current_exception()) std::rethrow_exception(std::current_exception());
@@ -57,12 +57,12 @@ void end_without_memory() {
   terminate_before();
 }
 
-// What is wrong with the words of the command line, and where to read what is right.
+// The sentence for a wrong command line, with the --help to read.
 std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
   const CLI::App& command = chosen.empty() ? app : *chosen.front();
   const std::string help = command.get_name() == app.get_name() ? app.get_name() : app.get_name() + " " + command.get_name();
-  // What is not known comes first: CLI11 would complain about what is missing in its place.
+  // Unknown words come first: CLI11 would report only what is missing instead.
   const std::vector<std::string> unknown = app.remaining(true);
   if (unknown.empty()) return fmt::format("{}: see {} --help", error.what(), help);
   std::vector<std::string> names;
@@ -84,7 +84,7 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
     return status;
   } catch (const CLI::Success& wanted) {  // --help, --version
     const int shown = app.exit(wanted);
-    flush_out();  // while errno says why
+    flush_out();  // errno still holds the reason
     return shown;
   } catch (const CLI::ParseError& error) {
     return failed(misuse(app, error), Error::kMisuse);
@@ -94,7 +94,7 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
     return complain(program, kOutOfMemory, Error::kRunTime);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::resource_unavailable_try_again)
-      return failed("the system starts no more threads: end other programs or let it have more (ulimit -u)", Error::kRunTime);
+      return failed("the system cannot start more threads: end other programs or raise the limit (ulimit -u)", Error::kRunTime);
     return failed(error.what(), Error::kRunTime);
   } catch (const std::exception& error) {
     return failed(std::string(error.what()) + ": this should not happen, please report it", Error::kRunTime);
@@ -104,8 +104,8 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
 }  // namespace
 
 void add_standard_options(CLI::App& app, const std::string& program) {
-  app.set_help_flag("--help", "Show this help and exit");
-  app.set_version_flag("--version", program + " " NEUROGEN_VERSION, "Show the version and exit");
+  app.set_help_flag("--help", "show this help and exit");
+  app.set_version_flag("--version", program + " " NEUROGEN_VERSION, "show the version and exit");
 }
 
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description) {

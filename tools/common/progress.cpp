@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kBarWidth = 24;
 
-// In one call: the bar must not tear, and stdio would allocate.
+// Writes in one call: the bar must not tear, and stdio would allocate.
 void put(const char* text, std::size_t size) {
   while (size > 0) {
     const ssize_t written = ::write(STDERR_FILENO, text, size);

@@ -1,4 +1,4 @@
-// A line on standard error that tells how far a long run is: a bar on a terminal, a line now and then elsewhere.
+// Progress of a long run on standard error: a bar on a terminal, a line every ten seconds elsewhere.
 #pragma once
 #include <chrono>
 #include <string>
@@ -8,16 +8,16 @@ namespace neurogen {
 
 class Progress {
  public:
-  // style: auto (a bar on a terminal, else plain), plain (a line every ten seconds), none. Throws Error for another.
+  // style: auto (a bar on a terminal, else plain), plain (a line every ten seconds) or none. Throws Error for any other.
   explicit Progress(const std::string& style);
   ~Progress() { finish(); }
 
-  // `share`, 0 to 1, is done; less than 0: not known. `text` says how it goes; no time is shown where `seconds_left` is less than
-  // 0. Allocates nothing; draws at most ten times a second, and the end.
+  // Shows the `share` done (0 to 1, negative: unknown), `text`, and the time left unless `seconds_left` is negative. Allocates
+  // nothing; draws at most ten times per second, and always the end.
   void show(double share, std::string_view text, double seconds_left);
-  // A line of its own above the bar; nothing for an empty one. Allocates nothing.
+  // Prints a line above the bar; ignores an empty one. Allocates nothing.
   void note(std::string_view line);
-  // Ends the bar's line, so that what is printed next starts on its own.
+  // Ends the bar's line, so that the next output starts on a new one.
   void finish();
 
  private:

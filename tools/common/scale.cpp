@@ -10,7 +10,7 @@
 namespace neurogen {
 namespace {
 
-// With `unit` outputs where `from` has so many as all its widths have in common; nothing where that is no brain.
+// `from` with every width divided by `common`, their greatest common divisor, and multiplied by `unit`; empty if that is invalid.
 std::optional<Architecture> scaled(const Architecture& from, std::int64_t common, std::int64_t unit) {
   Architecture to = from;
   to.embedding = from.embedding / common * unit;
@@ -20,7 +20,7 @@ std::optional<Architecture> scaled(const Architecture& from, std::int64_t common
   }
   to.name = fmt::format("{}-{}", from.name, to.neurons());
   try {
-    return parse_architecture(to_json(to), to.name);  // which also looks whether it is a brain
+    return parse_architecture(to_json(to), to.name);  // also validates it
   } catch (const Error&) {
     return std::nullopt;
   }
@@ -43,7 +43,7 @@ Architecture largest_like(const Resolved& r) {
     other.architecture = *architecture;
     return fit(other).fits();
   };
-  std::int64_t low = 0, high = 1;  // `low` fits, or is none; `high` does not
+  std::int64_t low = 0, high = 1;  // `low` fits or is 0; `high` does not fit
   while (fits(high)) low = high, high *= 2;
   while (high - low > 1) {
     const std::int64_t middle = low + (high - low) / 2;

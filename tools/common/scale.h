@@ -5,7 +5,7 @@
 namespace neurogen {
 
 // Embedding, outputs and neurons grow or shrink together, in the smallest steps that keep their proportions; vocabulary and fan-ins
-// stay. Throws Error where not even the smallest fits.
+// stay. Throws Error if not even the smallest fits.
 Architecture largest_like(const Resolved& resolved);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// Options that the programs share: which brain, how large a step, on what, inside which budget.
+// Options that the programs share: the model, the size of a step, the device, the budget.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <string>
@@ -8,10 +8,10 @@
 namespace neurogen {
 
 // Adds --arch, --budget, --batch, --seq, --device, --compute, --decoder-storage, --decoder-tile, --threads, --document-end,
-// --overhead. `step` false leaves out what only a training step has.
+// --overhead. `step` = false leaves out those that only a training step has.
 void add_settings(CLI::App& app, Settings& settings, bool step = true);
 
-// A refused plan: the page on standard error. Returns the exit status.
+// Explains on standard error why a plan does not fit. Returns the exit status.
 int refuse(const std::string& program, const Resolved& resolved, const Fit& fit);
 
 }  // namespace neurogen

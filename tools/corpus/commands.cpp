@@ -48,7 +48,7 @@ void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vo
     for (const SourceFile& file : source.files) files.push_back(file.path);
   }
   check_outputs(named("", files), {{"--out", out}});
-  AtomicFile output(out);  // a path that cannot be written shows before the work, not after it
+  AtomicFile output(out);  // fails before the work if the path cannot be written
   std::optional<TextStream> stream;
   auto file = files.begin();
   const auto next_text = [&]() -> std::string_view {

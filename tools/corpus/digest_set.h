@@ -1,5 +1,5 @@
-// A set of 128-bit digests: a table of 16-byte places, at most seven eighths of them taken. It needs 18 to 37 bytes a digest, half
-// as much again while it grows, and at most 1 GiB for 58 million (1.5 GiB while it grows to that).
+// A set of 128-bit digests: a hash table of 16-byte places, at most seven eighths full. It takes 18 to 37 bytes per digest, 1.5
+// times that while it grows, and at most 1 GiB, for 58 million (1.5 GiB while it grows to that).
 #pragma once
 #include <xxhash.h>
 

@@ -26,7 +26,7 @@ void DocumentCutter::add(std::string_view text) {
   }
 }
 
-// `line` is without its "\n".
+// `line` has no "\n".
 bool DocumentCutter::is_end(std::string_view line) const { return line == rule_.end || line == end_; }
 
 void DocumentCutter::add_line(std::string_view part) {

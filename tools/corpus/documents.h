@@ -1,20 +1,20 @@
-// Cutting texts into documents.
+// Cuts texts into documents.
 #pragma once
 #include <string>
 #include <string_view>
 
 namespace neurogen {
 
-// file: an input is a document. line: a line is one, with its line end. until: a document ends before a line that is exactly `end`,
-// which is dropped, or at the end of its input. A line ends with "\n" or "\r\n".
+// file: each input is a document. line: each line is a document, including its line end. until: a document ends before a line that
+// equals `end`, which is dropped, or at the end of its input. A line ends with "\n" or "\r\n".
 struct DocumentRule {
   enum Kind { file, line, until } kind = file;
   std::string end;
 };
-// "file", "line" or "until:LINE". Throws Error for anything else.
+// Parses "file", "line" or "until:LINE". Throws Error for anything else.
 DocumentRule parse_document_rule(const std::string& text);
 
-// Takes the documents: the text of each in one or several parts, then its end.
+// Receives the documents: the text of each in one or several parts, then its end.
 class DocumentSink {
  public:
   virtual ~DocumentSink() = default;
@@ -22,7 +22,7 @@ class DocumentSink {
   virtual void end_document() = 0;
 };
 
-// Needs no more memory than the rule's line, however long documents and lines are.
+// Needs only the memory of the rule's line, however long documents and lines are.
 class DocumentCutter {
  public:
   DocumentCutter(const DocumentRule& rule, DocumentSink& sink) : rule_(rule), sink_(sink), end_(rule.end + "\r") {}
@@ -39,7 +39,7 @@ class DocumentCutter {
   const DocumentRule& rule_;
   DocumentSink& sink_;
   std::string end_;                        // the rule's line, with its "\r"
-  std::string begun_;                      // the start of a line that may be the rule's
+  std::string begun_;                      // start of a line that may be the rule's
   bool may_be_end_ = true, open_ = false;  // this line may still be the rule's; the document has text
 };
 

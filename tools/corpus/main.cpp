@@ -1,4 +1,4 @@
-// corpus: from text to the token files that the engine trains on.
+// corpus: turns text into the token files that the engine trains on.
 #include "tools/common/program.h"
 #include "tools/corpus/commands.h"
 

@@ -74,10 +74,10 @@ class Maker : DocumentSink {
       sources.back()["held_out"] = by_lines_ ? "last lines" : "documents by hash";
     }
     progress_.finish();
-    check_signal();  // which may have ended standard input too
+    check_signal();  // a signal may also have ended standard input
     for (const TokenOutput* output : {&train_, &valid_}) {
       if (output->tokens() > 0) continue;
-      throw Error(fmt::format("of {} documents none is left for {}: give more documents or another --held-out",
+      throw Error(fmt::format("none of {} documents is left for {}: give more documents or another --held-out",
                               with_commas(all_.documents - all_.duplicates), output->path()));
     }
     commit(std::move(sources));
@@ -156,7 +156,7 @@ class Maker : DocumentSink {
 
   void show_progress() {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    if (seconds < 1) return;  // short work needs no bar
+    if (seconds < 1) return;  // no bar for short work
     const auto done = static_cast<double>(all_.bytes + here_.bytes), rate = done / seconds;
     const double share = measured_ ? std::min(done / static_cast<double>(expected_), 0.999) : -1;
     progress_.show(share, fmt::format("{} of text  {}/s", human(all_.bytes + here_.bytes), human(static_cast<Bytes>(rate))),
@@ -197,18 +197,18 @@ class Maker : DocumentSink {
     const double tokens = static_cast<double>(train_.tokens() + valid_.tokens());
     print_out("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
               static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
-    if (all_.empty > 0) print_out(", {} empty ones passed over", with_commas(all_.empty));
+    if (all_.empty > 0) print_out(", {} empty ones skipped", with_commas(all_.empty));
     if (s_.deduplicate)
       print_out(", {} duplicates dropped (in {} bytes of memory)", with_commas(all_.duplicates), with_commas(seen_.bytes()));
-    if (s_.replace_invalid) print_out(", {} wrong characters replaced", with_commas(all_.replaced));
+    if (s_.replace_invalid) print_out(", {} invalid sequences replaced", with_commas(all_.replaced));
     print_out("\n");
     for (const Source& source : sources_) {
       if (source.passed_over > 0)
-        print_out("{}: {} links to folders, pipes and devices passed over\n", source.path, source.passed_over);
+        print_out("{}: {} links to folders, pipes and devices skipped\n", source.path, source.passed_over);
     }
     if (tokenizer_.document_end() >= 0)
       print_out("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
-    else print_out("the tokenizer has no piece </s>: where documents end is not marked\n");
+    else print_out("the tokenizer has no piece </s>: ends of documents are not marked\n");
   }
 
   const MakeSettings& s_;
@@ -222,14 +222,14 @@ class Maker : DocumentSink {
   Counts here_, all_;
   std::uint64_t train_documents_ = 0, valid_documents_ = 0;
   Bytes expected_ = 0;
-  bool measured_ = true;  // all sizes are known before
+  bool measured_ = true;  // all sizes are known in advance
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 
-  // The document under way goes into train_ and is moved where it belongs when it is known.
+  // The current document is written to train_, and moved once its side is known.
   std::string name_;
   bool by_lines_ = false;
   std::uint64_t begin_ = 0, newlines_ = 0;
-  bool blank_ = true;  // nothing but line ends
+  bool blank_ = true;  // only line ends so far
   char last_ = '\n';
   XXH3_state_t hash_;
 };

@@ -12,11 +12,11 @@ struct MakeSettings {
   bool deduplicate = false, replace_invalid = false;
 };
 
-// Writes PREFIX-train.bin, PREFIX-valid.bin and, last, PREFIX.json. Texts are read once, in pieces; memory does not grow with their
-// size, but for 18 to 37 bytes a different document with `deduplicate` and a folder's list of names.
+// Writes PREFIX-train.bin, PREFIX-valid.bin and, last, PREFIX.json. Reads the texts once, in pieces; memory does not grow with
+// their size, except for 18 to 37 bytes per distinct document with `deduplicate`, and a folder's list of names.
 //
-// A hash of its bytes decides whether a document is held out, so that equal documents share a side. A named file, or standard
-// input, that is one document gives its last lines instead.
+// A hash of its bytes decides whether a document is held out, so equal documents share a side. If a named file or standard input is
+// a single document, its last lines are held out instead.
 void make_corpus(const MakeSettings& settings);
 
 }  // namespace neurogen

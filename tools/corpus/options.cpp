@@ -16,8 +16,8 @@ struct CorpusSettings {
   MakeSettings make;
 };
 
-constexpr const char* kModel = "SentencePiece model";
-constexpr const char* kText = "UTF-8 text: files, folders with all that is in them, - for standard input";
+constexpr const char* kModel = "a SentencePiece model";
+constexpr const char* kText = "UTF-8 text: files, folders with all their files, - for standard input";
 
 void add_held_out(CLI::App* command, double& held_out, const char* description) {
   command->add_option("--held-out", held_out, description)
@@ -40,48 +40,48 @@ void add_corpus(CLI::App& app) {
   app.require_subcommand(1);
   auto s = std::make_shared<CorpusSettings>();
 
-  CLI::App* make = add_command(app, "make", "Turn texts of any size into training tokens and held-out tokens");
+  CLI::App* make = add_command(app, "make", "turn texts of any size into training tokens and held-out tokens");
   MakeSettings& m = s->make;
   make->add_option("PATH", m.paths, kText)->required();
   add_path(make, "--tokenizer", m.tokenizer, kModel);
-  make->add_option("--out", m.prefix, "PREFIX of PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")
-      ->required()
-      ->type_name("PREFIX");
+  make->add_option("--out", m.prefix, "write PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")->required()->type_name("PREFIX");
   make->add_option("--documents", m.documents,
-                   "What a document is: file, line, or until:LINE, everything up to such a line (until: ends at empty lines)")
+                   "what a document is: a file, a line, or everything up to a line LINE (until: means up to an empty line)")
       ->type_name("file|line|until:LINE")
       ->capture_default_str();
   add_held_out(make, m.held_out,
-               "Fraction of the documents to hold out, chosen by a hash of each; a file that is one document gives its last lines");
+               "fraction of the documents to hold out, chosen by hash; of a file that is one document, the last lines");
   make->add_flag("--deduplicate", m.deduplicate,
-                 "Keep only the first of equal documents: 18 to 37 bytes of memory for each, 58 million at most");
+                 "keep only the first of equal documents; takes 18 to 37 bytes of memory per document, at most 58 million");
   make->add_flag("--replace-invalid", m.replace_invalid,
-                 "Replace what is not UTF-8 by U+FFFD, and count it, instead of refusing it");
-  make->add_option("--progress", m.progress, "auto, plain or none")->type_name("auto|plain|none")->capture_default_str();
+                 "replace invalid UTF-8 by U+FFFD and count it, instead of refusing the text");
+  make->add_option("--progress", m.progress, "progress on standard error: a bar, plain lines or none; auto: a bar on a terminal")
+      ->type_name("auto|plain|none")
+      ->capture_default_str();
   make->callback([s] { make_corpus(s->make); });
 
-  CLI::App* tokenizes = add_command(app, "tokenize", "Tokenise texts, one after another, into one file");
+  CLI::App* tokenizes = add_command(app, "tokenize", "tokenise texts, one after another, into one file");
   tokenizes->add_option("FILE", s->files, "UTF-8 text, - for standard input")->required();
   add_path(tokenizes, "--tokenizer", s->tokenizer, kModel);
-  add_path(tokenizes, "--out", s->out, "Tokens (.bin): raw little-endian uint16");
+  add_path(tokenizes, "--out", s->out, "file to write: tokens (.bin), raw little-endian uint16");
   tokenizes->callback([s] { tokenize(s->files, s->tokenizer, s->out); });
 
-  CLI::App* learn = add_command(app, "train-tokenizer", "Train a byte-pair (subword) tokenizer that gives any text back unchanged");
+  CLI::App* learn = add_command(app, "train-tokenizer", "train a byte-pair (BPE) tokenizer that restores any text byte for byte");
   learn
       ->add_option("PATH", s->files,
-                   fmt::format("{}; of more than {} lines so many are drawn, and only those are held in memory (a line "
-                               "of more than {} bytes counts as several)",
+                   fmt::format("{}; at most {} lines are used, drawn evenly from longer texts (a line of more than {} "
+                               "bytes counts as several)",
                                kText, with_commas(kTokenizerLines), with_commas(kTokenizerLine)))
       ->required();
-  learn->add_option("--vocabulary", s->vocabulary, fmt::format("Pieces, at most {}", kMaxVocabulary))->required();
-  add_path(learn, "--out", s->out, "SentencePiece model to write");
+  learn->add_option("--vocabulary", s->vocabulary, fmt::format("number of subwords, at most {}", kMaxVocabulary))->required();
+  add_path(learn, "--out", s->out, "file to write: the SentencePiece model");
   learn->callback([s] { train_tokenizer_file(s->files, s->vocabulary, s->out); });
 
-  CLI::App* split = add_command(app, "split", "Split a text into its first and its last lines");
+  CLI::App* split = add_command(app, "split", "split a text into its first and its last lines");
   split->add_option("FILE", s->files, "UTF-8 text")->required()->expected(1);
-  add_held_out(split, s->held_out, "Fraction of the lines, the last ones, to hold out");
-  add_path(split, "--train", s->train, "File for the first lines");
-  add_path(split, "--valid", s->valid, "File for the held-out lines");
+  add_held_out(split, s->held_out, "fraction of the lines to hold out, the last ones");
+  add_path(split, "--train", s->train, "file to write: the first lines");
+  add_path(split, "--valid", s->valid, "file to write: the held-out lines");
   split->callback([s] { split_text(s->files.front(), s->held_out, s->train, s->valid); });
 }
 

@@ -26,7 +26,7 @@ void walk(const fs::path& folder, Source& source) {
       source.files.push_back({entry.path().string(), entry.file_size(error)});
     } else if (fs::status(entry.path(), error).type() == fs::file_type::not_found ||
                error == std::errc::too_many_symbolic_link_levels) {
-      throw Error(fmt::format("{} is a link to nothing that can be read: remove it or mend it", entry.path().string()));
+      throw Error(fmt::format("{} is a broken link: remove or repair it", entry.path().string()));
     } else if (error) {
       throw Error(fmt::format("{} cannot be read: {}: make it readable or remove it", entry.path().string(), error.message()));
     } else {

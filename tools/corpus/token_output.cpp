@@ -6,7 +6,7 @@
 
 namespace neurogen {
 namespace {
-constexpr std::size_t kBlock = 1 << 16;  // tokens that are read or written at once
+constexpr std::size_t kBlock = 1 << 16;  // tokens read or written at once
 }
 
 void TokenOutput::add(std::string_view text) {

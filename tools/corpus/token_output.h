@@ -1,4 +1,4 @@
-// Writes a `.bin` file from text that comes a piece at a time; the file appears when it is complete.
+// Writes a `.bin` file from text that arrives in pieces; the file appears when it is complete.
 #pragma once
 #include <span>
 #include <string>
@@ -16,16 +16,16 @@ class TokenOutput {
   TokenOutput(const std::string& path, const Tokenizer& tokenizer) : path_(path), tokenizer_(tokenizer), file_(path) {}
 
   void add(std::string_view text);
-  void end_text();  // the next text does not continue this one
+  void end_text();  // the next text starts anew
   void add(std::uint16_t id) { buffer_.push_back(id); }
 
   const std::string& path() const { return path_; }
-  std::uint64_t tokens() const { return written_ + buffer_.size(); }  // of ended texts
+  std::uint64_t tokens() const { return written_ + buffer_.size(); }  // of the texts ended so far
   // The position after the `lines`-th line end from token `begin` on.
   std::uint64_t behind_lines(std::uint64_t begin, std::uint64_t lines);
-  // Moves the tokens from `begin` on to the end of another output; null: deletes them.
+  // Moves the tokens from `begin` on to the end of `to`, or deletes them if `to` is null.
   void move(std::uint64_t begin, TokenOutput* to);
-  std::uint64_t hash();  // XXH3-64 of its tokens, as Tokens::hash()
+  std::uint64_t hash();  // XXH3-64 of its tokens, like Tokens::hash()
   void commit();
 
  private:
@@ -36,7 +36,7 @@ class TokenOutput {
   std::string path_;
   const Tokenizer& tokenizer_;
   AtomicFile file_;
-  std::string text_;                           // not encoded yet: its last piece may be longer
+  std::string text_;                           // not encoded yet: its last piece may still grow
   std::vector<std::uint16_t> buffer_, block_;  // not written yet; read back
   std::uint64_t written_ = 0;
 };

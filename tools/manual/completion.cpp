@@ -10,8 +10,8 @@
 namespace neurogen {
 namespace {
 
-// Completions of an option's value, read off the name of its type: FILE.json and TEXT mean files, CARD the cards, full|small those
-// two words, and a number or N nothing.
+// Completions of an option's value, derived from its type name: FILE.json and TEXT mean files, CARD the cards, full|small these two
+// words; a number or N has none.
 struct Values {
   std::string words;
   bool files = false;
@@ -53,7 +53,7 @@ std::string words_of(const CLI::App& app) {
   return words;
 }
 
-// An option that has words means the same in all subcommands.
+// Adds the options whose values are words; such an option means the same in all subcommands.
 void add_value_cases(const CLI::App& app, std::string& cases) {
   for (const CLI::Option* option : options_of(app)) {
     const Values values(*option);
@@ -99,7 +99,7 @@ std::string fish_options(const CLI::App& app, const std::string& program, const 
 
 }  // namespace
 
-// Values behind their option, options behind a dash, commands in the first place, names of files everywhere else.
+// Completes values after their option, options after a dash, commands in the first place, file names everywhere else.
 std::string bash_completion(const CLI::App& app) {
   const std::string function = function_of(app);
   std::string commands, cases, values;

@@ -1,4 +1,4 @@
-// manual: a program's manual page, and completion of it for three shells.
+// manual: writes a program's manual page and its completion for three shells.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -17,7 +17,10 @@ int main(int argc, char** argv) {
   if (program == kPrograms[0]) add_commands(app, status);
   else if (program == kPrograms[1]) add_corpus(app);
   else if (program == kPrograms[2]) add_plan_program(app, status);
-  else return fmt::print(stderr, "manual: use manual PROGRAM PAGE BASH ZSH FISH, a program of {}\n", fmt::join(kPrograms, ", ")), 2;
+  else
+    return fmt::print(stderr, "manual: use manual PROGRAM PAGE BASH ZSH FISH, with PROGRAM one of {}\n",
+                      fmt::join(kPrograms, ", ")),
+           2;
   const std::string texts[] = {manual_page(app), bash_completion(app), zsh_completion(app), fish_completion(app)};
   for (int i = 0; i < 4; ++i) {
     const std::filesystem::path path = argv[2 + i];

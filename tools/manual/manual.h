@@ -1,4 +1,4 @@
-// A program's manual page and its completion by shells, from the table of options that it parses with.
+// A program's manual page and shell completion, generated from the options that it parses.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <string>
@@ -17,7 +17,7 @@ inline std::vector<const CLI::App*> commands_of(const CLI::App& app) {
 inline bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
 
 std::string manual_page(const CLI::App& app);  // roff
-// The name of an option's type says what completes its value: full|small|FILE.json is two words or a file.
+// The type name of an option decides how its value is completed: full|small|FILE.json means two words or a file.
 std::string bash_completion(const CLI::App& app);
 std::string zsh_completion(const CLI::App& app);
 std::string fish_completion(const CLI::App& app);

@@ -33,7 +33,7 @@ std::string options_page(const CLI::App& app) {
   return page;
 }
 
-// "Makes tokens of text." as the phrase after a program's name.
+// Turns "Makes tokens of text." into the phrase after a program's name: "makes tokens of text".
 std::string phrase(std::string sentence) {
   sentence[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(sentence[0])));
   if (sentence.ends_with('.')) sentence.pop_back();

@@ -1,4 +1,4 @@
-// plan: what will lie where, to the byte, on any machine, without touching a device.
+// plan: predicts the memory of a training step to the byte, without touching a device.
 #include "tools/plan/program.h"
 
 int main(int argc, char** argv) {

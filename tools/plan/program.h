@@ -1,4 +1,4 @@
-// The program plan, which only predicts memory. Its name is the app's: plan in the build folder, neurogen-plan installed.
+// The program plan, which only predicts memory. It is called plan in the build folder and neurogen-plan when installed.
 #pragma once
 #include "tools/common/plan_command.h"
 #include "tools/common/program.h"
