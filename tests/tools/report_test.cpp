@@ -118,11 +118,11 @@ TEST_F(Report, RefusesWhatIsNoLog) {
   directory_->file("i.jsonl", "{\"event\":\"start\",\"arch\":" + string(200'000, '[') + string(200'000, ']') +
                                   ",\"seed\":1,\"device\":\"x\"}\n");
   for (const auto& [log, part] :
-       std::initializer_list<std::pair<const char*, const char*>>{{"a.jsonl", "a.jsonl line 2: no JSON object"},
-                                                                  {"b.jsonl", "b.jsonl line 2: no JSON object"},
+       std::initializer_list<std::pair<const char*, const char*>>{{"a.jsonl", "a.jsonl line 2: not a JSON object"},
+                                                                  {"b.jsonl", "b.jsonl line 2: not a JSON object"},
                                                                   {"c.jsonl", "c.jsonl line 2: a field is missing"},
                                                                   {"d.jsonl", "d.jsonl has no start"},
-                                                                  {"e.jsonl", "\"valid_loss\" is no number"},
+                                                                  {"e.jsonl", "\"valid_loss\" is not a number"},
                                                                   {"f.jsonl", "f.jsonl is empty"},
                                                                   {"g.jsonl", "line 2: a field"},
                                                                   {"h.jsonl", "not UTF-8"},

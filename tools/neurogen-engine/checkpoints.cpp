@@ -51,7 +51,7 @@ Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : s
   if (settings_.directory.empty()) return;
   directory_.emplace(settings_.directory, settings_.keep, settings_.keep_best);
   path_json_ = json_text(settings_.directory + (settings_.directory.ends_with('/') ? "" : "/"));
-  path_json_.pop_back();  // the name of a file follows
+  path_json_.pop_back();  // drops the closing quote: a file name follows
   const auto& entries = directory_->entries();
   if (entries.empty()) {
     if (settings_.resume) print_out("{} holds no checkpoint yet: starting from scratch\n", settings_.directory);
@@ -143,7 +143,7 @@ bool Checkpoints::save(const Standing& standing, Log& log, bool last) {
   report(log, true);
   const auto& entries = directory_->entries();
   if (!entries.empty() && entries.back().step == standing.steps) return true;
-  log.sync();  // so that no power cut leaves a checkpoint without the lines before it
+  log.sync();  // a power cut must not leave a checkpoint without the log lines before it
   saver_->begin(standing);
   pause_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   step_ = standing.steps;

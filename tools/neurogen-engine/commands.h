@@ -4,7 +4,7 @@
 
 namespace neurogen {
 
-// All of them, and what the program says of itself.
+// Adds all subcommands and the program's description.
 void add_commands(CLI::App& app, int& status);
 
 void add_train(CLI::App& app, int& status);

@@ -1,25 +1,25 @@
-// The program's heap: mimalloc under a hard cap, every call counted, whoever makes it. Functions that an executable defines
-// under these names are used by all shared libraries too.
+// The program's heap: mimalloc under a hard cap, with every call counted, whoever makes it. All shared libraries use the functions
+// that an executable defines under these names.
 //
-// Inside the cap: every block that malloc, new and their kin have given out, ours and the libraries', by the size that is
-// really set aside for it. Outside: what a library maps by itself (OpenBLAS's work buffers, threads' stacks, files), code, and
-// what mimalloc holds in reserve; all of that is measured after start-up against the allowance (--overhead).
+// Inside the cap: every block from malloc, new and similar calls, ours and the libraries', at its real size. Outside: memory that
+// libraries map themselves (OpenBLAS's work buffers, thread stacks, files), code, and mimalloc's reserve; after start-up all of it
+// is measured against the allowance (--overhead).
 //
-// Why not a fixed region given to mimalloc (mi_manage_os_memory): Debian's 2.0.9 hands out such a region in pieces of 32 MiB,
-// at least one for each thread that allocates, so that a cap of 64 MB would hold two threads; a region with an unaligned base
-// silently holds nothing; and its own operator new aborts instead of throwing. Counting bytes is exact and has none of this.
+// A fixed region given to mimalloc (mi_manage_os_memory) does not work: Debian's 2.0.9 hands it out in pieces of 32 MiB, at least
+// one per allocating thread, so 64 MB would serve two threads; a region with an unaligned base silently holds nothing; and
+// mimalloc's operator new aborts instead of throwing. Counting bytes is exact and avoids all this.
 //
-// Where the system has no memory, operator new throws, as C++ promises, and the program ends with a sentence on its usual way
-// out. malloc is called by libraries alone, of which several crash on a null pointer (CUDA's before main, OpenBLAS) or say in
-// their own words that there is no memory (libgfortran): so a failed malloc ends the program at once with the same sentence,
-// and so does a new of SentencePiece, whose protobuf crashes when an exception takes down a message that is half made. What
-// cannot be guarded is what libraries map behind both: glibc for threads' stacks and for code, and OpenBLAS for its buffers,
-// which asks again for ever if there was memory when kernels/openblas_cpu.cpp tried and is none any more.
+// When the system has no memory, operator new throws, as C++ promises, and the program ends with one sentence in the usual way.
+// Only libraries call malloc, and several crash on a null pointer (CUDA's before main, OpenBLAS) or print their own message
+// (libgfortran). So a failed malloc ends the program at once with the same sentence, and so does a failed new in SentencePiece,
+// whose protobuf crashes when an exception destroys a half-made message. Memory that libraries map past both cannot be guarded:
+// glibc's for thread stacks and code, and OpenBLAS's for its buffers, which retries for ever if memory was there when
+// kernels/openblas_cpu.cpp tried and is gone later.
 //
-// What a GPU's driver allocates by itself now and then is counted apart: what its code asks for, and what its own threads do, which
-// work for nobody's account.
+// Allocations by a GPU's driver are counted separately: those requested by its code, and those of its own threads, which have no
+// account.
 //
-// A sanitizer brings an allocator of its own and is left alone: nothing is counted then.
+// A sanitizer has its own allocator and replaces all this: nothing is counted then.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -32,7 +32,7 @@
 
 namespace {
 
-// No formatting here: that could allocate.
+// Does not format: that could allocate.
 [[noreturn]] void end(std::string_view sentence) {
   for (const std::string_view part : {std::string_view("neurogen-engine: "), sentence, std::string_view("\n")}) {
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
@@ -40,11 +40,11 @@ namespace {
   ::_exit(1);
 }
 
-// A failed operator new where nothing catches it: before main, or in a thread or a noexcept function of a library.
+// Handles a failed operator new that nothing catches: before main, or in a thread or a noexcept function of a library.
 std::terminate_handler usual;
 [[noreturn]] void uncaught() {
   const std::exception_ptr error = std::current_exception();
-  if (!error) end(neurogen::kOutOfMemory);  // not even the exception found room
+  if (!error) end(neurogen::kOutOfMemory);  // no memory even for the exception
   try {
     std::rethrow_exception(error);
   } catch (const std::bad_alloc&) {
@@ -78,7 +78,7 @@ namespace {
 
 std::atomic<std::uint64_t> allocations{0}, driver_allocations{0}, live_bytes{0}, cap{neurogen::kHeapCap};
 
-// Where the code of a loaded library lies whose file's name begins so; nowhere if there is none.
+// The address range of a loaded library's code, by the start of its file name; empty if it is not loaded.
 struct Code {
   std::uintptr_t first = 0, last = 0;
 };
@@ -114,7 +114,7 @@ void find_driver() {
   driver_end.store(code.last, std::memory_order_relaxed);
 }
 
-// compute-sanitizer keeps its records on the program's heap: then there is no cap.
+// Under compute-sanitizer there is no cap, since it keeps its records on the program's heap.
 bool has_sanitizer() {
   static const bool found = code_of("libsanitizer-collection.so").last != 0;
   return found;
@@ -152,7 +152,7 @@ void* moved(void* old, std::size_t size, const void* caller) {
 
 thread_local bool throwing = false;
 
-// C++'s promise: a block or an exception.
+// Keeps C++'s promise: a block or an exception.
 void* promised(void* block, const void* caller) {
   if (counted(block, caller)) return block;
   Dl_info info;
@@ -161,7 +161,7 @@ void* promised(void* block, const void* caller) {
   throw std::bad_alloc();
 }
 
-// For libraries. An exception alone does without: the C++ library keeps room for some.
+// For libraries' mallocs. Only an exception being thrown may fail here: the C++ library keeps room for some.
 void* required(void* block, const void* caller) {
   if (!block && !std::exchange(throwing, false)) end(neurogen::kOutOfMemory);
   return counted(block, caller);

@@ -12,10 +12,10 @@ namespace {
 
 constexpr int kRepeats = 5;
 
-// A graph beside the brain's own: operations on tensors filled with numbers of ordinary size.
+// A graph of its own for measurements: operations on tensors filled with numbers of ordinary size.
 class Probe {
  public:
-  // A program, so that a GPU loads its code at the start, when the heap may grow.
+  // Begins a program, so that a GPU loads its code at the start, when the heap may still grow.
   explicit Probe(const Resolved& r) : place_(r.place) {
     brain_.options = r.options;
     brain_.graph.begin_program("probe");
@@ -56,7 +56,7 @@ class Probe {
   }
 
  private:
-  // With the same numbers again and again: making new ones would take longer than all that is measured.
+  // Repeats the same numbers: drawing new ones would take longer than the whole measurement.
   static void fill(Session& session, TensorId id) {
     static const std::vector<std::uint16_t> numbers = [] {
       std::vector<std::uint16_t> list(std::size_t{1} << 20);
@@ -88,8 +88,8 @@ Limits measure_limits(const Resolved& r, std::int64_t tokens) {
     const std::int64_t rows = r.place.gpu ? 262'144 : 65'536, columns = 1024;  // far more than any cache holds
     Probe probe(r);
     const TensorId a = probe.operand(rows, columns), b = probe.operand(rows, columns);
-    probe.copying(
-        a, b);  // and back: a program of one operation would be launched as a graph, whose copies a GPU makes at half the rate
+    // Two copies: a program of one operation would be launched as a graph, whose copies a GPU makes at half the rate.
+    probe.copying(a, b);
     probe.copying(b, a);
     limits.bytes_per_s = 4.0 * static_cast<double>(size_of(compute, {rows, columns})) / probe.seconds();
   }

@@ -16,9 +16,9 @@ namespace neurogen {
 namespace {
 
 constexpr int kRememberedLines = 1000;
-constexpr int kPasteMilliseconds = 20;  // nobody types on that quickly behind the end of a line
+constexpr int kPasteMilliseconds = 20;  // input that follows a line end sooner was not typed
 
-// One byte, 0 at the end of the input and when a signal came: poll is what a signal interrupts whatever its handler asked for.
+// Reads one byte; returns 0 at the end of the input or after a signal. Uses poll: a signal interrupts it even with SA_RESTART.
 ssize_t read_byte(char* byte) {
   pollfd input = {STDIN_FILENO, POLLIN, 0};
   do {
@@ -37,13 +37,13 @@ bool more_at_once() {
 struct LineInput::Editor {
   std::string prompt;
   std::vector<std::string> commands;
-  bool pasting = false;  // more follows the line that was read last
+  bool pasting = false;  // more input follows the last line at once
   EditLine* line = nullptr;
   History* history = nullptr;
   HistEvent event{};
 
   Editor(const std::string& prompt_, std::vector<std::string> commands_) : prompt(prompt_), commands(std::move(commands_)) {
-    std::setlocale(LC_CTYPE, "C.UTF-8");  // our texts are UTF-8, whatever the terminal's owner reads otherwise
+    std::setlocale(LC_CTYPE, "C.UTF-8");  // texts are UTF-8, whatever the user's locale
     line = ::el_init("neurogen-engine", stdin, stdout, stderr);
     history = ::history_init();
     ::history(history, &event, H_SETSIZE, kRememberedLines);
@@ -54,7 +54,7 @@ struct LineInput::Editor {
     ::el_set(line, EL_EDITOR, "emacs");
     ::el_set(line, EL_HIST, ::history, history);
     ::el_set(line, EL_GETCFN, read_character);
-    // Ctrl-D waits for the next line like other keys that are pressed meanwhile; the terminal would make a zero of it.
+    // Ctrl-D pressed during an answer waits for the next line like other keys; the terminal would turn it into a zero.
     ::el_set(line, EL_SETTY, "-x", "eof=", nullptr);
     ::el_set(line, EL_ADDFN, "complete-command", "complete a command", complete);
     ::el_set(line, EL_BIND, "^I", "complete-command", nullptr);
@@ -74,14 +74,14 @@ struct LineInput::Editor {
     std::mbstate_t state{};
     for (char byte; read_byte(&byte) == 1;) {
       const std::size_t length = std::mbrtowc(character, &byte, 1, &state);
-      if (length == static_cast<std::size_t>(-1)) state = {};  // no UTF-8: passed over
+      if (length == static_cast<std::size_t>(-1)) state = {};  // invalid UTF-8 is skipped
       if (length >= static_cast<std::size_t>(-2)) continue;
       of(editing).pasting = (byte == '\n' || byte == '\r') && more_at_once();
       return 1;
     }
     return 0;
   }
-  // As far as all commands that begin with what is typed agree.
+  // Completes to the common prefix of all commands that begin with the typed text.
   static unsigned char complete(EditLine* editing, int) {
     const LineInfo* typed = ::el_line(editing);
     const std::string_view begun(typed->buffer, static_cast<std::size_t>(typed->cursor - typed->buffer));
@@ -110,7 +110,7 @@ std::optional<std::string> LineInput::next() {
       if (byte == '\n') return line;
       line += byte;
     }
-    // A last line without its end counts.
+    // The last line may lack its end.
     return line.empty() || caught_signal() ? std::nullopt : std::optional(line);
   }
   do {

@@ -1,4 +1,4 @@
-// Lines that a person types: edited and remembered on a terminal, read as they come from anything else.
+// Lines of user input: with editing and history on a terminal, read plainly from anything else.
 #pragma once
 #include <memory>
 #include <optional>
@@ -9,13 +9,13 @@ namespace neurogen {
 
 class LineInput {
  public:
-  // `prompt` is shown on a terminal only. `commands` begin with '/' and are completed by the Tab key.
+  // `prompt` is shown only on a terminal. `commands` begin with '/' and are completed by the Tab key.
   LineInput(const std::string& prompt, std::vector<std::string> commands);
   ~LineInput();
 
   bool terminal() const { return editor_ != nullptr; }
-  // The next line without its end. Lines that are pasted into a terminal together come together, but for commands. Nothing at the
-  // end of the input, and where a signal came while a line was awaited (signals.h).
+  // The next line without its end. Lines pasted into a terminal at once are returned as one, unless the first is a command. Empty
+  // at the end of the input, and after a signal while waiting (signals.h).
   std::optional<std::string> next();
 
  private:

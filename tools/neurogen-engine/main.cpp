@@ -1,4 +1,4 @@
-// neurogen-engine: trains a brain-shaped language model inside a fixed memory budget, evaluates it, lets it speak.
+// neurogen-engine: trains a brain-shaped language model inside a fixed memory budget, evaluates it, generates text with it.
 #include <string>
 #include <vector>
 
@@ -13,14 +13,14 @@ void cap_heap(Bytes bytes);
 }  // namespace neurogen
 
 int main(int argc, char** argv) {
-  neurogen::AllocationAccount ours{0};  // of this thread, and those that it starts
+  neurogen::AllocationAccount ours{0};  // for this thread and those that it starts
   const neurogen::ChargeAllocations charge(&ours);
   neurogen::set_heap_counters(neurogen::counted_heap, neurogen::cap_heap);
   CLI::App app;
   int status = 0;
   neurogen::add_commands(app, status);
 
-  // `neurogen-engine --budget 3200M` trains: the subcommand may be left out.
+  // The subcommand train may be left out: `neurogen-engine --budget 3200M`.
   std::vector<char*> words(argv, argv + argc);
   std::string train = "train";
   const std::string first = argc > 1 ? argv[1] : "";

@@ -11,11 +11,11 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLine = 1 << 16;  // bytes of a line that does not grow with the program
-constexpr std::size_t kTimeBytes = 16;  // of one operation's time
+constexpr std::size_t kLine = 1 << 16;  // bytes of a line whose length does not depend on the program
+constexpr std::size_t kTimeBytes = 16;  // bytes of one operation's time in a line
 constexpr Sampling kSampling = {.temperature = 0.7};
 
-// On one line of a terminal.
+// Appends the text with control characters as blanks, for one line of a terminal.
 void append_shown(std::string& line, std::string_view text) {
   for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
 }

@@ -5,10 +5,11 @@
 namespace neurogen {
 namespace {
 
-// Steps, or the share of the time, after which a number of steps is estimated. Until then the rates do not come down.
+// The number of steps is estimated after this many steps, or this share of the time. Until then the rates do not decay.
 constexpr std::int64_t kEstimateSteps = 50;
 constexpr double kEstimateShare = 0.05;
-constexpr double kForget = 0.02;  // weight of the latest step in the time per step: a machine may become slower
+constexpr double kForget =
+    0.02;  // weight of the latest step in the mean time per step, so that it follows a machine that slows down
 
 }  // namespace
 
@@ -21,11 +22,11 @@ void RunLength::step_done(std::int64_t step, double seconds, double reserve) {
   per_step_ = own <= 1 ? seconds : per_step_ + std::max(kForget, 1 / own) * (seconds - per_step_);
   if (limit_ == 0) return;
   const double now = elapsed(), left = limit_ - now - reserve;
-  // Evaluations and saves up to now say how much of what is left steps can have.
+  // Evaluations and saves take the same share of the remaining time as up to now.
   const double per_step = per_step_ * now / training_seconds_;
   out_of_time_ = left < per_step;
   if (step - first_ < kEstimateSteps && now < kEstimateShare * limit_) return;
-  // At least one more: an estimate that is too low for a moment does not end the run.
+  // At least one more step: a momentarily low estimate must not end the run.
   steps_ = std::min(most_, step + std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(left / per_step, 1e15))));
 }
 

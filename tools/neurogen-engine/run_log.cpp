@@ -17,10 +17,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kMost = 4000;  // entries of a list; more than a screen has points
+constexpr std::size_t kMost = 4000;  // entries of a list, more than a screen has points
 constexpr std::array kColumns = {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "device_ms", "host_allocations"};
 
-// Keeps every entry, every second when they become too many, every fourth ..., and always the last.
+// Keeps every entry; once there are too many, every second, then every fourth, and so on; always the last.
 class Thinned {
  public:
   void add(Json entry) {
@@ -32,7 +32,7 @@ class Thinned {
     }
     if (kept_.size() < kMost) return;
     std::size_t to = 0;
-    last_ = kept_.back();  // an odd one, which goes
+    last_ = kept_.back();  // odd, so the loop drops it
     for (std::size_t from = 0; from < kept_.size(); from += 2) kept_[to++] = std::move(kept_[from]);
     kept_.resize(to);
     every_ *= 2;
@@ -50,12 +50,12 @@ class Thinned {
   std::size_t count_ = 0, every_ = 1;
 };
 
-// Fields of an event and nothing else, numbers as numbers and texts as texts: what is drawn later can rely on it.
+// Extracts only the named fields and checks their types, so that drawing can rely on them.
 Json numbers(const Json& from, std::initializer_list<const char*> fields) {
   Json out;
   for (const char* field : fields) {
     const Json& value = from.at(field);
-    if (!value.is_number()) throw Error(fmt::format("\"{}\" is no number", field));
+    if (!value.is_number()) throw Error(fmt::format("\"{}\" is not a number", field));
     out[field] = value;
   }
   return out;
@@ -165,7 +165,7 @@ nlohmann::ordered_json read_run_log(const std::string& file) {
     };
     const Json event = parse_json<Json>(line, kLogLevels, fmt::format("{} line {}", file, number));
     if (event.is_discarded() && cut) break;
-    if (!event.is_object()) throw wrong("no JSON object");
+    if (!event.is_object()) throw wrong("not a JSON object");
     try {
       reader.take(event);
     } catch (const nlohmann::json::exception&) {
@@ -174,7 +174,7 @@ nlohmann::ordered_json read_run_log(const std::string& file) {
       throw wrong(error.what());
     }
   }
-  if (!reader.started()) throw Error(file + " has no start of a run: give the file that train --log wrote");
+  if (!reader.started()) throw Error(file + " lacks the start of a run: give the file that train --log wrote");
   return reader.result(file);
 }
 

@@ -1,4 +1,4 @@
-// What generate and chat have in common: the options of speaking, and a brain that is ready to speak.
+// Shared by generate and chat: the sampling options, and a trained model that is ready to generate.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -21,7 +21,7 @@ struct SpeakingSettings {
   Sampling sampling;
 };
 
-// All that is chosen with --NAME, or with /set NAME while one speaks with the brain.
+// The parameters set with --NAME, or with /set NAME in chat.
 std::vector<Choice> choices(SpeakingSettings& settings);
 
 void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);
@@ -31,13 +31,13 @@ struct Voice {
   // Throws Error for wrong settings and for a plan that does not fit.
   explicit Voice(SpeakingSettings& settings);
 
-  std::unique_ptr<Weights> weights;  // which the session may have begun with
-  const Tokenizer* tokenizer;        // of the weights
+  std::unique_ptr<Weights> weights;  // the session may map its checkpoint
+  const Tokenizer* tokenizer;        // owned by the weights
   std::unique_ptr<Session> session;
   std::unique_ptr<Speaker> speaker;
 };
 
-// To standard output, at once, and without the buffer that the C library would allocate. Throws Error where it is refused.
+// Writes to standard output at once, without the buffer that the C library would allocate. Throws Error on failure.
 void put(std::string_view text);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// The texts of a run and the tokenizer they were made with.
+// The texts of a run and their tokenizer.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -13,28 +13,28 @@ namespace neurogen {
 
 struct TextSettings {
   std::vector<std::string> data;
-  std::vector<std::int64_t> weights;  // one a file of data, or none
+  std::vector<std::int64_t> weights;  // one per file of data, or empty
   std::string valid, tokenizer;
 };
 
 void add_text_settings(CLI::App& app, TextSettings& settings);
 
-// Where no text is named: the demonstration's, if `make demo` has made it. Throws Error that says how else.
+// If no text is named, takes the demonstration's, which `make demo` makes. Throws Error with advice if there is none.
 void find_demonstration_text(TextSettings& settings);
 
-// Takes FILE:WEIGHT of --data apart, unless a file has that very name; where none has a weight there are none, else 1 is the
-// default.
+// Splits FILE:WEIGHT of --data, unless a file of that very name exists. If any file has a weight, the default is 1; otherwise
+// `weights` stays empty.
 void take_weights(TextSettings& settings);
 
 // Throws Error if the tokenizer has more pieces than the model has tokens.
 void check_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary);
 
-// Says on standard error which of these files another tokenizer made than this one (may be null).
+// Warns on standard error about files made with another tokenizer than this one (may be null).
 void warn_of_other_tokenizer(const std::vector<std::string>& files, const Tokenizer* tokenizer);
 
-// Opened, encoded where they are not tokens already, and checked against the vocabulary.
+// The opened texts, tokenised if necessary and checked against the vocabulary.
 struct Texts {
-  // `carried`: the tokenizer of the weights that training begins with, for settings that name none; may be null.
+  // `carried`: the tokenizer in the initial weights, used if the settings name none; may be null.
   Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_ptr<Tokenizer> carried = nullptr);
 
   std::unique_ptr<Tokenizer> tokenizer;

@@ -1,4 +1,4 @@
-// Timing training steps and their operations, on random tokens.
+// Times training steps and their operations on random tokens.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace neurogen {
 
-// Operations whose names differ only in digits, or a sum of such.
+// Operations whose names differ only in digits, or a sum of several families.
 struct Family {
   std::string name;
   std::int64_t count = 0;
@@ -19,16 +19,16 @@ struct Family {
   }
 };
 
-// Fills the batch; every index has tokens of its own.
+// Fills the batch with random tokens, different for every index.
 void random_batch(const Session& session, std::uint64_t index);
-// Step `i` on whatever the batch holds; `train` is the program's range. Returns the seconds that the device worked, allocates
+// Runs step `i` on the batch as it is; `train` is the program's range. Returns the seconds that the device worked. Allocates
 // nothing.
 double run_step(Session& session, Graph::Range train, std::int64_t i);
-// The same on random tokens.
+// Runs step `i` on random tokens.
 double training_step(Session& session, std::int64_t i);
 
-// The time of every operation within a whole step, the mean of `repeats` after one that is not counted; the longest first. The
-// floor of an operation is the time in which the machine could move its bytes or compute its products, whichever is longer.
+// Times every operation within whole steps: the mean of `repeats` after a warm-up, the longest first. An operation's floor is the
+// least time for its bytes or its products, whichever is longer.
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// The options that name a trained brain: weights in safetensors (`train --export`), or a checkpoint.
+// The options that name a trained model: weights in safetensors (`train --export`), or a checkpoint.
 #pragma once
 #include <CLI/CLI.hpp>
 
@@ -9,9 +9,9 @@ namespace neurogen {
 void add_weight_settings(CLI::App& app, WeightSettings& settings);
 // Throws Error unless exactly one file is named.
 void require_weights(const WeightSettings& files);
-// Throws Error if a file of weights to be written, the value of option `flag`, has the name of another format.
+// Throws Error if `file`, the value of option `flag`, has the extension of another format than safetensors.
 void check_export_name(const char* flag, const std::string& file);
-// Says on standard error if numbers were rounded on the way.
+// Loads the weights. Reports on standard error if numbers were rounded.
 void load(const Weights& weights, Session& session);
 
 }  // namespace neurogen

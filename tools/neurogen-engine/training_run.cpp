@@ -19,9 +19,9 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kEvaluatedTokens = 40 * 32 * 256;  // of the held-out text, at most, by an evaluation
-constexpr std::int64_t kEvaluations = 10;                 // in a run, by default
-// By default an evaluation before the last predicts this share of the tokens that the run learns from, so that all of them cost
+constexpr std::int64_t kEvaluatedTokens = 40 * 32 * 256;  // most held-out tokens of an evaluation
+constexpr std::int64_t kEvaluations = 10;                 // evaluations in a run, by default
+// By default an evaluation before the last predicts one token for this many that the run learns from, so that all of them cost
 // about 3 % of the time.
 constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
@@ -80,7 +80,7 @@ int TrainingRun::train() {
   try {
     return run_to_the_end();
   } catch (...) {
-    checkpoints_.report(log_, true);  // of a save that goes on beside training
+    checkpoints_.report(log_, true);  // of a save still running
     throw;
   }
 }
@@ -117,7 +117,7 @@ int TrainingRun::run_to_the_end() {
   return !saved || log_.lost() > 0 ? 1 : caught_signal() ? 128 + caught_signal() : 0;
 }
 
-// Once: a run is worth more than its log.
+// Complains once and goes on: a run is worth more than its log.
 void TrainingRun::complain_of_log() {
   if (log_.lost() == 0 || log_complained_) return;
   log_complained_ = true;
@@ -127,7 +127,7 @@ void TrainingRun::complain_of_log() {
   write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
 }
 
-// Of kEvaluations, evenly over the run, how many are due by the end of `step`.
+// The number of default evaluations (kEvaluations, evenly over the run) due by the end of `step`.
 std::int64_t TrainingRun::evaluations_due(std::int64_t step) const {
   return static_cast<std::int64_t>(length_.share(step) * static_cast<double>(kEvaluations));
 }
@@ -138,8 +138,8 @@ bool TrainingRun::evaluates_after(std::int64_t step) const {
   return settings_.eval_every > 0 ? step % settings_.eval_every == 0 : evaluations_due(step) > evaluations_;
 }
 
-// Of the held-out text, for the evaluation at the end: under --minutes at most a tenth of the time, which a quarter of the tokens
-// takes.
+// Most held-out tokens of the last evaluation: under --minutes a quarter as many as the run trains on, which takes about a tenth of
+// the time.
 std::int64_t TrainingRun::most_evaluated() const {
   const std::int64_t step = session_.brain.options.tokens();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
@@ -151,7 +151,7 @@ std::int64_t TrainingRun::batches(std::int64_t tokens) const {
   return (tokens + step - 1) / step;
 }
 
-// For evaluating and saving after the last step.
+// Time to reserve for evaluating and saving after the last step.
 double TrainingRun::seconds_for_the_end() const {
   if (!texts_.valid) return save_seconds_;
   const double batch = evaluation_seconds_ > 0 ? evaluation_seconds_
@@ -163,14 +163,14 @@ Bytes TrainingRun::measured_overhead() const {
   const Plan& plan = session_.arena.plan();
   const Bytes gpu = session_.program.gpu_bytes();
   const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
-  // What is mapped from a checkpoint is the process's own page by page, as it is changed.
+  // A page mapped from a checkpoint counts as the process's own once it is changed.
   const Block& device = session_.arena.block(ArenaKind::device);
   const Bytes arenas =
       gpu > 0 ? plan.device.bytes : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
   return held > arenas ? held - arenas : 0;
 }
 
-// A measured loss says which checkpoint is the best.
+// Evaluates first if --keep-best needs the loss.
 bool TrainingRun::save(bool last) {
   const Clock::time_point begin = Clock::now();
   if (checkpoints_.wants_evaluation() && evaluated_ != trainer_.step() && !caught_signal()) evaluate(true);
@@ -211,11 +211,11 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
                  length_.seconds_left(trainer_.step()));
 }
 
-// `whole`: on as much of the held-out text as is ever evaluated while training; else, by default, on a part that takes little time.
+// `whole`: on most_evaluated() tokens of the held-out text; otherwise, by default, on a smaller part that takes little time.
 void TrainingRun::evaluate(bool whole) {
   const bool by_default = settings_.eval_every < 0;
   const std::int64_t step = session_.brain.options.tokens();
-  if (part_ == 0) part_ = batches(length_.steps() * step / kEvaluatedShare) * step;  // the same each time, to compare
+  if (part_ == 0) part_ = batches(length_.steps() * step / kEvaluatedShare) * step;  // fixed, so that losses can be compared
   const Clock::time_point begin = Clock::now();
   const Evaluation result =
       evaluator_.run(*texts_.valid, whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));
@@ -228,7 +228,7 @@ void TrainingRun::evaluate(bool whole) {
                 Error::kRunTime);
   }
   char line[512];
-  // JSON knows no infinity.
+  // JSON has no infinity.
   const auto event = fmt::format_to_n(
       line, sizeof line, "{{\"event\":\"eval\",\"step\":{},\"valid_loss\":{:.6f},\"perplexity\":{:.7g},\"tokens\":{}}}",
       trainer_.step(), valid_loss_, std::min(std::exp(valid_loss_), DBL_MAX), result.tokens);

@@ -1,4 +1,4 @@
-// One training run, from the first step to the summary: the loop, what it logs and what it shows.
+// One training run from the first step to the summary: the loop, its log and its output.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -18,16 +18,16 @@ namespace neurogen {
 
 class TrainingRun {
  public:
-  // All but the log must outlive the run. `steps`: of the whole run, 0: not known yet.
+  // All arguments except the log must outlive the run. `steps`: length of the whole run, 0: not known yet.
   TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps, Checkpoints& checkpoints,
               Log log);
 
-  // A run that is resumed takes back the log lines of steps that it will repeat. Logs where the run starts. Throws Error where the
-  // log takes no line.
+  // Logs the start of the run; a resumed run first removes the log lines of steps that it will repeat. Throws Error if the log
+  // cannot be written.
   void log_start(const ReportFacts& facts);
 
-  // The exit status: 0, 1 where the last checkpoint could not be saved or the log lacks lines, or 128 plus the signal that ended
-  // the run. Nothing is allocated from the first step to the last save. Throws Error if arenas and measured overhead exceed the
+  // Returns the exit status: 0; 1 if the last checkpoint could not be saved or the log lacks lines; or 128 plus the signal that
+  // ended the run. Allocates nothing from the first step to the last save. Throws Error if arenas and measured overhead exceed the
   // budget, and for losses or parameters that are not finite.
   int train();
 
@@ -42,7 +42,7 @@ class TrainingRun {
 
   int run_to_the_end();
   void check_overhead();
-  Bytes measured_overhead() const;  // what the process holds beside its arenas: on the GPU where it has one, else in its memory
+  Bytes measured_overhead() const;  // memory outside the arenas: on the GPU if there is one, else of the process
   Allocations allocations_since_the_seal() const;
 
   std::int64_t tokens() const { return trainer_.step() * session_.brain.options.tokens(); }
@@ -72,12 +72,12 @@ class TrainingRun {
   Log log_;
   Progress progress_;
   RunLength length_;
-  std::int64_t first_;           // steps that were done before
+  std::int64_t first_;           // steps done before this process
   std::int64_t evaluated_ = -1;  // the step of the last evaluation
-  std::int64_t evaluations_;     // of those due by default, how many are behind
+  std::int64_t evaluations_;     // default evaluations already due
   std::int64_t samples_ = 0;
-  std::int64_t part_ = 0;                             // of the held-out text, tokens of an evaluation before the last
-  double evaluation_seconds_ = 0, save_seconds_ = 0;  // of a batch; of a save: the latest
+  std::int64_t part_ = 0;                             // held-out tokens of an evaluation before the last
+  double evaluation_seconds_ = 0, save_seconds_ = 0;  // latest time of a batch, of a save
   double loss_ = 0, smooth_ = 0, valid_loss_ = 0;
   Bytes overhead_ = 0;
   bool log_complained_ = false;

@@ -1,4 +1,4 @@
-// Draws the report from the JSON in the page. Nothing is fetched; every text goes in as text, never as markup.
+// Draws the report from the JSON in the page. Fetches nothing; inserts every text as text, never as markup.
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
@@ -42,7 +42,7 @@ function drawn(host, draw) {
     host.replaceChildren();
     draw(Math.max(width, 200));
   };
-  redraw();  // an observer is first called with a frame, and a page that nobody looks at may have none
+  redraw();  // the observer is first called with a frame, which a page in the background may never get
   new ResizeObserver(redraw).observe(host);
 }
 
@@ -59,7 +59,7 @@ function chart(id, series, height = 210, fromZero = true) {
   const host = $(id);
   series = series.filter(s => s.x.length);
   if (!series.length) return void element('p', 'The log has nothing about it.', host);
-  // All curves share the run's steps, so that what stands above one another happened together.
+  // All curves share the axis of steps, so that points above one another belong to the same step.
   const all = series.flatMap(s => s.y), xs = [...series, {x: data.steps.step}].flatMap(s => s.x.length ? [s.x[0], s.x[s.x.length - 1]] : []);
   let low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
   if (fromZero && low > 0) low = 0;
