@@ -1,17 +1,17 @@
 # make            build everything into build/
-# make demo       set up, build, train a small brain on the King James Bible, let it speak
+# make demo       set up, build, train a small model on the King James Bible, write text with it
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
 # make install    build, and install programs, library, documents, manual pages and completion into PREFIX (/usr/local)
 # make package    build, and pack the same as build/neurogen-engine_VERSION_ARCHITECTURE.deb, for Debian 12, Ubuntu 23.04 and newer
-# make wheel      build, and pack programs, library and Python module as a wheel into dist/, which needs no compiler to install
-# make format     format the C++ and CUDA files; make check-format only says which are not
+# make wheel      build, and pack programs, library and Python module as a wheel into dist/; installing it needs no compiler
+# make format     format the C++ and CUDA files; make check-format only checks them
 # make check      look for faults with clang-tidy
 # make test-sanitizers   a few training steps under the sanitizers
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests and, on a GPU, ./run-sanitizers
 #
-# CUDA=native|all|off   with any of them: compile CUDA code for this machine's GPUs (the default), for all generations, for none; or for
-#                       generations by number, such as CUDA=86. The build folder keeps the choice.
+# CUDA=native|all|off   for any target: compile CUDA code for this machine's GPUs (the default), for all generations, or not at all;
+#                       CUDA=86 compiles for a generation by number. The build folder keeps the choice.
 BUILD := build
 PREFIX := /usr/local
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja $(if $(CUDA),-DNEUROGEN_CUDA="$(CUDA)") $(CMAKE_ARGS)
@@ -21,7 +21,7 @@ SOURCES := git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'
 all: configure
 	@cmake --build $(BUILD)
 
-# Again where something was asked for: it may be something else than last time.
+# Configures again if CUDA or CMAKE_ARGS is given: it may differ from last time.
 configure: $(BUILD)/build.ninja
 	@$(if $(CUDA)$(CMAKE_ARGS),$(CONFIGURE))
 
@@ -62,18 +62,18 @@ check-format:
 	@tools/setup.sh clang-format-14
 	@$(SOURCES) | xargs clang-format-14 --dry-run -Werror || { echo "check-format: run make format" >&2; exit 1; }
 
-# All of it takes an hour of one core: FILES='arena/plan.cpp ...' for some.
+# Takes an hour of one core; FILES='arena/plan.cpp ...' checks only these.
 check: configure
 	@tools/setup.sh clang-tidy-14 && mkdir -p $(BUILD)/clang-tidy
 	@sed "s/-include [^ ]*cmake_pch.hxx//" $(BUILD)/compile_commands.json > $(BUILD)/clang-tidy/compile_commands.json  # GCC's precompiled headers
 	@$(if $(FILES),echo $(FILES),git ls-files 'arena/*.cpp' 'kernels/*.cpp' 'engine/*.cpp' 'tools/*.cpp') | xargs -n 4 -P 2 clang-tidy-14 -p $(BUILD)/clang-tidy --quiet
 
-# The engine under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer, on a few steps of tiny.
+# Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.
 test-sanitizers:
 	@tools/setup.sh tests clang-16 libclang-rt-16-dev llvm-16
 	@tools/test-sanitizers.sh $(SANITIZERS)
 
-# With CUDA=all for any machine, with CUDA=90 for one generation of GPUs.
+# CUDA=all packs for any machine, CUDA=90 for one generation of GPUs.
 dist:
 	@tools/setup.sh tests
 	@$(MAKE) --no-print-directory all

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The demonstration's text: the King James Bible (public domain), one verse a line, split, with a tokenizer of its own.
-# Makes DIR/{bible,train,valid}.txt, DIR/tokenizer.model and DIR/{train,valid}.bin; what is up to date is left alone.
+# Prepares the demonstration's text: the King James Bible (public domain), one verse per line, split, with its own tokenizer.
+# Makes DIR/{bible,train,valid}.txt, DIR/tokenizer.model and DIR/{train,valid}.bin, unless they are up to date.
 set -euo pipefail
 
 if [ $# -ne 1 ] && [ $# -ne 2 ]; then
-  echo "demo-text.sh: the directory for its files is missing: tools/demo-text.sh DIR [BUILD]" >&2
+  echo "demo-text.sh: no directory given: use tools/demo-text.sh DIR [BUILD]" >&2
   exit 2
 fi
 dir=$1
@@ -12,7 +12,7 @@ corpus=$(dirname "$0")/../${2:-build}/bin/corpus
 verses=31102
 mkdir -p "$dir"
 
-# stale FILE SOURCE...: FILE is missing or older than a source.
+# stale FILE SOURCE...: succeeds if FILE is missing or older than a source.
 stale() {
   local file=$1 source
   shift
@@ -29,7 +29,7 @@ if stale "$dir/bible.txt"; then
     exit 1
   fi
   trap 'rm -f "$dir/bible.txt.part"' EXIT
-  # "Ge1:1 In the beginning ...": all behind the first space is the verse.
+  # "Ge1:1 In the beginning ...": the verse follows the first space.
   bible -f 'gen1:1-rev22:21' | cut -d ' ' -f 2- > "$dir/bible.txt.part"
   found=$(wc -l < "$dir/bible.txt.part")
   if [ "$found" -ne "$verses" ]; then

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The demonstration: a brain reads the King James Bible once inside a budget, is compared with counting, and speaks.
+# The demonstration: trains a small model on the King James Bible inside a budget, compares it with n-grams, and writes text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build} bin=$build/bin
 
 tools/demo-text.sh demo "$build"
 echo
-rm -f demo/run.jsonl  # of a demonstration before this one
+rm -f demo/run.jsonl  # from an earlier demonstration
 "$bin/neurogen-engine" train --arch tiny --budget 256M --data demo/train.bin --valid demo/valid.bin \
   --tokenizer demo/tokenizer.model --batch 16 --seq 64 --log demo/run.jsonl --export demo/brain.safetensors
 echo

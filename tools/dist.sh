@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs programs, tests, their files and the libraries that a bare Linux machine lacks into dist/, as a folder and as a .tar.xz:
-# it runs on x86-64 with a glibc as new as this machine's; a GPU needs its driver and cuBLAS, and a build with CUDA=all.
+# Packs programs, tests, their files and the libraries that a bare Linux machine lacks into dist/, as a folder and as a .tar.xz.
+# The result runs on x86-64 with a glibc as new as this machine's. A GPU also needs its driver, cuBLAS and a build with CUDA=all.
 #   dist.sh BUILD VERSION
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,14 +9,14 @@ to=dist/$name
 rm -rf "$to" "$to.tar.xz"
 mkdir -p "$to"/{bin,source/{schemas,tests/{golden,hostile},tools}}
 
-# Left behind: tests that need a second build of the engine, strace, or hours.
+# Leaves out tests that need a second build of the engine, strace, or hours.
 programs=(neurogen-engine plan corpus)
 for test in "$build"/bin/test_*; do
   case ${test##*/} in test_allocation | test_disk | test_exhaustive) ;; *) programs+=("${test##*/}") ;; esac
 done
 for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
 
-# Our shared libraries and all others but the C library's; of a bare machine's C++ library nothing is known either.
+# Packs our shared libraries and all others except the C library's. The C++ library is packed too: a bare machine's may be missing or too old.
 mkdir -p "$to/lib/neurogen"
 strip -o "$to/lib/neurogen/libneurogen-engine.so" "$build"/lib*/neurogen/libneurogen-engine.so
 cp -P "$build"/lib*/libneurogen.so* "$to/lib/"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every test that was packed and writes what they say to run-tests.log; status 0 where all pass. Tests of GPUs are skipped
-# where there is none, and the others see none.
+# Runs every packed test and writes the output to run-tests.log; status 0 if all pass. GPU tests are skipped without a GPU; the others
+# see no GPU.
 cd "$(dirname "$0")" || exit 2
 log=$PWD/run-tests.log
 failed=0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs on Debian 12 what building and the demonstration need, if anything is missing.
-#   setup.sh [tests] [PACKAGE...]   what all targets and the tests need, and packages by name, too
+# Installs the missing packages that building and the demonstration need on Debian 12.
+#   setup.sh [tests] [PACKAGE...]   also those that all targets and the tests need, and packages by name
 set -euo pipefail
 
 packages=(

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Looks at this machine's GPU at work with compute-sanitizer: memcheck and initcheck with every buffer in an allocation of its own,
-# racecheck as programs always run; five training steps of tiny and small, and the operations' tests. A line each, all that was said
-# in run-sanitizers.log. Before that, mistakes made on purpose must be seen (tests/engine/cuda_mistakes_test.cpp). Findings in
-# kernels of cuBLAS are counted apart. Status 0 where none is ours, 1 where one is, 2 where nothing can be found out.
-#   run-sanitizers [TOOL...]   memcheck, initcheck and racecheck, or those alone
+# Runs five training steps of tiny and small, and the operations' tests, under compute-sanitizer on this machine's GPU: memcheck and
+# initcheck with every buffer in its own allocation, racecheck with the usual arenas. Prints a line each; the full output is in
+# run-sanitizers.log. First checks that the tools find deliberate mistakes (tests/engine/cuda_mistakes_test.cpp). Counts findings in
+# cuBLAS's kernels separately. Status 0: no finding of ours, 1: findings, 2: cannot run.
+#   run-sanitizers [TOOL...]   memcheck, initcheck and racecheck, or only those named
 set -u
 cd "$(dirname "$0")" || exit 2
 refuse() {
@@ -11,12 +11,12 @@ refuse() {
   exit 2
 }
 PATH=$PATH:/usr/local/cuda/bin
-command -v compute-sanitizer > /dev/null || refuse "compute-sanitizer is not there: install it with CUDA's toolkit, or put it on PATH"
-[ -x bin/test_engine_gpu ] || refuse "there are no programs beside it: run it in a folder that make dist made, from a build with CUDA"
+command -v compute-sanitizer > /dev/null || refuse "compute-sanitizer is missing: install it with the CUDA toolkit, or add it to PATH"
+[ -x bin/test_engine_gpu ] || refuse "there are no programs here: run it in a folder that make dist made from a build with CUDA"
 tools=("$@")
 [ $# -gt 0 ] || tools=(memcheck initcheck racecheck)
 for tool in "${tools[@]}"; do
-  case $tool in memcheck | initcheck | racecheck) ;; *) refuse "$tool is not known here: name memcheck, initcheck or racecheck" ;; esac
+  case $tool in memcheck | initcheck | racecheck) ;; *) refuse "$tool is unknown: use memcheck, initcheck or racecheck" ;; esac
 done
 log=$PWD/run-sanitizers.log
 work=$(mktemp -d) || exit 2
@@ -25,12 +25,12 @@ perl -e 'srand 1; print pack("v*", map { int rand 4096 } 1 .. 2000)' > "$work/to
 { date -u; compute-sanitizer --version; bin/neurogen-engine doctor; } > "$log" 2>&1
 failed=0
 
-# look TOOL NAME COMMAND...: a tool's look at a command. Sets `status`, that of the command; `total`, what the tool counted, nothing
-# where it did not come to its end; `theirs` and `ours`, findings by whose kernel they name; $work/ours is the text of ours.
+# look TOOL NAME COMMAND...: runs the command under the tool. Sets `status`, the command's; `total`, the tool's own count, empty if
+# it did not finish; `theirs` and `ours`, findings in cuBLAS's kernels and in ours; writes the text of ours to $work/ours.
 look() {
   local tool=$1 name=$2 options=(--print-limit 0)
   shift 2
-  # Allocations may lie without a gap: padding keeps what leaves one from being another's.
+  # Allocations may touch each other: padding keeps an overrun out of the next one.
   [ "$tool" != memcheck ] || options+=(--padding 65536)
   : > "$work/said"
   compute-sanitizer --tool "$tool" "${options[@]}" --log-file "$work/said" "$@" > "$work/output" 2>&1
@@ -38,7 +38,7 @@ look() {
   cat "$work/output" >> "$work/said"
   { echo "== $tool, $name: $*, status $status"; cat "$work/said"; } >> "$log"
   total=$(sed -nE 's/^=+ (ERROR|RACECHECK) SUMMARY: ([0-9]+) (error|hazard)s?( displayed.*)?$/\2/p' "$work/said" | head -n 1)
-  # A finding is a line and the indented ones below it. Whose it is, the kernels say, not the host's frames.
+  # A finding is a line and the indented lines below it. Its kernels decide whose it is, not the host frames.
   theirs=$(awk -v ours="$work/ours" '
     function finish() {
       if (kernels ~ /nvjet|cutlass|cublas|gemm|gemv/ && kernels !~ /neurogen::/) ++theirs
@@ -61,11 +61,11 @@ fail() {
   { [ "$ours" -gt 0 ] && head -n 60 "$work/ours"; } || tail -n 20 "$work/said"
 }
 
-# clean TOOL NAME COMMAND...: nothing of ours may be found.
+# clean TOOL NAME COMMAND...: expects no finding of ours.
 clean() {
   local beside='' begin=$SECONDS
   look "$@"
-  [ "$theirs" -eq 0 ] || beside=", beside $theirs in kernels of cuBLAS"
+  [ "$theirs" -eq 0 ] || beside=", and $theirs in kernels of cuBLAS"
   if [ "$status" -eq 0 ] && [ -n "$total" ] && [ "$ours" -eq 0 ] && [ $((total > 0)) -eq $((theirs > 0)) ]; then
     say "$1, $2: no finding$beside, $((SECONDS - begin)) s"
   else
@@ -73,22 +73,22 @@ clean() {
   fi
 }
 
-# seen TOOL TEXT MISTAKE: it is seen of a separate buffer, and in one block the same is no finding.
+# seen TOOL TEXT MISTAKE: expects the tool to find the mistake with separate buffers, and not within one block.
 seen() {
   local tool=$1 text=$2 mistake=$3
   local finding command=(bin/test_engine_gpu --gtest_also_run_disabled_tests --gtest_brief=1)
   look "$tool" "$mistake" "${command[@]}" --gtest_filter="DISABLED_CudaMistakes.${mistake}SeparateBuffer"
   finding=$(grep -m 1 "$text" "$work/ours" | sed 's/^=* *//')
-  [ -n "$finding" ] || { fail "$tool: FAILED: it does not see ${mistake}SeparateBuffer, so it proves nothing"; return; }
+  [ -n "$finding" ] || { fail "$tool: FAILED: it does not see ${mistake}SeparateBuffer, so its other results prove nothing"; return; }
   look "$tool" "$mistake" "${command[@]}" --gtest_filter="DISABLED_CudaMistakes.${mistake}OneBlock"
   if [ "$status" -eq 0 ] && [ "$total" = 0 ]; then
-    say "$tool sees a mistake made on purpose ($finding), which it does not in one block"
+    say "$tool sees a deliberate mistake ($finding) in a separate buffer, and not within one block"
   else
-    fail "$tool: FAILED: ${mistake}OneBlock should be no finding, and is ${total:-not looked at}, status $status"
+    fail "$tool: FAILED: ${mistake}OneBlock should give no finding, gives ${total:-no count}, status $status"
   fi
 }
 
-# The operations' tests, which a tool slows down the most: some of them in each of several processes at once.
+# Runs the operations' tests in several processes at once, since the tools slow them down the most.
 clean_tests() {
   local parts=8 part pids=()
   for part in $(seq $parts); do
@@ -122,5 +122,5 @@ for tool in "${tools[@]}"; do
   for arch in tiny small; do clean "$tool" "$arch" bin/neurogen-engine train --arch $arch $train $separate; done
   clean_tests "$tool"
 done
-say "$failed failed; all that was said is in $log"
+say "$failed failed; details in $log"
 [ $failed -eq 0 ]

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under
-# AddressSanitizer also the fences around buffers, hostile checkpoints, and allocations that fail: a sentence, and nothing leaked.
-#   test-sanitizers.sh [SANITIZER...]   those alone, and of hostile checkpoints only ten seconds' fuzzing, not ten minutes
+# Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under AddressSanitizer also tests the
+# fences around buffers, hostile checkpoints, and failing allocations, which must end in one sentence without leaks.
+#   test-sanitizers.sh [SANITIZER...]   only those, and fuzzes hostile checkpoints for only ten seconds instead of ten minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$PATH:/usr/lib/llvm-16/bin  # where findings get their lines
-export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # a preloaded library may stand in front
+export PATH=$PATH:/usr/lib/llvm-16/bin  # for the line numbers of findings
+export ASAN_OPTIONS=detect_leaks=1:verify_asan_link_order=0  # permits a preloaded library
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 perl -e 'srand 1; print pack("v*", map { int rand 4096 } 1 .. 2000)' > "$work/tokens.bin"
-echo "leak:nlohmann" > "$work/suppressions"  # a constructor of that library leaks when memory runs out inside it
+echo "leak:nlohmann" > "$work/suppressions"  # its constructor leaks if an allocation inside fails
 export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
 
-chosen=$#  # 0: all, and all of their tests
+chosen=$#  # 0: all sanitizers, with all tests
 for sanitizer in ${@:-address,undefined thread}; do
   build=build-${sanitizer%%,*}
   targets=neurogen-engine

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs a build as a wheel for the Python that it was built with: programs, library and module, with the shared libraries that a
-# bare system lacks. pip takes it wherever the C library is as new as here.
+# bare system lacks. pip accepts it on systems whose C library is at least as new as this one's.
 #   wheel.sh BUILD [FOLDER]   into dist/, or that folder
 set -euo pipefail
 build=$(realpath "$1") to=$(realpath -m "${2:-dist}")
@@ -9,7 +9,7 @@ cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 version=$(cached CMAKE_PROJECT_VERSION)
 module=$(echo "$build"/python/neurogen/_engine.*.so)
 if [ ! -e "$module" ]; then
-  echo "wheel.sh: the build has no Python module: run tools/setup.sh tests, and build again" >&2
+  echo "wheel.sh: the build has no Python module: run tools/setup.sh tests and build again" >&2
   exit 1
 fi
 python=$(sed -E 's/.*\.cpython-([0-9]+)-.*/cp\1/' <<< "$module")

@@ -123,7 +123,7 @@ TEST_F(ReportPage, OperationsShowTheirTimes) {
     ++family.count, family.ms += ms[o], all += ms[o];
   }
   const string about = text_of(document, "times-about"),
-               begin = "Step " + times["step"].dump() + ", each operation timed by itself: ";
+               begin = "Step " + times["step"].dump() + ", each operation timed separately: ";
   ASSERT_EQ(about.rfind(begin, 0), 0u) << about;
   expect_shown(about.substr(begin.size()), all, 2, "all");
 

@@ -58,7 +58,7 @@ function ticks(low, high, count) {
 function chart(id, series, height = 210, fromZero = true) {
   const host = $(id);
   series = series.filter(s => s.x.length);
-  if (!series.length) return void element('p', 'The log has nothing about it.', host);
+  if (!series.length) return void element('p', 'The log holds no such data.', host);
   // All curves share the axis of steps, so that points above one another belong to the same step.
   const all = series.flatMap(s => s.y), xs = [...series, {x: data.steps.step}].flatMap(s => s.x.length ? [s.x[0], s.x[s.x.length - 1]] : []);
   let low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
@@ -105,7 +105,7 @@ function head() {
   $('title').textContent = `${data.arch}, ${data.device}`;
   document.title = `${data.arch}: NeuroGen run`;
   $('about').textContent = `${data.file}, seed ${data.seed}` + (data.every > 1 ? `, every ${data.every}th step shown` : '') +
-      (summary ? '' : ', without a summary: the run goes on or was cut short');
+      (summary ? '' : ', without a summary: the run is still going or was cut short');
   const tile = (name, value, id) => {
     const box = element('div', undefined, $('tiles'));
     box.className = 'tile';
@@ -121,7 +121,7 @@ function head() {
     tile('held-out loss', last(evals).valid_loss.toFixed(4), 'valid');
     tile('held-out perplexity', last(evals).perplexity.toFixed(2), 'perplexity');
   }
-  if (summary) tile('tokens a second', commas(Math.round(summary.tokens_per_s)), 'speed');
+  if (summary) tile('tokens per second', commas(Math.round(summary.tokens_per_s)), 'speed');
   tile('bytes planned of the budget', `${(plan.total_bytes / 1e6).toFixed(1)} of ${(plan.budget_bytes / 1e6).toFixed(1)} MB`, 'memory');
   if (steps.step.length) tile('allocations since the seal', commas(last(steps.host_allocations)), 'allocations');
 }
@@ -174,7 +174,7 @@ function memory() {
 
 function times() {
   const measured = data.times;
-  if (!measured) return void ($('times-about').textContent = 'The log has no times: they are taken in the step before an evaluation and in the last one.');
+  if (!measured) return void ($('times-about').textContent = 'The log holds no times: they are measured in the step before an evaluation and in the last step.');
   const families = {};
   measured.ms.forEach((ms, o) => {
     const family = (data.operations[o] || 'operation ' + o).replace(/[0-9]+/g, '#');
@@ -184,7 +184,7 @@ function times() {
   const all = measured.ms.reduce((a, b) => a + b, 0);
   const sorted = Object.entries(families).sort((x, y) => y[1].ms - x[1].ms), most = sorted.slice(0, 24), rest = sorted.slice(24);
   if (rest.length) most.push([`${rest.length} others`, rest.reduce((s, [, f]) => ({count: s.count + f.count, ms: s.ms + f.ms}), {count: 0, ms: 0})]);
-  $('times-about').textContent = `Step ${commas(measured.step)}, each operation timed by itself: ${all.toFixed(2)} ms. Names that differ in numbers alone are one line.`;
+  $('times-about').textContent = `Step ${commas(measured.step)}, each operation timed separately: ${all.toFixed(2)} ms. Names that differ only in numbers share a line.`;
   const row = (cells, tag) => {
     const tr = element('tr', undefined, $('times'));
     for (const cell of cells) element(tag, cell, tr);
@@ -202,7 +202,7 @@ function times() {
 
 function modules() {
   const latest = data.activity[data.activity.length - 1];
-  if (!latest) return void ($('modules-about').textContent = 'The log has nothing about them: it is taken at held-out evaluations.');
+  if (!latest) return void ($('modules-about').textContent = 'The log holds no such data: it is measured at held-out evaluations.');
   $('modules-about').textContent = `After step ${commas(latest.step)}, over ${commas(latest.tokens)} held-out tokens. Dead: an output below a hundredth of its ` +
       'module\'s root mean square; saturated: it stays within a twentieth of its mean. Time constants in tokens.';
   const row = (cells, tag) => { const tr = element('tr', undefined, $('modules')); for (const cell of cells) element(tag, cell, tr); };
@@ -214,7 +214,7 @@ function modules() {
 }
 
 function samples() {
-  if (!data.samples.length) element('p', 'The log has none: they are made at held-out evaluations, where a tokenizer was given.', $('samples'));
+  if (!data.samples.length) element('p', 'The log holds none: they are written at held-out evaluations if a tokenizer was given.', $('samples'));
   for (const s of [...data.samples].reverse()) {
     const box = element('div', undefined, $('samples'));
     box.className = 'sample';
