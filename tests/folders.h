@@ -1,4 +1,4 @@
-// Where the programs and the files of the source tree lie: beside the test program, in a build and in what `make dist` packs.
+// The folders of the programs and of the source files, found from the test program, in a build and in a folder of `make dist`.
 #pragma once
 #include <filesystem>
 #include <string>

@@ -1,4 +1,4 @@
-// A directory of its own for a test, removed with everything in it.
+// A test's own directory, removed with its contents.
 #pragma once
 #include <cstdlib>
 #include <filesystem>

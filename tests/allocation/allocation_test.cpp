@@ -1,5 +1,5 @@
 // Nothing is allocated between the seal and the end of training, with evaluation, logging and saving: by the engine's own counter,
-// by a preloaded one, and by the system calls that strace sees. Each of the three is shown to see what is there.
+// by a preloaded one, and by the system calls that strace sees. Each of the three is shown to detect allocations.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
@@ -14,7 +14,7 @@
 #include "tests/tools/run_program.h"
 
 namespace neurogen {
-HeapCounters counted_heap();  // tools/neurogen-engine/heap.cpp, the allocator of this test too
+HeapCounters counted_heap();  // tools/neurogen-engine/heap.cpp, also this test's allocator
 
 namespace {
 
@@ -28,7 +28,7 @@ class Allocation : public testing::Test {
     directory_.file("brain.json", kTestBrain);
     directory_.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
   }
-  // A text and a tokenizer of 300 pieces, as many as the brain has words for.
+  // A text and a tokenizer of 300 pieces, the size of the brain's vocabulary.
   void make_tokenizer() const {
     string text;
     for (int i = 0; i < 200; ++i) text += "line " + std::to_string(i) + " of the text, \xE2\x82\xAC" + std::to_string(i * i) + "\n";
@@ -63,7 +63,7 @@ class Allocation : public testing::Test {
     for (string line; std::getline(log, line);) count += nlohmann::json::parse(line)["event"] == event;
     return count;
   }
-  // Calls for pages or threads while the log grew from its first line to its last, and before that.
+  // System calls for pages or threads while the log grew from its first line to its last, and before.
   std::pair<int, int> traced() const {
     int during = 0, before = 0;
     bool training = false, ended = false;
@@ -93,7 +93,7 @@ TEST(Counter, SeesEveryWayToAllocate) {
     return counted_heap().allocations - before;
   };
   void* volatile p = nullptr;
-  const auto keep = [&](void* block) { return p = block, block; };  // so that no pair of calls is optimised away
+  const auto keep = [&](void* block) { return p = block, block; };  // prevents pairs of calls from being optimised away
   EXPECT_EQ(seen([] {}), 0u);
   EXPECT_EQ(seen([&] { p = std::malloc(5); }), 1u);
   EXPECT_EQ(seen([&] { p = std::realloc(p, 5000); }), 1u);
@@ -117,7 +117,8 @@ TEST(Counter, SeesEveryWayToAllocate) {
   EXPECT_GE(seen([&] { std::fclose(std::fopen("/dev/null", "r")); }), 1u);
 }
 
-// By where a call comes from, here from a library of the driver's name, or from a thread that works for nobody's account.
+// Driver allocations are recognised by the caller's address, here in a library with the driver's name, or by a thread without
+// account.
 TEST(Counter, CountsTheDriversApart) {
   AllocationAccount ours{0};
   const ChargeAllocations charge(&ours);
@@ -130,7 +131,7 @@ TEST(Counter, CountsTheDriversApart) {
   const HeapCounters after = counted_heap();
   {
     const ChargeAllocations nobody(nullptr);
-    // By a pointer: the compiler knows that malloc looks at no variable of ours.
+    // Calls through a pointer: the compiler knows that malloc reads no variable of ours.
     std::free(reinterpret_cast<void* (*)(std::size_t)>(dlsym(RTLD_DEFAULT, "malloc"))(5));
   }
   EXPECT_EQ(counted_heap().driver_allocations - after.driver_allocations, 1u);
@@ -141,9 +142,9 @@ TEST(Counter, CountsTheDriversApart) {
   dlclose(library);
 }
 
-// As tests/tools/heap_test.cpp, which ends at the cap.
+// Like tests/tools/heap_test.cpp, which ends at the cap.
 TEST_F(Allocation, HasNoCapUnderComputeSanitizer) {
-  {  // in pieces: this program's heap has the cap, too
+  {  // in pieces: this program's heap has the cap too
     const string begin = R"({"__metadata__": {"note": ")", end = R"("}})", piece(1'000'000, 'x');
     const std::uint64_t pieces = 90, size = begin.size() + pieces * piece.size() + end.size();
     std::ofstream file(directory_.path("huge.safetensors"), std::ios::binary);
@@ -168,7 +169,7 @@ TEST_F(Allocation, TheEngineCountsNone) {
   EXPECT_EQ(checkpoints("checkpoint"), 10);
 }
 
-// With a thread that saves meanwhile.
+// With a thread that saves during training.
 TEST_F(Allocation, SavesBesideTrainingCountNoneEither) {
   const ProgramResult result = train(30, has_strace() ? kTrace : "", programs_folder() + "/neurogen-engine", " --snapshot");
   ASSERT_EQ(result.status, 0) << result.err;
@@ -178,7 +179,7 @@ TEST_F(Allocation, SavesBesideTrainingCountNoneEither) {
   EXPECT_EQ(has_strace() ? traced().first : 0, 0);
 }
 
-// The log fits under the limit on a file's size, a checkpoint does not.
+// The log fits under the limit on a file's size; a checkpoint does not.
 TEST_F(Allocation, SavesThatFailCountNoneEither) {
   const ProgramResult result = train(30, "ulimit -f 400;");
   EXPECT_EQ(result.status, 1) << result.err;
@@ -230,7 +231,7 @@ TEST_F(Allocation, NoPagesAreAskedForAndNoThreadsMade) {
   EXPECT_EQ(during, 0);
   EXPECT_GT(before, 20);
   ASSERT_EQ(train(8, kTrace, NEUROGEN_FAULTY).status, 0);
-  EXPECT_GE(traced().first, 1);  // too large for the heap as it is
+  EXPECT_GE(traced().first, 1);  // too large for the current heap
 }
 
 }  // namespace

@@ -1,13 +1,11 @@
-// Preloaded into an engine, counts what the engine cannot hide from the dynamic linker: every call that its allocator sends
-// on to mimalloc, and every wish for pages by a name of the C library. Writes into the file $NEUROGEN_COUNTS at exit how many
-// there were of each kind, in the order of kNames.
+// Preloaded into an engine, counts calls that go through the dynamic linker: those of its allocator to mimalloc, and requests for
+// pages by functions of the C library. At exit writes the count of each kind to the file $NEUROGEN_COUNTS, in the order of kNames.
 //
-// $NEUROGEN_FAIL = "new 17" lets the 17th call of a kind fail as if memory had run out, "new 17+" that one and all that
-// follow. "new" is our code, with the parts of the C++ library and of SentencePiece that work for it; "malloc" is libraries
-// alone, since we never call it; "pages" is mmap and its kin, of our blocks, files and mimalloc; "openblas" is mmap by that
-// library.
+// $NEUROGEN_FAIL = "new 17" makes the 17th call of a kind fail as if memory had run out, "new 17+" that one and all that follow.
+// "new" is our code, with the parts of the C++ library and of SentencePiece that it calls; "malloc" is only libraries, since we
+// never call it; "pages" is mmap and similar calls for our blocks, files and mimalloc; "openblas" is mmap by that library.
 //
-// In a build with AddressSanitizer, whose heap is not mimalloc, "new" and pages alone.
+// A build with AddressSanitizer, whose heap is not mimalloc, has only "new" and "pages".
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -46,7 +44,7 @@ Failure wanted_failure() {
   return failure.kind == kKinds ? std::abort(), failure : failure;
 }
 
-// By who calls: the allocator's operator new and its malloc both end in mi_malloc.
+// Distinguishes by caller: the allocator's operator new and its malloc both end in mi_malloc.
 Kind ask(const void* caller, bool pages) {
   Dl_info info;
   const bool known = dladdr(caller, &info) != 0;
@@ -55,7 +53,7 @@ Kind ask(const void* caller, bool pages) {
 }
 
 Kind kind_of(const void* caller, bool pages = false) {
-  static std::atomic<const void*> callers[64];  // asking takes longer than allocating
+  static std::atomic<const void*> callers[64];  // cached, since dladdr takes longer than allocating
   static std::atomic<Kind> kinds[64];
   static std::atomic<int> size{0};
   const int n = size.load(std::memory_order_acquire);
@@ -64,7 +62,8 @@ Kind kind_of(const void* caller, bool pages = false) {
   }
   const Kind kind = ask(caller, pages);
   static std::atomic_flag busy;
-  if (!busy.test_and_set(std::memory_order_acquire)) {  // else the other thread's answer is kept, and this one asked for again
+  if (!busy.test_and_set(std::memory_order_acquire)) {  // otherwise another thread is storing its answer, and this one is looked up
+                                                        // again next time
     if (const int at = size.load(); at < 64) {
       callers[at] = caller, kinds[at] = kind;
       size.store(at + 1, std::memory_order_release);
@@ -75,7 +74,7 @@ Kind kind_of(const void* caller, bool pages = false) {
 }
 
 bool fails(Kind kind) {
-  if (environ == nullptr) return false;  // a sanitizer asks for pages before the C library has started
+  if (environ == nullptr) return false;  // a sanitizer requests pages before the C library has started
   static const Failure failure = wanted_failure();
   const unsigned long k = ++counts[kind];
   if (kind != failure.kind || k < failure.first || k > failure.last) return false;

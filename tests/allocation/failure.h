@@ -1,4 +1,4 @@
-// What happens when memory runs out: one allocation of a whole run fails, or that one and all behind it.
+// Memory running out: one allocation of a whole run fails, or that one and all later ones.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ class Failure : public testing::Test {
  protected:
   enum Kind { by_new, by_malloc, for_pages, by_openblas };  // counter.cpp
 
-  // Trains one step and exports: from tokens, or from text with a tokenizer.
+  // Trains one step from tokens, or from text with a tokenizer, and exports.
   void prepare(bool text, int threads) {
     std::string words, ids;
     for (int i = 0; i < 2000; ++i) {
@@ -34,7 +34,7 @@ class Failure : public testing::Test {
     for (const auto& entry : std::filesystem::directory_iterator(directory_.path(""))) files_.insert(entry.path().filename());
   }
 
-  // One sentence and status 1, or nobody minded; nothing half written either way. Returns whether the run ended.
+  // Expects one sentence and status 1, or a complete run; nothing half written either way. Returns whether the run failed.
   bool check(Kind kind, unsigned long k, bool and_all_behind) {
     static constexpr const char* kNames[] = {"new", "malloc", "pages", "openblas"};
     const std::string which = kNames[kind] + (" " + std::to_string(k)) + (and_all_behind ? "+" : "");
@@ -53,7 +53,7 @@ class Failure : public testing::Test {
     return result.status != 0;
   }
 
-  // Both ways, for every `stride`-th allocation of a kind from `first` on. Nearly all must be needed.
+  // Fails every `stride`-th allocation of a kind from `first` on, singly and with all later ones. Nearly all must be fatal.
   void check_every(Kind kind, unsigned long stride, unsigned long first = 1) {
     int tried = 0, ended = 0;
     for (unsigned long k = first; k <= counts_[kind]; k += stride, tried += 2) {

@@ -1,4 +1,4 @@
-// Allocations of start-up that fail, a few of each kind; tests/exhaustive has them all.
+// Failing allocations during start-up, a few of each kind; tests/exhaustive has them all.
 #include "tests/allocation/failure.h"
 
 namespace neurogen {
@@ -15,7 +15,7 @@ TEST_F(Failure, OfLibrariesEndsInASentence) {
   check_every(by_malloc, counts_[by_malloc] / 10);
 }
 
-// mimalloc's pages alone can be done without; of OpenBLAS's one alone fails, see heap.cpp.
+// Only mimalloc's pages are dispensable. OpenBLAS's mmaps fail only singly, see heap.cpp.
 TEST_F(Failure, OfPagesEndsInASentence) {
   prepare(false, 1);
   int ended = 0;

@@ -1,7 +1,7 @@
-// Stands in for a library of which the heap knows the name: it allocates.
+// Stands in for a library whose name the heap knows, and allocates.
 #include <cstdlib>
 
 extern "C" void* allocate(std::size_t bytes) {
-  void* volatile block = std::malloc(bytes);  // volatile: not as its last act, which would make the call its caller's
+  void* volatile block = std::malloc(bytes);  // volatile: prevents a tail call, which would make the allocation its caller's
   return block;
 }

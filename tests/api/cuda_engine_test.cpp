@@ -1,4 +1,4 @@
-// The engine on a GPU, through its public header alone; what it says there is compared with a CPU's.
+// The engine on a GPU, only through its public header, compared with the engine on a CPU.
 #include <gtest/gtest.h>
 #include <neurogen/engine.h>
 
@@ -27,7 +27,7 @@ class CudaApi : public testing::Test {
     if (!engine) ADD_FAILURE() << engine.failure().sentence;
     return std::move(engine).value();
   }
-  // Of a simple text: each token says much about the next.
+  // A simple text: each token says much about the next.
   static Ids text(std::size_t tokens, std::size_t from = 0) {
     Ids ids(tokens);
     for (std::size_t i = 0; i < tokens; ++i) ids[i] = static_cast<std::int32_t>((i + from) * 7 % 50);
@@ -61,7 +61,7 @@ TEST_F(CudaApi, LearnsEvaluatesAndSpeaksAsACpuDoes) {
   EXPECT_EQ(said, said_by_cpu);
   EXPECT_EQ(said, text(10, 20));
 
-  // A step of each, then back to the file: the same loss again, bit for bit.
+  // A step of each, then back to the file: the same loss, bit for bit.
   const double loss = trained(engine, 1);
   EXPECT_NEAR(loss, trained(cpu, 1), 1e-4);
   ASSERT_TRUE(engine.load(directory_.path("learned.ngck")));

@@ -1,4 +1,4 @@
-// The engine through its public header alone, as the shared library gives it to any program.
+// The engine only through its public header, as the shared library offers it to any program.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <neurogen/engine.h>
@@ -37,7 +37,7 @@ class Api : public testing::Test {
     if (!engine) ADD_FAILURE() << engine.failure().sentence;
     return std::move(engine).value();
   }
-  // Of a simple text: each token says much about the next.
+  // A simple text: each token says much about the next.
   static Ids text(std::int64_t tokens, int from = 0) {
     Ids ids(static_cast<std::size_t>(tokens));
     for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>((i + static_cast<std::size_t>(from)) * 7 % 50);
@@ -83,7 +83,7 @@ TEST_F(Api, LearnsFromBatches) {
   trained(engine, 60);
   EXPECT_EQ(engine.steps(), 60);
   EXPECT_LT(engine.evaluate(held_out).value(), before - 2);
-  // What was learned is said: token i + 1 is token i + 7.
+  // It generates what it has learned: token i + 1 is token i + 7.
   Ids said(10);
   Sampling likeliest;
   likeliest.temperature = 0;
@@ -91,7 +91,7 @@ TEST_F(Api, LearnsFromBatches) {
   EXPECT_EQ(said, text(10, 20));
 }
 
-// The command line trains on the same batches to the same bits, and either goes on from the other's checkpoint.
+// The command line trains on the same batches to the same bits, and each resumes from the other's checkpoint.
 TEST_F(Api, EqualsTheCommandLine) {
   const std::int64_t window = 24;
   const Ids ids = text(window + 1);
@@ -122,7 +122,7 @@ TEST_F(Api, EqualsTheCommandLine) {
   EXPECT_EQ(weights("eight.ngck"), weights("run/step-000000008.ngck"));
   EXPECT_NE(weights("eight.ngck"), weights("four.ngck"));
 
-  o.steps = 0;  // the file knows
+  o.steps = 0;  // taken from the file
   o.checkpoint = directory_.path("run/step-000000004.ngck");
   Engine next = made(o);
   EXPECT_EQ(next.steps(), 4);
@@ -144,7 +144,7 @@ TEST_F(Api, GoesOnFromWhatItSaved) {
   ASSERT_TRUE(other.load(file));  // back again
   EXPECT_EQ(trained(other, 3, 5), on);
 
-  // Weights alone: what the optimizers remember starts anew. Architecture and types are the file's.
+  // Only weights: the optimizers' state starts at zero. Architecture and types are the file's.
   EngineOptions fresh = options();
   fresh.architecture = "auto";
   fresh.init = file;
@@ -154,7 +154,7 @@ TEST_F(Api, GoesOnFromWhatItSaved) {
   ASSERT_TRUE(other.load(file));
   EXPECT_EQ(third.evaluate(text(90)).value(), other.evaluate(text(90)).value());
   EXPECT_NE(trained(third, 3, 5), on);
-  EXPECT_EQ(directory_.files(), 2u);  // nothing is left beside it
+  EXPECT_EQ(directory_.files(), 2u);  // no other file is left
 }
 
 TEST_F(Api, AllocatesNothingAfterwards) {
@@ -177,7 +177,7 @@ TEST_F(Api, AllocatesNothingAfterwards) {
     ASSERT_TRUE(engine.save(file));
     EXPECT_EQ(engine.allocations_since_construction(), 0u) << "in round " << i;
   }
-  // The counter sees: another engine's memory is not this one's, what this one takes is.
+  // The counter attributes: another engine's memory is not this one's, its own is.
   Engine other = made(options());
   EXPECT_EQ(engine.allocations_since_construction(), 0u);
   ASSERT_TRUE(engine.load(file));
@@ -201,7 +201,7 @@ TEST_F(Api, ShowsWhatModulesPutOut) {
     for (const float x : out) squares += double(x) * x;
     EXPECT_NEAR(squares / static_cast<double>(out.size()), 1, 0.1) << module;  // normalised, gains near 1
     EXPECT_NE(out.front(), out[width]) << module;
-    ASSERT_TRUE(engine.evaluate(b.inputs));  // the same tokens but for the last window's last
+    ASSERT_TRUE(engine.evaluate(b.inputs));  // the same tokens except the last window's last
     ASSERT_TRUE(engine.read_output(module, again));
     EXPECT_TRUE(std::equal(out.begin(), out.end() - static_cast<std::ptrdiff_t>(width), again.begin())) << module;
   }
@@ -239,7 +239,7 @@ TEST_F(Api, TwoEnginesInOneProcess) {
   Engine one = made(options()), two = made(options());
   EXPECT_EQ(trained(one, 3), trained(two, 3));
   EXPECT_EQ(trained(one, 3, 3), expected);  // in turns
-  double elsewhere = 0;                     // from another thread, while a third engine is at work
+  double elsewhere = 0;                     // from another thread, while a third engine works
   Engine three = made(options());
   std::thread thread([&] { elsewhere = trained(two, 3, 3); });
   EXPECT_EQ(trained(three, 6), expected);
@@ -260,7 +260,7 @@ TEST_F(Api, AnEngineThatIsReplacedGivesItsMemoryBack) {
   Engine one = made(options()), two = made(options());
   const auto arenas = static_cast<std::int64_t>(one.plan().device_arena + one.plan().host_arena);
   const std::int64_t before = mapped();
-  one = std::move(two);  // which lives on, empty
+  one = std::move(two);  // it lives on, empty
   EXPECT_LE(mapped(), before - arenas / 10 * 9);
   trained(one, 1);
   Engine& same = one;
@@ -279,7 +279,7 @@ TEST_F(Api, SavesUnderEveryNameAndThroughLinks) {
   const Status refused = engine.save(directory_.path(std::string(256, 'n')));
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.failure().sentence.find("File name too long"), std::string::npos) << refused.failure().sentence;
-  std::filesystem::create_symlink("target", directory_.path("link"));  // to nothing yet
+  std::filesystem::create_symlink("target", directory_.path("link"));  // its target does not exist yet
   ASSERT_TRUE(engine.save(directory_.path("link")));
   EXPECT_TRUE(std::filesystem::is_symlink(directory_.path("link")));
   EXPECT_TRUE(engine.load(directory_.path("target")));
@@ -342,7 +342,7 @@ TEST_F(Api, RefusesInSentences) {
   EXPECT_EQ(trained(other, 1, 1), expected);  // nothing was lost
 }
 
-// Somebody else writes the checkpoint anew, again and again, while it is read: a failure, never a signal.
+// Another thread rewrites the checkpoint again and again while it is read: loading may fail, but never raise a signal.
 TEST_F(Api, OutlivesAFileThatIsCutShort) {
   Engine engine = made(options());
   const std::string file = directory_.path("file.ngck");
@@ -399,7 +399,7 @@ TEST_F(Api, LeavesItsProcessAlone) {
     sigaction(signal, nullptr, &action);
     return action.sa_handler;
   };
-  void* const products = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);  // as the process may use it for itself
+  void* const products = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);  // as the process may load it for itself
   ASSERT_NE(products, nullptr);
   const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(products, "openblas_set_num_threads"));
   const auto threads = reinterpret_cast<int (*)()>(dlsym(products, "openblas_get_num_threads"));

@@ -45,7 +45,7 @@ TEST(Block, BeginsWithAFile) {
     Block block = Block::on_host(12288, {fileno(file), 4096, size});
     EXPECT_EQ(block.mapped(), size / 4096 * 4096);
     EXPECT_EQ(std::memcmp(block.data(), bytes.data() + 4096, size), 0);
-    for (Bytes i = size; i < 12288; ++i) ASSERT_EQ(block.data()[i], std::byte{0});  // pages' tails too
+    for (Bytes i = size; i < 12288; ++i) ASSERT_EQ(block.data()[i], std::byte{0});  // including the pages' tails
     std::memset(block.data(), 0, 12288);
   }
   std::vector<unsigned char> after(bytes.size());

@@ -1,4 +1,4 @@
-// The arena of a GPU, in one block and with a block for every buffer.
+// The arena on a GPU, in one block and with a block for every buffer.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 

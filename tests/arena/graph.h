@@ -1,4 +1,4 @@
-// Buffers of a made-up training run, shaped like the real ones: outputs kept for the backward pass, currents that are not.
+// Buffers of an invented training run, shaped like real ones: outputs kept for the backward pass, currents that are not kept.
 #pragma once
 #include <fmt/format.h>
 

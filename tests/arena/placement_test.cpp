@@ -12,7 +12,7 @@ namespace {
 constexpr Bytes K = 256;
 
 TEST(Placement, UsesTheGapBelowTheFirstNeighbour) {
-  // The first dies and leaves [0, 6K) below the long one to the third, which is placed last.
+  // The first dies and leaves [0, 6K), below the long-lived second, to the third, which is placed last.
   const Placement placement = place({{6 * K, 0, 0}, {5 * K, 0, 9}, {4 * K, 5, 5}});
   EXPECT_EQ(placement.order, "size");
   EXPECT_EQ(placement.offsets, (std::vector<Bytes>{0, 6 * K, 0}));
@@ -50,7 +50,7 @@ TEST(Placement, TrainingGraphsComeWithinTwoPercentOfTheBound) {
   }
 }
 
-// The result may not change with the compiler, the library or by accident: checkpoints and budgets rely on it.
+// The result must not change with the compiler, the library or by accident: checkpoints and budgets rely on it.
 TEST(Placement, IsTheSameEverywhere) {
   std::mt19937 random(101);  // a graph that only the 58th shuffle solves
   std::vector<Interval> intervals;

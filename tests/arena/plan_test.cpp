@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-// What a plan promises, checked by pairs and operation by operation; shares no code with the planner.
+// Checks a plan's promises, pair by pair and operation by operation; shares no code with the planner.
 Bytes rounded(const Buffer& buffer) { return (buffer.bytes + 255) / 256 * 256; }
 
 void expect_sound(const Plan& plan, bool overlay) {
@@ -116,7 +116,7 @@ Buffer buffer(const char* name, Bytes bytes, BufferKind kind, std::int64_t first
           .last_op = last};
 }
 
-// A copy of what is persistent is counted where the budget is ordinary memory.
+// The copy of persistent buffers counts if the budget is ordinary memory.
 TEST(Plan, ASnapshotTakesWhatIsPersistent) {
   PlanRequest request{.buffers = {buffer("weights", 1000, BufferKind::persistent), buffer("derived", 600, BufferKind::derived),
                                   buffer("passing", 300, BufferKind::transient)},

@@ -89,7 +89,7 @@ TEST(Report, RefusalNamesWhatIsMissingAndTheLargestFirst) {
   EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 40);
 }
 
-// Enough of XML to know that every element is closed and every text escaped.
+// Parses enough XML to check that every element is closed and every text escaped.
 void expect_well_formed(const std::string& svg) {
   std::vector<std::string> open;
   for (std::size_t at = svg.find('<'); at != std::string::npos; at = svg.find('<', at + 1)) {

@@ -1,6 +1,6 @@
-// A machine that loses its power: what a disk may hold after any part of the recorded calls. What was synced is there. Of
-// a file that was not, its bytes may be there, or none, or zeros, or some blocks; of names that were made, changed or removed in
-// a directory that was not, any.
+// A machine that loses its power: the states that a disk may hold after any part of the recorded calls. Synced data is there. A
+// file that was not synced may have all its bytes, none, zeros, or some blocks; in a directory that was not synced, any of the
+// created, changed or removed names may be there.
 #pragma once
 #include <functional>
 #include <map>
@@ -15,10 +15,10 @@ namespace neurogen {
 class Crash {
  public:
   using Files = std::map<std::string, std::string>;  // name and contents
-  // After `noted`, the latest number of the test's that was noted before the crash.
+  // `noted`: the last number that the test noted before the crash.
   using Check = std::function<void(const Files& left, std::uint64_t noted, const std::string& when)>;
 
-  // Every outcome at every moment, but each only once. Of directories' names that end in `ending` alone.
+  // Visits every outcome at every moment, each only once. In directories it considers only names that end in `ending`.
   static void at_every_moment(const std::vector<DiskCall>& calls, const std::string& ending, const Check& check) {
     Crash crash{ending, check};
     crash.outcomes(0);
@@ -33,11 +33,11 @@ class Crash {
 
   struct File {
     std::string now, safe;
-    std::size_t changes = 0;  // how many writes it has seen
+    std::size_t changes = 0;  // number of writes
     bool synced = true;
   };
-  static constexpr int kWays = 5;        // to lose what was not synced
-  static constexpr int kDirectory = -1;  // instead of a file's number
+  static constexpr int kWays = 5;        // ways to lose unsynced data
+  static constexpr int kDirectory = -1;  // stands for a directory instead of a file's number
   static constexpr std::size_t kMostPending = 12;
 
   void apply(const DiskCall& call) {

@@ -1,5 +1,5 @@
-// After a crash of the machine at any moment, a directory holds nothing but whole checkpoints, the newest no older than the last
-// save that was said to be done.
+// After a crash of the machine at any moment, a directory holds only whole checkpoints, the newest no older than the last save that
+// was reported as done.
 #include "tests/disk/crash.h"
 
 #include "tests/engine/restart.h"
@@ -24,7 +24,7 @@ class CrashTest : public testing::Test {
     std::filesystem::create_directory(directory_.path("disk"));
     float& value = session.program.view(session.brain.parameter("broca.gain").value).as<float>()[1];
     disk::record(directory_.path("disk"));
-    for (const std::int64_t begin : {1, 4}) {  // the second run goes on in the first's directory
+    for (const std::int64_t begin : {1, 4}) {  // the second run resumes in the first one's directory
       CheckpointDirectory saved(path, 2, true);
       Saver saver(session, manifest_of(settings_, text), saved);
       for (std::int64_t step = begin; step < begin + 3; ++step) {
@@ -39,7 +39,7 @@ class CrashTest : public testing::Test {
     calls_ = disk::stop();
   }
 
-  // What is wrong with what a crash may leave, and how often something is.
+  // The faults in the states that a crash may leave, and their number.
   std::pair<int, string> mistakes() {
     int outcomes = 0, wrong = 0;
     string first;
@@ -81,7 +81,7 @@ TEST_F(CrashTest, LeavesWholeCheckpointsAtEveryMoment) {
   EXPECT_EQ(wrong, 0) << first;
 }
 
-// What would be seen if the saver did less.
+// The test would detect a saver that does less.
 TEST_F(CrashTest, AFileThatIsNotSyncedIsMissed) {
   forget(DiskCall::sync);
   EXPECT_GT(mistakes().first, 0);
@@ -91,7 +91,7 @@ TEST_F(CrashTest, ADirectoryThatIsNotSyncedIsMissed) {
   forget(DiskCall::sync_directory);
   const auto second =
       std::find_if(calls_.begin(), calls_.end(), [](const DiskCall& c) { return c.kind == DiskCall::note && c.where == 2; });
-  calls_.erase(second, calls_.end());  // two to the power of all names that were ever changed would be too many outcomes
+  calls_.erase(second, calls_.end());  // two to the power of all names ever changed would be too many outcomes
   EXPECT_GT(mistakes().first, 0);
 }
 

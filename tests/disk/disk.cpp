@@ -1,4 +1,4 @@
-// The calls stand in front of the C library's own.
+// These functions replace the C library's and call them.
 #include "tests/disk/disk.h"
 
 #include <fcntl.h>
@@ -21,18 +21,18 @@ struct Recorder {
   bool on = false;
   std::string root;  // ends with '/'
   std::vector<DiskCall> calls;
-  std::map<std::string, int> names;  // of files that there are
-  std::map<int, int> open;           // descriptors of files
+  std::map<std::string, int> names;  // existing files
+  std::map<int, int> open;           // file descriptors
   int files = 0;
   Faults faults;
   int counted = 0, refused = 0, interruptible = 0;
 };
 Recorder& recorder() {
-  static Recorder& one = *new Recorder;  // outlives whoever closes files at the end
+  static Recorder& one = *new Recorder;  // never destroyed: files may be closed until the very end
   return one;
 }
 
-// Of a path as a call has it; nothing where it lies elsewhere.
+// Makes a call's path relative to the root; empty if it is elsewhere.
 std::optional<std::string> inside(int directory, const char* path) {
   std::string whole = path;
   if (whole[0] != '/' && directory != AT_FDCWD) {
@@ -60,7 +60,7 @@ bool fails() {
   return true;
 }
 
-// The lock of a recorder that is on.
+// Locks the recorder if it is on.
 struct Recording : std::unique_lock<std::mutex> {
   Recording() : std::unique_lock<std::mutex>(recorder().mutex) {}
   explicit operator bool() const { return recorder().on; }
@@ -73,7 +73,7 @@ long open_file(int directory, const char* path, int flags, mode_t mode) {
   if (name && fails()) return -1;
   const long descriptor = syscall(SYS_openat, directory, path, flags, mode);
   if (!name || descriptor < 0 || !(flags & O_CREAT)) return descriptor;
-  // What is there and begins anew is taken for another file: no disk is asked to keep the bytes of the one before.
+  // A file that is truncated counts as a new one: no disk must keep the old bytes.
   if (!r.names.contains(*name) || flags & O_TRUNC) {
     r.names[*name] = r.files++;
     r.calls.push_back({DiskCall::create, *name, "", r.names[*name], 0, ""});
@@ -84,7 +84,7 @@ long open_file(int directory, const char* path, int flags, mode_t mode) {
 
 mode_t mode_of(int flags, std::va_list arguments) { return flags & O_CREAT ? va_arg(arguments, mode_t) : 0; }
 
-// The number of an open file that is recorded.
+// The number of an open, recorded file.
 std::optional<int> file_of(int descriptor) {
   const auto found = recorder().open.find(descriptor);
   if (found == recorder().open.end()) return {};

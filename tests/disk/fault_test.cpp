@@ -1,5 +1,4 @@
-// A disk that is full, refuses, is interrupted or takes a part of what it is given: a sentence, and every older checkpoint as it
-// was.
+// A disk that is full, refuses, interrupts or accepts only a part: one sentence, and every older checkpoint unchanged.
 #include <sys/mount.h>
 
 #include <array>
@@ -73,7 +72,7 @@ TEST_F(FaultTest, EveryCallOfASaveMayFail) {
       const string name = entry.path().filename();
       if (name == ".lock" || name == "step-000000001.ngck") continue;
       ASSERT_EQ(name, "step-000000002.ngck");
-      const Checkpoint second(entry.path());  // the name stands, its directory could not be synced
+      const Checkpoint second(entry.path());  // the name exists, but its directory could not be synced
       second.verify(second.tensors().size());
     }
     std::filesystem::remove(saved_.file(2));
@@ -123,14 +122,14 @@ TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
     file.verify(file.tensors().size());
   }
   EXPECT_FALSE(std::filesystem::exists(directory_.path("disk/saved/saving.part")));
-  // What is there is not given up for what could not be written.
+  // Existing checkpoints are not given up for one that could not be written.
   const ProgramResult again =
       train("--steps 9 --save-every 2 --keep 1 --checkpoint-dir disk/saved --resume --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(again.status, 1);
   EXPECT_NE(again.out.find("resuming from disk/saved/step-000000004.ngck"), string::npos) << again.out;
 }
 
-// The log's disk is full: the run complains once, goes on, saves and exports, and says at its end what is missing.
+// The log's disk is full: the run complains once, goes on, saves and exports, and finally says how many lines are missing.
 TEST_F(FullDisk, ALogThatCannotBeWrittenEndsNoTraining) {
   if (!mount_disk("size=96k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
   const ProgramResult result =
@@ -140,7 +139,7 @@ TEST_F(FullDisk, ALogThatCannotBeWrittenEndsNoTraining) {
   EXPECT_NE(result.out.find("disk/log.jsonl lacks "), string::npos) << result.out;
   EXPECT_EQ(Checkpoint(directory_.path("saved/step-000000600.ngck")).manifest().standing.steps, 600);
   EXPECT_TRUE(std::filesystem::exists(directory_.path("w.safetensors")));
-  // What it has are whole lines.
+  // The log holds only whole lines.
   const string log = read_file(directory_.path("disk/log.jsonl"));
   EXPECT_TRUE(log.ends_with("}\n"));
   EXPECT_EQ(run_program_in(directory_, "neurogen-engine report disk/log.jsonl --out page.html").status, 0);

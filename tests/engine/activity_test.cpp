@@ -1,4 +1,4 @@
-// What is observed of a brain in training, against the same brain looked at in other ways.
+// Observations of a brain in training, compared with other ways to look at the same brain.
 #include "engine/run/activity.h"
 
 #include "engine/run/sample.h"
@@ -40,7 +40,7 @@ double element(const TensorView& view, std::int64_t i) {
   return view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
 }
 
-// The outputs of a module, one line an output, from a stream of the same brain; by the name of its operation's tensor.
+// The outputs of a module, one line per output, from a stream of the same brain; found by the name of the operation's tensor.
 std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module,
                                                   std::int64_t tokens) {
   const Brain brain = build_stream(o.architecture, o.options);
@@ -77,7 +77,7 @@ TEST(Activity, IsWhatAStreamOfTheSameBrainShows) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     Observed o(seed);
     Session& s = *o.session;
-    // Some outputs that are dead, some that hardly move, some gates wide open: by gains and gate biases of our own.
+    // Sets gains and gate biases so that some outputs are dead, some hardly move, and some gates are wide open.
     for (int m = 0; m < kModules; ++m) {
       const TensorView gain = s.program.view(s.brain.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".gain").value);
       for (std::int64_t j = 0; j < gain.elements(); j += 5) gain.as<float>()[j] = 1e-4f;
@@ -165,7 +165,7 @@ TEST(Sample, IsWhatAStreamOfTheSameBrainSays) {
   }
 }
 
-// Looking leaves no trace: training goes on with the same bits, timed or not.
+// Observing leaves no trace: training continues with the same bits, timed or not.
 TEST(Observation, ChangesNoBit) {
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
     Observed o(seed);

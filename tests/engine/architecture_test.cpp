@@ -1,4 +1,4 @@
-// Architecture files: the presets, the rules, and one sentence for everything that is wrong.
+// Architecture files: the presets, the rules, and one sentence for every error.
 #include "engine/brain/architecture.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ void refuses_change(const std::function<void(json&)>& change, std::initializer_l
   change(a);
   refuses(a.dump(), parts);
 }
-// tiny with one field's value written as `value`, whatever that is.
+// tiny with the value of one field replaced by `value`, valid or not.
 string with(const string& module, const string& field, const string& value) {
   json a = tiny();
   (module.empty() ? a : a[module])[field] = "HERE";
@@ -60,7 +60,7 @@ TEST(Architecture, GoesToJsonAndBack) {
   json odd = tiny();
   odd["name"] = "a \"quoted\" \\ name\n\xC3\xA4";
   const Architecture a = parse_architecture(odd.dump(), "odd");
-  EXPECT_EQ(parse_architecture(to_json(a), "again").name, "a \"quoted\" \\ name\xC3\xA4");  // control characters go
+  EXPECT_EQ(parse_architecture(to_json(a), "again").name, "a \"quoted\" \\ name\xC3\xA4");  // control characters are dropped
 }
 
 TEST(Architecture, NamesTheFieldThatBreaksARule) {

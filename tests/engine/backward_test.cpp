@@ -1,4 +1,4 @@
-// What passes from module to module on the way back, as a plan shows it, without a GPU.
+// The gradients between modules in the backward pass, as a plan shows them, without a GPU.
 #include <gtest/gtest.h>
 
 #include "engine/brain/brain.h"

@@ -1,4 +1,4 @@
-// Checkpoints as files: what is refused, what is converted, what a directory keeps, and what a save that fails leaves behind.
+// Checkpoints as files: refusals, conversions, the files that a directory keeps, and the remains of a failed save.
 #include "engine/files/checkpoint.h"
 
 #include <flatbuffers/flatbuffers.h>
@@ -38,7 +38,7 @@ class CheckpointTest : public testing::Test {
     const Architecture& a = settings_.architecture;
     return Session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty), {}, from);
   }
-  // Of a session's present values, and its bytes.
+  // A checkpoint of the session's current values, and its bytes.
   string save(const Session& session, const Standing& standing = {3, 9, 2.5}) const {
     RestartSettings settings = settings_;
     settings.options = session.brain.options;
@@ -62,7 +62,7 @@ class CheckpointTest : public testing::Test {
     f.seekp(static_cast<std::streamoff>(at));
     f.put(byte);
   }
-  // Size prefix and all.
+  // Includes the size prefix.
   static std::size_t manifest_end(const string& bytes) {
     std::uint32_t prefix;
     std::memcpy(&prefix, bytes.data(), sizeof prefix);
@@ -133,7 +133,7 @@ TEST_F(CheckpointTest, VerifyNamesTheTensorThatChanged) {
   for (std::size_t i = 0; i < whole.tensors().size(); ++i) {
     const Buffer& tensor = whole.manifest().tensors[i];
     for (const Bytes at : {Bytes{0}, tensor.bytes - 1, tensor.bytes}) {
-      if (at == align_up(tensor.bytes)) continue;  // nothing lies behind this one
+      if (at == align_up(tensor.bytes)) continue;  // no padding after this one
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
       EXPECT_ERROR(whole.verify(whole.tensors().size()), "changed.ngck is damaged: " + tensor.name + " is not what was saved");
       std::vector<Checkpoint::Fault> expected(whole.tensors().size(), Checkpoint::Fault::none);
@@ -145,7 +145,7 @@ TEST_F(CheckpointTest, VerifyNamesTheTensorThatChanged) {
   }
 }
 
-// With checksums that are right: the values themselves lead astray.
+// Correct checksums over misleading values.
 TEST_F(CheckpointTest, RefusesValuesThatNoRunLeaves) {
   Session s = session();
   initialize(s.brain, s.program, 5);
@@ -214,7 +214,7 @@ TEST_F(CheckpointTest, RefusesAnotherFormatVersion) {
   manifest.mutate_checksum(0);
   manifest.mutate_checksum(XXH3_64bits(encoded.data(), encoded.size()));
   EXPECT_ERROR(decode_manifest(encoded, "new"), "new has format version 2, this program reads 1");
-  // Without the field that would have to be right.
+  // A manifest without the required field.
   flatbuffers::FlatBufferBuilder builder;
   const auto tensors = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Tensor>>{});
   const auto architecture = builder.CreateString("{}");
@@ -254,7 +254,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   const Bytes prefix = s.arena.plan().device.persistent;
   EXPECT_EQ(prefix, image_bytes(std::span(c.manifest().tensors).first(parameters_and_wiring(a))));
   EXPECT_EQ(std::memcmp(s.arena.data(ArenaKind::device), bytes.data() + c.image_begin(), prefix), 0);
-  // Behind the image's last page the arena is as it always is: zero.
+  // After the image's last page the arena is zero, as always.
   for (Bytes i = prefix; i < (prefix + 4095) / 4096 * 4096; ++i) EXPECT_EQ(s.arena.data(ArenaKind::device)[i], std::byte{0});
   EXPECT_EQ(copied_bytes(s.arena.data(ArenaKind::device), s.arena.block(ArenaKind::device).mapped()), 0u);
   s.arena.data(ArenaKind::device)[5] = std::byte{1};
@@ -262,7 +262,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   EXPECT_EQ(read_file(c.path()), bytes);  // the file is not ours to change
 }
 
-// As a GPU saves and loads, but for the GPU: through the slots of the staging buffer, in tensors larger and smaller.
+// Saves and loads like a GPU, but without one: through the slots of the staging buffer, in tensors larger and smaller than these.
 TEST_F(CheckpointTest, StagesWhatItCannotMap) {
   string json = to_json(settings_.architecture);
   json.replace(json.find("\"embedding\": "), json.find(", \"thalamus") - json.find("\"embedding\": "), "\"embedding\": 20480");
@@ -280,7 +280,7 @@ TEST_F(CheckpointTest, StagesWhatItCannotMap) {
   Session to = session();
   restore(to, c);
   EXPECT_TRUE(persistent_bytes(to) == image);
-  // A failure in the middle is seen by both threads.
+  // Both threads notice a failure in the middle.
   s.program.view(s.brain.parameter("embedding.weight").value).as<float>()[100] = NAN;
   CheckpointDirectory d(path(), 3, false);
   Saver saver(s, manifest_of(settings_, text_), d);
@@ -316,7 +316,7 @@ TEST_F(CheckpointTest, ADirectoryKeepsTheNewestAndTheBest) {
   }
   directory_.file("checkpoints/saving.part", "half of one"), directory_.file("checkpoints/step-7.ngck", "not ours");
   {
-    CheckpointDirectory d(path(), 1, true);  // knows what is best from the files
+    CheckpointDirectory d(path(), 1, true);  // learns the best one from the files
     EXPECT_EQ(steps(d), (List{3, 5, 6}));
     EXPECT_FALSE(std::filesystem::exists(directory_.path("checkpoints/saving.part")));
     save(d, 7, 2.1);
@@ -341,9 +341,9 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
   const auto unchanged = [&] {
     EXPECT_EQ(read_file(d.file(1)), good);
     EXPECT_EQ(d.entries().size(), 1u);
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path()), {}), 2);  // it and the lock
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path()), {}), 2);  // the checkpoint and the lock
   };
-  // A disk that is full, as a limit on a file's size.
+  // A limit on a file's size acts as a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   rlimit before;
   getrlimit(RLIMIT_FSIZE, &before);
@@ -356,7 +356,7 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
     EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be written in " + path() + ": File too large");
     unchanged();
   }
-  // Values that are not finite, wherever they are.
+  // Values that are not finite, anywhere.
   for (const char* name : {"embedding.weight", "decoder.weight"}) {
     const TensorView weight = s.program.view(s.brain.parameter(name).value);
     float& value = weight.as<float>()[weight.elements() - 1];
@@ -367,11 +367,11 @@ TEST_F(CheckpointTest, ASaveThatFailsLeavesTheOldOnes) {
       unchanged();
     }
   }
-  // The directory goes, and comes back.
+  // The directory disappears and comes back.
   std::filesystem::rename(path(), directory_.path("elsewhere"));
   EXPECT_EQ(saver.save({2, 9}), Saved::no);
   EXPECT_EQ(string(saver.error()), "the checkpoint of step 2 cannot be created in " + path() + ": No such file or directory");
-  // Another run has its name: files of the two never mix, also where the lock file was removed.
+  // Another run takes its name: the files of the two never mix, even if the lock file was removed.
   {
     CheckpointDirectory other(path(), 2, false);
     EXPECT_EQ(saver.save({2, 9}), Saved::no);
@@ -396,7 +396,7 @@ TEST_F(CheckpointTest, KnowsTheWeightsOfItsText) {
   EXPECT_EQ(decode_manifest(encoded, "x").text, m.text);
   for (const std::int64_t wrong : {std::int64_t{0}, std::int64_t{-1}, kMostWeight + 1}) {
     m.text.weights[1] = wrong;
-    EXPECT_ERROR(encode_manifest(m), "a weight of its text is");  // it is read again at once
+    EXPECT_ERROR(encode_manifest(m), "a weight of its text is");  // encoding also reads it back
   }
 }
 

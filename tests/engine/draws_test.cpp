@@ -80,7 +80,7 @@ TEST_F(DrawsTest, HashesKnowWhereWeightedFilesEnd) {
   EXPECT_EQ(text({50, 75}).hash(), text({51, 74}).hash());
 }
 
-// A text of 256 GB, all of it a hole: whoever read it all would be at it for minutes.
+// A text of 256 GB, a sparse file: reading all of it would take minutes.
 TEST_F(DrawsTest, NobodyReadsAVeryLongText) {
   const std::string path = directory_.file("long.bin", "");
   std::error_code error;

@@ -1,4 +1,4 @@
-// What an evaluation counts, against a stream that predicts the same tokens one by one.
+// An evaluation's counts, compared with a stream that predicts the same tokens one by one.
 #include "engine/run/evaluator.h"
 
 #include "engine/run/stream.h"

@@ -1,4 +1,4 @@
-// JSON that nobody vouches for, and texts that every reader of JSON takes.
+// Untrusted JSON is read safely, and written texts are valid for every JSON reader.
 #include "engine/files/json.h"
 
 #include <gtest/gtest.h>
@@ -46,7 +46,7 @@ TEST(Json, OneLineHasNoMoreThanWasAskedFor) {
   EXPECT_EQ(one_line("a\nb\x1B[31m\u2028\xFFz", 100), "ab[31m\uFFFDz");
   EXPECT_EQ(one_line("0123456789", 10), "0123456789");
   EXPECT_EQ(one_line("0123456789abcdef", 11), "012 ... def");
-  EXPECT_EQ(one_line("\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9", 11), "\u00E9 ... \u00E9");  // no half characters
+  EXPECT_EQ(one_line("\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9\u00E9", 11), "\u00E9 ... \u00E9");  // cuts no character in half
 }
 
 }  // namespace

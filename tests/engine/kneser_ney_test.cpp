@@ -57,7 +57,7 @@ TEST(KneserNey, AgreesWithASumByHand) {
   EXPECT_NEAR(model.probability(zero, 3), 1.0 / 9 + 4.0 / 9 * 0.14, 1e-15);
   EXPECT_NEAR(model.probability(zero, 7), 4.0 / 9 * 0.06, 1e-15);
   EXPECT_NEAR(model.probability(unseen, 0), 0.34, 1e-15);
-  EXPECT_NEAR(model.probability(last, 1), 0.14, 1e-15);  // 3 is seen, but nothing behind it
+  EXPECT_NEAR(model.probability(last, 1), 0.14, 1e-15);  // 3 occurs, but nothing follows it
   const Ids held_out = {0, 1, 7};
   const double p7 = 2.0 / 3 * 2 / 2 * 0.06;  // c(1 .) = 2 of types {0, 2}
   EXPECT_NEAR(model.mean_loss(held_out), -(std::log(4.0 / 9 + 4.0 / 9 * 0.14) + std::log(p7)) / 2, 1e-12);
@@ -66,7 +66,7 @@ TEST(KneserNey, AgreesWithASumByHand) {
 TEST(KneserNey, ATrigramSeesWhatABigramCannot) {
   const Ids train = second_order_source(40000, 3), held_out = second_order_source(5000, 4);
   const double bigram = KneserNey(train, 2, 16).mean_loss(held_out), trigram = KneserNey(train, 3, 16).mean_loss(held_out);
-  // Of the source itself: 0.8 + 0.2 / 16 on one token, 0.2 / 16 on each of the others.
+  // The source's own distribution: 0.8 + 0.2 / 16 on one token, 0.2 / 16 on each of the others.
   const double entropy = -(0.8125 * std::log(0.8125) + 15 * 0.0125 * std::log(0.0125));
   EXPECT_LT(trigram, bigram - 0.3);
   EXPECT_GT(trigram, entropy - 0.03);
@@ -84,7 +84,7 @@ TEST(KneserNey, TheLargestTokenHasItsPlace) {
   }
 }
 
-// Against all probabilities of the vocabulary, sorted.
+// Compares with all probabilities of the vocabulary, sorted.
 TEST(KneserNey, HitsAreThoseOfASortOfTheWholeVocabulary) {
   for (const auto& [vocabulary, train, held_out] : {std::tuple{30, second_order_source(2000, 1), second_order_source(500, 2)},
                                                     {16, second_order_source(200, 1), second_order_source(500, 2)},

@@ -1,4 +1,4 @@
-// The laws of the plan as checks on one random brain each, for a few in the unit tests and for many in the exhaustive ones.
+// The laws of the plan, each checked on one random brain: on a few in the unit tests, on many in the exhaustive ones.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -19,9 +19,9 @@ constexpr Bytes kOverhead = 1'000'000;
 constexpr Budget kPlenty{Bytes{1} << 40, kOverhead};
 constexpr Budget kApart{Bytes{1} << 40, kOverhead, Snapshot::none, false};  // without overlay
 
-// What a brain computes: the bits of losses, norms and, last, of every persistent tensor.
+// The results of a brain: the bits of losses, norms and, last, of every persistent tensor.
 struct Outcome {
-  std::vector<double> losses;  // of each training step and of the evaluation behind it
+  std::vector<double> losses;  // of each training step and of the evaluation after it
   std::vector<double> norms;
   std::vector<std::byte> persistent;
   bool operator==(const Outcome& other) const {
@@ -59,7 +59,7 @@ inline Outcome outcome_of(const Architecture& a, const BrainOptions& o, Plan pla
   return outcome;
 }
 
-// The printed minimum, given back as the budget, runs; one byte less refuses. Whatever the budget, the bits are the same.
+// The printed minimum runs as the budget; one byte less is refused. Every budget gives the same bits.
 inline void check_smallest_budget(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
@@ -82,7 +82,7 @@ inline void check_smallest_budget(std::uint64_t seed) {
   EXPECT_TRUE(tight == outcome_of(a, plenty.options, plenty.plan, batch));
 }
 
-// Overlay or none, every schedule, 1 to 3 threads, poison or none: the same bits.
+// The same bits with and without overlay, in every schedule, on 1 to 3 threads, with and without poison.
 inline void check_equal_bits(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
@@ -108,7 +108,7 @@ inline void check_equal_bits(std::uint64_t seed) {
   }
 }
 
-// Which bytes of an arena, and of the rest of its last page, belong to a buffer.
+// Tells which bytes of an arena, and of the rest of its last page, belong to a buffer.
 inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
   const Bytes bytes = kind == ArenaKind::device ? plan.device.bytes : plan.host.bytes;
   std::vector<bool> owned((bytes + 4095) / 4096 * 4096, false);
@@ -118,8 +118,8 @@ inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
   return owned;
 }
 
-// Predicted bytes are used bytes, by what the steps leave in memory: nothing outside the buffers is written, and of every
-// arena the very top is, where one thread has all the work: of several, the last may come too late for its scratch.
+// Predicted bytes are used bytes, by the traces of the steps in memory: nothing outside the buffers is written, and with one thread
+// the very top of every arena is. Of several threads, the last may come too late to use its scratch.
 inline void check_canary(std::uint64_t seed, bool overlay) {
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", overlay " << overlay);
   Random random(seed);
@@ -130,7 +130,7 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   Session session(build_training(a, o), plan_graph(build_training(a, o).graph, overlay ? kPlenty : kApart));
   const Plan& plan = session.arena.plan();
   initialize(session.brain, session.program, 5);
-  // Twice with opposite patterns: a byte that a step writes differs from one of them.
+  // Runs twice with opposite patterns: a byte that a step writes differs from one of them.
   Bytes highest[2] = {0, 0};
   for (const auto pattern : {std::byte{0x5A}, std::byte{0xA5}}) {
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {
@@ -155,7 +155,7 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   }
   EXPECT_LE(highest[0], plan.device.bytes);
   if (o.threads > 1) return;
-  std::string top;  // what lies there
+  std::string top;  // the buffer there
   for (const Buffer& b : plan.buffers) {
     if (b.arena == ArenaKind::device && b.offset + align_up(b.bytes) == plan.device.bytes)
       top += " " + b.name + " " + to_string(b.shape);
@@ -164,8 +164,8 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   EXPECT_GT(highest[1] + kAlignment, plan.host.bytes) << "the host arena's top is never used";
 }
 
-// Every line of the refusal page names settings that fit, the largest batch among them, and the least budget. Returns how many
-// settings besides that budget.
+// Every line of the refusal page names settings that fit, among them the largest batch and the minimum budget. Returns the number
+// of settings besides that budget.
 inline int check_page(const Architecture& asked, const BrainOptions& o, const Fit& refused, Budget budget) {
   std::istringstream page(refusal(asked, refused, budget));
   int suggestions = 0;
@@ -206,8 +206,8 @@ inline void check_refusal(std::uint64_t seed) {
 
 enum class Whole { trained, refused };
 
-// The whole: whatever is asked for, either it is planned and trains, every bit as without overlay, or it is refused, and what the
-// refusal suggests would fit. 16-bit types, which need a GPU to train, are planned alone.
+// All together: any settings are either planned and train to the same bits as without overlay, or refused, and the refusal's
+// suggestions fit. 16-bit types, which need a GPU to train, are only planned.
 inline Whole check_whole(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);

@@ -1,4 +1,4 @@
-// Logs: what is kept, what is taken back, and what is lost where the system refuses.
+// Logs: the lines that are kept, removed on resuming, and lost when writing fails.
 #include "engine/files/log.h"
 
 #include <fcntl.h>
@@ -32,7 +32,7 @@ TEST(Log, IsTakenBackToAStep) {
   EXPECT_EQ(rewound(two + line("step", 3) + line("eval", 3) + "{\"event\":\"step\",\"st", 2), two);
   EXPECT_EQ(rewound(two + "{\"event\":\"summary\",\"steps\":2}\n", 2), two);
   EXPECT_EQ(rewound(two + line("resume", 2) + line("step", 3), 2), two + line("resume", 2));
-  const std::string before = start + line("step", 1) + line("step", 2);  // saved beside training: told of after a later step
+  const std::string before = start + line("step", 1) + line("step", 2);  // saved during training: reported after a later step
   EXPECT_EQ(rewound(before + line("step", 3) + line("checkpoint", 2), 2), before);
   EXPECT_EQ(rewound(before + line("step", 3) + line("checkpoint", 2) + line("step", 4), 2), before);
   EXPECT_EQ(rewound(two, 1), start + line("step", 1));
@@ -50,7 +50,7 @@ const std::string kStart = R"({"event":"start","plan":{},"device":"x","arch":{"n
                            "\n";
 const LoggedRun kRun{R"({"name":"b","vocabulary":3})", 7, false};
 
-// The file's text once a run has opened it as its log.
+// The file's text after a run has opened it as its log.
 std::string opened(const TemporaryDirectory& directory, const std::string& text, LoggedRun run, bool from_checkpoint) {
   run.from_checkpoint = from_checkpoint;
   const std::string path = directory.file("log.jsonl", text);
@@ -67,13 +67,13 @@ TEST(Log, OverwritesNothing) {
       EXPECT_ERROR(opened(directory, text, kRun, from_checkpoint), "log.jsonl is there already and is no log");
       EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
     }
-  // From a checkpoint: the log of this run alone, whatever its architecture is called.
+  // From a checkpoint: only this run's log is accepted, whatever the name of its architecture.
   EXPECT_EQ(opened(directory, saved, kRun, true), saved + "{}\n");
   EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":4})", 7}, true), "is the log of another run");
   EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":3})", 8}, true), "is the log of another run");
   EXPECT_EQ(read_file(directory.path("log.jsonl")), saved);
   EXPECT_ERROR(opened(directory, R"({"event":"start","arch":[)" + std::string(100'000, '[') + "\n", kRun, true), "nested too");
-  // A new run keeps what is there under the first name that no file has.
+  // A new run keeps the earlier log under the first free name.
   EXPECT_EQ(opened(directory, saved, kRun, false), "{}\n");
   EXPECT_EQ(read_file(directory.path("log.jsonl.1")), saved);
   EXPECT_EQ(opened(directory, kStart, kRun, false), "{}\n");
@@ -100,7 +100,7 @@ TEST(Log, LosesLinesAndNothingElse) {
     EXPECT_EQ(log.error(), EPIPE);
   }
   std::signal(SIGPIPE, before);
-  // A disk that takes half a line: the next that fits begins where it did.
+  // The disk accepts half a line: the next line that fits begins at the same place.
   std::signal(SIGXFSZ, SIG_IGN);
   rlimit limit;
   getrlimit(RLIMIT_FSIZE, &limit);

@@ -1,4 +1,4 @@
-// A whole brain under a loss scale: the same bits as without, what an overflow leaves alone, and what a checkpoint remembers.
+// A whole brain under a loss scale: the same bits as without, the effect of an overflow, and the state in a checkpoint.
 #include "kernels/loss_scale.h"
 
 #include "tests/engine/restart.h"
@@ -50,7 +50,7 @@ TEST(LossScaling, ChangesNoBitWhereNothingOverflows) {
       outcome->persistent = persistent_bytes(*session);
     }
     EXPECT_EQ(state_of(with), (State{0, 3, 0, 0}));
-    scaled.persistent.resize(plain.persistent.size());  // the state lies behind all that was there before
+    scaled.persistent.resize(plain.persistent.size());  // the state follows all other tensors
     EXPECT_TRUE(scaled == plain);
   }
 }
@@ -60,7 +60,7 @@ TEST(LossScaling, AnOverflowBeforeTheDecoderSkipsTheStep) {
   Session overflows = s.session(), fresh = s.session();
   Outcome ignored;
   for (Session* session : {&overflows, &fresh}) initialize(session->brain, session->program, 5);
-  const State largest = {kMostLossScale - kFirstLossScale, 0, 0, 0};  // too much for a gradient of so few tokens
+  const State largest = {kMostLossScale - kFirstLossScale, 0, 0, 0};  // too large for the gradient of so few tokens
   overflows.program.write(overflows.brain.loss_scale, largest.data(), sizeof(LossScaleState));
   const auto before = persistent_bytes(fresh);
   const Bytes state = overflows.arena.plan().buffers[overflows.brain.loss_scale.index].offset;
@@ -77,7 +77,7 @@ TEST(LossScaling, AnOverflowBeforeTheDecoderSkipsTheStep) {
   --skipped;
   EXPECT_GT(skipped, 1);
   EXPECT_EQ(state_of(overflows), (State{kMostLossScale - kFirstLossScale - skipped, 1, skipped, skipped}));
-  // What follows is a first step.
+  // The next step counts as the first.
   steps(fresh, s.batch, 1, ignored);
   const auto late = persistent_bytes(overflows), first = persistent_bytes(fresh);
   EXPECT_TRUE(std::equal(first.begin(), first.begin() + static_cast<std::ptrdiff_t>(state), late.begin()));
@@ -117,7 +117,7 @@ TEST(LossScaling, ALaterOverflowSkipsTheBrainAlone) {
   }
 }
 
-// A CPU does not compute in f16, but it saves and loads what a GPU does.
+// A CPU does not compute in f16, but saves and loads f16 checkpoints like a GPU.
 class SavedScale : public testing::Test {
  protected:
   SavedScale() {
@@ -132,7 +132,7 @@ class SavedScale : public testing::Test {
     const Brain brain = build_training(settings_.architecture, o);
     return {brain, plan_graph(brain.graph, kPlenty), {}, from};
   }
-  // A file of a run in f16, by a session that holds it or all of it but the scale.
+  // The file of a run in f16, saved by a session with or without the scale.
   std::string save(const Session& from) {
     const Tokens text = random_text(random_, directory_, settings_.architecture, 200);
     Manifest m = manifest_of(settings_, text);
@@ -157,7 +157,7 @@ TEST_F(SavedScale, ComesBackAsItWas) {
   restore(again, from);
   EXPECT_EQ(state_of(again), state);
   EXPECT_TRUE(persistent_bytes(again) == persistent_bytes(first));
-  Session other = session(DType::bf16, &from);  // which has no use for it
+  Session other = session(DType::bf16, &from);  // has no scale
   restore(other, from);
 }
 

@@ -1,5 +1,5 @@
-// How close the planner comes to the lower bound that no placement can beat, and which order of placing brings it there. Prints
-// the tables of docs/history.md.
+// Measures how close the planner comes to the lower bound of any placement, and which order of placing wins. Prints the tables of
+// docs/history.md.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@
 namespace neurogen {
 namespace {
 
-// Collects plans of device arenas; prints worst and median of used bytes over the bound, a line of a Markdown table each.
+// Collects plans of device arenas; prints worst and median of used bytes over the bound, one line of a Markdown table each.
 class PlanQuality {
  public:
   // Returns the whole arena's ratio.
@@ -57,7 +57,7 @@ class PlanQuality {
   }
 
   std::vector<double> arenas_, transients_;
-  std::vector<std::string> names_;  // in the order in which they are tried
+  std::vector<std::string> names_;  // in the order of trial
   std::map<std::string, std::vector<double>> orders_;
   std::map<std::string, int> won_;
 };

@@ -1,4 +1,4 @@
-// Random small brains and steps for tests of laws that hold for every one of them. Equal seeds give equal brains everywhere.
+// Random small brains and steps, for tests of laws that hold for all of them. Equal seeds give equal brains on every system.
 #pragma once
 #include <algorithm>
 #include <random>
@@ -21,10 +21,10 @@ class Random {
   }
 
  private:
-  std::mt19937_64 engine_;  // the same sequence with every library, unlike the distributions
+  std::mt19937_64 engine_;  // gives the same sequence with every library, unlike the standard distributions
 };
 
-// Through JSON and the parser, so that every one of them is valid by the engine's own rules.
+// Goes through JSON and the parser, so that each is valid by the engine's own rules.
 inline Architecture random_architecture(Random& random) {
   const std::int64_t stripe = random.one_of({1, 2, 3}), opener = 32 * random.between(1, 6 / stripe), wide = stripe * opener;
   const std::int64_t outputs[kModules] = {32 * random.between(1, 6), wide, 64 * random.between(1, 3), opener, wide, wide};
@@ -49,7 +49,7 @@ inline BrainOptions random_options(Random& random, const Architecture& a) {
   return o;
 }
 
-// Tokens of `a` for whole batches of a training program: ids and targets, some of them not asked about.
+// Tokens of `a` for whole batches of a training program: ids and targets, some of them masked.
 inline std::vector<std::int32_t> random_batch(Random& random, const Architecture& a, const BrainOptions& o) {
   std::vector<std::int32_t> batch(static_cast<std::size_t>(2 * o.tokens()));
   for (auto& id : batch) id = static_cast<std::int32_t>(random.between(0, a.vocabulary - 1));

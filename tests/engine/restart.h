@@ -1,4 +1,4 @@
-// The law of restarts as a check on one random brain: a run that was cut anywhere and goes on is the run that never was.
+// The law of restarts, checked on one random brain: a run that was cut anywhere and resumed equals one that was never cut.
 #pragma once
 #include "engine/brain/initialize.h"
 #include "engine/run/restore.h"
@@ -9,7 +9,7 @@
 
 namespace neurogen {
 
-// What a run computes, and the order in which it reads its text.
+// The results of a run, and the order in which it reads its text.
 struct RunRecord {
   Outcome outcome;
   std::vector<std::int32_t> batches;
@@ -37,7 +37,7 @@ inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   return m;
 }
 
-// The persistent region as a file holds it, from whatever device.
+// The persistent region as a file holds it, from either device.
 inline std::vector<std::byte> persistent_bytes(const Session& session) {
   const Plan& plan = session.arena.plan();
   std::vector<std::byte> image(plan.device.persistent);
@@ -48,8 +48,8 @@ inline std::vector<std::byte> persistent_bytes(const Session& session) {
   return image;
 }
 
-// Steps up to `end` of a run, from its start or from a checkpoint, saved every so many steps (0: never), beside training where
-// the plan has a snapshot.
+// Runs the steps up to `end`, from the start or from a checkpoint, and saves every so many steps (0: never), during training if the
+// plan has a snapshot.
 inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text,
                      const Checkpoint* from, std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every,
                      RunRecord& record) {
@@ -66,7 +66,7 @@ inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOpti
     const TensorView batch = session.program.view(session.brain.host_batch);
     record.batches.insert(record.batches.end(), batch.as<std::int32_t>(), batch.as<std::int32_t>() + batch.elements());
     if (save_every > 0 && trainer.step() % save_every == 0) {
-      ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();  // of the save before, if any
+      ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();  // the save before, if any
       saver->begin({trainer.step(), s.steps, 0.0});
     }
   }
@@ -82,7 +82,7 @@ inline Tokens random_text(Random& random, const TemporaryDirectory& directory, c
   return Tokens({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
 }
 
-// 20 steps, cut at a random one, across at least one end of an epoch; what comes after the cut with any budget, schedule and
+// Runs 20 steps, cut at a random one, across at least one end of an epoch; continues after the cut with any budget, schedule and
 // number of threads, overlaid or not.
 inline void check_restart(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);

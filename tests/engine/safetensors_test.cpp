@@ -16,7 +16,7 @@ namespace {
 
 using std::string;
 
-// A file of any header over any data.
+// A file with any header and any data.
 string make(const string& header, const string& data = "") {
   const std::uint64_t length = header.size();
   return string(reinterpret_cast<const char*>(&length), 8) + header + data;
@@ -55,7 +55,7 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
   EXPECT_EQ(file.at("scalar").shape, Shape{});
   EXPECT_EQ(file.find("nothing"), nullptr);
   std::vector<float> floats(6);
-  file.read_as_float("z.weight", floats);  // behind one byte: not aligned
+  file.read_as_float("z.weight", floats);  // follows one byte: unaligned
   EXPECT_TRUE(std::equal(floats.begin(), floats.end(), f32));
   std::vector<double> doubles(2);
   file.read_as_double("a \"\u00E9\"", doubles);
@@ -146,7 +146,7 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
   EXPECT_ERROR(header(R"({"__metadata__":3})"), "metadata");
 }
 
-// Every byte of a small file, changed in every bit: read or refused with a sentence, nothing else.
+// Flips every bit of a small file: it is read, or refused with a sentence.
 TEST(Safetensors, SurvivesEveryFlippedBitAndEveryCut) {
   const TemporaryDirectory directory;
   const string good =
@@ -167,7 +167,7 @@ TEST(Safetensors, SurvivesEveryFlippedBitAndEveryCut) {
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
     attempt(bad);
   }
-  EXPECT_GE(read, 72);  // a flipped bit in the data is not for the format to find
+  EXPECT_GE(read, 72);  // the format cannot detect a flipped bit in the data
   read = 0;
   for (std::size_t size = 0; size < good.size(); ++size) attempt(good.substr(0, size));
   EXPECT_EQ(read, 0);
@@ -182,8 +182,8 @@ TEST(Safetensors, AFailedWriteLeavesTheOldFileAndNothingElse) {
   EXPECT_ERROR(write_safetensors(path, {}, twice), path, "the tensor name a is taken");
   EXPECT_ERROR(write_safetensors(path, {}, wrong), "not UTF-8");
   EXPECT_ERROR(write_safetensors(directory.path("none/x"), {}, once), "none/x cannot be created: No such file");
-  // A disk that is full after 65,536 bytes: the kernel first writes less than asked, then refuses. In a process of its own,
-  // since the limit cannot be lifted again.
+  // A disk that is full after 65,536 bytes: the kernel first writes less than asked, then refuses. Runs in its own process, since
+  // the limit cannot be lifted again.
   const pid_t child = fork();
   if (child == 0) {
     const rlimit limit{65536, 65536};
@@ -220,7 +220,7 @@ TEST(AtomicFile, ReplacesFilesAloneAndWritesThroughLinks) {
   EXPECT_EQ(read_file(path), "new");
   EXPECT_EQ(directory.files(), 2u);
   EXPECT_ERROR(AtomicFile("/dev/null"), "/dev/null is not a regular file");
-  // Links to a file that is not there yet are written through, one behind the other; those that lead in a circle are refused.
+  // Chains of links to a file that does not exist yet are written through; circular links are refused.
   std::filesystem::create_directory(directory.path("folder"));
   std::filesystem::create_symlink("folder/second", directory.path("first"));
   std::filesystem::create_symlink("target", directory.path("folder/second"));

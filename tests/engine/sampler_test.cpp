@@ -1,4 +1,4 @@
-// Every filter of the sampler against its definition, worked out here in the plainest way, and draws against the distribution.
+// Compares every filter of the sampler with a plain implementation of its definition, and draws with the distribution.
 #include "engine/run/sampler.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 using Values = std::vector<double>;
 
-// A sampler over memory of its own.
+// A sampler with its own memory.
 struct Bench {
   explicit Bench(Values logits_, Sampling sampling = {.temperature = 1})
       : logits(std::move(logits_)), memory(logits.size(), DType::f64), sampler(memory.memory(), sampling) {}
@@ -41,7 +41,7 @@ Values softmax(const Values& logits, double temperature) {
   return p;
 }
 
-// Ids from the likeliest on, lower ids first among equals.
+// Ids by descending probability, lower ids first among equals.
 std::vector<std::size_t> ranked(const Values& p) {
   std::vector<std::size_t> ids(p.size());
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = i;
@@ -49,7 +49,7 @@ std::vector<std::size_t> ranked(const Values& p) {
   return ids;
 }
 
-// p with only those ids that `stays` (of an id's rank, the mass of those ranked before it, and the id) holds for, rescaled.
+// p restricted to the ids for which `stays` holds (given rank, mass of higher ranks, id), rescaled.
 Values kept(const Values& p, const std::function<bool(std::size_t rank, double before, double probability)>& stays) {
   Values out(p.size(), 0.0);
   double before = 0, sum = 0;
@@ -115,7 +115,7 @@ TEST(Sampler, EachFilterKeepsWhatItsDefinitionKeeps) {
         expect_near(Bench(logits, {.temperature = t, .min_p = least}).distribution(),
                     kept(p, [&](std::size_t, double, double x) { return x >= least * highest; }));
       }
-      // All three, one after the other, each on what the one before has left.
+      // All three in turn, each on the ids that the one before has left.
       const Values after_k = kept(p, [](std::size_t rank, double, double) { return rank < 12; });
       const Values after_p = kept(after_k, [](std::size_t, double before, double) { return before < 0.8; });
       const Values after_min = kept(
@@ -138,7 +138,7 @@ TEST(Sampler, RepetitionsArePaidForOncePerTokenWhateverTheLogitsSign) {
   expect_near(bench.distribution(), softmax({2 / 1.25, -2 * 1.25, 0, 1, 3}, 1));
   bench.sampler.forget();
   expect_near(bench.distribution(), softmax(logits, 1));
-  // The greedy choice changes, too.
+  // The greedy choice changes too.
   Bench greedy({2, 1.9}, {.temperature = 0, .repetition_penalty = 1.25});
   EXPECT_EQ(greedy.sampler.draw(greedy.view()), 0);
   greedy.sampler.note(0);
@@ -153,7 +153,7 @@ TEST(Sampler, SilentTokensAreNeverDrawnAndTheOthersShareTheirPlace) {
   expect_near(bench.distribution(), {0, p[0], p[1], 0});
 }
 
-// Pearson's chi-square of 100,000 draws, far beyond its 99.9 % point for so many degrees of freedom, would be a wrong sampler.
+// Pearson's chi-square of 100,000 draws must stay below its 99.9 % point for these degrees of freedom.
 void expect_draws_follow(const Values& logits, const Sampling& sampling) {
   constexpr int kDraws = 100'000;
   Bench bench(logits, sampling);
@@ -182,7 +182,7 @@ TEST(Sampler, DrawsFollowTheDistribution) {
   expect_draws_follow(logits, {.temperature = 1.5, .min_p = 0.1, .seed = 6});
 }
 
-// As brains have them: single precision and a whole vocabulary, over many pieces.
+// Realistic logits: single precision and a whole vocabulary, over many pieces.
 TEST(Sampler, SinglePrecisionWeighsAsDoubleDoes) {
   const Values logits = some_logits(3000, 8);
   std::vector<float> single(logits.begin(), logits.end());
@@ -202,7 +202,7 @@ TEST(Sampler, SinglePrecisionWeighsAsDoubleDoes) {
     for (int i = 0; i < 200; ++i) EXPECT_GT(expected[static_cast<std::size_t>(sampler.draw(view))], 0);
   }
   SamplerVectors memory(single.size(), DType::f32);
-  Sampler hot(memory.memory(), {.temperature = 1e300});  // all but the silent are equally likely
+  Sampler hot(memory.memory(), {.temperature = 1e300});  // all ids are equally likely, except the silent ones
   hot.silence(7);
   const float* const weights = hot.weigh(view).as<float>();
   for (int i = 0; i < 3000; ++i) EXPECT_EQ(weights[i], i == 7 ? 0.0f : 1.0f) << "token " << i;

@@ -1,4 +1,4 @@
-// Settings that only a GPU can train with, as far as they can be seen without one: what is planned, and what is refused.
+// Settings that need a GPU to train, tested without one: plans and refusals.
 #include "engine/run/settings.h"
 
 #include <gtest/gtest.h>

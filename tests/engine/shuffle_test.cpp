@@ -43,13 +43,13 @@ TEST(Shuffle, EpochsAndSeedsDiffer) {
     equal_seed += a(i) == c(i);
     unmoved += a(i) == i;
   }
-  // One is expected of each; more than 10 has a probability of 1e-8.
+  // One of each is expected; more than 10 has a probability of 1e-8.
   EXPECT_LE(equal_epoch, 10);
   EXPECT_LE(equal_seed, 10);
   EXPECT_LE(unmoved, 10);
 }
 
-// Over many epochs each index lands everywhere equally often, and so do pairs of neighbours, seen through their distance.
+// Over many epochs each index lands everywhere equally often, and so do pairs of neighbours, measured by their distance.
 TEST(Shuffle, IsRoughlyUniform) {
   constexpr std::uint64_t n = 20, epochs = 20000;
   std::vector<double> landed(n * n), distance(n);
@@ -67,7 +67,7 @@ TEST(Shuffle, IsRoughlyUniform) {
   for (std::uint64_t d = 1; d < n; ++d) EXPECT_NEAR(distance[d] / (epochs * n), 1.0 / (n - 1), 0.002) << d;
 }
 
-// What a training run sees: a tenth of the epoch covers all of the corpus evenly.
+// A tenth of the epoch covers all of the corpus evenly.
 TEST(Shuffle, SpreadsItsBeginningOverEverything) {
   const std::uint64_t n = 100000;
   const Shuffle shuffle(n, 5, 6);

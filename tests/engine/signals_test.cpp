@@ -1,4 +1,4 @@
-// Signals as a run takes them.
+// Signals to a run.
 #include "engine/run/signals.h"
 
 #include <gtest/gtest.h>

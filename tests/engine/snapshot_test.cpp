@@ -1,4 +1,4 @@
-// Saving beside training: what is saved are the values of the moment at which a save began, whatever happens to them afterwards.
+// Saving during training: a save holds the values at its beginning, whatever happens to them afterwards.
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -10,7 +10,7 @@ namespace {
 
 using std::string;
 
-// A directory whose disk does not begin until it is told to.
+// A directory whose disk does not start before it is told to.
 class SlowDisk final : public CheckpointPlace {
  public:
   explicit SlowDisk(const string& path) : directory_(path, 9, false) {}
@@ -52,13 +52,13 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
     initialize(session_.brain, session_.program, 5);
   }
   Brain brain() const { return build_training(settings_.architecture, settings_.options); }
-  // The last number of all that is saved, and one that is not the first.
+  // The last saved number, and one that is not the first.
   float& value() const {
     const TensorView weight = session_.program.view(session_.brain.parameter("broca.gain").value);
     return weight.as<float>()[weight.elements() - 1];
   }
   Manifest manifest() const { return manifest_of(settings_, text_); }
-  // The file of the present values, saved without a snapshot.
+  // A file of the current values, saved without a snapshot.
   string expected(const Standing& standing) const {
     Session plain(brain(), plan_graph(brain().graph, kPlenty));
     for (const TensorId id : persistent_tensors(plain.arena.plan())) {
@@ -89,7 +89,7 @@ TEST_P(Snapshots, HoldWhatWasThereWhenASaveBegan) {
   value() = 2;
   const string second = expected({2, 9, 0.5});
   ASSERT_NE(first, second);
-  // The second save waits for the disk, else the first would find its values.
+  // The second save waits for the disk; otherwise the first would save the second's values.
   std::jthread later([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     disk.go_on();

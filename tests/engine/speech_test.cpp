@@ -1,4 +1,4 @@
-// What reaches a reader: whole characters, nothing of a stop, and in the end every byte.
+// The reader receives whole characters, nothing of a stop text, and in the end every byte.
 #include "engine/run/speech.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@ namespace {
 
 using std::string;
 
-// What each piece lets through, and what the end does, in brackets of their own.
+// The text shown after each piece and at the end, each in brackets.
 string shown(Speech& speech, const std::vector<string>& pieces) {
   string all;
   for (const string& piece : pieces) {
@@ -33,8 +33,8 @@ TEST(Speech, ShowsWholeCharactersAlone) {
             "[a][][€b][]");
   EXPECT_EQ(shown({}, {"\xF0", "\x9F", "\x98", "\x80"}), "[][][][😀][]");
   EXPECT_EQ(shown({}, {"\xF0\x9F\x98"}), "[][\uFFFD\uFFFD\uFFFD]");        // never completed
-  EXPECT_EQ(shown({}, {"\xC3", "a"}), "[][\uFFFDa][]");                    // completed by nothing that fits
-  EXPECT_EQ(shown({}, {"\x80z", "\xFF"}), "[\uFFFDz][\uFFFD][]");          // no beginning of anything
+  EXPECT_EQ(shown({}, {"\xC3", "a"}), "[][\uFFFDa][]");                    // followed by an unsuitable byte
+  EXPECT_EQ(shown({}, {"\x80z", "\xFF"}), "[\uFFFDz][\uFFFD][]");          // starts no character
   EXPECT_EQ(shown({}, {"\xED\xA0", "\x80"}), "[\uFFFD\uFFFD][\uFFFD][]");  // a surrogate
 }
 

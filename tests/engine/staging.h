@@ -1,4 +1,4 @@
-// What passes through the staging buffer arrives, and nothing beside it changes: sizes around the edges of its slots.
+// Data passes through the staging buffer intact and changes nothing beside it, in sizes around the edges of its slots.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ inline void check_staging(Place place) {
   BrainOptions o;
   o.batch = o.window = 4;
   o.threads = 0;
-  o.workspace = Bytes{80} << 20;  // what is copied to and from
+  o.workspace = Bytes{80} << 20;  // the memory copied to and from
   Brain built = build_training(small_brain(), o);
   Plan plan = plan_graph(built.graph, {Bytes{1} << 34, 0});
   Session session(std::move(built), std::move(plan), place);
@@ -26,7 +26,7 @@ inline void check_staging(Place place) {
   const TensorView staging = program.view(session.brain.staging), workspace = program.view(session.brain.workspace);
   const Bytes slots = kStagingSlots, slot = static_cast<Bytes>(staging.row_elements());
   ASSERT_LT(9 * slot, static_cast<Bytes>(workspace.elements()));
-  // A copy that is late finds or leaves these.
+  // Late copies find or leave these values.
   const auto spoil = [&] { std::memset(staging.data, 0xA5, slots * slot); };
 
   std::mt19937_64 random(3);
@@ -50,7 +50,7 @@ inline void check_staging(Place place) {
     EXPECT_EQ(behind, std::byte{0});
   }
 
-  // From a file, behind its first page.
+  // From a file, after its first page.
   const TemporaryDirectory directory;
   const Bytes begin = 4096, bytes = 9 * slot - 3;
   const std::string_view contents(reinterpret_cast<const char*>(sent.data()), bytes);

@@ -3,7 +3,7 @@
 namespace neurogen {
 namespace {
 
-// As a GPU's, but for the GPU.
+// Like a GPU's, but without one.
 TEST(Staging, BringsEveryByteThereAndBack) { check_staging({}); }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// One token at a time against whole windows, and weights through files.
+// Compares single tokens with whole windows, and weights with those that went through files.
 #include "engine/run/stream.h"
 
 #include "engine/files/safetensors.h"
@@ -19,7 +19,7 @@ double element(const TensorView& view, std::int64_t i) {
   return view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
 }
 
-// The logits [N, V] of a batch by the training program's forward half.
+// The logits [N, V] of a batch by the training program's forward pass.
 TensorView batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
   const Graph& graph = session.brain.graph;
   std::copy(batch.begin(), batch.end(), session.program.view(session.brain.host_batch).as<std::int32_t>());
@@ -87,8 +87,8 @@ TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
     const TensorView logits = first.step(t % 40);
     for (std::int64_t v = 0; v < a.vocabulary; ++v) ASSERT_TRUE(std::isfinite(element(logits, v)));
   }
-  // Another past of the same length. From here on the second stream is given the first one's recurrent states before every
-  // token, so that only the rings' contents can tell the two apart.
+  // Another past of the same length. From here on the second stream gets the first one's recurrent states before every token, so
+  // that only the rings' contents differ.
   for (int t = 0; t < 100; ++t) second.step(39 - t % 40);
   bool differs = false;
   for (int t = 0; t < 12; ++t) {
@@ -100,7 +100,7 @@ TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
     bool equal = true;
     for (std::int64_t v = 0; v < a.vocabulary; ++v) equal = equal && element(left, v) == element(right, v);
     differs = differs || !equal;
-    EXPECT_TRUE(t < 6 || equal) << t;  // six tokens later the ring holds nothing of the two pasts
+    EXPECT_TRUE(t < 6 || equal) << t;  // after six tokens the ring holds nothing of either past
   }
   EXPECT_TRUE(differs);
 }
@@ -133,7 +133,7 @@ class WeightFiles : public testing::Test {
     write_safetensors(path, source.metadata(), tensors);
     return path;
   }
-  // Refused with a sentence that names the tensor, and nothing replaced.
+  // Refused with a sentence that names the tensor; nothing is replaced.
   void refuses(const std::string& name, const std::function<void(TensorToWrite&)>& change, const std::string& part) {
     SCOPED_TRACE(name);
     const SessionPointer other(new_session(build_training(architecture_, options_)));
@@ -159,7 +159,7 @@ TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
   const std::string again = directory_.path("again.safetensors");
   export_parameters(other->brain, other->program, again, nullptr);
   EXPECT_EQ(read_file(again), read_file(file_));
-  for (int m = 0; m < kModules; ++m) {  // made again from the wiring
+  for (int m = 0; m < kModules; ++m) {  // rebuilt from the wiring
     const TensorView a = session_->program.view(session_->brain.readers[m]), b = other->program.view(other->brain.readers[m]);
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.elements()) * 4), 0);
   }

@@ -17,7 +17,7 @@ namespace {
 
 using std::string;
 
-// A few hundred made-up words, each line another: enough to train on.
+// A few hundred invented words, one per line: enough to train on.
 string make_text(int lines) {
   const char* syllables[] = {"ba", "ko", "ri", "stu", "men", "lo", "thar", "ek"};
   std::mt19937 random(7);
@@ -31,7 +31,7 @@ string make_text(int lines) {
   return text;
 }
 
-// In pieces of so many bytes.
+// Encodes the text in pieces of this many bytes.
 string train(const string& text, std::int64_t vocabulary, std::size_t piece = 1 << 20) {
   std::string_view rest = text;
   const auto next_text = [&] {
@@ -68,7 +68,7 @@ TEST_F(TokenizerTest, AnyTextComesBackByteForByte) {
   expect_unchanged(string("nul \0 nul\n\0", 11));
 }
 
-// However a text is cut into pieces, the ids are those of the whole: lines, spaces that are written out, and runs of just 64 KiB.
+// However a text is cut into pieces, the ids are those of the whole: lines, literal U+2581, and runs of just 64 KiB.
 TEST_F(TokenizerTest, PiecesOfATextGiveTheIdsOfTheWhole) {
   std::mt19937 random(3);
   string text;
@@ -161,7 +161,7 @@ TEST_F(TokenizerTest, TrainingIsDeterministicAndTheHashKnowsTheModel) {
   EXPECT_NE(Tokenizer(directory_.file("other.model", other)).hash(), tokenizer_.hash());
 }
 
-// So that ids from SentencePiece itself, in any language, are those that a brain was trained on.
+// Ids from SentencePiece itself, in any language, equal those that a brain was trained on.
 TEST_F(TokenizerTest, SentencePieceItselfGivesTheSameIdsAndTheTextBack) {
   sentencepiece::SentencePieceProcessor library;
   ASSERT_TRUE(library.LoadFromSerializedProto(*model_).ok());
@@ -230,7 +230,7 @@ TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {
     const Tokenizer ours(directory_.file("ours.model", train(some, 400)));
     EXPECT_EQ(ours.encode(" ").size(), 1u);
     EXPECT_EQ(ours.decode(ours.encode(" ba  ko ")), " ba  ko ");
-    // SentencePiece spells a space that has no piece as the bytes of U+2581.
+    // SentencePiece encodes a space without a piece as the bytes of U+2581.
     const Tokenizer other(directory_.file("other.model", others_model({{"byte_fallback", "true"},
                                                                        {"vocab_size", "400"},
                                                                        {"add_dummy_prefix", "false"},
@@ -241,7 +241,7 @@ TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {
   }
 }
 
-// Lines are learned from, whatever stands in them.
+// Training accepts lines with any content.
 TEST_F(TokenizerTest, LearnsFromLinesWithAnyCharacter) {
   for (const string& odd : {string("\u2585"), string("\u2581"), string("\u2047"), string("\uFFFD"), string("\uFEFF"), string("\t"),
                             string("\0", 1), string("\r"), string("\u2028")}) {
@@ -271,7 +271,7 @@ TEST_F(TokenizerTest, LearnsTheSameFromATextInPieces) {
   }
 }
 
-// More lines than are held: the last ones count as much as the first.
+// With more lines than are held, the last ones count as much as the first.
 TEST_F(TokenizerTest, DrawsFromALongerText) {
   int lines = 0;
   const auto next_text = [&]() -> std::string_view {

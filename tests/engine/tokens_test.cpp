@@ -35,7 +35,7 @@ TEST(TokenFile, ReadsRawTokensAndThoseBehindAnLlmcHeader) {
   const std::vector<std::uint16_t> expected = {1, 256, 65535};
   EXPECT_EQ(read(directory.file("raw.bin", raw({1, 256, 65535}))), expected);
   EXPECT_EQ(read(directory.file("llmc.bin", header(20240520, 1, 3) + raw({1, 256, 65535}))), expected);
-  // Another magic is no header: these are 512 tokens and three.
+  // Another magic number is not a header: these are 512 tokens and three.
   EXPECT_EQ(read(directory.file("other.bin", header(20240521, 1, 3) + raw({1, 256, 65535}))).size(), 515u);
 }
 
@@ -148,7 +148,7 @@ string all_of(TextStream& stream) {
   return all;
 }
 
-// A stream reads pieces of a mebibyte: characters and wrong bytes lie across every place of their borders.
+// A stream reads pieces of a mebibyte: characters and invalid bytes cross their borders at every offset.
 TEST(TextStreams, KnowCharactersAcrossBorders) {
   const TemporaryDirectory directory;
   constexpr std::size_t kPiece = 1 << 20;
@@ -162,7 +162,7 @@ TEST(TextStreams, KnowCharactersAcrossBorders) {
     struct Wrong {
       string bytes, replaced;
     };
-    // The pairs of the Unicode Standard's table 3-8 and its neighbours: one U+FFFD for each longest beginning of a character.
+    // The examples of the Unicode Standard's table 3-8 and neighbouring ones: one U+FFFD per maximal subpart of a character.
     for (const Wrong& wrong : {Wrong{"\xFF", "\uFFFD"},
                                {"\x80", "\uFFFD"},
                                {"\xE2\x82(", "\uFFFD("},

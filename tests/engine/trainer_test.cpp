@@ -1,4 +1,4 @@
-// Training and evaluation: schedule, order of the text, updates against the formulas, what is counted.
+// Training and evaluation: schedule, order of the text, updates against the formulas, counts.
 #include "engine/run/trainer.h"
 
 #include <set>
@@ -42,7 +42,7 @@ class TrainerTest : public testing::Test {
     const std::string name = std::to_string(files_++) + ".bin";
     return Tokens({directory_.file(name, {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
   }
-  // Of a simple text: each token says much about the next.
+  // A simple text: each token says much about the next.
   static std::vector<std::uint16_t> pattern(std::size_t n) {
     std::vector<std::uint16_t> ids(n);
     for (std::size_t i = 0; i < n; ++i) ids[i] = static_cast<std::uint16_t>((i * i / 3 + i % 7) % 50);
@@ -62,14 +62,14 @@ TEST(RateFactor, FollowsTheFormula) {
   EXPECT_NEAR(rate_factor(974, 1000, 100), 0.052, 1e-15);
   EXPECT_NEAR(rate_factor(975, 1000, 100), 0.05, 1e-15);
   EXPECT_DOUBLE_EQ(rate_factor(999, 1000, 100), 0.05);
-  EXPECT_DOUBLE_EQ(rate_factor(5000, 1000, 100), 0.05);         // behind the end
+  EXPECT_DOUBLE_EQ(rate_factor(5000, 1000, 100), 0.05);         // after the end
   EXPECT_DOUBLE_EQ(rate_factor(0, 1000, 0), 1);                 // no warm-up
   EXPECT_DOUBLE_EQ(rate_factor(0, 1, 100), 0.01);               // one step
   EXPECT_DOUBLE_EQ(rate_factor(60, 100, 100), 0.61 * 0.8);      // both at once
   EXPECT_DOUBLE_EQ(rate_factor(1'000'000, INT64_MAX, 100), 1);  // length not known yet
 }
 
-// Two steps' changes of every parameter against the formulas, from the engine's own gradients, for one tile and for many.
+// The changes of every parameter in two steps match the formulas, given the engine's own gradients, for one tile and for many.
 void expect_updates_by_formula(std::int64_t tile) {
   SCOPED_TRACE(tile);
   BrainOptions o = small_options();
@@ -209,7 +209,7 @@ TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch)
   };
   for (std::size_t n : {2, 3, 8, 9, 10, 17, 29, 65}) {
     const auto ids = pattern(n);
-    double sum = 0;  // window by window, each from a text of its own
+    double sum = 0;  // window by window, each as its own text
     for (std::size_t begin = 0; begin + 1 < n; begin += 8) {
       const auto end = std::min(n, begin + 9);
       const Evaluation part =
@@ -246,7 +246,7 @@ TEST_F(TrainerTest, AnEpochVisitsEveryWindowOnce) {
       const auto* at = session.program.view(session.brain.host_batch).as<std::int32_t>();
       for (int i = 0; i < 3; ++i) {
         order.push_back(at[i * 8]);
-        for (int t = 0; t < 7; ++t) EXPECT_EQ(at[24 + i * 8 + t], at[i * 8 + t + 1]);  // targets: one token on
+        for (int t = 0; t < 7; ++t) EXPECT_EQ(at[24 + i * 8 + t], at[i * 8 + t + 1]);  // targets: shifted by one token
       }
     }
     EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(), 18u);

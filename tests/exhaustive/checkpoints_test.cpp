@@ -1,4 +1,4 @@
-// Checkpoints under attack, for longer than the other tests have time.
+// Checkpoints under attack, for longer than the other tests can.
 #include "tests/hostile/damage.h"
 #include "tests/tools/killed_run.h"
 

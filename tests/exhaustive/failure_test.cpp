@@ -1,10 +1,10 @@
-// Every allocation of our own code and very many of libraries', failing: the checks of tests/allocation/failure.h.
+// Fails every allocation of our own code and very many of libraries', with the checks of tests/allocation/failure.h.
 #include "tests/allocation/failure.h"
 
 namespace neurogen {
 namespace {
 
-// In four parts, which run side by side.
+// In four parts, which run in parallel.
 class EveryNew : public Failure, public testing::WithParamInterface<unsigned long> {};
 INSTANTIATE_TEST_SUITE_P(Parts, EveryNew, testing::Values(1, 2, 3, 4));
 

@@ -1,5 +1,5 @@
-// The whole brain against the reference model in PyTorch: features, loss, every gradient, and three steps' changes.
-// The golden files are made by compact.py in this folder.
+// Compares the whole brain with the reference model in PyTorch: features, loss, every gradient, and the changes of three steps.
+// compact.py in this folder makes the golden files.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -27,7 +27,7 @@ Architecture fixture_architecture(const std::string& preset) {
   return parse_architecture(a.dump(), "fixture");
 }
 
-// Of a tensor on either device, in any floating type.
+// The values of a tensor on either device, in any floating type.
 std::vector<double> values(const Program& program, TensorId id) {
   const TensorView view = program.view(id);
   std::vector<double> out(static_cast<std::size_t>(view.elements()));
@@ -61,7 +61,7 @@ std::vector<double> values(const Safetensors& file, const std::string& name) {
   return out;
 }
 
-// Norm of the difference over the norm of what is expected.
+// Norm of the difference over the norm of the expected values.
 double relative(const std::vector<double>& actual, const std::vector<double>& expected) {
   EXPECT_EQ(actual.size(), expected.size());
   double difference = 0, norm = 0;
@@ -77,12 +77,12 @@ struct Case {
   DType compute;
   Schedule schedule;
   bool gpu = false;
-  // Of the first loss, of every gradient. 16-bit products are compared no further: Adam turns a gradient's sign noise into
-  // whole steps.
+  // Tolerances of the first loss and of every gradient. 16-bit products are compared no further: Adam turns a gradient's sign noise
+  // into whole steps.
   double loss = 1e-5, gradient = 1e-5;
   bool narrow() const { return compute == DType::bf16 || compute == DType::f16; }
 };
-// "fixture4_f32_lean_gpu"
+// Names such as "fixture4_f32_lean_gpu".
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.fixture << "_" << name_of(c.compute) << (c.schedule.keep_logits ? "_fast" : "_lean") << (c.gpu ? "_gpu" : "");
 }
@@ -106,7 +106,7 @@ TEST_P(Golden, MatchesTheReference) {
   options.schedule = c.schedule;
   Brain brain = build_training(fixture_architecture(start.metadata().at("preset")), options);
   Plan plan = plan_graph(brain.graph,
-                         {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay: every gradient can be looked at afterwards
+                         {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay, so that every gradient can be read afterwards
   Session session(std::move(brain), std::move(plan), {c.gpu, 0});
   const Brain& b = session.brain;
   const auto now = [&](TensorId id) { return values(session.program, id); };
@@ -143,7 +143,7 @@ TEST_P(Golden, MatchesTheReference) {
         gradient = now(b.gradients[i]);
       }
       std::vector<double> expected = values(gradients, p.name);
-      if (p.rule == UpdateRule::adamw_rows) {  // the touched rows alone, in the order of their ids
+      if (p.rule == UpdateRule::adamw_rows) {  // only the touched rows, in the order of their ids
         const auto width = static_cast<std::size_t>(p.shape[1]);
         std::vector<double> touched;
         for (std::size_t row = 0; row * width < expected.size(); ++row) {

@@ -1,4 +1,4 @@
-// What no check can call wrong is still not what was saved: programs that are given it end in order.
+// Changed files that no check can detect: programs that read them end in order.
 #include <cmath>
 
 #include "engine/files/tokens.h"
@@ -58,7 +58,7 @@ TEST_F(Accepted, Numbers) {
   check("batch and window", [](M& m) { m.mutate_batch(1 << 20), m.mutate_window(1 << 20); });
   check("schedule", [](M& m) { m.mutate_schedule_steps(5); });
   check("no schedule", [](M& m) { m.mutate_schedule_steps(0); });
-  constexpr std::uint64_t kSteps = kMost / 2 / 32;  // the most that are read
+  constexpr std::uint64_t kSteps = kMost / 2 / 32;  // the most steps that are read
   for (const std::uint64_t schedule : {std::uint64_t{0}, kSteps + 2}) {
     check("steps", [&](M& m) {
       m.mutate_steps(kSteps), m.mutate_epoch(kSteps / 15), m.mutate_epoch_step(kSteps % 15), m.mutate_schedule_steps(schedule);

@@ -1,4 +1,4 @@
-// Damage in many places: a few of them in the unit tests, all in the exhaustive ones.
+// Damage in many places: a few in the unit tests, all in the exhaustive ones.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -15,8 +15,8 @@ namespace neurogen {
 
 inline const std::string kVersion1 = source_folder() + "/tests/hostile/version-1.ngck";
 
-// Words of the manifest, wherever they lie, take each of a set of values under a checksum that is right: what is accepted
-// all the same describes the same tensors.
+// Sets words anywhere in the manifest to each of several values, under a correct checksum: if the file is still accepted, it
+// describes the same tensors.
 inline void change_every_word(std::size_t stride) {
   const std::string good = read_file(kVersion1);
   const std::size_t end = manifest_bytes(good), tensors = Checkpoint(kVersion1).tensors().size();
@@ -53,7 +53,7 @@ inline void change_architecture() {
     for (const std::string number : {"0", "1", "9999999", "32", "64", "96", "999999968"}) {
       SCOPED_TRACE(testing::Message() << number << " at " << at);
       std::string bad = good, sentence;
-      // Room for long numbers is taken from the name behind which the rest moves.
+      // Shortens the name to make room for long numbers.
       const std::string changed = good.substr(begin, at - begin) + number + good.substr(at + digits, end - at - digits);
       const std::size_t name = std::string("{\"name\": \"").size();
       std::string json = changed;
@@ -68,7 +68,7 @@ inline void change_architecture() {
   }
 }
 
-// One byte of 64 KiB in the file: opening it or comparing checksums sees it.
+// Flips a bit of every `stride`-th byte in the first 64 KiB, one at a time: opening the file or comparing checksums detects it.
 inline void flip_every_byte(std::size_t stride) {
   const TemporaryDirectory directory;
   std::string bytes = read_file(kVersion1);

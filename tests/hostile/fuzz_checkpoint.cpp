@@ -1,4 +1,4 @@
-// A target for libFuzzer: any bytes as a checkpoint, as they are and with the manifest's checksum put right.
+// A target for libFuzzer: any bytes as a checkpoint, unchanged and with the manifest's checksum corrected.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,7 +11,7 @@
 
 namespace {
 
-// Errors are sentences; all else, a crash above all, is a finding.
+// Errors with a sentence are fine; anything else, above all a crash, is a finding.
 void open_it(const std::string& bytes) {
   static const int file = memfd_create("hostile", 0);
   static const std::string path = "/proc/self/fd/" + std::to_string(file);
@@ -31,7 +31,7 @@ void open_it(const std::string& bytes) {
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
 
-// Changes the manifest nearly always: left alone, libFuzzer would spend its time on the weights, of which every value is right.
+// Nearly always changes the manifest: otherwise libFuzzer would spend its time on the weights, where every value is valid.
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed) {
   const std::size_t manifest = neurogen::manifest_bytes({reinterpret_cast<const char*>(data), size});
   if (manifest == 0 || std::minstd_rand(seed)() % 16 == 0) return LLVMFuzzerMutate(data, size, most);

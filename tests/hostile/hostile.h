@@ -1,4 +1,4 @@
-// Checkpoints as an enemy would write them: with checksums that are right.
+// Checkpoints as an attacker would write them: with correct checksums.
 #pragma once
 #include <flatbuffers/flatbuffers.h>
 #define XXH_INLINE_ALL
@@ -14,7 +14,7 @@
 
 namespace neurogen {
 
-// Size prefix and all, of whatever claims to be one; 0 where it is cut.
+// Bytes of a purported manifest including its size prefix; 0 if it is cut short.
 inline std::size_t manifest_bytes(const std::string& file) {
   std::uint32_t prefix = 0;
   if (file.size() < sizeof prefix) return 0;
@@ -24,7 +24,7 @@ inline std::size_t manifest_bytes(const std::string& file) {
 
 inline schema::Manifest& manifest_in(std::string& file) { return *schema::GetMutableSizePrefixedManifest(file.data()); }
 
-// Gives a manifest that can be read at all the checksum that it should have.
+// Corrects the checksum of a manifest, if it can be read.
 inline void seal(std::string& file) {
   const std::size_t size = manifest_bytes(file);
   if (size < 12 || size > kLargestManifest) return;
@@ -33,7 +33,7 @@ inline void seal(std::string& file) {
   manifest_in(file).mutate_checksum(XXH3_64bits(file.data(), size));
 }
 
-// Read as a manifest alone: accepted, or refused with a sentence that names the file. Anything else is a mistake.
+// Reads it only as a manifest: it must be accepted, or refused with a sentence that names the file.
 inline bool accepts(const std::string& file, std::string& sentence) {
   try {
     decode_manifest(std::as_bytes(std::span(file).first(manifest_bytes(file))), "hostile");

@@ -1,4 +1,4 @@
-// Checkpoints with one thing wrong and checksums that are right: refused in a sentence that names it.
+// Checkpoints with one fault and correct checksums are refused in a sentence that names the fault.
 #include "tests/hostile/hostile.h"
 
 #include <cmath>
@@ -88,7 +88,7 @@ TEST(Hostile, EveryNumberOfATensor) {
   }
 }
 
-// Two tensors that share bytes, or lie where the other's would fit.
+// Two tensors that overlap, or have exchanged their offsets.
 TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
   const string good = read_file(kVersion1);
   for (const bool swapped : {false, true}) {
@@ -104,7 +104,7 @@ TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
   }
 }
 
-// A shape that starts in the middle of itself: as many numbers, at addresses that no such number has.
+// A shape vector that starts in the middle of itself: its numbers have unaligned addresses.
 TEST(Hostile, AShapeThatIsNotAligned) {
   const string good = read_file(kVersion1);
   const Checkpoint whole(kVersion1);
@@ -127,7 +127,7 @@ TEST(Hostile, AShapeThatIsNotAligned) {
   EXPECT_GT(tried, 0);
 }
 
-// The name, and numbers no machine could hold, in the architecture, at its old length.
+// Changes the architecture's name, or numbers to sizes that no machine could hold, without changing its length.
 TEST(Hostile, EveryNumberOfTheArchitecture) { change_architecture(); }
 
 TEST(Hostile, AManifestThatClaimsMore) {
@@ -139,7 +139,7 @@ TEST(Hostile, AManifestThatClaimsMore) {
   }
 }
 
-// Under the checksum that such a tensor has.
+// With the checksum of such a tensor.
 TEST(Hostile, ValuesThatAreNotFinite) {
   const TemporaryDirectory directory;
   const Checkpoint good(kVersion1);
@@ -161,7 +161,7 @@ TEST(Hostile, ValuesThatAreNotFinite) {
       const Checkpoint file(directory.file("hostile", bad));
       EXPECT_ERROR(file.verify(count), file.path() + " is damaged: " + tensor.name + " holds values that are not finite");
       EXPECT_EQ(file.faults(count)[i], Checkpoint::Fault::not_finite);
-      file.verify(i);  // of those before it
+      file.verify(i);  // earlier tensors are intact
     }
   }
   EXPECT_GT(tried, 10);

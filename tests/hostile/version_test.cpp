@@ -1,4 +1,4 @@
-// A checkpoint that the first version of the format wrote, kept: every later version must read it. It was made on a CPU by
+// A checkpoint in the first version of the format, which every later version must read. It was made on a CPU by
 // `train --batch 2 --seq 16 --seed 7 --steps 3 --keep-best` from 500 random tokens for the brain that its manifest describes.
 #include <cmath>
 
@@ -18,7 +18,7 @@ class Version1 : public testing::Test {
     return Session(brain(), plan_graph(brain().graph, {Bytes{1} << 40, 0}), {}, from);
   }
 
-  // Losses of four further steps, and what is in memory then.
+  // Losses of four further steps, and the memory after them.
   Outcome train_on(const Checkpoint& from) const {
     std::string ids;
     for (int i = 0; i < 500; ++i) ids += {static_cast<char>(i * i % 64), 0};
@@ -33,7 +33,7 @@ class Version1 : public testing::Test {
     return outcome;
   }
 
-  // The same tensors in the opposite order, each at a multiple of `alignment`: as another version might have placed them.
+  // The same tensors in the opposite order, each at a multiple of `alignment`, as another version might have placed them.
   std::string laid_out_otherwise(Bytes alignment) const {
     Manifest m = file_.manifest();
     std::reverse(m.tensors.begin(), m.tensors.end());
@@ -62,7 +62,7 @@ TEST_F(Version1, IsMapped) {
   EXPECT_EQ(m.standing.steps, 3);
   EXPECT_EQ(m.seed, 7u);
   file_.verify(file_.tensors().size());
-  // Its layout is the one that today's plan has: nothing is copied.
+  // Its layout equals that of today's plan: nothing is copied.
   Session s = session(&file_);
   EXPECT_EQ(s.begins_with, &file_);
   EXPECT_EQ(conversion(file_, s.arena.plan()), Conversion::none);

@@ -1,4 +1,4 @@
-# The word that zsh makes of the last one on a command line, where only one is possible.
+# Prints zsh's completion of the last word on a command line, if only one is possible.
 #   zsh -f completed.zsh FUNCTIONS LINE
 zmodload zsh/zpty
 zpty shell zsh -f

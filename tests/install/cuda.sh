@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What CUDA code is compiled for: asked of cmake/cuda.cmake, on machines with GPUs that an nvidia-smi of ours makes up.
+# Tests the GPU generations that cmake/cuda.cmake chooses, with a fake nvidia-smi that invents GPUs.
 #   cuda.sh BUILD SOURCE
 set -euo pipefail
 source=$2

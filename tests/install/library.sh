@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The engine is installed into a prefix; the example is built against that alone, outside of this tree, and learns.
+# Installs the engine into a prefix and builds the example against only that, outside of this tree: it learns.
 #   library.sh BUILD SOURCE
 set -euo pipefail
 build=$1 source=$2
@@ -12,7 +12,7 @@ cmake --install "$build" --prefix "$work/prefix" > "$work/log" || { cat "$work/l
 for program in plan corpus; do  # under their long names, which they also answer with
   "$work/prefix/bin/neurogen-$program" --version | grep -q "^neurogen-$program " || fail "neurogen-$program calls itself something else"
 done
-# The programs' and the library's code is there once, and links of the documents hold.
+# The code of programs and library is installed once, and the documents' links are valid.
 [ "$(find "$work/prefix" -type f -size +2M | wc -l)" -eq 1 ] || fail "more than one large file: $(find "$work/prefix" -type f -size +2M)"
 documents=$work/prefix/share/doc/neurogen-engine
 grep -oE '\]\([A-Za-z0-9_./-]+' "$documents/README.md" | sed 's/^](//' | sort -u | while read -r link; do
@@ -34,7 +34,7 @@ awk "BEGIN { exit !($last < $first - 1) }" || fail "the example does not learn"
 status=0
 sentence=$("$work/example/train" /dev/null 2>&1) || status=$?
 [ $status -eq 2 ] && [ "$(wc -l <<< "$sentence")" -eq 1 ] || fail "an empty text is answered with status $status: $sentence"
-# A program without the matrix library's name, the allocator's or a signal handler: none of that is the library's to bring.
+# The library must bring no matrix library, allocator or signal handler into a program.
 symbols=$(nm -D --undefined-only "$work"/elsewhere/lib*/libneurogen.so)
 grep -qE ' (sigaction|signal|mi_)' <<< "$symbols" && fail "the library handles signals or brings an allocator"
 visible=$(nm -DC --defined-only "$work"/elsewhere/lib*/libneurogen.so | cut -d' ' -f3- | grep -vE '^neurogen::(Engine|TextTokenizer)::' || true)

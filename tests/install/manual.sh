@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every option that a program's --help lists, and those of its subcommands, stands in its manual page in that place, and is completed
-# by bash; bash, zsh and fish complete an option's values.
+# The manual page lists exactly the options of --help, of the program and of each subcommand, and bash completes them; bash, zsh and
+# fish complete an option's values.
 #   manual.sh BUILD SOURCE
 set -euo pipefail
 build=$1 source=$(realpath "$2")

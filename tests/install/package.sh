@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The .deb: what its control file says, what it holds, that its program runs from where it was unpacked, and that nothing in it
-# needs a CPU newer than the oldest x86-64 unless it has asked for it.
+# Tests the .deb: its control file and contents, that its program runs from the unpacked folder, and that nothing in it needs a CPU
+# newer than the oldest x86-64 without checking for it.
 #   package.sh BUILD
 set -euo pipefail
 build=$(realpath "$1")
@@ -12,7 +12,7 @@ fail() { echo "package: $*" >&2; exit 1; }
 package=$(echo "$work"/made/neurogen-engine_*_"$(dpkg --print-architecture)".deb)
 [ -f "$package" ] || fail "there is none: $(ls "$work/made")"
 
-# What else it needs is inside: packages of other releases, of Ubuntu for instance, have other names.
+# Other libraries are inside: their packages have other names in other releases, such as Ubuntu's.
 depends=$(dpkg-deb -f "$package" Depends)
 [[ "$depends" =~ ^libc6\ \(\>=\ [0-9.]+\),\ libstdc\+\+6\ \(\>=\ [0-9]+\),\ libgcc-s1$ ]] || fail "Depends is $depends"
 for field in Package Version Architecture Maintainer Description Section; do
@@ -31,7 +31,7 @@ if dpkg-deb -c "$package" | grep -v ' root/root '; then fail "files belong to ot
 engine=$work/root/usr/bin/neurogen-engine
 for file in "$work"/root/usr/bin/* "$work"/root/usr/lib/libneurogen.so "$work"/root/usr/lib/neurogen/libneurogen-engine.so; do
   readelf -d "$file" | sed -n 's/.*R\(UN\)*PATH.*\[\(.*\)\]/\2/p' | tr : '\n' | grep -v '^\$ORIGIN' && fail "$file looks for libraries where it was built"
-  # Everything that it loads is in the package, or belongs to the three that it depends on.
+  # Every library that it loads is in the package or in the three packages that it depends on.
   LD_LIBRARY_PATH='' ldd "$file" | awk -v root="$work/root" '$2 == "=>" && index($3, root) != 1 { print $1 }' |
     grep -vE '^(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s)\.so' && fail "$file needs libraries of other packages"
 done
@@ -39,7 +39,7 @@ perl -e 'print pack("v*", map { $_ % 50 } 1 .. 200)' > "$work/text.bin"
 "$engine" train --arch tiny --device cpu --batch 2 --seq 32 --steps 2 --data "$work/text.bin" --export "$work/model.safetensors" --progress none > "$work/out" || { cat "$work/out"; exit 1; }
 grep -q "trained 2 steps" "$work/out" || fail "the program does not train"
 
-# Code for newer CPUs stands in functions that are chosen at run time, whose names end in their architecture.
+# Only functions chosen at run time hold code for newer CPUs; their names end in the architecture.
 for program in "$build"/lib*/neurogen/libneurogen-engine.so; do
   objdump -d --no-show-raw-insn "$program" | awk '
     /^[0-9a-f]+ <.*>:$/ { name = $2; newer = name ~ /\.arch_x86_64_v[34]/ }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pip install of the tree, in a virtual environment of its own: the module is there, learns, and type checkers see its stubs.
+# Installs the tree by pip into a fresh virtual environment: the module imports and learns, and type checkers see its stubs.
 #   pip.sh SOURCE
 set -euo pipefail
 source=$1
@@ -12,7 +12,7 @@ pip=$work/venv/bin/pip python=$work/venv/bin/python
 "$pip" download -q --no-deps -d "$work" scikit-build-core > "$work/log" 2>&1 || { echo "skipped: no package index can be reached"; exit 0; }
 mkdir "$work/tree"
 git -C "$source" ls-files -z | (cd "$source" && xargs -0 cp --parents -t "$work/tree")
-# For the CPU alone, which is quicker to build.
+# Only for the CPU, which builds faster.
 CMAKE_ARGS=-DCMAKE_CUDA_COMPILER=NOTFOUND "$pip" install "$work/tree" mypy > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 
 cd "$work"  # nothing of the tree is near

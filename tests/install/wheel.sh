@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The wheel: installed by pip into a fresh environment, where no compiler and none of the libraries that the build took from this system
-# can be found, its programs train and its module learns.
+# Installs the wheel by pip into a fresh environment without a compiler and without the libraries that the build took from this
+# system: its programs train and its module learns.
 #   wheel.sh BUILD SOURCE PYTHON
 set -euo pipefail
 build=$(realpath "$1") source=$(realpath "$2") python=$3
@@ -30,7 +30,7 @@ package=$("$bin/python" -c 'import neurogen, os; print(os.path.dirname(neurogen.
 print(neurogen.Engine(arch="tiny", device="cpu", budget="400M", batch=1, window=8).generate(numpy.array([1, 2], numpy.int32), 3))' ||
   fail "the module does not work"
 
-# Every library is in the wheel, or one that manylinux expects of a system.
+# Every library is either in the wheel or among those that manylinux expects of a system.
 for file in "$package"/bin/* "$package"/_engine*.so "$package"/lib/libneurogen.so "$package"/lib/neurogen/*; do
   readelf -d "$file" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'
 done | sort -u | grep -vE '^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so' | while read -r needed; do

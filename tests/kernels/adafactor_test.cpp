@@ -9,7 +9,7 @@ namespace {
 template <typename Real>
 constexpr double kTolerance = sizeof(Real) == 8 ? 1e-12 : 3e-6;
 
-// The formulas as they stand, on whole float64 matrices, entry by entry.
+// A plain implementation of the formulas on whole float64 matrices, entry by entry.
 struct Reference {
   std::int64_t vocabulary, outputs, tile;
   std::vector<std::vector<double>> weight;
@@ -73,7 +73,7 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
     for (std::int64_t i = 0; i < V; ++i) reference.weight.emplace_back(&weight[i * O], &weight[i * O] + O);
     for (int n = 1; n <= 4; ++n) {
       auto gradient = Tensor<Real>::noise({V, O}, 10 + n, n == 3 ? 10 : 1e-4);  // the third is clipped
-      for (std::int64_t j = 0; j < O; ++j) gradient[V / 2 * O + j] = 0;         // a token that nobody expects or sees
+      for (std::int64_t j = 0; j < O; ++j) gradient[V / 2 * O + j] = 0;         // a token that never occurs
       std::vector<std::vector<double>> wide;
       for (std::int64_t i = 0; i < V; ++i) wide.emplace_back(&gradient[i * O], &gradient[i * O] + O);
       StepControl control{.step = n - 1, .learning_rate = 99, .decoder_learning_rate = 1e-3f};
@@ -88,7 +88,7 @@ void expect_formula(std::int64_t V, std::int64_t O, std::int64_t tile) {
       adafactor_finish(device, {column_sum.view(), V, column.view(), make_view(&control, DType::u8, {sizeof control})});
       reference.step(wide, 1e-3f, n);
     }
-    EXPECT_GT(reference.largest_rms, 1.5);  // the clip was at work
+    EXPECT_GT(reference.largest_rms, 1.5);  // the clip took effect
     Tensor<double> expected({V, O}, 0), expected_row({V}, 0), expected_column({O}, 0);
     for (std::int64_t i = 0; i < V; ++i)
       std::copy(reference.weight[static_cast<std::size_t>(i)].begin(), reference.weight[static_cast<std::size_t>(i)].end(),

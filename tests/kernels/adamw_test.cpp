@@ -11,7 +11,7 @@ namespace {
 template <typename Real>
 constexpr double kTolerance = sizeof(Real) == 8 ? 1e-12 : 2e-6;
 
-// One number by the book: moments as sums over its whole history, no running state.
+// One number by the definition: moments as sums over its whole history, without running state.
 double reference(double p, const std::vector<double>& gradients, const std::vector<double>& rates, double decay) {
   for (std::size_t n = 1; n <= gradients.size(); ++n) {
     double m = 0, v = 0;
@@ -83,7 +83,7 @@ TYPED_TEST(AdamW_, RowsComeAndGoAndKeepTheirOwnCount) {
     const Tensor<Real> start = p;
     Tensor<Real> m({V, E}, 0), v({V, E}, 0), norm({2}, Real(0.5));
     Tensor<std::int32_t> steps({V}, 0);
-    std::map<std::int64_t, std::vector<Tensor<Real>>> history;  // of each row: its gradients
+    std::map<std::int64_t, std::vector<Tensor<Real>>> history;  // row: its gradients
     std::map<std::int64_t, std::vector<double>> rates;
     std::mt19937 random(4);
     for (int step = 0; step < 5; ++step) {

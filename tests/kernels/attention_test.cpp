@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kHeads = 2, kGroups = 2 * kHeads, kOutputs = kHeads * kHead, kWindows = 2;
 
-// Heads with the norm behind them, and all that the backward pass writes.
+// Heads with the norm after them, and all outputs of the backward pass.
 template <typename Real>
 struct Heads {
   using T = Tensor<Real>;
@@ -22,7 +22,7 @@ struct Heads {
   T d_currents = T::poisoned({kGroups, tokens, columns}), d_gain{{kOutputs}, 0};
   T scratch = T::poisoned({3, attention_scratch(window)});
 
-  // The second window holds two documents, where `documents`.
+  // With `documents` the second window holds two documents.
   Heads(std::int64_t r, std::int64_t w, bool documents) : roles(r), window(w) {
     for (std::int64_t t = window / 3; documents && t < window; ++t) first[window + t] = static_cast<std::int32_t>(window / 3);
   }
@@ -76,7 +76,7 @@ struct Heads {
 
 double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
-// Straight from the formula. Token n of a window sees [oldest(n), n].
+// A plain implementation of the formula. Token n of a window sees [oldest(n), n].
 template <typename Oldest>
 Tensor<double> naive(const Heads<double>& a, Oldest&& oldest) {
   Tensor<double> y({a.tokens, kOutputs}, 0);
@@ -193,7 +193,7 @@ TEST(AttentionStep, EqualsTheWindowAndSlidesOverARing) {
     expect_close(streamed(a, 40, 0), a.pre_norm, 1e-12, "within the ring");
     const auto last = [&](std::int64_t n) { return std::max(n / a.window * a.window, n - 12); };
     expect_close(streamed(a, 13, 0), naive(a, last), 1e-12, "behind the ring");
-    // Positions turn relatively to each other, and documents hide what lies before: far into a stream nothing changes.
+    // Only relative positions matter, and documents hide earlier tokens: far into a stream nothing changes.
     expect_close(streamed(a, 40, 100'000'003), a.pre_norm, 1e-6, "at a large position");
   }
 }

@@ -13,11 +13,11 @@ constexpr double kTolerance = sizeof(Real) == 8 ? 1e-12 : 2e-5;
 
 template <typename Real>
 struct Run {
-  Tensor<Real> logits, loss, log_sum_exp;  // after: logits are their own gradient
+  Tensor<Real> logits, loss, log_sum_exp;  // afterwards logits hold their gradient
   Tensor<double> total;
 };
 
-// All logits in tiles of columns of one wide tensor, as the decoder keeps them.
+// All logits in column tiles of one wide tensor, like the decoder's.
 template <typename Real>
 Run<Real> run(Tensor<Real> logits, Tensor<std::int32_t> targets, std::int64_t tile, int threads = 1, bool backward = true) {
   const std::int64_t N = logits.shape[0], V = logits.shape[1];

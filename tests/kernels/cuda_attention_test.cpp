@@ -57,7 +57,7 @@ TEST_P(CudaAttention, EqualsTheCpu) {
     GpuHeads b = copy_of(a, GetParam());
     run(device_of(2), a, a, a.scratch.view());
     run(gpu(), a, b, {});
-    // Products of rounded queries, keys, values, weights and their gradients.
+    // Bounds for products of rounded queries, keys, values, weights and their gradients.
     const double low = 3 * rounding(GetParam());
     expect_close_in_norm(b.pre_norm, a.pre_norm, 1e-5 + low, "pre_norm");
     expect_close_in_norm(b.d_currents, a.d_currents, 2e-5 + low, "d_currents");

@@ -1,5 +1,5 @@
-// Milliseconds of each of the brain's own operations at the shapes of the full preset, 8,192 tokens in bf16, beside the
-// least that its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s) allow.
+// Times each of the brain's own operations at the shapes of the full preset, 8,192 tokens in bf16, in milliseconds beside the least
+// time for its bytes (at 4.2 TB/s) and products (at 700 TFLOP/s).
 //   cuda_bench [megabytes of currents at once]
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -23,7 +23,7 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kTokens = 8192, kWindow = 256;
-double tile_bytes = 128e6;  // of currents that exist at once
+double tile_bytes = 128e6;  // bytes of currents that exist at once
 
 struct ModuleShape {
   const char* name;
@@ -34,7 +34,7 @@ struct ModuleShape {
 
 std::vector<std::shared_ptr<void>> memory;
 
-// Noise, the same 2^20 values again and again.
+// Noise: the same 2^20 values repeated.
 TensorView make(CudaDevice& gpu, DType type, const Shape& shape) {
   static const std::vector<std::vector<std::uint16_t>> noise = [] {
     std::vector<std::vector<std::uint16_t>> result(2);
@@ -126,7 +126,7 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   const TensorView gate_bias = m.gated ? make(gpu, DType::f32, {openers}) : TensorView{};
   const TensorView d_gate = m.gated ? make(gpu, DType::bf16, {kTokens, m.outputs}) : TensorView{};
 
-  // Tile by tile, as the engine runs them: synapses into one buffer, then what reads it.
+  // Tile by tile, like the engine: synapses into one buffer, then the operation that reads it.
   const auto tiles = [&](auto&& body) {
     for (std::int64_t g = 0; g < groups; g += tile) body(g, std::min(tile, groups - g));
   };

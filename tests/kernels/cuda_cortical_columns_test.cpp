@@ -1,4 +1,4 @@
-// Synapses and microcircuit in one pass against the two on the CPU in float64.
+// Compares synapses and microcircuit in one pass with the two operations on the CPU in float64.
 #include "kernels/cortical_columns.h"
 #include "kernels/rms_norm.h"
 #include "tests/kernels/cuda_wiring.h"
@@ -150,7 +150,7 @@ class CudaCorticalColumns : public CudaWiringTest {
 };
 
 TEST_F(CudaCorticalColumns, EqualTheCpu) {
-  constexpr double kExact = 1e-5, kRounded = 0x1p-8;  // float32; one rounding to bf16 on the way
+  constexpr double kExact = 1e-5, kRounded = 0x1p-8;  // float32; one intermediate rounding to bf16
   for (int i = 0; i < 60; ++i) {
     const Bytes shared_memory = i % 3 == 0 ? UINT64_MAX : i % 3 == 1 ? kOfSmallerCards : 2 * kOfSmallerCards;
     const SharedMemory limit(shared_memory);
@@ -195,7 +195,7 @@ TEST_F(CudaCorticalColumns, SectionsChangeNoBit) {
   }
 }
 
-// The tokens one by one, as a stream takes them.
+// The tokens one by one, as in a stream.
 TEST_F(CudaCorticalColumns, StepsEqualTheCpu) {
   for (const DType type : kFloats) {
     for (int i = 0; i < 12; ++i) {

@@ -1,4 +1,4 @@
-// Operations of the forward pass and the loss: a GPU against the CPU, on the same values.
+// Operations of the forward pass and the loss: compares a GPU with the CPU on the same values.
 #include "arena/block.h"
 #include "kernels/cast.h"
 #include "kernels/copy.h"
@@ -86,7 +86,7 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
                                                  std::array{9001, 65536, 32}, std::array{700, 50, 4096}})
     for (const DType type : kFloats) {
       auto ids = draws({tokens}, vocabulary, 3);
-      for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one id that is everywhere
+      for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one frequent id
       auto weight = Tensor<float>::noise({vocabulary, width}, 4, 0.25), gain = Tensor<float>::noise({width}, 5, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
       embedding_forward(device_of(2), {ids.view(), weight.view(), gain.view(), out.view(), inverse.view()});
@@ -123,7 +123,7 @@ TEST_F(CudaEmbedding, EqualsTheCpu) {
         })) << "written behind the last row";
         touched.data.resize(valid), d_rows.data.resize(valid);
         touched.shape = d_rows.shape = {count[0], width};
-        expect_close(touched, d_rows, 5e-4, "d_rows");  // the row that is everywhere is much larger than the others
+        expect_close(touched, d_rows, 5e-4, "d_rows");  // the frequent row is much larger than the others
       }
     }
 }
@@ -170,7 +170,7 @@ TEST_F(CudaMatmul, EqualsTheCpuInAllOrientationsAndTypes) {
 }
 
 TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
-  // Behind each row lie numbers that are neither read nor written.
+  // Numbers after each row must be neither read nor written.
   constexpr std::int64_t kTokens = 301, kVocabulary = 997, kPitch = 1000;
   for (const std::int64_t tile : {1000, 300, 4})
     for (const DType type : kFloats) {
@@ -208,9 +208,9 @@ TEST_F(CudaCrossEntropy, TheLikeliestTokensAndHitsAreThoseOfTheCpu) {
     for (const std::int64_t tile : {4096, 300, 4})
       for (const DType type : kFloats) {
         const std::int64_t pitch = (vocabulary + 3) / 4 * 4;
-        auto logits = rounded(Tensor<float>::noise({tokens, pitch}, 9, 4), type);  // 16-bit ones have many ties
+        auto logits = rounded(Tensor<float>::noise({tokens, pitch}, 9, 4), type);  // 16-bit types give many ties
         auto targets = draws({tokens}, vocabulary, 10);
-        for (int n = 0; n < tokens; ++n) {  // a target that is right, one that is none
+        for (int n = 0; n < tokens; ++n) {  // a target that is predicted, and a masked one
           if (n % 5 == 1)
             targets[n] = static_cast<std::int32_t>(std::max_element(&logits[n * pitch], &logits[n * pitch] + vocabulary) -
                                                    &logits[n * pitch]);

@@ -1,4 +1,4 @@
-// Loss scaling: a GPU against the CPU, and updates that are left out.
+// Loss scaling: compares a GPU with the CPU, and tests skipped updates.
 #include "kernels/adafactor.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
@@ -72,7 +72,7 @@ struct Updated {
   Tensor<double> p, m, v, rows, decoder, row, column;
 };
 
-// One update of everything, from gradients times a scale.
+// Updates everything once, from gradients times a scale.
 Updated update(StepControl step, float times) {
   constexpr std::int64_t V = 300, O = 1056;
   const Control control(step);

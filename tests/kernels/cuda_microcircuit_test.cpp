@@ -85,7 +85,7 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
     if (!a.stripe) return {};
     return {part(b.opener.view(), a, p, false), b.gate_bias.view(), a.stripe, p.group * kGroup};
   }
-  // `u` and so on: the part's own tensors.
+  // The part's own tensors are called `u` and so on.
   template <typename Device, typename AnyCircuit>
   static void forward(Device& device, const Circuit& a, AnyCircuit& b, const Part& p, TensorView u) {
     const TensorView state = b.state.view();
@@ -118,7 +118,7 @@ class CudaMicrocircuit : public CudaTest, public testing::WithParamInterface<DTy
   }
 };
 
-// Exponentials to a few units of float32; sums over tokens add little to them.
+// Exponentials are exact to a few units of float32; sums over tokens add little error.
 constexpr double kTolerance = 5e-6;
 
 TEST_P(CudaMicrocircuit, EqualsTheCpu) {
@@ -139,11 +139,11 @@ TEST_P(CudaMicrocircuit, EqualsTheCpu) {
     if (a.has_residual) expect_close_in_norm(b.d_residual, a.d_residual, gradient, "d_residual");
     if (a.stripe) {
       expect_close_in_norm(b.d_gate, a.d_gate, gradient, "d_gate");
-      a.d_gate = b.d_gate.values();  // a stripe's may cancel each other: from here on the same, as they were rounded
+      a.d_gate = b.d_gate.values();  // a stripe's gradients may cancel: continues with the GPU's rounded values on both sides
       gates(device_of(2), a, a, all(a));
       gates(gpu(), a, b, all(a));
       expect_close_in_norm(b.d_opener, a.d_opener, gradient, "d_opener");
-      // A sum over tokens rounds as its summands do, the openers' gradients, which may cancel each other.
+      // A sum over tokens has the rounding errors of its summands, the openers' gradients, which may cancel each other.
       Tensor<double> sizes({a.openers}, 0);
       for (std::size_t i = 0; i < a.d_opener.data.size(); ++i)
         sizes[static_cast<std::int64_t>(i) % a.openers] += std::abs(a.d_opener.data[i]);

@@ -19,7 +19,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
           .width = draw(0, 1) ? 32 : 16,
           .slots = draw(1, 10),
           .groups = draw(1, 5),
-          .tokens = draw(0, 4) ? draw(1, 700) : 1,  // a single one has a kernel of its own
+          .tokens = draw(0, 4) ? draw(1, 700) : 1,  // a single token has its own kernel
           .rows = draw(1, 300),
           .parts = draw(1, 4),
           .low_currents = draw(0, 1) == 1};
@@ -53,7 +53,7 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
     return b;
   }
 
-  // The same calls on either side.
+  // The same calls on both sides.
   template <typename Device, typename AnyNet>
   static void forward(Device& device, const Net& a, AnyNet& b, TensorView scratch, std::int64_t group, std::int64_t groups) {
     synapses_forward(
@@ -70,8 +70,8 @@ class CudaSynapses : public CudaWiringTest, public testing::WithParamInterface<D
   }
 };
 
-// Products are exact. Sums of n terms of float32, n below 6,000 here, err by sqrt(n) units at most; tensor cores cut digits
-// off instead of rounding, and so err by n / 4.
+// Products are exact. Sums of n float32 terms, n below 6,000 here, err by at most sqrt(n) units; tensor cores truncate instead of
+// rounding, and so err by n / 4.
 constexpr double kTolerance = 1e-5;
 
 TEST_P(CudaSynapses, EqualTheCpu) {

@@ -1,5 +1,5 @@
-// What the tests of CUDA operations share: a GPU or a reason to skip, tensors in its memory, and comparison with the CPU in
-// float64 on the same rounded inputs.
+// Helpers for tests of CUDA operations: a GPU or a reason to skip, tensors in its memory, and comparison with the CPU in float64 on
+// the same rounded inputs.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -16,7 +16,7 @@ inline CudaDevice& gpu() {
   return device;
 }
 
-// Every run draws other shapes and values; the seed is printed where a test fails.
+// Every run draws other shapes and values; a failing test prints its seed.
 class CudaTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -35,7 +35,7 @@ class CudaTest : public testing::Test {
   testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
 };
 
-// While one lives, operations do with so much shared memory for a block.
+// Limits the shared memory per block for operations during its lifetime.
 struct SharedMemory {
   explicit SharedMemory(Bytes bytes) { gpu().limit_shared_memory(bytes); }
   ~SharedMemory() { gpu().limit_shared_memory(UINT64_MAX); }
@@ -69,7 +69,7 @@ class OnGpu {
   OnGpu() = default;
   template <typename Real>
   OnGpu(Tensor<Real>& host, DType type) : shape_(host.shape), type_(type) {
-    if (host.data.empty()) return;  // an absent operand
+    if (host.data.empty()) return;  // operand not given
     for (Real& x : host.data) x = static_cast<Real>(rounded(static_cast<double>(x), type));
     std::vector<std::byte> bytes(static_cast<std::size_t>(size_of(type, shape_)));
     for (std::size_t i = 0; i < host.data.size(); ++i) {
@@ -84,7 +84,7 @@ class OnGpu {
   explicit OnGpu(const Tensor<T>& host) : shape_(host.shape), type_(dtype_of<T>()) {
     upload(host.data.data(), host.data.size() * sizeof(T));
   }
-  // Every byte 0xFF, NaN or -1, until written.
+  // Every byte is 0xFF (NaN or -1) until written.
   OnGpu(DType type, Shape shape) : OnGpu(poisoned(std::move(shape), type)) {}
   static OnGpu poisoned(Shape shape, DType type) {
     OnGpu tensor;
@@ -156,16 +156,16 @@ void expect_same_values(const OnGpu& actual, const Tensor<T>& expected, const ch
 inline void expect_same_values(const OnGpu& a, const OnGpu& b, const char* what) { expect_same_bits(a.values(), b.values(), what); }
 
 inline const std::vector<DType> kFloats = {DType::f32, DType::bf16, DType::f16};
-// The largest error of an entry, in units of the tensor's root mean square, that a last rounding explains.
+// The largest error of an entry that a final rounding explains, in units of the tensor's root mean square.
 inline double tolerance_of(DType type) { return type == DType::f32 ? 1e-5 : type == DType::bf16 ? 4e-2 : 5e-3; }
 
-// What gradients of outputs are stored in beside products of this type.
+// The type that stores gradients of outputs next to products of this type.
 inline DType gradient_of(DType type) { return type == DType::bf16 ? type : DType::f32; }
 
-// Half a unit in the last place of a 16-bit output, as a share; of a 32-bit one nothing to speak of.
+// Half a unit in the last place of a 16-bit output, as a share; negligible for a 32-bit one.
 inline double rounding(DType type) { return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : 0; }
 
-// [0, tokens) in windows: index of each token's document's first token, documents drawn at random.
+// For tokens [0, tokens) in windows: the index of the first token of each token's document; documents are drawn at random.
 template <typename Draw>
 Tensor<std::int32_t> documents_of(std::int64_t windows, std::int64_t window, Draw&& draw) {
   Tensor<std::int32_t> first({windows * window}, 0);

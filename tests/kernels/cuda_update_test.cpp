@@ -1,4 +1,4 @@
-// Norms of gradients and optimisers: a GPU against the CPU, on the same values.
+// Norms of gradients and optimizers: compares a GPU with the CPU on the same values.
 #include "kernels/adafactor.h"
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
@@ -43,7 +43,7 @@ TEST_F(CudaNorm, EqualsTheCpu) {
   }
 }
 
-// Tensors of all lengths, as many as fit into one call.
+// Tensors of many lengths, as many as fit into one call.
 TEST_F(CudaAdamW, EqualsTheCpu) {
   struct One {
     Tensor<float> gradient, p, m, v;
@@ -106,7 +106,7 @@ TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
   expect_same_values(g_steps, steps, "steps");
 }
 
-// Tiles, the last shorter; on the GPU the weights are of `type`, and the gradient may be narrow too.
+// Tiles, the last one shorter; on the GPU the weights have `type`, and the gradient may be narrow too.
 struct Adafactor {
   static constexpr std::int64_t kVocabulary = 1000, kTile = 300;
   std::int64_t outputs;
@@ -133,7 +133,7 @@ struct Adafactor {
     Tensor<double> scratch({adafactor_scratch(kTile, outputs)}, 0);
     adafactor_tiles(device_of(1), {control.host, gradient.view(), weight.view(), row.view(), column.view(), column_sum.view(),
                                    scratch.view(), kTile, 0});
-    // A first tile by itself, then the others together.
+    // The first tile by itself, then the others together.
     for (const auto& [v, n] : {std::pair{std::int64_t{0}, kTile}, std::pair{kTile, kVocabulary - kTile}})
       adafactor_tiles(gpu(), {control.gpu_value, g_gradient.view().rows(v, n), g_weight.view().rows(v, n), g_row.view().rows(v, n),
                               g_column, g_column_sum, g_scratch, kTile, v});
@@ -159,7 +159,7 @@ TEST_F(CudaAdafactor, EqualsTheCpu) {
       }
 }
 
-// Each weight becomes one of the two neighbours of the exact result, and on average the exact result.
+// Each weight becomes one of the two neighbours of the exact result; their average is the exact result.
 TEST_F(CudaAdafactor, RoundsNarrowWeightsAtRandomWithoutBias) {
   for (const auto& [type, gradient] :
        {std::pair{DType::bf16, DType::f32}, std::pair{DType::bf16, DType::bf16}, std::pair{DType::f16, DType::f32}}) {

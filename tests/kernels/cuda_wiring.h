@@ -1,4 +1,4 @@
-// What the tests of synapses on a GPU share: sources and a wiring drawn at random.
+// Helpers for tests of synapses on a GPU: random sources and a random wiring.
 #pragma once
 #include "kernels/cortical_columns.h"
 #include "tests/kernels/cuda_tensor.h"
@@ -7,7 +7,7 @@ namespace neurogen {
 
 class CudaWiringTest : public CudaTest {
  protected:
-  // For a.tokens and a.groups of a.slots blocks, a.width wide: sources of one to four modules, their gradients, and who reads what.
+  // For a.tokens and a.groups of a.slots blocks, a.width wide: sources of one to four modules, their gradients, and the wiring.
   template <typename Net>
   void draw_wiring(Net& a) {
     for (std::int64_t parts = draw(1, 4); parts > 0; --parts) {
@@ -22,7 +22,7 @@ class CudaWiringTest : public CudaTest {
     a.readers = Tensor<std::int32_t>::poisoned({a.groups * a.slots});
   }
 
-  // Side by side, on either device.
+  // The sources side by side, on either device.
   template <typename Tensors>
   static Sources all(Tensors& tensors, std::int64_t token, std::int64_t tokens) {
     Sources result;
@@ -30,7 +30,7 @@ class CudaWiringTest : public CudaTest {
     return result;
   }
 
-  // Parts of a gradient, of which the first holds what was there before, and what they add up to.
+  // Parts of a gradient, the first holding its previous value, and their sum.
   static OnGpu parts_of(const Tensor<double>& begun, std::int64_t parts) {
     Shape shape = begun.shape;
     shape[0] *= parts;

@@ -16,7 +16,7 @@
 #ifndef NEUROGEN_SANITIZE
 static std::atomic<bool> no_threads{false};
 
-// In front of the C library's own: a system that starts no thread.
+// Replaces the C library's function: a system that starts no thread.
 extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*), void* argument) {
   if (no_threads) return EAGAIN;
   static const auto real = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
@@ -56,12 +56,12 @@ TEST(Device, ManyShortJobsDoNotMix) {
   }
 }
 
-#ifndef NEUROGEN_SANITIZE  // whose own stands there
+#ifndef NEUROGEN_SANITIZE  // a sanitizer has its own
 TEST(Device, SaysWhatToDoWhereThereIsNoThread) {
   no_threads = true;
   EXPECT_ERROR(CpuDevice(3), "cannot start 3 threads", "ulimit -u");
   std::vector<int> done(5, 0);
-  on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });  // without one
+  on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });  // without a thread
   no_threads = false;
   on_threads(5, [&](std::int64_t part) { ++done[static_cast<std::size_t>(part)]; });
   EXPECT_EQ(done, std::vector<int>(5, 2));

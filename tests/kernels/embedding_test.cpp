@@ -19,7 +19,7 @@ struct Embedding {
   Tensor<Real> inverse_rms = Tensor<Real>::poisoned({kTokens}), d_rows = Tensor<Real>::poisoned({kVocabulary, kWidth});
   Tensor<Real> d_gain = Tensor<Real>::poisoned({kWidth});
 
-  // Some ids often, some never, the last one too.
+  // Some ids occur often, some never, among them the last.
   Embedding() {
     for (std::int64_t n = 0; n < kTokens; ++n) ids[n] = static_cast<std::int32_t>(n * n * 7 % kVocabulary);
     ids[11] = kVocabulary - 1;

@@ -1,5 +1,5 @@
-// What the kernels' tests share: tensors that own their memory, devices of 1 to 3 threads, and gradients checked against
-// central differences in float64.
+// Helpers for the kernels' tests: tensors that own their memory, devices of 1 to 3 threads, and gradients checked against central
+// differences in float64.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -33,11 +33,11 @@ struct Tensor {
   Tensor(Shape extents, T value)
       : shape(std::move(extents)),
         data(static_cast<std::size_t>(std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>())), value) {}
-  // What an operation has not written shows.
+  // Filled with NaN, so that elements an operation has not written show.
   static Tensor poisoned(Shape extents) {
     return {std::move(extents), std::is_integral_v<T> ? T(-77) : std::numeric_limits<T>::quiet_NaN()};
   }
-  // The same values in every precision.
+  // Gives the same values in every precision.
   static Tensor noise(Shape extents, unsigned seed, double scale = 1, double mean = 0) {
     Tensor x(std::move(extents), T(0));
     std::mt19937 random(seed);
@@ -61,7 +61,7 @@ void expect_same_bits(const Tensor<T>& a, const Tensor<T>& b, const char* what) 
   EXPECT_TRUE(a.data.empty() || std::memcmp(a.data.data(), b.data.data(), a.data.size() * sizeof(T)) == 0) << what;
 }
 
-// Entry by entry, in units of the tensor's root mean square.
+// The largest difference of an entry, in units of the tensor's root mean square.
 template <typename A, typename B>
 void expect_close(const Tensor<A>& actual, const Tensor<B>& expected, double tolerance, const char* what) {
   ASSERT_EQ(actual.shape, expected.shape) << what;
@@ -75,12 +75,12 @@ void expect_close(const Tensor<A>& actual, const Tensor<B>& expected, double tol
   EXPECT_LT(worst, tolerance) << what;
 }
 
-// sum of a * b: with random b, a loss whose gradient with respect to a is b.
+// Sum of a * b: a loss whose gradient with respect to a is b.
 inline double inner(const Tensor<double>& a, const Tensor<double>& b) {
   return std::inner_product(a.data.begin(), a.data.end(), b.data.begin(), 0.0);
 }
 
-// `loss` reads x. All entries of a small x, some of a large one.
+// Checks the gradient of `loss`, which reads x: all entries of a small x, some of a large one.
 template <typename Loss>
 void expect_gradient(Tensor<double>& x, const Tensor<double>& gradient, Loss&& loss, const char* what) {
   ASSERT_EQ(x.shape, gradient.shape) << what;
@@ -96,7 +96,7 @@ void expect_gradient(Tensor<double>& x, const Tensor<double>& gradient, Loss&& l
       x.data[i] = value;
       return loss();
     };
-    // Fourth order: steps large enough to keep rounding out of the result.
+    // Fourth order permits steps large enough to keep rounding out of the result.
     const double difference =
         (8 * (loss_at(at + kStep) - loss_at(at - kStep)) - (loss_at(at + 2 * kStep) - loss_at(at - 2 * kStep))) / (12 * kStep);
     x.data[i] = at;

@@ -21,7 +21,7 @@ TYPED_TEST(GradientNorm, IsTheNormOfAllTensorsTogether) {
   for (const Real x : b.data) expected += static_cast<double>(x) * x;
   for (const Real x : c.data) expected += static_cast<double>(x) * x;
   expected = std::sqrt(expected);
-  for (std::int64_t i = 11 * 1001; i < 37 * 1001; ++i) a[i] = std::numeric_limits<Real>::quiet_NaN();  // rows that do not count
+  for (std::int64_t i = 11 * 1001; i < 37 * 1001; ++i) a[i] = std::numeric_limits<Real>::quiet_NaN();  // rows outside the norm
 
   const std::int64_t pa = norm_partials(37 * 1001), pb = norm_partials(5), pc = norm_partials(kNormChunk * 2);
   EXPECT_EQ(pa, 3);

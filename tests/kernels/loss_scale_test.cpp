@@ -1,4 +1,4 @@
-// Loss scaling: the scale's way from step to step, and that operations under a power of two give the bits that they give without.
+// Loss scaling: the scale from step to step, and operations that give the same bits under a power of two as without.
 #include "kernels/loss_scale.h"
 
 #include "kernels/adafactor.h"
@@ -70,7 +70,7 @@ TEST(LossScale, FindsOneNumberThatIsNotFinite) {
       one[at] = bad;
       EXPECT_EQ(overflow_of(total, one), kDecoderOverflow | kBrainOverflow) << bad << " at " << at;
     }
-  // The logits' own gradient, by what it can be at most.
+  // The gradient of the logits, by its bound.
   EXPECT_EQ(overflow_of(total, gradient, 65504.0f * 100), 0);
   EXPECT_NE(overflow_of(total, gradient, 65504.0f * 101), 0);
   total[0] = INFINITY;
@@ -133,11 +133,11 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   EXPECT_NE(updated.weight.data, Weights{}.weight.data);
   expect_same(update(gradient_scaled, norm_scaled, scaled), updated);
 
-  // Steps that were skipped do not count.
+  // Skipped steps do not count.
   scaled.step += 2, scaled.brain_skips = scaled.decoder_skips = 2;
   expect_same(update(gradient_scaled, norm_scaled, scaled), updated);
 
-  // The decoder is updated where the brain alone overflowed; where it did itself, nothing is.
+  // If only the brain overflowed, the decoder is updated; if the decoder overflowed, nothing is.
   gradient_scaled[7] = INFINITY;
   scaled.overflow = kDecoderOverflow | kBrainOverflow;
   expect_same(update(gradient_scaled, norm_scaled, scaled), Weights{});

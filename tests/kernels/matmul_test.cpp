@@ -11,7 +11,7 @@ struct Product {
   Tensor<Real> a, b, c;
   Matmul arguments;
 
-  // c starts as NaN where beta is 0.
+  // c starts as NaN if beta is 0.
   Product(std::int64_t m, std::int64_t n, std::int64_t k, Transpose ta, Transpose tb, double beta)
       : a(Tensor<Real>::noise(ta == Transpose::yes ? Shape{k, m} : Shape{m, k}, 1)),
         b(Tensor<Real>::noise(tb == Transpose::yes ? Shape{n, k} : Shape{k, n}, 2)),

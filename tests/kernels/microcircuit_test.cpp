@@ -15,7 +15,7 @@ struct Kind {
   bool residual;
 };
 
-// A module with the norm behind it, and all that its backward pass writes.
+// A module with the norm after it, and all outputs of its backward pass.
 template <typename Real>
 struct Circuit {
   using T = Tensor<Real>;
@@ -45,7 +45,7 @@ struct Circuit {
   static TensorView part(T& x, std::int64_t token, std::int64_t tokens, std::int64_t group, std::int64_t groups) {
     return x.data.empty() ? TensorView{} : x.view().rows(token, tokens).columns(group * kGroup, groups * kGroup);
   }
-  // Groups' currents of a section of tokens, packed as a section's own tensor is.
+  // Groups' currents of a section of tokens, packed like a section's own tensor.
   static T packed(const T& x, std::int64_t group, std::int64_t groups, std::int64_t token, std::int64_t tokens) {
     T y({groups, tokens, x.shape[2]}, 0);
     for (std::int64_t g = 0; g < groups; ++g)
@@ -205,7 +205,7 @@ TEST_P(Microcircuit, SingleIsCloseToDouble) {
   expect_close(single.d_retain, exact.d_retain, 1e-5, "d_retain");
 }
 
-// One token at a time with a state; first is 0 where a document starts, anything else to go on.
+// One token at a time with a state; first is 0 at the start of a document, anything else continues.
 TEST_P(Microcircuit, StreamingEqualsTheWindow) {
   Circuit<float> a(GetParam());
   a.forward(1);
@@ -214,7 +214,8 @@ TEST_P(Microcircuit, StreamingEqualsTheWindow) {
   Tensor<std::int32_t> first({1}, 0);
   for (std::int64_t n = 0; n < kTokens; ++n) {
     Tensor<float> u = Circuit<float>::packed(a.currents, 0, kGroups, n, 1);
-    if (a.first[n] == n % kWindow) state = Tensor<float>({1, kOutputs}, 0.0f);  // who streams forgets at a document's start
+    if (a.first[n] == n % kWindow)
+      state = Tensor<float>({1, kOutputs}, 0.0f);  // the stream's caller clears the state at a document's start
     microcircuit_forward(device_of(2), {.currents = u.view(),
                                         .retain = a.retain.view(),
                                         .first = first.view(),

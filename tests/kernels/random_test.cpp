@@ -51,7 +51,7 @@ TEST(Random, BelowIsEvenAndStaysBelow) {
   double mean = 0;
   for (std::uint64_t i = 0; i < 10000; ++i) {
     EXPECT_EQ(below(1, 9, 9, i), 0u);
-    const std::uint64_t bound = 3ull << 62;  // what `% bound` of 64 bits would favour by a factor of two
+    const std::uint64_t bound = 3ull << 62;  // `% bound` of 64 bits would favour some values by a factor of two
     const std::uint64_t x = below(bound, 1, 3, i);
     ASSERT_LT(x, bound);
     mean += static_cast<double>(x) / static_cast<double>(bound) / 10000;

@@ -20,7 +20,7 @@ struct Norm {
   }
 };
 
-// The second half of the way back, as the operations in front of the norm do it.
+// The second half of the backward pass, as done by the operations before the norm.
 TEST(RmsNorm, EqualsTheFormulaAndItsGradient) {
   Norm<double> a;
   a.run(2);

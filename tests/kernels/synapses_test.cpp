@@ -6,7 +6,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kTokens = 22, kRows = 8;  // the last product is shorter
+constexpr std::int64_t kTokens = 22, kRows = 8;  // the last product has fewer rows
 
 struct Kind {
   std::int64_t roles, width, slots;

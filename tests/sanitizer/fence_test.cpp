@@ -1,4 +1,4 @@
-// AddressSanitizer sees single buffers inside an arena: an operation that leaves its own is caught.
+// AddressSanitizer tells the buffers of an arena apart: it catches an operation that leaves its own.
 #include <gtest/gtest.h>
 
 #include "engine/graph/program.h"
@@ -7,7 +7,7 @@
 namespace neurogen {
 namespace {
 
-// Two transients of 10 floats, the first dead when the second is written, and a persistent one behind both.
+// Two transients of 10 floats, the first dead when the second is written, and a persistent buffer after both.
 struct Small {
   Graph graph;
   TensorId first = graph.transient("first", DType::f32, {10}), second = graph.transient("second", DType::f32, {10}),
@@ -22,7 +22,7 @@ struct Small {
     CpuDevice cpu(1);
     Program program(graph, arena, cpu);
     program.run(graph.program("test"));
-    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {  // between runs, everything is open
+    for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {  // between runs all buffers are accessible
       for (Bytes i = 0; i < arena.block(kind).size(); ++i) EXPECT_LE(arena.data(kind)[i], std::byte{0xFF});
     }
   }

@@ -1,4 +1,4 @@
-// bench: what it prints belongs together.
+// bench: the printed figures are consistent.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-// budget.md is what `plan` prints today.
+// budget.md equals the current output of tools/budget-page.sh.
 #include <gtest/gtest.h>
 
 #include <array>

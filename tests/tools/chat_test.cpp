@@ -1,4 +1,4 @@
-// neurogen-engine chat, through a pipe and on a terminal: what is said, remembered, saved, stopped and refused.
+// neurogen-engine chat, through a pipe and on a terminal: answers, memory, saving, stopping and refusals.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pty.h>
@@ -55,7 +55,7 @@ TEST_F(Chat, AnswersLineByLineAndForgetsWhenAsked) {
   for (const string& answer : answers) EXPECT_NE(answer, "");
   EXPECT_EQ(answers[2], answers[0]);
   EXPECT_EQ(answers[3], answers[1]);
-  // The whole answer, and nothing of the next line, is made again by another process.
+  // Another process reproduces the whole answer, and nothing of the next line.
   EXPECT_EQ(chat("line 7\n", "--temperature 0 ").out, answers[0] + "\n");
 }
 
@@ -121,7 +121,7 @@ TEST_F(Chat, SavesAndLoadsTheConversationsText) {
   for (std::size_t i = 0; i < errors.size(); ++i) EXPECT_NE(errors[i].find(parts[i]), string::npos) << errors[i];
 }
 
-// A chat on a terminal of its own.
+// A chat on its own terminal.
 class Terminal {
  public:
   Terminal(const string& directory, const string& arguments) {
@@ -140,7 +140,7 @@ class Terminal {
   void type(const string& keys) const {
     EXPECT_EQ(::write(terminal_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
   }
-  // Waits until `part` appears behind all that was waited for before, returns what came before it.
+  // Waits until `part` appears after everything awaited before; returns the text before it.
   string until(const string& part) {
     for (int i = 0; i < 1500; ++i) {
       if (const auto at = seen_.find(part); at != string::npos) {
@@ -187,7 +187,7 @@ TEST_F(Chat, LinesAreEditedAndRememberedOnATerminal) {
   const string answer = lines_of(chat("line 7\n", "--temperature 0 ").out)[0];
   terminal.type(
       "line 8\x7f"
-      "7\n");  // a slip mended
+      "7\n");  // a typing error corrected
   answers(answer);
   terminal.type("/reset\n");
   terminal.until("> ");
@@ -195,7 +195,7 @@ TEST_F(Chat, LinesAreEditedAndRememberedOnATerminal) {
   answers(answer);
   terminal.type("half a line");
   terminal.until("half a line");
-  terminal.type("\x03");  // Ctrl-C gives the line up
+  terminal.type("\x03");  // Ctrl-C drops the line
   terminal.until("> ");
   terminal.type("/reset\nline 7\n");
   terminal.until("\r\n" + answer.substr(0, 8));
@@ -221,7 +221,7 @@ TEST_F(Chat, PastedLinesAreOneTurnAndCommandsAreCompleted) {
 }
 
 TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
-  // A brain that has never seen a line's end says none.
+  // A brain that has never seen a line's end writes none.
   std::vector<std::uint16_t> ids(2000);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::uint16_t>(260 + i % 30);
   directory_->file("endless.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
@@ -235,7 +235,7 @@ TEST_F(Chat, AnInterruptStopsTheAnswerNotTheProgram) {
   terminal.type("line 7\n");
   for (int i = 0; i < 3; ++i) {
     terminal.until("line 7\r\n");
-    for (int pieces = 0; pieces < 1000; ++pieces) terminal.until(" ");  // it speaks and speaks
+    for (int pieces = 0; pieces < 1000; ++pieces) terminal.until(" ");  // it writes on and on
     terminal.type("\x03");
     terminal.until("\r\n> ");
     terminal.type(i < 2 ? "line 7\n" : "/set max-tokens 5\nline 8\n");

@@ -1,4 +1,4 @@
-// Checkpoints as a person uses them: runs that are cut, killed, stopped and gone on with, and what is refused.
+// Checkpoints as a user meets them: runs that are cut, killed, stopped and resumed, and refusals.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -47,7 +47,7 @@ class Checkpoints : public testing::Test {
     for (string line; std::getline(text, line);) lines.push_back(json::parse(line));
     return lines;
   }
-  // The numbers of every step; a step that is logged twice, or out of order, is a mistake.
+  // The numbers of every step; fails if a step is logged twice or out of order.
   std::vector<json> steps(const string& name) const {
     std::vector<json> list;
     for (const json& line : log(name)) {
@@ -73,7 +73,7 @@ class Checkpoints : public testing::Test {
     std::snprintf(name, sizeof name, "/step-%09d.ngck", step);
     return read_file(directory_.path(folder + name));
   }
-  // Runs a command and does something to it once so many lines are logged; the command's process is $(cat pid).
+  // Runs a command and acts on it after this many logged lines; the command's process is $(cat pid).
   ProgramResult disturb(const string& arguments, const string& log_name, int lines, const std::function<void(int)>& act) const {
     directory_.file("go.sh",
                     "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain + arguments + " --log " + log_name);
@@ -96,7 +96,7 @@ class Checkpoints : public testing::Test {
 };
 
 TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
-  // 31 steps are an epoch.
+  // An epoch has 31 steps.
   train("--steps 70 --log whole.jsonl --checkpoint-dir whole --save-every 25 --keep 9 --valid valid.bin --eval-every 10");
   EXPECT_EQ(files("whole"), (std::vector<string>{".lock", "step-000000025.ngck", "step-000000050.ngck", "step-000000070.ngck"}));
   const json plan = json::parse(run("plan --json --arch brain.json --batch 2 --seq 16 --threads 3").out);
@@ -120,7 +120,7 @@ TEST_F(Checkpoints, AnotherProcessGoesOnBitForBit) {
     EXPECT_EQ(log("part.jsonl").back()["tokens"], 70 * 32);
     EXPECT_EQ(count("part.jsonl", "eval"), other.find("best") == string::npos ? 7 : 13);
   }
-  // A run that is complete has nothing left to do, and leaves its log as it is.
+  // A complete run has nothing left to do and leaves its log unchanged.
   const string before = read_file(directory_.path("part.jsonl"));
   EXPECT_NE(train("--steps 70 --checkpoint-dir part --resume --log part.jsonl").out.find("all 70 steps are done"), string::npos);
   EXPECT_EQ(read_file(directory_.path("part.jsonl")), before);
@@ -208,7 +208,7 @@ TEST_F(Checkpoints, AnotherRunIsRefusedAndNamed) {
   refuses(kTrain + "--steps 9 --save-every -1 --checkpoint-dir d", "--save-every is -1");
   refuses(kTrain + "--steps 9 --checkpoint-dir text.bin", "text.bin cannot be used for checkpoints: Not a directory");
   EXPECT_TRUE(checkpoint("saved", 9) == before);
-  // What changes no bit of the arithmetic may differ.
+  // Settings that change no bit of the arithmetic may differ.
   train(same + "--keep 7 --save-every 3 --budget 1G --eval-every 4 --valid valid.bin");
 }
 
@@ -278,7 +278,7 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
   train("--steps 9 --checkpoint-dir saved --save-every 4");
   run("corpus --version && rm saved/step-000000009.ngck");
   string bytes = checkpoint("saved", 8);
-  bytes[bytes.size() - 100] ^= 1;  // an optimizer's
+  bytes[bytes.size() - 100] ^= 1;  // in an optimizer's state
   directory_.file("saved/step-000000008.ngck", bytes);
   const string again = kTrain + "--steps 9 --checkpoint-dir saved --resume ";
   refuses(again, "saved/step-000000008.ngck is damaged: decoder.column is not what was saved: use the checkpoint before it");
@@ -293,7 +293,7 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
 }
 
 TEST_F(Checkpoints, AFailedSaveStopsNoTrainingButTheLastIsReported) {
-  // The log fits under the limit on a file's size, a checkpoint does not.
+  // The log fits under the limit on a file's size; a checkpoint does not.
   directory_.file("go.sh", "ulimit -f 400; exec " + programs_folder() + "/neurogen-engine " + kTrain +
                                "--steps 9 --save-every 3 --checkpoint-dir saved --log l.jsonl");
   const ProgramResult result = run("corpus --version && sh go.sh");

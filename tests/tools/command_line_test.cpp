@@ -1,4 +1,4 @@
-// The programs plan and neurogen-engine, run as a person runs them: what they print, log, refuse, and how they end.
+// The programs plan and neurogen-engine, run as a user runs them: output, logs, refusals and exit status.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -145,7 +145,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
                                                 "overhead_bytes", "budget_bytes"}));
   EXPECT_EQ(a.back()["event"], "summary");
   EXPECT_EQ(a.back()["loss"], a[a.size() - 5]["loss"]);
-  // A rate far too high: the run stops with a sentence, and what it logged until then is JSON.
+  // A rate far too high: the run stops with a sentence, and its log up to there is JSON.
   const ProgramResult wild = train(
       "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log "
       "w.jsonl");
@@ -203,7 +203,7 @@ TEST_F(CommandLine, RefusesMisuse) {
                                                         {"--eval-every -1", "--eval-every"},
                                                         {"--eval-every 3", "name one with --valid"},
                                                         {"--warmup -1", "--warmup"}}) {
-    // Given again where the fixture gives it: an option twice is misuse, too, so the fixture's comes out.
+    // Removes the fixture's option first: giving an option twice is misuse too.
     string base = kTrain;
     const string flag = arguments.substr(0, arguments.find(' ')) + " ";
     if (const auto at = base.find(flag); at != string::npos) base.erase(at, base.find(' ', at + flag.size()) + 1 - at);
@@ -217,7 +217,7 @@ TEST_F(CommandLine, RefusesMisuse) {
   refuses("neurogen-engine generate --arch brain.json", "--init");
 }
 
-// In every program; --batch and sizes are texts that are read by themselves.
+// In every program. --batch and sizes are strings with their own parsers.
 TEST_F(CommandLine, NumbersAreDecimalAndInRange) {
   const string brain = "plan --json --arch brain.json --threads 2 ";
   const auto tokens = [&](const string& arguments) { return json::parse(run(brain + arguments).out)["tokens_per_step"]; };
@@ -308,7 +308,7 @@ TEST_F(CommandLine, StopsPolitelyAtASignal) {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     directory_.file("go.sh", "echo $$ > pid; exec " + programs_folder() + "/neurogen-engine " + kTrain +
                                  "--steps 100000000 --valid valid.bin --export w.safetensors --log s.jsonl");
-    std::thread sender([&, number] {  // once three lines are logged
+    std::thread sender([&, number] {  // after three logged lines
       for (int i = 0; i < 1000; ++i) {
         const string text = read_file(directory_.path("s.jsonl"));
         if (std::count(text.begin(), text.end(), '\n') >= 3) break;
@@ -343,7 +343,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
       run("neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --ngrams text.txt");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
   for (const char* part : {"tokens predicted", "bits per byte"}) EXPECT_NE(evaluated.out.find(part), string::npos);
-  // Each model's figures hang together: perplexity, perplexity a word, bits a byte, shares of right answers.
+  // Each model's figures are consistent: perplexity, perplexity per word, bits per byte, shares of right answers.
   string predicted_tokens = evaluated.out.substr(0, evaluated.out.find(' '));
   std::erase(predicted_tokens, ',');
   const double predicted = std::stod(predicted_tokens), words_there = 200 * 10, bytes = static_cast<double>(text.size());
@@ -359,7 +359,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
     EXPECT_NEAR(bits, loss * predicted / bytes / std::log(2.0), 0.02 * bits);
     EXPECT_TRUE(0 < right && right < of_five && of_five <= 100) << right << " " << of_five;
   }
-  // The plan is exact: what it says it needs is enough, and one byte less is not.
+  // The plan is exact: its minimum is enough, and one byte less is not.
   const string eval = "neurogen-engine eval --data text.txt --tokenizer t.model --init w.safetensors --batch 4 --seq 32 --budget ";
   string needed = run(eval + "1M").err;
   needed = needed.substr(needed.find("needs ") + 6);
@@ -382,17 +382,17 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   EXPECT_NE(say("--temperature 0 --repetition-penalty 1.5"), greedy);
   EXPECT_LT(say("--temperature 0 --max-tokens 5").size(), greedy.size());
   EXPECT_EQ(greedy.rfind(say("--temperature 0 --max-tokens 5").substr(0, 7), 0), 0u);
-  // Ends before the text that was asked for; the prompt may come from standard input.
+  // Stops before the text given by --stop; the prompt may come from standard input.
   const string stop = greedy.substr(10, 2);
   EXPECT_EQ(say("--temperature 0 --stop never --stop '" + stop + "'"), greedy.substr(0, greedy.find(stop, 5)) + "\n");
   const ProgramResult piped =
       run("corpus --version >/dev/null; printf 'the 7\\n' | timeout 60 " + programs_folder() + "/" + speak + "--temperature 0");
   EXPECT_EQ(piped.out, greedy) << piped.err;
-  // A prompt whose line ends with "\r\n" is the same.
+  // A prompt that ends with "\r\n" gives the same.
   const ProgramResult returned =
       run("corpus --version >/dev/null; printf 'the 7\\r\\n' | timeout 60 " + programs_folder() + "/" + speak + "--temperature 0");
   EXPECT_EQ(returned.out, greedy) << returned.err;
-  // A line a token: log-probability, id, text.
+  // A line per token: log-probability, id, text.
   double sum = 0;
   string spoken;
   std::istringstream lines(say("--temperature 0 --max-tokens 12 --logprobs"));
@@ -406,7 +406,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
     sum += log_probability;
   }
   EXPECT_EQ(greedy.rfind("the 7" + spoken.substr(0, spoken.find("\\x")), 0), 0u) << spoken;
-  EXPECT_GT(sum, -12 * 4.0);  // these are the likeliest of 300 tokens, after some training
+  EXPECT_GT(sum, -12 * 4.0);  // the likeliest of 300 tokens, after some training
   const ProgramResult cut = run(speak + "--prompt the --max-tokens 2000 | head -c 8");
   EXPECT_EQ(cut.err, "");
   EXPECT_EQ(cut.out.size(), 8u);
@@ -428,7 +428,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
                                                         {"--prompt the --budget 1M", "needs"}}) {
     refuses(speak + arguments + " </dev/null", part);
   }
-  // Trained with one tokenizer, asked with another; a tokenizer larger than the brain's vocabulary.
+  // Trained with one tokenizer, used with another; a tokenizer larger than the brain's vocabulary.
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 310 --out u.model").status, 0);
   refuses("neurogen-engine generate --init w.safetensors --tokenizer u.model", "another tokenizer");
   refuses("neurogen-engine --arch brain.json --data text.txt --tokenizer u.model --steps 1", "310 pieces");
@@ -449,9 +449,10 @@ TEST_F(CommandLine, LogProbabilitiesShowAnyCharacter) {
   for (const char* piece : {"\"\u6587\"\n", "\"\U0001F600\"\n", "\"\u00E9\"\n"}) EXPECT_NE(said.find(piece), string::npos) << said;
 }
 
-// A brain that was trained with documents is used with them, by way of a checkpoint, its weights, or weights exported from it.
+// A brain trained with documents is used with them, through a checkpoint, its weights, or weights exported from it.
 TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
-  directory_.file("whole.bin", read_file(directory_.path("valid.bin")).substr(0, 97 * 2));  // three batches, all evaluated by a run
+  directory_.file("whole.bin",
+                  read_file(directory_.path("valid.bin")).substr(0, 97 * 2));  // three batches, which a run evaluates completely
   const ProgramResult trained =
       train("--steps 30 --document-end 7 --valid whole.bin --log a.jsonl --checkpoint-dir saved --export w");
   ASSERT_EQ(trained.status, 0) << trained.err;
@@ -471,7 +472,7 @@ TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
     EXPECT_NE(evaluated(weights).find(loss), string::npos) << weights << "\n" << loss << "\n" << evaluated(weights);
   }
   EXPECT_EQ(evaluated("--checkpoint saved --document-end -1").find(loss), string::npos);
-  // Training goes on with it, too.
+  // Training continues with it too.
   for (const char* init : {"w", "saved/step-000000030.ngck"}) {
     ASSERT_EQ(train("--steps 1 --checkpoint-dir next --init " + string(init)).status, 0);
     EXPECT_EQ(json::parse(run("neurogen-engine inspect next --json").out)["document_end"], 7);

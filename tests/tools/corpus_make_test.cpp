@@ -1,4 +1,4 @@
-// corpus make: documents of many sources, in pieces, none lost in silence, nothing half made.
+// corpus make: documents from many sources, in pieces; none is lost silently, and no output is half written.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -41,7 +41,7 @@ class MakeTest : public testing::Test {
     EXPECT_EQ(result.status, 0) << result.err;
     return result.status == 0 ? nlohmann::json::parse(read_file(directory_.path("c.json"))) : nlohmann::json();
   }
-  // One line on standard error, and no file made.
+  // Expects one line on standard error, and no new file.
   void refuses(const string& arguments, const string& sentence, const string& before = "") const {
     const std::size_t files = directory_.files();
     const ProgramResult result = run("make " + arguments + " --tokenizer t.model --out c", before);
@@ -55,7 +55,7 @@ class MakeTest : public testing::Test {
     fs::create_directories(fs::path(directory_.path(name)).parent_path());
     directory_.file(name, contents);
   }
-  // Its documents, each as it comes back from its tokens.
+  // Its documents, each decoded from its tokens.
   std::vector<string> documents(const string& part) const {
     std::vector<string> texts;
     const TokenFile file(directory_.path("c-" + part + ".bin"));
@@ -131,13 +131,13 @@ TEST_F(MakeTest, CutsStandardInputIntoDocuments) {
   EXPECT_EQ(manifest["all"]["documents"], 1001);
   EXPECT_EQ(manifest["all"]["empty"], 2);
   EXPECT_EQ(manifest["sources"][0]["held_out"], "documents by hash");
-  // A pipe that is cut anywhere gives the same.
+  // A pipe gives the same wherever its writes are cut.
   auto piped = make("- --documents line", "sh -c 'head -c 1000 lines.txt; sleep 0.1; tail -c +1001 lines.txt' |");
   EXPECT_EQ(piped["train"], manifest["train"]);
   EXPECT_EQ(piped["valid"], manifest["valid"]);
 }
 
-// Whatever ends a line: the same documents, each with its line ends as they were.
+// Any line ends give the same documents, each with its line ends unchanged.
 TEST_F(MakeTest, CutsLinesThatEndWithCarriageReturnsAlike) {
   const auto with_returns = [](string text) {
     for (std::size_t at = 0; (at = text.find('\n', at)) != string::npos; at += 2) text.insert(at, "\r");
@@ -179,7 +179,7 @@ TEST_F(MakeTest, KeepsTheFirstOfEqualDocuments) {
   all.insert(all.end(), valid.begin(), valid.end());
   EXPECT_EQ(std::set<string>(all.begin(), all.end()).size(), 101u);
   EXPECT_EQ(all.size(), 101u);
-  // Longer than what is kept in memory, and equal ones behind one another in different files.
+  // Longer than the buffer in memory, and equal ones in consecutive files.
   folder_file("in/a", string(300'000, '\n') + "end");
   folder_file("in/b", string(300'000, '\n') + "end");
   folder_file("in/c", "other");
@@ -188,7 +188,7 @@ TEST_F(MakeTest, KeepsTheFirstOfEqualDocuments) {
   EXPECT_EQ(documents("train").size() + documents("valid").size(), 5u);
 }
 
-// A document's side depends on its bytes alone, so that no copy of a held-out document is trained on.
+// A document's side depends only on its bytes, so that no copy of a held-out document is trained on.
 TEST_F(MakeTest, HoldsOutEqualDocumentsTogether) {
   directory_.file("a.txt", many_lines(3000));
   string other = many_lines(100);
@@ -247,7 +247,7 @@ TEST_F(MakeTest, RefusesAFolderThatCannotBeRead) {
   fs::permissions(directory_.path("in/closed"), fs::perms::all);
 }
 
-// A process that reads what the test writes to it.
+// A process that reads the test's writes.
 class Fed {
  public:
   Fed(const TemporaryDirectory& directory, const string& arguments) {
@@ -268,7 +268,7 @@ class Fed {
     for (int left = 1; left > 0; usleep(1000)) ioctl(to_, FIONREAD, &left);
   }
   void signal(int which) const { kill(process_, which); }
-  int finish() {  // the status as wait4 gives it
+  int finish() {  // returns the status from wait4
     close(to_);
     int status = 0;
     wait4(process_, &status, 0, &usage_);
@@ -298,7 +298,7 @@ TEST_F(MakeTest, LeavesNoHalfMadeFileHoweverItEnds) {
     EXPECT_EQ(read_file(directory_.path("c.json")), manifest);
     if (which == SIGKILL) {
       EXPECT_TRUE(WIFSIGNALED(status));
-      for (const auto& entry : fs::directory_iterator(directory_.path(""))) {  // what is left can be told from results
+      for (const auto& entry : fs::directory_iterator(directory_.path(""))) {  // leftovers can be told from results
         const string name = entry.path().filename();
         EXPECT_TRUE(entry.path().extension() != ".bin" || name == "c-train.bin" || name == "c-valid.bin") << name;
       }
@@ -310,7 +310,7 @@ TEST_F(MakeTest, LeavesNoHalfMadeFileHoweverItEnds) {
   }
 }
 
-// Peak memory of a text that is 30 times as long: one document of one line, and a document a line.
+// Peak memory does not grow with a text 30 times as long: one document of one line, and a document per line.
 TEST_F(MakeTest, NeedsNoMoreMemoryForALongerText) {
   string line, lines;
   while (line.size() < 2'000'000) line += line.size() % 100'000 < 2'000 ? "word" : "\u2581";  // quick to tokenise

@@ -1,4 +1,4 @@
-// The program corpus, run as a person runs it.
+// The program corpus, run as a user runs it.
 #include <gtest/gtest.h>
 
 #include "engine/files/tokenizer.h"
@@ -15,7 +15,7 @@ class CorpusTest : public testing::Test {
   using Result = ProgramResult;
   // Runs `corpus ARGUMENTS` inside the directory.
   Result run(const string& arguments) const { return run_program_in(directory_, "corpus " + arguments); }
-  // One line on standard error, "corpus: ...sentence...", nothing on standard output, and no file made.
+  // Expects one line on standard error, "corpus: ...sentence...", nothing on standard output, and no new file.
   void refuses(const string& arguments, const string& sentence, int status = 2) const {
     const std::size_t files = directory_.files();
     const Result result = run(arguments);
@@ -62,7 +62,7 @@ TEST_F(CorpusTest, TrainsTokenisesAndSplits) {
   EXPECT_NE(split.out.find("a.txt: 180 lines"), string::npos) << split.out;
   EXPECT_NE(split.out.find("b.txt: 20 lines"), string::npos) << split.out;
   EXPECT_EQ(read_file(at("a.txt")) + read_file(at("b.txt")), text_);
-  EXPECT_EQ(directory_.files(), 8u);  // and no temporary
+  EXPECT_EQ(directory_.files(), 8u);  // no temporary file among them
 }
 
 TEST_F(CorpusTest, MakesOfSeveralTextsTheLastLinesOfEach) {
@@ -137,7 +137,7 @@ TEST_F(CorpusTest, RefusesWrongFiles) {
   refuses("tokenize text.txt --tokenizer t.model --out /dev/null", "/dev/null is not a regular file");
 }
 
-// A file that grows over the system's limit is an error like any other.
+// A file that exceeds the system's limit is an error like any other.
 TEST_F(CorpusTest, HasTheEnginesGuards) {
   directory_.file("long.txt", string(200'000, 'a') + "\nb\n");
   directory_.file("go.sh", "ulimit -f 20; exec " + programs_folder() + "/corpus split long.txt --train a.txt --valid b.txt");

@@ -1,4 +1,4 @@
-// diagnose: what it prints belongs together.
+// diagnose: the printed figures are consistent.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -28,7 +28,7 @@ TEST(Diagnose, TimesAddUpAndTheOldWayChurns) {
     EXPECT_NEAR(value("tokens_per_s"), 32 / value("time") * 1e3, 1e-6 * value("tokens_per_s"));
     EXPECT_GT(value("cpu_use"), 0);
   }
-  // Two vectors a token; the batched step takes nothing from the heap.
+  // Two vectors per token; the batched step allocates nothing on the heap.
   EXPECT_EQ(out["rows"]["heap_allocations"]["token_by_token"], 64);
   EXPECT_EQ(out["rows"]["heap_allocations"]["batched"], 0);
   // Three times the embedding's row and the logits, for each of 32 tokens.

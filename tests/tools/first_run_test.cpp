@@ -1,4 +1,4 @@
-// What somebody sees who trains for the first time: the model is kept, knows its tokenizer, shows what it learns; slips are named.
+// A user's first training run: the model is kept, knows its tokenizer, shows its progress; typing errors are named.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -56,13 +56,13 @@ TEST_F(FirstRun, WeightsCarryTheirTokenizer) {
     EXPECT_EQ(evaluated.status, 0) << evaluated.err;
     EXPECT_NE(evaluated.out.find("bits per byte"), string::npos) << weights;
   }
-  // Training on from them needs neither the architecture nor the tokenizer.
+  // Fine-tuning them needs neither the architecture nor the tokenizer.
   const ProgramResult on =
       run("neurogen-engine train --init w.safetensors --data text.txt --steps 1 --batch 2 --seq 16 --progress none --export "
           "on.safetensors");
   EXPECT_EQ(on.status, 0) << on.err;
   EXPECT_EQ(run("neurogen-engine generate --init on.safetensors --prompt line --max-tokens 1").status, 0);
-  // Another tokenizer is refused, and weights that carry none say so.
+  // Another tokenizer is refused, and weights without one are reported.
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 290 --out other.model").status, 0);
   for (const char* weights : {"--init w.safetensors", "--checkpoint saved"}) {
     const ProgramResult wrong = run("neurogen-engine generate --tokenizer other.model --prompt line " + string(weights));
@@ -98,7 +98,7 @@ TEST_F(FirstRun, HeldOutLossesAreMeasuredTenTimesAndShown) {
   std::size_t shown = 0;
   for (std::size_t at = 0; (at = result.err.find("  held-out loss ", at)) != string::npos; ++at) ++shown;
   EXPECT_EQ(shown, 10u) << result.err;
-  // The memory table leaves room for what follows on the same screen.
+  // The memory table leaves room for the following lines on the same screen.
   EXPECT_LT(std::count(result.out.begin(), result.out.end(), '\n'), 24);
 }
 

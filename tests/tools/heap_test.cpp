@@ -1,4 +1,4 @@
-// The heap's cap: what is read into memory and does not fit ends the program with one sentence.
+// The heap's cap: a file read into memory that does not fit ends the program with one sentence.
 #include <gtest/gtest.h>
 
 #include <cstdint>

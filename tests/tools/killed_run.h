@@ -1,5 +1,5 @@
-// A run that saves every step and is killed at random moments: whatever it leaves behind, its newest checkpoint is whole and no
-// older than the last save that it spoke of.
+// A run that saves every step and is killed at random moments: its newest checkpoint is always whole and no older than the last
+// save that it logged.
 #pragma once
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -26,7 +26,7 @@ class KilledRun {
     directory_.file("text.bin", ids);
   }
 
-  // Each run goes on where the one before was killed. Equal seeds, equal moments.
+  // Each run resumes the one killed before it. Equal seeds give equal moments.
   void kill_and_check(int times, unsigned seed) {
     std::mt19937 random(seed);
     std::int64_t saved = 0;
@@ -65,7 +65,7 @@ class KilledRun {
     EXPECT_TRUE(WIFSIGNALED(status)) << read_file(directory_.path("err"));
   }
 
-  // As the log has it; its last line may be half of one.
+  // Read from the log, whose last line may be incomplete.
   std::int64_t last_saved() const {
     std::int64_t step = 0;
     std::istringstream log(read_file(directory_.path("log.jsonl")));

@@ -22,7 +22,7 @@ TEST(Ngrams, CountAsFarAsTheBudgetGoes) {
   const std::string eval = "neurogen-engine eval --init w.safetensors --ngrams long.bin also.bin" + common;
   const ProgramResult fits = run_program_in(directory, eval);
   EXPECT_EQ(fits.status, 0) << fits.err;
-  // 36 bytes a token, two for the copy of two files, and the held-out text.
+  // 36 bytes per token, two for the copy of two files, and the held-out text.
   EXPECT_EQ(fits.out.substr(0, fits.out.find('\n')),
             "999 tokens predicted, 16 a window; n-grams counted in at most 134,002,036 bytes");
   EXPECT_NE(fits.out.find("Kneser-Ney trigram"), std::string::npos) << fits.out;

@@ -1,4 +1,4 @@
-// No output of a program is one of its inputs, nor another output, however their paths are spelt.
+// No output of a program may be one of its inputs or another output, however the paths are spelt.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -35,7 +35,7 @@ class Outputs : public testing::Test {
     }
     return all;
   }
-  // One sentence and status 2, and every file as it was.
+  // Expects one sentence and status 2, and every file unchanged.
   void refuses(const string& command, const string& part = "would overwrite") const {
     SCOPED_TRACE(command);
     const auto before = files();
@@ -52,7 +52,7 @@ class Outputs : public testing::Test {
 };
 
 TEST_F(Outputs, AreNoInputs) {
-  // Each command ends with an output that is the input named beside it.
+  // Each command ends with an output option that gets the input named beside it.
   for (const auto& [command, input] : std::initializer_list<std::pair<string, string>>{
            {kTrain + "--log ", "text.bin"},
            {kTrain + "--export ", "text.bin"},
@@ -74,7 +74,7 @@ TEST_F(Outputs, AreNoInputs) {
            {"corpus train-tokenizer folder --vocabulary 300 --out ", "folder/first.txt"},
            {"corpus split text.txt --valid v.txt --train ", "text.txt"},
            {"corpus split text.txt --train v.txt --valid ", "text.txt"}}) {
-    // Weights are refused under other names than .safetensors, so links alone lead to other files.
+    // Weights are refused under names other than .safetensors, so only links lead to other files.
     const bool weights = command.ends_with("--export ") || command.ends_with("--safetensors ");
     const string end = weights ? ".safetensors" : "";
     const string link = input + ".link" + end, hard = input + ".hard" + end;
@@ -83,7 +83,7 @@ TEST_F(Outputs, AreNoInputs) {
     for (const string& spelling :
          weights ? std::vector{link, "./" + link, directory_.path(link), hard}
                  : std::vector{input, "./" + input, "folder/../" + input, directory_.path(input), link, hard}) {
-      string once = command;  // an option that the fixture gives, too
+      string once = command;  // an option that the fixture gives too
       if (command.find("text.bin:2") != string::npos) once.erase(once.find("--data text.bin "), 16);
       refuses(once + spelling);
     }
@@ -94,20 +94,20 @@ TEST_F(Outputs, AreNoInputs) {
     refuses("corpus make text.txt --tokenizer t.model --out made");
     fs::remove(directory_.path(string("made") + part));
   }
-  // A folder is read with all that is in it: the second time also what was made there the first time.
+  // A folder is read with all its files: the second time also the outputs of the first.
   ASSERT_EQ(run("corpus make folder --held-out 0.5 --documents line --tokenizer t.model --out folder/made").status, 0);
   refuses("corpus make folder --documents line --tokenizer t.model --out folder/made");
 }
 
 TEST_F(Outputs, AreNotEachOther) {
-  fs::create_symlink("new", directory_.path("link"));  // to nothing yet
+  fs::create_symlink("new", directory_.path("link"));  // its target does not exist yet
   for (const string same : {"new", "./new", "link", "folder/../new"}) {
     refuses(kTrain + "--log new --export " + same, "--log and --export write the same file");
     refuses("corpus split text.txt --train new --valid " + same, "--train and --valid write the same file");
   }
   fs::create_symlink("made-train.bin", directory_.path("made-valid.bin"));
   refuses("corpus make text.txt --tokenizer t.model --out made", "write the same file");
-  // What lies in a directory of checkpoints under their names belongs to the run.
+  // Files with checkpoints' names in their directory belong to the run.
   for (const char* name : {"saved/step-000000003.ngck", "saved/step-000000009.ngck", "saved/.lock", "saved/saving.part"}) {
     fs::create_symlink(name, directory_.path("to.safetensors"));
     refuses(kTrain + "--resume --checkpoint-dir saved --export to.safetensors", "which is for checkpoints");
@@ -115,7 +115,7 @@ TEST_F(Outputs, AreNotEachOther) {
     fs::remove(directory_.path("to.safetensors"));
   }
   EXPECT_EQ(run("neurogen-engine export --checkpoint saved --safetensors saved/w.safetensors").status, 0);
-  // Through a link to a file that is not there yet.
+  // Through a link to a file that does not exist yet.
   EXPECT_EQ(run("neurogen-engine export --checkpoint saved --safetensors link").status, 0);
   EXPECT_TRUE(fs::is_symlink(directory_.path("link")));
   EXPECT_EQ(read_file(directory_.path("new")), read_file(directory_.path("w.safetensors")));
@@ -129,7 +129,7 @@ TEST_F(Outputs, ALogIsNeverCut) {
   refuses(kTrain + "--checkpoint-dir other --seed 5 --resume --log l.jsonl", "l.jsonl is the log of another run");
   EXPECT_EQ(run(kTrain + "--checkpoint-dir saved --resume --log l.jsonl").status, 0);
   EXPECT_EQ(read_file(directory_.path("l.jsonl")), log);
-  // A new run, here because the directory is mistyped: the earlier log is kept.
+  // A new run, here because of a mistyped directory, keeps the earlier log.
   const ProgramResult mistyped = run(kTrain + "--log l.jsonl --checkpoint-dir svaed --resume");
   EXPECT_EQ(mistyped.status, 0) << mistyped.err;
   EXPECT_NE(mistyped.out.find("l.jsonl was the log of an earlier run: it is kept as l.jsonl.1"), string::npos) << mistyped.out;
@@ -164,7 +164,7 @@ TEST_F(Outputs, PermissionDeniedIsCalledSo) {
 TEST_F(Outputs, NamesNeedNotBeUtf8) {
   string nameless = kTestBrain;
   nameless.replace(nameless.find("\"name\": \"test\", "), 16, "");
-  directory_.file("\xFF\xE2\x80\xA8.json", nameless);  // and a line's end to some
+  directory_.file("\xFF\xE2\x80\xA8.json", nameless);  // and a line end for some
   const string names = "--checkpoint-dir 'c\xFF' --export 'w\xFF' --log 'l\xFF' --resume ";
   const ProgramResult trained =
       run("neurogen-engine --arch '\xFF\xE2\x80\xA8.json' --batch 2 --seq 16 --threads 1 "

@@ -1,4 +1,4 @@
-// plan for cards, for the largest brain, and for two side by side.
+// plan for cards, with --fit, and with --compare.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -27,7 +27,7 @@ class PlanTest : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-// The one card that was measured (docs/history.md): the range that is printed holds what it reached.
+// The only card measured (docs/history.md): the printed range holds its measured speed.
 TEST_F(PlanTest, ExpectsWhatTheMeasuredCardReached) {
   for (const auto& [arch, measured] : {std::pair{"full", 302'596.0}, {"small", 960'182.0}}) {
     const json card = plan(string("--card h200 --budget 3200M --overhead 430M --arch ") + arch)["card"];
@@ -78,7 +78,7 @@ TEST_F(PlanTest, PlansForACardOfTheTableOrAFile) {
   }
 }
 
-// The table's rates come a second way from what their maker says: multiprocessors x f32 units in each x 2 x boost clock.
+// Computes the table's rates a second way from the maker's data: multiprocessors x f32 units in each x 2 x boost clock.
 TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
   const std::map<string, double> gigahertz = {{"gtx1650", 1.665},
                                               {"rtx3050", 1.777},
@@ -128,7 +128,7 @@ TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
   }
 }
 
-// A card's memory moves so many gigabits a second on so many bits, and has so many gigabytes, as its source says.
+// A card's memory rate (gigabits per second per pin x bus width) and size match its source.
 TEST_F(PlanTest, CardsAgreeWithTheirMemory) {
   int checked = 0;
   for (const json& card : json::parse(read_file(source_folder() + "/schemas/cards.json"))) {

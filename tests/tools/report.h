@@ -1,4 +1,4 @@
-// A run's log and the pages that neurogen-engine report makes of it.
+// A run's log and the pages that neurogen-engine report makes from it.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -38,13 +38,13 @@ class Report : public testing::Test {
     return found;
   }
   static string page(const string& name = "page.html") { return read_file(directory_->path(name)); }
-  // What the page draws from: all that stands in its data element.
+  // The content of the page's data element.
   static json data(const string& name = "page.html") {
     const string text = page(name), begin = "<script type=\"application/json\" id=\"data\">";
     const auto at = text.find(begin) + begin.size();
     return json::parse(text.substr(at, text.find("</script>", at) - at));
   }
-  // An event with its kind taken off.
+  // An event without its kind.
   static json plain(json event) {
     event.erase("event");
     return event;

@@ -1,4 +1,4 @@
-// The report's page as a browser builds it: every figure that stands there as text, computed again from the log's lines.
+// The report's page as a browser builds it: every figure shown as text is recomputed from the log.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -19,7 +19,7 @@ class ReportPage : public Report {
     if (std::system("command -v chromium >/dev/null") != 0) GTEST_SKIP() << "chromium is not installed here";
     ASSERT_EQ(report("run.jsonl -o page.html").status, 0);
   }
-  // The document after its scripts, in a window of so many pixels.
+  // The document after its scripts have run, in a window of `width` pixels.
   static string built(const string& page, const string& width = "1300") {
     const ProgramResult result =
         run_program_in(*directory_,
@@ -29,7 +29,7 @@ class ReportPage : public Report {
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   }
-  // What stands between an element's tags, the first such element's behind `from`.
+  // The text between the tags of the first such element after `from`.
   static string inside(const string& document, const string& opening, const string& closing, std::size_t from = 0) {
     const auto at = document.find(opening, from);
     EXPECT_NE(at, string::npos) << opening;
@@ -50,8 +50,8 @@ class ReportPage : public Report {
     rows.erase(rows.begin());  // its head
     return rows;
   }
-  // `shown` is `value` with so many decimals; browsers and C++ round halves differently. Commas and what follows the number are
-  // passed over.
+  // `shown` is `value` with this many decimals; browsers and C++ round halves differently. Commas and text after the number are
+  // ignored.
   static void expect_shown(const string& shown, double value, int decimals, const string& what) {
     string number = shown.substr(0, shown.find_first_not_of("-0123456789.,"));
     std::erase(number, ',');
@@ -60,7 +60,7 @@ class ReportPage : public Report {
     const auto point = number.find('.');
     EXPECT_EQ(point == string::npos ? 0 : static_cast<int>(number.size() - point) - 1, decimals) << what << ": " << shown;
   }
-  static string as_text(const string& from) {  // as it stands between tags
+  static string as_text(const string& from) {  // escaped as between tags
     string text;
     for (const char c : from) text += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : string(1, c);
     return text;
@@ -95,7 +95,7 @@ TEST_F(ReportPage, TilesAndLinesShowTheLogsFigures) {
   ASSERT_EQ(about.rfind(begin, 0), 0u) << about;
   expect_shown(about.substr(begin.size()), plan["device_arena_bytes"], 0, "arena");
 
-  // The newest sample first, each with its step, its prompt and what was said.
+  // The newest sample first, each with its step, prompt and text.
   auto samples = events("sample");
   std::reverse(samples.begin(), samples.end());
   std::size_t at = document.find("id=\"samples\"");
@@ -134,7 +134,7 @@ TEST_F(ReportPage, OperationsShowTheirTimes) {
   for (const Row& row : rows) {
     const string& name = row.cells.at(0);
     Family shown = families[name];
-    if (others > 0 && &row == &rows.back()) {  // all that are left
+    if (others > 0 && &row == &rows.back()) {  // all remaining operations
       EXPECT_EQ(name, std::to_string(others) + " others");
       for (const auto& [_, family] : families) shown.count += family.count, shown.ms += family.ms;
     } else {
@@ -149,7 +149,7 @@ TEST_F(ReportPage, OperationsShowTheirTimes) {
 }
 
 TEST_F(ReportPage, ModulesShowTheirActivity) {
-  // One line more, in which no two figures are alike: in so small a brain no output is dead.
+  // One more line in which no two figures are equal: in so small a brain no output is dead.
   json activity = events("activity").back();
   activity["step"] = 26, activity["tokens"] = 1234;
   double figure = 0.0123456;
@@ -178,14 +178,14 @@ TEST_F(ReportPage, ModulesShowTheirActivity) {
     expect_shown(row.cells.at(4), 100 * module["saturated"].get<double>(), 1, name + " saturated");
     const auto constants = module["time_constants"].get<std::vector<double>>();
     for (std::size_t t = 0; t < 5; ++t) {
-      if (name == "hippocampus") EXPECT_EQ(row.cells.at(5 + t), "");  // it has none
+      if (name == "hippocampus") EXPECT_EQ(row.cells.at(5 + t), "");  // has no time constants
       else expect_shown(row.cells.at(5 + t), constants[t], 2, name + " time constant " + std::to_string(t));
     }
   }
   EXPECT_EQ(names, (std::vector<string>{"thalamus", "wernicke", "hippocampus", "basal_ganglia", "prefrontal", "broca"}));
 }
 
-// Where one points: at a buffer of the memory map, at the curves.
+// Pointing at a buffer of the memory map, and at the curves.
 TEST_F(ReportPage, PointingShowsTheLogsFigures) {
   const json activity = events("activity").back(), start = events("start").at(0);
   for (const char* width : {"400", "1300"}) {
@@ -198,7 +198,7 @@ TEST_F(ReportPage, PointingShowsTheLogsFigures) {
     };
     const string document = pointed("[data-name=\"embedding.weight\"]", "");
     EXPECT_EQ(text_of(document, "tip"), "embedding.weight\n38,400 bytes, f32 [300, 32]\npersistent, alive always\naddress 0");
-    // One rectangle a buffer of the device arena.
+    // One rectangle per buffer of the device arena.
     std::size_t buffers = 0;
     for (const json& buffer : start["plan"]["buffers"]) {
       if (buffer["arena"] != "device" || buffer["bytes"] == 0) continue;

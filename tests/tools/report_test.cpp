@@ -1,4 +1,4 @@
-// neurogen-engine report: every figure of the page is one of the log, whatever stands in it, and wrong logs are refused.
+// neurogen-engine report: every figure of the page comes from the log, whatever it holds, and invalid logs are refused.
 #include "tests/tools/report.h"
 
 #include <algorithm>

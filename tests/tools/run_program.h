@@ -1,4 +1,4 @@
-// Running one of our programs as a person does, in a directory of the test's.
+// Runs one of our programs as a user does, in the test's directory.
 #pragma once
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,11 +18,11 @@ inline constexpr char kTestBrain[] = R"({"name": "test", "vocabulary": 300, "emb
   "prefrontal": {"neurons": 256, "outputs": 64, "fan_in": 32}, "broca": {"neurons": 320, "outputs": 64, "fan_in": 32}})";
 
 struct ProgramResult {
-  int status;  // 128 + signal where one ended it
+  int status;  // 128 + signal if one ended it
   std::string out, err;
 };
 
-// `command`: the program's name and its arguments, in the shell's language; `before` is put in front of them.
+// `command`: the program's name and arguments in shell syntax; `before` is put in front.
 inline ProgramResult run_program_in(const TemporaryDirectory& directory, const std::string& command,
                                     const std::string& before = "") {
   const std::string line = "cd " + directory.path("") + " && timeout 60 " + before + " " + programs_folder() + "/" + command;
@@ -34,8 +34,8 @@ inline ProgramResult run_program_in(const TemporaryDirectory& directory, const s
   return result;
 }
 
-// brain.json; text.txt, 300 lines as "line 7 has the number 49", with `between` and `end` around the second number; and t.model,
-// a tokenizer of that text.
+// Writes brain.json; text.txt, 300 lines such as "line 7 has the number 49", with `between` and `end` around the second number; and
+// t.model, a tokenizer of that text.
 inline void make_numbered_text(const TemporaryDirectory& directory, const std::string& between, const std::string& end) {
   std::string text;
   for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i) + between + std::to_string(i * i % 97) + end;

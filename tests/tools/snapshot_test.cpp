@@ -1,4 +1,4 @@
-// train --snapshot as a person uses it: what is planned, what is written, what is reported and when.
+// train --snapshot as a user meets it: the plan, the files, and the reports and their order.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -95,7 +95,7 @@ TEST_F(SnapshotOption, WritesTheSameFilesAndReportsEachOnce) {
   EXPECT_EQ(saves("beside.jsonl"), saves("plain.jsonl"));
 }
 
-// Whatever ends a run, a save that it began is told of first.
+// However a run ends, it first reports a save that it has begun.
 TEST_F(SnapshotOption, ValuesThatAreNotFiniteEndTheRun) {
   const ProgramResult result = train(
       "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --checkpoint-dir saved "

@@ -1,5 +1,5 @@
-// Standard streams that are closed or full: messages never get into files, and the status stays what it was going to be, but where
-// standard output does not take what the program is for.
+// Standard streams that are closed or full: messages never get into files, and the status stays the same unless standard output
+// refuses the program's result.
 #include <gtest/gtest.h>
 
 #include "tests/tools/run_program.h"
@@ -12,7 +12,7 @@ using std::string;
 class Streams : public testing::Test {
  protected:
   Streams() { make_numbered_text(directory_, " has the number ", "\n"); }
-  // The shell's redirections stand behind the command; what is left is not looked at where a stream is gone.
+  // The shell's redirections follow the command; output is not checked for a missing stream.
   ProgramResult run(const string& command) const { return run_program_in(directory_, command); }
 
   const string kTrain =
@@ -35,7 +35,7 @@ TEST_F(Streams, MessagesNeverGetIntoFiles) {
     EXPECT_EQ(run(make + name + " --progress plain " + closed).status, status) << closed;
     for (const char* part : {"-train.bin", "-valid.bin"})
       EXPECT_TRUE(read_file(directory_.path(name + part)) == read_file(directory_.path(string("a") + part))) << closed;
-    // A run that nobody hears trains to its end and exports.
+    // A run without any output trains to its end and exports.
     EXPECT_EQ(run(kTrain + "--progress plain --export " + name + ".safetensors " + closed).status, status) << closed;
     EXPECT_TRUE(read_file(directory_.path(name + ".safetensors")) == read_file(directory_.path("a.safetensors"))) << closed;
   }
@@ -52,7 +52,7 @@ TEST_F(Streams, TheStatusStays) {
     EXPECT_EQ(run(kTrain + "--budget 1 " + stream).status, 2) << stream;
     EXPECT_EQ(run("corpus split none.txt --train a --valid b " + stream).status, 2) << stream;
   }
-  // What a program is for does not arrive.
+  // The program's result does not arrive.
   ASSERT_EQ(run(kTrain + "--export w.safetensors --progress none").status, 0);
   const string generate = "neurogen-engine generate --init w.safetensors --tokenizer t.model --prompt line ";
   for (const string& command : {generate, string("plan --arch tiny --device cpu "), string("plan --help "),
@@ -64,7 +64,7 @@ TEST_F(Streams, TheStatusStays) {
       EXPECT_EQ(result.err, command.substr(0, command.find(' ')) + ": standard output: " + why + "\n") << command << stream;
     }
   }
-  // A full disk under its output ends no training.
+  // A full disk under the output does not end training.
   const ProgramResult trained = run(kTrain + "--export full.safetensors --progress none >/dev/full");
   EXPECT_EQ(trained.status, 1);
   EXPECT_EQ(trained.err, "neurogen-engine: standard output: No space left on device\n");
@@ -74,7 +74,7 @@ TEST_F(Streams, TheStatusStays) {
   EXPECT_TRUE(read_file(directory_.path("cut.safetensors")) == read_file(directory_.path("w.safetensors")));
 }
 
-// Values that are echoed are shortened, and stay on the line.
+// Echoed values are shortened, and stay on one line.
 TEST_F(Streams, AMessageIsOneLineThatCanBeRead) {
   const string value(100'000, 'x');
   for (const string& command :

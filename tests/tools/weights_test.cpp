@@ -43,7 +43,7 @@ TEST_F(WeightsTest, ARunGoesOnBitForBit) {
   ASSERT_EQ(train(run + "whole").status, 0);
   ASSERT_EQ(train("--data a.bin b.bin --steps 8 --log plain").status, 0);
   EXPECT_NE(losses("whole"), losses("plain"));
-  // As if it had been killed after its checkpoint of step 3.
+  // Simulates a run killed after its checkpoint of step 3.
   ASSERT_EQ(train(run + "cut --checkpoint-dir saved --save-every 3").status, 0);
   for (const char* later : {"step-000000006.ngck", "step-000000008.ngck"})
     std::filesystem::remove(directory_.path(string("saved/") + later));
@@ -68,10 +68,10 @@ TEST_F(WeightsTest, AreWholeNumbersBehindAColon) {
   }
   EXPECT_EQ(train("--steps 1 --data c:3.bin").status, 0);
   std::filesystem::rename(directory_.path("c:3.bin"), directory_.path("c:3"));
-  EXPECT_NE(train("--steps 1 --data c:3").err.find("give --tokenizer"), string::npos);  // that very file, which is no .bin
+  EXPECT_NE(train("--steps 1 --data c:3").err.find("give --tokenizer"), string::npos);  // a file of that very name, not a .bin file
 }
 
-// A very long text is looked at here and there before, and wherever it is drawn from.
+// A very long text is checked at sampled places in advance, and wherever it is drawn from.
 TEST_F(WeightsTest, ATokenThatIsNoneIsFoundWhenItIsDrawn) {
   const string path = directory_.path("long.bin");
   directory_.file("long.bin", "");
