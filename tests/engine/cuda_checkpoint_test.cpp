@@ -1,4 +1,4 @@
-// A GPU goes on bit for bit, from its own file; a CPU reads that file, and a GPU a CPU's.
+// A GPU resumes bit for bit from its own file; a CPU reads that file, and a GPU reads a CPU's.
 #include "tests/engine/restart.h"
 #include "tests/engine/small_brain.h"
 

@@ -1,5 +1,5 @@
-// Operations that touch what they may not, for compute-sanitizer: it must see them between separate buffers, and cannot in one
-// block. Not run by themselves; tools/test-gpu-sanitizers.sh says what is to be seen.
+// Operations with invalid accesses, for compute-sanitizer: it must find them between separate buffers, and cannot in one block.
+// Only tools/test-gpu-sanitizers.sh runs them, and knows what must be found.
 #include <gtest/gtest.h>
 
 #include "engine/graph/program.h"
@@ -10,13 +10,13 @@
 namespace neurogen {
 namespace {
 
-// Buffers of whole 512 bytes, which the driver places without a gap; `behind` stands behind `narrow` in one block.
+// Buffers of multiples of 512 bytes, which the driver places without a gap; `behind` follows `narrow` in one block.
 struct Small {
   Graph graph;
   TensorId wide = graph.tensor("wide", DType::f32, {257}, BufferKind::persistent),
            narrow = graph.transient("narrow", DType::bf16, {256}), behind = graph.transient("behind", DType::bf16, {256});
 
-  // A program runs once when it is made.
+  // A program runs once when it is created.
   template <typename Run>
   void run(bool separate, Run mistake) {
     if (CudaDevice::count() == 0) GTEST_SKIP() << "no GPU";

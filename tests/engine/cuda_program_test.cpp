@@ -1,4 +1,4 @@
-// A whole training step on a GPU: the same bits again and again, whatever lies where; one wait a step, and nothing taken.
+// A whole training step on a GPU: the same bits every time, wherever the buffers are; one wait per step, and no allocation.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -105,7 +105,7 @@ TEST_P(CudaProgram, LookingAtTheTimesChangesNothing) {
   EXPECT_EQ(train(options_of(GetParam())), train(options_of(GetParam()), {.timed = true}));
 }
 
-// Rows of logits and their tiles begin where vectors can be read, whatever the vocabulary and the tile.
+// Rows of logits and their tiles begin at addresses aligned for vector loads, for every vocabulary and tile.
 TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
   for (const std::int64_t vocabulary : {201, 203, 257})
     for (const std::int64_t tile : {31, 66, 1280})
@@ -124,7 +124,7 @@ TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
       }
 }
 
-// The logits of some tokens in turn, longer than the ring and over the ends of documents.
+// The logits of successive tokens, more than the ring holds and across the ends of documents.
 std::vector<float> speak(const BrainOptions& o, bool poison = false) {
   Session session = session_of(build_stream(small_brain(), o));
   initialize(session.brain, session.program, 5);

@@ -45,7 +45,7 @@ TEST_F(DrawsTest, WeightsShareOutTheDraws) {
     const std::int64_t begin = draws.begin(draw / 5, draw % 5);
     const auto file = static_cast<std::size_t>(std::upper_bound(begins, begins + 4, begin) - begins - 1);
     ASSERT_EQ((begin - begins[file]) % 4, 0);
-    ASSERT_LE(begin + 4, begins[file + 1] - 1);  // the last target is the file's own
+    ASSERT_LE(begin + 4, begins[file + 1] - 1);  // the last target is in the same file
     drawn[file].push_back(begin);
     if (draw % 6 == 5) {
       ASSERT_EQ(drawn[0].size(), static_cast<std::size_t>(draw + 1) / 2);

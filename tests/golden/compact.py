@@ -4,7 +4,7 @@
   compact.py fixture5.safetensors fixture5
 
 writes fixture5.start.safetensors (parameters, wiring, batch: float32), fixture5.gradients.safetensors (every gradient of the
-first step: float32) and fixture5.changes.safetensors (what three steps changed: float16, scaled by each tensor's largest).
+first step: float32) and fixture5.changes.safetensors (the changes of three steps: float16, scaled by each tensor's largest).
 """
 import json
 import struct

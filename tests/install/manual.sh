@@ -69,14 +69,14 @@ check_commands 10
 # Training needs no subcommand; files follow options.
 complete_words --che | grep -qx -- --checkpoint-dir || fail "options without a subcommand are not completed"
 complete_words --arch tiny --res | grep -qx -- --resume || fail "later options without a subcommand are not completed"
-[ -z "$(complete_words train --data x)" ] || fail "a file's name is taken for something else"
+[ -z "$(complete_words train --data x)" ] || fail "a file name is completed as something else"
 expect_values tiny train --arch ti
 expect_values 'cpu cuda' train --device c
 expect_values 'bf16' eval --compute b
 expect_values 'plain' --progress p
 [ "$(complete_words train --arch = ti)" = tiny ] || fail "--arch=ti is not completed"
 touch tinybrain.json
-[ "$(complete_words train --arch ti | sort | xargs)" = 'tiny tinybrain.json' ] || fail "a file is no value of --arch"
+[ "$(complete_words train --arch ti | sort | xargs)" = 'tiny tinybrain.json' ] || fail "a file is not completed as a value of --arch"
 rm tinybrain.json
 use neurogen-corpus corpus
 check_commands 4

@@ -10,7 +10,7 @@ fail() { echo "package: $*" >&2; exit 1; }
 
 (cd "$work" && cpack --config "$build/CPackConfig.cmake" -B "$work/made") > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 package=$(echo "$work"/made/neurogen-engine_*_"$(dpkg --print-architecture)".deb)
-[ -f "$package" ] || fail "there is none: $(ls "$work/made")"
+[ -f "$package" ] || fail "no package was made: $(ls "$work/made")"
 
 # Other libraries are inside: their packages have other names in other releases, such as Ubuntu's.
 depends=$(dpkg-deb -f "$package" Depends)
@@ -18,7 +18,7 @@ depends=$(dpkg-deb -f "$package" Depends)
 for field in Package Version Architecture Maintainer Description Section; do
   [ -n "$(dpkg-deb -f "$package" $field)" ] || fail "the control file has no $field"
 done
-[ "$(dpkg-deb -f "$package" Version)" = "$("$build/bin/neurogen-engine" --version | awk '{ print $2 }')" ] || fail "its version is another"
+[ "$(dpkg-deb -f "$package" Version)" = "$("$build/bin/neurogen-engine" --version | awk '{ print $2 }')" ] || fail "its version differs from the program's"
 
 dpkg-deb -x "$package" "$work/root"
 for file in bin/neurogen-{engine,plan,corpus} include/neurogen/engine.h lib/libneurogen.so lib/cmake/neurogen/neurogenConfig.cmake \
@@ -27,7 +27,7 @@ for file in bin/neurogen-{engine,plan,corpus} include/neurogen/engine.h lib/libn
             share/doc/neurogen-engine/copyright share/doc/neurogen-engine/licences/libfmt9; do
   [ -e "$work/root/usr/$file" ] || fail "it lacks $file"
 done
-if dpkg-deb -c "$package" | grep -v ' root/root '; then fail "files belong to others than root"; fi
+if dpkg-deb -c "$package" | grep -v ' root/root '; then fail "some files do not belong to root"; fi
 engine=$work/root/usr/bin/neurogen-engine
 for file in "$work"/root/usr/bin/* "$work"/root/usr/lib/libneurogen.so "$work"/root/usr/lib/neurogen/libneurogen-engine.so; do
   readelf -d "$file" | sed -n 's/.*R\(UN\)*PATH.*\[\(.*\)\]/\2/p' | tr : '\n' | grep -v '^\$ORIGIN' && fail "$file looks for libraries where it was built"

@@ -214,8 +214,7 @@ TEST_P(Microcircuit, StreamingEqualsTheWindow) {
   Tensor<std::int32_t> first({1}, 0);
   for (std::int64_t n = 0; n < kTokens; ++n) {
     Tensor<float> u = Circuit<float>::packed(a.currents, 0, kGroups, n, 1);
-    if (a.first[n] == n % kWindow)
-      state = Tensor<float>({1, kOutputs}, 0.0f);  // the stream's caller clears the state at a document's start
+    if (a.first[n] == n % kWindow) state = Tensor<float>({1, kOutputs}, 0.0f);  // a new document resets the state
     microcircuit_forward(device_of(2), {.currents = u.view(),
                                         .retain = a.retain.view(),
                                         .first = first.view(),

@@ -1,6 +1,6 @@
-"""The Python module as a person uses it: module_test.py SOURCE, with the built package on PYTHONPATH.
+"""Tests the Python module as a user sees it: module_test.py SOURCE, with the built package on PYTHONPATH.
 
-On the CPU, or on what NEUROGEN_TEST_DEVICE names."""
+Runs on the CPU, or on the device in NEUROGEN_TEST_DEVICE."""
 
 import ast
 import inspect
@@ -90,7 +90,7 @@ class Module(unittest.TestCase):
         before = row.copy()
         self.train(engine, 1)
         self.assertFalse(np.array_equal(row, before))
-        del engine  # the row holds it
+        del engine  # the row keeps it alive
         self.assertTrue(np.isfinite(row).all())
 
     def test_copies_rows_of_the_embedding(self):
@@ -109,7 +109,7 @@ class Module(unittest.TestCase):
         both = np.stack([text(48), text(48, 1)])
         self.train(engine, 1)
         engine.train_step_batch(both[0], both[1])  # rows of the caller's own array
-        engine.train_step_batch(memoryview(both[0]), both[1])  # whatever has a buffer
+        engine.train_step_batch(memoryview(both[0]), both[1])  # any object with a buffer
         self.assertEqual(engine.allocations_since_construction, 0)
         engine.save(self.path("saved.ngck"))
         self.assertEqual(engine.allocations_since_construction, 0)
@@ -165,8 +165,8 @@ class Module(unittest.TestCase):
         self.assertEqual(self.train(engine, 1, 1), self.train(other, 1, 1))  # nothing was lost
 
     def test_frees_the_interpreter(self):
-        """While one thread is inside a call, this one counts; and threads that share an engine take turns."""
-        engine, ids, following = self.engine(), text(48), text(48, 1)  # NumPy gives the interpreter away too
+        """While one thread is inside a call, this one counts; threads that share an engine take turns."""
+        engine, ids, following = self.engine(), text(48), text(48, 1)  # NumPy releases the interpreter too
         inside, counted = threading.Event(), []
 
         def count():
@@ -176,7 +176,7 @@ class Module(unittest.TestCase):
         counter = threading.Thread(target=count)
         counter.start()
         old = sys.getswitchinterval()
-        sys.setswitchinterval(1000)  # a thread gets the interpreter only if it is given away
+        sys.setswitchinterval(1000)  # a thread gets the interpreter only if another releases it
         try:
             inside.set()
             for _ in range(300):
@@ -256,7 +256,7 @@ class Module(unittest.TestCase):
 
     @staticmethod
     def signature(function):
-        """Without types, whose spelling is C++'s here and there."""
+        """The signature without types, some of which are spelt as in C++."""
         first = function.__doc__.splitlines()[0].rsplit(" ->", 1)[0]
         name, rest = first.split("(", 1)
         parts = [p.split("=") for p in rest[:-1].split(", ")]

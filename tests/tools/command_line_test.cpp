@@ -451,8 +451,7 @@ TEST_F(CommandLine, LogProbabilitiesShowAnyCharacter) {
 
 // A brain trained with documents is used with them, through a checkpoint, its weights, or weights exported from it.
 TEST_F(CommandLine, WhereDocumentsEndTravelsWithTheWeights) {
-  directory_.file("whole.bin",
-                  read_file(directory_.path("valid.bin")).substr(0, 97 * 2));  // three batches, which a run evaluates completely
+  directory_.file("whole.bin", read_file(directory_.path("valid.bin")).substr(0, 97 * 2));  // three batches, all evaluated
   const ProgramResult trained =
       train("--steps 30 --document-end 7 --valid whole.bin --log a.jsonl --checkpoint-dir saved --export w");
   ASSERT_EQ(trained.status, 0) << trained.err;
