@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints budget.md: prose, and tables that the program `plan` prints. A test compares the page with what this prints now.
+# Prints budget.md: prose, and tables printed by the program `plan`. A test compares the page with this output.
 #   tools/budget-page.sh build/bin > budget.md
 set -euo pipefail
 bin=$1
@@ -17,26 +17,26 @@ cat <<'END'
 
 `--budget` bounds everything a run holds: a device arena, a small host arena (pinned memory on a GPU), and an allowance for
 what no plan can place: driver context, libraries, code and the C++ heap. The arenas are exact to the byte. Each is taken in
-one piece before the first step and nothing is allocated afterwards.
+one piece before the first step, and nothing is allocated afterwards.
 
-A buffer is *persistent* (saved: parameters and optimizer state), *derived* (alive always, made again from the persistent
-ones) or *transient* (alive between two operations, sharing memory with others that are not alive then). The tables list what
-is alive at the fullest moment, the largest first; names that differ only in a section's or tile's number share a line.
+A buffer is *persistent* (saved: parameters and optimizer state), *derived* (always alive, rebuilt from the persistent ones) or
+*transient* (alive between two operations, sharing memory with buffers that are not alive then). The tables list the buffers
+alive at the fullest moment, largest first; names that differ only in a section's or tile's number share a line.
 
-This page is printed by `tools/budget-page.sh`, its tables by `plan`; a test fails when they drift apart. The picture is
+`tools/budget-page.sh` prints this page, with tables from `plan`; a test fails if they differ. The picture comes from
 `plan --arch full --device cuda --overhead 650M --svg docs/memory-full.svg`:
 
 ![memory map of full](docs/memory-full.svg)
 
 ## full: 157,696 neurons inside 3.2 GB of GPU memory
 
-With 8,192 tokens a step, a 16-bit decoder and bf16 activations, on a card whose driver and libraries take 650 MB (Hopper) and
-200 MB (small cards). Half of the arena is the decoder and the embedding; the rest is a step's activations. What makes it fit:
+8,192 tokens per step, a 16-bit decoder and bf16 activations, on cards whose driver and libraries take 650 MB (Hopper) and
+200 MB (small cards). Half of the arena is the decoder and the embedding; the rest is a step's activations. It fits because
 
-- the decoder's gradient never exists whole: at most 2,560 rows at a time are made, used and forgotten (42 MB instead of 524 MB);
-- per token only the modules' outputs are kept (64 KB); currents and recurrent states are computed again, a range of column
-  groups at a time;
-- the brain's backward pass runs in sections of the batch.
+- the decoder's gradient never exists whole: at most 2,560 of its rows exist at a time (42 MB instead of 524 MB);
+- only the modules' outputs are kept per token (64 KB); currents and recurrent states are recomputed, a range of column groups
+  at a time;
+- the backward pass runs in sections of the batch.
 END
 table --arch full --device cuda --budget 3200M --overhead 650M
 table --arch full --device cuda --budget 3200M --overhead 200M
@@ -44,7 +44,7 @@ cat <<'END'
 
 ## small: 39,424 neurons
 
-On a CPU with two threads, everything in float32, 2,048 tokens a step.
+On a CPU with two threads, everything in float32, 2,048 tokens per step.
 END
 table --arch small --device cpu --threads 2 --batch 8 --budget 3200M
 cat <<'END'
