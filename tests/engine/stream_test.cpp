@@ -54,7 +54,7 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
   const TensorView logits = batched_logits(*whole, batch);
   Stream stream(single->brain, single->program);
   double worst = 0;
-  const std::int64_t tile = o.vocabulary_tile, pitch = (tile + 7) / 8 * 8;  // tiles lie side by side, each padded
+  const std::int64_t tile = o.vocabulary_tile, pitch = (tile + 7) / 8 * 8;  // tiles are side by side, each padded
   for (std::int64_t n = 0; n < o.tokens(); ++n) {
     if (n % o.window == 0) stream.reset();
     const TensorView row = stream.step(batch[static_cast<std::size_t>(n)]);

@@ -117,7 +117,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 int run_program(CLI::App& app, int argc, char** argv, const int& status) {
   open_closed_streams();
   expect_file_trouble(app.get_name().c_str());
-  static const std::string name = app.get_name();  // for as long as the process runs
+  static const std::string name = app.get_name();  // outlives this function
   running_program = name.c_str();
   terminate_before = std::set_terminate(end_without_memory);
   const int result = status_of(app, argc, argv, status);
