@@ -24,7 +24,7 @@ TEST(Ngrams, CountAsFarAsTheBudgetGoes) {
   EXPECT_EQ(fits.status, 0) << fits.err;
   // 36 bytes per token, two for the copy of two files, and the held-out text.
   EXPECT_EQ(fits.out.substr(0, fits.out.find('\n')),
-            "999 tokens predicted, 16 a window; n-grams counted in at most 134,002,036 bytes");
+            "999 tokens predicted, 16 per window; n-grams counted in at most 134,002,036 bytes");
   EXPECT_NE(fits.out.find("Kneser-Ney trigram"), std::string::npos) << fits.out;
   const ProgramResult refused = run_program_in(directory, eval + " --overhead 128M --budget 262002035");
   EXPECT_EQ(refused.status, 2);

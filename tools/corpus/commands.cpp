@@ -38,7 +38,7 @@ void tokenize(const std::vector<std::string>& files, const std::string& tokenize
     output.end_text();
   }
   output.commit();
-  print_out("{}: {} tokens, {} bytes of text, {:.3f} bytes a token\n", out, with_commas(output.tokens()), with_commas(bytes),
+  print_out("{}: {} tokens, {} bytes of text, {:.3f} bytes per token\n", out, with_commas(output.tokens()), with_commas(bytes),
             static_cast<double>(bytes) / static_cast<double>(output.tokens()));
 }
 

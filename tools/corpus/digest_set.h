@@ -17,7 +17,7 @@ class DigestSet {
   Bytes bytes() const { return places_.size() * sizeof places_[0]; }
 
  private:
-  XXH128_hash_t& place_of(XXH128_hash_t digest);  // the place that holds it, or the free one for it
+  XXH128_hash_t& place_of(XXH128_hash_t digest);  // the place that holds it, or a free one for it
   void grow();
 
   std::vector<XXH128_hash_t> places_;  // a power of two; all zeros: free

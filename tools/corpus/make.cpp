@@ -24,7 +24,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Totals of one source, or of all.
+// Totals of one source or of all.
 struct Counts {
   std::uint64_t bytes = 0, documents = 0, empty = 0, duplicates = 0, replaced = 0;
   Counts& operator+=(const Counts& o) {
@@ -195,7 +195,7 @@ class Maker : DocumentSink {
       print_out("{}: {} tokens, documents: {}\n", output->path(), with_commas(output->tokens()), with_commas(documents));
     }
     const double tokens = static_cast<double>(train_.tokens() + valid_.tokens());
-    print_out("{}.json: {} bytes of text, {:.3f} bytes a token; documents: {}", s_.prefix, with_commas(all_.bytes),
+    print_out("{}.json: {} bytes of text, {:.3f} bytes per token; documents: {}", s_.prefix, with_commas(all_.bytes),
               static_cast<double>(all_.bytes) / tokens, with_commas(all_.documents));
     if (all_.empty > 0) print_out(", {} empty ones skipped", with_commas(all_.empty));
     if (s_.deduplicate)

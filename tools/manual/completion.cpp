@@ -136,7 +136,7 @@ std::string zsh_completion(const CLI::App& app) {
   }
   text += "  )\n  _describe command commands\nfi\ncase $words[2] in\n";
   for (const CLI::App* command : commands_of(app)) {
-    const bool train = command->get_name() == "train";  // which may be left out
+    const bool train = command->get_name() == "train";  // may be omitted
     text += fmt::format("  {})\n    [[ $words[2] == -* ]] || {{ shift words; (( CURRENT-- )) }}\n{}    ;;\n",
                         train ? "train|-*" : command->get_name(), zsh_arguments(*command, "    "));
   }
@@ -154,7 +154,7 @@ std::string fish_completion(const CLI::App& app) {
     if (name != "train") others += " " + name;
   }
   for (const CLI::App* command : commands_of(app)) {
-    const bool train = command->get_name() == "train";  // which may be left out
+    const bool train = command->get_name() == "train";  // may be omitted
     text += fish_options(*command, program,
                          train ? fmt::format(" -n 'not __fish_seen_subcommand_from{}'", others)
                                : fmt::format(" -n '__fish_seen_subcommand_from {}'", command->get_name()));

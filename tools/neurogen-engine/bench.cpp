@@ -77,7 +77,7 @@ Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) 
     m.operations = time_operations(session, m.limits, s.repeats);
     for (const Family& f : m.operations) m.all += f;
     for (std::int64_t i = 1; i <= s.repeats; ++i)
-      m.step = std::min(m.step, training_step(session, s.repeats + i));  // no clocks inside
+      m.step = std::min(m.step, training_step(session, s.repeats + i));  // without timing single operations
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
       session.program.run(session.brain.graph.program("evaluate"));
       m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);

@@ -209,7 +209,7 @@ struct Row {
 std::vector<Row> rows_of(const Diagnosis& d) {
   const Way &a = d.single, &b = d.batched;
   std::vector<Row> rows = {{"tokens_per_s", "", a.tokens / a.wall, b.tokens / b.wall}};
-  const auto each = [&](const char* name, const char* unit, double Way::*field, double factor) {  // a sequence
+  const auto each = [&](const char* name, const char* unit, double Way::*field, double factor) {  // per sequence
     rows.push_back({name, unit, a.*field / a.tokens * d.window * factor, b.*field / b.tokens * d.window * factor});
   };
   each("time", "ms", &Way::wall, 1e3);

@@ -106,7 +106,7 @@ class Doctor {
     fits("cpu", free);
   }
 
-  // The largest preset that trains in so many bytes, and its largest batch up to the recipe's.
+  // Finds the largest preset that trains in `bytes`, and its largest batch up to the recipe's.
   void fits(const std::string& device, Bytes bytes) {
     for (const char* preset : {"full", "small", "tiny"}) {
       Settings settings;

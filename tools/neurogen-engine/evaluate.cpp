@@ -112,7 +112,7 @@ int evaluate(EvaluateSettings s) {
   const HeapCapLifted raised(counted ? most : text.size() * 2);
   std::vector<std::uint16_t> room, counted_room;
   const std::span<const std::uint16_t> ids = text.whole(room);
-  print_out("{} tokens predicted, {} a window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
+  print_out("{} tokens predicted, {} per window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);

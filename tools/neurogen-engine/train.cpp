@@ -55,7 +55,7 @@ Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, c
   m.standing.schedule_steps = schedule_of(s, before.standing(), m.steps_per_epoch);
   m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
   if (const Checkpoint* from = before.from(); from && from->manifest().text.hash != m.text.hash && m.text.weights.empty()) {
-    m.text.hash = texts.train.hash_of_all();  // what earlier versions saved of long texts
+    m.text.hash = texts.train.hash_of_all();  // the hash that earlier versions saved for long texts
   }
   if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
   m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);

@@ -257,14 +257,14 @@ void TrainingRun::summarise() {
       trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_, plan.budget));
   print_out("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s); with evaluations and saves {:.1f} s; last loss {:.4f}\n",
             caught_signal() ? "stopped after" : "trained", trainer_.step(),
-            first_ > 0 ? fmt::format(" ({} of them before)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
+            first_ > 0 ? fmt::format(" ({} of them earlier)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
             length_.training_seconds(), rate(), length_.elapsed(), loss_);
   if (evaluated_ == trainer_.step())
-    print_out("held-out loss {:.4f} nats a token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+    print_out("held-out loss {:.4f} nats per token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
   if (log_.lost() > 0) print_out("{} lacks {} lines: {}\n", log_.path(), log_.lost(), std::strerror(log_.error()));
   const std::string snapshot =
       plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
-  print_out("memory: arenas {} bytes{}, beside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
+  print_out("memory: arenas {} bytes{}, outside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
             with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
             allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
 }
