@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Trains a small modern transformer in PyTorch for some minutes, to compare with the engine in equal time on equal cores.
+"""Trains a small modern transformer in PyTorch for some minutes, for comparison with the engine in equal time on equal cores.
 
   compare-transformer.py TRAIN.bin VALID.bin MINUTES [--vocabulary V --width D --layers L --heads H --batch B --window T --threads N]
 
 Token files are raw 16-bit tokens. The model: RMS norm, rotary positions (Su et al. 2021), normalised queries and keys, squared ReLU (So et
-al. 2021), an untied head. Matrices learn by Muon (Jordan et al. 2024), all else by AdamW; the rates rise for 100 steps, stay, and fall to
-5 % over the second half of the time. Prints the loss on the whole held-out text, in nats a token, and the steps that the time allowed.
+al. 2021), an untied head. Muon (Jordan et al. 2024) trains the matrices, AdamW the rest; the rates rise for 100 steps, stay, and fall to
+5 % over the second half of the time. Prints the loss on the whole held-out text, in nats per token, and the number of steps.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def main():
     seconds = time.time() - begin
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {steps} steps, {steps * o.batch * o.window:,} tokens in {seconds:.0f} s")
-    print(f"held-out loss {held_out_loss(model, valid, o.batch, o.window):.4f} nats a token")
+    print(f"held-out loss {held_out_loss(model, valid, o.batch, o.window):.4f} nats per token")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ TEST_F(FirstRun, TokensFromCorpusMakeBringTheirTokenizer) {
   ASSERT_EQ(run("corpus make text.txt --tokenizer t.model --out my").status, 0);
   ASSERT_EQ(train("--steps 1 --progress none --export w.safetensors", "--data my-train.bin ").status, 0);
   EXPECT_EQ(run("neurogen-engine generate --init w.safetensors --prompt line --max-tokens 1").status, 0);
-  // One that is gone or another by now is none.
+  // A tokenizer that is gone or has changed is not used.
   ASSERT_EQ(run("corpus train-tokenizer text.txt --vocabulary 290 --out t.model").status, 0);
   ASSERT_EQ(train("--steps 1 --progress none --export none.safetensors", "--data my-train.bin ").status, 0);
   EXPECT_EQ(run("neurogen-engine generate --init none.safetensors --prompt line --max-tokens 1").status, 2);
