@@ -121,7 +121,7 @@ TEST_F(Report, RefusesWhatIsNoLog) {
        std::initializer_list<std::pair<const char*, const char*>>{{"a.jsonl", "a.jsonl line 2: not a JSON object"},
                                                                   {"b.jsonl", "b.jsonl line 2: not a JSON object"},
                                                                   {"c.jsonl", "c.jsonl line 2: a field is missing"},
-                                                                  {"d.jsonl", "d.jsonl has no start"},
+                                                                  {"d.jsonl", "d.jsonl lacks the start"},
                                                                   {"e.jsonl", "\"valid_loss\" is not a number"},
                                                                   {"f.jsonl", "f.jsonl is empty"},
                                                                   {"g.jsonl", "line 2: a field"},
