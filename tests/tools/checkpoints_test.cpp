@@ -287,7 +287,7 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
   directory_.file("saved/step-000000009.ngck", bytes.substr(0, bytes.size() - 1));
   refuses(again, "its manifest promises");
   directory_.file("saved/step-000000009.ngck", bytes);
-  refuses(again, "saved/step-000000009.ngck is of step 8");
+  refuses(again, "saved/step-000000009.ngck holds step 8");
   run("corpus --version && rm saved/step-000000008.ngck saved/step-000000009.ngck");
   EXPECT_EQ(run("neurogen-engine " + again).status, 0);
 }
