@@ -28,7 +28,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRowsAtOnce = 64;  // of a module's outputs, on their way to the caller
+constexpr std::int64_t kRowsAtOnce = 64;  // rows of a module's outputs that are copied to the caller at once
 
 Settings settings_of(const EngineOptions& options) {
   Settings settings;
@@ -54,7 +54,7 @@ ModuleIndex module_of(std::string_view name) {
   throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(Engine::modules(), ", ")));
 }
 
-// What the caller's thread is while an engine works on it.
+// State of the caller's thread while an engine works on it.
 class Working {
  public:
   Working(AllocationAccount* account, [[maybe_unused]] const Place& place) : charge_(account) {
@@ -102,8 +102,7 @@ struct Engine::State {
   std::int64_t width(const ModulePart& part) const { return program.view(part.output)[1]; }
   Working work() const { return Working(allocations.get(), place); }
 
-  // What checkpoints say of this run; it knows of no text.
-  // `tokenizer`: of the weights that were loaded, may be null.
+  // Makes the manifest of this run's checkpoints, without a text. `tokenizer`: of the loaded weights, may be null.
   void prepare_to_save(const Tokenizer* tokenizer) {
     Manifest m;
     if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
@@ -115,7 +114,7 @@ struct Engine::State {
     saver.emplace(session, m, file);
   }
 
-  // A run that goes on.
+  // Resumes a run.
   void load(const Checkpoint& from) {
     check_architecture(from, brain.architecture);
     if (const std::int64_t saved = from.manifest().options.document_end;
@@ -148,7 +147,7 @@ struct Engine::State {
   MemoryPlan plan;
   CheckpointFile file;
   std::optional<Saver> saver;
-  std::int64_t schedule = 0;  // steps of the whole run, 0: not known
+  std::int64_t schedule = 0;  // steps of the whole run; 0: unknown
   bool batch_there = false;
 };
 
@@ -192,12 +191,12 @@ Result<Engine> Engine::create(const EngineOptions& options) {
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&& other) noexcept {
-  Engine taken(std::move(other));  // leaves with what this one held
+  Engine taken(std::move(other));  // destroys the state that this one held
   std::swap(state_, taken.state_);
   return *this;
 }
 Engine::~Engine() {
-  // What a GPU has lent is given back to that one, whichever the thread works with.
+  // Memory is returned to the GPU that it came from, even if another is current for this thread.
   if (state_)
     (void)answer<std::monostate>([&] {
       const Working working(nullptr, state_->place);
