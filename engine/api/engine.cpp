@@ -171,7 +171,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
           fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
                       describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
     }
-    auto account = std::make_unique<AllocationAccount>(0);  // which the engine's threads are started with
+    auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
     auto state = std::make_unique<State>(std::move(account), options, speaking, planned);
     state->schedule = options.steps;
