@@ -39,7 +39,7 @@ double KneserNey::discount_of(const Level& level) {
 }
 
 KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary) : vocabulary_(vocabulary) {
-  if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not made: choose 1 to 4", order));
+  if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not supported: choose 1 to 4", order));
   if (tokens.size() < static_cast<std::size_t>(order)) {
     throw Error(fmt::format("{} tokens are too few for an n-gram model of order {}: give a longer text", tokens.size(), order));
   }
