@@ -119,7 +119,7 @@ struct Engine::State {
     check_architecture(from, brain.architecture);
     if (const std::int64_t saved = from.manifest().options.document_end;
         !options.document_end && saved != brain.options.document_end) {
-      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to go on with", from.path(),
+      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to continue with", from.path(),
                               saved, brain.options.document_end));
     }
     go_on(session, from, true, false);
@@ -155,8 +155,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
   return answer<Engine>([&] {
     const CopiedFiles copied;
     check_rates(options.rates);
-    if (options.steps < 0)
-      throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
+    if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 if it is unknown", options.steps));
     Settings settings = settings_of(options);
     std::optional<Weights> weights;
     if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
@@ -222,7 +221,7 @@ Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
     check_ids("input_ids", input_ids, 0, vocabulary());
     check_ids("target_ids", target_ids, -1, vocabulary());
     if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
-      throw Error("target_ids are all -1: ask for one token at least");
+      throw Error("target_ids are all -1: give at least one target");
     std::int32_t* const batch = s.program.view(s.brain.host_batch).as<std::int32_t>();
     std::copy(input_ids.begin(), input_ids.end(), batch);
     std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
@@ -236,7 +235,7 @@ Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
 Result<double> Engine::evaluate(std::span<const std::int32_t> ids) {
   return answer<double>([&] {
     const Working working = state_->work();
-    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: a text to evaluate has two tokens at least", ids.size()));
+    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: give at least two tokens to evaluate", ids.size()));
     check_ids("ids", ids, 0, vocabulary());
     state_->batch_there = true;
     return state_->evaluator.run(ids).loss;
@@ -247,7 +246,7 @@ Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::
   return answer<std::size_t>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    if (prompt.empty()) throw Error("the prompt has no tokens: give one at least");
+    if (prompt.empty()) throw Error("the prompt has no tokens: give at least one");
     check_ids("prompt", prompt, 0, vocabulary());
     Sampling checked = sampling;
     for (const Choice& choice : choices(checked)) choice.check();
@@ -274,7 +273,7 @@ Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
   using Row = std::span<const float>;
   return answer<Row>([&] {
     if (state_->place.gpu)
-      throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
+      throw Error("the embedding is in GPU memory, which the host cannot read: copy the row with read_embedding_row");
     check_row(id, vocabulary());
     const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
     return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));

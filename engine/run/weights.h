@@ -23,9 +23,9 @@ void adopt_document_end(Settings& settings, const std::string& weights);
 std::string saved_architecture(const std::string& file);
 // Throws Error, naming both values, if the checkpoint holds another architecture.
 void check_architecture(const Checkpoint& from, const Architecture& asked);
-// Throws Error, naming both sides, if it was trained with another tokenizer than this one (may be null).
+// Throws Error, naming both hashes, if the checkpoint was trained with a tokenizer other than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
-// The tokenizer that a file of weights carries, null where it carries none.
+// The tokenizer in a file of weights, null if there is none.
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // a checkpoint or a safetensors file
 

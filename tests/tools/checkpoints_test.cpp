@@ -189,7 +189,7 @@ TEST_F(Checkpoints, AnotherRunIsRefusedAndNamed) {
   string wide = kTestBrain;
   wide.replace(wide.find("\"neurons\": 320"), 14, "\"neurons\": 256");
   directory_.file("wide.json", wide);
-  refuses(changed("brain.json", "wide.json"), "holds the brain test with broca.neurons 320, asked for is test with 256");
+  refuses(changed("brain.json", "wide.json"), "holds the brain test with broca.neurons 320, requested is test with 256");
   refuses(changed("text.bin", "other.bin"), "was trained on a text of 1000 tokens");
   refuses(changed("--seed 4", "--seed 5"), "--seed 4, now it is 5");
   refuses(changed("--batch 2", "--batch 3"), "--batch 2, now it is 3");
