@@ -281,11 +281,11 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
   bytes[bytes.size() - 100] ^= 1;  // an optimizer's
   directory_.file("saved/step-000000008.ngck", bytes);
   const string again = kTrain + "--steps 9 --checkpoint-dir saved --resume ";
-  refuses(again, "saved/step-000000008.ngck is damaged: decoder.column is not what was saved: use the checkpoint before it");
+  refuses(again, "saved/step-000000008.ngck is damaged: decoder.column differs from what was saved: use the checkpoint before it");
   EXPECT_EQ(run("neurogen-engine eval --checkpoint saved --data valid.bin").status, 0);
   EXPECT_EQ(run("neurogen-engine " + again + "--no-verify --keep 9").status, 0);
   directory_.file("saved/step-000000009.ngck", bytes.substr(0, bytes.size() - 1));
-  refuses(again, "its manifest promises");
+  refuses(again, "its manifest says");
   directory_.file("saved/step-000000009.ngck", bytes);
   refuses(again, "saved/step-000000009.ngck is of step 8");
   run("corpus --version && rm saved/step-000000008.ngck saved/step-000000009.ngck");
