@@ -115,7 +115,7 @@ std::string describe(const Architecture& architecture, const BrainOptions& o) {
 
 std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget) {
   std::string page = refusal_table(fit.plan);
-  page += "\nwhat would fit (each with the largest batch that does):\n";
+  page += "\nsettings that would fit, each with its largest batch:\n";
   bool any = false;
   const auto suggest = [&](const Architecture& a, const BrainOptions& options, Budget with, const std::string& flags) {
     const std::int64_t batch = largest_batch(a, options, with, kMostSequences);
@@ -143,7 +143,7 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
   const bool cpu = fit.options.threads > 0;
   if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
-  page += fmt::format("  --budget {}  (the least for the settings asked for)\n", fit.minimum);
+  page += fmt::format("  --budget {}  (the minimum for these settings)\n", fit.minimum);
   return page;
 }
 

@@ -1,4 +1,4 @@
-// From logits to a token. In this order:
+// From logits to a token. In this order, each filter on what the previous one left:
 //   repetition penalty r   x <- x > 0 ? x / r : x r  for every token of the text so far   (Keskar et al. 2019,
 //                          arXiv:1909.05858, section 4.1; negative logits are multiplied, as is usual since, so that r > 1 always
 //                          discourages)

@@ -173,7 +173,8 @@ TEST(Architecture, RefusesWrongFilesByName) {
   EXPECT_ERROR(read_architecture(directory.file("empty.json", "")), "empty.json: not an architecture");
   json large = tiny();
   large["name"] = string(50'000'000, 'x');
-  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())), "large.json: not an architecture: it is larger than 1 MiB");
+  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())),
+               "large.json: not an architecture: it is larger than 1 MiB");
 }
 
 }  // namespace

@@ -6,9 +6,9 @@
 //   if (!engine) return complain(engine.failure().sentence);
 //   for (...) engine.value().train_step_batch(ids, targets);
 //
-// create() allocates everything. Afterwards only load(), while it runs, and error messages allocate. Both calls read a file into
-// memory of the file's size instead of mapping it: if the file is truncated meanwhile, the call fails, and no signal ends the
-// process. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
+// create() allocates everything. Afterwards only load(), while it runs, and error messages allocate. create() and load() read a
+// file into memory of the file's size instead of mapping it: if the file is truncated meanwhile, the call fails, and no signal ends
+// the process. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
 // engine works, OpenBLAS is set to one thread; the engine's own threads share the work.) Engines are independent of each other.
 // An engine may be used from any thread, but only by one at a time.
 #pragma once
@@ -73,7 +73,7 @@ class NEUROGEN_API Engine {
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
   // A token's embedding row, in the engine's memory: it changes with every step and is valid as long as the engine. Refused on a
-  // GPU, whose memory the host cannot read; read_embedding_row copies from either.
+  // GPU, whose memory the host cannot read; read_embedding_row works on both.
   Result<std::span<const float>> embedding_row(std::int64_t id) const;
   Status read_embedding_row(std::int64_t id, std::span<float> out) const;
   std::int64_t embedding_width() const;
