@@ -19,7 +19,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they are, little-endian");
 
-constexpr int kManifestLevels = 8;  // to which corpus make's JSON may nest; it has four
+constexpr int kManifestLevels = 8;  // maximal nesting of corpus make's JSON; it has four
 constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens per block, and blocks, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
@@ -88,7 +88,7 @@ NotedTokenizer noted_tokenizer(const std::string& path) {
         return manifest.contains(at) && manifest[at].is_string() ? manifest[at].get<std::string>() : "";
       };
       noted = {text("path"), text("xxh3")};
-    } catch (const Error&) {  // a note that cannot be read says nothing
+    } catch (const Error&) {  // ignore an unreadable note
     }
   }
   return noted;
