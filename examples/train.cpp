@@ -1,4 +1,4 @@
-// Trains a brain on the bytes of a file and lets it go on:  train FILE [STEPS]
+// Trains a brain on the bytes of a file and generates a continuation:  train FILE [STEPS]
 #include <neurogen/engine.h>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-"""Trains a brain on a text's bytes, looks inside, and lets it go on:  train.py [FILE [STEPS]]"""
+"""Trains a brain on a text's bytes, inspects it, and generates a continuation:  train.py [FILE [STEPS]]"""
 
 import sys
 from pathlib import Path
@@ -11,12 +11,12 @@ file, steps = (sys.argv[1:] + [Path(__file__).parents[1] / "README.md", "200"][l
 text = np.fromfile(file, np.uint8).astype(np.int32)
 train, held_out = np.split(text, [len(text) * 9 // 10])
 
-# Everything is planned and taken here; what does not fit is refused with a sentence.
+# All memory is planned and allocated here; settings that do not fit raise ValueError with one sentence.
 engine = neurogen.Engine(arch="tiny", budget="400M", device="cpu", batch=4, window=64, steps=int(steps))
 print(engine.plan)
 print(f"on {engine.device}; before: {engine.evaluate(held_out):.3f} nats a byte")
 
-# A batch is any int32 array of batch x window tokens and those that follow them; it is read where it lies.
+# A batch is two int32 arrays of batch x window tokens: inputs, and the tokens that follow them. They are read in place.
 draw = np.random.default_rng(1)
 for step in range(int(steps)):
     begin = draw.integers(0, len(train) - 65, 4)
@@ -25,7 +25,7 @@ for step in range(int(steps)):
     if step % 50 == 49:
         print(f"step {step + 1}  loss {loss:.3f}  held out {engine.evaluate(held_out):.3f}")
 
-# What the modules put out for the latest batch, and how alike two letters have become.
+# The modules' outputs for the latest batch, and the similarity of two letters' embeddings.
 for module in engine.modules:
     out = engine.output(module)  # [batch, window, outputs]
     print(f"{module:14} {out.shape}  spread {out.std():.3f}")

@@ -1,5 +1,5 @@
-// The Python module: neurogen/engine.h with NumPy arrays for spans, exceptions for failures, and the interpreter free while it
-// works. Arrays come and go through Python's buffer protocol, so that no version of NumPy is built in.
+// The Python module: neurogen/engine.h with NumPy arrays for spans, exceptions for failures, and the interpreter lock released
+// while the engine works. Arrays are exchanged through Python's buffer protocol, so that the module depends on no version of NumPy.
 #include <neurogen/engine.h>
 #include <neurogen/tokenizer.h>
 #include <pybind11/pybind11.h>
@@ -13,7 +13,7 @@ namespace py = pybind11;
 namespace {
 
 using neurogen::Engine;
-using Array = py::object;  // of numpy
+using Array = py::object;  // a NumPy array
 
 // A failure becomes ValueError (a refusal, nothing was done) or RuntimeError.
 template <typename Value>
@@ -23,11 +23,11 @@ Value value_of(neurogen::Result<Value> result) {
   throw py::error_already_set();
 }
 
-// What Python holds. Its threads may all call at once; the engine takes one after the other.
+// The engine as held by Python. Threads may call it concurrently; calls run one at a time.
 struct Held {
   explicit Held(Engine e) : engine(std::move(e)) {}
 
-  // While the engine works, other threads run Python.
+  // Releases the interpreter lock during the call.
   template <typename Call>
   auto work(Call&& call) {
     const py::gil_scoped_release release;
@@ -39,7 +39,7 @@ struct Held {
   std::mutex busy;
 };
 
-// The caller's own memory: contiguous, of this type, in any shape.
+// The memory of the caller's array, which must be contiguous and of this type, in any shape.
 template <typename T>
 std::span<T> span_of(const char* what, const py::buffer_info& info) {
   const char kind = info.format.empty() ? '?' : info.format.back();
@@ -111,7 +111,7 @@ Array generate(Held& held, const py::buffer& prompt, std::int64_t max_tokens, do
   return said[py::slice(0, static_cast<py::ssize_t>(made), 1)];
 }
 
-// A row where it lies; it holds the engine that it lies in.
+// A row in the engine's memory; keeps the engine alive.
 struct Row {
   py::object engine;
   std::span<const float> values;
@@ -122,7 +122,7 @@ Array embedding_row(const py::object& self, std::int64_t id) {
   return py::module_::import("numpy").attr("asarray")(Row{self, row});
 }
 
-// Calls read(engine, memory) with the caller's array, or with a new one of this shape where there is none.
+// Calls read(engine, memory) with the caller's array, or with a new one of this shape if there is none.
 template <typename Read>
 Array read_into(Held& held, const py::object& out, const std::vector<std::int64_t>& shape, Read&& read) {
   const Array to = out.is_none() ? empty(shape, "float32") : out;
@@ -172,41 +172,41 @@ py::str decode(const TextTokenizer& tokenizer, const py::buffer& ids) {
 
 PYBIND11_MODULE(_engine, m) {
   using py::arg;
-  const neurogen::EngineOptions o;  // its defaults are ours
+  const neurogen::EngineOptions o;  // for its defaults
   const neurogen::Sampling s;
 
-  py::class_<neurogen::MemoryPlan>(m, "MemoryPlan", "Where the budget goes: sizes in bytes, exact.")
-      .def_readonly("device_arena", &neurogen::MemoryPlan::device_arena, "the brain, on the GPU or in ordinary memory")
-      .def_readonly("host_arena", &neurogen::MemoryPlan::host_arena, "batches and results on their way")
+  py::class_<neurogen::MemoryPlan>(m, "MemoryPlan", "Memory by purpose: sizes in bytes, exact.")
+      .def_readonly("device_arena", &neurogen::MemoryPlan::device_arena, "the brain, in GPU memory or ordinary memory")
+      .def_readonly("host_arena", &neurogen::MemoryPlan::host_arena, "batches and results")
       .def_readonly("overhead", &neurogen::MemoryPlan::overhead,
-                    "set aside for what no plan can place: libraries, heap, a GPU's context")
-      .def_readonly("total", &neurogen::MemoryPlan::total, "all three")
-      .def_readonly("budget", &neurogen::MemoryPlan::budget, "what it had to fit into")
+                    "reserved for what no plan can place: libraries, heap, a GPU's context")
+      .def_readonly("total", &neurogen::MemoryPlan::total, "sum of the three")
+      .def_readonly("budget", &neurogen::MemoryPlan::budget, "limit on the total")
       .def_readonly("minimum", &neurogen::MemoryPlan::minimum, "the smallest budget with which these settings run")
-      .def_readonly("batch", &neurogen::MemoryPlan::batch, "sequences a step")
+      .def_readonly("batch", &neurogen::MemoryPlan::batch, "sequences per step")
       .def_readonly("window", &neurogen::MemoryPlan::window, "tokens in a sequence")
-      .def_readonly("json", &neurogen::MemoryPlan::json, "every buffer, for programs")
+      .def_readonly("json", &neurogen::MemoryPlan::json, "every buffer, as JSON")
       .def(
-          "__str__", [](const neurogen::MemoryPlan& plan) { return plan.table; }, "The table of all buffers.");
+          "__str__", [](const neurogen::MemoryPlan& plan) { return plan.table; }, "A table of all buffers.");
 
   py::class_<Row>(m, "_Row", py::buffer_protocol()).def_buffer([](const Row& row) {
     return py::buffer_info(const_cast<float*>(row.values.data()), sizeof(float), py::format_descriptor<float>::format(), 1,
                            {row.values.size()}, {sizeof(float)}, /*readonly=*/true);
   });
 
-  py::class_<Held>(m, "Engine", R"(A brain in its planned memory.
+  py::class_<Held>(m, "Engine", R"(A brain in planned memory.
 
-Everything is allocated by the constructor, which raises ValueError, with one sentence, for settings that are wrong or do not fit
-into the budget. Ids are contiguous int32 arrays and are read where they lie. A wrong argument raises ValueError or TypeError and
-changes nothing; a failure at run time (a disk that is full, a loss that is not finite) raises RuntimeError. Threads may
-share an engine: it does one thing at a time, and other threads run Python meanwhile.)")
-      .def(py::init(&create), R"(Plans, takes the memory, fills it.
+The constructor allocates everything. It raises ValueError, with one sentence, for settings that are invalid or do not fit into the
+budget. Ids are contiguous int32 arrays, read in place. An invalid argument raises ValueError or TypeError and changes nothing; a
+failure at run time (a full disk, a loss that is not finite) raises RuntimeError. Threads may share an engine: calls run one
+at a time, while other threads run Python.)")
+      .def(py::init(&create), R"(Plans, allocates and initializes.
 
 arch: "full", "small", "tiny" or an architecture file; "auto": full on a GPU, tiny on a CPU, or that of the weights.
-budget: everything the run may hold, such as "3200M" or a number of bytes; overhead: the part of it left to libraries and heap.
-device: "auto", "cpu" or "cuda[:K]". batch, window: sequences a step and tokens in each; batch "auto" takes as many of 32 as fit.
-checkpoint: a file, or a directory's newest, to go on from. init: first weights, from a safetensors file or a checkpoint.
-steps: the run's length, after whose half the rates decline; 0: they do not, or as the checkpoint has it.)",
+budget: limit on all memory, such as "3200M" or a number of bytes; overhead: the part of it for libraries and heap.
+device: "auto", "cpu" or "cuda[:K]". batch, window: sequences per step and tokens in each; batch "auto" takes as many of 32 as fit.
+checkpoint: a file, or a directory (its newest), to resume from. init: initial weights, from a safetensors file or a checkpoint.
+steps: the run's length; the rates decline after half of it. 0: the checkpoint's, else they never decline.)",
            py::kw_only(), arg("arch") = o.architecture, arg("budget") = o.budget, arg("device") = o.device, arg("batch") = o.batch,
            arg("window") = o.window, arg("seed") = o.seed, arg("checkpoint") = o.checkpoint, arg("init") = o.init,
            arg("steps") = o.steps, arg("learning_rate") = o.rates.learning_rate, arg("embedding_rate") = o.rates.embedding,
@@ -214,7 +214,7 @@ steps: the run's length, after whose half the rates decline; 0: they do not, or 
            arg("compute") = o.compute, arg("decoder_storage") = o.decoder_storage, arg("threads") = o.threads,
            arg("document_end") = o.document_end, arg("decoder_tile") = o.decoder_tile)
       .def_property_readonly(
-          "plan", [](const Held& held) { return held.engine.plan(); }, "Where the budget goes; print it for the table.")
+          "plan", [](const Held& held) { return held.engine.plan(); }, "Memory by purpose; print it for the table.")
       .def_property_readonly(
           "device", [](const Held& held) { return std::string(held.engine.device()); }, "\"cpu, 2 threads\", \"NVIDIA H200\"")
       .def_property_readonly(
@@ -228,51 +228,53 @@ steps: the run's length, after whose half the rates decline; 0: they do not, or 
             for (const std::string_view name : Engine::modules()) names.emplace_back(name);
             return names;
           },
-          "The six modules, in the order in which a token passes them.")
+          "The six modules, in order of computation.")
       .def_property_readonly(
-          "steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Steps done.")
+          "steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Number of steps done.")
       .def_property_readonly(
           "allocations_since_construction", [](const Held& held) { return held.engine.allocations_since_construction(); },
-          "How often the engine's own code has asked for memory since; load and exceptions alone do.")
-      .def("train_step_batch", &train_step_batch, arg("input_ids"), arg("target_ids"), R"(One step on int32 [batch, window].
+          "Number of allocations by the engine's own code since construction; only load and errors allocate.")
+      .def("train_step_batch", &train_step_batch, arg("input_ids"), arg("target_ids"), R"(Trains one step on int32 [batch, window].
 
-Targets are the tokens that follow; nothing is asked about -1. Returns the mean loss in nats a target, of the weights before the
-step.)")
-      .def("evaluate", &evaluate, arg("ids"), "The mean loss in nats of a text: every token but the first is predicted once.")
-      .def("generate", &generate, R"(Goes on with a prompt, int32 [tokens], and returns int32 [made].
+Targets are the tokens that follow; -1 is not counted. Returns the mean loss in nats per target, of the weights before the step.)")
+      .def("evaluate", &evaluate, arg("ids"),
+           "Returns a text's mean loss in nats per token; every token but the first is predicted once.")
+      .def("generate", &generate, R"(Continues a prompt, int32 [tokens], and returns int32 [generated].
 
-Stops after max_tokens or behind document_end. temperature 0 takes the likeliest token; top_k 0, top_p 1, min_p 0 and
-repetition_penalty 1 change nothing. Equal weights, prompts and settings give equal tokens.)",
+Stops after max_tokens or after document_end. temperature 0 takes the likeliest token; top_k 0, top_p 1, min_p 0 and
+repetition_penalty 1 have no effect. Equal weights, prompts and settings give equal tokens.)",
            arg("prompt"), arg("max_tokens") = 100, py::kw_only(), arg("temperature") = s.temperature, arg("top_k") = s.top_k,
            arg("top_p") = s.top_p, arg("min_p") = s.min_p, arg("repetition_penalty") = s.repetition_penalty, arg("seed") = s.seed)
       .def("embedding_row", &embedding_row, arg("id"),
-           R"(A token's row of the embedding, float32, where it lies: read-only, and it changes with every step.
+           R"(Returns a read-only view of a token's embedding row, float32; it changes with every step.
 
-On a GPU, whose memory the host cannot look at, this raises ValueError: see read_embedding_row.)")
+Raises ValueError on a GPU, whose memory the host cannot read: see read_embedding_row.)")
       .def("read_embedding_row", &read_embedding_row, arg("id"), arg("out") = py::none(),
-           R"(A copy of a token's row of the embedding, float32 [embedding_width], from wherever it lies.
+           R"(Returns a copy of a token's embedding row, float32 [embedding_width], on a CPU or a GPU.
 
-Into `out` where it is given.)")
-      .def("output", &output, arg("module"), arg("out") = py::none(), R"(What a module puts out, float32 [batch, window, outputs].
+Writes into `out` if given.)")
+      .def("output", &output, arg("module"), arg("out") = py::none(),
+           R"(Returns a module's outputs, float32 [batch, window, outputs].
 
-For the latest batch, by the weights as they are now; into `out` where it is given.)")
+Computed for the latest batch with the current weights. Writes into `out` if given.)")
       .def(
           "save",
           [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.save(path); })); },
-          arg("path"), "Writes a checkpoint, whole under its name or what was there before.")
+          arg("path"), "Writes a checkpoint atomically: if it fails, an existing file stays.")
       .def(
           "load",
           [](Held& held, const std::string& path) { value_of(held.work([&](Engine& engine) { return engine.load(path); })); },
-          arg("path"), "Goes on from a checkpoint of this architecture, or from a directory's newest.");
+          arg("path"), "Resumes from a checkpoint of this architecture, or from the newest in a directory.");
 
-  py::class_<TextTokenizer>(m, "Tokenizer", R"(Text to token ids and back, by a SentencePiece model, as the program corpus does it.
+  py::class_<TextTokenizer>(m, "Tokenizer",
+                            R"(Text to token ids and back with a SentencePiece model: the ids that the program corpus writes.
 
-With a model from corpus train-tokenizer any text comes back unchanged, and SentencePiece's own encode gives the same ids.)")
+With a model from corpus train-tokenizer any text round-trips unchanged, and SentencePiece's own encode gives the same ids.)")
       .def(py::init(&create_tokenizer), arg("path"), "Reads a SentencePiece model.")
       .def_property_readonly("vocabulary", &TextTokenizer::vocabulary, "Ids are below it.")
       .def_property_readonly("line_end", &TextTokenizer::line_end, "The id of a line end.")
       .def_property_readonly("document_end", &TextTokenizer::document_end,
-                             "The id that ends a document and stands for no text, for Engine's document_end; -1: none.")
-      .def("encode", &encode, arg("text"), "The ids of a text, int32.")
-      .def("decode", &decode, arg("ids"), "The text of ids, int32; U+FFFD for bytes that are not UTF-8.");
+                             "The id that ends a document and decodes to no text, for Engine's document_end; -1: none.")
+      .def("encode", &encode, arg("text"), "Returns the ids of a text, int32.")
+      .def("decode", &decode, arg("ids"), "Returns the text of ids, int32; U+FFFD for bytes that are not UTF-8.");
 }

@@ -1,5 +1,5 @@
-// Counts what the library's own code asks for. The linker gives every call of NAME in the library to __wrap_NAME, and
-// __real_NAME is NAME itself, whoever provides it: the program's allocator stays the program's, and sees no difference.
+// Counts allocations of the library's own code. The linker redirects every call of NAME in the library to __wrap_NAME, and
+// __real_NAME is NAME itself: the program's allocator stays in place and sees no difference.
 #include "arena/allocations.h"
 
 #include <sys/mman.h>
@@ -15,7 +15,7 @@ void count() {
 
 }  // namespace
 
-// COUNT(type of the result, name, parameters, arguments)
+// COUNT(result type, name, parameters, arguments)
 #define COUNT(Result, name, parameters, arguments) \
   Result __real_##name parameters;                 \
   Result __wrap_##name parameters {                \
@@ -31,7 +31,7 @@ COUNT(void*, aligned_alloc, (std::size_t alignment, std::size_t size), (alignmen
 COUNT(int, posix_memalign, (void** block, std::size_t alignment, std::size_t size), (block, alignment, size))
 COUNT(void*, mmap, (void* at, std::size_t size, int protection, int flags, int file, off_t offset),
       (at, size, protection, flags, file, offset))
-// operator new, new[], and both for a given alignment; an exception is an allocation too.
+// operator new, new[], and their aligned forms; an exception is an allocation too.
 COUNT(void*, _Znwm, (std::size_t size), (size))
 COUNT(void*, _Znam, (std::size_t size), (size))
 COUNT(void*, _ZnwmSt11align_val_t, (std::size_t size, std::align_val_t alignment), (size, alignment))

@@ -13,7 +13,7 @@
 namespace neurogen {
 namespace {
 
-// Sentences speak of options as the command line has them; here they are fields: --decoder-tile is decoder_tile.
+// Messages name options as on the command line; the result names the field: --decoder-tile becomes decoder_tile.
 std::string in_our_words(std::string sentence) {
   static constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
       {"arch", "architecture"}, {"seq", "window"}, {"lr", "learning_rate"}};

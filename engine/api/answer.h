@@ -1,4 +1,4 @@
-// From exceptions, which stay inside the library, to its results.
+// Turns exceptions, which stay inside the library, into its results.
 #pragma once
 #include <exception>
 
@@ -6,10 +6,10 @@
 
 namespace neurogen {
 
-// Sentences speak of options as the command line has them; here they are fields: --decoder-tile is decoder_tile.
+// Messages name options as on the command line; the result names the field: --decoder-tile becomes decoder_tile.
 Failure failure_of(const std::exception_ptr& thrown);
 
-// What `body` returns, or why it could not.
+// Returns the value of `body`, or its failure.
 template <typename Value, typename Body>
 Result<Value> answer(Body&& body) noexcept {
   try {

@@ -1,4 +1,4 @@
-// Token ids that a caller brings.
+// Checks token ids from the caller.
 #pragma once
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 
 namespace neurogen {
 
-// Throws Error, naming place and value, for an id below `least` or outside the vocabulary.
+// Throws Error, naming position and value, for an id below `least` or outside the vocabulary.
 inline void check_ids(const char* what, std::span<const std::int32_t> ids, std::int32_t least, std::int64_t vocabulary) {
   const auto wrong = std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) { return id < least || id >= vocabulary; });
   if (wrong == ids.end()) return;

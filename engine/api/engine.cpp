@@ -28,7 +28,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRowsAtOnce = 64;  // of a module's outputs, on their way to the caller
+constexpr std::int64_t kRowsAtOnce = 64;  // rows of a module's outputs that are copied to the caller at once
 
 Settings settings_of(const EngineOptions& options) {
   Settings settings;
@@ -54,7 +54,7 @@ ModuleIndex module_of(std::string_view name) {
   throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(Engine::modules(), ", ")));
 }
 
-// What the caller's thread is while an engine works on it.
+// State of the caller's thread while an engine works on it.
 class Working {
  public:
   Working(AllocationAccount* account, [[maybe_unused]] const Place& place) : charge_(account) {
@@ -102,8 +102,7 @@ struct Engine::State {
   std::int64_t width(const ModulePart& part) const { return program.view(part.output)[1]; }
   Working work() const { return Working(allocations.get(), place); }
 
-  // What checkpoints say of this run; it knows of no text.
-  // `tokenizer`: of the weights that were loaded, may be null.
+  // Makes the manifest of this run's checkpoints, without a text. `tokenizer`: of the loaded weights, may be null.
   void prepare_to_save(const Tokenizer* tokenizer) {
     Manifest m;
     if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
@@ -115,12 +114,12 @@ struct Engine::State {
     saver.emplace(session, m, file);
   }
 
-  // A run that goes on.
+  // Resumes a run.
   void load(const Checkpoint& from) {
     check_architecture(from, brain.architecture);
     if (const std::int64_t saved = from.manifest().options.document_end;
         !options.document_end && saved != brain.options.document_end) {
-      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to go on with", from.path(),
+      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to continue with", from.path(),
                               saved, brain.options.document_end));
     }
     go_on(session, from, true, false);
@@ -148,7 +147,7 @@ struct Engine::State {
   MemoryPlan plan;
   CheckpointFile file;
   std::optional<Saver> saver;
-  std::int64_t schedule = 0;  // steps of the whole run, 0: not known
+  std::int64_t schedule = 0;  // steps of the whole run; 0: unknown
   bool batch_there = false;
 };
 
@@ -156,8 +155,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
   return answer<Engine>([&] {
     const CopiedFiles copied;
     check_rates(options.rates);
-    if (options.steps < 0)
-      throw Error(fmt::format("steps is {}: use a number of steps, or 0 where it is not known", options.steps));
+    if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 if it is unknown", options.steps));
     Settings settings = settings_of(options);
     std::optional<Weights> weights;
     if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
@@ -172,7 +170,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
           fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
                       describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
     }
-    auto account = std::make_unique<AllocationAccount>(0);  // which the engine's threads are started with
+    auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
     auto state = std::make_unique<State>(std::move(account), options, speaking, planned);
     state->schedule = options.steps;
@@ -192,12 +190,12 @@ Result<Engine> Engine::create(const EngineOptions& options) {
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&& other) noexcept {
-  Engine taken(std::move(other));  // leaves with what this one held
+  Engine taken(std::move(other));  // destroys the state that this one held
   std::swap(state_, taken.state_);
   return *this;
 }
 Engine::~Engine() {
-  // What a GPU has lent is given back to that one, whichever the thread works with.
+  // Memory is returned to the GPU that it came from, even if another is current for this thread.
   if (state_)
     (void)answer<std::monostate>([&] {
       const Working working(nullptr, state_->place);
@@ -223,7 +221,7 @@ Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
     check_ids("input_ids", input_ids, 0, vocabulary());
     check_ids("target_ids", target_ids, -1, vocabulary());
     if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
-      throw Error("target_ids are all -1: ask for one token at least");
+      throw Error("target_ids are all -1: give at least one target");
     std::int32_t* const batch = s.program.view(s.brain.host_batch).as<std::int32_t>();
     std::copy(input_ids.begin(), input_ids.end(), batch);
     std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
@@ -237,7 +235,7 @@ Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
 Result<double> Engine::evaluate(std::span<const std::int32_t> ids) {
   return answer<double>([&] {
     const Working working = state_->work();
-    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: a text to evaluate has two tokens at least", ids.size()));
+    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: give at least two tokens to evaluate", ids.size()));
     check_ids("ids", ids, 0, vocabulary());
     state_->batch_there = true;
     return state_->evaluator.run(ids).loss;
@@ -248,7 +246,7 @@ Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::
   return answer<std::size_t>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    if (prompt.empty()) throw Error("the prompt has no tokens: give one at least");
+    if (prompt.empty()) throw Error("the prompt has no tokens: give at least one");
     check_ids("prompt", prompt, 0, vocabulary());
     Sampling checked = sampling;
     for (const Choice& choice : choices(checked)) choice.check();
@@ -275,7 +273,7 @@ Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
   using Row = std::span<const float>;
   return answer<Row>([&] {
     if (state_->place.gpu)
-      throw Error("the embedding lies on a GPU, where the host cannot look at it: copy the row with read_embedding_row");
+      throw Error("the embedding is in GPU memory, which the host cannot read: copy the row with read_embedding_row");
     check_row(id, vocabulary());
     const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
     return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));

@@ -12,7 +12,7 @@
 namespace neurogen {
 
 Bytes KneserNey::most_bytes(std::size_t tokens, int order) {
-  constexpr Bytes kRest = 1'000'000;  // the pages that blocks are rounded to, and what looking up remembers
+  constexpr Bytes kRest = 1'000'000;  // rounding of blocks to pages, and memory of lookups
   return add(kRest, multiply(multiply(tokens + 1, sizeof(std::uint64_t) + sizeof(std::uint32_t)), static_cast<Bytes>(order)));
 }
 
@@ -34,12 +34,12 @@ void KneserNey::count(Level& level) {
 double KneserNey::discount_of(const Level& level) {
   double once = 0, twice = 0;
   for (std::size_t i = 0; i < level.grams.size(); ++i) once += level.count(i) == 1, twice += level.count(i) == 2;
-  // Where nothing was counted once the estimate would be 0 and what was never seen impossible; 1/2 is then as good as any.
+  // With no gram counted once the estimate would be 0 and unseen tokens impossible; use 1/2 then.
   return once > 0 ? once / (once + 2 * twice) : 0.5;
 }
 
 KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int64_t vocabulary) : vocabulary_(vocabulary) {
-  if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not made: choose 1 to 4", order));
+  if (order < 1 || order > 4) throw Error(fmt::format("an n-gram model of order {} is not supported: choose 1 to 4", order));
   if (tokens.size() < static_cast<std::size_t>(order)) {
     throw Error(fmt::format("{} tokens are too few for an n-gram model of order {}: give a longer text", tokens.size(), order));
   }
@@ -57,7 +57,7 @@ KneserNey::KneserNey(std::span<const std::uint16_t> tokens, int order, std::int6
         if (i + 1 >= static_cast<std::size_t>(order)) level.grams.push_back(key);
       }
     } else {
-      // Each different longer gram counts once for its ending.
+      // Each distinct longer gram counts once for its suffix.
       const std::vector<std::uint64_t>& longer = levels_[static_cast<std::size_t>(k)].grams;
       level.grams.reserve(longer.size());
       for (const std::uint64_t gram : longer) level.grams.push_back(gram & mask);
@@ -75,12 +75,12 @@ KneserNey::Behind KneserNey::find(const Level& level, std::uint64_t key) {
 
 double KneserNey::probability(std::span<const std::uint16_t> context, std::uint16_t token) const {
   double p = 1 / static_cast<double>(vocabulary_);
-  std::uint64_t key = 0;  // of the last k - 1 tokens of the context
+  std::uint64_t key = 0;  // the last k - 1 tokens of the context
   for (std::size_t k = 1; k <= std::min(levels_.size(), context.size() + 1); ++k) {
     if (k > 1) key |= std::uint64_t{context[context.size() - k + 1]} << 16 * (k - 2);
     const Level& level = levels_[k - 1];
     const Behind found = find(level, key);
-    if (found.begin == found.end) break;  // no longer context was seen either
+    if (found.begin == found.end) break;  // longer contexts are unseen too
     const auto begin = level.grams.begin() + static_cast<std::ptrdiff_t>(found.begin);
     const auto end = level.grams.begin() + static_cast<std::ptrdiff_t>(found.end);
     const auto gram = std::lower_bound(begin, end, key << 16 | token);
@@ -99,15 +99,15 @@ double KneserNey::mean_loss(std::span<const std::uint16_t> held_out) const {
   return sum / static_cast<double>(held_out.size() - 1);
 }
 
-// Only tokens that were seen behind a context, and the likeliest behind its end, can be the likeliest behind it: the others
-// keep the order that they have there.
+// Candidates for the likeliest tokens after a context are those seen after it and the likeliest after its suffix: all others keep
+// their order from the suffix.
 const KneserNey::Likeliest& KneserNey::likeliest(std::span<const std::uint16_t> context, std::span<Likeliest> latest) const {
   Likeliest& here = latest[context.size()];
   if (here.known && std::equal(context.begin(), context.end(), here.context.begin())) return here;
   here.known = true;
   here.context.assign(context.begin(), context.end());
   std::vector<std::int32_t> candidates;
-  if (context.empty()) {  // with the lowest ids, for a text of fewer than five different tokens
+  if (context.empty()) {  // also the lowest ids, for a text of fewer than five different tokens
     for (std::int32_t id = 0; id < std::min<std::int64_t>(vocabulary_, 10); ++id) candidates.push_back(id);
   } else {
     for (const std::int32_t id : likeliest(context.subspan(1), latest).tokens) {
@@ -121,7 +121,7 @@ const KneserNey::Likeliest& KneserNey::likeliest(std::span<const std::uint16_t> 
   for (std::size_t i = found.begin; i < found.end; ++i) candidates.push_back(static_cast<std::int32_t>(level.grams[i] & 0xFFFF));
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
-  std::vector<std::pair<double, std::int32_t>> ranked;  // by falling probability, then by rising id
+  std::vector<std::pair<double, std::int32_t>> ranked;  // by decreasing probability, then by increasing id
   for (const std::int32_t id : candidates) ranked.emplace_back(-probability(context, static_cast<std::uint16_t>(id)), id);
   const std::size_t most = std::min(ranked.size(), here.tokens.size());
   std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(most), ranked.end());
@@ -135,10 +135,10 @@ KneserNey::Hits KneserNey::hits(std::span<const std::uint16_t> held_out) const {
     const std::size_t length = std::min(i, levels_.size() - 1);
     return held_out.subspan(i - length, length);
   };
-  constexpr std::size_t kPart = 100'000;  // tokens that are put in order together
+  constexpr std::size_t kPart = 100'000;  // tokens sorted together
   Hits hits;
   for (std::size_t first = 1; first < held_out.size(); first += kPart) {
-    // Equal contexts side by side, and those that end alike, so that each is looked up once.
+    // Sort by reversed context, so that equal contexts are adjacent and each is looked up once.
     std::vector<std::size_t> order(std::min(kPart, held_out.size() - first));
     std::iota(order.begin(), order.end(), first);
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {

@@ -45,7 +45,7 @@ const Wiring& wiring_of(ModuleIndex module) {
   return table[module];
 }
 
-// Checks one architecture field by field; every complaint names the field and the nearest value that would do.
+// Checks an architecture field by field; each error names the field and the nearest valid value.
 class Checker {
  public:
   Checker(Architecture& architecture, const std::string& where) : a_(architecture), where_(where) {}
@@ -108,15 +108,15 @@ class Checker {
 
 std::string shortened(const std::string& text) { return one_line(text, kLongestEcho); }
 
-// What FlatBuffers' reader lets pass or refuses without naming the field: numbers that are not whole or stand in quotes,
-// comments, a field given twice, depth. Objects in one object, whole numbers, and texts for names are all that there is.
+// Refuses what the FlatBuffers parser accepts or reports without the field's name: fractional or quoted numbers, comments, a field
+// given twice, depth. Valid files hold objects in one object, whole numbers, and strings for names.
 void check_json(std::string_view text, const std::string& where) {
   using nlohmann::json;
   const auto no_architecture = [&](const std::string& what) {
     return Error(fmt::format("{}: not an architecture: {}: see schemas/presets/tiny.json for an example", where, what));
   };
-  if (text.size() > kLargestFile) throw no_architecture("larger than 1 MiB");
-  // To both readers a zero byte is the end: it would hide what follows.
+  if (text.size() > kLargestFile) throw no_architecture("it is larger than 1 MiB");
+  // Both parsers stop at a zero byte: it would hide what follows.
   if (text.find('\0') != text.npos) throw no_architecture("it holds a zero byte");
   std::array<std::set<std::string>, 2> seen;
   std::string outer, field;
@@ -132,23 +132,23 @@ void check_json(std::string_view text, const std::string& where) {
       seen[1].clear();
     } else if (event == json::parse_event_t::array_start || (event == json::parse_event_t::object_start && depth > 1) ||
                (event == json::parse_event_t::value && !fits(value))) {
-      if (field.empty()) throw no_architecture("no object of JSON");
+      if (field.empty()) throw no_architecture("it is not a JSON object");
       throw Error(fmt::format("{}: {} is {}: use {}", where, shortened(field),
-                              event == json::parse_event_t::value ? shortened(value.dump()) : "a list or too deep",
-                              field == "name" ? "a text" : "a whole number"));
+                              event == json::parse_event_t::value ? shortened(value.dump()) : "a list or nested too deeply",
+                              field == "name" ? "a string" : "a whole number"));
     }
     return true;
   };
   try {
     const json checked = json::parse(text, check);
   } catch (const json::parse_error& error) {
-    throw no_architecture(fmt::format("no JSON from byte {} on", error.byte));
+    throw no_architecture(fmt::format("invalid JSON at byte {}", error.byte));
   }
 }
 
 std::int64_t bounded(std::uint64_t value) { return static_cast<std::int64_t>(std::min<std::uint64_t>(value, INT64_MAX)); }
 
-// flatbuffers' sentence without its place in front: "architecture:3: 12: error: unknown field: cortex" -> "unknown field: cortex"
+// Strips the position from an error of FlatBuffers: "architecture:3: 12: error: unknown field: cortex" -> "unknown field: cortex"
 std::string complaint(const std::string& error) {
   const auto at = error.find("error: ");
   std::string text = at == std::string::npos ? error : error.substr(at + 7);

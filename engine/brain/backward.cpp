@@ -1,7 +1,7 @@
-// From the gradient of broca's outputs back to every parameter of the brain and to the embedding.
+// Backward pass, from the gradient of broca's outputs to every parameter and the embedding.
 //
-// Section by section, module by module against the direction of the signals. Currents and recurrent states are computed
-// again, a tile of column groups at a time; kept are only the modules' outputs and one norm per token and module.
+// Runs section by section, through the modules in reverse order. Currents and recurrent states are recomputed, a tile of column
+// groups at a time; only the modules' outputs and one norm per token and module are kept.
 #include <utility>
 
 #include "engine/brain/builder.h"
@@ -29,7 +29,7 @@ Gradients Builder::declare_gradients() {
   return g;
 }
 
-// All that sections add to.
+// Clears all gradients that sections add to.
 void Builder::clear_gradients(const Gradients& gradients) {
   std::vector<TensorId> list = in_order(gradients);
   std::erase_if(list, [](TensorId id) { return !id; });
@@ -67,8 +67,8 @@ Gradients Builder::backward(const Activations& a, TensorId d_broca, const Touche
   return g;
 }
 
-// The gradient of a source's outputs for this section, [rows, O] (the embedding's: rows of the whole batch's), made when first
-// asked for, by whoever is the first to add to it.
+// Gradient of a source's outputs in this section, [rows, O] (the embedding's: in a buffer for the whole batch). The first call
+// declares it.
 Builder::OutputGradient Builder::output_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
   if (source == kEmbeddingSource) return {d.embedding, std::exchange(d.embedding_begun, true)};
   TensorId& id = d.output[static_cast<std::size_t>(source)];
@@ -80,7 +80,7 @@ Builder::OutputGradient Builder::output_gradient(OutputGradients& d, int source,
   return {id, begun};
 }
 
-// The same for those who only add: cleared if they are the first.
+// The same for operations that can only add: clears it on the first call.
 TensorId Builder::begun_gradient(OutputGradients& d, int source, Section section, const std::string& prefix) {
   const auto [id, begun] = output_gradient(d, source, section, prefix);
   if (!begun) {
@@ -100,7 +100,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const std::int64_t columns = kGroup * shape.roles();
   const Cost product = product_cost(shape.groups(), section.rows, columns, fan_in);
 
-  // Broca's comes from the decoder for the whole batch; the others' lie section by section.
+  // Broca's comes from the decoder for the whole batch; the others are separate for each section.
   const bool top = module == kBroca;
   const TensorId d_out = top ? d.broca : begun_gradient(d, module, section, prefix);
   const Section d_out_rows = top ? section : Section{0, section.rows};
@@ -122,7 +122,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   const std::int64_t stripe = architecture_.stripe();
   const TensorId d_gain = g.gain[module], d_retain = g.retain[module];
   std::vector<TensorId> d_sources;
-  unsigned stored = 0;  // the first to write may store, where it can
+  unsigned stored = 0;  // bit k: the first operation to write d_sources[k] stores instead of adding
   for (int source : sources_of(module)) {
     const auto [id, begun] = fused(module) ? output_gradient(d, source, section, prefix)
                                            : OutputGradient{begun_gradient(d, source, section, prefix), true};
@@ -131,7 +131,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   }
   const auto through_gate = [&] {
     const TensorId d_opener = output_gradient(d, kBasalGanglia, section, prefix).id,
-                   d_bias = g.gate_bias;  // nobody else listens to it
+                   d_bias = g.gate_bias;  // no other module reads it
     const Shape windows = {section.rows / window, architecture_.modules[kBasalGanglia].outputs};
     const TensorId sums = options_.threads == 0 ? graph_.transient(name + ".gate.sums", real_, windows) : TensorId{};
     graph_.operation(name + ".gate", {d_gate, opener, gate_bias}, {d_opener, d_bias, sums}, [=](auto& device, const Bindings& at) {

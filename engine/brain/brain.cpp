@@ -17,8 +17,8 @@ TensorId host_tensor(Brain& brain, const char* name, DType type, Shape shape) {
   return brain.graph.tensor(name, type, std::move(shape), BufferKind::derived, ArenaKind::host);
 }
 
-// A ring: the GPU copies some slots while threads read or write others. Its bus is busy only while several copies are asked for
-// ahead, each long beside what a thread takes to wake (docs/history.md).
+// A ring: the GPU copies some slots while threads read or write others. The bus stays busy only if several copies are queued, each
+// long compared to the time that a thread takes to wake (docs/history.md).
 constexpr std::int64_t kStagingSlot = std::int64_t{8} << 20;
 
 void declare_staging(Brain& brain) {
@@ -38,7 +38,7 @@ void declare_stream_memory(Brain& brain) {
   brain.host_logits = host_tensor(brain, "logits.host", brain.options.real(), {brain.architecture.vocabulary});
 }
 
-// What a brain's options are while it takes one token at a time.
+// Options for one token at a time.
 BrainOptions of_one_token(BrainOptions options) {
   options.batch = options.window = 1;
   options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
@@ -80,7 +80,7 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   evaluation_program(brain, build);
   build.derive();
   if (options.stream) {
-    brain.options = of_one_token(options);  // which the builder looks at
+    brain.options = of_one_token(options);  // the builder reads these
     stream_program(brain, build, "stream.", options.window);
     brain.options = options;
   }

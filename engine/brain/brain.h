@@ -1,4 +1,4 @@
-// A brain as a graph: its parameters in canonical order, and the programs that train, evaluate and speak.
+// A brain as a graph: its parameters in canonical order, and the programs that train, evaluate and generate.
 #pragma once
 #include <array>
 #include <string>
@@ -19,10 +19,10 @@ struct Parameter {
   Shape shape;
   UpdateRule rule;
   TensorId value;  // persistent
-  TensorId m, v;   // persistent, AdamW's moments; empty for the decoder and where nothing is trained
+  TensorId m, v;   // persistent, AdamW's moments; empty for the decoder and without training
 };
 
-// Index into Brain::parameters is found by name once, at start-up.
+// Parameters are found by name once, at start-up.
 struct Brain {
   Architecture architecture;
   BrainOptions options;
@@ -33,45 +33,45 @@ struct Brain {
   std::array<TensorId, kModules> reader_start, readers;  // inverse wiring, derived (training)
   TensorId embedding_steps;                              // [V] i32, persistent: updates of each row
   TensorId decoder_row, decoder_column;                  // [V], [O], persistent: Adafactor's statistics
-  TensorId loss_scale;                                   // LossScaleState, persistent; empty where nothing is scaled
+  TensorId loss_scale;                                   // LossScaleState, persistent; empty without loss scaling
 
-  TensorId control;       // StepControl, derived: the device's copy
-  TensorId host_control;  // StepControl in the host arena: what the next step takes
-  TensorId host_outcome;  // StepControl in the host arena as the step left it; empty where nothing is scaled
-  TensorId workspace;     // of the matrix library, derived; empty with a CPU
-  TensorId host_batch;    // [2, N] i32 in the host arena: token ids, targets
-  TensorId host_loss;     // [2] f64 in the host arena: sum of losses, counted tokens
-  TensorId host_hits;     // [2] f64 in the host arena: targets that were likeliest, among the five likeliest
-  TensorId host_norm;     // [2] in the host arena: gradient norm, clip factor
-  TensorId staging;       // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty with a CPU
-  TensorId features;      // broca's outputs of the first program, [N, O] (transient)
-  std::vector<TensorId> gradients;          // one a parameter (transient); empty for the decoder. embedding.weight: touched rows
-  std::vector<TensorId> decoder_gradients;  // of runs of the vocabulary's rows, in order (transient)
+  TensorId control;                 // StepControl, derived: the device's copy
+  TensorId host_control;            // StepControl in the host arena: input of the next step
+  TensorId host_outcome;            // StepControl in the host arena, after the step; empty without loss scaling
+  TensorId workspace;               // for the matrix library, derived; empty on a CPU
+  TensorId host_batch;              // [2, N] i32 in the host arena: token ids, targets
+  TensorId host_loss;               // [2] f64 in the host arena: sum of losses, counted tokens
+  TensorId host_hits;               // [2] f64 in the host arena: targets predicted first, among the first five
+  TensorId host_norm;               // [2] in the host arena: gradient norm, clip factor
+  TensorId staging;                 // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty on a CPU
+  TensorId features;                // broca's outputs in the first program, [N, O] (transient)
+  std::vector<TensorId> gradients;  // one per parameter (transient); empty for the decoder. embedding.weight: touched rows
+  std::vector<TensorId> decoder_gradients;  // one per run of vocabulary rows, in order (transient)
 
   // Streaming.
-  TensorId host_token;          // [1, 1] i32 in the host arena: what the stream takes next
-  std::vector<TensorId> state;  // what a stream remembers, derived: cleared to start anew
+  TensorId host_token;          // [1, 1] i32 in the host arena: the next input token
+  std::vector<TensorId> state;  // a stream's memory, derived: cleared to start over
   TensorId host_logits;         // [V] in the host arena
-  TensorId host_position;       // [2] i64 in the host arena: tokens so far, the document's first
+  TensorId host_position;       // [2] i64 in the host arena: tokens so far, position of the document's first
 
   const Parameter& parameter(const std::string& name) const;
 };
 
-// Programs "train" and "evaluate" on batches of options.batch windows, and "derive", which makes derived tensors from the
-// wiring; with options.stream, "step" too (build_stream).
+// Programs "train" and "evaluate" on batches of options.batch windows, and "derive", which computes the derived tensors; with
+// options.stream also "step" (build_stream).
 // train reads host_batch and host_control, updates every parameter, writes host_loss and host_norm.
 // evaluate reads host_batch and writes host_loss.
 Brain build_training(const Architecture& architecture, const BrainOptions& options);
 
-// Parameters and program "evaluate" alone, which also counts what is right and writes host_hits: in a training program
+// Only parameters and the program "evaluate", which also counts correct predictions and writes host_hits: in a training program
 // that would cost time.
 Brain build_evaluation(const Architecture& architecture, const BrainOptions& options);
 
 // Program "step": one token of one stream (host_token) to host_logits; options.window is the length of the ring of
-// keys and values. Batch and schedule are not read.
+// keys and values. Ignores batch and schedule.
 Brain build_stream(const Architecture& architecture, const BrainOptions& options);
 
-// Shapes and rules of all parameters in canonical order; wiring is apart.
+// Shapes and rules of all parameters in canonical order, without the wiring.
 std::vector<Parameter> parameters_of(const Architecture& architecture);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// Inside engine/brain only: the hands that put tensors and operations of a brain into its graph.
+// Internal to engine/brain: adds a brain's tensors and operations to its graph.
 #pragma once
 #include "engine/brain/brain.h"
 #include "kernels/microcircuit.h"
@@ -18,17 +18,17 @@ struct Tile {
   std::int64_t outputs() const { return groups * kGroup; }
 };
 
-// What the forward pass leaves for those who come after it. All [N, ...], rows in batch order.
+// Outputs of the forward pass. All [N, ...], rows in batch order.
 struct Activations {
   TensorId ids, targets, first;            // [N] i32
   TensorId embedding, embedding_scale;     // [N, E], [N] inverse rms
   std::array<TensorId, kModules> output;   // [N, O]
   std::array<TensorId, kModules> scale;    // [N] inverse rms
-  std::array<TensorId, kModules> carried;  // of fused modules in training: states between tokens (cortical_columns.h)
+  std::array<TensorId, kModules> carried;  // for fused modules in training: states between tokens (cortical_columns.h)
   TensorId of(int source) const { return source == kEmbeddingSource ? embedding : output[source]; }
 };
 
-// Gradients of one training program's parameters, by module, and of the embedding's output, [N, E].
+// Gradients of parameters, by module, and of the embedding's output, [N, E].
 struct Gradients {
   std::array<TensorId, kModules> synapses, bias, gain, retain;
   TensorId gate_bias, embedding_output, embedding_rows, embedding_gain;
@@ -38,7 +38,7 @@ class Builder {
  public:
   explicit Builder(Brain& brain);
 
-  // parameters.cpp: persistent and derived tensors, and the program that makes the derived ones.
+  // parameters.cpp: persistent and derived tensors, and the program that computes the derived ones.
   void declare_parameters(bool training);
   void derive();
 
@@ -62,45 +62,45 @@ class Builder {
   // backward.cpp
   Gradients backward(const Activations& a, TensorId d_broca, const TouchedRows& touched);
 
-  // stream.cpp: from here on single tokens with a memory, recurrent state and a ring of keys and values so many tokens long.
+  // stream.cpp: switches to single tokens with memory: recurrent state, and keys and values of the last `ring` tokens.
   void declare_stream(std::int64_t ring);
 
  private:
   struct ModuleParameters {
     TensorId synapses, bias, gain, retain;
-    TensorId low_synapses;  // what products read: synapses, or their 16-bit copy, which derive and update make
+    TensorId low_synapses;  // operand of the products: synapses, or their 16-bit copy, written by derive and update
   };
-  TensorId low_copy(TensorId parameter) const;  // empty where products read it itself, and for all but synapses
+  TensorId low_copy(TensorId parameter) const;  // empty if products read the parameter itself, and for all but synapses
 
   std::vector<Section> sections() const;
   std::vector<Tile> tiles(ModuleIndex module, Section section) const;
   std::int64_t rows_per_product() const;
   TensorId scratch(const std::string& name, std::int64_t elements);  // [threads, elements]; empty with CUDA
 
-  // `groups` products [m, k] x [k, n], and attention over whole windows with so many products of scores.
+  // `groups` products [m, k] x [k, n], and attention over whole windows with `products` products of scores.
   Cost product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const;
   Cost attention_cost(Section section, Tile tile, const Module& module, double products) const;
 
-  // Of other modules, what a microcircuit reads besides its sources; empty where it has none.
+  // Tensors of other modules that a microcircuit reads besides its sources; empty if it has none.
   struct Companions {
     TensorId residual, opener, gate_bias;
   };
   Companions companions(ModuleIndex module, const Activations& a) const;
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
   DType type_of_currents(ModuleIndex module) const;
-  // Operation: currents of a tile's neurons over a section.
+  // Adds the operation that computes currents of a tile's neurons over a section.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
   void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
 
-  // columns.cpp: synapses and microcircuit as one operation, where a GPU does without currents in memory.
+  // columns.cpp: synapses and microcircuit as one operation, on a GPU without currents in memory.
   bool fused(ModuleIndex module) const;
-  std::int64_t parts(ModuleIndex module) const;  // of its gradients (cortical_columns.h, synapses.h)
+  std::int64_t parts(ModuleIndex module) const;  // partial sums of its gradients (cortical_columns.h, synapses.h)
   struct ColumnTensors;
   ColumnTensors column_tensors(ModuleIndex module, const Activations& a) const;
   void forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section, TensorId pre_norm);
 
   // stream.cpp
-  bool single() const { return ring_ > 0 && options_.threads == 0; }  // a GPU takes one token: operations of its own
+  bool single() const { return ring_ > 0 && options_.threads == 0; }  // one token on a GPU: separate operations
   void step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state);
   TensorId remembered(const std::string& name, const Shape& shape);
   void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
@@ -108,12 +108,12 @@ class Builder {
   // backward.cpp
   struct OutputGradients {
     TensorId broca, embedding;              // [N, O], [N, E], the whole batch
-    std::array<TensorId, kModules> output;  // [rows, O], of this section; broca's stays empty
-    bool embedding_begun = false;           // this section's rows of it
+    std::array<TensorId, kModules> output;  // [rows, O], this section; broca's stays empty
+    bool embedding_begun = false;           // this section's rows hold a gradient already
   };
   struct OutputGradient {
     TensorId id;
-    bool begun;  // false: it holds nothing yet
+    bool begun;  // false: not written yet
   };
   Gradients declare_gradients();
   void clear_gradients(const Gradients& gradients);
@@ -128,12 +128,12 @@ class Builder {
     Section d_out_rows;
     TensorId dot, d_residual, d_gate;
     std::vector<TensorId> d_sources;
-    bool residual_stored;  // d_residual holds nothing yet
-    unsigned stored;       // bit k: d_sources[k] holds nothing yet
+    bool residual_stored;  // d_residual is not written yet
+    unsigned stored;       // bit k: d_sources[k] is not written yet
   };
   void backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
                         const ModuleGradients& d, const Gradients& gradients);
-  Gradients declare_parts(const Gradients& totals);  // where sections add to; a gradient without parts is its total
+  Gradients declare_parts(const Gradients& totals);  // sections add to these; a gradient without parts is its own total
   void sum_parts(const Gradients& parts, const Gradients& totals);
 
   // update.cpp
@@ -142,11 +142,11 @@ class Builder {
   // decoder.cpp
   struct VocabularyTile {
     std::int64_t begin, tokens;
-    std::int64_t column = 0;  // in kept logits
+    std::int64_t column = 0;  // in the kept logits
   };
   struct TileWeights {
     TensorId id;
-    std::int64_t row;  // of the tile's first token in it
+    std::int64_t row;  // of the tile's first token
   };
   struct LossStatistics {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
@@ -162,13 +162,13 @@ class Builder {
   const Architecture& architecture_;
   const BrainOptions& options_;
   DType real_, compute_;
-  DType gradient_;        // of outputs and the decoder, and of what norms read: bf16 beside bf16; f16 has not their range
+  DType gradient_;        // type of gradients of outputs and the decoder, and of norms' inputs: bf16 with bf16; f16 lacks the range
   double element_bytes_;  // of the compute type
   TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;
-  std::int64_t ring_ = 0;  // of a stream
+  std::int64_t ring_ = 0;  // tokens in a stream's ring; 0: not a stream
   TensorId keys_, values_, position_;
-  TensorId done_;  // [modules] i32, all 0 between operations; of single()
+  TensorId done_;  // [modules] i32, all 0 between operations; with single()
 };
 
 }  // namespace neurogen

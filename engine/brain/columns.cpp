@@ -38,7 +38,7 @@ bool Builder::fused(ModuleIndex module) const {
          architecture_.modules[module].reach() <= kColumnsMostFanIn;
 }
 
-// So that even a module of few groups gives work to a large GPU.
+// Partial sums, so that even a module of few groups fills a large GPU.
 std::int64_t Builder::parts(ModuleIndex module) const {
   constexpr std::int64_t kBlocks = 256;
   const bool divided = fused(module) || (module == kHippocampus && options_.threads == 0);

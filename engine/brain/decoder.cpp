@@ -1,5 +1,5 @@
-// From broca's outputs to the loss, and back: the vocabulary in tiles, each updated as soon as its gradient is complete, so
-// that the decoder's gradient never exists whole.
+// Forward and backward pass from broca's outputs to the loss, in tiles of the vocabulary. Each tile is updated as soon as its
+// gradient is complete, so that the decoder's gradient never exists whole.
 #include <algorithm>
 
 #include "engine/brain/builder.h"
@@ -14,12 +14,12 @@
 namespace neurogen {
 namespace {
 
-// Elements from one row of logits to the next, for kernels that take 16 bytes or more at a time.
+// Elements from one row of logits to the next, padded for kernels that load 16 bytes or more at a time.
 std::int64_t padded(std::int64_t logits) { return (logits + 7) / 8 * 8; }
 
 }  // namespace
 
-// Kept logits of all tiles lie side by side: without gaps where products take all of them at once, else each padded.
+// Kept logits of all tiles are adjacent: without gaps if products take all of them at once, else each tile padded.
 std::vector<Builder::VocabularyTile> Builder::vocabulary_tiles() const {
   const std::int64_t tile = options_.vocabulary_tile, pitch = at_once() ? tile : padded(tile);
   std::vector<VocabularyTile> list;
@@ -29,7 +29,7 @@ std::vector<Builder::VocabularyTile> Builder::vocabulary_tiles() const {
   return list;
 }
 
-// The tile's weights as products read them: the stored rows themselves, or a copy in the products' type.
+// The tile's weights in the type that products read: the stored rows themselves, or a converted copy.
 Builder::TileWeights Builder::tile_weights(const std::string& name, VocabularyTile tile) {
   if (options_.decoder_storage == compute_) return {decoder_, tile.begin};
   const TensorId copy = graph_.transient(name + ".weights", compute_, {tile.tokens, architecture_.modules[kBroca].outputs});
@@ -52,8 +52,8 @@ void Builder::logits_tile(const std::string& name, TensorId features, Vocabulary
       product_cost(1, n, tile.tokens, outputs));
 }
 
-// Forward over all tiles: the loss of every token and what its gradient needs, and the hits where they are asked for. Kept
-// logits lie in one [N, V] tensor, which is returned; otherwise each tile has its own and dies at once.
+// Forward pass over all tiles: the loss of every token, the statistics that its gradient needs, and the hits in evaluation. Kept
+// logits are in one [N, V] tensor, which is returned; otherwise each tile has its own short-lived tensor.
 TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, LossStatistics& l, bool keep) {
   const std::int64_t n = options_.tokens();
   const TensorId features = a.output[kBroca], targets = a.targets, host = brain_.host_loss, host_hits = brain_.host_hits;
@@ -116,9 +116,9 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   return kept;
 }
 
-// Whether the whole vocabulary passes through each product at once, which is faster than tile by tile. It needs kept logits
-// and weights that are stored as products read them. In 32 bits all is done tile by tile, so that the schedule changes no bit;
-// in 16 bits d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
+// Whether each product takes the whole vocabulary at once, which is faster than tile by tile. It needs kept logits and weights
+// stored in the type that products read. In 32 bits all is done tile by tile, so that the schedule changes no bit; in 16 bits
+// d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
 bool Builder::at_once() const { return options_.schedule.keep_logits && compute_ != real_ && options_.decoder_storage == compute_; }
 
 TensorId Builder::decoder_training(const Activations& a) {
@@ -157,7 +157,8 @@ TensorId Builder::decoder_training(const Activations& a) {
       loss_scale_decoder(device, {at[l.total], at[d_features], at[control]});
     });
   }
-  // At once, a few neighbouring tiles share one product and one update, which then fill a large GPU; as evenly as they can.
+  // With at_once(), a few neighbouring tiles share one product and one update, which then fill a large GPU; divided as evenly as
+  // possible.
   constexpr std::int64_t kGradientElements = 21'000'000;
   const auto most =
       static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (options_.vocabulary_tile * outputs)) : 1);
@@ -208,7 +209,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
   });
   if (whole || gradient_ == real_) return d_broca;
-  // Broca takes it as modules take each other's; only here it is summed over tiles first.
+  // Broca takes this gradient in the type that modules exchange; it is summed over tiles in `real` first.
   const TensorId low = graph_.transient("d_features.low", gradient_, {n, outputs});
   graph_.operation("d_features.cast", {d_broca}, {low},
                    [=](auto& device, const Bindings& at) { cast(device, at[d_broca], at[low]); });
@@ -222,7 +223,7 @@ void Builder::decoder_evaluation(const std::string& prefix, const Activations& a
 
 void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
   const TensorId logits = graph_.transient(prefix + "logits", real_, {1, architecture_.vocabulary});
-  // One tile where the weights need no copy to be read.
+  // One tile if the weights need no converted copy.
   const auto tiles =
       options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {

@@ -1,4 +1,4 @@
-// From token ids to broca's outputs.
+// Forward pass from token ids to broca's outputs.
 #include <algorithm>
 
 #include "engine/brain/builder.h"
@@ -33,7 +33,7 @@ Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
     copy(device, at[host].rows(0, 1), at[a.ids]);
     if (a.targets) copy(device, at[host].rows(1, 1), at[a.targets]);
   });
-  if (single()) return a;  // who steps starts anew behind a document's end
+  if (single()) return a;  // Stream resets its memory after a document's end
   a.first = graph_.transient(prefix + "first", DType::i32, {n});
   const std::int64_t window = options_.window, document_end = options_.document_end;
   graph_.operation(prefix + "documents", {a.ids}, {a.first}, [=](auto& device, const Bindings& at) {
@@ -69,7 +69,7 @@ void Builder::forward(Activations& a, const std::string& prefix, bool training) 
   }
 }
 
-// Attention multiplies them in the compute type anyway, but those of single tokens.
+// The hippocampus' currents have the compute type, in which attention multiplies them anyway, except with single tokens.
 DType Builder::type_of_currents(ModuleIndex module) const { return module == kHippocampus && ring_ == 0 ? compute_ : real_; }
 
 TensorId Builder::currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile) {

@@ -19,10 +19,10 @@ namespace {
 
 // Random streams: parameter i draws from stream i, module m's wiring from kWiringStream + m.
 constexpr std::uint64_t kWiringStream = 1000;
-constexpr std::int64_t kPiece = 1 << 20;  // elements that are made in the host's memory at a time
+constexpr std::int64_t kPiece = 1 << 20;  // elements computed in host memory at a time
 constexpr double kLargestF16 = 65504;
 
-// Calls body(T{}) with the T of half.h, float or double that is stored as `type`.
+// Calls body(T{}), where T is the C++ type of `type`: float, double or one from half.h.
 template <typename Body>
 void dispatch_stored(DType type, Body&& body) {
   switch (type) {
@@ -37,7 +37,7 @@ void dispatch_stored(DType type, Body&& body) {
   }
 }
 
-// value(i) for every element of a tensor: made on all cores, stored in its type, on whichever device it lies.
+// Sets every element i of a tensor to value(i), computed on all cores and converted to its type, on either device.
 template <typename Value>
 void fill(Program& program, TensorId id, Value&& value) {
   const TensorView view = program.view(id);
@@ -90,7 +90,7 @@ void fill_parameter(Program& program, const Parameter& p, std::uint64_t seed, st
 
 using Wiring = std::vector<std::int32_t>;  // [G, K] block ids
 
-// Deals every group its source blocks, all different, from shuffled decks, so that all are used almost equally often.
+// Deals each group distinct source blocks from shuffled decks, so that all blocks are used almost equally often.
 Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t stream) {
   const std::int64_t per_group = module.blocks_per_group();
   Wiring wiring(static_cast<std::size_t>(module.groups() * per_group));
@@ -118,7 +118,7 @@ Wiring deal_wiring(const Module& module, std::uint64_t seed, std::uint64_t strea
 
 Bytes bytes_of(const Wiring& wiring) { return wiring.size() * sizeof(std::int32_t); }
 
-// A file's tensor that must be there, in this shape and of this sort of type.
+// Checks that a file's tensor is present, in this shape and with a floating-point or integer type.
 const FileTensor& require(const FileTensor* tensor, const std::string& name, const Shape& shape, bool floating,
                           const std::string& file) {
   if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of a brain's parameters and wiring", file, name));
@@ -133,12 +133,12 @@ const FileTensor& require(const FileTensor* tensor, const std::string& name, con
   return *tensor;
 }
 
-// Every value must be finite, also in the type that it is to be stored in.
+// Every value must be finite, also after conversion to the stored type.
 void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
   if (!all_finite(tensor.dtype, tensor.data))
-    throw Error(fmt::format("{}: {} holds values that are not finite: use weights that can be computed with", file, tensor.name));
+    throw Error(fmt::format("{}: {} holds values that are not finite: use finite weights", file, tensor.name));
   const bool f16 = stored == DType::f16;
-  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` holds them all
+  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` can represent them all
   const double most = f16 ? kLargestF16 : FLT_MAX;
   for (std::int64_t i = 0; i < tensor.elements(); ++i) {
     if (std::abs(tensor.real(i)) <= most) continue;
@@ -189,14 +189,14 @@ void set_values(Program& program, TensorId id, const FileTensor& from) {
 namespace {
 
 void take_parameters(const Brain& brain, Program& program, const FindTensor& find, const std::string& file) {
-  // Everything is checked before anything is replaced.
+  // Check everything before replacing anything.
   std::vector<const FileTensor*> values;
   for (const Parameter& p : brain.parameters) {
     const FileTensor* tensor = find(p.name);
     values.push_back(&require(tensor ? tensor : find("param." + p.name), p.name, p.shape, true, file));
     require_finite(*values.back(), program.view(p.value).dtype, file);
   }
-  // Weights mean nothing without the sources that they were learned for.
+  // Weights are meaningless without the wiring that they were trained with.
   const std::array<Wiring, kModules> wiring = read_wiring(brain.architecture, find, file);
   for (std::size_t i = 0; i < values.size(); ++i) set_values(program, brain.parameters[i].value, *values[i]);
   for (int m = 0; m < kModules; ++m) program.write(brain.wiring[m], wiring[m].data(), bytes_of(wiring[m]));

@@ -1,4 +1,4 @@
-// First values of everything persistent, and what is derived from it.
+// Initial values of all persistent tensors, and of the tensors derived from them.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -11,32 +11,32 @@
 
 namespace neurogen {
 
-// Parameters and wiring from a seed, moments and statistics zero. Depends on the seed alone, not on threads or device.
+// Sets parameters and wiring from a seed, moments and statistics to zero. Depends only on the seed, not on threads or device.
 // Embedding N(0, 0.25^2); synapses N(0, 1/F); decoder N(0, (0.02 sqrt(768/O))^2); biases 0; gains and the gate's bias 1;
 // retain log(tau - 1), tau log-uniform between the module's time constants, at least 1.05 tokens.
-// Wiring: source blocks dealt from shuffled decks, so that all are read almost equally often and none twice by a group.
+// Wiring: source blocks are dealt from shuffled decks, so that all are read almost equally often and no group reads one twice.
 void initialize(const Brain& brain, Program& program, std::uint64_t seed);
 
-// Replaces parameters and wiring by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all
-// must be there in the right shape. Of a checkpoint no more than these is taken, not what the optimizers remember. Throws Error,
-// naming file and tensor, before anything was replaced.
+// Replaces parameters and wiring by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all must
+// be present in the right shape. A checkpoint's optimizer state is not loaded. Throws Error that names file and tensor before
+// anything is replaced.
 void initialize_from(const Brain& brain, Program& program, const std::string& file);  // safetensors or a checkpoint
 
-// A file's tensor by name, null where it has none.
+// Finds a file's tensor by name; null if there is none.
 using FindTensor = std::function<const FileTensor*(const std::string& name)>;
 
-// The source blocks of every module's groups; each that the file names must be there. Throws Error that names `file`.
+// Source blocks of every module's groups. Throws Error that names `file` if wiring is missing or names a block that does not exist.
 std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& architecture, const FindTensor& find,
                                                             const std::string& file);
 
-// All values of a tensor, from one of a file of the same shape: converted where both are floating, else of the same type.
+// Sets a tensor to the values of a file's tensor of the same shape: converted if both are floating-point, else of the same type.
 void set_values(Program& program, TensorId id, const FileTensor& from);
 
-// Makes the derived tensors again: call after any change of parameters or wiring from outside.
+// Computes the derived tensors: call after any change of parameters or wiring from outside.
 void derive(const Brain& brain, Program& program);
 
-// Writes parameters and wiring, then the tokenizer (may be null) as kTokenizerTensor; metadata: "architecture", and "tokenizer",
-// the hash of that.
+// Writes parameters and wiring, then the tokenizer (may be null) as kTokenizerTensor. Metadata: "architecture", and "tokenizer",
+// the tokenizer's hash.
 void export_parameters(const Brain& brain, const Program& program, const std::string& file, const Tokenizer* tokenizer);
 
 }  // namespace neurogen

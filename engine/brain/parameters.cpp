@@ -9,7 +9,7 @@
 
 namespace neurogen {
 namespace {
-constexpr std::int64_t kMostTiles = 16;  // of a module, in a section
+constexpr std::int64_t kMostTiles = 16;  // per module and section
 }
 
 std::vector<Parameter> parameters_of(const Architecture& a) {
@@ -132,7 +132,7 @@ std::int64_t Builder::rows_per_product() const {
   return std::min(sequences, options_.batch) * options_.window;
 }
 
-// Sections begin at multiples of rows_per_product, so that no product, and no bit, depends on how many there are.
+// Sections begin at multiples of rows_per_product, so that no product, and no bit, depends on their number.
 std::vector<Section> Builder::sections() const {
   const std::int64_t unit = rows_per_product(), units = (options_.tokens() + unit - 1) / unit;
   const std::int64_t count = std::min(options_.schedule.sections, units);
@@ -145,8 +145,8 @@ std::vector<Section> Builder::sections() const {
   return list;
 }
 
-// An even number of groups a tile, since a head of the hippocampus is two groups wide, and at most kMostTiles tiles: beyond,
-// they only lengthen the list of operations.
+// Each tile has an even number of groups, since a head of the hippocampus is two groups wide. There are at most kMostTiles tiles:
+// more would only lengthen the list of operations.
 std::vector<Tile> Builder::tiles(ModuleIndex index, Section section) const {
   const Module& module = architecture_.modules[index];
   const Bytes group = size_of(type_of_currents(index), {section.rows, kGroup * module.roles()});
@@ -168,7 +168,7 @@ Cost Builder::product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, 
   return {2 * g * dm * dn * dk, element_bytes_ * g * (dm * dk + dk * dn + dm * dn)};
 }
 
-// Half of the scores lie above the diagonal and are not asked for.
+// Half of the scores are above the diagonal and are not computed.
 Cost Builder::attention_cost(Section section, Tile tile, const Module& module, double products) const {
   const auto rows = static_cast<double>(section.rows), outputs = static_cast<double>(tile.outputs());
   return {products * rows * static_cast<double>(options_.window) * outputs,

@@ -1,4 +1,4 @@
-// What a stream of single tokens needs instead of a window.
+// Tensors and operations for a stream of single tokens.
 #include "engine/brain/builder.h"
 #include "engine/brain/views.h"
 #include "kernels/attention.h"

@@ -1,4 +1,4 @@
-// The touched rows of the embedding, the clipped norm of all gradients but the decoder's, and AdamW.
+// The embedding's touched rows, clipping by the norm of all gradients but the decoder's, and AdamW.
 #include <algorithm>
 
 #include "engine/brain/builder.h"
@@ -24,7 +24,7 @@ Builder::TouchedRows Builder::touched_rows(const Activations& a) {
   return t;
 }
 
-// The gradient of each parameter in canonical order; empty for the decoder, which is updated already.
+// Gradients of the parameters in canonical order; empty for the decoder, which is already updated.
 std::vector<TensorId> Builder::in_order(const Gradients& g) const {
   std::vector<TensorId> list = {g.embedding_rows, g.embedding_gain};
   for (int m = 0; m < kModules; ++m) {

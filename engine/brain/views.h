@@ -1,4 +1,4 @@
-// Inside engine/brain only: parts of bound tensors. A part of an empty view is empty.
+// Internal to engine/brain: parts of bound tensors. A part of an empty view is empty.
 #pragma once
 #include "engine/brain/builder.h"
 
@@ -8,7 +8,7 @@ inline TensorView rows_of(const TensorView& view, Section section) { return view
 inline TensorView columns_of(const TensorView& view, Tile tile) {
   return view ? view.columns(tile.output(), tile.outputs()) : view;
 }
-inline TensorView range_of(const TensorView& view, Tile tile) {  // of a vector over outputs
+inline TensorView range_of(const TensorView& view, Tile tile) {  // for a vector over outputs
   return view ? view.rows(tile.output(), tile.outputs()) : view;
 }
 inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, Section section) {
@@ -16,7 +16,7 @@ inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, 
   for (TensorId id : ids) sources.outputs[static_cast<std::size_t>(sources.count++)] = rows_of(at[id], section);
   return sources;
 }
-// Gradients of sources: those for the whole batch (the embedding's), and those of this section alone.
+// Gradient of a source, in a buffer for the whole batch (the embedding's) or only for this section.
 inline TensorView gradient_at(const Bindings& at, TensorId id, Section section) {
   const TensorView view = at[id];
   return view[0] == section.rows ? view : rows_of(view, section);

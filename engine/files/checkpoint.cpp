@@ -16,8 +16,8 @@ namespace neurogen {
 namespace {
 
 constexpr std::string_view kIdentifier = "NGCK";
-constexpr std::size_t kIdentifierAt = 8;  // behind size prefix and root offset
-constexpr std::size_t kPiece = 1 << 20;   // bytes that are hashed and looked at while they are in a core's cache
+constexpr std::size_t kIdentifierAt = 8;  // after size prefix and root offset
+constexpr std::size_t kPiece = 1 << 20;   // bytes that are hashed and checked while they are in a core's cache
 
 bool starts_as_checkpoint(std::string_view text) {
   return text.size() >= kIdentifierAt && text.substr(kIdentifierAt, kIdentifier.size()) == kIdentifier;
@@ -41,16 +41,16 @@ Checkpoint::Checkpoint(const std::string& path) : path_(path), file_(path) {
   std::memcpy(&prefix, bytes.data(), sizeof prefix);
   const std::size_t size = sizeof prefix + std::size_t{prefix};
   if (size > kLargestManifest) throw damaged("its manifest is larger than 4 MiB");
-  if (size > bytes.size()) throw damaged("it is cut short in its manifest");
-  // A copy, which nobody can change while it is looked at.
+  if (size > bytes.size()) throw damaged("its manifest is cut short");
+  // A copy, which cannot change while it is checked.
   const std::vector<std::byte> encoded(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
   manifest_ = decode_manifest(encoded, path);
   image_ = image_offset(size);
   const Bytes expected = add(image_, image_bytes(manifest_.tensors));
   if (bytes.size() != expected) {
-    throw damaged(fmt::format("it has {} bytes, its manifest promises {}", with_commas(bytes.size()), with_commas(expected)));
+    throw damaged(fmt::format("it has {} bytes, its manifest says {}", with_commas(bytes.size()), with_commas(expected)));
   }
-  if (!all_zero(bytes.subspan(size, image_ - size))) throw damaged("there is something between manifest and image");
+  if (!all_zero(bytes.subspan(size, image_ - size))) throw damaged("the bytes between manifest and image are not zero");
   for (const Buffer& tensor : manifest_.tensors) {
     tensors_.push_back({tensor.name, tensor.dtype, tensor.shape, bytes.subspan(image_ + tensor.offset, tensor.bytes)});
   }
@@ -96,7 +96,7 @@ void Checkpoint::verify(std::size_t count) const {
                             tensors_[static_cast<std::size_t>(first - found.begin())].name,
                             others == 0 ? one : fmt::format("and {} more tensors {}", others, several)));
   };
-  report(Fault::damaged, "is not what was saved", "are not what was saved");
+  report(Fault::damaged, "differs from what was saved", "differ from what was saved");
   report(Fault::not_finite, "holds values that are not finite", "hold values that are not finite");
 }
 

@@ -60,19 +60,19 @@ std::string join(const std::string& directory, std::int64_t step) {
 
 int open_directory(const std::string& path) { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
-// A crash of the machine takes a directory that was just made unless what it lies in is on the disk too.
+// Syncs the parents of a new directory: otherwise a crash of the machine may lose it.
 void sync_parents(const std::string& path) {
   std::error_code error;
   for (auto at = std::filesystem::canonical(path, error); !error && at.has_relative_path();) {
     at = at.parent_path();
     const int directory = open_directory(at);
-    if (directory < 0) continue;  // not ours to read: whoever made what is in it has to see to it
+    if (directory < 0) continue;  // not readable for us: its owner has to sync it
     fsync(directory);
     close(directory);
   }
 }
 
-// NaN where the file cannot be read.
+// NaN if the file cannot be read.
 double held_out_loss_of(const std::string& file) {
   try {
     return Checkpoint(file).manifest().standing.held_out_loss;
@@ -103,7 +103,7 @@ CheckpointDirectory::CheckpointDirectory(std::string path, std::int64_t keep, bo
     throw Error(fmt::format("{} cannot be used for checkpoints: {}", path_, why));
   }
   lock_ = uninterrupted([&] { return openat(directory_, kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0644); });
-  // Both: who removes the lock file does not let another run in, and some network file systems lock no directory.
+  // Lock both: removing the lock file must not let another run in, and some network file systems do not lock directories.
   const auto locked = [](int descriptor) { return uninterrupted([&] { return flock(descriptor, LOCK_EX | LOCK_NB); }) == 0; };
   if (lock_ < 0 || !locked(lock_) || (!locked(directory_) && errno == EWOULDBLOCK)) {
     const int why = errno;
@@ -146,7 +146,7 @@ bool CheckpointDirectory::finish(int descriptor, const Entry& entry) {
   close(descriptor);
   std::erase_if(entries_, [&](const Entry& old) { return old.step == entry.step; });
   entries_.push_back(entry);
-  // The new name is safe once its directory is on the disk too; until then nothing is deleted for it.
+  // The new file is safe once its directory is synced too; until then delete nothing.
   const bool safe = sync_directory(directory_);
   if (safe) prune();
   return safe;

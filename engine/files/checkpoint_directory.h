@@ -1,4 +1,5 @@
-// A directory of checkpoints, step-000000123.ngck and so on: one run at a time, new ones put in place whole, old ones deleted.
+// A directory of checkpoints, step-000000123.ngck and so on: used by one run at a time; new files appear complete, old ones are
+// deleted.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -7,20 +8,20 @@
 
 namespace neurogen {
 
-// Whether a directory of checkpoints may have a file of this name, without folders in front of it.
+// Whether a file of this name (without folders) belongs to a directory of checkpoints.
 bool is_checkpoint_directory_name(std::string_view name);
 
-// A checkpoint by its own name, or the newest of a directory. Throws Error where there is none.
+// Returns the file itself, or the newest checkpoint in a directory. Throws Error if there is none.
 std::string checkpoint_file(const std::string& file_or_directory);
 
-// A place for a checkpoint. A new file: begin() gives a descriptor to write to, finish() makes it safe on the disk and puts it
-// in place under its name, abandon() forgets it. False and -1 with errno where the system refuses; what was there stays. The
-// descriptor is closed in every case. Nothing is allocated.
+// A place for a checkpoint. begin() returns the descriptor of a new file; finish() syncs it to disk and renames it into place;
+// abandon() discards it. They return -1 or false with errno if the system refuses; existing files stay. finish() and abandon()
+// always close the descriptor. Nothing allocates.
 class CheckpointPlace {
  public:
   struct Entry {
     std::int64_t step;
-    double held_out_loss;  // not a number where it is not known
+    double held_out_loss;  // NaN if unknown
   };
 
   virtual ~CheckpointPlace() = default;
@@ -32,10 +33,9 @@ class CheckpointPlace {
 
 class CheckpointDirectory final : public CheckpointPlace {
  public:
-  // Makes the directory if it is not there, holds and locks it until the end, and removes what a killed save left behind. While it
-  // is moved or deleted, or another one has its name, saves fail: they never reach a directory of another run. The newest `keep`
-  // (at least 1) stay, with `keep_best` the one of the lowest held-out loss as well. Throws Error where another run has the lock
-  // and where nothing can be written.
+  // Creates the directory if needed, keeps it open and locked, and removes the remains of a killed save. If it is moved, deleted or
+  // replaced, saves fail rather than reach a directory of another run. The newest `keep` (at least 1) stay; with `keep_best` also
+  // the one with the lowest held-out loss. Throws Error if another run has the lock or the directory is not writable.
   CheckpointDirectory(std::string path, std::int64_t keep, bool keep_best);
   ~CheckpointDirectory() override;
   CheckpointDirectory(const CheckpointDirectory&) = delete;
@@ -46,7 +46,7 @@ class CheckpointDirectory final : public CheckpointPlace {
 
   const char* path() const override { return path_.c_str(); }
   int begin() override;
-  bool finish(int descriptor, const Entry& entry) override;  // deletes those that are not kept
+  bool finish(int descriptor, const Entry& entry) override;  // also deletes old ones
   void abandon(int descriptor) override;
 
  private:

@@ -16,7 +16,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLongestEnd = 32;  // of a temporary name
+constexpr std::size_t kLongestEnd = 32;  // longest suffix of a temporary name
 
 std::atomic<unsigned> temporaries{0};
 
@@ -26,13 +26,13 @@ void copy_to(PathBuffer& to, std::string_view text) { to[text.copy(to.data(), to
 
 void CheckpointFile::use(std::string_view path) {
   if (path.empty() || path.ends_with('/') || path.find('\0') != path.npos)
-    throw Error("a checkpoint has no name: name a file to write");
+    throw Error("the checkpoint's name is empty: name a file to write");
   if (path.size() + kLongestEnd >= path_.size()) {
-    throw Error(fmt::format("a checkpoint has a name of {} bytes: use at most {}", path.size(), path_.size() - kLongestEnd - 1));
+    throw Error(fmt::format("the checkpoint's name has {} bytes: use at most {}", path.size(), path_.size() - kLongestEnd - 1));
   }
   copy_to(path_, path);
   if (!follow_links(path_) || std::strlen(path_.data()) + kLongestEnd >= path_.size())
-    throw Error(fmt::format("{} cannot be followed to a file: use another name", path));
+    throw Error(fmt::format("{} does not lead to a file: use another name", path));
   const std::string_view target = path_.data();
   copy_to(directory_, target.substr(0, directory_length(target)));
 }
@@ -60,7 +60,7 @@ bool CheckpointFile::finish(int descriptor, const Entry&) {
   }
   close(descriptor);
   const int directory = open(directory_[0] ? directory_.data() : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory < 0) return true;  // not ours to read
+  if (directory < 0) return true;  // not readable for us
   const bool safe = sync_directory(directory);
   close_quietly(directory);
   return safe;

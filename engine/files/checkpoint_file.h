@@ -1,4 +1,4 @@
-// A checkpoint under any name, wherever the program wants it: whole under its name, or what was there before.
+// A checkpoint under any name. It replaces an existing file atomically or not at all.
 #pragma once
 #include <string_view>
 
@@ -9,7 +9,7 @@ namespace neurogen {
 
 class CheckpointFile final : public CheckpointPlace {
  public:
-  // Names the next checkpoint. Throws Error for an invalid name and for one that is too long; allocates nothing otherwise.
+  // Sets the next checkpoint's path. Throws Error if it is invalid or too long; allocates nothing otherwise.
   void use(std::string_view path);
 
   const char* path() const override { return path_.data(); }

@@ -9,7 +9,7 @@
 
 namespace neurogen {
 namespace {
-// Thing `index` of an endless row of shuffled passes over `things`.
+// Element `index` of an endless sequence of shuffled passes over [0, things).
 std::int64_t shuffled(std::int64_t things, std::uint64_t seed, std::int64_t index) {
   const Shuffle order(static_cast<std::uint64_t>(things), seed, static_cast<std::uint64_t>(index / things));
   return static_cast<std::int64_t>(order(static_cast<std::uint64_t>(index % things)));

@@ -1,5 +1,5 @@
-// Which windows of a text a run learns from, and in what order: computed on the fly from seed and step, in constant memory however
-// large the corpus, so that a run which goes on needs to remember nothing.
+// The order in which training draws windows from a text: computed on the fly from seed and step, in constant memory, so that
+// resuming needs no saved state.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -8,19 +8,18 @@
 
 namespace neurogen {
 
-// Without weights: the windows of the whole text in a shuffled order, each once an epoch; the last (windows mod batch) of an epoch
+// Without weights: the windows of the whole text in shuffled order, each once per epoch; the last (windows mod batch) of an epoch
 // are left out.
 //
-// With weights w, one a file: of every sum(w) windows, in a shuffled order, w of each file's; each file's windows are shuffled by
-// themselves and gone through at the file's own pace, again and again. An epoch is as many windows as
-// all files have.
+// With weights w, one per file: every sum(w) windows, in shuffled order, contain w of each file. Each file's windows are shuffled
+// separately and repeat at the file's own pace. An epoch is as many windows as all files have together.
 class Draws {
  public:
-  // The text must outlive it. Throws Error where there is no whole batch, or no window in a file that has a weight.
+  // The text must outlive it. Throws Error if there is no whole batch, or no window in a weighted file.
   Draws(const Tokens& text, std::int64_t window, std::int64_t batch, std::uint64_t seed);
 
   std::int64_t steps_per_epoch() const { return windows_ / batch_; }
-  // Position in the text where the window of sequence `i` of step `step` begins, both from 0. Allocates nothing.
+  // Start position in the text of the window for sequence `i` of step `step`, both from 0. Allocates nothing.
   std::int64_t begin(std::int64_t step, std::int64_t i) const;
 
  private:

@@ -16,9 +16,9 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostLinks = 40;  // that lead to each other, as Linux has it
+constexpr int kMostLinks = 40;  // length of a chain of symbolic links, as in Linux
 
-// Closes at the end of its scope.
+// Closes a descriptor at the end of its scope.
 struct Descriptor {
   int value;
   explicit Descriptor(int value_) : value(value_) {}
@@ -32,7 +32,7 @@ struct Descriptor {
 thread_local bool files_are_copied = false;
 
 mode_t default_mode() {
-  const mode_t mask = umask(0);  // can only be read by setting it; programs start with one thread
+  const mode_t mask = umask(0);  // the only way to read it; programs start with one thread
   umask(mask);
   return 0666 & ~mask;
 }
@@ -70,7 +70,7 @@ bool follow_links(PathBuffer& path) {
   PathBuffer target;
   for (int links = 0; links < kMostLinks; ++links) {
     const ssize_t size = readlink(path.data(), target.data(), target.size());
-    if (size < 0) return true;  // no link
+    if (size < 0) return true;  // not a link
     const std::size_t begin = target[0] == '/' ? 0 : directory_length(path.data()), bytes = static_cast<std::size_t>(size);
     if (begin + bytes >= path.size()) {
       errno = ENAMETOOLONG;
@@ -97,9 +97,9 @@ void close_quietly(int descriptor) {
 CopiedFiles::CopiedFiles() : before_(std::exchange(files_are_copied, true)) {}
 CopiedFiles::~CopiedFiles() { files_are_copied = before_; }
 
-// Delegates, so that the destructor gives back what was taken before something is thrown.
+// Delegates, so that the destructor frees resources if the body throws.
 MappedFile::MappedFile(const std::string& path) : MappedFile() {
-  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  // Without O_NONBLOCK, opening a pipe without a writer would block.
   Descriptor file{uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })};
   struct stat status {};
   if (file.value < 0 || fstat(file.value, &status) != 0) {
@@ -128,7 +128,7 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  MappedFile taken(std::move(other));  // leaves with what this one held
+  MappedFile taken(std::move(other));  // frees what this one held
   std::swap(data_, taken.data_);
   std::swap(size_, taken.size_);
   std::swap(descriptor_, taken.descriptor_);
@@ -184,10 +184,10 @@ void AtomicFile::commit() {
   if (uninterrupted([&] { return fsync(descriptor_); }) != 0) fail("written");
   if (uninterrupted([&] { return rename(temporary_.c_str(), path_.c_str()); }) != 0) fail("put in place");
   close(std::exchange(descriptor_, -1));
-  // The new name is safe once its directory is on the disk too.
+  // The new name is safe once its directory is synced too.
   const std::string directory = path_.substr(0, directory_length(path_));
   const Descriptor parent{open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (parent.value >= 0 && !sync_directory(parent.value)) fail("made safe on the disk");
+  if (parent.value >= 0 && !sync_directory(parent.value)) fail("synced to disk");
 }
 
 void AtomicFile::fail(const char* verb) const {

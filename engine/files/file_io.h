@@ -1,4 +1,4 @@
-// Files as the engine uses them: read by mapping, written whole or not at all.
+// Files: read by mapping, written atomically.
 #pragma once
 #include <sys/types.h>
 
@@ -12,8 +12,8 @@
 
 namespace neurogen {
 
-// While alive, MappedFile on this thread reads files into memory instead of mapping them: in a library, a mapped file that is cut
-// short would end its host with SIGBUS.
+// While alive, MappedFile on this thread reads files into memory instead of mapping them: in a library, a mapped file that is
+// truncated would kill the host process with SIGBUS.
 class CopiedFiles {
  public:
   CopiedFiles();
@@ -37,7 +37,7 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
-  // Of the open file, for mapping parts of it elsewhere.
+  // The open file's descriptor, to map parts of it elsewhere.
   int descriptor() const { return descriptor_; }
 
  private:
@@ -46,7 +46,7 @@ class MappedFile {
   int descriptor_ = -1;
 };
 
-// Repeats a call of the system for as long as a signal interrupts it.
+// Repeats a system call while signals interrupt it.
 template <typename Call>
 auto uninterrupted(Call&& call) {
   for (;;) {
@@ -54,31 +54,31 @@ auto uninterrupted(Call&& call) {
   }
 }
 
-// Reads what there is from `begin` on, at most `bytes`; -1 with errno where the system refuses.
+// Reads from `begin` on, up to the end of file and at most `bytes`. Returns the number read, or -1 with errno on failure.
 ssize_t read_at(int descriptor, std::size_t begin, void* to, std::size_t bytes);
 
-// Writes all of it; false with errno where the system refuses. Allocates nothing.
+// Writes all bytes; false with errno on failure. Allocates nothing.
 bool write_all(int descriptor, const void* data, std::size_t bytes);
 
-// Makes the names in a directory safe from a crash of the machine. False with errno where the disk fails; true
-// on a file system that has no such call. Allocates nothing.
+// Syncs a directory's entries to disk. False with errno if the disk fails; true on a file system that does not support it.
+// Allocates nothing.
 bool sync_directory(int descriptor);
 
 using PathBuffer = std::array<char, PATH_MAX>;
-// Replaces `path` by what it leads to through symbolic links, there or not: renaming a file to it would replace the link. False
-// with errno where it leads nowhere. Allocates nothing.
+// Replaces `path` by the target of its symbolic links, which need not exist: renaming a file to `path` itself would replace the
+// link. False with errno if it cannot be resolved. Allocates nothing.
 bool follow_links(PathBuffer& path);
-// The length of the part of a path that names the directory, with its last '/'.
+// Length of a path's directory part, including the last '/'.
 std::size_t directory_length(std::string_view path);
-// The names of files that are not whole yet begin with it. It does not hold the name to come, which may be as long as names can be.
+// Prefix of incomplete files' names. The final name is not part of them, since it may have the maximal length.
 inline constexpr std::string_view kTemporary = ".neurogen-";
 
-// Closes without a change of errno, which says why.
+// Closes a descriptor and preserves errno.
 void close_quietly(int descriptor);
 
-// A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync,
-// rename, fsync of the directory. Without commit() the destructor removes the temporary and an existing file stays as it
-// was. Errors are run-time Errors that name the file and the system's reason.
+// A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync, rename,
+// fsync of the directory. Without commit() the destructor removes the temporary, and an existing file stays. Failures throw
+// run-time Errors that name the file and the system's reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -88,9 +88,9 @@ class AtomicFile {
 
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  // Reads what was written from `begin` on into `to`, as much of it as there is, and returns how many bytes.
+  // Reads written bytes from `begin` on into `to`, at most `bytes`, and returns their number.
   std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
-  void cut(std::size_t begin);  // takes back what was written from `begin` on
+  void cut(std::size_t begin);  // truncates to `begin` bytes
   void commit();
 
  private:

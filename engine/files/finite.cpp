@@ -6,10 +6,10 @@
 namespace neurogen {
 namespace {
 
-// Whether no number of a type has an exponent of ones, which infinities and NaN have.
+// Whether no number has an exponent of all ones, which marks infinities and NaN.
 template <typename Word>
 bool no_exponent_of_ones(std::span<const std::byte> data, Word ones) {
-  Word found = 0;  // as wide as the words, so that it is computed with vectors
+  Word found = 0;  // as wide as the words, so that the loop vectorizes
   for (std::size_t at = 0; at < data.size(); at += sizeof(Word)) {
     Word word;
     std::memcpy(&word, data.data() + at, sizeof word);

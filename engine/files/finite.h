@@ -1,4 +1,4 @@
-// Whether numbers can be computed with.
+// Checks for NaN and infinity.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -7,7 +7,7 @@
 
 namespace neurogen {
 
-// No NaN and no infinity among the numbers of a floating type; true for other types. `data` need not be aligned. Allocates nothing.
+// Whether floating-point data hold no NaN and no infinity; true for other types. `data` need not be aligned. Allocates nothing.
 bool all_finite(DType type, std::span<const std::byte> data);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// JSON in files that nobody vouches for, and texts on their way into JSON.
+// Parses JSON from untrusted files, and escapes strings for JSON.
 #pragma once
 #include <fmt/format.h>
 
@@ -12,11 +12,11 @@
 
 namespace neurogen {
 
-// Discarded where `text` is not JSON. Throws Error, which begins with `name`, where objects and lists nest more than `levels` deep
-// (the library walks its values by recursion) and where an object has a name twice (the library keeps the last).
+// Returns a discarded value if `text` is not JSON. Throws Error, beginning with `name`, if objects and lists nest more than
+// `levels` deep (the library traverses values recursively) or an object has a name twice (the library keeps the last).
 template <typename Json = nlohmann::json>
 Json parse_json(std::string_view text, int levels, const std::string& name) {
-  std::vector<std::set<std::string>> keys(static_cast<std::size_t>(levels) + 1);  // of the open object at each depth
+  std::vector<std::set<std::string>> keys(static_cast<std::size_t>(levels) + 1);  // names in the open object at each depth
   const auto check = [&](int depth, typename Json::parse_event_t event, Json& value) {
     using Event = typename Json::parse_event_t;
     const bool opens = event == Event::object_start || event == Event::array_start;
@@ -30,11 +30,11 @@ Json parse_json(std::string_view text, int levels, const std::string& name) {
   return Json::parse(text, check, false);
 }
 
-// Appends the inside of a JSON string that every reader takes: invalid UTF-8 becomes U+FFFD; control characters and U+2028 and
-// U+2029, which some readers take for line ends, are escaped. Allocates nothing where `to` has room.
+// Appends the contents of a JSON string that every parser accepts: invalid UTF-8 becomes U+FFFD; control characters, U+2028 and
+// U+2029 (line ends to some parsers) are escaped. Allocates nothing if `to` has room.
 void append_json_text(std::string& to, std::string_view text);
 
-// A JSON string with its quotes.
+// A quoted JSON string.
 std::string json_text(std::string_view text);
 
 }  // namespace neurogen

@@ -25,7 +25,8 @@ bool is_log(std::string_view text) {
   return std::any_of(std::begin(kBegins), std::end(kBegins), [&](std::string_view begin) { return text.starts_with(begin); });
 }
 
-// Whether a log's first line names the seed and, but for its name, the architecture of `run`. A line that was cut short could.
+// Whether a log's first line has the seed and architecture of `run`, whatever the architecture's name. An incomplete line counts as
+// a match.
 bool is_of(std::string_view text, const LoggedRun& run, const std::string& path) {
   const std::size_t end = text.find('\n');
   if (end == text.npos) return true;
@@ -36,7 +37,7 @@ bool is_of(std::string_view text, const LoggedRun& run, const std::string& path)
   return then == now && event.value("seed", nlohmann::json()) == run.seed;
 }
 
-// A name beside `path` that no file has.
+// An unused name next to `path`.
 std::string name_beside(const std::string& path) {
   for (int number = 1;; ++number) {
     const std::string name = fmt::format("{}.{}", path, number);
@@ -45,12 +46,12 @@ std::string name_beside(const std::string& path) {
   }
 }
 
-// Makes room for a run's lines, as the constructor of Log promises; returns the new name of an earlier log.
+// Checks or renames an existing file, as described at the constructor of Log; returns the new name of an earlier log.
 std::string claim(const std::string& path, const LoggedRun& run) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return "";
   const MappedFile file(path);
-  if (!is_log(file.text())) throw Error(path + " is there already and is no log: name another file with --log");
+  if (!is_log(file.text())) throw Error(path + " already exists and is not a log: name another file with --log");
   if (run.from_checkpoint) {
     if (is_of(file.text(), run, path)) return "";
     throw Error(path + " is the log of another run: name this run's with --log, or a new file");
@@ -64,7 +65,7 @@ std::string claim(const std::string& path, const LoggedRun& run) {
 }  // namespace
 
 Log::Log(const std::string& path, const LoggedRun& run) : path_(path), kept_as_(claim(path, run)) {
-  // Without O_NONBLOCK, opening a pipe that nobody reads would wait for ever.
+  // Without O_NONBLOCK, opening a pipe without a reader would block.
   descriptor_ = uninterrupted([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | O_NONBLOCK, 0644); });
   if (descriptor_ < 0 && errno == ENXIO) throw Error(path + " is a pipe that nobody reads: start its reader first");
   if (descriptor_ < 0) throw Error(path + ": cannot write the log: " + std::strerror(errno));
@@ -79,7 +80,7 @@ Log::Log(Log&& other) noexcept
       lost_(other.lost_) {}
 
 Log& Log::operator=(Log&& other) noexcept {
-  Log taken(std::move(other));  // leaves with what this one held
+  Log taken(std::move(other));  // frees what this one held
   std::swap(path_, taken.path_);
   std::swap(kept_as_, taken.kept_as_);
   std::swap(descriptor_, taken.descriptor_);
@@ -102,7 +103,7 @@ void Log::line(std::string_view object) {
     if (written < 0) {
       error_ = errno;
       ++lost_;
-      // The next line begins where this one did. A pipe, which cannot be cut, is given up.
+      // Remove the partial line. A pipe cannot be truncated and is closed.
       if (done > 0 && ::ftruncate(descriptor_, ::lseek(descriptor_, 0, SEEK_END) - static_cast<off_t>(done)) != 0)
         ::close(std::exchange(descriptor_, -1));
       return;
@@ -136,7 +137,7 @@ void rewind_log(const std::string& path, std::int64_t step) {
         event.contains("step") && event["step"].is_number() && event["step"].get<double>() > static_cast<double>(step);
     text = text.substr(0, begin);
     if (kind == "summary" || later) kept = begin;
-    else if (kind != "checkpoint" && kind != "checkpoint_failed") break;  // a save beside training is told of after later steps
+    else if (kind != "checkpoint" && kind != "checkpoint_failed") break;  // a concurrent save is logged after later steps
   }
   if (kept == file.text().size()) return;
   std::filesystem::resize_file(path, kept, error);

@@ -20,16 +20,16 @@ namespace {
 static_assert(static_cast<int>(DType::bf16) == schema::Type_bf16 && static_cast<int>(DType::u8) == schema::Type_u8);
 
 constexpr flatbuffers::uoffset_t kMostDepth = 4, kMostTables = 4096;
-constexpr std::uint64_t kMost = INT64_MAX;  // of any number
-constexpr Bytes kLargestGap = 4096;         // between two tensors: no alignment asks for more
+constexpr std::uint64_t kMost = INT64_MAX;  // largest valid number
+constexpr Bytes kLargestGap = 4096;         // between two tensors: no alignment needs more
 
 schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
 std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }
 
-// Of all bytes but the checksum's own, which count as zeros.
+// Checksum of all bytes, with the checksum field itself as zeros.
 std::uint64_t checksum_of(std::span<const std::byte> encoded, const schema::Manifest& manifest) {
   const std::uint8_t* field = reinterpret_cast<const flatbuffers::Table&>(manifest).GetAddressOf(schema::Manifest::VT_CHECKSUM);
-  if (!field) return ~manifest.checksum();  // absent: never right
+  if (!field) return ~manifest.checksum();  // absent: never matches
   const auto before = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(field) - encoded.data());
   const std::uint64_t zero = 0;
   XXH3_state_t state;
@@ -40,7 +40,7 @@ std::uint64_t checksum_of(std::span<const std::byte> encoded, const schema::Mani
   return XXH3_64bits_digest(&state);
 }
 
-// Field by field; every complaint begins with the file.
+// Decodes field by field; every error begins with the file.
 class Decoder {
  public:
   Decoder(std::span<const std::byte> encoded, const std::string& path) : encoded_(encoded), path_(path) {}
@@ -48,7 +48,7 @@ class Decoder {
   Manifest decode() {
     const schema::Manifest& from = verified();
     if (from.rank() != 0 || from.world() != 1) {
-      damaged(fmt::format("it is part {} of {}, only whole brains are read", from.rank(), from.world()));
+      damaged(fmt::format("it is part {} of {}, only whole brains are supported", from.rank(), from.world()));
     }
     Manifest m;
     m.architecture = parse_architecture(from.architecture()->string_view(), path_ + ": its architecture");
@@ -59,7 +59,7 @@ class Decoder {
     m.options.vocabulary_tile = number("its decoder's tile", from.vocabulary_tile(), 1);
     m.options.document_end = from.document_end();
     if (m.options.document_end < -1 || m.options.document_end >= m.architecture.vocabulary)
-      damaged("it ends documents at no token");
+      damaged("its document end is not a token");
     m.options.schedule.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
@@ -71,9 +71,9 @@ class Decoder {
     if (from.tokenizer_model()) {
       const auto* model = reinterpret_cast<const char*>(from.tokenizer_model()->data());
       m.tokenizer_model.assign(model, from.tokenizer_model()->size());
-      if (XXH3_64bits(model, m.tokenizer_model.size()) != m.tokenizer) damaged("its tokenizer's checksum is another");
+      if (XXH3_64bits(model, m.tokenizer_model.size()) != m.tokenizer) damaged("its tokenizer's checksum does not match");
     }
-    // Tokens learned from are counted in 64 bits, those of the steps to come as well.
+    // The number of trained tokens must fit 64 bits, including future steps.
     const std::int64_t most_steps = INT64_MAX / 2 / m.options.tokens();
     m.standing.steps = number("its steps", from.steps(), 0, most_steps);
     m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
@@ -95,9 +95,9 @@ class Decoder {
   const schema::Manifest& verified() const {
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(encoded_.data());
     flatbuffers::Verifier verifier(bytes, encoded_.size(), kMostDepth, kMostTables);
-    if (!schema::VerifySizePrefixedManifestBuffer(verifier)) damaged("its manifest is no such table");
+    if (!schema::VerifySizePrefixedManifestBuffer(verifier)) damaged("its manifest is malformed");
     const schema::Manifest& manifest = *schema::GetSizePrefixedManifest(bytes);
-    if (checksum_of(encoded_, manifest) != manifest.checksum()) damaged("its manifest's checksum is another");
+    if (checksum_of(encoded_, manifest) != manifest.checksum()) damaged("its manifest's checksum does not match");
     if (manifest.version() != kCheckpointVersion) {
       throw Error(fmt::format("{} has format version {}, this program reads {}: use the program that wrote it", path_,
                               manifest.version(), kCheckpointVersion));
@@ -114,31 +114,30 @@ class Decoder {
     return value;
   }
   DType floating(const char* what, schema::Type type) const {
-    if (type > schema::Type_f16) damaged(fmt::format("{} is none", what));
+    if (type > schema::Type_f16) damaged(fmt::format("{} is unknown", what));
     return static_cast<DType>(type);
   }
 
   std::vector<std::int64_t> weights(const schema::Manifest& from) const {
     std::vector<std::int64_t> list;
     if (!from.text_weights()) return list;
-    // The verifier does not look at the alignment of what a vector holds.
+    // The verifier does not check the alignment of a vector's elements.
     if (reinterpret_cast<std::uintptr_t>(from.text_weights()->Data()) % sizeof(std::uint64_t) != 0)
-      damaged("its weights lie askew");
+      damaged("its weights are misaligned");
     for (const std::uint64_t weight : *from.text_weights()) list.push_back(number("a weight of its text", weight, 1, kMostWeight));
     return list;
   }
 
-  // By name: other versions may order and place them otherwise.
+  // Matches tensors by name: other versions may have another order and other offsets.
   void read_tensors(const schema::Manifest& from, Manifest& m) const {
     std::map<std::string_view, const schema::Tensor*> saved;
     for (const schema::Tensor* tensor : *from.tensors()) saved[tensor->name()->string_view()] = tensor;
     for (Buffer& tensor : persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage)) {
       const auto found = saved.find(tensor.name);
-      if (found == saved.end() && tensor.name == kLossScaleName) continue;  // runs in f16 had none once
+      if (found == saved.end() && tensor.name == kLossScaleName) continue;  // older f16 runs have none
       if (found == saved.end()) damaged(fmt::format("it has no {} {}", tensor.name, to_string(tensor.shape)));
       if (!same(*found->second, tensor)) {
-        damaged(
-            fmt::format("{} is not {} {} as its architecture has it", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
+        damaged(fmt::format("{} is not {} {} as in its architecture", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
       }
       tensor.offset = static_cast<Bytes>(number("a tensor's place", found->second->offset(), 0));
       m.tensors.push_back(tensor);
@@ -147,19 +146,19 @@ class Decoder {
     if (from.tensors()->size() != m.tensors.size()) {
       damaged(fmt::format("it lists {} tensors, its architecture has {}", from.tensors()->size(), m.tensors.size()));
     }
-    // From the start on, one behind the other: nothing is shared, and nothing hidden between them.
+    // Tensors must follow each other from offset 0, without overlaps and without hidden data between them.
     const auto at_start = [](const Buffer& tensor) { return tensor.offset == 0; };
-    if (std::none_of(m.tensors.begin(), m.tensors.end(), at_start)) damaged("no tensor is its first");
+    if (std::none_of(m.tensors.begin(), m.tensors.end(), at_start)) damaged("no tensor starts at offset 0");
     for (std::size_t i = 0; i < m.tensors.size(); ++i) {
       const Bytes own_end = m.tensors[i].offset + m.tensors[i].bytes, next = next_begin(m.tensors, i);
       if (own_end > next || next - own_end >= kLargestGap)
-        damaged(fmt::format("what lies behind {} is not another tensor", m.tensors[i].name));
+        damaged(fmt::format("what follows {} is not another tensor", m.tensors[i].name));
     }
   }
 
   static bool same(const schema::Tensor& saved, const Buffer& tensor) {
     const auto& shape = *saved.shape();
-    // The verifier does not look at the alignment of what a vector holds.
+    // The verifier does not check the alignment of a vector's elements.
     return reinterpret_cast<std::uintptr_t>(shape.Data()) % sizeof(std::uint64_t) == 0 && saved.type() == stored(tensor.dtype) &&
            saved.bytes() == tensor.bytes &&
            std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
@@ -173,7 +172,7 @@ class Decoder {
 }  // namespace
 
 std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage) {
-  BrainOptions options;  // the smallest step: the layout is the same for each
+  BrainOptions options;  // the smallest step: the layout does not depend on it
   options.batch = options.window = 1;
   options.vocabulary_tile = architecture.vocabulary;
   options.compute = compute;
@@ -201,7 +200,7 @@ Bytes next_begin(std::span<const Buffer> tensors, std::size_t i) {
 
 std::vector<std::byte> encode_manifest(const Manifest& m) {
   flatbuffers::FlatBufferBuilder builder(1 << 16);
-  builder.ForceDefaults(true);  // a field that is not there could not be changed
+  builder.ForceDefaults(true);  // an absent field could not be updated in place
   std::vector<flatbuffers::Offset<schema::Tensor>> tensors;
   for (const Buffer& tensor : m.tensors) {
     const std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());

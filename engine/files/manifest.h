@@ -1,5 +1,5 @@
-// The manifest of a checkpoint (schemas/checkpoint.fbs): which brain, which options, which text, how far. Built once, then
-// changed in place, so that saving allocates nothing. Nothing that is read is trusted.
+// The manifest of a checkpoint (schemas/checkpoint.fbs): architecture, options, text, progress. Built once, then changed in place,
+// so that saving allocates nothing. Nothing in a file is trusted.
 #pragma once
 #include <limits>
 #include <span>
@@ -23,16 +23,16 @@ struct TextIdentity {
   bool operator==(const TextIdentity&) const = default;
 };
 
-// What changes from one checkpoint of a run to the next, beside the tensors.
+// The part that differs between checkpoints of a run, besides the tensors.
 struct Standing {
   std::int64_t steps = 0;                                           // done
-  std::int64_t schedule_steps = 0;                                  // of the whole run, 0: not known yet
-  double held_out_loss = std::numeric_limits<double>::quiet_NaN();  // after these steps, where it was measured
+  std::int64_t schedule_steps = 0;                                  // of the whole run, 0: not yet known
+  double held_out_loss = std::numeric_limits<double>::quiet_NaN();  // after these steps, NaN if not measured
 };
 
 struct Manifest {
   Architecture architecture;
-  BrainOptions options;  // of the schedule keep_logits alone; neither threads nor workspace
+  BrainOptions options;  // without threads and workspace; of the schedule only keep_logits
   Rates rates;
   std::uint64_t seed = 0;
   std::int64_t steps_per_epoch = 1;
@@ -40,24 +40,24 @@ struct Manifest {
   std::uint64_t tokenizer = 0;    // Tokenizer::hash(), 0: none
   std::string tokenizer_model{};  // Tokenizer::model(), empty: none
   Standing standing;
-  std::vector<Buffer> tensors;           // persistent_layout(); of a file, at the places that they have there
-  std::vector<std::uint64_t> checksums;  // XXH3-64, one a tensor
+  std::vector<Buffer> tensors;           // persistent_layout(); when decoded, with the file's offsets
+  std::vector<std::uint64_t> checksums;  // XXH3-64, one per tensor
 };
 
-// The persistent tensors of a brain, placed as every plan of it places them, whatever its batch, budget or device. Those that
-// speaking needs, parameters and wiring, come first.
+// The persistent tensors of a brain, placed as in every plan of it, whatever the batch, budget or device. Parameters and wiring,
+// which generation needs, come first.
 std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage);
-std::size_t parameters_and_wiring(const Architecture& architecture);  // how many of them that is
-Bytes image_bytes(std::span<const Buffer> tensors);                   // where the last one's rounded size ends
-Bytes next_begin(std::span<const Buffer> tensors, std::size_t i);     // where the one behind tensor i begins, or the image ends
+std::size_t parameters_and_wiring(const Architecture& architecture);  // number of parameters and wiring tensors
+Bytes image_bytes(std::span<const Buffer> tensors);                   // end of the last tensor's rounded size
+Bytes next_begin(std::span<const Buffer> tensors, std::size_t i);     // start of the tensor after tensor i, or end of the image
 
-// Size prefix and all. Throws Error where it could not be read again.
+// Includes the size prefix. Throws Error if decode_manifest would refuse the result.
 std::vector<std::byte> encode_manifest(const Manifest& manifest);
-// Changes what encode_manifest made. Allocates nothing.
+// Updates an encoded manifest in place. Allocates nothing.
 void update_manifest(std::span<std::byte> encoded, std::int64_t steps_per_epoch, const Standing& standing,
                      std::span<const std::uint64_t> checksums);
-// Throws Error, a sentence that begins with `path`, for anything that encode_manifest would not have written. The tensors are
-// computed again from the architecture and found by name; order and places may be others, as long as none share bytes.
+// Throws Error, beginning with `path`, for anything that encode_manifest would not have written. The tensors are recomputed from
+// the architecture and found by name; their order and offsets may differ as long as none overlap.
 Manifest decode_manifest(std::span<const std::byte> encoded, const std::string& path);
 
 }  // namespace neurogen

@@ -37,7 +37,7 @@ float from_bfloat(std::uint16_t bits) {
   return load<float>(reinterpret_cast<const std::byte*>(&wide));
 }
 
-// One element of a floating or integer type.
+// Reads one element of a floating-point type.
 double floating(DType type, const std::byte* at) {
   switch (type) {
     case DType::f64:
@@ -82,7 +82,7 @@ void read_floating(const Safetensors::Tensor& tensor, std::span<Real> out, const
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<Real>(floating(tensor.dtype, tensor.data.data() + i * step));
 }
 
-// One tensor's entry in the header; `data` is everything behind the header.
+// Parses one tensor's entry in the header; `data` is everything after the header.
 Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std::span<const std::byte> data,
                                  const std::string& path) {
   const auto wrong = [&](std::string_view what) { return Error(fmt::format("{}: tensor {} {}", path, name, what)); };
@@ -112,7 +112,7 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
     tensor.shape.push_back(extent.get<std::int64_t>());
   }
   const auto begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
-  if (begin > end || end > data.size()) throw wrong("lies outside the file: it is cut short or damaged");
+  if (begin > end || end > data.size()) throw wrong("is outside the file: it is cut short or damaged");
   Bytes bytes = 0;
   try {
     bytes = size_of(tensor.dtype, tensor.shape);
@@ -148,7 +148,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   }
   const json header = parse_json(file_.text().substr(8, length), kHeaderLevels, path);
   if (header.is_discarded())
-    throw Error(fmt::format("{} has a header that is not JSON: it is damaged or no safetensors file", path));
+    throw Error(fmt::format("{} has a header that is not JSON: it is damaged or not a safetensors file", path));
   const std::span<const std::byte> data = bytes.subspan(8 + length);
   for (const auto& [name, entry] : header.items()) {
     if (name != kMetadata) {
@@ -157,7 +157,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
     }
     for (const auto& [key, value] : entry.items()) {
       if (!entry.is_object() || !value.is_string()) {
-        throw Error(fmt::format("{} has metadata that are not texts by name: it is damaged", path));
+        throw Error(fmt::format("{} has metadata that are not an object of strings: it is damaged", path));
       }
       metadata_[key] = value.get<std::string>();
     }
@@ -168,13 +168,13 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
   const std::byte* next = data.data();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (tensors_[i].data.data() != next) {
-      throw Error(fmt::format("{}: tensor {} leaves a hole or lies over another: the file is damaged", path, tensors_[i].name));
+      throw Error(fmt::format("{}: tensor {} leaves a gap or overlaps another: the file is damaged", path, tensors_[i].name));
     }
     next += tensors_[i].data.size();
     index_.emplace(tensors_[i].name, i);
   }
   if (next != data.data() + data.size()) {
-    throw Error(fmt::format("{} goes on behind its last tensor: it is damaged", path));
+    throw Error(fmt::format("{} has data after its last tensor: it is damaged", path));
   }
 }
 

@@ -1,5 +1,5 @@
-// Safetensors, a file of named tensors (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the
-// header, then the tensors side by side. Nothing in a file is trusted.
+// Safetensors, a file of named tensors (github.com/huggingface/safetensors): the length of a JSON header in 8 bytes, the header,
+// then the tensors without gaps. Nothing in a file is trusted.
 #pragma once
 #include <functional>
 #include <map>
@@ -23,14 +23,14 @@ struct FileTensor {
   std::span<const std::byte> data;  // mapped; not aligned to its type: copy, do not cast
   std::int64_t elements() const;
   double real(std::int64_t index) const;           // one element of a floating type
-  std::int64_t integer(std::int64_t index) const;  // of another
+  std::int64_t integer(std::int64_t index) const;  // one element of an integer type
 };
 
 class Safetensors {
  public:
   using Tensor = FileTensor;
 
-  // Throws Error that names the file, and the tensor where there is one, for anything that is not exactly as promised.
+  // Throws Error that names the file and, if there is one, the tensor, for any inconsistency.
   explicit Safetensors(const std::string& path);
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -38,8 +38,8 @@ class Safetensors {
   const Tensor* find(std::string_view name) const;                 // null if there is none
   const Tensor& at(std::string_view name) const;                   // throws Error
 
-  // Copies and converts. `out` must have as many elements as the tensor, whose type must be a floating one (float, double)
-  // or an integer one whose values fit (int32); else Error.
+  // Copy and convert. Throws Error unless `out` has as many elements as the tensor, and the tensor has a floating-point type
+  // (float, double) or an integer type whose values fit (int32).
   void read_as_float(std::string_view name, std::span<float> out) const;
   void read_as_double(std::string_view name, std::span<double> out) const;
   void read_as_int32(std::string_view name, std::span<std::int32_t> out) const;
@@ -56,12 +56,11 @@ struct TensorToWrite {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  const void* data = nullptr;                                        // contiguous; or null, and
-  std::function<void(Bytes begin, std::span<std::byte> to)> read{};  // fetches bytes from wherever they are, piece by piece
+  const void* data = nullptr;                                        // contiguous; or null, then
+  std::function<void(Bytes begin, std::span<std::byte> to)> read{};  // fetches the bytes piece by piece, from any device
 };
 
-// Tensors lie in the order given. Whole or not at all (AtomicFile). Throws Error for a name that is taken twice or cannot be
-// written.
+// Writes tensors in the given order, atomically (AtomicFile). Throws Error for a name that occurs twice or cannot be written.
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
                        std::span<const TensorToWrite> tensors);
 

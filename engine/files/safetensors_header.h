@@ -1,4 +1,4 @@
-// What reader and writer of safetensors share.
+// Shared by the reader and the writer of safetensors.
 #pragma once
 #include <array>
 #include <string_view>

@@ -10,7 +10,7 @@
 namespace neurogen {
 namespace {
 
-constexpr Bytes kPiece = 4 << 20;  // fetched at a time from where the host cannot look
+constexpr Bytes kPiece = 4 << 20;  // fetched at a time from memory that the host cannot read
 
 }  // namespace
 
@@ -35,7 +35,7 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   } catch (const nlohmann::json::exception&) {
     throw Error(fmt::format("{} cannot be written: a name or a metadata text is not UTF-8", path));
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data start aligned
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // aligns the data
   const std::uint64_t length = text.size();
   if (length > kMaxSafetensorsHeader) throw Error(fmt::format("{} cannot be written: its header is over 100 MB", path));
   AtomicFile file(path);

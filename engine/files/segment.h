@@ -1,4 +1,4 @@
-// SentencePiece's encoder and trainer take long lines in segments.
+// Splits long lines into segments for SentencePiece's encoder and trainer.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -6,11 +6,11 @@
 
 namespace neurogen {
 
-// SentencePiece writes a space as this character, which therefore stands for a space when it is read back.
+// SentencePiece represents a space by this character, which therefore decodes to a space.
 inline constexpr std::string_view kSpace = "\u2581";
 
-// Bytes of the first segment of `text`: at most `limit` (at least 4), cut before a space, since pieces begin there, or, in a
-// word as long as that, between two UTF-8 characters.
+// Bytes of the first segment of `text`: at most `limit` (at least 4), cut before a space, since pieces begin there, or, within a
+// word longer than that, between two UTF-8 characters.
 inline std::size_t segment_length(std::string_view text, std::size_t limit) {
   if (text.size() <= limit) return text.size();
   const std::size_t space = text.rfind(' ', limit);

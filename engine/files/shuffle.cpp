@@ -18,7 +18,7 @@ std::uint64_t mix(std::uint64_t x) {
 }  // namespace
 
 Shuffle::Shuffle(std::uint64_t n, std::uint64_t seed, std::uint64_t epoch) : n_(n) {
-  if (n == 0 || n > std::uint64_t{1} << 62) throw Error(fmt::format("{} things cannot be shuffled: 1 to 2^62 can", n));
+  if (n == 0 || n > std::uint64_t{1} << 62) throw Error(fmt::format("{} elements cannot be shuffled: use 1 to 2^62", n));
   while ((std::uint64_t{1} << (2 * half_bits_)) < n) ++half_bits_;
   std::uint64_t state = mix(mix(seed) ^ epoch);
   for (std::uint64_t& key : keys_) key = state = mix(state);

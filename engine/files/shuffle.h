@@ -1,5 +1,4 @@
-// A seeded permutation of [0, n), computed on the fly: every window once an epoch, in constant memory however large the
-// corpus.
+// A seeded permutation of [0, n), computed on the fly in constant memory: it visits every window once per epoch.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -11,7 +10,7 @@ namespace neurogen {
 // section 4); 2^2k < 4 n, so a walk takes less than four turns on average.
 class Shuffle {
  public:
-  // 1 <= n <= 2^62. Another permutation for every (seed, epoch); equal ones on every machine.
+  // 1 <= n <= 2^62. Each (seed, epoch) has its own permutation, the same on every machine.
   Shuffle(std::uint64_t n, std::uint64_t seed, std::uint64_t epoch);
   // index in [0, n).
   std::uint64_t operator()(std::uint64_t index) const;
@@ -19,7 +18,7 @@ class Shuffle {
  private:
   std::uint64_t n_;
   int half_bits_ = 1;
-  std::array<std::uint64_t, 8> keys_;  // one a round
+  std::array<std::uint64_t, 8> keys_;  // one per round
 };
 
 }  // namespace neurogen

@@ -31,7 +31,7 @@ std::size_t utf8_sequence(std::string_view text) {
 
 bool incomplete_utf8(std::string_view text) {
   if (text.empty() || text.size() > 3) return false;
-  // The lowest and the highest continuation: of the first bytes that restrict the second, each allows one of the two.
+  // Try the lowest and the highest continuation byte: any first byte that restricts the second allows one of the two.
   for (const char filler : {'\x80', '\xBF'}) {
     char filled[6] = {filler, filler, filler, filler, filler, filler};
     text.copy(filled, text.size());
@@ -103,9 +103,9 @@ std::string_view TextStream::next() {
         break;
       }
       if (!replace_) {
-        throw Error(fmt::format(
-            "{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or take it with corpus make --replace-invalid", name_,
-            read_ - rest.size()));
+        throw Error(
+            fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or use corpus make --replace-invalid",
+                        name_, read_ - rest.size()));
       }
       std::size_t bytes = 1;
       while (bytes < rest.size() && incomplete_utf8(rest.substr(0, bytes + 1))) ++bytes;

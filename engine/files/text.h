@@ -15,12 +15,12 @@ std::size_t find_invalid_utf8(std::string_view text);
 
 // Bytes of the well-formed sequence at the start of `text`, 0 if there is none. Table 3-7 of the Unicode Standard.
 std::size_t utf8_sequence(std::string_view text);
-// Whether more bytes could make `text`, which has no such sequence at its start, begin with one.
+// Whether appending bytes to `text`, which does not start with a well-formed sequence, could make it do so.
 bool incomplete_utf8(std::string_view text);
 
 class TextFile {
  public:
-  // Throws Error that names the file: as MappedFile, empty, or not UTF-8 (with the position of the first wrong byte).
+  // Throws Error that names the file: as MappedFile, empty, or not UTF-8 (with the position of the first invalid byte).
   explicit TextFile(const std::string& path);
   std::string_view text() const { return file_.text(); }
 
@@ -28,18 +28,18 @@ class TextFile {
   MappedFile file_;
 };
 
-// Text of any size from a file, a pipe or standard input ("-"), a piece at a time, checked, in constant memory.
+// Reads text of any size from a file, a pipe or standard input ("-"), piece by piece, validated, in constant memory.
 class TextStream {
  public:
-  // Throws Error that names what cannot be opened. `replace`: where bytes are not UTF-8, U+FFFD stands for each longest beginning
-  // of a character (the Unicode Standard's "maximal subpart", section 3.9) and it is counted; else they are an Error.
+  // Throws Error that names a file that cannot be opened. `replace`: invalid bytes become U+FFFD, one for each maximal subpart of a
+  // character (Unicode Standard, section 3.9), and are counted; else they are an Error.
   TextStream(const std::string& path, bool replace);
   TextStream(const TextStream&) = delete;
   TextStream& operator=(const TextStream&) = delete;
   ~TextStream();
 
-  // The next whole characters, valid until the next call; empty at the end. Throws Error that names the file: not UTF-8 (with the
-  // position of the first wrong byte), or it cannot be read.
+  // Returns the next whole characters, valid until the next call; empty at the end. Throws Error that names the file if it is not
+  // UTF-8 (with the position of the first invalid byte) or cannot be read.
   std::string_view next();
   std::uint64_t replaced() const { return replaced_; }
 
@@ -48,16 +48,16 @@ class TextStream {
   int descriptor_;
   bool replace_, ended_ = false;
   std::string buffer_, clean_;
-  std::string begun_;  // the first bytes of a character that is not read completely
+  std::string begun_;  // first bytes of an incomplete character
   std::uint64_t read_ = 0, replaced_ = 0;
 };
 
 std::size_t count_lines(std::string_view text);  // a last line without newline counts
 
-// How many of so many lines are held out: the last `held_out` (0 to 1) of them, rounded, at least one. Throws Error that starts
-// with `name` unless both sides have a line.
+// Number of lines to hold out: the share `held_out` (0 to 1) of `lines`, rounded, at least one. Throws Error that starts with
+// `name` unless both sides have a line.
 std::uint64_t held_out_lines(std::uint64_t lines, double held_out, const std::string& name);
-// The text before and from the held-out lines. Throws Error as held_out_lines.
+// Splits a text into training and held-out lines (the last ones). Throws Error as held_out_lines.
 std::pair<std::string_view, std::string_view> split_lines(std::string_view text, double held_out, const std::string& name);
 
 }  // namespace neurogen

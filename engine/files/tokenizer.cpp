@@ -14,7 +14,7 @@
 namespace neurogen {
 namespace {
 
-// The library takes a hundred bytes of memory for each of a line, and some corpora are a single line.
+// The library uses a hundred bytes of memory per byte of a line, and some corpora are a single line.
 constexpr std::size_t kSegment = 65536;
 
 std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id) {
@@ -55,7 +55,7 @@ Tokenizer::Tokenizer(std::string model, const std::string& path)
                     path));
   }
   spelt_.push_back({kSpace, spell(kSpace)});
-  if (!has_piece(kSpace)) spelt_.push_back({" ", spell(" ")});  // the library would spell a literal U+2581
+  if (!has_piece(kSpace)) spelt_.push_back({" ", spell(" ")});  // the library would encode it as the bytes of U+2581
   std::erase_if(spelt_, [](const Spelt& spelt) { return spelt.ids.empty(); });
 }
 
@@ -91,7 +91,7 @@ std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector
       text.remove_prefix(spelt->text.size());
       continue;
     }
-    // As far as one looks for the end of a run: a longer one is cut whatever follows.
+    // Look no further for the end of a run: a longer one is split whatever follows.
     std::string_view run = text.substr(0, kSegment + kSpace.size());
     for (const Spelt& spelt : spelt_) run = run.substr(0, run.find(spelt.text));
     if (run.size() == text.size() && !last) break;

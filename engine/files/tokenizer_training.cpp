@@ -13,11 +13,11 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kSentence = kTokenizerLine;  // bytes; the library passes over longer ones
-constexpr std::uint64_t kSpaced = 1000;            // one of so many sentences gets a space: a required character must occur
-constexpr std::string_view kReserved = "\u2585";   // the library's own mark; it passes over sentences that have it
+constexpr std::size_t kSentence = kTokenizerLine;  // bytes; the library skips longer ones
+constexpr std::uint64_t kSpaced = 1000;            // one in 1000 sentences gets a space: a required character must occur
+constexpr std::string_view kReserved = "\u2585";   // the library's own mark; it skips sentences that contain it
 
-// The lines of a text that comes in pieces, long ones in segments, and cut where kReserved stands.
+// Iterates over the lines of a text in pieces; splits long lines into segments, and at kReserved.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
   explicit Sentences(const NextText& next_text) : next_text_(next_text) { Next(); }
@@ -25,7 +25,7 @@ class Sentences : public sentencepiece::SentenceIterator {
   bool done() const override { return done_; }
   const std::string& value() const override { return sentence_; }
   sentencepiece::util::Status status() const override { return {}; }
-  // Throws what next_text threw: exceptions must not pass through the library.
+  // Rethrows an exception of next_text: exceptions must not pass through the library.
   void check() const {
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -33,7 +33,7 @@ class Sentences : public sentencepiece::SentenceIterator {
   void Next() override {
     while (!done_) {
       const std::string_view rest = std::string_view(text_).substr(taken_);
-      std::string_view line = rest.substr(0, kSentence + 1);  // more decides nothing
+      std::string_view line = rest.substr(0, kSentence + 1);  // enough to decide
       line = line.substr(0, line.find('\n'));
       line = line.substr(0, line.find(kReserved));
       const bool whole = line.size() < rest.size() || ended_;
@@ -66,13 +66,13 @@ class Sentences : public sentencepiece::SentenceIterator {
 
   const NextText& next_text_;
   std::string text_, sentence_;
-  std::size_t taken_ = 0;        // of text_
-  std::uint64_t sentences_ = 0;  // not empty
+  std::size_t taken_ = 0;        // bytes of text_ already used
+  std::uint64_t sentences_ = 0;  // non-empty ones so far
   bool ended_ = false, done_ = false;
   std::exception_ptr failure_;
 };
 
-// The number behind the last occurrence of `words` in the library's message, empty if there is none.
+// The number after the last occurrence of `words` in the library's message, empty if there is none.
 std::string number_behind(std::string_view message, std::string_view words) {
   const std::size_t at = message.rfind(words);
   if (at == std::string_view::npos) return "";
@@ -80,7 +80,7 @@ std::string number_behind(std::string_view message, std::string_view words) {
   return std::string(rest.substr(0, rest.find_first_not_of("0123456789")));
 }
 
-// The library's two refusals that a person can do something about, in our words.
+// Rewords the library's two errors that the user can fix.
 std::string explain(std::string_view message, std::int64_t vocabulary, const std::string& name) {
   if (const std::string most = number_behind(message, "set it to a value <= "); !most.empty()) {
     return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary, most);
@@ -89,7 +89,7 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
     return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
                        least);
   }
-  return fmt::format("{} gives no tokenizer ({}): give more text", name, message);
+  return fmt::format("no tokenizer can be trained on {} ({}): give more text", name, message);
 }
 
 }  // namespace
@@ -103,15 +103,15 @@ std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, 
       {"vocab_size", std::to_string(vocabulary)},
       {"hard_vocab_limit", "true"},
       {"byte_fallback", "true"},
-      {"character_coverage", "0.9995"},         // rarer characters are spelt in bytes
-      {"user_defined_symbols", "\n"},           // a piece of its own, which no other holds
+      {"character_coverage", "0.9995"},         // rarer characters are encoded as bytes
+      {"user_defined_symbols", "\n"},           // a separate piece, part of no other
       {"required_chars", std::string(kSpace)},  // a piece for a space, however rare
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
       {"max_sentence_length", std::to_string(kSentence + 1)},
       {"input_sentence_size",
-       std::to_string(kTokenizerLines)},  // drawn evenly from all (Vitter 1985, "Random sampling with a reservoir")
+       std::to_string(kTokenizerLines)},  // sampled evenly from all (Vitter 1985, "Random sampling with a reservoir")
       {"num_threads", "2"},
       {"minloglevel", "2"},
   };

@@ -17,14 +17,14 @@
 namespace neurogen {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "token files are mapped as they lie, little-endian");
+static_assert(std::endian::native == std::endian::little, "token files are mapped as they are, little-endian");
 
-constexpr int kManifestLevels = 8;  // to which corpus make's JSON may nest; it has four
+constexpr int kManifestLevels = 8;  // maximal nesting of corpus make's JSON; it has four
 constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
-constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens, of a text that is not read whole
+constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens per block, and blocks, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
 
-// First bytes of files that hold no raw tokens, whatever their names.
+// First bytes of formats other than raw tokens, whatever the file's name.
 constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
     {"\x93NUMPY", "a NumPy array (.npy)"},
     {"PK\3\4", "a zip archive (.zip, .npz, .pt)"},
@@ -65,12 +65,13 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
     }
     bytes = bytes.subspan(kHeaderBytes);
     if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t)) {
-      throw Error(fmt::format("{} promises {} tokens in its header but holds {} bytes of them: it is damaged, make it again", path,
+      throw Error(fmt::format("{} has {} tokens according to its header, but {} bytes of them: it is damaged, make it again", path,
                               header[2], bytes.size()));
     }
   }
   if (bytes.size() % sizeof(std::uint16_t) != 0) {
-    throw Error(fmt::format("{} has an odd number of bytes ({}): it is damaged or no file of 16-bit tokens", path, bytes.size()));
+    throw Error(
+        fmt::format("{} has an odd number of bytes ({}): it is damaged or not a file of 16-bit tokens", path, bytes.size()));
   }
   tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
 }
@@ -87,7 +88,7 @@ NotedTokenizer noted_tokenizer(const std::string& path) {
         return manifest.contains(at) && manifest[at].is_string() ? manifest[at].get<std::string>() : "";
       };
       noted = {text("path"), text("xxh3")};
-    } catch (const Error&) {  // a note that cannot be read says nothing
+    } catch (const Error&) {  // ignore an unreadable note
     }
   }
   return noted;
@@ -95,7 +96,7 @@ NotedTokenizer noted_tokenizer(const std::string& path) {
 
 Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights)
     : weights_(std::move(weights)) {
-  if (paths.empty()) throw Error("there is no file to read: name one or several");
+  if (paths.empty()) throw Error("no file to read: name one or several");
   for (const std::string& path : paths) {
     if (path.ends_with(".bin")) {
       parts_.push_back({path, files_.emplace_back(path).tokens()});

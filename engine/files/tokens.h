@@ -1,4 +1,4 @@
-// Token ids from files: raw little-endian uint16 mapped as it lies, text through a tokenizer at start-up.
+// Token ids from files: raw little-endian uint16 is mapped, text is tokenized at start-up.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -14,12 +14,12 @@ class Tokenizer;
 
 inline constexpr std::int64_t kMaxVocabulary = 65536;  // ids are uint16
 
-// A mapped `.bin`: ids one after another (nanoGPT's layout), or behind llm.c's header of 256 int32 (magic 20240520,
-// version 1, number of tokens).
+// A mapped `.bin` file: ids only (nanoGPT's layout), or after llm.c's header of 256 int32 (magic 20240520, version 1, number of
+// tokens).
 class TokenFile {
  public:
-  // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not fit its file, another
-  // kind of file by its first bytes.
+  // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not match the file, or
+  // another format according to its first bytes.
   explicit TokenFile(const std::string& path);
   std::span<const std::uint16_t> tokens() const { return tokens_; }
 
@@ -28,27 +28,27 @@ class TokenFile {
   std::span<const std::uint16_t> tokens_;
 };
 
-// The tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, as PREFIX.json has it; both empty if it says nothing.
+// The tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, according to PREFIX.json; both fields empty if unknown.
 struct NotedTokenizer {
   std::string path, hash;  // XXH3 in hexadecimal
 };
 NotedTokenizer noted_tokenizer(const std::string& path);
 
-inline constexpr std::int64_t kMostWeight = 1'000'000;  // of a file, for drawing from several
+inline constexpr std::int64_t kMostWeight = 1'000'000;  // maximal sampling weight of a file
 inline constexpr std::int64_t kReadWhole = std::int64_t{1} << 30;
 
-// One or several files, laid end to end: one stream of tokens.
+// One or several files, concatenated into one stream of tokens.
 class Tokens {
  public:
-  // Files whose names end in `.bin` are mapped; any other is UTF-8 text and is encoded into memory by `tokenizer`, which may
-  // be null where there is no text. Throws Error for no files, for text without tokenizer, and as TokenFile and TextFile.
-  // `weights`: one a file, how often its windows are drawn (draws.h); none: all windows alike.
+  // Files whose names end in `.bin` are mapped; any other is UTF-8 text and is encoded into memory by `tokenizer`, which may be
+  // null if there is no text. `weights`: one per file, how often its windows are drawn (draws.h); empty: all windows equally.
+  // Throws Error for no files, for text without tokenizer, and as TokenFile and TextFile.
   Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights = {});
 
   std::int64_t size() const { return size_; }
-  // Tokens [begin, begin + ids.size()) of the stream, which must lie inside it. Allocates nothing.
+  // Reads tokens [begin, begin + ids.size()), which must be inside the stream. Allocates nothing.
   void read(std::int64_t begin, std::span<std::int32_t> ids) const;
-  // The stream in one piece: as it is mapped where there is one file, else copied into `room`.
+  // The stream in one piece: the mapping of a single file, else copied into `room`.
   std::span<const std::uint16_t> whole(std::vector<std::uint16_t>& room) const;
   const std::vector<std::int64_t>& weights() const { return weights_; }
   struct File {
@@ -57,13 +57,13 @@ class Tokens {
   };
   File file(std::size_t index) const;
 
-  // Throws Error that names file, position and value of a token at or above the vocabulary. Reads as much as hash(); the rest is
-  // checked as it is drawn.
+  // Throws Error that names the file and value of a token at or above the vocabulary. Reads as much as hash(); the rest is checked
+  // when it is drawn.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids, however they are cut into files; with weights, of the files' lengths too. For a text of more than
+  // XXH3-64 of all ids, independent of the division into files; with weights, also of the files' lengths. For a text of more than
   // kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
-  std::uint64_t hash_of_all() const;  // as earlier versions had it for texts of any length
+  std::uint64_t hash_of_all() const;  // XXH3-64 of all ids, whatever their number
 
  private:
   struct Part {
@@ -82,7 +82,7 @@ class Tokens {
 
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name);
 
-// Windows of T tokens, each with its T targets one token further on: (tokens - 1) / T, 0 for a text shorter than one.
+// Number of windows of T tokens, each with T targets one token further on: (tokens - 1) / T.
 std::int64_t windows(std::int64_t tokens, std::int64_t window);
 
 }  // namespace neurogen

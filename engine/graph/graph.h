@@ -1,8 +1,8 @@
-// A computation as a list of tensors and a list of operations: each tensor declared once, each operation saying what it
-// reads and writes. Lifetimes, and so the memory plan, follow from that. Knows no model.
+// A computation as a list of tensors and a list of operations. Each tensor is declared once; each operation names the tensors that
+// it reads and writes. Lifetimes, and so the memory plan, follow from that. Independent of any model.
 //
-// Declaring a size and obtaining an address are two phases: an operation is written against TensorIds and receives views
-// only when it runs, from a plan that was sealed before (program.h).
+// Declaring a size and obtaining an address are two phases: an operation is written in terms of TensorIds and receives views only
+// when it runs, from a plan that is already sealed (program.h).
 #pragma once
 #include <functional>
 #include <string>
@@ -19,7 +19,7 @@ struct TensorId {
   explicit operator bool() const { return index != kNone; }
 };
 
-// From ids to addresses, for one arena. The view of an absent tensor (an empty TensorId) is empty.
+// Maps ids to views in one arena. The view of an absent tensor (an empty TensorId) is empty.
 class Bindings {
  public:
   explicit Bindings(std::vector<TensorView> views) : views_(std::move(views)) {}
@@ -29,15 +29,15 @@ class Bindings {
   std::vector<TensorView> views_;
 };
 
-// What an operation must do at least, for comparing its time with the machine's limits.
+// The least work that an operation takes, to compare its time with the machine's limits.
 struct Cost {
   double flops = 0;   // floating-point operations of its products, 2 for a multiply-add
-  double bytes = -1;  // memory read and written, each operand once; -1: all of what it touches
+  double bytes = -1;  // memory read and written, each operand once; -1: all tensors that it touches
 };
 
 struct Operation {
   std::string name;
-  std::vector<TensorId> touches;  // what it reads or writes
+  std::vector<TensorId> touches;  // tensors that it reads or writes
   Cost cost;
   std::function<void(CpuDevice&, const Bindings&)> on_cpu;
 #ifdef NEUROGEN_CUDA
@@ -52,8 +52,8 @@ class Graph {
     return tensor(std::move(name), dtype, std::move(shape), BufferKind::transient);
   }
 
-  // `run(auto& device, const Bindings&)` may ask for the named tensors alone; it is compiled for every device of the build.
-  // Empty ids in the lists are passed over.
+  // `run(auto& device, const Bindings&)` may use only the named tensors; it is compiled for every device of the build. Empty ids in
+  // the lists are skipped.
   template <typename Run>
   void operation(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Run run,
                  Cost cost = {}) {
@@ -64,7 +64,7 @@ class Graph {
     operation.on_cpu = std::move(run);
   }
 
-  // As above, for a graph that is planned for a GPU and runs on nothing else.
+  // The same for a graph that is planned for a GPU and runs only there.
   template <typename Run>
   void gpu_operation(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes,
                      [[maybe_unused]] Run run, Cost cost = {}) {
@@ -74,20 +74,20 @@ class Graph {
 #endif
   }
 
-  // Operations from here on belong to a program of this name, a range that is run as one.
+  // Operations added from here on belong to the program `name`, a range that runs as a unit.
   void begin_program(std::string name);
   struct Range {
     std::size_t begin, end;
     bool operator==(const Range&) const = default;
   };
-  Range program(const std::string& name) const;  // throws std::out_of_range for a name that was never begun
+  Range program(const std::string& name) const;  // throws std::out_of_range for an unknown name
   std::vector<Range> programs() const;
 
   const std::vector<Buffer>& tensors() const { return tensors_; }
   const std::vector<Operation>& operations() const { return operations_; }
 
-  // What the planner needs: every tensor with the lifetime that its operations give it. A transient that no operation
-  // touches is a mistake of the builder: throws std::logic_error.
+  // The planner's input: every tensor with the lifetime that its operations give it. Throws std::logic_error for a transient that
+  // no operation touches.
   PlanRequest plan_request() const;
 
  private:

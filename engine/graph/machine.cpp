@@ -18,8 +18,8 @@
 namespace neurogen {
 namespace {
 
-// One arena is one block to AddressSanitizer. While operations run, a fence shows it the buffers: their bytes may be touched
-// while they are alive, and nothing between them. Afterwards all is open again, for those who copy whole images.
+// An arena is one block to AddressSanitizer. While operations run, a fence marks the buffers in it: bytes of live buffers may be
+// accessed, those between them may not. Afterwards all bytes are accessible again, for copies of whole images.
 #ifdef NEUROGEN_SANITIZE_ADDRESS
 class Fence {
  public:
@@ -95,7 +95,7 @@ struct Cpu : Machine {
 struct Gpu : Machine {
   CudaDevice& device;
   std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph
-  CudaGraph timed;                                           // of a range, with a mark before each operation and behind the last
+  CudaGraph timed;                                           // a range, with a mark before each operation and after the last
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
     for (const Graph::Range range : graph.programs()) {
@@ -122,12 +122,12 @@ struct Gpu : Machine {
     device.mark();
     const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
     if (whole != captured.end()) device.launch(whole->second);
-    else each(graph, range, at);  // a part of a program, for tests and for measuring
+    else each(graph, range, at);  // part of a program, for tests and measurements
     device.mark();
     device.synchronize();
     return device.milliseconds_between_marks();
   }
-  // Captured like the others: launched one by one, products would allocate.
+  // Captured like the programs: launched one by one, products would allocate.
   void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) override {
     device.reserve_marks(range.end - range.begin + 1);
     device.begin_capture();

@@ -1,4 +1,4 @@
-// Inside engine/graph only: what a program needs of the device that it runs on.
+// Internal to engine/graph: the device interface of a program.
 #pragma once
 #include <memory>
 #include <span>
@@ -12,13 +12,12 @@ namespace neurogen {
 struct Machine {
   virtual ~Machine() = default;
   virtual std::string name() const = 0;
-  // A range of operations, a whole program in the fastest way; done when it returns. Returns the milliseconds that the device
-  // worked.
+  // Runs a range of operations (a whole program in the fastest way) to completion. Returns the device's time in milliseconds.
   virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
-  // The same with each operation's milliseconds apart, of the range that prepare_times was called with.
+  // The same for the range passed to prepare_times, with each operation's milliseconds.
   virtual void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
   virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;
-  virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // done at the next wait()
+  virtual void copy(const void* from, void* to, Bytes bytes) = 0;  // complete after the next wait()
   virtual void wait() = 0;
   virtual void mark(std::size_t number) = 0;
   virtual bool has_reached(std::size_t number) = 0;

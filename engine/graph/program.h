@@ -1,4 +1,4 @@
-// A graph bound to an arena: the thing that runs, on a CPU or a GPU.
+// A graph bound to an arena, ready to run on a CPU or a GPU.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,45 +16,43 @@ class Program {
  public:
   // All three must outlive the program. The arena's plan must be that of the graph's request.
   Program(const Graph& graph, const Arena& arena, CpuDevice& device);
-  // Every program of the graph is run once on the new arena, so that all code is there, then captured to be launched as one;
-  // then all that is not transient is zero again. First values come afterwards.
+  // Runs every program of the graph once on the new arena, so that all code is loaded, and captures it for a single launch; then
+  // zeroes everything that is not transient. Initial values come afterwards.
   Program(const Graph& graph, const Arena& arena, CudaDevice& device);
   ~Program();
 
-  // Runs every operation of a range in order (on a GPU, a whole program as one) and waits for the last. Allocates
-  // nothing.
+  // Runs every operation of a range in order (on a GPU, a whole program in one launch) and waits for the last. Allocates nothing.
   void run(Graph::Range range);
-  // The next run, which is of the range that was prepared for it, fills in how many milliseconds each of its operations took, which
-  // costs a little time and changes no bit. prepare_times once, before anything is sealed; as many milliseconds as the range has
-  // operations.
+  // time_next_run makes the next run, which must be of the prepared range, store each operation's time. This costs a little time
+  // and changes no bit. Call prepare_times once, before anything is sealed; `milliseconds` has one element per operation of the
+  // range.
   void prepare_times(Graph::Range range);
   void time_next_run(std::span<double> milliseconds) { times_ = milliseconds; }
 
-  // On a GPU, the address of a tensor in the device arena means nothing to the host: see read and write.
+  // On a GPU, the host cannot dereference a tensor's address in the device arena: use read and write.
   TensorView view(TensorId id) const { return bindings_[id]; }
   const Arena& arena() const { return arena_; }
 
-  // Between steps, at start-up or at the end: bytes of a tensor from `begin` on, from and to the host's memory, and all of
-  // them to zero.
+  // Copy bytes of a tensor, from `begin` on, from or to host memory. For use between steps, at start-up and at the end.
   void write(TensorId id, const void* from, Bytes bytes, Bytes begin = 0);
   void read(TensorId id, void* to, Bytes bytes, Bytes begin = 0) const;
-  // The same between any addresses of the arena and of the host, whose work goes on meanwhile: done when wait() returns.
+  // Copies between any addresses of the arena and the host, asynchronously: complete when wait() returns.
   void copy(const void* from, void* to, Bytes bytes) const;
   void wait() const;
-  // Whether all is done that was asked for before a mark was set. On a GPU the marks are its own (CudaDevice::reserve_marks), which
-  // nothing else may set meanwhile.
+  // has_reached: whether all work submitted before the mark is complete. On a GPU these are the device's marks
+  // (CudaDevice::reserve_marks), which nothing else may set meanwhile.
   void mark(std::size_t number) const;
   bool has_reached(std::size_t number) const;
-  void clear(TensorId id);
+  void clear(TensorId id);  // sets all bytes to zero
 
   // "cpu, 2 threads", "NVIDIA H200"
   std::string device_name() const;
-  double milliseconds() const { return milliseconds_; }  // that the device worked on the latest run
-  std::int64_t synchronizations() const;                 // how often the host has waited for a GPU so far
-  Bytes gpu_bytes() const;                               // that the process holds on the GPU; 0 on a CPU
+  double milliseconds() const { return milliseconds_; }  // device time of the latest run
+  std::int64_t synchronizations() const;                 // number of times the host has waited for a GPU
+  Bytes gpu_bytes() const;                               // held by the process on the GPU; 0 on a CPU
 
-  // For debugging: fills every transient with NaN bytes (0xFF) at the end of its lifetime, and all of them before the first
-  // run, so that an operation which reads what it may not read cannot go unseen.
+  // For debugging: fills every transient with NaN bytes (0xFF) before the first run and at the end of its lifetime, so that an
+  // operation reading a dead tensor shows.
   void set_poison(bool on);
 
  private:

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kTokens = 512;
 constexpr double kDead = 0.01, kSaturated = 0.05, kOpen = 0.9, kShut = 0.1;
-constexpr double kLongest = 1e9;  // tokens; what is longer is for ever
+constexpr double kLongest = 1e9;  // tokens; longer time constants are clamped
 
 std::int64_t widest(const Architecture& architecture) {
   std::int64_t width = 0;

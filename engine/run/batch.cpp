@@ -6,7 +6,7 @@
 
 namespace neurogen {
 
-// A long text is not read whole before (Tokens::check_vocabulary), and a wrong token would lead astray.
+// Checks each batch because Tokens::check_vocabulary does not read all of a long text, and an invalid id would index out of bounds.
 void check_vocabulary(const Brain& brain, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin) {
   const std::int32_t most = std::max(*std::max_element(ids.begin(), ids.end()), behind);
   if (most < brain.architecture.vocabulary) return;

@@ -1,4 +1,4 @@
-// Filling a batch: from a text (Tokens, TokenSpan) to the host arena's slot.
+// Fills a batch: copies from a text (Tokens, TokenSpan) into host_batch.
 #pragma once
 #include <algorithm>
 #include <span>
@@ -8,20 +8,19 @@
 
 namespace neurogen {
 
-// Tokens in the caller's memory, read as a text is.
+// Tokens in the caller's memory, with the interface of a text.
 struct TokenSpan {
   std::span<const std::int32_t> ids;
   std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
   void read(std::int64_t begin, std::span<std::int32_t> to) const { std::copy_n(ids.begin() + begin, to.size(), to.begin()); }
 };
 
-// Throws Error for a token at or above the vocabulary among these ids and the one behind them, which begin at this position of a
-// text.
+// Throws Error for a token at or above the vocabulary among `ids` and the next token, `behind`. The ids start at position `begin`
+// of a text.
 void check_vocabulary(const Brain& brain, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin);
 
-// Sequence `sequence` of the batch: `length` tokens of the text from `begin` on, and their successors as targets. The rest of
-// the window is filled with token 0 that nothing is asked about (target -1). Allocates nothing unless it throws: as
-// check_vocabulary.
+// Fills sequence `sequence` of the batch with `length` tokens of the text from `begin` on, and their successors as targets. The
+// rest of the window is token 0 with target -1, which is not counted. Throws as check_vocabulary; allocates nothing otherwise.
 template <typename Text>
 void fill_sequence(const Brain& brain, const Program& program, const Text& text, std::int64_t sequence, std::int64_t begin,
                    std::int64_t length) {

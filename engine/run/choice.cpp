@@ -41,11 +41,11 @@ void Choice::set(const std::string& text) const {
 
 std::array<Choice, 6> choices(Sampling& d) {
   return {{{"temperature", "0 takes the likeliest token, higher is bolder", 0, 100, &d.temperature},
-           {"top-k", "draw from so many likeliest tokens, 0: all", 0, 65536, &d.top_k},
-           {"top-p", "draw from the likeliest tokens that hold this share", 0, 1, &d.top_p},
-           {"min-p", "draw from tokens at least so likely, the likeliest being 1", 0, 1, &d.min_p},
-           {"repetition-penalty", "above 1 discourages what has been said, 1: none", 0.01, 100, &d.repetition_penalty},
-           {"seed", "of the drawing", 0, 9e15, &d.seed}}};
+           {"top-k", "draw from the K likeliest tokens, 0: all", 0, 65536, &d.top_k},
+           {"top-p", "draw from the likeliest tokens that together hold this share", 0, 1, &d.top_p},
+           {"min-p", "draw from tokens at least this likely relative to the likeliest", 0, 1, &d.min_p},
+           {"repetition-penalty", "above 1 discourages tokens that the text already has, 1: off", 0.01, 100, &d.repetition_penalty},
+           {"seed", "seed of the draws", 0, 9e15, &d.seed}}};
 }
 
 }  // namespace neurogen

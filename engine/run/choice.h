@@ -1,4 +1,4 @@
-// Numbers that a person may choose, by name, and their ranges.
+// Numbers that a user may set by name, and their ranges.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -15,11 +15,11 @@ struct Choice {
   std::variant<double*, std::int64_t*> value;
 
   std::string text() const;                 // "0.8"
-  void check() const;                       // throws Error if the value is out of the range
-  void set(const std::string& text) const;  // throws Error for what is no such number
+  void check() const;                       // throws Error if the value is out of range
+  void set(const std::string& text) const;  // throws Error unless `text` is a number in range
 };
 
-// How words are drawn.
+// Settings of sampling.
 std::array<Choice, 6> choices(Sampling& sampling);
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// How well a brain predicts a text.
+// Measures how well a brain predicts a text.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -11,8 +11,8 @@ namespace neurogen {
 
 struct Evaluation {
   double loss = 0;                         // mean nats per token
-  std::int64_t tokens = 0;                 // predicted
-  std::int64_t right = 0, among_five = 0;  // of them the brain's first choice, among its first five; with build_evaluation alone
+  std::int64_t tokens = 0;                 // number predicted
+  std::int64_t right = 0, among_five = 0;  // tokens predicted first, among the first five; only with build_evaluation
 };
 
 class Evaluator {
@@ -20,8 +20,8 @@ class Evaluator {
   // `brain` from build_training or build_evaluation; both must outlive the evaluator.
   Evaluator(const Brain& brain, Program& program);
 
-  // Every token but the first is predicted once, from the tokens of its own window before it. At most the first `most_tokens`
-  // are, in whole windows. The text must hold two tokens. Allocates nothing.
+  // Every token but the first is predicted once, from the tokens before it in its window. At most the first `most_tokens` are
+  // predicted, in whole windows, but at least one window. The text must hold two tokens. Allocates nothing.
   Evaluation run(const Tokens& text, std::int64_t most_tokens = INT64_MAX);
   Evaluation run(std::span<const std::int32_t> text);
 

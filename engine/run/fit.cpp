@@ -11,9 +11,9 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
-constexpr std::int64_t kMostSections = 32;      // beyond, the modules' outputs are all that is left to save
-constexpr Bytes kCpuTile = 8'000'000;           // stays in a core's share of the last-level cache while it is worked on
-constexpr Bytes kLeanCpuOverhead = 20'000'000;  // 7 to 12 MB were measured; a run that needs more says how much
+constexpr std::int64_t kMostSections = 32;      // more would save little: the modules' outputs remain
+constexpr Bytes kCpuTile = 8'000'000;           // fits in a core's share of the last-level cache
+constexpr Bytes kLeanCpuOverhead = 20'000'000;  // measured: 7 to 12 MB; a run that needs more reports how much
 constexpr Bytes kCudaTile = 128'000'000;        // fills a large GPU
 
 PlanRequest request_of(const Graph& graph, Budget budget) {
@@ -25,7 +25,7 @@ PlanRequest request_of(const Graph& graph, Budget budget) {
   return request;
 }
 
-// A plan that fits, of the leanest schedule that has one: these are the likeliest to fit, so they are tried first.
+// Finds a plan that fits, trying the leanest schedules first: they are the likeliest to fit.
 std::optional<Plan> any_fit(const Architecture& architecture, BrainOptions options, Budget budget) {
   const std::vector<Schedule> list = schedules(options);
   for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
@@ -38,7 +38,7 @@ std::optional<Plan> any_fit(const Architecture& architecture, BrainOptions optio
   return std::nullopt;
 }
 
-// The largest batch in [1, most] for which `fit` holds, 0 if for none, searched outwards from a guess.
+// The largest batch in [1, most] for which `fit` holds, 0 if there is none; searches outwards from a guess.
 template <typename Holds>
 std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
   std::int64_t low = 0, high = most + 1;  // `low` fits (or is 0), `high` does not (or is most + 1)
@@ -95,7 +95,7 @@ Fit fit_training(const Architecture& architecture, BrainOptions options, Budget 
 }
 
 std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most) {
-  // Placing thousands of buffers is slow; what is alive at once is known quickly and comes close.
+  // Placing thousands of buffers is slow; the lower bound from lifetimes is fast and close.
   const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
     options.schedule = schedules(options).back();
@@ -115,7 +115,7 @@ std::string describe(const Architecture& architecture, const BrainOptions& o) {
 
 std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget) {
   std::string page = refusal_table(fit.plan);
-  page += "\nwhat would fit (each with the largest batch that does):\n";
+  page += "\nsettings that would fit, each with its largest batch:\n";
   bool any = false;
   const auto suggest = [&](const Architecture& a, const BrainOptions& options, Budget with, const std::string& flags) {
     const std::int64_t batch = largest_batch(a, options, with, kMostSequences);
@@ -143,7 +143,7 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
   const bool cpu = fit.options.threads > 0;
   if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
-  page += fmt::format("  --budget {}  (the least for the settings asked for)\n", fit.minimum);
+  page += fmt::format("  --budget {}  (the minimum for these settings)\n", fit.minimum);
   return page;
 }
 

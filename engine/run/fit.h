@@ -1,4 +1,4 @@
-// What fits: from architecture, options and budget to a schedule and its plan, or to a page that says what would fit.
+// Finds the schedule and plan that fit a budget, or lists settings that would fit.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,24 +9,24 @@
 namespace neurogen {
 
 struct Budget {
-  Bytes bytes = 0;     // everything held on the device, and the pinned arena
+  Bytes bytes = 0;     // all memory held on the device, and the pinned arena
   Bytes overhead = 0;  // allowance for what no plan can place: driver context, libraries, code, C++ heap
   Snapshot snapshot = Snapshot::none;
   bool overlay = true;  // false gives every buffer bytes of its own (for debugging)
 };
 
 struct Fit {
-  BrainOptions options;  // as asked, with the schedule that was chosen
-  Plan plan;             // of that schedule; the leanest one where none fits
+  BrainOptions options;  // as requested, with the chosen schedule
+  Plan plan;             // of that schedule; the leanest one if none fits
   Bytes minimum = 0;     // the smallest budget with which these options run
   bool fits() const { return plan.fits(); }
 };
 
-// Schedules from the fastest to the leanest. Sections and tiles change no bit of what is computed; keeping logits does where they
-// have 16 bits.
+// Schedules from the fastest to the leanest. Sections and tiles change no bit of the results; keeping logits does with 16-bit
+// types.
 std::vector<Schedule> schedules(const BrainOptions& options);
 
-// The first schedule that fits.
+// Chooses the first schedule that fits.
 Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget);
 
 // The largest batch in [1, most] that fits, 0 if none does.
@@ -38,8 +38,8 @@ Plan plan_graph(const Graph& graph, Budget budget);
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
 std::string describe(const Architecture& architecture, const BrainOptions& options);
 
-// One page for a person whose settings do not fit: budget, needed, missing, what is alive at the peak, and settings that
-// fit, each with the largest batch that does.
+// A page for settings that do not fit: budget, needed, missing, buffers alive at the peak, and settings that would fit, each with
+// its largest batch.
 std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget);
 
 }  // namespace neurogen

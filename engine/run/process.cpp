@@ -38,7 +38,7 @@ Bytes resident_anonymous_bytes() {
   return line ? std::strtoull(line + 8, nullptr, 10) * 1024 : 0;
 }
 
-// One word a page: bit 63 present, 62 swapped, 61 of a file (Linux, Documentation/admin-guide/mm/pagemap.rst).
+// One word per page: bit 63 present, 62 swapped, 61 file-backed (Linux, Documentation/admin-guide/mm/pagemap.rst).
 Bytes copied_bytes(const std::byte* begin, Bytes bytes) {
   static constexpr Bytes kPage = 4096;
   const int file = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -1,4 +1,4 @@
-// What the run itself costs: allocations since the seal, memory outside the arenas.
+// Costs of the process itself: heap allocations and memory outside the arenas.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,26 +8,26 @@
 
 namespace neurogen {
 
-// The sentence where an allocation fails.
+// Error message of a failed allocation.
 inline constexpr std::string_view kOutOfMemory = "out of memory: close other programs, or use a smaller --budget or a shorter text";
 
-// The most that the heap of neurogen-engine may hold; past it the program ends with one sentence and status 1. Part of the
-// overhead allowance, and a line of the plan.
+// Heap limit of neurogen-engine; beyond it the program ends with one sentence and status 1. Part of the overhead allowance, and a
+// line of the plan.
 inline constexpr Bytes kHeapCap = 64'000'000;
 
-// Counts of a whole process, filled by a program that replaces the allocator (tools/neurogen-engine/heap.cpp) and 0 in one
-// that does not.
+// Counts of the whole process, kept by a program that replaces the allocator (tools/neurogen-engine/heap.cpp), else 0.
 struct HeapCounters {
-  std::uint64_t allocations = 0;         // calls of malloc, calloc, realloc, new and their kin so far, by any library but
-  std::uint64_t driver_allocations = 0;  // those of a GPU's driver (libcuda), which nobody can keep from it
-  std::uint64_t live_bytes = 0;          // given out to all and not given back
+  std::uint64_t allocations = 0;         // calls of malloc, calloc, realloc, new and the like by all libraries but the GPU driver
+  std::uint64_t driver_allocations = 0;  // calls by the GPU driver (libcuda), which cannot be prevented
+  std::uint64_t live_bytes = 0;          // allocated by all and not freed
 };
 HeapCounters heap_counters();
-// A program with a counting allocator names it here, first thing: its counts, and how to move its cap.
+// Registers a counting allocator at program start: its counts, and how to set its cap.
 void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes) = nullptr);
 
-// While one lives, the heap may hold `by` more, or has no cap; from its end on, kHeapCap beside what is held then. Without a cap
-// around the start of a GPU: the driver and cuBLAS unpack their code into our heap, more or less of it from version to version.
+// While alive, the heap may hold `by` more bytes, or has no cap; on destruction the cap becomes kHeapCap plus what is held then.
+// Used without a cap around the start of a GPU: the driver and cuBLAS unpack their code into our heap, by an amount that varies
+// with the version.
 class HeapCapLifted {
  public:
   static constexpr Bytes kNoCap = UINT64_MAX;
@@ -37,12 +37,11 @@ class HeapCapLifted {
   HeapCapLifted& operator=(const HeapCapLifted&) = delete;
 };
 
-// Anonymous memory that the process really holds at this moment (RssAnon of /proc/self/status), 0 where the system does not
-// say. Allocates nothing.
+// Resident anonymous memory of the process (RssAnon of /proc/self/status), 0 if the system does not report it. Allocates nothing.
 Bytes resident_anonymous_bytes();
 
-// Of memory that was mapped from a file copy-on-write, the pages that are the process's own by now; 0 where the system does not
-// say. `begin` is a multiple of the page size. Allocates nothing.
+// Bytes of a copy-on-write file mapping whose pages are now the process's own; 0 if the system does not report it. `begin` is a
+// multiple of the page size. Allocates nothing.
 Bytes copied_bytes(const std::byte* begin, Bytes bytes);
 
 }  // namespace neurogen

@@ -20,7 +20,7 @@ std::array<ModulePart, kModules> module_parts(const Graph& graph) {
   Graph::Range rest = graph.program("evaluate");
   for (int m = 0; m < kModules; ++m) {
     const std::string name = name_of(static_cast<ModuleIndex>(m));
-    std::size_t end = rest.begin;  // behind the last section's norm
+    std::size_t end = rest.begin;  // after the last section's norm
     for (std::size_t o = rest.begin; o < rest.end; ++o) {
       if (graph.operations()[o].name.ends_with("." + name + ".norm")) end = o + 1;
     }
@@ -53,7 +53,7 @@ std::span<const float> Readout::rows(TensorId id, std::int64_t begin, std::int64
       take(F16{});
       break;
     default:
-      throw Error("a tensor of whole numbers is read as one of real ones");
+      throw Error("an integer tensor cannot be read as float32");
   }
   return {values_.data(), n};
 }

@@ -1,4 +1,4 @@
-// Looking into a brain between its steps: tensors by name, and rows of them as float32, wherever they lie.
+// Reads tensors of a brain between steps: by name, and rows of them as float32, from either device.
 #pragma once
 #include <array>
 #include <span>
@@ -10,19 +10,19 @@
 
 namespace neurogen {
 
-// Throws std::out_of_range for a name that the graph does not have.
+// Throws std::out_of_range for an unknown name.
 TensorId find_tensor(const Graph& graph, const std::string& name);
 
-// The operations of "evaluate" up to a module's outputs, behind those of the module before it.
+// The operations of "evaluate" from the end of the previous module's part to this module's outputs.
 struct ModulePart {
   Graph::Range range;
-  TensorId output;  // [N, O], there until the next part runs
+  TensorId output;  // [N, O], valid until the next part runs
 };
 std::array<ModulePart, kModules> module_parts(const Graph& graph);
 
 class Readout {
  public:
-  // The program must outlive it. `most`: elements that are asked for at once.
+  // The program must outlive it. `most`: elements read at once.
   Readout(const Program& program, std::int64_t most)
       : program_(program), raw_(8 * static_cast<std::size_t>(most)), values_(static_cast<std::size_t>(most)) {}
 

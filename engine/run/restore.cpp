@@ -16,7 +16,7 @@ bool holds(DType type, DType all_of) {
   return type == all_of || type == DType::f64 || (type == DType::f32 && (all_of == DType::bf16 || all_of == DType::f16));
 }
 
-// Updates of each row of the embedding: no more than there were steps.
+// Checks that no row of the embedding has more updates than there were steps.
 void check_counts(const Checkpoint& from) {
   const FileTensor& counts = *from.find("embedding.steps");
   for (std::int64_t i = 0; i < counts.elements(); ++i) {
@@ -29,7 +29,7 @@ void check_counts(const Checkpoint& from) {
   }
 }
 
-// Tensors of a plan that the file has.
+// Persistent tensors of the plan that the file holds.
 std::vector<TensorId> saved_tensors(const Session& session, const Checkpoint& from) {
   const Plan& plan = session.arena.plan();
   std::vector<TensorId> ids = persistent_tensors(plan);
@@ -37,7 +37,7 @@ std::vector<TensorId> saved_tensors(const Session& session, const Checkpoint& fr
   return ids;
 }
 
-// No scale that steps could not have led to.
+// Checks that the loss scale is one that training can reach.
 void check_loss_scale(const Checkpoint& from) {
   const FileTensor* state = from.find(kLossScaleName);
   if (!state) return;
@@ -45,13 +45,13 @@ void check_loss_scale(const Checkpoint& from) {
   const auto counts = [&](std::int64_t i, std::int64_t most) { return state->integer(i) >= 0 && state->integer(i) <= most; };
   if (scale < kLeastLossScale || scale > kMostLossScale || !counts(1, kLossScaleInterval - 1) || !counts(2, steps) ||
       !counts(3, steps)) {
-    throw Error(from.path() + " is damaged: its loss scale is none: use the checkpoint before it");
+    throw Error(from.path() + " is damaged: its loss scale is invalid: use the checkpoint before it");
   }
 }
 
 void stream(const Session& session, const Checkpoint& from) {
   const Plan& plan = session.arena.plan();
-  // Read, not copied from where the file is mapped: thousands of page faults would be waited for.
+  // Read the file instead of copying from its mapping, which would wait for thousands of page faults.
   if (const FileRange all = from.image(plan); all.bytes > 0)
     return copy_to_gpu(session, all, session.arena.block(ArenaKind::device).data());
   for (const TensorId id : saved_tensors(session, from)) {
@@ -68,7 +68,7 @@ Conversion conversion(const Checkpoint& from, const Plan& plan) {
   for (const TensorId id : persistent_tensors(plan)) {
     const Buffer& to = plan.buffers[id.index];
     const FileTensor* tensor = i < from.tensors().size() ? &from.tensors()[i++] : nullptr;
-    if (!tensor && to.name == kLossScaleName) continue;  // begins now
+    if (!tensor && to.name == kLossScaleName) continue;  // starts at its initial value
     if (!tensor || tensor->name != to.name || tensor->shape != to.shape) {
       throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
     }

@@ -1,22 +1,22 @@
-// From a checkpoint to a brain in memory.
+// Loads a checkpoint into a session.
 #pragma once
 #include "engine/run/session.h"
 
 namespace neurogen {
 
-// How a file's numbers become those of a plan: as they are; in types that hold them all; in types that round them.
+// Conversion from a file's types to the plan's: not needed, exact, or with rounding.
 enum class Conversion { none, exact, rounding };
-// Throws Error where the plan asks for a tensor that the file has not, in its place and shape.
+// Throws Error if the file lacks a tensor of the plan in its place and shape.
 Conversion conversion(const Checkpoint& from, const Plan& plan);
 
-// Fills every persistent tensor of the session and makes the derived ones. Where the session began with the file's image
-// nothing is left to copy; a GPU is filled through the staging buffer (staging.h), by the whole image at once where the file is
-// laid out as the plan is; other types are converted tensor by tensor. Throws Error for values that could lead astray: wiring
-// that names sources that are not there, impossible counts.
+// Fills every persistent tensor of the session and computes the derived ones. If the session was mapped from the file's image,
+// nothing is copied. A GPU is filled through the staging buffer (staging.h): with the whole image at once if the file has the
+// plan's layout. Other types are converted tensor by tensor. Throws Error for values that are unsafe to use: wiring that names
+// sources that do not exist, impossible counts.
 void restore(Session& session, const Checkpoint& from);
 
-// The same for a run that goes on: compares every tensor's checksum first, unless `verify` is false, and throws Error where numbers
-// would be rounded, unless `convert` is true. An Error leaves the session as it was, but for a GPU or a disk that fails.
+// The same to resume a run: verifies every tensor's checksum first, unless `verify` is false, and throws Error if numbers would be
+// rounded, unless `convert` is true. An Error leaves the session unchanged, unless a GPU or a disk fails.
 void go_on(Session& session, const Checkpoint& from, bool verify, bool convert);
 
 }  // namespace neurogen

@@ -5,7 +5,7 @@
 namespace neurogen {
 namespace {
 constexpr std::int64_t kPrompt = 16, kMade = 32;
-constexpr std::int64_t kMostPadding = 7;  // behind a row of a tile's logits
+constexpr std::int64_t kMostPadding = 7;  // after a row of a tile's logits
 }  // namespace
 
 SampleWriter::SampleWriter(const Brain& brain, Program& program, const Tokens& text, const Sampling& sampling)
@@ -31,7 +31,7 @@ SampleWriter::SampleWriter(const Brain& brain, Program& program, const Tokens& t
   }
 }
 
-// Of the token behind the first `length` ones, which are the first window of the batch.
+// Computes the logits of the token after the first `length` tokens, which are the first window of the batch.
 void SampleWriter::logits_behind(std::size_t length) {
   const TensorView batch = program_.view(brain_.host_batch);
   const std::int64_t n = brain_.options.tokens();

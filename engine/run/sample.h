@@ -1,5 +1,5 @@
-// What a brain in training would say: it goes on with the beginning of a text. Made with the program "evaluate", a whole batch
-// for every token, so that it needs no memory of its own beside the plan's.
+// Samples from a brain in training: continues the beginning of a text. Uses the program "evaluate", a whole batch per token, so
+// that it needs no planned memory of its own.
 #pragma once
 #include <span>
 #include <vector>
@@ -13,20 +13,20 @@ namespace neurogen {
 
 class SampleWriter {
  public:
-  // Both must outlive the writer. The prompt is the first 16 tokens of the text, 32 more are made; both fewer in a short
-  // window. Every sample is drawn with the same seed.
+  // Brain and program must outlive the writer. The prompt is the first 16 tokens of the text, and 32 more are generated; fewer of
+  // both in a short window. Every sample is drawn with the same seed.
   SampleWriter(const Brain& brain, Program& program, const Tokens& text, const Sampling& sampling);
 
   std::span<const std::int32_t> prompt() const { return {tokens_.data(), prompt_}; }
-  void silence(std::int32_t token) { sampler_.silence(token); }  // never draw it
-  // The tokens behind the prompt, valid until the next call. Replaces host_batch. Allocates nothing.
+  void silence(std::int32_t token) { sampler_.silence(token); }  // never drawn
+  // The tokens after the prompt, valid until the next call. Overwrites host_batch. Allocates nothing.
   std::span<const std::int32_t> write();
 
  private:
   void logits_behind(std::size_t length);
 
   struct Tile {
-    Graph::Range range;  // that ends with the tile's logits
+    Graph::Range range;  // ends with the tile's logits
     TensorId logits;     // [N, tile]
   };
   const Brain& brain_;

@@ -12,7 +12,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::uint64_t kStream = 2000;  // apart from the streams of the first weights
+constexpr std::uint64_t kStream = 2000;  // distinct from the streams of initial weights
 
 template <typename T>
 std::span<T> span_of(const TensorView& view) {
@@ -21,9 +21,9 @@ std::span<T> span_of(const TensorView& view) {
 
 constexpr std::int64_t kPiece = 256;
 
-// The functions below pass over a whole vocabulary for every token: the compiler makes them vector code.
+// The functions below process the whole vocabulary for every token, and are compiled to vector code.
 
-// Sums in float64, so that few digits are lost over a large vocabulary.
+// Sums in float64, so that a large vocabulary loses few digits.
 template <typename Real>
 NEUROGEN_CLONES double sum_of(const Real* weights, std::int64_t n) {
   return sum_over<double>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return static_cast<double>(weights[i]); });
@@ -35,7 +35,7 @@ NEUROGEN_CLONES bool copy_finite(const Real* logits, Real* weights, std::int64_t
   Real nothing = 0;
 #pragma omp simd reduction(+ : nothing)
   for (std::int64_t i = 0; i < n; ++i) {
-    nothing += logits[i] - logits[i];  // of an infinity, no number
+    nothing += logits[i] - logits[i];  // NaN for an infinity
     weights[i] = logits[i];
   }
   return nothing == 0;
@@ -63,7 +63,7 @@ NEUROGEN_CLONES void drop_below(Real* weights, std::int64_t n, Real least) {
   for (std::int64_t i = 0; i < n; ++i) weights[i] = weights[i] < least ? Real(0) : weights[i];
 }
 
-// Drops all but the likeliest that top-k and top-p name. Lower ids come first among equals.
+// Drops all but the likeliest tokens that top-k and top-p select. Lower ids win ties.
 template <typename Real>
 void keep_likeliest(Real* weights, std::span<std::int32_t> order, const Sampling& sampling) {
   const auto weight = [&](std::int32_t token) -> Real& { return weights[static_cast<std::size_t>(token)]; };
@@ -71,7 +71,7 @@ void keep_likeliest(Real* weights, std::span<std::int32_t> order, const Sampling
   const bool cut_k = sampling.top_k > 0 && sampling.top_k < static_cast<std::int64_t>(order.size());
   if (!cut_k && sampling.top_p >= 1) return;
   std::iota(order.begin(), order.end(), 0);
-  auto left = order.begin(), end = order.end();  // what is neither dropped nor kept for good
+  auto left = order.begin(), end = order.end();  // tokens not yet dropped or kept
   if (cut_k) {
     end = order.begin() + sampling.top_k;
     std::nth_element(order.begin(), end, order.end(), likelier);
@@ -79,7 +79,7 @@ void keep_likeliest(Real* weights, std::span<std::int32_t> order, const Sampling
   }
   if (sampling.top_p >= 1) return;
   const double wanted = sampling.top_p * sum_of(weights, static_cast<std::int64_t>(order.size()));
-  // A heap gives the likeliest one by one: of a large vocabulary few are asked for.
+  // A heap yields the likeliest one by one: of a large vocabulary, few are needed.
   const auto less_likely = [&](std::int32_t a, std::int32_t b) { return likelier(b, a); };
   std::make_heap(left, end, less_likely);
   double held = 0;
@@ -90,12 +90,12 @@ void keep_likeliest(Real* weights, std::span<std::int32_t> order, const Sampling
   for (auto token = left; token != end; ++token) weight(*token) = 0;
 }
 
-// The token at which the weights' running sum passes a share of their sum.
+// Returns the token at which the running sum of weights passes a share of their sum.
 template <typename Real>
 std::int32_t token_at(const Real* weights, std::int64_t n, double share) {
   double rest = share * sum_of(weights, n);
   std::int64_t i = 0;
-  for (; i + kPiece <= n; i += kPiece) {  // whole pieces are passed over
+  for (; i + kPiece <= n; i += kPiece) {  // skip whole pieces
     const double piece = sum_of(weights + i, kPiece);
     if (rest < piece) break;
     rest -= piece;
@@ -104,7 +104,7 @@ std::int32_t token_at(const Real* weights, std::int64_t n, double share) {
     rest -= static_cast<double>(weights[i]);
     if (rest < 0) return static_cast<std::int32_t>(i);
   }
-  return static_cast<std::int32_t>(std::max_element(weights, weights + n) - weights);  // rounding ate the last sliver
+  return static_cast<std::int32_t>(std::max_element(weights, weights + n) - weights);  // reached only by rounding
 }
 
 }  // namespace
@@ -155,7 +155,7 @@ void Sampler::weigh_all(const Real* logits) {
     best = 1;
     return;
   }
-  // However cold or hot: nothing is divided by zero, and no silence multiplied with it.
+  // Clamped for extreme temperatures: no division by zero, and no product of -infinity (silenced tokens) and zero.
   using Limits = std::numeric_limits<Real>;
   exponentials(weights, n, highest,
                static_cast<Real>(std::clamp(sampling_.temperature, double{Limits::min()}, double{Limits::max()})));
@@ -164,7 +164,7 @@ void Sampler::weigh_all(const Real* logits) {
 }
 
 const TensorView& Sampler::weigh(const TensorView& logits) {
-  if (logits.dtype != memory_.weights.dtype) throw Error("a sampler's memory is of another type than the logits");
+  if (logits.dtype != memory_.weights.dtype) throw Error("the sampler's memory has another type than the logits");
   dispatch_real(logits.dtype, [&](auto zero) { weigh_all(logits.as<const decltype(zero)>()); });
   return memory_.weights;
 }

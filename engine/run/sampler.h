@@ -1,14 +1,14 @@
-// From logits to a token. In this order:
+// From logits to a token. In this order, each filter on what the previous one left:
 //   repetition penalty r   x <- x > 0 ? x / r : x r  for every token of the text so far   (Keskar et al. 2019,
-//                          arXiv:1909.05858, section 4.1; negative logits as is usual since, so that r > 1 always discourages)
-//   temperature t          p = softmax(x / t);  t = 0: the likeliest token alone
-//   top-k                  the k likeliest tokens stay                                     (Fan et al. 2018, arXiv:1805.04833)
-//   top-p                  of these, the fewest likeliest that hold a share p of their sum (Holtzman et al. 2020,
+//                          arXiv:1909.05858, section 4.1; negative logits are multiplied, as is usual since, so that r > 1 always
+//                          discourages)
+//   temperature t          p = softmax(x / t);  t = 0: only the likeliest token
+//   top-k                  keep the k likeliest tokens                                     (Fan et al. 2018, arXiv:1805.04833)
+//   top-p                  keep the fewest likeliest that hold a share p of their sum      (Holtzman et al. 2020,
 //                          arXiv:1904.09751)
-//   min-p                  of these, those at least m times as likely as the likeliest     (Nguyen et al. 2024,
+//   min-p                  keep those at least m times as likely as the likeliest          (Nguyen et al. 2024,
 //                          arXiv:2407.01082)
-// and p is scaled to sum to 1. Among equally likely tokens the lower id comes first. Tokens that stand for no text are never
-// drawn.
+// and p is scaled to sum to 1. Among equally likely tokens the lower id comes first. Silenced tokens are never drawn.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -19,13 +19,13 @@
 
 namespace neurogen {
 
-// What drawing works with, [V] each, all zero.
+// Memory of a sampler, [V] each, initially zero.
 struct SamplerMemory {
   TensorView weights;                           // of the logits' type
-  std::span<std::int32_t> order, seen, silent;  // tokens: by likelihood, of the text, never drawn
+  std::span<std::int32_t> order, seen, silent;  // tokens by likelihood, tokens of the text, tokens never drawn
   std::span<std::uint8_t> is_seen;
 };
-// The same on the heap, for logits of a type.
+// The same on the heap, for logits of one type.
 struct SamplerVectors {
   SamplerVectors(std::size_t vocabulary, DType type_)
       : type(type_), weights(vocabulary), order(vocabulary), seen(vocabulary), silent(vocabulary), is_seen(vocabulary) {}
@@ -50,17 +50,17 @@ class Sampler {
   // The memory must outlive the sampler. Equal seeds give equal tokens.
   Sampler(const SamplerMemory& memory, const Sampling& sampling) : sampling_(sampling), memory_(memory) {}
 
-  // From here on; the draws start anew from the seed.
+  // Changes the settings and restarts the draws from the seed.
   void use(const Sampling& sampling);
 
-  // logits [V]: the token that is drawn. Allocates nothing. Throws Error where a logit is not finite.
+  // Draws a token from logits [V]. Allocates nothing. Throws Error if a logit is not finite.
   std::int32_t draw(const TensorView& logits);
-  // What it is drawn from, [V], valid until the next call: likely as these are large. They sum to what they may.
+  // Unnormalised probabilities, [V], valid until the next call.
   const TensorView& weigh(const TensorView& logits);
 
-  void silence(std::int32_t token) { memory_.silent[silent_++] = token; }  // never draw it; once a token
-  void note(std::int32_t token);                                           // it is part of the text
-  void forget();                                                           // the text starts anew
+  void silence(std::int32_t token) { memory_.silent[silent_++] = token; }  // never drawn; call once per token
+  void note(std::int32_t token);                                           // adds it to the text
+  void forget();                                                           // starts a new text
 
  private:
   template <typename Real>
@@ -72,7 +72,7 @@ class Sampler {
   std::size_t seen_ = 0, silent_ = 0;  // how many
 };
 
-// log softmax(logits)[token], nats, of the brain itself: no temperature, no filter.
+// log softmax(logits)[token] in nats, without temperature or filters.
 double log_probability(const TensorView& logits, std::int32_t token);
 
 }  // namespace neurogen

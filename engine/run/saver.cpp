@@ -63,12 +63,12 @@ struct Saver::Work {
         help();
       });
     } catch (const std::system_error& error) {
-      throw Error("the system does not start a thread that saves (" + error.code().message() + "): let it have more (ulimit -u)",
+      throw Error("cannot start the thread that saves (" + error.code().message() + "): raise the limit of processes (ulimit -u)",
                   Error::kRunTime);
     }
   }
 
-  // Hashes, checks and writes one piece, in order. After a failure nothing more is done.
+  // Hashes, checks and writes one piece, in order. Does nothing after a failure.
   void put(const Piece& piece) {
     if (failure != 0 || !finite) return;
     const Buffer& tensor = manifest.tensors[piece.tensor];
@@ -77,7 +77,7 @@ struct Saver::Work {
     finite = all_finite(tensor.dtype, piece.data);
     if (!finite) return;
     write(piece.data.data(), piece.data.size());
-    // The disk begins at once, not when all is hashed and fsync waits for it. A wish: where it is refused, fsync does it all.
+    // Starts writing to disk now instead of at fsync. Optional: errors are ignored, since fsync writes everything.
     sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
     if (piece.begin + piece.data.size() < tensor.bytes) return;
     checksums[piece.tensor] = XXH3_64bits_digest(&hash);
@@ -88,7 +88,7 @@ struct Saver::Work {
     if (failure == 0 && !write_all(file, data, bytes)) failure = errno;
   }
 
-  // Where a tensor lies that a save reads: in the snapshot as in the arena.
+  // Address from which a save reads a tensor: the snapshot has the arena's layout.
   std::byte* source(std::size_t t) const {
     if (snapshot.size() == 0) return program.view(ids[t]).as<std::byte>();
     return snapshot.data() + session.arena.plan().buffers[ids[t].index].offset;
@@ -112,7 +112,7 @@ struct Saver::Work {
         const Bytes size = std::min(most, bytes - begin);
         auto* slot = staging.rows(count++ % staging[0], 1).as<std::byte>();
         program.read(ids[t], slot, size, begin);
-        done.acquire();  // with the piece before this one
+        done.acquire();  // the previous piece is written
         if (failure != 0 || !finite) return done.release();
         next = {t, begin, {slot, size}};
         given.release();
@@ -126,7 +126,7 @@ struct Saver::Work {
     const std::byte* arena = session.arena.block(ArenaKind::device).data();
     if (staging) return copy_from_gpu(session, arena, snapshot.data(), snapshot.size());
     const auto parts = static_cast<Bytes>(session.cpu->threads());
-    // As large as they can be: memcpy then passes the caches by, which is faster.
+    // Large parts, so that memcpy bypasses the caches, which is faster.
     session.cpu->parallel(session.cpu->threads(), [&](std::int64_t i, int) {
       const Bytes begin = snapshot.size() * static_cast<Bytes>(i) / parts,
                   end = snapshot.size() * (static_cast<Bytes>(i) + 1) / parts;
@@ -134,7 +134,7 @@ struct Saver::Work {
     });
   }
 
-  // The thread: writes pieces, or a whole snapshot.
+  // Body of the thread: writes pieces, or a whole snapshot.
   void help() {
     for (given.acquire(); !stop; given.acquire()) {
       if (snapshot.size() > 0) save();
@@ -175,12 +175,13 @@ struct Saver::Work {
     const Bytes offset = image_offset(encoded.size());
     file = place.begin();
     if (file < 0) return refuse("created", errno);
-    // Where the disk is too full it says so now, not after gigabytes; where it cannot promise, it is left to find out.
+    // Reserve space, to fail now rather than after gigabytes if the disk is too full. Other errors are ignored: not every file
+    // system can reserve.
     const auto size = static_cast<off_t>(add(offset, image_bytes(manifest.tensors)));
     if (uninterrupted([&] { return fallocate(file, 0, 0, size); }) != 0 && errno == ENOSPC) failure = errno;
     if (failure == 0 && lseek(file, static_cast<off_t>(offset), SEEK_SET) < 0) failure = errno;
     if (failure == 0) put_image();
-    // The manifest comes last: it holds the checksums.
+    // The manifest is written last: it holds the checksums.
     update_manifest(encoded, manifest.steps_per_epoch, standing, checksums);
     if (failure == 0 && lseek(file, 0, SEEK_SET) < 0) failure = errno;
     write(encoded.data(), encoded.size());
@@ -206,18 +207,18 @@ struct Saver::Work {
   std::vector<std::byte> encoded;
   std::vector<std::uint64_t> checksums;
   const std::vector<TensorId> ids;  // as manifest.tensors
-  const Block snapshot;             // empty where the plan has none
+  const Block snapshot;             // empty if the plan has none
   Standing standing;
   Clock::time_point began;
   double milliseconds = 0;
   Saved outcome = Saved::no;
-  bool under_way = false;      // until its result is told
-  int file = -1, failure = 0;  // errno of the first
+  bool under_way = false;      // until its result is returned
+  int file = -1, failure = 0;  // errno of the first failure
   bool finite = true, stop = false;
   XXH3_state_t hash;
   std::array<char, 1024> error{};
   TensorView staging;  // on a GPU
-  Piece next{};        // for the thread, which says by `done` that it has nothing to do
+  Piece next{};        // for the thread; `done` is released while the thread is idle
   std::binary_semaphore given{0}, done{1};
   std::jthread helper;
 };

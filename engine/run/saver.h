@@ -1,10 +1,10 @@
-// Saving a brain while it trains: to a file beside the others, which gets its name once it is whole and safe on the disk.
+// Saves a brain while it trains, to a file that gets its name once it is complete and on disk.
 //
-// A file that the system refuses (no space, no directory, read-only) leaves all that was there as it was, and training can go
-// on. Parameters that are not finite are never saved. From a GPU, one slot of the staging buffer is copied while a thread of
-// the saver's writes another; on a CPU the arena itself is written. Checksums are computed on the way.
+// If the system refuses (no space, no directory, read-only), older files stay and training can go on. Non-finite parameters are
+// never saved. From a GPU, one slot of the staging buffer is copied while the saver's thread writes another; on a CPU the arena
+// itself is written. Checksums are computed on the way.
 //
-// Where the plan has a snapshot, all of it is copied there first, and the thread writes that while training goes on.
+// With a snapshot in the plan, everything is copied there first, and the thread writes the snapshot while training goes on.
 #pragma once
 #include <memory>
 #include <optional>
@@ -18,19 +18,19 @@ enum class Saved { yes, no, not_finite };
 
 class Saver {
  public:
-  // All that a save needs is allocated here. `manifest`: what stays the same for every save. All must outlive the saver.
+  // Allocates all that saves need. `manifest`: the part common to all saves. The arguments must outlive the saver.
   Saver(const Session& session, const Manifest& manifest, CheckpointPlace& place);
-  ~Saver();  // waits for a save under way
+  ~Saver();  // waits for a running save
 
-  // Between steps, as the two that follow; they allocate nothing. Begins a save once the one before is over, and returns when
-  // training may go on: at the end of it, or with a snapshot as soon as that is taken. Until there is a result, nobody else may
-  // use the place.
+  // Waits for the previous save, begins a new one, and returns when training may go on: at the end of the save, or with a snapshot
+  // as soon as that is taken. Nothing else may use the place until there is a result. begin, result and save are for use between
+  // steps and allocate nothing.
   void begin(const Standing& standing);
-  // What came of the save that was begun: nothing before it is over, unless asked to wait, and nothing where it was told before.
+  // Result of the save begun last; empty while it is running (unless `wait`) and once it has been returned.
   std::optional<Saved> result(bool wait);
   Saved save(const Standing& standing) { return begin(standing), *result(true); }
 
-  // Of the save whose result came last: why it failed, in a sentence, and how long it took from its beginning to its end.
+  // Why the save whose result was returned last failed, in a sentence, and how long it took from beginning to end.
   const char* error() const;
   double milliseconds() const;
 

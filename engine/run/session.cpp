@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostCopiers = 12;  // they keep a bus of 50 GB/s busy (docs/history.md)
+constexpr int kMostCopiers = 12;  // enough to saturate a bus of 50 GB/s (docs/history.md)
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};
@@ -30,7 +30,7 @@ Program bind(Session& s, [[maybe_unused]] Place place) {
 
 }  // namespace
 
-// The GPU comes before the arena, which is taken in its context.
+// The GPU is initialized before the arena, which is allocated in its context.
 #ifdef NEUROGEN_CUDA
 Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
     : brain(std::move(brain_)),

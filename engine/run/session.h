@@ -1,4 +1,4 @@
-// A planned brain in memory: built, placed, bound, ready for its first values.
+// A planned brain in memory: built, placed, bound, ready for its initial values.
 #pragma once
 #include <memory>
 #include <vector>
@@ -13,33 +13,33 @@
 
 namespace neurogen {
 
-// Where a brain runs.
+// The device that a brain runs on.
 struct Place {
   bool gpu = false;
-  int ordinal = 0;        // of the GPU
-  bool separate = false;  // on a GPU, for debugging: see Arena::on_gpu; checkpoints, which are one image, neither come nor go
+  int ordinal = 0;        // the GPU's
+  bool separate = false;  // on a GPU, for debugging: see Arena::on_gpu; no checkpoints, which are one image
 };
 
 // Not movable: the program points into it.
 struct Session {
-  // Takes the memory of a plan that fits, for the brain that the plan was made for. On a CPU it begins with the image of
-  // `from`, where there is one that is laid out as the plan is; restore() (restore.h) does what is left to do.
+  // Allocates the memory of a plan that fits, made for this brain. On a CPU it maps the image of `from`, if that has the plan's
+  // layout; restore() (restore.h) does the rest.
   Session(Brain brain_, Plan plan, Place place = {}, const Checkpoint* from = nullptr);
 
   Brain brain;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
-  std::unique_ptr<CpuDevice> cpu;           // this one is there, or
-  std::unique_ptr<ThreadPool> copiers;      // for copies from and to a GPU (staging.h), and the GPU
+  std::unique_ptr<CpuDevice> cpu;           // on a CPU
+  std::unique_ptr<ThreadPool> copiers;      // on a GPU, for copies from and to it (staging.h)
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;
 #endif
   ThreadPool& threads() const { return cpu ? *cpu : *copiers; }
-  const Checkpoint* begins_with;  // null where nothing was mapped
+  const Checkpoint* begins_with;  // null if nothing was mapped
   Arena arena;
   Program program;
 };
 
-// What checkpoints hold, in the plan's order.
+// The tensors that checkpoints hold, in the plan's order.
 std::vector<TensorId> persistent_tensors(const Plan& plan);
 
 }  // namespace neurogen

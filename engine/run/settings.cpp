@@ -16,16 +16,16 @@ namespace {
 
 constexpr std::int64_t kRecipeBatch = 32;
 constexpr std::int64_t kMostWindow = 1 << 20;
-constexpr std::int64_t kMostTile = 65'535;  // rows of blocks of a GPU's kernel
-// What a process needs besides its arenas. On a CPU code, libraries' buffers and heap; on a GPU the context, which grows with
-// the number of multiprocessors (measured: 132 of them, an H200), cuBLAS and the captured programs as well.
+constexpr std::int64_t kMostTile = 65'535;  // grid rows of a GPU kernel
+// Memory of a process besides its arenas. On a CPU: code, libraries' buffers and heap. On a GPU also the context, which grows with
+// the number of multiprocessors (measured: 132 of them, an H200), cuBLAS and the captured programs.
 constexpr Bytes kCpuOverhead = 128'000'000;
 struct GpuOverhead {
   int most_multiprocessors;
   Bytes bytes;
 };
 constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 650'000'000}}};
-constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // what cuBLAS asks for on Hopper; 4 MiB before
+constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // cuBLAS's default on Hopper; 4 MiB on older GPUs
 
 std::int64_t whole_number(const std::string& text, const char* flag, std::int64_t least, std::int64_t most) {
   std::int64_t value = 0;
@@ -55,7 +55,7 @@ Place place_of(const std::string& text, bool planning) {
 #ifndef NEUROGEN_CUDA
   if (!planning) throw Error("--device " + text + ": this build has no CUDA: use --device cpu, or build with make CUDA=native");
 #else
-  if (!planning && gpus() <= ordinal) throw Error(fmt::format("--device {}: there is no such GPU here: use --device cpu", text));
+  if (!planning && gpus() <= ordinal) throw Error(fmt::format("--device {}: this machine has no such GPU: use --device cpu", text));
 #endif
   return {true, ordinal};
 }
@@ -135,7 +135,7 @@ Fit fit(const Resolved& r) {
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
-  const char* where = r.place.separate ? ", CUDA, each buffer apart" : r.place.gpu ? ", CUDA" : ", CPU";
+  const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
   return {describe(r.architecture, fit.options) + where, fit.options.tokens(), fit.minimum, kHeapCap};
 }
 

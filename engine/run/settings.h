@@ -1,4 +1,4 @@
-// From settings as typed to something that can be built.
+// Resolves settings from the command line or the library into what can be built.
 #pragma once
 #include <optional>
 #include <string>
@@ -10,37 +10,37 @@
 
 namespace neurogen {
 
-// What is planned for where no GPU is at hand to ask: bf16 and a small context.
+// The GPU to plan for. Defaults, for planning without a GPU: bf16 and a small context.
 struct Gpu {
   bool bf16 = true;
   int multiprocessors = 0;
 };
 
 struct Settings : BrainSettings {
-  // Of a file of weights, for what is automatic above, where this device can do as that did.
+  // From a file of weights: defaults for what is automatic above, if this device supports them.
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
   std::int64_t saved_document_end = -1;
-  bool snapshot = false;          // checkpoints are saved from one
+  bool snapshot = false;          // save checkpoints from a snapshot
   bool separate_buffers = false;  // Place::separate, and no overlay
-  std::optional<Gpu> card;        // to plan for, where it is not the one that is here
+  std::optional<Gpu> card;        // a GPU to plan for instead of this machine's
 };
 
 struct Resolved {
   Architecture architecture;
-  BrainOptions options;  // batch as asked, or the recipe's where it is automatic
+  BrainOptions options;  // batch as requested, or the recipe's if automatic
   bool automatic_batch = false;
   Place place;
   Budget budget;
 };
 
-// Throws Error for whatever is wrong. `planning`: nothing will run, so a device that is not here may be planned for.
+// Throws Error for invalid settings. `planning`: nothing will run, so the device need not be present.
 Resolved resolve(const Settings& settings, bool planning);
 
-// The fit of these settings, with the largest batch up to the recipe's that fits where it is automatic.
+// The fit of these settings; an automatic batch is the largest that fits, up to the recipe's.
 Fit fit(const Resolved& resolved);
 
-// What a report says about these settings beside the plan.
+// Facts about these settings for a report, besides the plan.
 ReportFacts facts_of(const Resolved& resolved, const Fit& fit);
 
 }  // namespace neurogen

@@ -11,12 +11,12 @@ namespace neurogen {
 namespace {
 volatile std::sig_atomic_t caught = 0;
 
-char sentence[256];  // of file_lost
+char sentence[256];  // message of file_lost
 
 void note(int signal) { caught = signal; }
 
 void file_lost(int) {
-  // Threads that work on the same file meet this together: the first one speaks for all, and ends the others.
+  // Several threads reading the same file may get the signal together: the first one prints the message and ends the process.
   static std::atomic_flag said;
   while (said.test_and_set()) ::pause();
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, sentence, std::strlen(sentence));
@@ -31,7 +31,7 @@ void catch_signals(bool all) {
     sigaction(number, nullptr, &before);
     if (number == SIGHUP && before.sa_handler == SIG_IGN) continue;  // nohup
     action.sa_handler = note;
-    // A terminal that is closed sends SIGHUP twice, by the system and by the shell.
+    // Closing a terminal sends SIGHUP twice: from the system and from the shell.
     action.sa_flags = static_cast<int>(SA_RESTART | (all || number == SIGHUP ? 0 : SA_RESETHAND));
     sigemptyset(&action.sa_mask);
     sigaction(number, &action, nullptr);

@@ -24,7 +24,7 @@ Speaker::Speaker(const Brain& brain, Program& program, const SpeakerTensors& ten
   begin_ = {begin.as<const std::int32_t>(), pieces.offsets.size()};
   for (std::int32_t token = 0; token < brain.architecture.vocabulary; ++token) {
     longest_piece_ = std::max(longest_piece_, piece(token).size());
-    // What stands for no text would be drawn into silence, but for the end of a document.
+    // Tokens that decode to no text are never drawn, except the end of a document.
     if (piece(token).empty() && token != brain.options.document_end) sampler_.silence(token);
   }
 }

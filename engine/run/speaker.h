@@ -1,5 +1,4 @@
-// A brain that reads and speaks, token by token: its stream, what its words are drawn with, and what they stand for, all in
-// the one planned memory.
+// Reads and generates text token by token: a stream, a sampler and the tokenizer's table, all in planned memory.
 #pragma once
 #include <span>
 #include <string_view>
@@ -10,7 +9,7 @@
 
 namespace neurogen {
 
-// Buffers of the host arena that speaking needs beside the brain's.
+// Buffers of the host arena for generation, besides the brain's.
 struct SpeakerTensors {
   SamplerTensors sampler;
   TensorId piece_bytes, piece_begin;  // [bytes] u8, [pieces + 1] i32: the tokenizer's table
@@ -27,18 +26,18 @@ class Speaker {
   Sampler& sampler() { return sampler_; }
   std::size_t longest_piece() const { return longest_piece_; }
 
-  // An empty memory.
+  // Clears the memory.
   void reset();
-  // Takes tokens in, as part of the text. Allocates nothing, and so do the others.
+  // Feeds tokens of the text. Allocates nothing, and neither do the others.
   void read(std::span<const std::uint16_t> tokens);
 
   struct Said {
     std::int32_t token;
     std::string_view text;  // in the arena
   };
-  // Draws the next token of the text, of which at least one has been read. It is taken in when the text goes on.
+  // Draws the next token of the text, after at least one has been read. It is fed by the next call of read or speak.
   Said speak();
-  // [V], what the latest token was drawn from.
+  // [V], from which the latest token was drawn.
   const TensorView& logits() const { return logits_; }
 
  private:
@@ -51,7 +50,7 @@ class Speaker {
   std::string_view bytes_;
   std::span<const std::int32_t> begin_;
   std::size_t longest_piece_ = 0;
-  std::int32_t said_ = -1;  // drawn and not taken in yet
+  std::int32_t said_ = -1;  // drawn and not fed yet
 };
 
 }  // namespace neurogen

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// The longest end of `text` that is a beginning of `stop`.
+// Length of the longest suffix of `text` that is a prefix of `stop`.
 std::size_t overlap(std::string_view text, std::string_view stop) {
   for (std::size_t n = std::min(text.size(), stop.size()); n > 0; --n) {
     if (text.ends_with(stop.substr(0, n))) return n;
@@ -20,13 +20,13 @@ std::size_t overlap(std::string_view text, std::string_view stop) {
 }  // namespace
 
 Speech::Speech(std::vector<std::string> stops, std::size_t longest_piece) : stops_(std::move(stops)) {
-  std::size_t longest_stop = 4;  // a character
+  std::size_t longest_stop = 4;  // longest UTF-8 character
   for (const std::string& stop : stops_) longest_stop = std::max(longest_stop, stop.size());
   held_.reserve(longest_stop + longest_piece);
   shown_.reserve(held_.capacity() * kReplacement.size());
 }
 
-// The first `bytes` of what is held, without the character at their end that is incomplete, unless `all` is wanted.
+// Shows the first `bytes` of the held text, without an incomplete character at their end unless `all`.
 void Speech::show(std::size_t bytes, bool all) {
   shown_.clear();
   std::size_t at = 0;

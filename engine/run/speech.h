@@ -1,4 +1,4 @@
-// What a brain says on its way to a reader: whole characters alone, and nothing of a text that ends the speech.
+// Prepares generated text for display: only whole characters, up to a stop text.
 #pragma once
 #include <string>
 #include <string_view>
@@ -8,14 +8,14 @@ namespace neurogen {
 
 class Speech {
  public:
-  // `stops` end the speech and are not part of it; none may be empty. No piece is longer than `longest_piece` bytes.
+  // `stops` end the speech and are not shown; none may be empty. No piece is longer than `longest_piece` bytes.
   Speech(std::vector<std::string> stops, std::size_t longest_piece);
 
-  // Takes a piece and returns what can be shown by now, valid until the next call. Held back: a character's first bytes while
-  // others may follow, and what may be the beginning of a stop. Bytes that are no UTF-8 are shown as U+FFFD. Allocates nothing.
+  // Adds a piece and returns the text that can be shown, valid until the next call. Holds back an incomplete character, and text
+  // that may be the beginning of a stop. Shows invalid UTF-8 as U+FFFD. Allocates nothing.
   std::string_view add(std::string_view piece);
   bool stopped() const { return stopped_; }
-  // What was held back until now; a character that stayed incomplete as U+FFFD. A new speech may begin.
+  // Returns the text held back, an incomplete character as U+FFFD. A new speech may begin afterwards.
   std::string_view finish();
 
  private:

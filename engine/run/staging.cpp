@@ -15,11 +15,11 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kPart = std::int64_t{1} << 18;  // bytes that one copier takes
+constexpr std::int64_t kPart = std::int64_t{1} << 18;  // bytes that a thread copies at once
 
-// A copy in pieces of a slot; piece i passes through slot i modulo their number. The GPU copies one after the other, the session's
-// threads the parts of all that are open, none waiting for another. To the GPU, a piece is open once the GPU is done with the one
-// before it in its slot, and asked of the GPU once all of its parts are there; from the GPU, the other way round.
+// A copy in pieces of one slot's size; piece i uses slot i modulo the number of slots. The GPU copies one piece after another; the
+// session's threads copy parts of all open pieces, without waiting for each other. To the GPU, a piece is open once the GPU is done
+// with the previous one in its slot, and submitted to the GPU once all of its parts are copied; from the GPU, the other way round.
 class Ring {
  public:
   Ring(const Session& session, std::byte* device, Bytes bytes, bool to_gpu)
@@ -30,10 +30,10 @@ class Ring {
         pieces_((bytes_ + slot() - 1) / slot()),
         to_gpu_(to_gpu) {}
 
-  // host(where it begins, in its slot, bytes): the host's work on a part, by several threads at once.
+  // host(offset, address in the slot, bytes): the host's work on a part, called by several threads at once.
   template <typename Host>
   void run(ThreadPool& threads, Host&& host) {
-    // As many items as threads, none of which ends before all is done: each thread has one, the caller too.
+    // One item per thread, caller included: no item ends before everything is done, so no thread gets two.
     threads.parallel(threads.threads(), [&](std::int64_t, int thread) {
       const auto goes_on = [&] {
         return thread == 0 ? tend() : !ended_.load(std::memory_order_acquire);
@@ -44,18 +44,18 @@ class Ring {
     });
     if (!failure_) return;
     try {
-      program_.wait();  // for what is still on its way: the caller may give the memory back
-    } catch (...) {     // the first failure is the one to tell
+      program_.wait();  // for pending copies: the caller may free the memory
+    } catch (...) {     // report the first failure
     }
     std::rethrow_exception(failure_);
   }
 
  private:
   std::int64_t slot() const { return staging_.row_elements(); }
-  std::int64_t parts() const { return (slot() + kPart - 1) / kPart; }  // of a piece; the last piece's last ones may be empty
+  std::int64_t parts() const { return (slot() + kPart - 1) / kPart; }  // per piece; the last parts of the last piece may be empty
   std::byte* staged(std::int64_t piece) const { return staging_.rows(piece % kStagingSlots, 1).as<std::byte>(); }
 
-  // Opens pieces and asks the GPU for them, as far as they are; false when all are through.
+  // Opens pieces and submits them to the GPU, as far as possible; false when all are complete.
   bool tend() try {
     while (emptied_ < opened_ && left_[emptied_ % kStagingSlots].load(std::memory_order_acquire) == 0) ++emptied_;
     while (reached_ < asked_ && program_.has_reached(static_cast<std::size_t>(reached_ % kStagingSlots))) ++reached_;
@@ -67,7 +67,7 @@ class Ring {
     if (emptied_ < pieces_ || reached_ < pieces_) return true;
     ended_.store(true, std::memory_order_release);
     return false;
-  } catch (...) {  // no exception may leave a thread
+  } catch (...) {  // an exception must not leave the thread
     failure_ = std::current_exception();
     ended_.store(true, std::memory_order_release);
     return false;
@@ -81,7 +81,7 @@ class Ring {
     program_.mark(static_cast<std::size_t>(asked_ % kStagingSlots));
   }
 
-  // One part, where one is open.
+  // Copies one part if one is open.
   template <typename Host>
   bool work(Host&& host) {
     std::int64_t part = next_.load(std::memory_order_relaxed);
@@ -100,12 +100,12 @@ class Ring {
   std::byte* const device_;
   const std::int64_t bytes_, pieces_;
   const bool to_gpu_;
-  // Pieces so far: asked of the GPU, done by it, done by the host. The caller's alone.
+  // Number of pieces submitted to the GPU, completed by it, completed by the host. Used only by the caller's thread.
   std::int64_t asked_ = 0, reached_ = 0, emptied_ = 0;
   std::exception_ptr failure_;
   std::atomic<bool> ended_{false};
-  std::atomic<std::int64_t> opened_{0}, next_{0};    // pieces for the host's threads; the part that is taken next
-  std::atomic<std::int64_t> left_[kStagingSlots]{};  // of the piece in each slot, parts that are not done
+  std::atomic<std::int64_t> opened_{0}, next_{0};    // pieces open to the host's threads; next part to take
+  std::atomic<std::int64_t> left_[kStagingSlots]{};  // unfinished parts of the piece in each slot
 };
 
 }  // namespace
@@ -118,20 +118,20 @@ void copy_to_gpu(const Session& session, const std::byte* from, std::byte* to, B
 
 void copy_to_gpu(const Session& session, const FileRange& from, std::byte* to) {
   constexpr int kTooShort = -1;
-  std::atomic<int> failure{0};  // errno of one; no exception may leave a thread
+  std::atomic<int> failure{0};  // errno of a failed read; an exception must not leave a thread
   Ring(session, to, from.bytes, true).run(session.threads(), [&](Bytes at, std::byte* staged, Bytes count) {
     const ssize_t got = read_at(from.descriptor, from.offset + at, staged, count);
     if (got != static_cast<ssize_t>(count)) failure = got < 0 ? errno : kTooShort;
   });
   if (failure != 0) {
     throw Error(fmt::format("{} cannot be read ({}): use a checkpoint that is whole and on a disk of this machine", from.path,
-                            failure == kTooShort ? "it has become too short" : std::strerror(failure)),
+                            failure == kTooShort ? "it has been truncated" : std::strerror(failure)),
                 Error::kRunTime);
   }
 }
 
 void copy_from_gpu(const Session& session, const std::byte* from, std::byte* to, Bytes bytes) {
-  // From the GPU: its arena is not written to.
+  // const_cast is safe: copies from the GPU do not write to its arena.
   Ring(session, const_cast<std::byte*>(from), bytes, false).run(session.threads(), [&](Bytes at, std::byte* staged, Bytes count) {
     std::memcpy(to + at, staged, count);
   });

@@ -1,4 +1,4 @@
-// One token at a time: a brain that remembers by its recurrent state and a ring of keys and values, not by a window.
+// Runs a brain one token at a time, with memory in its recurrent state and a ring of keys and values instead of a window.
 #pragma once
 #include <span>
 
@@ -9,12 +9,12 @@ namespace neurogen {
 
 class Stream {
  public:
-  // A program of build_stream; both must outlive the stream. Starts with an empty memory.
+  // `brain` has a program "step"; both must outlive the stream. Starts with empty memory.
   Stream(const Brain& brain, Program& program);
 
   void reset();
-  // Takes one token, returns the logits of the next, [V], valid until the next call. Allocates nothing.
-  // The token that ends a document (options.document_end) is still part of it; what follows starts with an empty memory.
+  // Feeds one token and returns the logits of the next, [V], valid until the next call. Allocates nothing. The token that ends a
+  // document (options.document_end) is still part of it; the memory is cleared before the token after it.
   TensorView step(std::int32_t token);
 
  private:

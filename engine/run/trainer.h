@@ -1,4 +1,4 @@
-// Training on a text: batches in, losses out. Everything is allocated by the time the constructor returns.
+// Trains on a text. The constructor allocates everything.
 #pragma once
 #include <cstdint>
 
@@ -9,14 +9,14 @@ namespace neurogen {
 
 class Trainer {
  public:
-  // All must outlive the trainer; `brain` from build_training. Windows are drawn as Draws has it. `step`: steps that were done
-  // before, by a run that goes on; what comes next depends on seed and step alone. Throws Error as Draws.
+  // All must outlive the trainer; `brain` is from build_training. Windows are drawn by Draws. `step`: steps already done, if the
+  // run is resumed; the following windows depend only on seed and step. Throws Error as Draws.
   Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
 
   std::int64_t step() const { return step_.done(); }  // steps done
   std::int64_t steps_per_epoch() const { return draws_.steps_per_epoch(); }
 
-  // One step of a run of `steps` steps in all. Allocates nothing.
+  // Runs one step of a run of `steps` steps in total. Allocates nothing.
   StepResult run_step(std::int64_t steps);
 
  private:

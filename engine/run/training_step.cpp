@@ -26,7 +26,7 @@ StepResult TrainingStep::run(std::int64_t steps) {
                                                            static_cast<float>(factor * rates_.decoder), 0};
   program_.run(range_);
   ++done_;
-#ifdef NEUROGEN_FAULT_ALLOCATE  // the fault build of tests/allocation: a counter that misses this counts nothing
+#ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
   if (done_ == 3) ::operator delete(::operator new (Bytes{1} << 25));
 #endif
   StepResult result;
@@ -44,7 +44,7 @@ StepResult TrainingStep::run(std::int64_t steps) {
 }
 
 void check_finite(const StepResult& result, std::int64_t step) {
-  // A gradient that overflowed under its scale has changed nothing; at the least scale it is not the scale's fault.
+  // A gradient that overflowed under the loss scale was not applied; at the smallest scale the overflow has another cause.
   const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
   if (std::isfinite(result.loss) && (std::isfinite(result.grad_norm) || skipped)) return;
   throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",

@@ -1,4 +1,4 @@
-// One step of training on the batch that lies in the host arena, wherever it came from.
+// One training step on the batch in the host arena.
 #pragma once
 #include <cstdint>
 
@@ -8,29 +8,29 @@
 
 namespace neurogen {
 
-// The factor on all three rates at step s (from 0) of `steps`: a straight line up over the warm-up, flat to half way, then
-// a straight line down to 5 %: min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
+// Factor on all three rates at step s (from 0) of `steps`: linear warm-up, constant until half way, then linear decay to 5 %:
+// min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
 double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup);
 
 struct StepResult {
-  double loss = 0;       // mean nats per token, of the parameters before this step
-  double grad_norm = 0;  // before clipping, of all but the decoder
+  double loss = 0;       // mean nats per token, with the parameters before this step
+  double grad_norm = 0;  // before clipping, without the decoder
   double rate = 0;       // learning rate of the synapses
-  // Of f16 (kernels/loss_scale.h): the gradients' scale in this step, and what overflowed under it and was not updated, in bits.
+  // With f16 (kernels/loss_scale.h): the gradients' scale in this step, and a bit set of what overflowed and was not updated.
   double loss_scale = 1;
   int overflow = 0;
 };
 
 class TrainingStep {
  public:
-  // Brain and program must outlive it; `brain` from build_training. `done`: steps that were done before, by a run that goes on.
+  // Brain and program must outlive it; `brain` is from build_training. `done`: steps already done, if the run is resumed.
   TrainingStep(const Brain& brain, Program& program, const Rates& rates, std::int64_t done = 0)
       : brain_(brain), program_(program), rates_(rates), done_(done), range_(brain.graph.program("train")) {}
 
   std::int64_t done() const { return done_; }
   void go_on_from(std::int64_t done) { done_ = done; }
-  // One step of a run of `steps` steps in all (INT64_MAX: not known, the rates stay at their height), on host_batch. Allocates
-  // nothing. The results may be not finite.
+  // Runs one step on host_batch, of a run of `steps` steps in total (INT64_MAX: unknown, the rates do not decline). Allocates
+  // nothing. The results may be non-finite.
   StepResult run(std::int64_t steps);
 
  private:
@@ -41,9 +41,9 @@ class TrainingStep {
   Graph::Range range_;
 };
 
-// Throws Error for a loss or a gradient that is not finite, of a step that has just been done.
+// Throws Error if the loss or the gradient of the step just done is not finite.
 void check_finite(const StepResult& result, std::int64_t step);
-// Throws Error that names the rate for one that is none.
+// Throws Error that names the rate if one is invalid.
 void check_rates(const Rates& rates);
 
 }  // namespace neurogen

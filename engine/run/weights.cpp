@@ -15,7 +15,7 @@
 namespace neurogen {
 namespace {
 
-// Empty where it is not there.
+// Empty if the key is missing.
 std::string metadata(const Safetensors& file, const char* key) {
   const auto found = file.metadata().find(key);
   return found == file.metadata().end() ? std::string() : found->second;
@@ -36,7 +36,7 @@ void adopt_safetensors(Settings& settings, const std::string& weights, const Tok
   if (settings.architecture == "auto") {
     settings.architecture_json = metadata(file, "architecture");
     if (settings.architecture_json.empty()) {
-      throw Error(weights + ": does not say which architecture its weights are of: name it with --arch");
+      throw Error(weights + ": does not name the architecture of its weights: name it with --arch");
     }
   }
   const std::string trained_with = metadata(file, "tokenizer");
@@ -73,7 +73,7 @@ void check_architecture(const Checkpoint& from, const Architecture& asked) {
     if (key == "/name" || now[key] == value) continue;
     std::string field = key.substr(1);
     std::replace(field.begin(), field.end(), '/', '.');
-    throw Error(fmt::format("{} holds the brain {} with {} {}, asked for is {} with {}: use the --arch that it was made with",
+    throw Error(fmt::format("{} holds the brain {} with {} {}, requested is {} with {}: use the --arch that it was made with",
                             from.path(), saved.name, field, value.dump(), asked.name, now[key].dump()));
   }
 }

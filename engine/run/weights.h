@@ -1,4 +1,4 @@
-// A trained brain from a file: weights in safetensors (`train --export`), or a checkpoint.
+// Loads a trained brain from a file: weights in safetensors (`train --export`), or a checkpoint.
 #pragma once
 #include <memory>
 #include <optional>
@@ -9,37 +9,37 @@
 
 namespace neurogen {
 
-// One of the two.
+// Exactly one of the two is set.
 struct WeightSettings {
   std::string init;        // a safetensors file or a checkpoint
-  std::string checkpoint;  // a checkpoint, or a directory of which the newest is taken
+  std::string checkpoint;  // a checkpoint, or a directory (the newest one is used)
 };
 
-// Where --arch, --compute, --decoder-storage and --document-end are automatic, settings take what the checkpoint was trained with.
+// Automatic values of --arch, --compute, --decoder-storage and --document-end become those that the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
-// Where --document-end is not given, settings take what these weights, a safetensors file or a checkpoint, were trained with.
+// Without --document-end, settings take the one that these weights, a safetensors file or a checkpoint, were trained with.
 void adopt_document_end(Settings& settings, const std::string& weights);
-// The architecture's JSON in a checkpoint or a safetensors file, empty where it has none.
+// The architecture's JSON in a checkpoint or a safetensors file, empty if it has none.
 std::string saved_architecture(const std::string& file);
-// Throws Error, naming both sides, if it holds another brain.
+// Throws Error, naming both values, if the checkpoint holds another architecture.
 void check_architecture(const Checkpoint& from, const Architecture& asked);
-// Throws Error, naming both sides, if it was trained with another tokenizer than this one (may be null).
+// Throws Error, naming both hashes, if the checkpoint was trained with a tokenizer other than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
-// The tokenizer that a file of weights carries, null where it carries none.
+// The tokenizer in a file of weights, null if there is none.
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // a checkpoint or a safetensors file
 
-// The weights of a brain that is to be used, not trained.
+// Weights of a brain for use, not for training.
 class Weights {
  public:
-  // Settings take from the file what they leave open. `tokenizer`: a file, empty: the one that the weights carry. Throws Error if
-  // the weights do not say which architecture they are of, and if they were trained with another tokenizer.
+  // Automatic settings are taken from the file. `tokenizer`: a file; empty: the one in the weights. Throws Error if the weights do
+  // not name their architecture or were trained with another tokenizer.
   Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer);
 
-  const Tokenizer* tokenizer() const { return tokenizer_.get(); }  // null: none was named and none is carried
-  // For the session, which begins with it; null where the weights are no checkpoint.
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }  // null: none given and none in the weights
+  // The checkpoint, for the session to map; null if the weights are safetensors.
   const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }
-  // Reads of a checkpoint no more than the weights, and compares their checksums. Whether they were rounded.
+  // Loads the weights; from a checkpoint only these, with verified checksums. Returns whether they were rounded.
   bool load(Session& session) const;
 
  private:

@@ -1,4 +1,4 @@
-"""The programs of a wheel as console scripts: neurogen-engine, neurogen-plan and neurogen-corpus."""
+"""Console scripts of the wheel: neurogen-engine, neurogen-plan and neurogen-corpus."""
 
 import os
 import sys

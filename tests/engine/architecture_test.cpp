@@ -110,7 +110,7 @@ TEST(Architecture, NamesTheFieldWhoseValueIsNoWholeNumber) {
   refuses(with("broca", "neurons", "1000000000000"), {"broca.neurons is 1000000000000", "1,000,000,000"});
   refuses(with("broca", "outputs", "18446744073709551615"), {"broca.outputs is "});
   refuses(with("broca", "fan_in", "18446744073709551600"), {"broca.fan_in is "});
-  refuses(with("", "name", "5"), {"name is 5: use a text"});
+  refuses(with("", "name", "5"), {"name is 5: use a string"});
 }
 
 TEST(Architecture, RefusesUnknownMissingAndDoubledFields) {
@@ -161,7 +161,7 @@ TEST(Architecture, RefusesWhatIsNoJson) {
   string deep;
   for (int i = 0; i < 10'000; ++i) deep += "{\"broca\":";
   EXPECT_ERROR(parse_architecture(deep, "b"), "b: broca.broca is ");
-  EXPECT_ERROR(parse_architecture(with("", "name", "\"\xFF\""), "b"), "no JSON");
+  EXPECT_ERROR(parse_architecture(with("", "name", "\"\xFF\""), "b"), "invalid JSON");
 }
 
 TEST(Architecture, RefusesWrongFilesByName) {
@@ -173,7 +173,8 @@ TEST(Architecture, RefusesWrongFilesByName) {
   EXPECT_ERROR(read_architecture(directory.file("empty.json", "")), "empty.json: not an architecture");
   json large = tiny();
   large["name"] = string(50'000'000, 'x');
-  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())), "large.json: not an architecture: larger than 1 MiB");
+  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())),
+               "large.json: not an architecture: it is larger than 1 MiB");
 }
 
 }  // namespace

@@ -103,8 +103,8 @@ TEST_F(CheckpointTest, RefusesAFileOfAnyOtherLength) {
        std::initializer_list<std::size_t>{0, 1, 11, 12, end - 1, end, 4096, bytes.size() / 2, bytes.size() - 1}) {
     EXPECT_ERROR(Checkpoint(file(bytes.substr(0, length))), "changed.ngck");
   }
-  EXPECT_ERROR(Checkpoint(file(bytes.substr(0, bytes.size() - 1))), "is damaged", "its manifest promises");
-  EXPECT_ERROR(Checkpoint(file(bytes + '\0')), "its manifest promises");
+  EXPECT_ERROR(Checkpoint(file(bytes.substr(0, bytes.size() - 1))), "is damaged", "its manifest says");
+  EXPECT_ERROR(Checkpoint(file(bytes + '\0')), "its manifest says");
   EXPECT_ERROR(Checkpoint(file("text")), "is not a checkpoint");
   EXPECT_ERROR(Checkpoint(directory_.path("none")), "does not exist");
 }
@@ -135,7 +135,8 @@ TEST_F(CheckpointTest, VerifyNamesTheTensorThatChanged) {
     for (const Bytes at : {Bytes{0}, tensor.bytes - 1, tensor.bytes}) {
       if (at == align_up(tensor.bytes)) continue;  // no padding after this one
       flip(whole.path(), whole.image_begin() + tensor.offset + at);
-      EXPECT_ERROR(whole.verify(whole.tensors().size()), "changed.ngck is damaged: " + tensor.name + " is not what was saved");
+      EXPECT_ERROR(whole.verify(whole.tensors().size()),
+                   "changed.ngck is damaged: " + tensor.name + " differs from what was saved");
       std::vector<Checkpoint::Fault> expected(whole.tensors().size(), Checkpoint::Fault::none);
       expected[i] = Checkpoint::Fault::damaged;
       EXPECT_EQ(whole.faults(expected.size()), expected);
@@ -182,15 +183,14 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   const string shape = to_string(good.tensors[3].shape);
   refuses([](Manifest& m) { m.tensors.erase(m.tensors.begin() + 3); }, "it has no thalamus.bias " + shape);
   refuses([](Manifest& m) { m.tensors.push_back(m.tensors[3]); }, "tensors, its architecture has");
-  refuses([](Manifest& m) { m.tensors[3].offset += 256; }, "what lies behind");
-  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; },
-          "what lies behind thalamus.synapses is not another tensor");
-  refuses([](Manifest& m) { m.tensors.back().offset += 4096; }, "what lies behind");
+  refuses([](Manifest& m) { m.tensors[3].offset += 256; }, "what follows");
+  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; }, "what follows thalamus.synapses is not another tensor");
+  refuses([](Manifest& m) { m.tensors.back().offset += 4096; }, "what follows");
   refuses(
       [](Manifest& m) {
         for (Buffer& tensor : m.tensors) tensor.offset += 256;
       },
-      "no tensor is its first");
+      "no tensor starts at offset 0");
   refuses([](Manifest& m) { m.tensors[3].shape.back() += 1; }, "thalamus.bias is not f32 " + shape);
   refuses([](Manifest& m) { m.tensors[3].dtype = DType::bf16; }, "thalamus.bias is not f32");
   refuses([](Manifest& m) { m.tensors[3].bytes -= 1; }, "thalamus.bias is not f32");
@@ -199,7 +199,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.options.decoder_storage = DType::u8; }, "the type of its decoder");
   refuses([](Manifest& m) { m.options.window = 0; }, "its window is 0");
   refuses([](Manifest& m) { m.options.batch = INT64_MAX; }, "its batch is");
-  refuses([](Manifest& m) { m.options.document_end = 300; }, "it ends documents at no token");
+  refuses([](Manifest& m) { m.options.document_end = 300; }, "its document end is not a token");
   refuses([](Manifest& m) { m.options.clip = NAN; }, "its clip is nan");
   refuses([](Manifest& m) { m.rates.embedding = -1; }, "a rate is -1");
   refuses([](Manifest& m) { m.standing.steps = INT64_MAX / 20; }, "its steps is");

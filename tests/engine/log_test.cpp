@@ -64,7 +64,7 @@ TEST(Log, OverwritesNothing) {
   EXPECT_EQ(opened(directory, "", kRun, false), "{}\n");
   for (const bool from_checkpoint : {false, true})
     for (const std::string text : {"notes\n", "x", "{\"event\":\"none\"}\n"}) {
-      EXPECT_ERROR(opened(directory, text, kRun, from_checkpoint), "log.jsonl is there already and is no log");
+      EXPECT_ERROR(opened(directory, text, kRun, from_checkpoint), "log.jsonl already exists and is not a log");
       EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
     }
   // From a checkpoint: only this run's log is accepted, whatever the name of its architecture.

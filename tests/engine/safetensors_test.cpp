@@ -132,12 +132,13 @@ TEST(Safetensors, RefusesEveryBrokenPromise) {
   EXPECT_ERROR(header("{" + entry("a", "F32", "[4294967296,4294967296]", "[0,8]") + "}", two), "does not fit 64 bits");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[4611686018427387906]", "[0,8]") + "}", two), "does not fit 64 bits");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8,9]") + "}", two), "offsets");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[8,0]") + "}", two), "lies outside the file");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", "1234567"), "lies outside the file");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[8,0]") + "}", two), "is outside the file");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", "1234567"), "is outside the file");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,8]") + "}", two), "tensor a has 8 bytes", "need 4");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[4,8]") + "}", two), "leaves a hole");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two), "lies over");
-  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", two + "!"), "goes on behind its last tensor");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[4,8]") + "}", two), "leaves a gap");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("b", "F32", "[2]", "[0,8]") + "}", two),
+               "overlaps another");
+  EXPECT_ERROR(header("{" + entry("a", "F32", "[2]", "[0,8]") + "}", two + "!"), "has data after its last tensor");
   EXPECT_ERROR(header("{" + entry("a", "F32", "[1]", "[0,4]") + "," + entry("a", "F32", "[1]", "[4,8]") + "}", two),
                "has the name \"a\" twice");
   EXPECT_ERROR(header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", two), "\"dtype\" twice");

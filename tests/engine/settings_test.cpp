@@ -30,7 +30,7 @@ TEST(SeparateBuffers, ArePlannedWithoutSharing) {
   }
   EXPECT_EQ(found.plan.device.bytes, sum);
   EXPECT_EQ(facts_of(resolved, found).title,
-            "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, each buffer apart");
+            "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, separate buffers");
   Settings shared = separate("2", "8G");
   shared.separate_buffers = false;
   EXPECT_LT(fit(resolve(shared, true)).plan.device.bytes, sum);

@@ -48,9 +48,10 @@ TEST(TokenFile, RefusesWhatIsNoTokenFileAndNamesIt) {
   EXPECT_ERROR(TokenFile(directory.file("empty.bin", "")), directory.path("empty.bin"), "is empty");
   EXPECT_ERROR(TokenFile(directory.file("odd.bin", "abc")), directory.path("odd.bin"), "odd number of bytes (3)");
   EXPECT_ERROR(TokenFile(directory.file("v7.bin", header(20240520, 7, 1) + raw({1, 0}))), "version 7");
-  EXPECT_ERROR(TokenFile(directory.file("cut.bin", header(20240520, 1, 3) + raw({1, 2}))), "promises 3 tokens", "4 bytes");
-  EXPECT_ERROR(TokenFile(directory.file("long.bin", header(20240520, 1, 1) + raw({1, 2}))), "promises 1 tokens");
-  EXPECT_ERROR(TokenFile(directory.file("none2.bin", header(20240520, 1, 0))), "promises 0 tokens");
+  EXPECT_ERROR(TokenFile(directory.file("cut.bin", header(20240520, 1, 3) + raw({1, 2}))), "has 3 tokens according to its header",
+               "4 bytes");
+  EXPECT_ERROR(TokenFile(directory.file("long.bin", header(20240520, 1, 1) + raw({1, 2}))), "has 1 tokens according to its header");
+  EXPECT_ERROR(TokenFile(directory.file("none2.bin", header(20240520, 1, 0))), "has 0 tokens according to its header");
   ASSERT_EQ(mkfifo(directory.path("pipe.bin").c_str(), 0600), 0);
   EXPECT_ERROR(TokenFile(directory.path("pipe.bin")), "is not a regular file");
 }

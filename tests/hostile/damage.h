@@ -92,7 +92,7 @@ inline void cut_everywhere() {
     EXPECT_ERROR(Checkpoint(directory.file("hostile", whole.substr(0, length))), "hostile");
   }
   for (const std::size_t more : {1, 255, 4096, 1 << 20}) {
-    EXPECT_ERROR(Checkpoint(directory.file("hostile", whole + std::string(more, '\0'))), "its manifest promises");
+    EXPECT_ERROR(Checkpoint(directory.file("hostile", whole + std::string(more, '\0'))), "its manifest says");
   }
 }
 

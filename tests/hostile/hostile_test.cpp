@@ -48,7 +48,7 @@ TEST(Hostile, EveryNumberOfTheManifest) {
   CHECK(window, "its window", {1, 2});
   CHECK(vocabulary_tile, "its decoder's tile", positive);
   CHECK(text_tokens, "its text's length", {0, 1, 2, INT64_MAX, std::uint64_t{1} << 31});
-  CHECK(document_end, "it ends documents at no token", {0, 1, 2, UINT64_MAX});
+  CHECK(document_end, "its document end is not a token", {0, 1, 2, UINT64_MAX});
 #undef CHECK
   for (const double value : {-1.0, -HUGE_VAL, HUGE_VAL, std::nan(""), 1e300}) {
     const auto real = [&](bool (M::*mutate)(double), const string& part) {
@@ -81,7 +81,7 @@ TEST(Hostile, EveryNumberOfATensor) {
         if (bad == good) continue;
         EXPECT_FALSE(accepts(bad, sentence));
         const auto says = [&](const string& part) { return sentence.find(part) != string::npos; };
-        const bool place = says("is not another tensor") || says("no tensor is its first") || says("a tensor's place is ");
+        const bool place = says("is not another tensor") || says("no tensor starts at offset 0") || says("a tensor's place is ");
         EXPECT_TRUE(field == 0 ? place : says(tensors[i].name + " is not ")) << sentence;
       }
     }

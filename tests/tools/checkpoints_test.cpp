@@ -189,7 +189,7 @@ TEST_F(Checkpoints, AnotherRunIsRefusedAndNamed) {
   string wide = kTestBrain;
   wide.replace(wide.find("\"neurons\": 320"), 14, "\"neurons\": 256");
   directory_.file("wide.json", wide);
-  refuses(changed("brain.json", "wide.json"), "holds the brain test with broca.neurons 320, asked for is test with 256");
+  refuses(changed("brain.json", "wide.json"), "holds the brain test with broca.neurons 320, requested is test with 256");
   refuses(changed("text.bin", "other.bin"), "was trained on a text of 1000 tokens");
   refuses(changed("--seed 4", "--seed 5"), "--seed 4, now it is 5");
   refuses(changed("--batch 2", "--batch 3"), "--batch 2, now it is 3");
@@ -281,11 +281,11 @@ TEST_F(Checkpoints, ADamagedOneIsRefusedUnlessNobodyLooks) {
   bytes[bytes.size() - 100] ^= 1;  // in an optimizer's state
   directory_.file("saved/step-000000008.ngck", bytes);
   const string again = kTrain + "--steps 9 --checkpoint-dir saved --resume ";
-  refuses(again, "saved/step-000000008.ngck is damaged: decoder.column is not what was saved: use the checkpoint before it");
+  refuses(again, "saved/step-000000008.ngck is damaged: decoder.column differs from what was saved: use the checkpoint before it");
   EXPECT_EQ(run("neurogen-engine eval --checkpoint saved --data valid.bin").status, 0);
   EXPECT_EQ(run("neurogen-engine " + again + "--no-verify --keep 9").status, 0);
   directory_.file("saved/step-000000009.ngck", bytes.substr(0, bytes.size() - 1));
-  refuses(again, "its manifest promises");
+  refuses(again, "its manifest says");
   directory_.file("saved/step-000000009.ngck", bytes);
   refuses(again, "saved/step-000000009.ngck holds step 8");
   run("corpus --version && rm saved/step-000000008.ngck saved/step-000000009.ngck");

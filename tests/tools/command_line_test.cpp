@@ -76,8 +76,8 @@ TEST_F(CommandLine, BudgetsMeanSomethingOrAreRefused) {
     for (const string& program : {"plan " + kBrain, "neurogen-engine " + kTrain}) {
       const ProgramResult page = run(program + "--budget " + small);
       EXPECT_EQ(page.status, 2);
-      for (const char* part :
-           {"does not fit into", "\nbudget", "\nneeded", "\nmissing", "alive at the peak", "what would fit", "--budget "}) {
+      for (const char* part : {"does not fit into", "\nbudget", "\nneeded", "\nmissing", "alive at the peak",
+                               "settings that would fit", "--budget "}) {
         EXPECT_NE(page.err.find(part), string::npos) << page.err << "lacks " << part;
       }
     }

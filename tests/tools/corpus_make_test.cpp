@@ -210,7 +210,7 @@ TEST_F(MakeTest, HoldsOutEqualDocumentsTogether) {
 TEST_F(MakeTest, ReplacesOnRequestWhatIsNotUtf8) {
   folder_file("in/a", "caf\xE9\n\xFF\n");
   folder_file("in/b", "good");
-  refuses("in", "in/a is not UTF-8 text at byte 3: convert it with iconv -t UTF-8, or take it with corpus make --replace-invalid");
+  refuses("in", "in/a is not UTF-8 text at byte 3: convert it with iconv -t UTF-8, or use corpus make --replace-invalid");
   directory_.file("lines.txt", "a\nb\nc\n");
   const auto manifest = make("in lines.txt --replace-invalid");
   EXPECT_EQ(manifest["sources"][0]["replaced"], 2);

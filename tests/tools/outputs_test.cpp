@@ -124,7 +124,7 @@ TEST_F(Outputs, AreNotEachOther) {
 TEST_F(Outputs, ALogIsNeverCut) {
   const string log = read_file(directory_.path("l.jsonl"));
   directory_.file("notes.txt", "notes");
-  refuses(kTrain + "--log notes.txt", "notes.txt is there already and is no log");
+  refuses(kTrain + "--log notes.txt", "notes.txt already exists and is not a log");
   EXPECT_EQ(run(kTrain + "--checkpoint-dir other --seed 5").status, 0);
   refuses(kTrain + "--checkpoint-dir other --seed 5 --resume --log l.jsonl", "l.jsonl is the log of another run");
   EXPECT_EQ(run(kTrain + "--checkpoint-dir saved --resume --log l.jsonl").status, 0);

@@ -1,4 +1,4 @@
-// The NeuroGen engine as a library: a brain in its planned memory, trained on batches that the caller brings.
+// The NeuroGen engine as a library: a brain in planned memory, trained on the caller's batches.
 //
 //   neurogen::EngineOptions options;
 //   options.architecture = "tiny";
@@ -6,11 +6,11 @@
 //   if (!engine) return complain(engine.failure().sentence);
 //   for (...) engine.value().train_step_batch(ids, targets);
 //
-// Everything is allocated by create(); load() alone takes memory for as long as it runs, and a sentence for an answer where a call
-// fails. Both copy the file that they read, as much memory as it is long, instead of mapping it: if it is cut short meanwhile, that
-// is a failure, and no signal that ends the process. The library installs nothing in its process: no signal handlers, no allocator,
-// no limits, no environment. (While an engine works, OpenBLAS is told to use one thread; the engine's own threads share the work.)
-// Engines know nothing of each other. Each may be used from any thread, by one at a time.
+// create() allocates everything. Afterwards only load(), while it runs, and error messages allocate. create() and load() read a
+// file into memory of the file's size instead of mapping it: if the file is truncated meanwhile, the call fails, and no signal ends
+// the process. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
+// engine works, OpenBLAS is set to one thread; the engine's own threads share the work.) Engines are independent of each other.
+// An engine may be used from any thread, but only by one at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -29,25 +29,25 @@ namespace neurogen {
 
 struct EngineOptions : BrainSettings {
   Rates rates;
-  std::int64_t steps = 0;  // length of the run, after whose half the rates decline; 0: that of the checkpoint, else they never do
-  std::int64_t seed = 1;   // of first weights and wiring
-  std::string checkpoint;  // go on from this file, or from the newest of this directory: steps, weights, what optimizers remember
-  std::string init;        // or take first weights from a safetensors file or a checkpoint
+  std::int64_t steps = 0;  // length of the run; the rates decline after half of it. 0: the checkpoint's, else they never decline
+  std::int64_t seed = 1;   // for initial weights and wiring
+  std::string checkpoint;  // resume from this file, or the newest in this directory: steps, weights, optimizer state
+  std::string init;        // or take initial weights from a safetensors file or a checkpoint
 };
 
-// Where the budget goes; all in bytes, exact.
+// Memory by purpose; in bytes, exact.
 struct MemoryPlan {
   std::uint64_t device_arena = 0, host_arena = 0;
-  std::uint64_t overhead = 0;  // set aside for what no plan can place: libraries, heap, a GPU's context
+  std::uint64_t overhead = 0;  // reserved for what no plan can place: libraries, heap, a GPU's context
   std::uint64_t total = 0, budget = 0;
   std::uint64_t minimum = 0;  // the smallest budget with which these settings run
   std::int64_t batch = 0, window = 0;
-  std::string table, json;  // every buffer: for people, for programs
+  std::string table, json;  // every buffer: as a table for people, as JSON for programs
 };
 
 class NEUROGEN_API Engine {
  public:
-  // Plans, takes the memory, and fills it. Refuses what does not fit into the budget before any of it is taken.
+  // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
   static Result<Engine> create(const EngineOptions& options);
 
   Engine(Engine&&) noexcept;
@@ -59,21 +59,21 @@ class NEUROGEN_API Engine {
   std::int64_t vocabulary() const;
   std::int64_t steps() const;  // done
 
-  // One step on [batch, window] token ids, row by row, and as many targets, each the token that follows; nothing is asked about
-  // a target of -1. Returns the mean loss in nats a target, of the weights before the step. After a failure at run time (a loss
-  // that is not finite) the weights are of no use any more: load() those of before.
+  // One step on token ids [batch, window], row-major, and targets of the same shape, each the token that follows; -1 is not
+  // counted. Returns the mean loss in nats per target, of the weights before the step. After a failure at run time (a loss that is
+  // not finite) the weights are unusable: load() earlier ones.
   Result<double> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
 
-  // The mean loss in nats of a text of any length: every token but the first is predicted once, from those of its window before it.
+  // Mean loss in nats per token of a text of any length. Every token but the first is predicted once, from the tokens before it in
+  // its window.
   Result<double> evaluate(std::span<const std::int32_t> ids);
 
-  // Goes on with the prompt, until `out` is full or a document ends, and returns how many tokens were made. The window's length
-  // bounds attention alone: what came before it is remembered by the brain's state. Equal weights, prompts and settings give equal
-  // tokens.
+  // Continues the prompt until `out` is full or a document ends, and returns the number of tokens generated. The window limits only
+  // attention: the recurrent state remembers what came before. Equal weights, prompts and settings give equal tokens.
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
-  // A token's row of the embedding, where it lies: it changes with every step, and ends with the engine. Refused on a GPU, whose
-  // memory the host cannot look at; read_embedding_row copies from anywhere.
+  // A token's embedding row, in the engine's memory: it changes with every step and is valid as long as the engine. Refused on a
+  // GPU, whose memory the host cannot read; read_embedding_row works on both.
   Result<std::span<const float>> embedding_row(std::int64_t id) const;
   Status read_embedding_row(std::int64_t id, std::span<float> out) const;
   std::int64_t embedding_width() const;
@@ -81,17 +81,17 @@ class NEUROGEN_API Engine {
   // thalamus, wernicke, hippocampus, basal_ganglia, prefrontal, broca
   static std::vector<std::string_view> modules();
   Result<std::int64_t> outputs(std::string_view module) const;
-  // What a module puts out, [batch, window, outputs], for the batch that was trained on last (or the last of those that evaluate()
-  // made), by the weights as they are now.
+  // A module's outputs, [batch, window, outputs], on the latest batch of train_step_batch() or evaluate(), computed with the
+  // current weights.
   Status read_output(std::string_view module, std::span<float> out);
 
-  // A checkpoint, whole under its name or what was there before. `neurogen-engine` reads it, too.
+  // Writes a checkpoint atomically: if it fails, an existing file stays. `neurogen-engine` reads it too.
   Status save(std::string_view path);
-  // Goes on from a checkpoint of this architecture, or from the newest of a directory. What is refused changes nothing.
+  // Resumes from a checkpoint of this architecture, or from the newest in a directory. A refused one changes nothing.
   Status load(std::string_view path);
 
-  // How often the engine's own code has asked for memory since create(), on the heap, by pages or on a GPU; what libraries do by
-  // themselves is not in it.
+  // Number of allocations by the engine's own code since create(): on the heap, by mmap or on a GPU. Allocations that libraries
+  // make internally are not counted.
   std::uint64_t allocations_since_construction() const;
 
  private:

@@ -1,4 +1,4 @@
-// What the shared library shows.
+// Symbols that the shared library exports.
 #pragma once
 
 #define NEUROGEN_API __attribute__((visibility("default")))

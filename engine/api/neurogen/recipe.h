@@ -1,4 +1,4 @@
-// How fast a brain learns, and how words are drawn from what it predicts.
+// Learning rates, and how tokens are sampled from predictions.
 #pragma once
 #include <cstdint>
 
@@ -9,9 +9,9 @@ struct Rates {
   std::int64_t warmup = 100;  // steps
 };
 
-// The formulas stand in engine/run/sampler.h.
+// The formulas are in engine/run/sampler.h.
 struct Sampling {
-  double temperature = 0.8;       // 0: the likeliest token alone
+  double temperature = 0.8;       // 0: only the likeliest token
   std::int64_t top_k = 0;         // 0: all
   double top_p = 1, min_p = 0;    // 1, 0: all
   double repetition_penalty = 1;  // 1: none

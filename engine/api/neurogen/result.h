@@ -1,4 +1,4 @@
-// What a call answers: a value, or a sentence that says what is wrong. No exception crosses from the engine to its caller.
+// The result of a call: a value, or a sentence that says what is wrong. No exception leaves the engine.
 #pragma once
 #include <cstdlib>
 #include <string>
@@ -9,7 +9,7 @@ namespace neurogen {
 
 struct Failure {
   std::string sentence;  // "what is wrong: what to do"
-  bool refused = false;  // misuse, and nothing was done; else a failure at run time: a disk that is full, a loss that is not finite
+  bool refused = false;  // true: misuse, nothing was done; false: failed at run time, such as a full disk or a loss not finite
 };
 
 template <typename Value = std::monostate>
@@ -20,7 +20,7 @@ class [[nodiscard]] Result {
 
   bool ok() const { return held_.index() == 0; }
   explicit operator bool() const { return ok(); }
-  // Asking for what is not there ends the program: look at ok() first.
+  // The wrong accessor aborts the program: check ok() first.
   Value& value() & { return held<0>(held_); }
   const Value& value() const& { return held<0>(held_); }
   Value&& value() && { return std::move(held<0>(held_)); }

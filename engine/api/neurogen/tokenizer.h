@@ -1,4 +1,5 @@
-// Text to token ids and back, by a SentencePiece model, such as `corpus train-tokenizer` makes: the ids that `corpus` writes.
+// Text to token ids and back with a SentencePiece model, such as `corpus train-tokenizer` makes. The ids are those that `corpus`
+// writes.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,7 +17,7 @@ class Tokenizer;
 
 class NEUROGEN_API TextTokenizer {
  public:
-  // Refuses what is not a SentencePiece model, or has more than 65,536 pieces or none for a line end.
+  // Refuses a file that is not a SentencePiece model, has more than 65,536 pieces, or has no piece for a line end.
   static Result<TextTokenizer> create(const std::string& path);
 
   TextTokenizer(TextTokenizer&&) noexcept;
@@ -25,11 +26,11 @@ class NEUROGEN_API TextTokenizer {
 
   std::int64_t vocabulary() const;
   std::int64_t line_end() const;      // the piece "\n", or the byte <0x0A>
-  std::int64_t document_end() const;  // </s>, which stands for no text; -1: none. See EngineOptions::document_end
+  std::int64_t document_end() const;  // </s>, which decodes to no text; -1: none. See EngineOptions::document_end
 
-  // Refuses what is not UTF-8.
+  // Refuses text that is not UTF-8.
   Result<std::vector<std::int32_t>> encode(std::string_view text) const;
-  // Bytes: where ids begin or end inside a character, so does the text. Refuses ids outside the vocabulary.
+  // Returns bytes: if ids begin or end inside a character, so does the text. Refuses ids outside the vocabulary.
   Result<std::string> decode(std::span<const std::int32_t> ids) const;
 
  private:
