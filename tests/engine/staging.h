@@ -59,7 +59,7 @@ inline void check_staging(Place place) {
   copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes}, workspace.as<std::byte>());
   program.read(session.brain.workspace, received.data(), bytes);
   EXPECT_EQ(std::memcmp(received.data(), sent.data(), bytes), 0);
-  EXPECT_ERROR(copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes + 1}, workspace.as<std::byte>()), "too short");
+  EXPECT_ERROR(copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes + 1}, workspace.as<std::byte>()), "truncated");
   EXPECT_ERROR(copy_to_gpu(session, FileRange{-1, begin, bytes, "gone.ngck"}, workspace.as<std::byte>()),
                "gone.ngck cannot be read");
 }
