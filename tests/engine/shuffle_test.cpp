@@ -29,7 +29,7 @@ TEST(Shuffle, StaysInRangeForTheLargest) {
     const Shuffle shuffle(n, 3, 4);
     for (std::uint64_t i = 0; i < 1000; ++i) ASSERT_LT(shuffle(n - 1 - i), n);
   }
-  EXPECT_ERROR(Shuffle(0, 1, 1), "0 things");
+  EXPECT_ERROR(Shuffle(0, 1, 1), "0 elements");
   EXPECT_ERROR(Shuffle((std::uint64_t{1} << 62) + 1, 1, 1), "1 to 2^62");
 }
 
