@@ -23,7 +23,7 @@
 namespace neurogen {
 namespace {
 
-constexpr Bytes kPiece = Bytes{1} << 20;  // hashed, checked and written while it is in a core's cache
+constexpr Bytes kSavedPiece = Bytes{1} << 20;  // hashed, checked and written while it is in a core's cache
 constexpr std::array<std::byte, kCheckpointAlignment> kZeros{};
 
 }  // namespace
@@ -98,7 +98,8 @@ struct Saver::Work {
     if (staging && snapshot.size() == 0) return stage();
     for (std::size_t t = 0; t < ids.size(); ++t) {
       const Bytes bytes = manifest.tensors[t].bytes;
-      for (Bytes begin = 0; begin < bytes; begin += kPiece) put({t, begin, {source(t) + begin, std::min(kPiece, bytes - begin)}});
+      for (Bytes begin = 0; begin < bytes; begin += kSavedPiece)
+        put({t, begin, {source(t) + begin, std::min(kSavedPiece, bytes - begin)}});
     }
   }
 
