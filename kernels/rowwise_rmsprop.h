@@ -1,9 +1,9 @@
-// Row-wise RMSProp, for tables of which a batch touches few rows: RMSProp (Tieleman & Hinton 2012) with one second moment a row, as in
-// the row-wise Adagrad of recommender models (Naumov et al. 2019, arXiv:1906.00091); beta 0.98:
+// Row-wise RMSProp, for tables of which a batch touches few rows: RMSProp (Tieleman & Hinton 2012) with one second moment a row, as
+// in the row-wise Adagrad of recommender models (Naumov et al. 2019, arXiv:1906.00091); beta 0.98:
 //   g = gradient * clip    v_r = beta v_r + (1-beta) mean_E(g_r^2)    p_r = p_r - lr sqrt(1-beta) g_r / sqrt(v_r + 1e-24)
 //
-// v decays at every step, whether its row is touched or not: a rare row takes a whole step of rms lr, one that is always there steps
-// of sqrt(1-beta) lr. There is no momentum and no bias correction, so rows without gradient stay.
+// v decays at every step, whether its row is touched or not: a rare row takes a whole step of rms lr, one that is always there
+// steps of sqrt(1-beta) lr. There is no momentum and no bias correction, so rows without gradient stay.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"

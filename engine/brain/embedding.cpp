@@ -1,8 +1,9 @@
 // The embedding and its pair table: forward pass, and the gradients of the rows that a batch touches.
+#include "kernels/embedding.h"
+
 #include <algorithm>
 
 #include "engine/brain/builder.h"
-#include "kernels/embedding.h"
 
 namespace neurogen {
 namespace {

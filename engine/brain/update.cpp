@@ -14,7 +14,7 @@ std::vector<TensorId> Builder::in_order(const Gradients& g) const {
   if (architecture_.pairs > 0) list.push_back(g.embedding_pairs.gradient);
   list.push_back(g.embedding_gain);
   for (int m = 0; m < kModules; ++m) {
-    list.insert(list.end(), {g.synapses[m], g.bias[m], g.gain[m]});
+    list.insert(list.end(), {g.synapses[m], g.taps[m], g.bias[m], g.gain[m]});
     if (m != kHippocampus) list.push_back(g.retain[m]);
   }
   list.push_back(g.gate_bias);

@@ -48,7 +48,7 @@ TEST(Architecture, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(tiny.vocabulary, 4'096);
   EXPECT_EQ(std::tuple(full.pairs, small.pairs, tiny.pairs), std::tuple(65'536, 65'536, 16'384));
   for (const Architecture& a : {full, small, tiny}) EXPECT_EQ(a.softcap, 30);
-  EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128);
+  EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128 + 128);  // and the embedding
   EXPECT_TRUE(is_preset("full") && is_preset("small") && is_preset("tiny") && !is_preset("Full"));
 }
 

@@ -33,17 +33,6 @@ TensorView batched_logits(Session& session, const std::vector<std::int32_t>& bat
   return {};
 }
 
-// Numbers for the pair table, which begins as zeros.
-void fill_pairs(Session& session) {
-  if (session.brain.architecture.pairs == 0) return;
-  const TensorView table = session.program.view(session.brain.parameter("embedding.pairs").value);
-  for (std::int64_t i = 0; i < table.elements(); ++i) {
-    const double x = std::sin(static_cast<double>(i * i % 1009));
-    if (table.dtype == DType::f64) table.as<double>()[i] = x;
-    else table.as<float>()[i] = static_cast<float>(x);
-  }
-}
-
 void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
   SCOPED_TRACE(seed);
   Random random(seed);
@@ -59,9 +48,8 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
     }
   }
   const SessionPointer whole(new_session(build_training(a, o), false)), single(new_session(build_stream(a, o)));
-  initialize(whole->brain, whole->program, seed);
-  initialize(single->brain, single->program, seed);
-  fill_pairs(*whole), fill_pairs(*single);
+  initialize_everything(whole->brain, whole->program, seed);
+  initialize_everything(single->brain, single->program, seed);
   single->program.set_poison(true);
   const TensorView logits = batched_logits(*whole, batch);
   Stream stream(single->brain, single->program);

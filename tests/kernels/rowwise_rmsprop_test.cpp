@@ -46,10 +46,12 @@ TYPED_TEST(RowwiseRmsprop_, FollowsTheFormulaAndForgetsEveryRowAtEveryStep) {
           moment += 0.02 * std::pow(0.98, step - s) * squares[static_cast<std::size_t>(row)][static_cast<std::size_t>(s)];
         for (std::int64_t e = 0; e < E; ++e) expected[row * E + e] -= rate * 0.5 * g[e] / std::sqrt(moment);
       }
-      rowwise_rmsprop(device_of(threads), {view_of(control), norm.view(), rows.view(), count.view(), gradient.view(), p.view(), v.view()});
+      rowwise_rmsprop(device_of(threads),
+                      {view_of(control), norm.view(), rows.view(), count.view(), gradient.view(), p.view(), v.view()});
     }
     for (std::int64_t row = 0; row < V; ++row) {
-      for (int s = 0; s < 6; ++s) second[row] += 0.02 * std::pow(0.98, 5 - s) * squares[static_cast<std::size_t>(row)][static_cast<std::size_t>(s)];
+      for (int s = 0; s < 6; ++s)
+        second[row] += 0.02 * std::pow(0.98, 5 - s) * squares[static_cast<std::size_t>(row)][static_cast<std::size_t>(s)];
       EXPECT_NEAR(v[row], second[row], 1e-5 * second[row]) << "row " << row;
     }
     expect_close(p, expected, kTolerance, "table");
@@ -78,7 +80,9 @@ TYPED_TEST(RowwiseRmsprop_, ASkippedStepChangesNothing) {
   step();
   EXPECT_NE(p.data, p_before.data);
   Tensor<std::int32_t> wrong({5}, 0);
-  EXPECT_THROW(rowwise_rmsprop(device_of(1), {view_of(control), norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), wrong.view()}), Error);
+  EXPECT_THROW(rowwise_rmsprop(device_of(1),
+                               {view_of(control), norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), wrong.view()}),
+               Error);
 }
 
 }  // namespace
