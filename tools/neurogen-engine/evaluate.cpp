@@ -66,13 +66,12 @@ class Table {
 };
 
 Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& text) {
-  Brain brain = build_evaluation(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  if (!plan.fits()) {
+  Fit fit = planned(build_evaluation(r.architecture, r.options), r.budget);
+  if (!fit.fits()) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
-                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+                            r.architecture.name, with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
+  Session session(std::move(fit), r.place, weights.checkpoint());
   load(weights, session);
   return Evaluator(session.brain, session.program).run(text);
 }
