@@ -11,7 +11,7 @@
 #include "arena/error.h"
 #include "arena/report.h"
 #include "engine/brain/initialize.h"
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 #include "engine/run/batch.h"
 #include "engine/run/process.h"
 #include "engine/run/stream.h"
