@@ -10,6 +10,7 @@
 #include "arena/error.h"
 #include "engine/brain/initialize.h"
 #include "kernels/dispatch.h"
+#include "kernels/random.h"
 #include "kernels/step_control.h"
 #include "tests/engine/random_architecture.h"
 
@@ -32,6 +33,19 @@ struct Outcome {
   }
 };
 
+// A brain whose every tap hears something, as after some training.
+inline void initialize_with_delays(const Brain& brain, Program& program, std::uint64_t seed) {
+  initialize(brain, program, seed);
+  for (const Parameter& p : brain.parameters) {
+    if (!p.name.ends_with(".taps")) continue;
+    const TensorView taps = program.view(p.value);
+    dispatch_real(taps.dtype, [&](auto zero) {
+      for (std::int64_t i = 0; i < taps.elements(); ++i)
+        taps.as<decltype(zero)>()[i] += static_cast<decltype(zero)>(0.3 * normal(seed, 7, static_cast<std::uint64_t>(i)));
+    });
+  }
+}
+
 inline void steps(Session& session, const std::vector<std::int32_t>& batch, int count, Outcome& outcome) {
   const Brain& brain = session.brain;
   Program& program = session.program;
@@ -49,7 +63,7 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
 
 inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool poison = false, int count = 2) {
   Session session(std::move(fit));
-  initialize(session.brain, session.program, 5);
+  initialize_with_delays(session.brain, session.program, 5);
   session.program.set_poison(poison);
   Outcome outcome;
   steps(session, batch, count, outcome);
