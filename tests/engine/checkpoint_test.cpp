@@ -36,7 +36,7 @@ class CheckpointTest : public testing::Test {
     BrainOptions o = settings_.options;
     o.decoder_storage = decoder;
     const Architecture& a = settings_.architecture;
-    return Session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty), {}, from);
+    return Session(planned(build_training(a, o), kPlenty), {}, from);
   }
   // A checkpoint of the session's current values, and its bytes.
   string save(const Session& session, const Standing& standing = {3, 9, 2.5}) const {
@@ -243,7 +243,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   const string bytes = fresh();
   const Architecture& a = settings_.architecture;
   const Checkpoint c(checkpoint_file(path()));
-  Session s(build_evaluation(a, settings_.options), plan_graph(build_evaluation(a, settings_.options).graph, kPlenty), {}, &c);
+  Session s(planned(build_evaluation(a, settings_.options), kPlenty), {}, &c);
   EXPECT_EQ(s.begins_with, &c);
   restore(s, c);
   const Bytes prefix = s.arena.plan().device.persistent;

@@ -10,8 +10,7 @@ namespace neurogen {
 namespace {
 
 Session* new_session(Brain brain, bool overlay = true) {
-  Plan plan = plan_graph(brain.graph, overlay ? kPlenty : kApart);
-  return new Session(std::move(brain), std::move(plan));
+  return new Session(planned(std::move(brain), overlay ? kPlenty : kApart));
 }
 using SessionPointer = std::unique_ptr<Session>;
 
