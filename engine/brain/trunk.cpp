@@ -43,8 +43,7 @@ void BrainTrunk::declare_parameters() {
                                  UpdateRule::adamw_decay,
                                  normals(deviation),
                                  true});
-    ids.taps =
-        s_.parameter({name + ".taps", {2, module.roles(), module.outputs}, UpdateRule::adamw, first_taps(module.neurons)});
+    ids.taps = s_.parameter({name + ".taps", {2, module.roles(), module.outputs}, UpdateRule::adamw, first_taps(module.neurons)});
     ids.bias = s_.parameter({name + ".bias", {module.roles(), module.outputs}, UpdateRule::adamw, constant(0)});
     ids.gain = s_.parameter({name + ".gain", {module.outputs}, UpdateRule::adamw, constant(1)});
     if (m != kHippocampus)
@@ -57,7 +56,8 @@ void BrainTrunk::declare_fixed() {
   for (const ModuleIndex m : all_modules()) {
     const Module module = shape_.modules[m];
     const auto deal = [=](std::uint64_t seed) { return deal_wiring(module, seed, kWiringStream + static_cast<std::uint64_t>(m)); };
-    wiring_[m] = s_.fixed({std::string("wiring.") + name_of(m), {module.groups(), module.blocks_per_group()}, module.blocks(), deal, {}});
+    wiring_[m] =
+        s_.fixed({std::string("wiring.") + name_of(m), {module.groups(), module.blocks_per_group()}, module.blocks(), deal, {}});
   }
 }
 
@@ -75,15 +75,20 @@ void BrainTrunk::derive() {
     const TensorId wiring = wiring_[m], start = reader_start_[m], readers = readers_[m];
     if (!readers) continue;
     s_.graph.operation(std::string("derive.") + name_of(m) + ".readers", {wiring}, {start, readers},
-                       [=](auto& device, const Bindings& at) { synapses_readers(device, {at[wiring], at[start], at[readers]}); });
+                       [=](auto& device, const Bindings& at) {
+                         synapses_readers(device, {at[wiring], at[start], at[readers]});
+                       });
   }
 }
 
 BrainTrunk::ModuleParameters BrainTrunk::parameters(ModuleIndex module) const {
   const ModuleIds& ids = ids_[module];
-  return {s_.value(ids.synapses), s_.value(ids.taps),
-          s_.value(ids.bias),     s_.value(ids.gain),
-          module == kHippocampus ? TensorId{} : s_.value(ids.retain), s_.operand(ids.synapses)};
+  return {s_.value(ids.synapses),
+          s_.value(ids.taps),
+          s_.value(ids.bias),
+          s_.value(ids.gain),
+          module == kHippocampus ? TensorId{} : s_.value(ids.retain),
+          s_.operand(ids.synapses)};
 }
 
 // Each tile has an even number of groups, since a head of the hippocampus is two groups wide. There are at most kMostTiles tiles:
@@ -120,8 +125,6 @@ std::vector<TensorId> BrainTrunk::source_ids(ModuleIndex module, const Activatio
 }
 
 // The hippocampus' currents have the compute type, in which attention multiplies them anyway, except with single tokens.
-DType BrainTrunk::type_of_currents(ModuleIndex module) const {
-  return module == kHippocampus && ring_ == 0 ? s_.compute : s_.real;
-}
+DType BrainTrunk::type_of_currents(ModuleIndex module) const { return module == kHippocampus && ring_ == 0 ? s_.compute : s_.real; }
 
 }  // namespace neurogen

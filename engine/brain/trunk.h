@@ -120,10 +120,10 @@ class BrainTrunk final : public Trunk {
   Embedding embedding_;
   std::array<ModuleIds, kModules> ids_;
   ParameterId gate_bias_ = 0;
-  std::array<TensorId, kModules> wiring_;                 // [G, K] i32
+  std::array<TensorId, kModules> wiring_;                  // [G, K] i32
   std::array<TensorId, kModules> reader_start_, readers_;  // inverse wiring, derived (training)
-  Activations trained_;                                   // of the latest forward pass for training
-  std::int64_t ring_ = 0;                                 // tokens in a stream's ring; 0: not a stream
+  Activations trained_;                                    // of the latest forward pass for training
+  std::int64_t ring_ = 0;                                  // tokens in a stream's ring; 0: not a stream
   TensorId keys_, values_, position_;
   TensorId done_;  // [modules] i32, all 0 between operations; with single()
 };

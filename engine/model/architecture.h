@@ -1,5 +1,5 @@
-// What a model is: a family and its dimensions. Knows no family; each derives from this (brain/architecture.h), and families.h lists
-// them.
+// What a model is: a family and its dimensions. Knows no family; each derives from this (brain/architecture.h), and families.h
+// lists them.
 #pragma once
 #include <cstdint>
 #include <memory>

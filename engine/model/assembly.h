@@ -47,8 +47,8 @@ class Assembly {
   TensorId value(ParameterId id) const { return model.parameters[id].value; }
   TensorId operand(ParameterId id) const;  // what products read
 
-  // Runs of sequences in which the passes work, and rows of one product: sections begin at its multiples, so that no product, and no
-  // bit, depends on their number.
+  // Runs of sequences in which the passes work, and rows of one product: sections begin at its multiples, so that no product, and
+  // no bit, depends on their number.
   std::vector<Section> sections() const;
   std::int64_t rows_per_product() const;
 

@@ -162,10 +162,14 @@ const Parameter& Model::parameter(const std::string& name) const {
   throw std::out_of_range("no parameter " + name);
 }
 
-Model build_training(ArchitecturePtr architecture, const StepOptions& options) { return Build(std::move(architecture), options).training(); }
+Model build_training(ArchitecturePtr architecture, const StepOptions& options) {
+  return Build(std::move(architecture), options).training();
+}
 Model build_evaluation(ArchitecturePtr architecture, const StepOptions& options) {
   return Build(std::move(architecture), options).evaluation();
 }
-Model build_stream(ArchitecturePtr architecture, const StepOptions& options) { return Build(std::move(architecture), options).stream(); }
+Model build_stream(ArchitecturePtr architecture, const StepOptions& options) {
+  return Build(std::move(architecture), options).stream();
+}
 
 }  // namespace neurogen

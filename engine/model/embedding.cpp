@@ -18,8 +18,7 @@ Embedding::Embedding(Assembly& assembly, std::int64_t width, std::int64_t pairs)
 void Embedding::declare_parameters() {
   const std::int64_t vocabulary = s_.model.architecture->vocabulary();
   weight_ = s_.parameter({"embedding.weight", {vocabulary, width_}, UpdateRule::rowwise_rmsprop, normals(0.25)});
-  if (pairs_ > 0)
-    pair_table_ = s_.parameter({"embedding.pairs", {pairs_, width_}, UpdateRule::rowwise_rmsprop, constant(0)});
+  if (pairs_ > 0) pair_table_ = s_.parameter({"embedding.pairs", {pairs_, width_}, UpdateRule::rowwise_rmsprop, constant(0)});
   gain_ = s_.parameter({"embedding.gain", {width_}, UpdateRule::adamw, constant(1)});
 }
 
@@ -47,11 +46,10 @@ TensorId Embedding::forward(const Batch& batch, const std::string& prefix, bool 
 void Embedding::backward(TensorId d_output) {
   const TensorId ids = ids_, weight = s_.value(weight_), rows = pair_rows_, table = pairs(), gain = s_.value(gain_), scale = scale_;
   const TensorId d_gain = s_.declare_gradient(gain_);
-  s_.graph.operation("d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain},
-                     [=](auto& device, const Bindings& at) {
-                       embedding_backward(device,
-                                          {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
-                     });
+  s_.graph.operation(
+      "d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain}, [=](auto& device, const Bindings& at) {
+        embedding_backward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
+      });
   table_gradient(weight_, ids, d_output, 1);
   if (table) table_gradient(pair_table_, rows, d_output, kPairScale);
 }

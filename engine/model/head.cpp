@@ -50,7 +50,7 @@ Head::TileWeights Head::tile_weights(const std::string& name, Tile tile) {
   const TensorId copy = s_.graph.transient(name + ".weights", s_.compute, {tile.tokens, width_});
   const TensorId decoder = s_.value(decoder_);
   s_.graph.operation(name + ".cast", {decoder}, {copy},
-                   [=](auto& device, const Bindings& at) { cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]); });
+                     [=](auto& device, const Bindings& at) { cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]); });
   return {copy, 0};
 }
 
@@ -87,14 +87,15 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
   l.total = s_.graph.transient(prefix + "loss.total", DType::f64, {2});
   const double softcap = softcap_;
   const Tile last = vocabulary_tiles().back();
-  const TensorId kept = keep ? s_.graph.transient(prefix + "logits", s_.compute, {n, padded(last.column + last.tokens)}) : TensorId{};
+  const TensorId kept =
+      keep ? s_.graph.transient(prefix + "logits", s_.compute, {n, padded(last.column + last.tokens)}) : TensorId{};
   const auto statistics = [&](const std::string& name, TensorId logits, Tile tile, std::int64_t column) {
     s_.graph.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
-                     [=](auto& device, const Bindings& at) {
-                       softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin, at[l.maximum],
-                                                   at[l.sum], at[l.target_logit], softcap});
-                     },
-                     {0, s_.element_bytes * static_cast<double>(n * tile.tokens)});
+                       [=](auto& device, const Bindings& at) {
+                         softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
+                                                     at[l.maximum], at[l.sum], at[l.target_logit], softcap});
+                       },
+                       {0, s_.element_bytes * static_cast<double>(n * tile.tokens)});
     if (!host_hits) return;
     s_.graph.operation(
         name + ".likeliest", {logits}, {best_logit, best_token},
@@ -126,18 +127,20 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
     });
   }
   s_.graph.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
-                   [=](auto& device, const Bindings& at) {
-                     cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
-                                                 at[l.loss], at[l.total]});
-                     copy(device, at[l.total], at[host]);
-                   });
+                     [=](auto& device, const Bindings& at) {
+                       cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
+                                                   at[l.loss], at[l.total]});
+                       copy(device, at[l.total], at[host]);
+                     });
   return kept;
 }
 
 // Whether each product takes the whole vocabulary at once, which is faster than tile by tile. It needs kept logits and weights
 // stored in the type that products read. In 32 bits all is done tile by tile, so that the schedule changes no bit; in 16 bits
 // d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
-bool Head::at_once() const { return s_.options.schedule.keep_logits && s_.compute != s_.real && s_.options.decoder_storage == s_.compute; }
+bool Head::at_once() const {
+  return s_.options.schedule.keep_logits && s_.compute != s_.real && s_.options.decoder_storage == s_.compute;
+}
 
 TensorId Head::train(TensorId features, TensorId targets) {
   const std::int64_t n = s_.options.tokens(), outputs = width_;
@@ -151,15 +154,15 @@ TensorId Head::train(TensorId features, TensorId targets) {
   const TensorId d_features = s_.graph.transient("d_features", whole ? s_.compute : s_.real, {n, outputs});
   const TensorId column_sum = s_.graph.transient("decoder.column_sum", s_.real, {outputs});
   s_.graph.operation("decoder.column_sum.clear", {}, {column_sum},
-                   [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
+                     [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
   const auto tiles = vocabulary_tiles();
   const auto d_logits = [&](const std::string& name, Tile tile, TensorId logits, std::int64_t at_column) {
     s_.graph.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
-                     [=](auto& device, const Bindings& at) {
-                       cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp],
-                                                       at[l.total], tile.begin, at[control], softcap});
-                     },
-                     {0, 2 * s_.element_bytes * static_cast<double>(n * tile.tokens)});
+                       [=](auto& device, const Bindings& at) {
+                         cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp],
+                                                         at[l.total], tile.begin, at[control], softcap});
+                       },
+                       {0, 2 * s_.element_bytes * static_cast<double>(n * tile.tokens)});
   };
   if (whole) {
     d_logits("decoder", {0, vocabulary_}, kept, 0);
@@ -198,8 +201,8 @@ TensorId Head::train(TensorId features, TensorId targets) {
       s_.graph.operation(
           name + ".d_features", {logits, weights.id}, {d_features},
           [=](auto& device, const Bindings& at) {
-            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens), at[d_features],
-                            Transpose::no, Transpose::no, beta});
+            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens),
+                            at[d_features], Transpose::no, Transpose::no, beta});
           },
           s_.product_cost(1, n, outputs, tile.tokens));
     }
@@ -215,13 +218,14 @@ TensorId Head::train(TensorId features, TensorId targets) {
         s_.product_cost(1, rows, outputs, n));
     const std::int64_t tile_rows = std::min(s_.options.vocabulary_tile, rows);
     const TensorId sums = s_.graph.transient(name + ".adafactor.scratch", DType::f64,
-                                           {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
+                                             {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
     s_.graph.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
-                     [=](auto& device, const Bindings& at) {
-                       adafactor_tiles(device, {at[control], at[gradient], at[decoder].rows(begin, rows), at[row].rows(begin, rows),
-                                                at[column], at[column_sum], at[sums], tile_rows, begin});
-                     },
-                     {0, 3 * s_.element_bytes * static_cast<double>(rows * outputs)});
+                       [=](auto& device, const Bindings& at) {
+                         adafactor_tiles(device,
+                                         {at[control], at[gradient], at[decoder].rows(begin, rows), at[row].rows(begin, rows),
+                                          at[column], at[column_sum], at[sums], tile_rows, begin});
+                       },
+                       {0, 3 * s_.element_bytes * static_cast<double>(rows * outputs)});
     s_.model.decoder_gradients.push_back(gradient);
   }
   s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
@@ -231,7 +235,7 @@ TensorId Head::train(TensorId features, TensorId targets) {
   // Broca takes this gradient in the type that modules exchange; it is summed over tiles in `real` first.
   const TensorId low = s_.graph.transient("d_features.low", s_.gradient, {n, outputs});
   s_.graph.operation("d_features.cast", {d_features}, {low},
-                   [=](auto& device, const Bindings& at) { cast(device, at[d_features], at[low]); });
+                     [=](auto& device, const Bindings& at) { cast(device, at[d_features], at[low]); });
   return low;
 }
 
@@ -243,8 +247,7 @@ void Head::evaluate(const std::string& prefix, TensorId features, TensorId targe
 void Head::step(const std::string& prefix, TensorId features) {
   const TensorId logits = s_.graph.transient(prefix + "logits", s_.real, {1, vocabulary_});
   // One tile if the weights need no converted copy.
-  const auto tiles =
-      s_.options.decoder_storage == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
+  const auto tiles = s_.options.decoder_storage == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     logits_tile(prefix + "decoder.tile" + std::to_string(t), features, tiles[t], logits, tiles[t].begin);
   }

@@ -94,8 +94,8 @@ void check_fixed(const Model& model, const FindTensor& find, const std::string& 
     for (std::int64_t i = 0; i < tensor.elements(); ++i) {
       const std::int64_t value = tensor.integer(i);
       if (value >= 0 && value < fixed.bound) continue;
-      throw Error(fmt::format("{}: {} holds {}, but its values are below {}: the file is damaged", file, fixed.name, value,
-                              fixed.bound));
+      throw Error(
+          fmt::format("{}: {} holds {}, but its values are below {}: the file is damaged", file, fixed.name, value, fixed.bound));
     }
   }
 }
@@ -144,10 +144,12 @@ void initialize_from(const Model& model, Program& program, const std::string& fi
   if (is_checkpoint(file)) {
     const Checkpoint source(file);
     source.verify(weight_names(model));
-    take_weights(model, program, [&](const std::string& name) { return source.find(name); }, file);
+    take_weights(
+        model, program, [&](const std::string& name) { return source.find(name); }, file);
   } else {
     const Safetensors source(file);
-    take_weights(model, program, [&](const std::string& name) { return source.find(name); }, file);
+    take_weights(
+        model, program, [&](const std::string& name) { return source.find(name); }, file);
   }
 }
 

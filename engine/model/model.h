@@ -108,7 +108,7 @@ struct Model {
   TensorId features;
   std::vector<TensorId> decoder_gradients;
 
-  const Parameter& parameter(const std::string& name) const;  // throws std::out_of_range
+  const Parameter& parameter(const std::string& name) const;                       // throws std::out_of_range
   std::size_t weight_tensors() const { return parameters.size() + fixed.size(); }  // the first persistent tensors
 };
 

@@ -22,11 +22,11 @@ struct Target {
 };
 
 struct StepOptions {
-  std::int64_t batch = 32, window = 256;    // B sequences of T tokens
-  DType compute = DType::f32;               // activations and products: f32, bf16, f16; f64 for checks
-  DType decoder_storage = DType::f32;       // f32, bf16, f16; f64 with f64
-  std::int64_t vocabulary_tile = 1280;      // rows of the decoder updated together
-  std::int64_t document_end = -1;           // token that ends a document, -1: none
+  std::int64_t batch = 32, window = 256;  // B sequences of T tokens
+  DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
+  DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
+  std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
+  std::int64_t document_end = -1;         // token that ends a document, -1: none
   Target target;
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
   double synapse_decay = 0.05, clip = 1.0;  // AdamW's weight decay, limit of the gradient norm

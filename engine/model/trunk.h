@@ -6,7 +6,8 @@
 
 namespace neurogen {
 
-// Called by build.cpp in the order of the functions here. All but the passes declare tensors, which stay in the order of declaration.
+// Called by build.cpp in the order of the functions here. All but the passes declare tensors, which stay in the order of
+// declaration.
 class Trunk {
  public:
   virtual ~Trunk() = default;

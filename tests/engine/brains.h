@@ -16,7 +16,9 @@ inline BrainShape read_brain(const std::string& preset_or_file) {
 inline Model build_training(const BrainShape& shape, const StepOptions& o) { return build_training(brain(shape), o); }
 inline Model build_evaluation(const BrainShape& shape, const StepOptions& o) { return build_evaluation(brain(shape), o); }
 inline Model build_stream(const BrainShape& shape, const StepOptions& o) { return build_stream(brain(shape), o); }
-inline Fit fit_training(const BrainShape& shape, const StepOptions& o, Budget budget) { return fit_training(brain(shape), o, budget); }
+inline Fit fit_training(const BrainShape& shape, const StepOptions& o, Budget budget) {
+  return fit_training(brain(shape), o, budget);
+}
 inline std::string describe(const BrainShape& shape, const StepOptions& o) { return describe(BrainArchitecture(shape), o); }
 
 }  // namespace neurogen
