@@ -9,11 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/files/atomic_file.h"
 #include "engine/files/text.h"
 #include "engine/run/signals.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/common/progress.h"
+#include "tools/corpus/commands.h"
 #include "tools/corpus/digest_set.h"
 #include "tools/corpus/documents.h"
 #include "tools/corpus/sources.h"
@@ -102,10 +104,6 @@ class Maker : DocumentSink {
     }
     cutter.end_input();
     here_.replaced += stream.replaced();
-  }
-
-  void check_signal() const {
-    if (caught_signal()) throw Error("stopped by a signal: no file was written", 128 + caught_signal());
   }
 
   void begin_document() {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "engine/files/tokenizer.h"
 
 namespace neurogen {

@@ -10,7 +10,7 @@
 #include <cstdio>
 
 #include "arena/error.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "engine/files/text.h"
 #include "engine/run/process.h"
 #include "engine/run/signals.h"

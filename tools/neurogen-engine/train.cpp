@@ -8,7 +8,7 @@
 #include "arena/error.h"
 #include "arena/report.h"
 #include "engine/brain/initialize.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
 #include "tools/common/output.h"
@@ -113,7 +113,8 @@ int train(TrainSettings s) {
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Checks that the output can be written before hours are spent on it.
-  if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
+  const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
+  if (exported_by_default) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
@@ -140,6 +141,7 @@ int train(TrainSettings s) {
             fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
   flush_out();
   const int status = run.train();
+  if (exported_by_default) s.export_file = default_export(resolved.architecture.name);  // another run may have taken the name
   if (checkpoints.on() && !checkpoints.newest().empty()) print_out("the newest checkpoint is {}\n", checkpoints.newest());
   export_to(s, session, texts);
   return status;
