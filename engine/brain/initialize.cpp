@@ -133,20 +133,6 @@ const FileTensor& require(const FileTensor* tensor, const std::string& name, con
   return *tensor;
 }
 
-// Every value must be finite, also after conversion to the stored type.
-void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
-  if (!all_finite(tensor.dtype, tensor.data))
-    throw Error(fmt::format("{}: {} holds values that are not finite: use finite weights", file, tensor.name));
-  const bool f16 = stored == DType::f16;
-  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` can represent them all
-  const double most = f16 ? kLargestF16 : FLT_MAX;
-  for (std::int64_t i = 0; i < tensor.elements(); ++i) {
-    if (std::abs(tensor.real(i)) <= most) continue;
-    throw Error(fmt::format("{}: {} holds {:g}, which is infinite in {}: use another --compute or --decoder-storage", file,
-                            tensor.name, tensor.real(i), name_of(stored)));
-  }
-}
-
 }  // namespace
 
 void initialize(const Brain& brain, Program& program, std::uint64_t seed) {
@@ -179,6 +165,19 @@ std::array<Wiring, kModules> read_wiring(const Architecture& architecture, const
     }
   }
   return wiring;
+}
+
+void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
+  if (!all_finite(tensor.dtype, tensor.data))
+    throw Error(fmt::format("{}: {} holds values that are not finite: use finite weights", file, tensor.name));
+  const bool f16 = stored == DType::f16;
+  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` can represent them all
+  const double most = f16 ? kLargestF16 : FLT_MAX;
+  for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+    if (std::abs(tensor.real(i)) <= most) continue;
+    throw Error(fmt::format("{}: {} holds {:g}, which is infinite in {}: use another --compute or --decoder-storage", file,
+                            tensor.name, tensor.real(i), name_of(stored)));
+  }
 }
 
 void set_values(Program& program, TensorId id, const FileTensor& from) {

@@ -29,6 +29,9 @@ using FindTensor = std::function<const FileTensor*(const std::string& name)>;
 std::array<std::vector<std::int32_t>, kModules> read_wiring(const Architecture& architecture, const FindTensor& find,
                                                             const std::string& file);
 
+// Throws Error that names file and tensor if a value is not finite, or would not be once it is stored in this type.
+void require_finite(const FileTensor& tensor, DType stored, const std::string& file);
+
 // Sets a tensor to the values of a file's tensor of the same shape: converted if both are floating-point, else of the same type.
 void set_values(Program& program, TensorId id, const FileTensor& from);
 
