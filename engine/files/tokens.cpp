@@ -45,6 +45,11 @@ void refuse_other_files(std::string_view text, const std::string& path) {
   }
 }
 
+[[noreturn]] void refuse_token(std::int32_t id, std::int64_t position, std::int64_t vocabulary, std::string_view file) {
+  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", file,
+                          id, position, vocabulary));
+}
+
 }  // namespace
 
 TokenFile::TokenFile(const std::string& path) : file_(path) {
@@ -140,9 +145,11 @@ Tokens::File Tokens::file(std::size_t index) const {
 
 bool Tokens::read_whole() const { return size_ <= kReadWhole / static_cast<std::int64_t>(sizeof(std::uint16_t)); }
 
+std::int64_t Tokens::block_begin(std::int64_t number) const { return (size_ - kBlock) * number / (kBlocks - 1); }
+
 std::vector<std::int32_t> Tokens::block(std::int64_t number) const {
   std::vector<std::int32_t> ids(kBlock);
-  read((size_ - kBlock) * number / (kBlocks - 1), ids);
+  read(block_begin(number), ids);
   return ids;
 }
 
@@ -155,8 +162,10 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
     const std::vector<std::int32_t> ids = block(b);
     const auto most = std::max_element(ids.begin(), ids.end());
     if (*most < vocabulary) continue;
-    throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path,
-                            *most, vocabulary));
+    const std::int64_t at = block_begin(b) + (most - ids.begin());
+    std::size_t i = 0;
+    while (at >= file(i).begin + file(i).tokens) ++i;
+    refuse_token(*most, at - file(i).begin, vocabulary, file(i).path);
   }
 }
 
@@ -185,8 +194,7 @@ std::uint64_t Tokens::hash_of_all() const {
 void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {
   const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](std::uint16_t id) { return id >= vocabulary; });
   if (wrong == tokens.end()) return;
-  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
-                          *wrong, wrong - tokens.begin(), vocabulary));
+  refuse_token(*wrong, wrong - tokens.begin(), vocabulary, name);
 }
 
 std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }

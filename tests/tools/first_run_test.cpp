@@ -40,6 +40,13 @@ TEST_F(FirstRun, TheModelIsKeptUnderANameOfItsOwn) {
   EXPECT_EQ(read_file(directory_.path("neurogen-test.safetensors")), kept) << "an earlier model was overwritten";
   ASSERT_EQ(train("--steps 2 --progress none --checkpoint-dir saved").status, 0);
   EXPECT_FALSE(exists("neurogen-test-3.safetensors")) << "the checkpoint is enough";
+  // Two runs at once, which both found the name free.
+  const string both =
+      "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.txt --tokenizer t.model --progress none --steps ";
+  const string engine = programs_folder() + "/neurogen-engine " + both;
+  run("corpus --version && ( " + engine + "150 & " + engine + "60; wait )");
+  EXPECT_TRUE(exists("neurogen-test-3.safetensors"));
+  EXPECT_TRUE(exists("neurogen-test-4.safetensors")) << "one run's model replaced the other's";
 }
 
 TEST_F(FirstRun, WeightsCarryTheirTokenizer) {

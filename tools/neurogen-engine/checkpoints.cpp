@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <chrono>
-#include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
@@ -34,7 +35,42 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
   if (s.keep_best && !evaluates) throw Error("--keep-best compares losses on a held-out text: name one with --valid");
 }
 
+struct Fact {
+  const char* name;
+  std::string value;
+};
+
+// What --resume must find unchanged, besides the architecture and the text.
+std::vector<Fact> facts_of(const Manifest& m) {
+  const auto is = [](const char* name, const auto& value) { return Fact{name, fmt::format("{}", value)}; };
+  const std::string weights = fmt::format("{}", fmt::join(m.text.weights, ":"));
+  return {
+      is("--data weights", weights.empty() ? "none" : weights),
+      is("the tokenizer", m.tokenizer ? fmt::format("of XXH3 {:016x}", m.tokenizer) : "none"),
+      is("--batch", m.options.batch),
+      is("--seq", m.options.window),
+      is("--document-end", m.options.document_end),
+      is("--decoder-tile", m.options.vocabulary_tile),
+      is("--seed", m.seed),
+      is("--lr", m.rates.learning_rate),
+      is("--embedding-lr", m.rates.embedding),
+      is("--decoder-lr", m.rates.decoder),
+      is("--warmup", m.rates.warmup),
+      is("a decay of", m.options.synapse_decay),
+      is("a gradient's limit of", m.options.clip),
+      is("a number of steps", m.standing.schedule_steps ? std::to_string(m.standing.schedule_steps) : "unknown"),
+  };
+}
+
 }  // namespace
+
+std::string identity_of(const Manifest& run) {
+  auto architecture = nlohmann::ordered_json::parse(to_json(run.architecture));
+  architecture.erase("name");
+  std::string all = fmt::format("{} {} {}", architecture.dump(), run.text.tokens, run.text.hash);
+  for (const Fact& fact : facts_of(run)) all += fmt::format("\n{} {}", fact.name, fact.value);
+  return fmt::format("{:016x}", XXH3_64bits(all.data(), all.size()));
+}
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& s) {
   app.add_option("--checkpoint-dir", s.directory, "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
@@ -83,41 +119,26 @@ void Checkpoints::check(const Manifest& asked) const {
   const Manifest& saved = from_->manifest();
   const std::string& path = from_->path();
   check_architecture(*from_, asked.architecture);
-  const auto same = [&](const char* what, const auto& then, const auto& now) {
-    if (then == now) return;
+  const std::vector<Fact> then = facts_of(saved), now = facts_of(asked);
+  const auto same = [&](std::size_t i) {
+    if (then[i].value == now[i].value) return;
     throw Error(
         fmt::format("{} was trained with {} {}, now it is {}: --resume continues the same run; to start a new schedule "
                     "from these weights use --init {}",
-                    path, what, then, now, path));
+                    path, then[i].name, then[i].value, now[i].value, path));
   };
-  const auto weights = [](const Manifest& m) {
-    return m.text.weights.empty() ? std::string("none") : fmt::format("{}", fmt::join(m.text.weights, ":"));
-  };
-  same("--data weights", weights(saved), weights(asked));
+  same(0);
   if (saved.text != asked.text) {
     throw Error(
         fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume continues "
                     "the same text; to train on another in a new schedule use --init {}",
                     path, saved.text.tokens, saved.text.hash, asked.text.tokens, asked.text.hash, path));
   }
-  const auto tokenizer = [](std::uint64_t hash) { return hash ? fmt::format("of XXH3 {:016x}", hash) : std::string("none"); };
-  same("the tokenizer", tokenizer(saved.tokenizer), tokenizer(asked.tokenizer));
-  same("--batch", saved.options.batch, asked.options.batch);
-  same("--seq", saved.options.window, asked.options.window);
-  same("--document-end", saved.options.document_end, asked.options.document_end);
-  same("--decoder-tile", saved.options.vocabulary_tile, asked.options.vocabulary_tile);
-  same("--seed", saved.seed, asked.seed);
-  same("--lr", saved.rates.learning_rate, asked.rates.learning_rate);
-  same("--embedding-lr", saved.rates.embedding, asked.rates.embedding);
-  same("--decoder-lr", saved.rates.decoder, asked.rates.decoder);
-  same("--warmup", saved.rates.warmup, asked.rates.warmup);
-  same("a decay of", saved.options.synapse_decay, asked.options.synapse_decay);
-  same("a gradient's limit of", saved.options.clip, asked.options.clip);
-  const auto steps = [](std::int64_t count) { return count ? std::to_string(count) : std::string("unknown"); };
-  same("a number of steps", steps(saved.standing.schedule_steps), steps(asked.standing.schedule_steps));
+  for (std::size_t i = 1; i < then.size(); ++i) same(i);
 
-  const auto note = [&](const char* what, const auto& then, const auto& now) {
-    if (then != now) print_out("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, then, now);
+  const auto note = [&](const char* what, const std::string& before, const std::string& after) {
+    if (before == after) return;
+    print_out("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, before, after);
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));

@@ -43,23 +43,26 @@ std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::in
   return std::max<std::int64_t>(1, std::llround((s.epochs > 0 ? s.epochs : 1) * static_cast<double>(steps_per_epoch)));
 }
 
-// The manifest that this run would save before its first step. `before`: checkpoints of the run that it resumes.
+// The manifest that this run would save before its first step. `before`: where the run that it resumes stood.
 Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, const BrainOptions& options, const Texts& texts,
-                     const Checkpoints& before) {
+                     const Standing& before) {
   Manifest m;
   m.architecture = architecture;
   m.options = options;
   m.rates = s.rates;
   m.seed = static_cast<std::uint64_t>(s.seed);
   m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
-  m.standing.schedule_steps = schedule_of(s, before.standing(), m.steps_per_epoch);
+  m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
   m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
-  if (const Checkpoint* from = before.from(); from && from->manifest().text.hash != m.text.hash && m.text.weights.empty()) {
-    m.text.hash = texts.train.hash_of_all();  // the hash that earlier versions saved for long texts
-  }
   if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
   m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);
   return m;
+}
+
+// The schedule is not part of it if the time limits the run: its length is found on the way.
+std::string identity_of(const TrainSettings& s, Manifest run) {
+  if (s.minutes > 0) run.standing.schedule_steps = 0;
+  return neurogen::identity_of(run);
 }
 
 // The first free name for the exported model if no --export is given, so that no run loses its result.
@@ -108,7 +111,7 @@ int train(TrainSettings s) {
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
   else if (!s.init.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture.vocabulary, std::move(carried));
-  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints);
+  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
@@ -116,9 +119,9 @@ int train(TrainSettings s) {
   const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
   if (exported_by_default) s.export_file = default_export(resolved.architecture.name);
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr};
+  const LoggedRun logged{identity_of(s, manifest), checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
-  if (!log.kept_as().empty()) print_out("{} was the log of an earlier run: it is kept as {}\n", s.log, log.kept_as());
+  if (!log.kept_as().empty()) print_out("{} was the log of another run: it is kept as {}\n", s.log, log.kept_as());
   const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
@@ -136,7 +139,7 @@ int train(TrainSettings s) {
   }
   checkpoints.start(session, manifest);
   TrainingRun run(s, session, texts, steps, checkpoints, std::move(log));
-  run.log_start(facts);
+  run.log_start(facts, logged.identity);
   print_out("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
             fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
   flush_out();
@@ -173,7 +176,7 @@ void add_train(CLI::App& app, int& status) {
                  "steps between evaluations on the held-out text; 0: only at the end (default: ten per run)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--log", s->log,
-                 "write a log, one JSON object per line; --resume appends, a new run keeps an earlier log as FILE.1");
+                 "write a log, one JSON object per line; --resume appends to the run's own, any other log is kept as FILE.1");
   app.add_option("--progress", s->progress, "progress on standard error: a bar, plain lines or none; auto: a bar on a terminal")
       ->type_name("auto|plain|none")
       ->capture_default_str();

@@ -49,14 +49,15 @@ TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const 
       first_(trainer_.step()),
       evaluations_(evaluations_due(first_)) {}
 
-void TrainingRun::log_start(const ReportFacts& facts) {
+void TrainingRun::log_start(const ReportFacts& facts, const std::string& identity) {
   std::string begin = "\"event\":\"start\"";
   if (checkpoints_.from()) {
     rewind_log(settings_.log, first_);
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
-  log_.line(fmt::format("{{{},\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, plan_json(session_.arena.plan(), facts),
-                        json_text(session_.program.device_name()), to_json(session_.brain.architecture), settings_.seed));
+  log_.line(fmt::format("{{{},\"run\":\"{}\",\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, identity,
+                        plan_json(session_.arena.plan(), facts), json_text(session_.program.device_name()),
+                        to_json(session_.brain.architecture), settings_.seed));
   if (log_.lost() > 0)
     throw Error(fmt::format("{}: cannot write the log: {}", log_.path(), std::strerror(log_.error())), Error::kRunTime);
   observer_.log_program(log_, first_);
