@@ -94,7 +94,8 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
     return complain(program, kOutOfMemory, Error::kRunTime);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::resource_unavailable_try_again)
-      return failed("the system cannot start more threads: end other programs or raise the limit (ulimit -u)", Error::kRunTime);
+      return failed("the system cannot start more threads: end other programs or raise the limits (ulimit -u, ulimit -v)",
+                    Error::kRunTime);
     return failed(error.what(), Error::kRunTime);
   } catch (const std::exception& error) {
     return failed(std::string(error.what()) + ": this should not happen, please report it", Error::kRunTime);
