@@ -20,6 +20,7 @@ struct CorticalColumns {
   Sources sources;    // [N, width_k] bf16
   TensorView wiring;  // [G, K] i32
   TensorView weight;  // [G, F, 32R] bf16, F <= kColumnsMostFanIn, 2 <= R <= 5
+  TensorView taps;    // [2R, 32G] f32
   TensorView bias;    // [R, 32G] f32
   TensorView retain;  // [32G] f32
   TensorView first;   // [N] i32
@@ -42,7 +43,7 @@ struct CorticalColumnsBackward {
   // If a module has few groups, several blocks share one: window w of the batch adds to part w % parts of the gradients; the parts
   // lie one after another.
   std::int64_t parts = 1, first_window = 0;  // first_window: index of these tokens' first window in the batch
-  TensorView d_weight, d_bias;               // f32 [parts G, F, 32R], [parts R, 32G], added to in a fixed order
+  TensorView d_weight, d_taps, d_bias;       // f32 [parts G, F, 32R], [parts 2R, 32G], [parts R, 32G], added to in a fixed order
   TensorView d_retain, d_gain;               // f32 [parts 32G], added to window by window
   TensorView d_residual;                     // [N, 32G] bf16, added to; empty without residual
   TensorView d_gate;                         // out [N, 32G] bf16; empty without gate
@@ -65,15 +66,16 @@ struct CorticalColumnsSources {
 
 // A single token, which continues from the state that the previous one left, followed by the module's norm (rms_norm.h).
 struct CorticalColumnsStep {
-  Sources sources;                          // [1, width_k] in the products' type
-  TensorView wiring, weight, bias, retain;  // as above, weight in the products' type, any fan-in
-  Gate gate;                                // first_output 0
-  TensorView residual;                      // [1, 32G] or empty
-  TensorView state;                         // [1, 32G] f32: h before the token, replaced by h after it
-  TensorView gain;                          // [32G] f32
-  TensorView pre_norm;                      // scratch [1, 32G] f32, or bf16 beside bf16
-  TensorView done;                          // scratch [1] i32: 0 before and after the call
-  TensorView out, inverse_rms;              // out [1, 32G], [1] f32
+  Sources sources;                                // [1, width_k] in the products' type
+  TensorView wiring, weight, taps, bias, retain;  // as above, weight in the products' type, any fan-in
+  Gate gate;                                      // first_output 0
+  TensorView residual;                            // [1, 32G] or empty
+  TensorView state;                               // [1, 32G] f32: h before the token, replaced by h after it
+  TensorView before;                              // [G, 32R] f32: s before the token (synapses.h), replaced by its own
+  TensorView gain;                                // [32G] f32
+  TensorView pre_norm;                            // scratch [1, 32G] f32, or bf16 beside bf16
+  TensorView done;                                // scratch [1] i32: 0 before and after the call
+  TensorView out, inverse_rms;                    // out [1, 32G], [1] f32
 };
 
 void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& arguments);

@@ -51,31 +51,90 @@ void gather(const Sources& sources, const std::int32_t* blocks, std::int64_t cou
   }
 }
 
+// A group's taps and biases: role r of output j at [r stride + j].
 template <typename Real>
-NEUROGEN_CLONES void fill_bias(const Real* bias, std::int64_t bias_stride, Real* currents, std::int64_t rows, std::int64_t roles) {
-  for (std::int64_t n = 0; n < rows; ++n)
-    for (std::int64_t r = 0; r < roles; ++r)
+struct TapsOfGroup {
+  const Real *now, *before, *bias;
+  std::int64_t stride, bias_stride;
+
+  TapsOfGroup(const Taps& taps, const TensorView& biases, std::int64_t roles, std::int64_t g)
+      : now(taps.taps.as<const Real>() + g * kGroup),
+        before(now + roles * taps.taps.row_stride),
+        bias(biases ? biases.as<const Real>() + g * kGroup : nullptr),
+        stride(taps.taps.row_stride),
+        bias_stride(biases.row_stride) {}
+};
+
+// Turns the sums of a window's tokens [T, 32R] into currents, from the last token back. `state`: the sums before the first token,
+// or null.
+template <typename Real>
+NEUROGEN_CLONES void apply_taps(const TapsOfGroup<Real>& taps, const std::int32_t* first, std::int64_t window, std::int64_t roles,
+                                const Real* state, Real* sums) {
+  for (std::int64_t t = window - 1; t >= 0; --t)
+    for (std::int64_t r = 0; r < roles; ++r) {
+      const Real *const now = taps.now + r * taps.stride, *const before = taps.before + r * taps.stride,
+                        *const bias = taps.bias + r * taps.bias_stride;
+      Real* const u = sums + (t * roles + r) * kGroup;
+      const Real* const previous = first[t] < t ? u - roles * kGroup : state ? state + r * kGroup : nullptr;
 #pragma omp simd
-      for (std::int64_t j = 0; j < kGroup; ++j) currents[(n * roles + r) * kGroup + j] = bias[r * bias_stride + j];
+      for (std::int64_t j = 0; j < kGroup; ++j) u[j] = now[j] * u[j] + bias[j];
+      if (!previous) continue;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) u[j] += before[j] * previous[j];
+    }
 }
 
-// Adds up each product before the total, so that sections of a batch give the same bits as the whole.
+// From the gradient of a window's currents to that of the sums, [T, 32R].
 template <typename Real>
-NEUROGEN_CLONES void add_bias_gradient(const Real* d_currents, std::int64_t rows, std::int64_t roles, Real* d_bias,
+NEUROGEN_CLONES void taps_backward(const TapsOfGroup<Real>& taps, const std::int32_t* first, std::int64_t window,
+                                   std::int64_t roles, const Real* d_currents, Real* d_sums) {
+  for (std::int64_t t = 0; t < window; ++t)
+    for (std::int64_t r = 0; r < roles; ++r) {
+      const Real *const now = taps.now + r * taps.stride, *const before = taps.before + r * taps.stride,
+                        *const d = d_currents + (t * roles + r) * kGroup, *const d_next = d + roles * kGroup;
+      Real* const d_s = d_sums + (t * roles + r) * kGroup;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) d_s[j] = now[j] * d[j];
+      if (t + 1 == window || first[t + 1] == t + 1) continue;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) d_s[j] += before[j] * d_next[j];
+    }
+}
+
+// Adds a window's sums to the gradients. Adds up each window before the totals, so that sections of a batch give the same bits as
+// the whole.
+template <typename Real>
+NEUROGEN_CLONES void add_taps_gradient(const std::int32_t* first, std::int64_t window, std::int64_t roles, const Real* sums,
+                                       const Real* d_currents, Real* d_taps, std::int64_t taps_stride, Real* d_bias,
                                        std::int64_t bias_stride) {
   for (std::int64_t r = 0; r < roles; ++r) {
-    Real sum[kGroup] = {};
-    for (std::int64_t n = 0; n < rows; ++n)
+    Real now[kGroup] = {}, before[kGroup] = {}, bias[kGroup] = {};
+    for (std::int64_t t = 0; t < window; ++t) {
+      const Real *const s = sums + (t * roles + r) * kGroup, *const d = d_currents + (t * roles + r) * kGroup,
+                        *const d_next = d + roles * kGroup;
 #pragma omp simd
-      for (std::int64_t j = 0; j < kGroup; ++j) sum[j] += d_currents[(n * roles + r) * kGroup + j];
-    for (std::int64_t j = 0; j < kGroup; ++j) d_bias[r * bias_stride + j] += sum[j];
+      for (std::int64_t j = 0; j < kGroup; ++j) {
+        now[j] += s[j] * d[j];
+        bias[j] += d[j];
+      }
+      if (t + 1 == window || first[t + 1] == t + 1) continue;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kGroup; ++j) before[j] += s[j] * d_next[j];
+    }
+    for (std::int64_t j = 0; j < kGroup; ++j) {
+      d_taps[r * taps_stride + j] += now[j];
+      d_taps[(roles + r) * taps_stride + j] += before[j];
+      d_bias[r * bias_stride + j] += bias[j];
+    }
   }
 }
+
+const std::int32_t* first_of(const Taps& taps, std::int64_t token) { return taps.first.as<const std::int32_t>() + token; }
 
 struct Extents {
   std::int64_t groups, tokens, slots, fan_in, width, columns, roles, products, rows;
 
-  Extents(const char* operation, const TensorView& weight, const TensorView& currents, std::int64_t slots_,
+  Extents(const char* operation, const TensorView& weight, const TensorView& currents, std::int64_t slots_, const Taps& taps,
           std::int64_t rows_per_product)
       : groups(weight[0]),
         tokens(currents[1]),
@@ -90,7 +149,9 @@ struct Extents {
     };
     demand((width == 32 || width == 16) && width * slots == fan_in, "source blocks must be 32 or 16 wide");
     demand(columns % kGroup == 0 && currents[2] == columns && currents[0] == groups, "weights and currents differ in shape");
-    demand(rows > 0, "rows_per_product must be positive");
+    demand(rows > 0 && taps.window > 0 && rows % taps.window == 0 && tokens % taps.window == 0,
+           "tokens and rows_per_product must be whole windows");
+    demand(taps.taps[0] == 2 * roles && taps.taps[1] == groups * kGroup, "there must be two taps for every neuron");
     products = (tokens + rows - 1) / rows;
   }
   std::int64_t rows_of(std::int64_t product) const { return std::min(rows, tokens - product * rows); }
@@ -98,32 +159,49 @@ struct Extents {
 
 template <typename Real>
 void forward(CpuDevice& device, const SynapsesForward& a) {
-  const Extents x("synapses_forward", a.weight, a.currents, a.wiring[1], a.rows_per_product);
+  const Extents x("synapses_forward", a.weight, a.currents, a.wiring[1], a.taps, a.rows_per_product);
   require_blocks(a.sources, a.wiring, x.width);
+  require(!a.before || x.tokens == 1, "synapses_forward: only a single token continues from the one before it");
   device.parallel(x.groups * x.products, [&](std::int64_t item, int thread) {
     const std::int64_t g = item / x.products, token = item % x.products * x.rows, rows = x.rows_of(item % x.products);
     Real* const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride;
     Real* const currents = a.currents.as<Real>() + g * a.currents.row_stride + token * x.columns;
     gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
-    fill_bias<Real>(a.bias.as<const Real>() + g * kGroup, a.bias.row_stride, currents, rows, x.roles);
     matmul_serial<Real>(Transpose::no, Transpose::no, rows, x.columns, x.fan_in, panel, x.fan_in,
-                        a.weight.as<const Real>() + g * a.weight.row_stride, x.columns, Real(1), currents, x.columns);
+                        a.weight.as<const Real>() + g * a.weight.row_stride, x.columns, Real(0), currents, x.columns);
+    Real* const before = a.before ? a.before.as<Real>() + g * a.before.row_stride : nullptr;
+    Real following[5 * kGroup];  // the next token's `before`
+    if (before) std::copy_n(currents, x.columns, following);
+    for (std::int64_t n = 0; n < rows; n += a.taps.window)
+      apply_taps<Real>({a.taps, a.bias, x.roles, g}, first_of(a.taps, token + n), a.taps.window, x.roles, before,
+                       currents + n * x.columns);
+    if (before) std::copy_n(following, x.columns, before);
   });
 }
 
 template <typename Real>
 void backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
-  const Extents x("synapses_backward_weights", a.d_weight, a.d_currents, a.wiring[1], a.rows_per_product);
+  const Extents x("synapses_backward_weights", a.d_weight, a.d_currents, a.wiring[1], a.taps, a.rows_per_product);
   require_blocks(a.sources, a.wiring, x.width);
   device.parallel(x.groups, [&](std::int64_t g, int thread) {
-    Real* const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride;
+    Real *const panel = a.scratch.as<Real>() + thread * a.scratch.row_stride,
+                *const sums = panel + x.rows * x.fan_in;  // [rows, 32R]; then their gradient
     for (std::int64_t product = 0; product < x.products; ++product) {
       const std::int64_t token = product * x.rows, rows = x.rows_of(product);
       const Real* const d_currents = a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns;
       gather<Real>(a.sources, a.wiring.as<const std::int32_t>() + g * a.wiring.row_stride, x.slots, x.width, token, rows, panel);
-      matmul_serial<Real>(Transpose::yes, Transpose::no, x.fan_in, x.columns, rows, panel, x.fan_in, d_currents, x.columns, Real(1),
+      matmul_serial<Real>(Transpose::no, Transpose::no, rows, x.columns, x.fan_in, panel, x.fan_in,
+                          a.weight.as<const Real>() + g * a.weight.row_stride, x.columns, Real(0), sums, x.columns);
+      for (std::int64_t n = 0; n < rows; n += a.taps.window) {
+        const std::int32_t* const first = first_of(a.taps, token + n);
+        add_taps_gradient<Real>(first, a.taps.window, x.roles, sums + n * x.columns, d_currents + n * x.columns,
+                                a.d_taps.as<Real>() + g * kGroup, a.d_taps.row_stride, a.d_bias.as<Real>() + g * kGroup,
+                                a.d_bias.row_stride);
+        taps_backward<Real>({a.taps, {}, x.roles, g}, first, a.taps.window, x.roles, d_currents + n * x.columns,
+                            sums + n * x.columns);
+      }
+      matmul_serial<Real>(Transpose::yes, Transpose::no, x.fan_in, x.columns, rows, panel, x.fan_in, sums, x.columns, Real(1),
                           a.d_weight.as<Real>() + g * a.d_weight.row_stride, x.columns);
-      add_bias_gradient<Real>(d_currents, rows, x.roles, a.d_bias.as<Real>() + g * kGroup, a.d_bias.row_stride);
     }
   });
 }
@@ -131,15 +209,19 @@ void backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
 template <typename Real>
 void backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
   const std::int64_t slots = a.readers[0] / std::max<std::int64_t>(a.weight[0], 1), blocks = a.reader_start[0] - 1;
-  const Extents x("synapses_backward_sources", a.weight, a.d_currents, slots, a.rows_per_product);
+  const Extents x("synapses_backward_sources", a.weight, a.d_currents, slots, a.taps, a.rows_per_product);
   const std::int32_t* const start = a.reader_start.as<const std::int32_t>();
-  device.parallel(blocks * x.products, [&](std::int64_t item, int) {
+  device.parallel(blocks * x.products, [&](std::int64_t item, int thread) {
     const std::int64_t b = item / x.products, token = item % x.products * x.rows, rows = x.rows_of(item % x.products);
     const Block<Real> block = find_block<Real>(a.d_sources, b * x.width);
+    Real* const d_sums = a.scratch.as<Real>() + thread * a.scratch.row_stride;
     for (std::int32_t i = start[b]; i < start[b + 1]; ++i) {
       const std::int64_t reader = a.readers.as<const std::int32_t>()[i], g = reader / x.slots, slot = reader % x.slots;
-      matmul_serial<Real>(Transpose::no, Transpose::yes, rows, x.width, x.columns,
-                          a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns, x.columns,
+      const Real* const d_currents = a.d_currents.as<const Real>() + g * a.d_currents.row_stride + token * x.columns;
+      for (std::int64_t n = 0; n < rows; n += a.taps.window)
+        taps_backward<Real>({a.taps, {}, x.roles, g}, first_of(a.taps, token + n), a.taps.window, x.roles,
+                            d_currents + n * x.columns, d_sums + n * x.columns);
+      matmul_serial<Real>(Transpose::no, Transpose::yes, rows, x.width, x.columns, d_sums, x.columns,
                           a.weight.as<const Real>() + g * a.weight.row_stride + slot * x.width * x.columns, x.columns, Real(1),
                           block.data + token * block.row_stride, block.row_stride);
     }
@@ -148,22 +230,23 @@ void backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
 
 }  // namespace
 
-std::int64_t synapses_scratch(std::int64_t fan_in, std::int64_t rows_per_product) {
-  return static_cast<std::int64_t>(multiply(static_cast<Bytes>(fan_in), static_cast<Bytes>(rows_per_product)));
+std::int64_t synapses_scratch(std::int64_t per_token, std::int64_t rows_per_product) {
+  return static_cast<std::int64_t>(multiply(static_cast<Bytes>(per_token), static_cast<Bytes>(rows_per_product)));
 }
 
 void synapses_forward(CpuDevice& device, const SynapsesForward& a) {
-  require_type("synapses_forward", a.currents.dtype, {a.weight, a.bias, a.scratch, a.sources.outputs[0]});
+  require_type("synapses_forward", a.currents.dtype, {a.weight, a.taps.taps, a.bias, a.scratch, a.before, a.sources.outputs[0]});
   dispatch_real(a.currents.dtype, [&](auto zero) { forward<decltype(zero)>(device, a); });
 }
 
 void synapses_backward_weights(CpuDevice& device, const SynapsesBackwardWeights& a) {
-  require_type("synapses_backward_weights", a.d_currents.dtype, {a.d_weight, a.d_bias, a.scratch, a.sources.outputs[0]});
+  require_type("synapses_backward_weights", a.d_currents.dtype,
+               {a.weight, a.taps.taps, a.d_weight, a.d_taps, a.d_bias, a.scratch, a.sources.outputs[0]});
   dispatch_real(a.d_currents.dtype, [&](auto zero) { backward_weights<decltype(zero)>(device, a); });
 }
 
 void synapses_backward_sources(CpuDevice& device, const SynapsesBackwardSources& a) {
-  require_type("synapses_backward_sources", a.d_currents.dtype, {a.weight, a.d_sources.outputs[0]});
+  require_type("synapses_backward_sources", a.d_currents.dtype, {a.weight, a.taps.taps, a.scratch, a.d_sources.outputs[0]});
   dispatch_real(a.d_currents.dtype, [&](auto zero) { backward_sources<decltype(zero)>(device, a); });
 }
 

@@ -40,7 +40,7 @@ const Wiring& wiring_of(ModuleIndex module) {
       {"hippocampus", {kWernicke, kThalamus}, -1, {0, 0}},
       {"basal_ganglia", {kWernicke, kHippocampus, kThalamus}, -1, {1, 64}},
       {"prefrontal", {kWernicke, kHippocampus}, kWernicke, {4, 512}},
-      {"broca", {kPrefrontal, kWernicke, kHippocampus, kThalamus}, kPrefrontal, {1, 16}},
+      {"broca", {kPrefrontal, kWernicke, kHippocampus, kThalamus, kEmbeddingSource}, kPrefrontal, {1, 16}},
   }};
   return table[module];
 }

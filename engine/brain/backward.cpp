@@ -20,6 +20,7 @@ Gradients Builder::declare_gradients() {
     const Module& module = architecture_.modules[m];
     const std::string name = name_of(static_cast<ModuleIndex>(m));
     g.synapses[m] = declared(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()});
+    g.taps[m] = declared(name + ".taps", {2, module.roles(), module.outputs});
     g.bias[m] = declared(name + ".bias", {module.roles(), module.outputs});
     g.gain[m] = declared(name + ".gain", {module.outputs});
     if (m != kHippocampus) g.retain[m] = declared(name + ".retain", {module.outputs});
@@ -150,7 +151,7 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   for (std::size_t t = 0; t < ranges.size(); ++t) {
     const Tile tile = ranges[t];
     const std::string tile_name = name + ".tile" + std::to_string(t);
-    const TensorId u = currents(tile_name, module, a, section, tile);
+    const TensorId u = currents(tile_name, module, a, section, tile, {});
     if (module == kHippocampus) {
       const TensorId heads = scratch(tile_name + ".attention", attention_scratch(window));
       TensorId q, d_mixed, notes, sums;
@@ -190,25 +191,32 @@ void Builder::backward_module(ModuleIndex module, const Activations& a, Section 
   if (gated) through_gate();
 
   const std::vector<TensorId> sources = source_ids(module, a);
-  const TensorId wiring = brain_.wiring[module], d_weight = g.synapses[module], d_bias = g.bias[module];
-  const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
+  const TensorId wiring = brain_.wiring[module], weight = p.low_synapses, taps = p.taps;
+  const TensorId d_weight = g.synapses[module], d_taps = g.taps[module], d_bias = g.bias[module];
+  const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in + columns, rows));
   const std::int64_t count = parts(module), first_product = section.begin / rows;
   std::vector<TensorId> reads = sources;
-  reads.insert(reads.end(), {wiring, d_currents});
+  reads.insert(reads.end(), {wiring, weight, taps, first, d_currents});
   graph_.operation(
-      name + ".synapses", reads, {d_weight, d_bias, panel},
+      name + ".synapses", reads, {d_weight, d_taps, d_bias, panel},
       [=](auto& device, const Bindings& at) {
-        synapses_backward_weights(device, {sources_at(at, sources, section), at[wiring], at[d_currents], at[d_weight], at[d_bias],
-                                           rows, at[panel], count, first_product});
+        synapses_backward_weights(device, {sources_at(at, sources, section), at[wiring], at[weight],
+                                           Taps{taps_of(at[taps]), rows_of(at[first], section), window}, at[d_currents],
+                                           at[d_weight], taps_of(at[d_taps]), at[d_bias], rows, at[panel], count, first_product});
       },
       product);
 
-  const TensorId weight = p.low_synapses, start = brain_.reader_start[module], readers = brain_.readers[module];
+  const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];
+  const TensorId tapped = options_.threads > 0
+                              ? scratch(name + ".sources", synapses_scratch(columns, rows))
+                              : graph_.transient(name + ".tapped", compute_, {2 * shape.groups(), fan_in, columns});
+  std::vector<TensorId> written = d_sources;
+  written.push_back(tapped);
   graph_.operation(
-      name + ".sources", {d_currents, weight, start, readers}, d_sources,
+      name + ".sources", {d_currents, weight, taps, first, start, readers}, written,
       [=](auto& device, const Bindings& at) {
-        synapses_backward_sources(device,
-                                  {at[d_currents], at[weight], at[start], at[readers], gradients_at(at, d_sources, section), rows});
+        synapses_backward_sources(device, {at[d_currents], at[weight], Taps{taps_of(at[taps]), rows_of(at[first], section), window},
+                                           at[start], at[readers], gradients_at(at, d_sources, section), rows, at[tapped]});
       },
       product);
 }

@@ -30,7 +30,7 @@ struct Activations {
 
 // Gradients of parameters, by module, and of the embedding's output, [N, E].
 struct Gradients {
-  std::array<TensorId, kModules> synapses, bias, gain, retain;
+  std::array<TensorId, kModules> synapses, taps, bias, gain, retain;
   TensorId gate_bias, embedding_output, embedding_rows, embedding_gain;
 };
 
@@ -67,7 +67,7 @@ class Builder {
 
  private:
   struct ModuleParameters {
-    TensorId synapses, bias, gain, retain;
+    TensorId synapses, taps, bias, gain, retain;
     TensorId low_synapses;  // operand of the products: synapses, or their 16-bit copy, written by derive and update
   };
   TensorId low_copy(TensorId parameter) const;  // empty if products read the parameter itself, and for all but synapses
@@ -88,12 +88,13 @@ class Builder {
   Companions companions(ModuleIndex module, const Activations& a) const;
   std::vector<TensorId> source_ids(ModuleIndex module, const Activations& a) const;
   DType type_of_currents(ModuleIndex module) const;
-  // Adds the operation that computes currents of a tile's neurons over a section.
-  TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile);
+  // Adds the operation that computes currents of a tile's neurons over a section. before: a stream's memory, or empty.
+  TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile, TensorId before);
   void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
 
   // columns.cpp: synapses and microcircuit as one operation, on a GPU without currents in memory.
   bool fused(ModuleIndex module) const;
+  bool in_taps(ModuleIndex module) const;  // on a GPU, if not fused: weights' gradients are kept as each tap has them until the end
   std::int64_t parts(ModuleIndex module) const;  // partial sums of its gradients (cortical_columns.h, synapses.h)
   struct ColumnTensors;
   ColumnTensors column_tensors(ModuleIndex module, const Activations& a) const;
@@ -101,7 +102,8 @@ class Builder {
 
   // stream.cpp
   bool single() const { return ring_ > 0 && options_.threads == 0; }  // one token on a GPU: separate operations
-  void step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state);
+  void step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state,
+                    TensorId before);
   TensorId remembered(const std::string& name, const Shape& shape);
   void attend_ring(const std::string& name, TensorId currents, TensorId pre_norm);
 

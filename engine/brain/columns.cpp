@@ -9,12 +9,12 @@ namespace neurogen {
 
 struct Builder::ColumnTensors {
   std::vector<TensorId> sources;
-  TensorId wiring, weight, bias, retain, first, opener, gate_bias, residual, carried;
+  TensorId wiring, weight, taps, bias, retain, first, opener, gate_bias, residual, carried;
   std::int64_t window, stripe;
 
   std::vector<TensorId> read() const {
     std::vector<TensorId> list = sources;
-    list.insert(list.end(), {wiring, weight, bias, retain, first, opener, gate_bias, residual});
+    list.insert(list.end(), {wiring, weight, taps, bias, retain, first, opener, gate_bias, residual});
     return list;
   }
   CorticalColumns bound(const Bindings& at, Section section) const {
@@ -23,6 +23,7 @@ struct Builder::ColumnTensors {
     return {sources_at(at, sources, section),
             at[wiring],
             at[weight],
+            taps_of(at[taps]),
             at[bias],
             at[retain],
             rows_of(at[first], section),
@@ -38,6 +39,8 @@ bool Builder::fused(ModuleIndex module) const {
          architecture_.modules[module].reach() <= kColumnsMostFanIn;
 }
 
+bool Builder::in_taps(ModuleIndex module) const { return options_.threads == 0 && !fused(module); }
+
 // Partial sums, so that even a module of few groups fills a large GPU.
 std::int64_t Builder::parts(ModuleIndex module) const {
   constexpr std::int64_t kBlocks = 256;
@@ -48,22 +51,40 @@ std::int64_t Builder::parts(ModuleIndex module) const {
 Gradients Builder::declare_parts(const Gradients& totals) {
   Gradients parts_of = totals;
   for (int m = 0; m < kModules; ++m) {
-    const std::int64_t count = parts(static_cast<ModuleIndex>(m));
-    if (count == 1) continue;
-    std::vector<TensorId*> divided = {&parts_of.synapses[m], &parts_of.bias[m]};
-    if (m != kHippocampus) divided.insert(divided.end(), {&parts_of.gain[m], &parts_of.retain[m]});
-    for (TensorId* id : divided) {
-      const Buffer total = graph_.tensors()[id->index];
+    const auto module = static_cast<ModuleIndex>(m);
+    const std::int64_t count = parts(module);
+    const auto divide = [&](TensorId& id, std::int64_t into) {
+      if (into == 1) return;
+      const Buffer total = graph_.tensors()[id.index];
       Shape shape = total.shape;
-      shape[0] *= count;
-      *id = graph_.transient(total.name + ".parts", total.dtype, shape);
-    }
+      shape[0] *= into;
+      id = graph_.transient(total.name + ".parts", total.dtype, shape);
+    };
+    divide(parts_of.synapses[m], in_taps(module) ? 2 * count : count);
+    divide(parts_of.bias[m], count);
+    if (in_taps(module)) parts_of.taps[m] = {};  // sum_parts makes it
+    else divide(parts_of.taps[m], count);
+    if (!fused(module)) continue;
+    divide(parts_of.gain[m], count);
+    divide(parts_of.retain[m], count);
   }
   return parts_of;
 }
 
 void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
-  std::vector<TensorId> from = in_order(parts_of), to = in_order(totals);
+  Gradients sums = parts_of;
+  for (int m = 0; m < kModules; ++m) {
+    const auto module = static_cast<ModuleIndex>(m);
+    if (!in_taps(module)) continue;
+    const TensorId parts = sums.synapses[m], weight = module_[m].synapses, taps = module_[m].taps;
+    const TensorId d_weight = sums.synapses[m] = totals.synapses[m], d_taps = sums.taps[m] = totals.taps[m];
+    graph_.gpu_operation(
+        std::string("d_") + name_of(module) + ".taps", {parts, weight, taps}, {d_weight, d_taps},
+        [=](auto& device, const Bindings& at) {
+          synapses_backward_taps(device, {at[parts], at[weight], taps_of(at[taps]), at[d_weight], taps_of(at[d_taps])});
+        });
+  }
+  std::vector<TensorId> from = in_order(sums), to = in_order(totals);
   std::size_t count = 0;
   for (std::size_t i = 0; i < from.size(); ++i) {
     if (from[i].index != to[i].index) from[count] = from[i], to[count++] = to[i];
@@ -80,9 +101,19 @@ void Builder::sum_parts(const Gradients& parts_of, const Gradients& totals) {
 Builder::ColumnTensors Builder::column_tensors(ModuleIndex module, const Activations& a) const {
   const ModuleParameters& p = module_[module];
   const auto [residual, opener, gate_bias] = companions(module, a);
-  return {
-      source_ids(module, a), brain_.wiring[module], p.low_synapses,        p.bias, p.retain, a.first, opener, gate_bias, residual,
-      a.carried[module],     options_.window,       architecture_.stripe()};
+  return {source_ids(module, a),
+          brain_.wiring[module],
+          p.low_synapses,
+          p.taps,
+          p.bias,
+          p.retain,
+          a.first,
+          opener,
+          gate_bias,
+          residual,
+          a.carried[module],
+          options_.window,
+          architecture_.stripe()};
 }
 
 void Builder::forward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
@@ -104,7 +135,8 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
   const std::int64_t slots = shape.groups() * shape.blocks_per_group();
   const TensorId d_selected = graph_.transient(name + ".selected", compute_, {slots, section.rows, shape.block_width()});
   const TensorId scale = a.scale[module], gain = module_[module].gain;
-  const TensorId d_weight = g.synapses[module], d_bias = g.bias[module], d_retain = g.retain[module], d_gain = g.gain[module];
+  const TensorId d_weight = g.synapses[module], d_taps = g.taps[module], d_bias = g.bias[module], d_retain = g.retain[module],
+                 d_gain = g.gain[module];
   const bool residual_stored = d.residual_stored;
   const std::int64_t count = parts(module), first_window = section.begin / options_.window;
   const Cost product = product_cost(shape.groups(), section.rows, kGroup * shape.roles(), shape.reach());
@@ -112,12 +144,12 @@ void Builder::backward_columns(const std::string& name, ModuleIndex module, cons
   std::vector<TensorId> reads = tensors.read();
   reads.insert(reads.end(), {tensors.carried, d.d_out, scale, d.dot, gain});
   graph_.gpu_operation(
-      name + ".columns", reads, {d_selected, d_weight, d_bias, d_retain, d_gain, d.d_residual, d.d_gate},
+      name + ".columns", reads, {d_selected, d_weight, d_taps, d_bias, d_retain, d_gain, d.d_residual, d.d_gate},
       [=](auto& device, const Bindings& at) {
         cortical_columns_backward(
             device, {tensors.bound(at, section), rows_of(at[d.d_out], d.d_out_rows), rows_of(at[scale], section), at[d.dot],
-                     at[gain], at[d_selected], count, first_window, at[d_weight], at[d_bias], at[d_retain], at[d_gain],
-                     at[d.d_residual], at[d.d_gate], residual_stored});
+                     at[gain], at[d_selected], count, first_window, at[d_weight], taps_of(at[d_taps]), at[d_bias], at[d_retain],
+                     at[d_gain], at[d.d_residual], at[d.d_gate], residual_stored});
       },
       {3 * product.flops, selected + element_bytes_ * static_cast<double>(section.rows * (shape.sources + shape.outputs))});
   const TensorId start = brain_.reader_start[module], readers = brain_.readers[module];

@@ -72,25 +72,26 @@ void Builder::forward(Activations& a, const std::string& prefix, bool training) 
 // The hippocampus' currents have the compute type, in which attention multiplies them anyway, except with single tokens.
 DType Builder::type_of_currents(ModuleIndex module) const { return module == kHippocampus && ring_ == 0 ? compute_ : real_; }
 
-TensorId Builder::currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile) {
+TensorId Builder::currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile,
+                           TensorId before) {
   const Module& shape = architecture_.modules[module];
-  const std::int64_t rows = rows_per_product(), fan_in = shape.reach();
-  const TensorId currents =
-      graph_.transient(name + ".currents", type_of_currents(module), {tile.groups, section.rows, kGroup * shape.roles()});
+  const std::int64_t rows = rows_per_product(), fan_in = shape.reach(), columns = kGroup * shape.roles(), window = options_.window;
+  const TensorId currents = graph_.transient(name + ".currents", type_of_currents(module), {tile.groups, section.rows, columns});
   const TensorId panel = scratch(name + ".synapses", synapses_scratch(fan_in, rows));
   const std::vector<TensorId> sources = source_ids(module, a);
-  const TensorId wiring = brain_.wiring[module], weight = module_[module].low_synapses, bias = module_[module].bias;
+  const ModuleParameters p = module_[module];
+  const TensorId wiring = brain_.wiring[module], first = a.first;
   std::vector<TensorId> reads = sources;
-  reads.insert(reads.end(), {wiring, weight, bias});
-  const Cost cost = product_cost(tile.groups, section.rows, kGroup * shape.roles(), fan_in);
+  reads.insert(reads.end(), {wiring, p.low_synapses, p.taps, first, p.bias});
   graph_.operation(
-      name + ".synapses", reads, {currents, panel},
+      name + ".synapses", reads, {currents, before, panel},
       [=](auto& device, const Bindings& at) {
         synapses_forward(device, {sources_at(at, sources, section), at[wiring].rows(tile.group, tile.groups),
-                                  at[weight].rows(tile.group, tile.groups), at[bias].columns(tile.output(), tile.outputs()),
-                                  at[currents], rows, at[panel]});
+                                  at[p.low_synapses].rows(tile.group, tile.groups),
+                                  Taps{columns_of(taps_of(at[p.taps]), tile), rows_of(at[first], section), window},
+                                  columns_of(at[p.bias], tile), at[currents], rows, at[panel], at[before]});
       },
-      cost);
+      product_cost(tile.groups, section.rows, columns, fan_in));
   return currents;
 }
 
@@ -104,13 +105,14 @@ void Builder::forward_module(ModuleIndex module, Activations& a, Section section
   const auto [residual, opener, gate_bias] = companions(module, a);
   const std::int64_t stripe = architecture_.stripe();
   const TensorId state = ring_ > 0 && module != kHippocampus ? remembered(name + ".state", {1, shape.outputs}) : TensorId{};
-  if (single() && module != kHippocampus) return step_columns(name, module, a, pre_norm, state);
+  const TensorId before = ring_ > 0 ? remembered(name + ".before", {shape.groups(), kGroup * shape.roles()}) : TensorId{};
+  if (single() && module != kHippocampus) return step_columns(name, module, a, pre_norm, state, before);
   if (fused(module)) forward_columns(name, module, a, section, pre_norm);
   const std::vector<Tile> ranges = fused(module) ? std::vector<Tile>{} : tiles(module, section);
   for (std::size_t t = 0; t < ranges.size(); ++t) {
     const Tile tile = ranges[t];
     const std::string tile_name = name + ".tile" + std::to_string(t);
-    const TensorId u = currents(tile_name, module, a, section, tile);
+    const TensorId u = currents(tile_name, module, a, section, tile, before);
     if (module == kHippocampus && ring_ > 0) {
       attend_ring(tile_name, u, pre_norm);
       continue;

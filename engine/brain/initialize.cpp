@@ -73,6 +73,10 @@ void fill_parameter(Program& program, const Parameter& p, std::uint64_t seed, st
   if (ends_with(p.name, ".synapses")) return normals(1 / std::sqrt(static_cast<double>(p.shape[1])));
   if (ends_with(p.name, ".gain") || ends_with(p.name, ".gate_bias"))
     return fill(program, p.value, [](std::int64_t) { return 1.0; });
+  if (ends_with(p.name, ".taps")) {  // each neuron hears its sum without delay
+    const std::int64_t now = p.shape[1] * p.shape[2];
+    return fill(program, p.value, [=](std::int64_t i) { return i < now ? 1.0 : 0.0; });
+  }
   if (ends_with(p.name, ".retain")) {
     for (int m = 0; m < kModules; ++m) {
       const auto module = static_cast<ModuleIndex>(m);

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "engine/brain/brain.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/safetensors.h"
-#include "engine/files/tokenizer.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {

@@ -23,6 +23,7 @@ std::vector<Parameter> parameters_of(const Architecture& a) {
     const Module& module = a.modules[m];
     const std::string name = name_of(static_cast<ModuleIndex>(m));
     put(name + ".synapses", {module.groups(), module.reach(), kGroup * module.roles()}, UpdateRule::adamw_decay);
+    put(name + ".taps", {2, module.roles(), module.outputs}, UpdateRule::adamw);
     put(name + ".bias", {module.roles(), module.outputs}, UpdateRule::adamw);
     put(name + ".gain", {module.outputs}, UpdateRule::adamw);
     if (m != kHippocampus) put(name + ".retain", {module.outputs}, UpdateRule::adamw);
@@ -95,6 +96,7 @@ void Builder::declare_parameters(bool training) {
     const std::string name = name_of(static_cast<ModuleIndex>(m));
     ModuleParameters& p = module_[m];
     p.synapses = p.low_synapses = brain_.parameter(name + ".synapses").value;
+    p.taps = brain_.parameter(name + ".taps").value;
     p.bias = brain_.parameter(name + ".bias").value;
     p.gain = brain_.parameter(name + ".gain").value;
     if (m != kHippocampus) p.retain = brain_.parameter(name + ".retain").value;

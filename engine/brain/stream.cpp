@@ -24,7 +24,8 @@ void Builder::declare_stream(std::int64_t ring) {
   graph_.operation("position", {host}, {position}, [=](auto& device, const Bindings& at) { copy(device, at[host], at[position]); });
 }
 
-void Builder::step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state) {
+void Builder::step_columns(const std::string& name, ModuleIndex module, const Activations& a, TensorId pre_norm, TensorId state,
+                           TensorId before) {
   const ModuleParameters p = module_[module];
   const Module& shape = architecture_.modules[module];
   const auto [residual, opener, gate_bias] = companions(module, a);
@@ -32,13 +33,14 @@ void Builder::step_columns(const std::string& name, ModuleIndex module, const Ac
   const TensorId wiring = brain_.wiring[module], done = done_, out = a.output[module], scale = a.scale[module];
   const std::int64_t stripe = architecture_.stripe();
   std::vector<TensorId> reads = sources;
-  reads.insert(reads.end(), {wiring, p.low_synapses, p.bias, p.retain, opener, gate_bias, residual, p.gain});
+  reads.insert(reads.end(), {wiring, p.low_synapses, p.taps, p.bias, p.retain, opener, gate_bias, residual, p.gain});
   graph_.gpu_operation(
-      name + ".step", reads, {state, pre_norm, done, out, scale},
+      name + ".step", reads, {state, before, pre_norm, done, out, scale},
       [=](auto& device, const Bindings& at) {
-        cortical_columns_step(device, {sources_at(at, sources, {0, 1}), at[wiring], at[p.low_synapses], at[p.bias], at[p.retain],
-                                       Gate{at[opener], at[gate_bias], stripe, 0}, at[residual], at[state], at[p.gain],
-                                       at[pre_norm], at[done].rows(module, 1), at[out], at[scale]});
+        cortical_columns_step(
+            device, {sources_at(at, sources, {0, 1}), at[wiring], at[p.low_synapses], taps_of(at[p.taps]), at[p.bias], at[p.retain],
+                     Gate{at[opener], at[gate_bias], stripe, 0}, at[residual], at[state], at[before], at[p.gain], at[pre_norm],
+                     at[done].rows(module, 1), at[out], at[scale]});
       },
       product_cost(shape.groups(), 1, kGroup * shape.roles(), shape.reach()));
 }

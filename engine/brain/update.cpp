@@ -28,7 +28,7 @@ Builder::TouchedRows Builder::touched_rows(const Activations& a) {
 std::vector<TensorId> Builder::in_order(const Gradients& g) const {
   std::vector<TensorId> list = {g.embedding_rows, g.embedding_gain};
   for (int m = 0; m < kModules; ++m) {
-    list.insert(list.end(), {g.synapses[m], g.bias[m], g.gain[m]});
+    list.insert(list.end(), {g.synapses[m], g.taps[m], g.bias[m], g.gain[m]});
     if (m != kHippocampus) list.push_back(g.retain[m]);
   }
   list.push_back(g.gate_bias);

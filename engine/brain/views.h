@@ -11,6 +11,9 @@ inline TensorView columns_of(const TensorView& view, Tile tile) {
 inline TensorView range_of(const TensorView& view, Tile tile) {  // for a vector over outputs
   return view ? view.rows(tile.output(), tile.outputs()) : view;
 }
+inline TensorView taps_of(const TensorView& view) {  // [2, R, O] as [2R, O]
+  return view ? view.reshaped({view[0] * view[1], view[2]}) : view;
+}
 inline Sources sources_at(const Bindings& at, const std::vector<TensorId>& ids, Section section) {
   Sources sources;
   for (TensorId id : ids) sources.outputs[static_cast<std::size_t>(sources.count++)] = rows_of(at[id], section);

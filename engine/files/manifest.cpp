@@ -11,7 +11,7 @@
 #include "arena/error.h"
 #include "checkpoint_generated.h"
 #include "engine/brain/brain.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {

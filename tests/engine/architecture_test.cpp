@@ -46,7 +46,7 @@ TEST(Architecture, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(small.modules[kThalamus].block_width(), 16);  // 48 = 3 x 16
   EXPECT_EQ(small.modules[kThalamus].blocks_per_group(), 3);
   EXPECT_EQ(tiny.vocabulary, 4'096);
-  EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128);
+  EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128 + 128);  // and the embedding
   EXPECT_TRUE(is_preset("full") && is_preset("small") && is_preset("tiny") && !is_preset("Full"));
 }
 

@@ -36,7 +36,7 @@ class CheckpointTest : public testing::Test {
     BrainOptions o = settings_.options;
     o.decoder_storage = decoder;
     const Architecture& a = settings_.architecture;
-    return Session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty), {}, from);
+    return Session(planned(build_training(a, o), kPlenty), {}, from);
   }
   // A checkpoint of the session's current values, and its bytes.
   string save(const Session& session, const Standing& standing = {3, 9, 2.5}) const {
@@ -180,21 +180,22 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
     change(m);
     EXPECT_ERROR(decode_manifest(encode_manifest(m), "bad"), part);
   };
-  const string shape = to_string(good.tensors[3].shape);
-  refuses([](Manifest& m) { m.tensors.erase(m.tensors.begin() + 3); }, "it has no thalamus.bias " + shape);
+  const string name = good.tensors[3].name, shape = to_string(good.tensors[3].shape);
+  refuses([](Manifest& m) { m.tensors.erase(m.tensors.begin() + 3); }, "it has no " + name + " " + shape);
   refuses([](Manifest& m) { m.tensors.push_back(m.tensors[3]); }, "tensors, its architecture has");
   refuses([](Manifest& m) { m.tensors[3].offset += 256; }, "what follows");
-  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; }, "what follows thalamus.synapses is not another tensor");
+  refuses([](Manifest& m) { m.tensors[3].offset = m.tensors[2].offset; },
+          "what follows " + good.tensors[2].name + " is not another tensor");
   refuses([](Manifest& m) { m.tensors.back().offset += 4096; }, "what follows");
   refuses(
       [](Manifest& m) {
         for (Buffer& tensor : m.tensors) tensor.offset += 256;
       },
       "no tensor starts at offset 0");
-  refuses([](Manifest& m) { m.tensors[3].shape.back() += 1; }, "thalamus.bias is not f32 " + shape);
-  refuses([](Manifest& m) { m.tensors[3].dtype = DType::bf16; }, "thalamus.bias is not f32");
-  refuses([](Manifest& m) { m.tensors[3].bytes -= 1; }, "thalamus.bias is not f32");
-  refuses([](Manifest& m) { m.tensors[3].name += "x"; }, "it has no thalamus.bias");
+  refuses([](Manifest& m) { m.tensors[3].shape.back() += 1; }, name + " is not f32 " + shape);
+  refuses([](Manifest& m) { m.tensors[3].dtype = DType::bf16; }, name + " is not f32");
+  refuses([](Manifest& m) { m.tensors[3].bytes -= 1; }, name + " is not f32");
+  refuses([](Manifest& m) { m.tensors[3].name += "x"; }, "it has no " + name);
   refuses([](Manifest& m) { m.options.compute = DType::i32; }, "the type of its products");
   refuses([](Manifest& m) { m.options.decoder_storage = DType::u8; }, "the type of its decoder");
   refuses([](Manifest& m) { m.options.window = 0; }, "its window is 0");
@@ -248,7 +249,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   const string bytes = fresh();
   const Architecture& a = settings_.architecture;
   const Checkpoint c(checkpoint_file(path()));
-  Session s(build_evaluation(a, settings_.options), plan_graph(build_evaluation(a, settings_.options).graph, kPlenty), {}, &c);
+  Session s(planned(build_evaluation(a, settings_.options), kPlenty), {}, &c);
   EXPECT_EQ(s.begins_with, &c);
   restore(s, c);
   const Bytes prefix = s.arena.plan().device.persistent;

@@ -15,8 +15,7 @@ TEST(Conversion, RefusesWhatBecomesInfinite) {
   const auto session = [&](DType decoder) {
     BrainOptions o = settings.options;
     o.decoder_storage = decoder;
-    const Brain brain = build_training(settings.architecture, o);
-    return Session(brain, plan_graph(brain.graph, kPlenty));
+    return Session(planned(build_training(settings.architecture, o), kPlenty));
   };
   const auto decoder = [](const Session& s) { return s.program.view(s.brain.parameter("decoder.weight").value); };
   Session wide = session(DType::f32);

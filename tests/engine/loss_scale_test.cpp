@@ -23,10 +23,7 @@ struct Scaled {
     options.loss_scaling = true;
     batch = random_batch(random, architecture, options);
   }
-  Session session() const {
-    const Brain brain = build_training(architecture, options);
-    return {brain, plan_graph(brain.graph, kApart)};
-  }
+  Session session() const { return Session(planned(build_training(architecture, options), kApart)); }
 };
 
 State state_of(const Session& s) {
@@ -129,8 +126,7 @@ class SavedScale : public testing::Test {
   Session session(DType compute, const Checkpoint* from = nullptr) const {
     BrainOptions o = settings_.options;
     o.compute = compute;
-    const Brain brain = build_training(settings_.architecture, o);
-    return {brain, plan_graph(brain.graph, kPlenty), {}, from};
+    return Session(planned(build_training(settings_.architecture, o), kPlenty), {}, from);
   }
   // The file of a run in f16, saved by a session with or without the scale.
   std::string save(const Session& from) {

@@ -10,8 +10,7 @@ namespace neurogen {
 namespace {
 
 Session* new_session(Brain brain, bool overlay = true) {
-  Plan plan = plan_graph(brain.graph, overlay ? kPlenty : kApart);
-  return new Session(std::move(brain), std::move(plan));
+  return new Session(planned(std::move(brain), overlay ? kPlenty : kApart));
 }
 using SessionPointer = std::unique_ptr<Session>;
 
@@ -48,8 +47,8 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
     }
   }
   const SessionPointer whole(new_session(build_training(a, o), false)), single(new_session(build_stream(a, o)));
-  initialize(whole->brain, whole->program, seed);
-  initialize(single->brain, single->program, seed);
+  initialize_with_delays(whole->brain, whole->program, seed);
+  initialize_with_delays(single->brain, single->program, seed);
   single->program.set_poison(true);
   const TensorView logits = batched_logits(*whole, batch);
   Stream stream(single->brain, single->program);

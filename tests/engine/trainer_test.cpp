@@ -75,7 +75,7 @@ void expect_updates_by_formula(std::int64_t tile) {
   BrainOptions o = small_options();
   o.compute = o.decoder_storage = DType::f64;
   o.vocabulary_tile = tile;
-  Session session(build_training(small_architecture(), o), plan_graph(build_training(small_architecture(), o).graph, kApart));
+  Session session(planned(build_training(small_architecture(), o), kApart));
   const Brain& brain = session.brain;
   Program& program = session.program;
   initialize(brain, program, 9);
@@ -166,7 +166,7 @@ TEST_F(TrainerTest, EveryUpdateFollowsItsFormulaInTilesOfAnySize) {
 TEST_F(TrainerTest, AnAbsentTokenKeepsItsRowAndItsCount) {
   const Architecture a = small_architecture();
   const BrainOptions o = small_options(1, 8);
-  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+  Session session(planned(build_training(a, o), kPlenty));
   const Brain& brain = session.brain;
   initialize(brain, session.program, 9);
   const Parameter& p = brain.parameter("embedding.weight");
@@ -203,7 +203,7 @@ TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch)
   const Architecture a = small_architecture();
   const auto evaluate = [&](const std::vector<std::uint16_t>& ids, std::int64_t batch, std::int64_t most = INT64_MAX) {
     const BrainOptions o = small_options(batch, 8);
-    Session session(build_evaluation(a, o), plan_graph(build_evaluation(a, o).graph, kPlenty));
+    Session session(planned(build_evaluation(a, o), kPlenty));
     initialize(session.brain, session.program, 3);
     return Evaluator(session.brain, session.program).run(text(ids), most);
   };
@@ -234,7 +234,7 @@ TEST_F(TrainerTest, AnEpochVisitsEveryWindowOnce) {
   std::vector<std::uint16_t> ids(20 * 8 + 5, 49);  // 20 windows: 6 batches, 2 windows left out
   for (std::size_t w = 0; w < 20; ++w) ids[w * 8] = static_cast<std::uint16_t>(w);
   const Tokens train = text(ids);
-  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+  Session session(planned(build_training(a, o), kPlenty));
   initialize(session.brain, session.program, 1);
   Trainer trainer(session.brain, session.program, train, {}, 7);
   ASSERT_EQ(trainer.steps_per_epoch(), 6);
@@ -264,7 +264,7 @@ TEST_F(TrainerTest, RunsAreRepeatableAndLearn) {
   const auto losses = [&](std::uint64_t seed, std::int64_t threads, int count) {
     BrainOptions o = small_options(4, 16);
     o.threads = threads;
-    Session session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty));
+    Session session(planned(build_training(a, o), kPlenty));
     initialize(session.brain, session.program, seed);
     Trainer trainer(session.brain, session.program, train, {4e-3, 3e-2, 1e-3, 4}, seed);
     Values list;

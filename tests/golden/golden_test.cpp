@@ -104,10 +104,8 @@ TEST_P(Golden, MatchesTheReference) {
   options.workspace = c.gpu ? Bytes{32} << 20 : 0;
   options.compute = options.decoder_storage = c.compute;
   options.schedule = c.schedule;
-  Brain brain = build_training(fixture_architecture(start.metadata().at("preset")), options);
-  Plan plan = plan_graph(brain.graph,
-                         {Bytes{1} << 32, 0, Snapshot::none, false});  // no overlay, so that every gradient can be read afterwards
-  Session session(std::move(brain), std::move(plan), {c.gpu, 0});
+  const Budget apart{Bytes{1} << 32, 0, Snapshot::none, false};  // no overlay, so that every gradient can be read afterwards
+  Session session(planned(build_training(fixture_architecture(start.metadata().at("preset")), options), apart), {c.gpu, 0});
   const Brain& b = session.brain;
   const auto now = [&](TensorId id) { return values(session.program, id); };
   initialize_from(b, session.program, golden(c.fixture + ".start"));

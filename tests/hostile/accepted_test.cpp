@@ -1,7 +1,7 @@
 // Changed files that no check can detect: programs that read them end in order.
 #include <cmath>
 
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 #include "tests/hostile/damage.h"
 #include "tests/tools/run_program.h"
 

@@ -15,7 +15,7 @@ class Version1 : public testing::Test {
     BrainOptions options = file_.manifest().options;
     options.threads = 1;
     const auto brain = [&] { return (training ? build_training : build_evaluation)(file_.manifest().architecture, options); };
-    return Session(brain(), plan_graph(brain().graph, {Bytes{1} << 40, 0}), {}, from);
+    return Session(planned(brain(), {Bytes{1} << 40, 0}), {}, from);
   }
 
   // Losses of four further steps, and the memory after them.

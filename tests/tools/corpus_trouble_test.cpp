@@ -60,7 +60,8 @@ TEST_F(CorpusTrouble, AFileThatIsCutShortIsNamed) {
     for (int i = 0; i < 3000 && !mapped(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     std::filesystem::resize_file(path, 0);
   });
-  fails(run("corpus split text.txt --train new --valid rest", "strace -o /dev/null -P " + path + " -e inject=mmap:delay_exit=1500000"),
+  fails(run("corpus split text.txt --train new --valid rest",
+            "strace -o /dev/null -P " + path + " -e inject=mmap:delay_exit=1500000"),
         "a file was cut short, or cannot be read any more, while it was in use");
 }
 

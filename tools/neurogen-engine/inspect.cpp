@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
-#include "engine/files/tokenizer.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"

@@ -105,13 +105,13 @@ int train(TrainSettings s) {
   }
   const Resolved resolved = resolve(s.common, false);
   if (initial) check_architecture(*initial, resolved.architecture);
-  const Fit planned = fit(resolved);
+  Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
   else if (!s.init.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture.vocabulary, std::move(carried));
-  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints.standing());
+  const Manifest manifest = manifest_of(s, resolved.architecture, planned.brain.options, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
@@ -125,7 +125,7 @@ int train(TrainSettings s) {
   const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
-  Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place, checkpoints.from());
+  Session session(std::move(planned), resolved.place, checkpoints.from());
   if (checkpoints.from()) {
     checkpoints.restore_into(session);
   } else {
