@@ -18,6 +18,7 @@
 #include "engine/run/signals.h"
 #include "tools/common/decimal.h"
 #include "tools/common/nearest.h"
+#include "tools/common/out_of_memory.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -40,21 +41,6 @@ void open_closed_streams() {
 int complain(const std::string& program, std::string_view sentence, int status) {
   print_error("{}: {}\n", program, sentence);
   return status;
-}
-
-const char* running_program = "";
-std::terminate_handler terminate_before;
-
-// Handles a std::bad_alloc thrown in a library's thread, where nothing can catch it.
-void end_without_memory() {
-  try {
-    if (std::current_exception()) std::rethrow_exception(std::current_exception());
-  } catch (const std::bad_alloc&) {
-    print_error("{}: {}\n", running_program, kOutOfMemory);
-    _exit(Error::kRunTime);
-  } catch (...) {
-  }
-  terminate_before();
 }
 
 // The sentence for a wrong command line, with the --help to read.
@@ -119,8 +105,7 @@ int run_program(CLI::App& app, int argc, char** argv, const int& status) {
   open_closed_streams();
   expect_file_trouble(app.get_name().c_str());
   static const std::string name = app.get_name();  // outlives this function
-  running_program = name.c_str();
-  terminate_before = std::set_terminate(end_without_memory);
+  expect_no_memory(name.c_str());
   const int result = status_of(app, argc, argv, status);
   flush_out();
   if (result != 0 || output_error() == 0) return result;

@@ -4,7 +4,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +11,7 @@
 #include "engine/data/text.h"
 #include "engine/files/atomic_file.h"
 #include "engine/run/signals.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/common/progress.h"
@@ -153,7 +153,7 @@ class Maker : DocumentSink {
   }
 
   void show_progress() {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const double seconds = seconds_since(start_);
     if (seconds < 1) return;  // no bar for short work
     const auto done = static_cast<double>(all_.bytes + here_.bytes), rate = done / seconds;
     const double share = measured_ ? std::min(done / static_cast<double>(expected_), 0.999) : -1;
@@ -221,7 +221,7 @@ class Maker : DocumentSink {
   std::uint64_t train_documents_ = 0, valid_documents_ = 0;
   Bytes expected_ = 0;
   bool measured_ = true;  // all sizes are known in advance
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Clock::time_point start_ = Clock::now();
 
   // The current document is written to train_, and moved once its side is known.
   std::string name_;

@@ -4,7 +4,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
@@ -12,6 +11,7 @@
 #include "engine/files/json.h"
 #include "engine/run/restore.h"
 #include "engine/run/weights.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -148,11 +148,10 @@ void Checkpoints::check(const Manifest& asked) const {
 }
 
 void Checkpoints::restore_into(Session& session) const {
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   go_on(session, *from_, !settings_.no_verify, settings_.convert);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   print_out("resuming from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
-            settings_.no_verify ? "loaded" : "verified and loaded", took.count());
+            settings_.no_verify ? "loaded" : "verified and loaded", seconds_since(begin));
 }
 
 void Checkpoints::start(const Session& session, const Manifest& manifest) {
@@ -160,13 +159,13 @@ void Checkpoints::start(const Session& session, const Manifest& manifest) {
 }
 
 bool Checkpoints::save(const Standing& standing, Log& log, bool last) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   report(log, true);
   const auto& entries = directory_->entries();
   if (!entries.empty() && entries.back().step == standing.steps) return true;
   log.sync();  // a power cut must not leave a checkpoint without the log lines before it
   saver_->begin(standing);
-  pause_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  pause_ms_ = 1e3 * seconds_since(begin);
   step_ = standing.steps;
   last_ = last;
   return report(log, last);

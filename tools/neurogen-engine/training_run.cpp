@@ -14,6 +14,7 @@
 #include "engine/files/json.h"
 #include "engine/run/signals.h"
 #include "kernels/loss_scale.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -27,9 +28,6 @@ constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
 constexpr double kSampleBatches = 32, kSampleShare = 0.05;
 constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation over its time in training, before it is measured
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 }  // namespace
 
