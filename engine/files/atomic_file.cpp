@@ -87,6 +87,7 @@ void Draft::discard() {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  if (path_.empty()) throw Error("the name of a file to write is empty: name one");
   struct stat there {};
   if (stat(path_.c_str(), &there) == 0) {
     if (S_ISDIR(there.st_mode)) throw Error(fmt::format("{} is a directory: name a file in it", path_));
@@ -96,7 +97,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   }
   PathBuffer target{};
   path_.copy(target.data(), target.size() - 1);
-  if (!follow_links(target) || !draft_.open(target.data())) fail("created");
+  if (!follow_links(target) || !draft_.open(target.data())) fail("created", ": name one in a folder that exists and can be written");
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {
@@ -119,8 +120,8 @@ void AtomicFile::commit() {
   if (!draft_.publish()) fail("written");
 }
 
-void AtomicFile::fail(const char* verb) const {
-  throw Error(fmt::format("{} cannot be {}: {}", path_, verb, std::strerror(errno)), Error::kRunTime);
+void AtomicFile::fail(const char* verb, const char* advice) const {
+  throw Error(fmt::format("{} cannot be {}: {}{}", path_, verb, std::strerror(errno), advice), Error::kRunTime);
 }
 
 }  // namespace neurogen

@@ -52,7 +52,7 @@ class AtomicFile {
   void commit();
 
  private:
-  [[noreturn]] void fail(const char* verb) const;
+  [[noreturn]] void fail(const char* verb, const char* advice = "") const;
 
   std::string path_;
   Draft draft_;

@@ -50,7 +50,11 @@ std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
   const std::string help = command.get_name() == app.get_name() ? app.get_name() : app.get_name() + " " + command.get_name();
   // Unknown words come first: CLI11 would report only what is missing instead.
   const std::vector<std::string> unknown = app.remaining(true);
-  if (unknown.empty()) return fmt::format("{}: see {} --help", error.what(), help);
+  if (unknown.empty()) {
+    std::string what = error.what();
+    if (const std::size_t twice = what.find(": At Most 1 required"); twice != what.npos) what.replace(twice, what.npos, " is given twice");
+    return fmt::format("{}: see {} --help", what, help);
+  }
   std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
   for (const CLI::App* other : command.get_subcommands(nullptr)) names.push_back(other->get_name());

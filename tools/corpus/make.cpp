@@ -39,6 +39,9 @@ struct Counts {
 };
 
 std::vector<Source> readable_beside_outputs(const MakeSettings& s) {
+  if (s.prefix.empty() || s.prefix.ends_with('/')) {
+    throw Error(fmt::format("--out {} is the beginning of three files' names: name it, as in {}my", s.prefix, s.prefix));
+  }
   std::vector<Source> sources = find_sources(s.paths);
   std::vector<NamedFile> inputs = {{"", s.tokenizer}};
   for (const Source& source : sources) {

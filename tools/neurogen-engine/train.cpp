@@ -11,6 +11,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
+#include "tools/common/decimal.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -158,10 +159,10 @@ void add_train(CLI::App& app, int& status) {
   add_text_settings(app, s->text);
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
-  app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
-  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(CLI::PositiveNumber);
+  app.add_option("--steps", s->steps, "length of the run in steps")->check(above_zero());
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(above_zero());
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
       ->capture_default_str();
   app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
@@ -174,7 +175,7 @@ void add_train(CLI::App& app, int& status) {
                  "or no file with --checkpoint-dir)");
   app.add_option("--eval-every", s->eval_every,
                  "steps between evaluations on the held-out text; 0: only at the end (default: ten per run)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   app.add_option("--log", s->log,
                  "write a log, one JSON object per line; --resume appends to the run's own, any other log is kept as FILE.1");
   app.add_option("--progress", s->progress, "progress on standard error: a bar, plain lines or none; auto: a bar on a terminal")
