@@ -97,7 +97,8 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   }
   PathBuffer target{};
   path_.copy(target.data(), target.size() - 1);
-  if (!follow_links(target) || !draft_.open(target.data())) fail("created", ": name one in a folder that exists and can be written");
+  if (!follow_links(target) || !draft_.open(target.data()))
+    fail("created", ": name one in a folder that exists and can be written");
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {

@@ -22,7 +22,7 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   const Tokens text({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
 
   Session single(planned(build_stream(a, o), kPlenty));
-  initialize_with_delays(single.brain, single.program, seed);
+  initialize_everything(single.brain, single.program, seed);
   Stream stream(single.brain, single.program);
   Evaluation expected;
   for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
@@ -42,7 +42,7 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   const auto count = static_cast<std::int64_t>(ids.size()) - 1;
 
   Session whole(planned(build_evaluation(a, o), kPlenty));
-  initialize_with_delays(whole.brain, whole.program, seed);
+  initialize_everything(whole.brain, whole.program, seed);
   whole.program.set_poison(true);
   const Evaluation evaluation = Evaluator(whole.brain, whole.program).run(text);
   EXPECT_EQ(evaluation.tokens, count);

@@ -33,15 +33,15 @@ struct Outcome {
   }
 };
 
-// A brain whose every tap hears something, as after some training.
-inline void initialize_with_delays(const Brain& brain, Program& program, std::uint64_t seed) {
+// A brain whose every tap hears something and whose pairs tell, as after some training.
+inline void initialize_everything(const Brain& brain, Program& program, std::uint64_t seed) {
   initialize(brain, program, seed);
   for (const Parameter& p : brain.parameters) {
-    if (!p.name.ends_with(".taps")) continue;
-    const TensorView taps = program.view(p.value);
-    dispatch_real(taps.dtype, [&](auto zero) {
-      for (std::int64_t i = 0; i < taps.elements(); ++i)
-        taps.as<decltype(zero)>()[i] += static_cast<decltype(zero)>(0.3 * normal(seed, 7, static_cast<std::uint64_t>(i)));
+    if (!p.name.ends_with(".taps") && !p.name.ends_with(".pairs")) continue;
+    const TensorView values = program.view(p.value);
+    dispatch_real(values.dtype, [&](auto zero) {
+      for (std::int64_t i = 0; i < values.elements(); ++i)
+        values.as<decltype(zero)>()[i] += static_cast<decltype(zero)>(0.3 * normal(seed, 7, static_cast<std::uint64_t>(i)));
     });
   }
 }
@@ -63,7 +63,7 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
 
 inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool poison = false, int count = 2) {
   Session session(std::move(fit));
-  initialize_with_delays(session.brain, session.program, 5);
+  initialize_everything(session.brain, session.program, 5);
   session.program.set_poison(poison);
   Outcome outcome;
   steps(session, batch, count, outcome);

@@ -37,7 +37,9 @@ void take_decimal(CLI::Option& option) {
 }  // namespace
 
 CLI::Validator above_zero() {
-  const auto check = [](std::string& text) { return std::strtod(text.c_str(), nullptr) > 0 ? "" : text + ": use a number above 0"; };
+  const auto check = [](std::string& text) {
+    return std::strtod(text.c_str(), nullptr) > 0 ? "" : text + ": use a number above 0";
+  };
   return {check, ""};
 }
 

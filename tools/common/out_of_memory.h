@@ -1,5 +1,5 @@
-// Ends a program that has no memory with one sentence where nothing can catch std::bad_alloc: before main, in a library's thread, in
-// a noexcept function. Nothing here allocates.
+// Ends a program that has no memory with one sentence where nothing can catch std::bad_alloc: before main, in a library's thread,
+// in a noexcept function. Nothing here allocates.
 #pragma once
 #include <string_view>
 

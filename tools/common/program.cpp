@@ -52,7 +52,8 @@ std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<std::string> unknown = app.remaining(true);
   if (unknown.empty()) {
     std::string what = error.what();
-    if (const std::size_t twice = what.find(": At Most 1 required"); twice != what.npos) what.replace(twice, what.npos, " is given twice");
+    if (const std::size_t twice = what.find(": At Most 1 required"); twice != what.npos)
+      what.replace(twice, what.npos, " is given twice");
     return fmt::format("{}: see {} --help", what, help);
   }
   std::vector<std::string> names;

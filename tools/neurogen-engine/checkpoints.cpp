@@ -53,7 +53,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--decoder-tile", m.options.vocabulary_tile),
       is("--seed", m.seed),
       is("--lr", m.rates.learning_rate),
-      is("--embedding-lr", m.rates.embedding),
+      is("--table-lr", m.rates.table),
       is("--decoder-lr", m.rates.decoder),
       is("--warmup", m.rates.warmup),
       is("a decay of", m.options.synapse_decay),

@@ -51,7 +51,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"held_out_loss", evaluated ? ordered_json(m.standing.held_out_loss) : ordered_json(nullptr)},
       {"seed", m.seed},
       {"learning_rate", m.rates.learning_rate},
-      {"embedding_rate", m.rates.embedding},
+      {"table_rate", m.rates.table},
       {"decoder_rate", m.rates.decoder},
       {"warmup", m.rates.warmup},
       {"synapse_decay", o.synapse_decay},

@@ -165,7 +165,7 @@ void add_train(CLI::App& app, int& status) {
       ->check(above_zero());
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
       ->capture_default_str();
-  app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
+  app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
