@@ -99,7 +99,7 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """\"cpu, 2 threads\", \"NVIDIA H200\" """
+        """Such as "cpu, 2 threads" or "NVIDIA H200"."""
         return str(library.neurogen_device(self._handle).decode())
 
     @property

@@ -13,13 +13,13 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 library = ctypes.CDLL(str(Path(__file__).with_name("_functions.so")))
 
-_results = {"ptr": ctypes.c_void_p, "int": ctypes.c_int, "i64": ctypes.c_int64, "str": ctypes.c_char_p, "f64": ctypes.c_double}
+_types = {"ptr": ctypes.c_void_p, "int": ctypes.c_int, "i64": ctypes.c_int64, "str": ctypes.c_char_p, "f64": ctypes.c_double}
 
 
 def _declare(result: Optional[str], name: str, arguments: str) -> None:
     function = getattr(library, "neurogen_" + name)
-    function.restype = _results[result] if result else None
-    function.argtypes = [_results[argument] for argument in arguments.split()]
+    function.restype = _types[result] if result else None
+    function.argtypes = [_types[argument] for argument in arguments.split()]
 
 
 _declare("str", "text", "")
@@ -61,7 +61,7 @@ def encoded(text: PathLike) -> bytes:
 
 
 def whole(name: str, number: int) -> int:
-    """A number of 64 bits, which ctypes would cut."""
+    """A number of 64 bits: ctypes would cut a longer one."""
     found = operator.index(number)
     if not -(2**63) <= found < 2**63:
         raise ValueError(f"{name} is {found}: use a number of 64 bits")
