@@ -128,6 +128,8 @@ TEST_F(FirstRun, SlipsAreNamedWithWhatWasMeant) {
       {"neurogen-engine train --minutes 1m", "--minutes: \"1m\" is not a decimal number: see neurogen-engine train --help"},
       {"neurogen-engine train --minutes 0", "--minutes: 0: use a number above 0: see"},
       {"neurogen-engine train --eval-every -1", "--eval-every: -1: use 0 or more: see"},
+      {"neurogen-engine train --save-every 5", "--save-every requires --checkpoint-dir: see neurogen-engine train --help"},
+      {"neurogen-engine train --checkpoint-dir saved --convert", "--convert requires --resume: see"},
       {"plan --arch tiny --arch small", "--arch is given twice: see plan --help"},
       {"corpus make text.txt --tokenizer t.model --out ./", "--out ./ is the beginning of three files' names: name it, as in ./my"},
       {"corpus tokenize text.txt --tokenizer t.model --out ''", "the name of a file to write is empty: name one"},

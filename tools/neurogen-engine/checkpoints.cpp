@@ -73,13 +73,17 @@ std::string identity_of(const Manifest& run) {
 }
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& s) {
-  app.add_option("--checkpoint-dir", s.directory, "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
-  app.add_option("--save-every", s.save_every, "steps between checkpoints; 0: only at the end")->capture_default_str();
-  app.add_option("--keep", s.keep, "number of newest checkpoints to keep")->capture_default_str();
+  CLI::Option* const directory = app.add_option("--checkpoint-dir", s.directory,
+                                                "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
+  app.add_option("--save-every", s.save_every, "steps between checkpoints; 0: only at the end")
+      ->capture_default_str()
+      ->needs(directory);
+  app.add_option("--keep", s.keep, "number of newest checkpoints to keep")->capture_default_str()->needs(directory);
   app.add_flag("--keep-best", s.keep_best, "evaluate before saving, and also keep the checkpoint with the lowest held-out loss");
-  app.add_flag("--resume", s.resume, "resume from the newest checkpoint, or start from scratch if there is none");
-  app.add_flag("--convert", s.convert, "let --resume round saved numbers that this run stores in a narrower type");
-  app.add_flag("--no-verify", s.no_verify, "let --resume skip the checksums, which take reading the whole file");
+  CLI::Option* const resume =
+      app.add_flag("--resume", s.resume, "resume from the newest checkpoint, or start from scratch if there is none");
+  app.add_flag("--convert", s.convert, "let --resume round saved numbers that this run stores in a narrower type")->needs(resume);
+  app.add_flag("--no-verify", s.no_verify, "let --resume skip the checksums, which take reading the whole file")->needs(resume);
 }
 
 Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : settings_(settings) {
