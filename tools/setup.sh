@@ -15,7 +15,7 @@ if [ "${1:-}" = tests ]; then
   shift
   packages+=(
     libgtest-dev strace binutils zsh fish                # tests
-    pybind11-dev python3-dev python3-numpy               # the Python module
+    python3-numpy                                        # the Python module
     dpkg-dev file python3-wheel python3-venv             # the package and the wheel
   )
 fi

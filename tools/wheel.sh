@@ -1,18 +1,12 @@
 #!/usr/bin/env bash
-# Packs a build as a wheel for the Python that it was built with: programs, library and module, with the shared libraries that a
-# bare system lacks. pip accepts it on systems whose C library is at least as new as this one's.
+# Packs a build as a wheel for every Python: programs, library and module, with the shared libraries that a bare system lacks. pip
+# accepts it on systems whose C library is at least as new as this one's.
 #   wheel.sh BUILD [FOLDER]   into dist/, or that folder
 set -euo pipefail
 build=$(realpath "$1") to=$(realpath -m "${2:-dist}")
 cd "$(dirname "$0")/.."
 cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 version=$(cached CMAKE_PROJECT_VERSION)
-module=$(echo "$build"/python/neurogen/_engine.*.so)
-if [ ! -e "$module" ]; then
-  echo "wheel.sh: the build has no Python module: run tools/setup.sh tests and build again" >&2
-  exit 1
-fi
-python=$(sed -E 's/.*\.cpython-([0-9]+)-.*/cp\1/' <<< "$module")
 glibc=$(getconf GNU_LIBC_VERSION | sed 's/glibc //; s/\./_/')
 
 stage=$(mktemp -d)
@@ -35,7 +29,7 @@ cat > "$info/WHEEL" << WHEEL
 Wheel-Version: 1.0
 Generator: neurogen
 Root-Is-Purelib: false
-Tag: $python-$python-manylinux_${glibc}_$(uname -m)
+Tag: py3-none-manylinux_${glibc}_$(uname -m)
 WHEEL
 { echo '[console_scripts]'; sed -n '/^\[project.scripts\]/,/^$/s/^\(neurogen-[a-z]*\) = "\(.*\)"/\1 = \2/p' pyproject.toml; } > "$info/entry_points.txt"
 mkdir -p "$to"

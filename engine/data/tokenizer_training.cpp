@@ -80,7 +80,7 @@ std::string number_behind(std::string_view message, std::string_view words) {
   return std::string(rest.substr(0, rest.find_first_not_of("0123456789")));
 }
 
-// Rewords the library's two errors that the user can fix.
+// Rewords the library's errors that the user can fix.
 std::string explain(std::string_view message, std::int64_t vocabulary, const std::string& name) {
   if (const std::string most = number_behind(message, "set it to a value <= "); !most.empty()) {
     return fmt::format("{} is too small for {} pieces: give more text or a vocabulary of at most {}", name, vocabulary, most);
@@ -89,6 +89,7 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
     return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
                        least);
   }
+  if (message.find("sentences_.empty()") != message.npos) return name + " is empty: give a file with text in it";
   return fmt::format("no tokenizer can be trained on {} ({}): give more text", name, message);
 }
 

@@ -45,6 +45,11 @@ void refuse_other_files(std::string_view text, const std::string& path) {
   }
 }
 
+[[noreturn]] void refuse_token(TokenId id, std::int64_t position, std::int64_t vocabulary, std::string_view file) {
+  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", file,
+                          id, position, vocabulary));
+}
+
 // Encodes piece by piece, so that no more than the narrow ids exists whole.
 std::vector<std::uint16_t> encoded(std::string_view text, const Tokenizer& tokenizer) {
   std::vector<std::uint16_t> all;
@@ -167,9 +172,11 @@ Tokens::File Tokens::file(std::size_t index) const {
 
 bool Tokens::read_whole() const { return size_ <= kReadWhole / static_cast<std::int64_t>(sizeof(std::uint16_t)); }
 
+std::int64_t Tokens::block_begin(std::int64_t number) const { return (size_ - kBlock) * number / (kBlocks - 1); }
+
 std::vector<TokenId> Tokens::block(std::int64_t number) const {
   std::vector<TokenId> ids(kBlock);
-  read((size_ - kBlock) * number / (kBlocks - 1), ids);
+  read(block_begin(number), ids);
   return ids;
 }
 
@@ -182,8 +189,10 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
     const std::vector<TokenId> ids = block(b);
     const auto most = std::max_element(ids.begin(), ids.end());
     if (*most < vocabulary) continue;
-    throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path,
-                            *most, vocabulary));
+    const std::int64_t at = block_begin(b) + (most - ids.begin());
+    std::size_t i = 0;
+    while (at >= file(i).begin + file(i).tokens) ++i;
+    refuse_token(*most, at - file(i).begin, vocabulary, file(i).path);
   }
 }
 
@@ -210,11 +219,8 @@ std::uint64_t Tokens::hash_of_all() const {
 }
 
 void check_vocabulary(const StoredTokens& tokens, std::int64_t vocabulary, std::string_view name) {
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < vocabulary) continue;
-    throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
-                            tokens[i], i, vocabulary));
-  }
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] >= vocabulary) refuse_token(tokens[i], static_cast<std::int64_t>(i), vocabulary, name);
 }
 
 std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }

@@ -84,7 +84,6 @@ class Tokens {
   // XXH3-64 of all ids as stored, independent of the division into files; with weights, also of the files' lengths. For a text of
   // more than kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
-  std::uint64_t hash_of_all() const;  // XXH3-64 of all ids, whatever their number
 
  private:
   struct Part {
@@ -92,6 +91,8 @@ class Tokens {
     StoredTokens tokens;
   };
   bool read_whole() const;
+  std::uint64_t hash_of_all() const;
+  std::int64_t block_begin(std::int64_t number) const;
   std::vector<TokenId> block(std::int64_t number) const;
 
   std::vector<TokenFile> files_;                   // own the mapped parts

@@ -2,8 +2,8 @@
 #pragma once
 #include <string_view>
 
+#include "engine/files/atomic_file.h"
 #include "engine/files/checkpoint_directory.h"
-#include "engine/files/file_io.h"
 
 namespace neurogen {
 
@@ -18,7 +18,8 @@ class CheckpointFile final : public CheckpointPlace {
   void abandon(int descriptor) override;
 
  private:
-  PathBuffer path_{}, directory_{}, temporary_{};
+  PathBuffer path_{};
+  Draft draft_;
 };
 
 }  // namespace neurogen

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -30,12 +29,6 @@ struct Descriptor {
 };
 
 thread_local bool files_are_copied = false;
-
-mode_t default_mode() {
-  const mode_t mask = umask(0);  // the only way to read it; programs start with one thread
-  umask(mask);
-  return 0666 & ~mask;
-}
 
 }  // namespace
 
@@ -138,60 +131,6 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
   if (descriptor_ >= 0) close(descriptor_);
-}
-
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  struct stat there {};
-  if (stat(path_.c_str(), &there) == 0) {
-    if (S_ISDIR(there.st_mode)) throw Error(fmt::format("{} is a directory: name a file in it", path_));
-    if (!S_ISREG(there.st_mode)) throw Error(fmt::format("{} is not a regular file: write to another path", path_));
-  } else if (errno != ENOENT) {
-    fail("created");
-  }
-  PathBuffer target{};
-  if (path_.size() >= target.size()) errno = ENAMETOOLONG, fail("created");
-  path_.copy(target.data(), path_.size());
-  if (!follow_links(target)) fail("created");
-  path_ = target.data();
-  temporary_ = path_.substr(0, directory_length(path_)).append(kTemporary).append("XXXXXX");
-  descriptor_ = uninterrupted([&] { return mkostemp(temporary_.data(), O_CLOEXEC); });
-  if (descriptor_ < 0) fail("created");
-  fchmod(descriptor_, default_mode());  // mkostemp lets only the owner read
-}
-
-AtomicFile::~AtomicFile() {
-  if (descriptor_ < 0) return;
-  close(descriptor_);
-  unlink(temporary_.c_str());
-}
-
-void AtomicFile::write(const void* data, std::size_t bytes) {
-  if (!write_all(descriptor_, data, bytes)) fail("written");
-}
-
-std::size_t AtomicFile::read(std::size_t begin, void* to, std::size_t bytes) const {
-  const ssize_t got = read_at(descriptor_, begin, to, bytes);
-  if (got < 0) fail("read back");
-  return static_cast<std::size_t>(got);
-}
-
-void AtomicFile::cut(std::size_t begin) {
-  if (uninterrupted([&] { return ftruncate(descriptor_, static_cast<off_t>(begin)); }) != 0 || lseek(descriptor_, 0, SEEK_END) < 0)
-    fail("written");
-}
-
-void AtomicFile::commit() {
-  if (uninterrupted([&] { return fsync(descriptor_); }) != 0) fail("written");
-  if (uninterrupted([&] { return rename(temporary_.c_str(), path_.c_str()); }) != 0) fail("put in place");
-  close(std::exchange(descriptor_, -1));
-  // The new name is safe once its directory is synced too.
-  const std::string directory = path_.substr(0, directory_length(path_));
-  const Descriptor parent{open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (parent.value >= 0 && !sync_directory(parent.value)) fail("synced to disk");
-}
-
-void AtomicFile::fail(const char* verb) const {
-  throw Error(fmt::format("{} cannot be {}: {}", path_, verb, std::strerror(errno)), Error::kRunTime);
 }
 
 }  // namespace neurogen

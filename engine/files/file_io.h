@@ -1,4 +1,4 @@
-// Files: read by mapping, written atomically.
+// Files, read by mapping, and calls of the system. atomic_file.h writes them.
 #pragma once
 #include <sys/types.h>
 
@@ -70,34 +70,8 @@ using PathBuffer = std::array<char, PATH_MAX>;
 bool follow_links(PathBuffer& path);
 // Length of a path's directory part, including the last '/'.
 std::size_t directory_length(std::string_view path);
-// Prefix of incomplete files' names. The final name is not part of them, since it may have the maximal length.
-inline constexpr std::string_view kTemporary = ".neurogen-";
 
 // Closes a descriptor and preserves errno.
 void close_quietly(int descriptor);
-
-// A file that appears under its name complete or not at all: written to a temporary in the same directory, then fsync, rename,
-// fsync of the directory. Without commit() the destructor removes the temporary, and an existing file stays. Failures throw
-// run-time Errors that name the file and the system's reason.
-class AtomicFile {
- public:
-  explicit AtomicFile(std::string path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-
-  void write(const void* data, std::size_t bytes);
-  void write(std::string_view text) { write(text.data(), text.size()); }
-  // Reads written bytes from `begin` on into `to`, at most `bytes`, and returns their number.
-  std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
-  void cut(std::size_t begin);  // truncates to `begin` bytes
-  void commit();
-
- private:
-  [[noreturn]] void fail(const char* verb) const;
-
-  std::string path_, temporary_;
-  int descriptor_ = -1;
-};
 
 }  // namespace neurogen

@@ -25,16 +25,12 @@ bool is_log(std::string_view text) {
   return std::any_of(std::begin(kBegins), std::end(kBegins), [&](std::string_view begin) { return text.starts_with(begin); });
 }
 
-// Whether a log's first line has the seed and architecture of `run`, whatever the architecture's name. An incomplete line counts as
-// a match.
+// Whether a log's first line names this run. An incomplete line counts as a match.
 bool is_of(std::string_view text, const LoggedRun& run, const std::string& path) {
   const std::size_t end = text.find('\n');
   if (end == text.npos) return true;
   const auto event = parse_json(text.substr(0, end), kLogLevels, path);
-  if (!event.is_object() || !event.contains("arch") || !event["arch"].is_object()) return false;
-  nlohmann::json then = event["arch"], now = nlohmann::json::parse(run.architecture);
-  then.erase("name"), now.erase("name");
-  return then == now && event.value("seed", nlohmann::json()) == run.seed;
+  return event.is_object() && event.value("run", nlohmann::json()) == run.identity;
 }
 
 // An unused name next to `path`.
@@ -46,16 +42,13 @@ std::string name_beside(const std::string& path) {
   }
 }
 
-// Checks or renames an existing file, as described at the constructor of Log; returns the new name of an earlier log.
+// Checks or renames an existing file, as described at the constructor of Log; returns the new name of another log.
 std::string claim(const std::string& path, const LoggedRun& run) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return "";
   const MappedFile file(path);
   if (!is_log(file.text())) throw Error(path + " already exists and is not a log: name another file with --log");
-  if (run.from_checkpoint) {
-    if (is_of(file.text(), run, path)) return "";
-    throw Error(path + " is the log of another run: name this run's with --log, or a new file");
-  }
+  if (run.from_checkpoint && is_of(file.text(), run, path)) return "";
   const std::string kept = name_beside(path);
   std::filesystem::rename(path, kept, error);
   if (error) throw Error(fmt::format("{} cannot be kept as {}: {}: name another --log", path, kept, error.message()));

@@ -10,16 +10,15 @@ inline constexpr int kLogLevels = 16;  // maximal nesting of a line; ours have f
 
 // The run to be logged.
 struct LoggedRun {
-  std::string architecture;  // JSON
-  std::int64_t seed = 0;
+  std::string identity;          // "run" of its log's first event; no text that JSON escapes
   bool from_checkpoint = false;  // it resumes from a checkpoint
 };
 
 class Log {
  public:
   Log() = default;  // writes nothing
-  // Overwrites nothing. A run from a checkpoint appends to its own log; a new run first renames an earlier log to kept_as(). Throws
-  // Error for any other existing file, and if the file is not writable.
+  // Overwrites nothing. A run from a checkpoint appends to its own log; any other log is first renamed to kept_as(). Throws Error
+  // for any other existing file, and if the file is not writable.
   Log(const std::string& path, const LoggedRun& run);
   Log(Log&& other) noexcept;
   Log& operator=(Log&& other) noexcept;
@@ -29,7 +28,7 @@ class Log {
   void line(std::string_view object);
   std::int64_t lost() const { return lost_; }
   const std::string& path() const { return path_; }
-  const std::string& kept_as() const { return kept_as_; }  // empty: there was no earlier log
+  const std::string& kept_as() const { return kept_as_; }  // empty: there was no other log
   int error() const { return error_; }                     // errno of the last lost line
   // Syncs the lines so far to disk, if the log is a file. Allocates nothing.
   void sync();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/files/atomic_file.h"
 #include "engine/files/safetensors.h"
 #include "engine/files/safetensors_header.h"
 

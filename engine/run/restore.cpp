@@ -88,9 +88,14 @@ void restore(Session& session, const Checkpoint& from) {
     if (how == Conversion::none && session.model.ports.staging) {
       stream(session, from);
     } else {
-      for (const TensorId id : saved_tensors(session, from)) {
-        set_values(session.program, id, *find(session.arena.plan().buffers[id.index].name));
+      const std::vector<TensorId> ids = saved_tensors(session, from);
+      const auto saved = [&](TensorId id) -> const FileTensor& { return *find(session.arena.plan().buffers[id.index].name); };
+      // Check everything before replacing anything. Values that keep their type are finite: no other is ever saved.
+      for (const TensorId id : ids) {
+        if (const DType stored = session.program.view(id).dtype; saved(id).dtype != stored)
+          require_finite(saved(id), stored, from.path());
       }
+      for (const TensorId id : ids) set_values(session.program, id, saved(id));
     }
   }
   derive(session.model, session.program);

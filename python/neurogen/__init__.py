@@ -6,6 +6,7 @@
     ids = neurogen.Tokenizer("my.model").encode(text)
 """
 
-from neurogen._engine import Engine, MemoryPlan, Tokenizer
+from neurogen._brain import Engine, MemoryPlan
+from neurogen._tokenizer import Tokenizer
 
 __all__ = ["Engine", "MemoryPlan", "Tokenizer"]

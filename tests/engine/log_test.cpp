@@ -46,9 +46,8 @@ TEST(Log, IsTakenBackToAStep) {
   rewind_log(directory.path(""), 3);
 }
 
-const std::string kStart = R"({"event":"start","plan":{},"device":"x","arch":{"name":"a","vocabulary":3},"seed":7})"
-                           "\n";
-const LoggedRun kRun{R"({"name":"b","vocabulary":3})", 7, false};
+const std::string kStart = "{\"event\":\"start\",\"run\":\"7a\",\"plan\":{}}\n";
+const LoggedRun kRun{"7a", false};
 
 // The file's text after a run has opened it as its log.
 std::string opened(const TemporaryDirectory& directory, const std::string& text, LoggedRun run, bool from_checkpoint) {
@@ -67,18 +66,19 @@ TEST(Log, OverwritesNothing) {
       EXPECT_ERROR(opened(directory, text, kRun, from_checkpoint), "log.jsonl already exists and is not a log");
       EXPECT_EQ(read_file(directory.path("log.jsonl")), text);
     }
-  // From a checkpoint: only this run's log is accepted, whatever the name of its architecture.
   EXPECT_EQ(opened(directory, saved, kRun, true), saved + "{}\n");
-  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":4})", 7}, true), "is the log of another run");
-  EXPECT_ERROR(opened(directory, saved, {R"({"name":"a","vocabulary":3})", 8}, true), "is the log of another run");
-  EXPECT_EQ(read_file(directory.path("log.jsonl")), saved);
-  EXPECT_ERROR(opened(directory, R"({"event":"start","arch":[)" + std::string(100'000, '[') + "\n", kRun, true), "nested too");
-  // A new run keeps the earlier log under the first free name.
+  EXPECT_ERROR(opened(directory, R"({"event":"start","run":[)" + std::string(100'000, '[') + "\n", kRun, true), "nested too");
+  // Any other run keeps the log under the first free name.
   EXPECT_EQ(opened(directory, saved, kRun, false), "{}\n");
   EXPECT_EQ(read_file(directory.path("log.jsonl.1")), saved);
   EXPECT_EQ(opened(directory, kStart, kRun, false), "{}\n");
   EXPECT_EQ(read_file(directory.path("log.jsonl.1")), saved);
   EXPECT_EQ(read_file(directory.path("log.jsonl.2")), kStart);
+  EXPECT_EQ(opened(directory, saved, {"7b"}, true), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.3")), saved);
+  const std::string without = "{\"event\":\"start\",\"plan\":{}}\n";
+  EXPECT_EQ(opened(directory, without, kRun, true), "{}\n");
+  EXPECT_EQ(read_file(directory.path("log.jsonl.4")), without);
 }
 
 TEST(Log, LosesLinesAndNothingElse) {

@@ -205,51 +205,5 @@ TEST(Safetensors, AFailedWriteLeavesTheOldFileAndNothingElse) {
   EXPECT_EQ(directory.files(), 1u);
 }
 
-TEST(AtomicFile, ReplacesFilesAloneAndWritesThroughLinks) {
-  const TemporaryDirectory directory;
-  const string path = directory.file("x", "old");
-  std::filesystem::create_symlink(path, directory.path("link"));
-  {
-    AtomicFile file(directory.path("link"));
-    file.write("new");
-    EXPECT_EQ(read_file(path), "old");
-    file.commit();
-  }
-  EXPECT_EQ(read_file(path), "new");
-  EXPECT_TRUE(std::filesystem::is_symlink(directory.path("link")));
-  { AtomicFile(path).write("never committed"); }
-  EXPECT_EQ(read_file(path), "new");
-  EXPECT_EQ(directory.files(), 2u);
-  EXPECT_ERROR(AtomicFile("/dev/null"), "/dev/null is not a regular file");
-  // Chains of links to a file that does not exist yet are written through; circular links are refused.
-  std::filesystem::create_directory(directory.path("folder"));
-  std::filesystem::create_symlink("folder/second", directory.path("first"));
-  std::filesystem::create_symlink("target", directory.path("folder/second"));
-  {
-    AtomicFile file(directory.path("first"));
-    file.write("through");
-    file.commit();
-  }
-  EXPECT_EQ(read_file(directory.path("folder/target")), "through");
-  EXPECT_TRUE(std::filesystem::is_symlink(directory.path("first")));
-  EXPECT_TRUE(std::filesystem::is_symlink(directory.path("folder/second")));
-  std::filesystem::create_symlink("circle", directory.path("circle"));
-  EXPECT_ERROR(AtomicFile(directory.path("circle")), "Too many levels of symbolic links");
-  EXPECT_ERROR(AtomicFile(directory.path("")), "is a directory");
-}
-
-TEST(AtomicFile, TakesEveryNameThatTheSystemTakes) {
-  const TemporaryDirectory directory;
-  for (std::size_t length = 245; length <= 255; ++length) {
-    const string path = directory.path(string(length, 'n'));
-    AtomicFile file(path);
-    file.write("whole");
-    file.commit();
-    EXPECT_EQ(read_file(path), "whole");
-  }
-  EXPECT_ERROR(AtomicFile(directory.path(string(256, 'n'))), "cannot be created: File name too long");  // not after hours of work
-  EXPECT_ERROR(AtomicFile(directory.path(string(5000, 'n'))), "cannot be created: File name too long");
-}
-
 }  // namespace
 }  // namespace neurogen

@@ -218,5 +218,17 @@ TEST(Tokens, HaveAHashThatKnowsNoFiles) {
   EXPECT_NE(hash(raw({1, 2, 3}), raw({4})), hash(raw({1, 2}), raw({4})));
 }
 
+// Also in a text that is checked at sampled places only.
+TEST(Tokens, NameTheFileThatHasATokenOutsideTheVocabulary) {
+  const TemporaryDirectory directory;
+  const string long_file = directory.file("long.bin", ""), last = directory.file("last.bin", raw({1, 2, 300, 3}));
+  EXPECT_ERROR(Tokens({last}, nullptr).check_vocabulary(300), "last.bin has token 300 at position 2, but the vocabulary has 300");
+  std::error_code error;
+  std::filesystem::resize_file(long_file, static_cast<std::uintmax_t>(kReadWhole) + 2, error);
+  if (error) GTEST_SKIP() << "no room: " << error.message();
+  EXPECT_ERROR(Tokens({long_file, last}, nullptr).check_vocabulary(300), "last.bin has token 300 at position 2,");
+  EXPECT_ERROR(Tokens({last, long_file}, nullptr).check_vocabulary(300), "last.bin has token 300 at position 2,");
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -28,5 +28,6 @@ neurogen.Engine(arch=7).generate("words", 3, heat=0.5)' > wrong.py
 "$python" -m mypy --strict right.py > out 2>&1 || fail "mypy rejects correct code: $(cat out)"
 if "$python" -m mypy --strict wrong.py > out 2>&1; then fail "mypy accepts wrong code"; fi
 grep -q 'heat' out && grep -q 'arch' out || fail "mypy does not see the stubs: $(cat out)"
-"$pip" show -f neurogen | grep -q py.typed || fail "py.typed is not installed"
-"$pip" show -f neurogen | sed -n 's/^  \(neurogen\/.*\)/\1/p'
+"$pip" show -f neurogen > files
+grep -q py.typed files || fail "py.typed is not installed"
+sed -n 's/^  \(neurogen\/.*\)/\1/p' files

@@ -31,7 +31,7 @@ print(neurogen.Engine(arch="tiny", device="cpu", budget="400M", batch=1, window=
   fail "the module does not work"
 
 # Every library is either in the wheel or among those that manylinux expects of a system.
-for file in "$package"/bin/* "$package"/_engine*.so "$package"/lib/libneurogen.so "$package"/lib/neurogen/*; do
+for file in "$package"/bin/* "$package"/_functions.so "$package"/lib/libneurogen.so "$package"/lib/neurogen/*; do
   readelf -d "$file" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'
 done | sort -u | grep -vE '^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so' | while read -r needed; do
   [ -e "$package/lib/neurogen/$needed" ] || [ -e "$package/lib/$needed" ] || fail "$needed is needed, and missing"

@@ -65,7 +65,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
   }
   const auto a = log("a.jsonl"), b = log("b.jsonl");
   ASSERT_EQ(a.size(), 2u + 7 + 3 * 3 + 1);
-  EXPECT_EQ(fields(a[0]), (std::set<string>{"event", "plan", "device", "arch", "seed"}));
+  EXPECT_EQ(fields(a[0]), (std::set<string>{"event", "run", "plan", "device", "arch", "seed"}));
   EXPECT_EQ(fields(a[0]["plan"]), kPlanFields);
   std::vector<std::int64_t> steps, evaluations;
   EXPECT_EQ(a[1]["event"], "program");

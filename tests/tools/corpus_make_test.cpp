@@ -284,6 +284,7 @@ class Fed {
 };
 
 TEST_F(MakeTest, LeavesNoHalfMadeFileHoweverItEnds) {
+  if (!directory_.has_nameless_files()) GTEST_SKIP() << "the file system has no files without names";
   make("words.txt");
   const string train = read_file(directory_.path("c-train.bin")), manifest = read_file(directory_.path("c.json"));
   const std::size_t files = directory_.files();
@@ -297,17 +298,11 @@ TEST_F(MakeTest, LeavesNoHalfMadeFileHoweverItEnds) {
     const int status = corpus.finish();
     EXPECT_TRUE(read_file(directory_.path("c-train.bin")) == train);
     EXPECT_EQ(read_file(directory_.path("c.json")), manifest);
-    if (which == SIGKILL) {
-      EXPECT_TRUE(WIFSIGNALED(status));
-      for (const auto& entry : fs::directory_iterator(directory_.path(""))) {  // leftovers can be told from results
-        const string name = entry.path().filename();
-        EXPECT_TRUE(entry.path().extension() != ".bin" || name == "c-train.bin" || name == "c-valid.bin") << name;
-      }
-    } else {
-      EXPECT_EQ(WEXITSTATUS(status), 128 + which);
-      EXPECT_EQ(read_file(directory_.path("err")), "corpus: stopped by a signal: no file was written\n");
-      EXPECT_EQ(directory_.files(), files + 2);  // out and err
-    }
+    EXPECT_EQ(directory_.files(), files + 2);  // out and err
+    EXPECT_EQ(WIFSIGNALED(status), which == SIGKILL);
+    if (which == SIGKILL) continue;
+    EXPECT_EQ(WEXITSTATUS(status), 128 + which);
+    EXPECT_EQ(read_file(directory_.path("err")), "corpus: stopped by a signal: no file was written\n");
   }
 }
 

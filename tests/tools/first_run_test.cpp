@@ -40,6 +40,13 @@ TEST_F(FirstRun, TheModelIsKeptUnderANameOfItsOwn) {
   EXPECT_EQ(read_file(directory_.path("neurogen-test.safetensors")), kept) << "an earlier model was overwritten";
   ASSERT_EQ(train("--steps 2 --progress none --checkpoint-dir saved").status, 0);
   EXPECT_FALSE(exists("neurogen-test-3.safetensors")) << "the checkpoint is enough";
+  // Two runs at once, which both found the name free.
+  const string both =
+      "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.txt --tokenizer t.model --progress none --steps ";
+  const string engine = programs_folder() + "/neurogen-engine " + both;
+  run("corpus --version && ( " + engine + "150 & " + engine + "60; wait )");
+  EXPECT_TRUE(exists("neurogen-test-3.safetensors"));
+  EXPECT_TRUE(exists("neurogen-test-4.safetensors")) << "one run's model replaced the other's";
 }
 
 TEST_F(FirstRun, WeightsCarryTheirTokenizer) {
@@ -118,6 +125,14 @@ TEST_F(FirstRun, SlipsAreNamedWithWhatWasMeant) {
       {"neurogen-engine --evalevery 3", "perhaps --eval-every is meant: see neurogen-engine train --help"},
       {"neurogen-engine trian", "trian is not known here, perhaps train is meant: see neurogen-engine --help"},
       {"neurogen-engine eval --frobnicate", "--frobnicate is not known here: see neurogen-engine eval --help"},
+      {"neurogen-engine train --minutes 1m", "--minutes: \"1m\" is not a decimal number: see neurogen-engine train --help"},
+      {"neurogen-engine train --minutes 0", "--minutes: 0: use a number above 0: see"},
+      {"neurogen-engine train --eval-every -1", "--eval-every: -1: use 0 or more: see"},
+      {"neurogen-engine train --save-every 5", "--save-every requires --checkpoint-dir: see neurogen-engine train --help"},
+      {"neurogen-engine train --checkpoint-dir saved --convert", "--convert requires --resume: see"},
+      {"plan --arch tiny --arch small", "--arch is given twice: see plan --help"},
+      {"corpus make text.txt --tokenizer t.model --out ./", "--out ./ is the beginning of three files' names: name it, as in ./my"},
+      {"corpus tokenize text.txt --tokenizer t.model --out ''", "the name of a file to write is empty: name one"},
       {"corpus tokenise text.txt", "perhaps tokenize is meant: see corpus --help"},
       {"plan --budgte 3G", "perhaps --budget is meant: see plan --help"},
       {"plan --arch tinny", "--arch is \"tinny\": use full, small, tiny or an architecture file FILE.json"},

@@ -92,7 +92,7 @@ TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
                                               {"h200", 1.98},
                                               {"gtx1650-gddr6", 1.59},
                                               {"gtx1650-laptop", 1.56},
-                                              {"gtx1650-maxq", 1.245},
+                                              {"gtx1650-maxq", 1.125},
                                               {"gtx1650ti-laptop", 1.485},
                                               {"gtx1650super", 1.725},
                                               {"mx550", 1.32},
@@ -124,7 +124,8 @@ TEST_F(PlanTest, CardsAgreeWithTheirClocks) {
     const double expected = card["multiprocessors"].get<double>() * units.at(card["capability"]) * 2e9 * gigahertz.at(card["name"]);
     EXPECT_NEAR(card["f32_flops_per_s"].get<double>() / expected, 1, 0.007) << card["name"];
     EXPECT_GE(card["half_flops_per_s"], card["f32_flops_per_s"]);
-    EXPECT_EQ(card["source"].get<string>().rfind("NVIDIA, ", 0), 0u);
+    const string source = card["source"];
+    EXPECT_TRUE(source.starts_with("NVIDIA, ") || source.starts_with("TechPowerUp's database, ")) << source;
   }
 }
 

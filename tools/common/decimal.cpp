@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <limits>
 #include <string>
 
@@ -27,15 +28,25 @@ std::string check_decimal(std::string& text) {
   return {};
 }
 
-// Rewrites the number before the option's other checks, and refuses it after them.
+// A transformation comes before the option's checks.
 template <typename Number>
 void take_decimal(CLI::Option& option) {
-  const auto rewrite = [](std::string& text) { return check_decimal<Number>(text), std::string(); };
-  option.transform(CLI::Validator(rewrite, ""));
-  option.check(CLI::Validator(check_decimal<Number>, ""));
+  option.transform(CLI::Validator(check_decimal<Number>, ""));
 }
 
 }  // namespace
+
+CLI::Validator above_zero() {
+  const auto check = [](std::string& text) {
+    return std::strtod(text.c_str(), nullptr) > 0 ? "" : text + ": use a number above 0";
+  };
+  return {check, ""};
+}
+
+CLI::Validator not_negative() {
+  const auto check = [](std::string& text) { return std::strtod(text.c_str(), nullptr) >= 0 ? "" : text + ": use 0 or more"; };
+  return {check, ""};
+}
 
 void take_decimal_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {

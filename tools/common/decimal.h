@@ -7,4 +7,8 @@ namespace neurogen {
 // For all numeric options of the program and its subcommands; other input is refused with the type's limits.
 void take_decimal_numbers(CLI::App& app);
 
+// Checks of an option; CLI11's own print the largest number.
+CLI::Validator above_zero();
+CLI::Validator not_negative();
+
 }  // namespace neurogen

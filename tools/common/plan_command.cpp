@@ -8,7 +8,7 @@
 
 #include "arena/error.h"
 #include "arena/report.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "tools/common/card.h"
 #include "tools/common/decimal.h"
 #include "tools/common/output.h"

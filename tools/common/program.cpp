@@ -18,6 +18,7 @@
 #include "engine/run/signals.h"
 #include "tools/common/decimal.h"
 #include "tools/common/nearest.h"
+#include "tools/common/out_of_memory.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -42,21 +43,6 @@ int complain(const std::string& program, std::string_view sentence, int status) 
   return status;
 }
 
-const char* running_program = "";
-std::terminate_handler terminate_before;
-
-// Handles a std::bad_alloc thrown in a library's thread, where nothing can catch it.
-void end_without_memory() {
-  try {
-    if (std::current_exception()) std::rethrow_exception(std::current_exception());
-  } catch (const std::bad_alloc&) {
-    print_error("{}: {}\n", running_program, kOutOfMemory);
-    _exit(Error::kRunTime);
-  } catch (...) {
-  }
-  terminate_before();
-}
-
 // The sentence for a wrong command line, with the --help to read.
 std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
@@ -64,7 +50,12 @@ std::string misuse(const CLI::App& app, const CLI::ParseError& error) {
   const std::string help = command.get_name() == app.get_name() ? app.get_name() : app.get_name() + " " + command.get_name();
   // Unknown words come first: CLI11 would report only what is missing instead.
   const std::vector<std::string> unknown = app.remaining(true);
-  if (unknown.empty()) return fmt::format("{}: see {} --help", error.what(), help);
+  if (unknown.empty()) {
+    std::string what = error.what();
+    if (const std::size_t twice = what.find(": At Most 1 required"); twice != what.npos)
+      what.replace(twice, what.npos, " is given twice");
+    return fmt::format("{}: see {} --help", what, help);
+  }
   std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
   for (const CLI::App* other : command.get_subcommands(nullptr)) names.push_back(other->get_name());
@@ -94,7 +85,8 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
     return complain(program, kOutOfMemory, Error::kRunTime);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::resource_unavailable_try_again)
-      return failed("the system cannot start more threads: end other programs or raise the limit (ulimit -u)", Error::kRunTime);
+      return failed("the system cannot start more threads: end other programs or raise the limits (ulimit -u, ulimit -v)",
+                    Error::kRunTime);
     return failed(error.what(), Error::kRunTime);
   } catch (const std::exception& error) {
     return failed(std::string(error.what()) + ": this should not happen, please report it", Error::kRunTime);
@@ -118,8 +110,7 @@ int run_program(CLI::App& app, int argc, char** argv, const int& status) {
   open_closed_streams();
   expect_file_trouble(app.get_name().c_str());
   static const std::string name = app.get_name();  // outlives this function
-  running_program = name.c_str();
-  terminate_before = std::set_terminate(end_without_memory);
+  expect_no_memory(name.c_str());
   const int result = status_of(app, argc, argv, status);
   flush_out();
   if (result != 0 || output_error() == 0) return result;

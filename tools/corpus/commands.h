@@ -17,4 +17,7 @@ void tokenize(const std::vector<std::string>& files, const std::string& tokenize
 void train_tokenizer_file(const std::vector<std::string>& paths, std::int64_t vocabulary, const std::string& out);
 void split_text(const std::string& file, double held_out, const std::string& train, const std::string& valid);
 
+// Throws Error if a signal has arrived since catch_signals(): outputs that are not committed are discarded.
+void check_signal();
+
 }  // namespace neurogen

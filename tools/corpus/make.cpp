@@ -4,16 +4,18 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/data/text.h"
+#include "engine/files/atomic_file.h"
 #include "engine/run/signals.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/common/progress.h"
+#include "tools/corpus/commands.h"
 #include "tools/corpus/digest_set.h"
 #include "tools/corpus/documents.h"
 #include "tools/corpus/sources.h"
@@ -37,6 +39,9 @@ struct Counts {
 };
 
 std::vector<Source> readable_beside_outputs(const MakeSettings& s) {
+  if (s.prefix.empty() || s.prefix.ends_with('/')) {
+    throw Error(fmt::format("--out {} is the beginning of three files' names: name it, as in {}my", s.prefix, s.prefix));
+  }
   std::vector<Source> sources = find_sources(s.paths);
   std::vector<NamedFile> inputs = {{"", s.tokenizer}};
   for (const Source& source : sources) {
@@ -104,10 +109,6 @@ class Maker : DocumentSink {
     here_.replaced += stream.replaced();
   }
 
-  void check_signal() const {
-    if (caught_signal()) throw Error("stopped by a signal: no file was written", 128 + caught_signal());
-  }
-
   void begin_document() {
     begin_ = train_.tokens();
     newlines_ = 0;
@@ -155,7 +156,7 @@ class Maker : DocumentSink {
   }
 
   void show_progress() {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const double seconds = seconds_since(start_);
     if (seconds < 1) return;  // no bar for short work
     const auto done = static_cast<double>(all_.bytes + here_.bytes), rate = done / seconds;
     const double share = measured_ ? std::min(done / static_cast<double>(expected_), 0.999) : -1;
@@ -223,7 +224,7 @@ class Maker : DocumentSink {
   std::uint64_t train_documents_ = 0, valid_documents_ = 0;
   Bytes expected_ = 0;
   bool measured_ = true;  // all sizes are known in advance
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Clock::time_point start_ = Clock::now();
 
   // The current document is written to train_, and moved once its side is known.
   std::string name_;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/data/tokenizer.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 
 namespace neurogen {
 

@@ -11,7 +11,7 @@
 
 #include "arena/error.h"
 #include "engine/data/text.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"

@@ -2,15 +2,16 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-#include <chrono>
-#include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
 #include "engine/files/json.h"
 #include "engine/run/restore.h"
 #include "engine/run/weights.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -34,16 +35,55 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
   if (s.keep_best && !evaluates) throw Error("--keep-best compares losses on a held-out text: name one with --valid");
 }
 
+struct Fact {
+  const char* name;
+  std::string value;
+};
+
+// What --resume must find unchanged, besides the architecture and the text.
+std::vector<Fact> facts_of(const Manifest& m) {
+  const auto is = [](const char* name, const auto& value) { return Fact{name, fmt::format("{}", value)}; };
+  const std::string weights = fmt::format("{}", fmt::join(m.text.weights, ":"));
+  return {
+      is("--data weights", weights.empty() ? "none" : weights),
+      is("the tokenizer", m.tokenizer ? fmt::format("of XXH3 {:016x}", m.tokenizer) : "none"),
+      is("--batch", m.options.batch),
+      is("--seq", m.options.window),
+      is("--document-end", m.options.document_end),
+      is("--decoder-tile", m.options.vocabulary_tile),
+      is("--seed", m.seed),
+      is("--lr", m.rates.learning_rate),
+      is("--table-lr", m.rates.table),
+      is("--decoder-lr", m.rates.decoder),
+      is("--warmup", m.rates.warmup),
+      is("a decay of", m.options.synapse_decay),
+      is("a gradient's limit of", m.options.clip),
+      is("a number of steps", m.standing.schedule_steps ? std::to_string(m.standing.schedule_steps) : "unknown"),
+  };
+}
+
 }  // namespace
 
+std::string identity_of(const Manifest& run) {
+  auto architecture = nlohmann::ordered_json::parse(run.architecture);
+  architecture.erase("name");
+  std::string all = fmt::format("{} {} {}", architecture.dump(), run.text.tokens, run.text.hash);
+  for (const Fact& fact : facts_of(run)) all += fmt::format("\n{} {}", fact.name, fact.value);
+  return fmt::format("{:016x}", XXH3_64bits(all.data(), all.size()));
+}
+
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& s) {
-  app.add_option("--checkpoint-dir", s.directory, "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
-  app.add_option("--save-every", s.save_every, "steps between checkpoints; 0: only at the end")->capture_default_str();
-  app.add_option("--keep", s.keep, "number of newest checkpoints to keep")->capture_default_str();
+  CLI::Option* const directory = app.add_option("--checkpoint-dir", s.directory,
+                                                "save checkpoints here: regularly, at the end, and at SIGINT, SIGTERM or SIGHUP");
+  app.add_option("--save-every", s.save_every, "steps between checkpoints; 0: only at the end")
+      ->capture_default_str()
+      ->needs(directory);
+  app.add_option("--keep", s.keep, "number of newest checkpoints to keep")->capture_default_str()->needs(directory);
   app.add_flag("--keep-best", s.keep_best, "evaluate before saving, and also keep the checkpoint with the lowest held-out loss");
-  app.add_flag("--resume", s.resume, "resume from the newest checkpoint, or start from scratch if there is none");
-  app.add_flag("--convert", s.convert, "let --resume round saved numbers that this run stores in a narrower type");
-  app.add_flag("--no-verify", s.no_verify, "let --resume skip the checksums, which take reading the whole file");
+  CLI::Option* const resume =
+      app.add_flag("--resume", s.resume, "resume from the newest checkpoint, or start from scratch if there is none");
+  app.add_flag("--convert", s.convert, "let --resume round saved numbers that this run stores in a narrower type")->needs(resume);
+  app.add_flag("--no-verify", s.no_verify, "let --resume skip the checksums, which take reading the whole file")->needs(resume);
 }
 
 Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : settings_(settings) {
@@ -83,41 +123,26 @@ void Checkpoints::check(const Manifest& asked, const Model& model) const {
   const Manifest& saved = from_->manifest();
   const std::string& path = from_->path();
   check_architecture(*from_, *model.architecture);
-  const auto same = [&](const char* what, const auto& then, const auto& now) {
-    if (then == now) return;
+  const std::vector<Fact> then = facts_of(saved), now = facts_of(asked);
+  const auto same = [&](std::size_t i) {
+    if (then[i].value == now[i].value) return;
     throw Error(
         fmt::format("{} was trained with {} {}, now it is {}: --resume continues the same run; to start a new schedule "
                     "from these weights use --init {}",
-                    path, what, then, now, path));
+                    path, then[i].name, then[i].value, now[i].value, path));
   };
-  const auto weights = [](const Manifest& m) {
-    return m.text.weights.empty() ? std::string("none") : fmt::format("{}", fmt::join(m.text.weights, ":"));
-  };
-  same("--data weights", weights(saved), weights(asked));
+  same(0);
   if (saved.text != asked.text) {
     throw Error(
         fmt::format("{} was trained on a text of {} tokens (XXH3 {:016x}), --data has {} (XXH3 {:016x}): --resume continues "
                     "the same text; to train on another in a new schedule use --init {}",
                     path, saved.text.tokens, saved.text.hash, asked.text.tokens, asked.text.hash, path));
   }
-  const auto tokenizer = [](std::uint64_t hash) { return hash ? fmt::format("of XXH3 {:016x}", hash) : std::string("none"); };
-  same("the tokenizer", tokenizer(saved.tokenizer), tokenizer(asked.tokenizer));
-  same("--batch", saved.options.batch, asked.options.batch);
-  same("--seq", saved.options.window, asked.options.window);
-  same("--document-end", saved.options.document_end, asked.options.document_end);
-  same("--decoder-tile", saved.options.vocabulary_tile, asked.options.vocabulary_tile);
-  same("--seed", saved.seed, asked.seed);
-  same("--lr", saved.rates.learning_rate, asked.rates.learning_rate);
-  same("--table-lr", saved.rates.table, asked.rates.table);
-  same("--decoder-lr", saved.rates.decoder, asked.rates.decoder);
-  same("--warmup", saved.rates.warmup, asked.rates.warmup);
-  same("a decay of", saved.options.synapse_decay, asked.options.synapse_decay);
-  same("a gradient's limit of", saved.options.clip, asked.options.clip);
-  const auto steps = [](std::int64_t count) { return count ? std::to_string(count) : std::string("unknown"); };
-  same("a number of steps", steps(saved.standing.schedule_steps), steps(asked.standing.schedule_steps));
+  for (std::size_t i = 1; i < then.size(); ++i) same(i);
 
-  const auto note = [&](const char* what, const auto& then, const auto& now) {
-    if (then != now) print_out("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, then, now);
+  const auto note = [&](const char* what, const std::string& before, const std::string& after) {
+    if (before == after) return;
+    print_out("{}: {} until now, {} from here on, so that losses differ in their last digits\n", what, before, after);
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
@@ -127,11 +152,10 @@ void Checkpoints::check(const Manifest& asked, const Model& model) const {
 }
 
 void Checkpoints::restore_into(Session& session) const {
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   go_on(session, *from_, !settings_.no_verify, settings_.convert);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   print_out("resuming from {}: {} steps are done ({} in {:.3f} s)\n", from_->path(), from_->manifest().standing.steps,
-            settings_.no_verify ? "loaded" : "verified and loaded", took.count());
+            settings_.no_verify ? "loaded" : "verified and loaded", seconds_since(begin));
 }
 
 void Checkpoints::start(const Session& session, const Manifest& manifest) {
@@ -139,13 +163,13 @@ void Checkpoints::start(const Session& session, const Manifest& manifest) {
 }
 
 bool Checkpoints::save(const Standing& standing, Log& log, bool last) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   report(log, true);
   const auto& entries = directory_->entries();
   if (!entries.empty() && entries.back().step == standing.steps) return true;
   log.sync();  // a power cut must not leave a checkpoint without the log lines before it
   saver_->begin(standing);
-  pause_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  pause_ms_ = 1e3 * seconds_since(begin);
   step_ = standing.steps;
   last_ = last;
   return report(log, last);

@@ -19,6 +19,9 @@ struct CheckpointSettings {
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& settings);
 
+// A hash of all that --resume must find unchanged, in hexadecimal: equal for the parts of one run.
+std::string identity_of(const Manifest& run);
+
 class Checkpoints {
  public:
   // Locks the directory, and with --resume opens its newest file. `evaluates`: there is a held-out text. Throws Error for

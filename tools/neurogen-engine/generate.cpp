@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "arena/error.h"
@@ -11,6 +10,7 @@
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/speaking.h"
@@ -49,9 +49,6 @@ void put_log_probability(double log_probability, Speaker::Said said) {
   end = fmt::format_to(end, "\"\n");
   put({line, static_cast<std::size_t>(end - line)});
 }
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 int generate(GenerateSettings s) {
   if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text to stop at");

@@ -20,41 +20,17 @@
 // account.
 //
 // A sanitizer has its own allocator and replaces all this: nothing is counted then.
-#include <unistd.h>
-
 #include <cstdlib>
-#include <exception>
 #include <new>
 #include <utility>
 
 #include "arena/allocations.h"
 #include "engine/run/process.h"
+#include "tools/common/out_of_memory.h"
 
 namespace {
 
-// Does not format: that could allocate.
-[[noreturn]] void end(std::string_view sentence) {
-  for (const std::string_view part : {std::string_view("neurogen-engine: "), sentence, std::string_view("\n")}) {
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
-  }
-  ::_exit(1);
-}
-
-// Handles a failed operator new that nothing catches: before main, or in a thread or a noexcept function of a library.
-std::terminate_handler usual;
-[[noreturn]] void uncaught() {
-  const std::exception_ptr error = std::current_exception();
-  if (!error) end(neurogen::kOutOfMemory);  // no memory even for the exception
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::bad_alloc&) {
-    end(neurogen::kOutOfMemory);
-  } catch (...) {
-    usual();
-    std::abort();
-  }
-}
-void catch_all() { usual = std::set_terminate(uncaught); }
+void catch_all() { neurogen::expect_no_memory("neurogen-engine"); }
 [[gnu::section(".preinit_array"), gnu::used]] void (*const before_all_constructors)() = catch_all;
 
 }  // namespace
@@ -132,7 +108,7 @@ void* counted(void* block, const void* caller) {
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
   if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed) && !has_sanitizer())
-    end(kOverTheCap);
+    neurogen::end_program(kOverTheCap);
   return block;
 }
 
@@ -145,7 +121,7 @@ void release(void* block) {
 void* moved(void* old, std::size_t size, const void* caller) {
   const std::uint64_t before = old ? mi_usable_size(old) : 0;
   void* block = mi_realloc(old, size);
-  if (!block && size > 0) end(neurogen::kOutOfMemory);
+  if (!block && size > 0) neurogen::end_program(neurogen::kOutOfMemory);
   live_bytes.fetch_sub(before, std::memory_order_relaxed);
   return counted(block, caller);
 }
@@ -156,14 +132,15 @@ thread_local bool throwing = false;
 void* promised(void* block, const void* caller) {
   if (counted(block, caller)) return block;
   Dl_info info;
-  if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "sentencepiece") != nullptr) end(neurogen::kOutOfMemory);
+  if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "sentencepiece") != nullptr)
+    neurogen::end_program(neurogen::kOutOfMemory);
   throwing = true;
   throw std::bad_alloc();
 }
 
 // For libraries' mallocs. Only an exception being thrown may fail here: the C++ library keeps room for some.
 void* required(void* block, const void* caller) {
-  if (!block && !std::exchange(throwing, false)) end(neurogen::kOutOfMemory);
+  if (!block && !std::exchange(throwing, false)) neurogen::end_program(neurogen::kOutOfMemory);
   return counted(block, caller);
 }
 
@@ -196,7 +173,7 @@ void* valloc(std::size_t size) { return required(mi_valloc(size), CALLER); }
 void* pvalloc(std::size_t size) { return required(mi_pvalloc(size), CALLER); }
 int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
   const int error = mi_posix_memalign(block, alignment, size);
-  if (error == ENOMEM) end(neurogen::kOutOfMemory);
+  if (error == ENOMEM) neurogen::end_program(neurogen::kOutOfMemory);
   counted(error ? nullptr : *block, CALLER);
   return error;
 }

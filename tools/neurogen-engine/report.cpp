@@ -4,7 +4,7 @@
 #include "arena/error.h"
 #include "embedded/report_html.h"
 #include "embedded/report_js.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"

@@ -7,10 +7,11 @@
 
 #include "arena/error.h"
 #include "arena/report.h"
-#include "engine/files/file_io.h"
+#include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
+#include "tools/common/decimal.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -43,8 +44,8 @@ std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::in
   return std::max<std::int64_t>(1, std::llround((s.epochs > 0 ? s.epochs : 1) * static_cast<double>(steps_per_epoch)));
 }
 
-// The manifest that this run would save before its first step. `before`: checkpoints of the run that it resumes.
-Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& texts, const Checkpoints& before) {
+// The manifest that this run would save before its first step. `before`: where the run that it resumes stood.
+Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& texts, const Standing& before) {
   const StepOptions& options = model.options;
   Manifest m;
   m.architecture = model.architecture->json();
@@ -52,10 +53,16 @@ Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& te
   m.rates = s.rates;
   m.seed = static_cast<std::uint64_t>(s.seed);
   m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
-  m.standing.schedule_steps = schedule_of(s, before.standing(), m.steps_per_epoch);
+  m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
   m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
   if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
   return m;
+}
+
+// The schedule is not part of it if the time limits the run: its length is found on the way.
+std::string identity_of(const TrainSettings& s, Manifest run) {
+  if (s.minutes > 0) run.standing.schedule_steps = 0;
+  return neurogen::identity_of(run);
 }
 
 // The first free name for the exported model if no --export is given, so that no run loses its result.
@@ -104,16 +111,17 @@ int train(TrainSettings s) {
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
   else if (!s.init.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture->vocabulary(), std::move(carried));
-  const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints);
+  const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest, planned.model);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Checks that the output can be written before hours are spent on it.
-  if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture->name());
+  const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
+  if (exported_by_default) s.export_file = default_export(resolved.architecture->name());
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  const LoggedRun logged{resolved.architecture->json(), s.seed, checkpoints.from() != nullptr};
+  const LoggedRun logged{identity_of(s, manifest), checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
-  if (!log.kept_as().empty()) print_out("{} was the log of an earlier run: it is kept as {}\n", s.log, log.kept_as());
+  if (!log.kept_as().empty()) print_out("{} was the log of another run: it is kept as {}\n", s.log, log.kept_as());
   const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
@@ -131,11 +139,12 @@ int train(TrainSettings s) {
   }
   checkpoints.start(session, manifest);
   TrainingRun run(s, session, texts, steps, checkpoints, std::move(log));
-  run.log_start(facts);
+  run.log_start(facts, logged.identity);
   print_out("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
             fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
   flush_out();
   const int status = run.train();
+  if (exported_by_default) s.export_file = default_export(resolved.architecture->name());  // another run may have taken the name
   if (checkpoints.on() && !checkpoints.newest().empty()) print_out("the newest checkpoint is {}\n", checkpoints.newest());
   export_to(s, session, texts);
   return status;
@@ -149,10 +158,10 @@ void add_train(CLI::App& app, int& status) {
   add_text_settings(app, s->text);
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
-  app.add_option("--steps", s->steps, "length of the run in steps")->check(CLI::PositiveNumber);
-  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(CLI::PositiveNumber);
+  app.add_option("--steps", s->steps, "length of the run in steps")->check(above_zero());
+  app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(above_zero());
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
       ->capture_default_str();
   app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
@@ -165,9 +174,9 @@ void add_train(CLI::App& app, int& status) {
                  "or no file with --checkpoint-dir)");
   app.add_option("--eval-every", s->eval_every,
                  "steps between evaluations on the held-out text; 0: only at the end (default: ten per run)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   app.add_option("--log", s->log,
-                 "write a log, one JSON object per line; --resume appends, a new run keeps an earlier log as FILE.1");
+                 "write a log, one JSON object per line; --resume appends to the run's own, any other log is kept as FILE.1");
   app.add_option("--progress", s->progress, "progress on standard error: a bar, plain lines or none; auto: a bar on a terminal")
       ->type_name("auto|plain|none")
       ->capture_default_str();

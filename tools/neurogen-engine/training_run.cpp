@@ -13,6 +13,7 @@
 #include "engine/files/json.h"
 #include "engine/run/signals.h"
 #include "kernels/loss_scale.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -26,9 +27,6 @@ constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
 constexpr double kSampleBatches = 32, kSampleShare = 0.05;
 constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation over its time in training, before it is measured
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 }  // namespace
 
@@ -48,14 +46,15 @@ TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const 
       first_(trainer_.step()),
       evaluations_(evaluations_due(first_)) {}
 
-void TrainingRun::log_start(const ReportFacts& facts) {
+void TrainingRun::log_start(const ReportFacts& facts, const std::string& identity) {
   std::string begin = "\"event\":\"start\"";
   if (checkpoints_.from()) {
     rewind_log(settings_.log, first_);
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
-  log_.line(fmt::format("{{{},\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, plan_json(session_.arena.plan(), facts),
-                        json_text(session_.program.device_name()), session_.model.architecture->json(), settings_.seed));
+  log_.line(fmt::format("{{{},\"run\":\"{}\",\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, identity,
+                        plan_json(session_.arena.plan(), facts), json_text(session_.program.device_name()),
+                        session_.model.architecture->json(), settings_.seed));
   if (log_.lost() > 0)
     throw Error(fmt::format("{}: cannot write the log: {}", log_.path(), std::strerror(log_.error())), Error::kRunTime);
   observer_.log_program(log_, first_);

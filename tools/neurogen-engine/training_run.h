@@ -23,8 +23,8 @@ class TrainingRun {
               Log log);
 
   // Logs the start of the run; a resumed run first removes the log lines of steps that it will repeat. Throws Error if the log
-  // cannot be written.
-  void log_start(const ReportFacts& facts);
+  // cannot be written. `identity`: LoggedRun's.
+  void log_start(const ReportFacts& facts, const std::string& identity);
 
   // Returns the exit status: 0; 1 if the last checkpoint could not be saved or the log lacks lines; or 128 plus the signal that
   // ended the run. Allocates nothing from the first step to the last save. Throws Error if arenas and measured overhead exceed the

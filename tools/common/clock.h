@@ -1,0 +1,10 @@
+// Time spent.
+#pragma once
+#include <chrono>
+
+namespace neurogen {
+
+using Clock = std::chrono::steady_clock;
+inline double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace neurogen
