@@ -73,9 +73,9 @@ PYTHON std::int64_t neurogen_allocations(const Engine* engine) {
   return static_cast<std::int64_t>(engine->allocations_since_construction());
 }
 // A comma behind each.
-PYTHON const char* neurogen_modules() {
+PYTHON const char* neurogen_modules(const Engine* engine) {
   text.clear();
-  for (const std::string_view module : Engine::modules()) (text += module) += ',';
+  for (const std::string_view module : engine->modules()) (text += module) += ',';
   return text.c_str();
 }
 

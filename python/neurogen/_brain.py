@@ -114,8 +114,8 @@ class Engine:
 
     @property
     def modules(self) -> list[str]:
-        """The six modules, in order of computation."""
-        return [str(name) for name in library.neurogen_modules().decode().split(",")[:-1]]
+        """The modules whose outputs can be read, in order of computation."""
+        return [str(name) for name in library.neurogen_modules(self._handle).decode().split(",")[:-1]]
 
     @property
     def steps(self) -> int:

@@ -26,11 +26,10 @@ _declare("str", "text", "")
 _declare("int", "create", "ptr str str str str i64 i64 str str i64 f64 f64 f64 i64 str str str i64 ptr i64")
 _declare(None, "destroy", "ptr")
 _declare(None, "plan", "ptr ptr")
-for _name in ("plan_json", "plan_table", "device"):
+for _name in ("plan_json", "plan_table", "device", "modules"):
     _declare("str", _name, "ptr")
 for _name in ("vocabulary", "embedding_width", "steps", "allocations", "tokenizer_vocabulary", "line_end", "document_end"):
     _declare("i64", _name, "ptr")
-_declare("str", "modules", "")
 _declare("int", "train", "ptr ptr i64 ptr i64 ptr")
 _declare("int", "evaluate", "ptr ptr i64 ptr")
 _declare("int", "generate", "ptr ptr i64 ptr i64 f64 i64 f64 f64 f64 i64 ptr")

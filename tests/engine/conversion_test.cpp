@@ -13,13 +13,13 @@ TEST(Conversion, RefusesWhatBecomesInfinite) {
   settings.options.batch = 2, settings.options.window = 16;
   const Tokens text = random_text(random, directory, settings.architecture, 200);
   const auto session = [&](DType decoder) {
-    BrainOptions o = settings.options;
+    StepOptions o = settings.options;
     o.decoder_storage = decoder;
     return Session(planned(build_training(settings.architecture, o), kPlenty));
   };
-  const auto decoder = [](const Session& s) { return s.program.view(s.brain.parameter("decoder.weight").value); };
+  const auto decoder = [](const Session& s) { return s.program.view(s.model.parameter("decoder.weight").value); };
   Session wide = session(DType::f32);
-  initialize(wide.brain, wide.program, 5);
+  initialize(wide.model, wide.program, 5);
   const Manifest manifest = manifest_of(settings, text);
   for (const float value : {65504.0f, -65504.0f, 65510.0f, -1e6f}) {
     decoder(wide).as<float>()[7] = value;
@@ -27,7 +27,7 @@ TEST(Conversion, RefusesWhatBecomesInfinite) {
     ASSERT_EQ(Saver(wide, manifest, saved).save({3, 9}), Saved::yes);
     const Checkpoint from(checkpoint_file(saved.path()));
     Session narrow = session(DType::f16);
-    initialize(narrow.brain, narrow.program, 6);
+    initialize(narrow.model, narrow.program, 6);
     const auto before = persistent_bytes(narrow);
     if (std::abs(value) <= 65504) {
       go_on(narrow, from, true, true);

@@ -65,7 +65,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
 }  // namespace
 
 std::string identity_of(const Manifest& run) {
-  auto architecture = nlohmann::ordered_json::parse(to_json(run.architecture));
+  auto architecture = nlohmann::ordered_json::parse(run.architecture);
   architecture.erase("name");
   std::string all = fmt::format("{} {} {}", architecture.dump(), run.text.tokens, run.text.hash);
   for (const Fact& fact : facts_of(run)) all += fmt::format("\n{} {}", fact.name, fact.value);
@@ -118,11 +118,11 @@ void Checkpoints::adopt(Settings& settings) const {
   if (settings.batch == "auto") settings.batch = std::to_string(from_->manifest().options.batch);
 }
 
-void Checkpoints::check(const Manifest& asked) const {
+void Checkpoints::check(const Manifest& asked, const Model& model) const {
   if (!from_) return;
   const Manifest& saved = from_->manifest();
   const std::string& path = from_->path();
-  check_architecture(*from_, asked.architecture);
+  check_architecture(*from_, *model.architecture);
   const std::vector<Fact> then = facts_of(saved), now = facts_of(asked);
   const auto same = [&](std::size_t i) {
     if (then[i].value == now[i].value) return;
@@ -147,8 +147,8 @@ void Checkpoints::check(const Manifest& asked) const {
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
   note("type of the stored decoder", type(saved.options.decoder_storage), type(asked.options.decoder_storage));
-  const auto logits = [](const Manifest& m) { return std::string(m.options.schedule.keep_logits ? "kept" : "computed twice"); };
-  if (asked.options.compute != asked.options.real()) note("logits", logits(saved), logits(asked));
+  const auto logits = [](const Manifest& m) { return std::string(m.options.keep_logits ? "kept" : "computed twice"); };
+  if (asked.options.compute != model.options.real()) note("logits", logits(saved), logits(asked));
 }
 
 void Checkpoints::restore_into(Session& session) const {
