@@ -89,7 +89,7 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
     return fmt::format("a vocabulary of {} is too small for the bytes and characters of {}: give at least {}", vocabulary, name,
                        least);
   }
-  if (message.find("sentences_.empty()") != message.npos) return name + " is empty: give a file with text in it";
+  if (message.find("sentences_.empty()") != message.npos) return name + " has no line with text: give more text";
   return fmt::format("no tokenizer can be trained on {} ({}): give more text", name, message);
 }
 

@@ -79,7 +79,7 @@ class Engine:
         end = None if document_end is None else ctypes.byref(ctypes.c_int64(whole("document_end", document_end)))
         texts = [encoded(str(text)) for text in (budget, device, batch)]
         run = whole("window", window), whole("seed", seed), encoded(checkpoint), encoded(init), whole("steps", steps)
-        rates = learning_rate, table_rate, decoder_rate, whole("warmup", warmup)
+        rates = float(learning_rate), float(table_rate), float(decoder_rate), whole("warmup", warmup)
         types = [encoded(str(text)) for text in (overhead, compute, decoder_storage)]
         rest = whole("threads", threads), end, whole("decoder_tile", decoder_tile)
         check(library.neurogen_create(ctypes.byref(self._handle), encoded(arch), *texts, *run, *rates, *types, *rest))
@@ -114,7 +114,7 @@ class Engine:
 
     @property
     def modules(self) -> list[str]:
-        """The parts of the model whose outputs can be read, in order of computation."""
+        """The modules whose outputs can be read, in order of computation."""
         return [str(name) for name in library.neurogen_modules(self._handle).decode().split(",")[:-1]]
 
     @property
@@ -161,10 +161,12 @@ class Engine:
 
         Stops after max_tokens or after document_end. temperature 0 takes the likeliest token; top_k 0, top_p 1, min_p 0 and
         repetition_penalty 1 have no effect. Equal weights, prompts and settings give equal tokens."""
-        if not 0 <= max_tokens <= 1_000_000_000:
-            raise ValueError(f"max_tokens is {max_tokens}: use 0 to 1000000000")
-        before, said, made = contiguous("prompt", prompt, "int32"), np.empty(max_tokens, np.int32), ctypes.c_int64()
-        sampling = temperature, whole("top_k", top_k), top_p, min_p, repetition_penalty, whole("seed", seed)
+        most = whole("max_tokens", max_tokens)
+        if not 0 <= most <= 1_000_000_000:
+            raise ValueError(f"max_tokens is {most}: use 0 to 1000000000")
+        before, said, made = contiguous("prompt", prompt, "int32"), np.empty(most, np.int32), ctypes.c_int64()
+        shares = float(top_p), float(min_p), float(repetition_penalty)
+        sampling = float(temperature), whole("top_k", top_k), *shares, whole("seed", seed)
         arrays = before.ctypes.data, before.size, said.ctypes.data, said.size
         self._call(library.neurogen_generate, *arrays, *sampling, ctypes.byref(made))
         return said[: made.value]

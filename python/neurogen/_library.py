@@ -30,7 +30,6 @@ for _name in ("plan_json", "plan_table", "device", "modules"):
     _declare("str", _name, "ptr")
 for _name in ("vocabulary", "embedding_width", "steps", "allocations", "tokenizer_vocabulary", "line_end", "document_end"):
     _declare("i64", _name, "ptr")
-
 _declare("int", "train", "ptr ptr i64 ptr i64 ptr")
 _declare("int", "evaluate", "ptr ptr i64 ptr")
 _declare("int", "generate", "ptr ptr i64 ptr i64 f64 i64 f64 f64 f64 i64 ptr")

@@ -37,7 +37,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> NDArray[np.int32]:
         """Returns the ids of a text, int32."""
-        written = text.encode()
+        written = str.encode(text)
         first, count = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_int64()
         check(library.neurogen_encode(self._handle, written, len(written), ctypes.byref(first), ctypes.byref(count)))
         return np.ctypeslib.as_array(first, (count.value,)).copy() if count.value else np.empty(0, np.int32)

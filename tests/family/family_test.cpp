@@ -24,7 +24,8 @@ class Family : public testing::Test {
     return status == 0 ? result.out : result.err;
   }
   string train(const string& arguments) const {
-    return run("train --arch bigram.json --data text.txt --tokenizer t.model --batch 4 --seq 32 --device cpu --progress none " + arguments);
+    return run("train --arch bigram.json --data text.txt --tokenizer t.model --batch 4 --seq 32 --device cpu --progress none " +
+               arguments);
   }
   double loss_of(const string& weights) const {
     const string table = run("eval " + weights + " --data text.txt --batch 4 --seq 32");
@@ -41,7 +42,8 @@ TEST_F(Family, IsPlannedToTheByte) {
   const string budget = std::to_string(plan["minimum_budget_bytes"].get<std::uint64_t>());
   const string one_less = std::to_string(plan["minimum_budget_bytes"].get<std::uint64_t>() - 1);
   train("--steps 2 --export a.safetensors --budget " + budget);
-  const string refused = run("train --arch bigram.json --data text.txt --tokenizer t.model --batch 4 --seq 32 --device cpu --budget " + one_less, 2);
+  const string refused =
+      run("train --arch bigram.json --data text.txt --tokenizer t.model --batch 4 --seq 32 --device cpu --budget " + one_less, 2);
   EXPECT_NE(refused.find("settings that would fit"), string::npos) << refused;
   EXPECT_NE(run("plan --arch bigram.json --device cpu --fit --budget 200M").find("\"family\":\"bigram\""), string::npos);
 }

@@ -142,8 +142,10 @@ class Module(unittest.TestCase):
             (TypeError, "not a contiguous array of int32", lambda: engine.train_step_batch(ids.astype(np.float32), ids)),
             (TypeError, "not a contiguous array of int32", lambda: engine.evaluate(np.repeat(ids, 2)[::2])),
             (TypeError, "not a contiguous array of int32", lambda: engine.evaluate([1, 2, 3])),
-            (TypeError, "not 'float'|cannot be interpreted as an integer", lambda: self.engine(window=24.5)),
+            (TypeError, "cannot be interpreted as an integer", lambda: self.engine(window=24.5)),
             (TypeError, "expected str", lambda: self.engine(arch=7)),
+            (TypeError, "cannot be interpreted as an integer", lambda: engine.generate(ids, 5.5)),
+            (ValueError, "could not convert string to float", lambda: engine.generate(ids, temperature="hot")),
             (ValueError, "seed is 18446744073709551617: use a number of 64 bits", lambda: self.engine(seed=2**64 + 1)),
             (ValueError, "NUL", lambda: engine.save(self.path("a\0b"))),
             (ValueError, "no module cerebellum", lambda: engine.output("cerebellum")),
@@ -224,6 +226,7 @@ class Module(unittest.TestCase):
             (ValueError, "none does not exist", lambda: neurogen.Tokenizer(self.path("none"))),
             (ValueError, "use ids from 0 to 299", lambda: tokenizer.decode(np.full(1, 300, np.int32))),
             (TypeError, "not a contiguous array of int32", lambda: tokenizer.decode(np.zeros(1))),
+            (TypeError, "'bytes'", lambda: tokenizer.encode(b"line")),
         ]:
             with self.subTest(part), self.assertRaisesRegex(kind, part):
                 call()

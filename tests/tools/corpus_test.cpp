@@ -130,7 +130,7 @@ TEST_F(CorpusTest, RefusesWrongFiles) {
   refuses("tokenize text.txt --tokenizer none.model --out x.bin", "none.model does not exist");
   refuses("train-tokenizer text.txt latin.txt --vocabulary 300 --out x.model", "latin.txt is not UTF-8 text at byte 3");
   refuses("train-tokenizer text.txt none.txt --vocabulary 300 --out x.model", "none.txt does not exist");
-  refuses("train-tokenizer empty.txt --vocabulary 300 --out x.model", "empty.txt is empty: give a file with text in it");
+  refuses("train-tokenizer empty.txt --vocabulary 300 --out x.model", "empty.txt has no line with text: give more text");
   refuses("make text.txt line.txt --tokenizer t.model --out c", "line.txt has 1 line");
   refuses("split line.txt --train a.txt --valid b.txt", "line.txt has 1 line");
   refuses("split text.txt --train a.txt --valid none/b.txt", "none/b.txt cannot be created: No such file", 1);
