@@ -25,19 +25,7 @@ struct AdamW {
   Several<Update> updates;
 };
 
-// Updates only the rows that a batch touched; the others keep weight, moments and count. n is the row's own count. The rate is
-// control.embedding_learning_rate; no decay.
-struct AdamWRows {
-  TensorView control, norm;
-  TensorView rows, count;      // [U] i32, [1] i32 (embedding.h)
-  TensorView d_rows;           // [U, E]
-  TensorView parameter, m, v;  // [V, E]
-  TensorView steps;            // [V] i32: number of updates of each row so far
-};
-
 void adamw(CpuDevice& device, const AdamW& arguments);
-void adamw_rows(CpuDevice& device, const AdamWRows& arguments);
 void adamw(CudaDevice& device, const AdamW& arguments);
-void adamw_rows(CudaDevice& device, const AdamWRows& arguments);
 
 }  // namespace neurogen

@@ -7,7 +7,6 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kElements = 16384;  // elements that one thread takes at a time
-constexpr std::int64_t kRows = 8;
 
 // The scalars that all elements of an update share.
 template <typename Real>
@@ -55,25 +54,6 @@ void adamw(CpuDevice& device, const AdamW& a) {
     });
     if (u.low) cast(device, u.parameter, u.low);
   }
-}
-
-void adamw_rows(CpuDevice& device, const AdamWRows& a) {
-  require_type("adamw_rows", a.parameter.dtype, {a.norm, a.d_rows, a.m, a.v});
-  if (step_control(a.control).overflow != 0) return;
-  const double rate = step_control(a.control).embedding_learning_rate;
-  const std::int64_t width = a.parameter[1];
-  dispatch_real(a.parameter.dtype, [&](auto zero) {
-    using Real = decltype(zero);
-    parallel_pieces(device, *a.count.as<const std::int32_t>(), kRows, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row = a.rows.as<const std::int32_t>()[i];
-        const std::int32_t n = ++a.steps.as<std::int32_t>()[row];
-        update<Real>({a.norm, rate, 0, n}, a.d_rows.as<const Real>() + i * a.d_rows.row_stride,
-                     a.parameter.as<Real>() + row * a.parameter.row_stride, a.m.as<Real>() + row * a.m.row_stride,
-                     a.v.as<Real>() + row * a.v.row_stride, width);
-      }
-    });
-  });
 }
 
 }  // namespace neurogen

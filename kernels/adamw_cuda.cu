@@ -62,20 +62,6 @@ __global__ void update_all(const StepControl* control, const float* norm, PieceT
   }
 }
 
-// One block per touched row; blocks beyond `count` return at once.
-__global__ void update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
-                            const float* d_rows, float* parameter, float* m, float* v, std::int32_t* steps, std::int64_t width) {
-  const std::int64_t i = blockIdx.x;
-  if (i >= *count || control->overflow != 0) return;
-  const std::int64_t row = rows[i];
-  __shared__ Update u;
-  if (threadIdx.x == 0) u = update_of(norm[1], control->embedding_learning_rate, 0, ++steps[row]);
-  __syncthreads();
-  for (std::int64_t e = 4 * threadIdx.x; e < width; e += 4 * kThreads) {
-    update_four(u, d_rows + i * width + e, parameter + row * width + e, m + row * width + e, v + row * width + e);
-  }
-}
-
 }  // namespace
 
 void adamw(CudaDevice& device, const AdamW& a) {
@@ -97,14 +83,6 @@ void adamw(CudaDevice& device, const AdamW& a) {
     launch(device, "adamw", update_all<Low>, dim3(tensors.blocks), dim3(kThreads), 0, a.control.as<const StepControl>(),
            a.norm.as<const float>(), tensors);
   });
-}
-
-void adamw_rows(CudaDevice& device, const AdamWRows& a) {
-  require_operands(a.parameter.dtype == DType::f32 && a.parameter[1] % 4 == 0,
-                   "adamw_rows: rows must be f32 and a multiple of 4 wide");
-  launch(device, "adamw_rows", update_rows, dim3(pieces(a.rows[0], 1)), dim3(kThreads), 0, a.control.as<const StepControl>(),
-         a.norm.as<const float>(), a.rows.as<const std::int32_t>(), a.count.as<const std::int32_t>(), a.d_rows.as<const float>(),
-         a.parameter.as<float>(), a.m.as<float>(), a.v.as<float>(), a.steps.as<std::int32_t>(), a.parameter[1]);
 }
 
 }  // namespace neurogen

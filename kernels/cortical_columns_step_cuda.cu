@@ -56,7 +56,9 @@ __global__ void __launch_bounds__(kRowThreads, 2) step_kernel(const StepArgument
     __threadfence();
   }
   __syncthreads();
-  if (last) rms_normalise_row<kRowThreads>(a.pre_norm, a.gain, a.out, a.inverse_rms, a.outputs, static_cast<float>(kRmsEpsilon));
+  if (last)
+    rms_normalise_row<kRowThreads>(RowAt<GradientOf<T>>{a.pre_norm}, a.gain, a.out, a.inverse_rms, a.outputs,
+                                   static_cast<float>(kRmsEpsilon));
 }
 
 }  // namespace

@@ -2,6 +2,10 @@
 // arXiv:1805.02867), so that the logits of all tiles never exist at once.
 //   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens * loss scale
 // A target of -1 is ignored: no loss, no gradient.
+//
+// With a softcap the logits are l = softcap tanh(z / softcap) (Gemma 2, arXiv:2408.00118) of the decoder's products z, and d_z =
+// d_l (1 - (l / softcap)^2). Memory holds z, in 16 bits where products are: l is computed from it in every pass, in float32, so
+// that it is neither rounded nor written a second time.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/device.h"
@@ -13,11 +17,12 @@ namespace neurogen {
 
 // Runs for each tile of the vocabulary in turn.
 struct SoftmaxStatistics {
-  TensorView logits;             // [N, tile], rows may be strided
+  TensorView logits;             // [N, tile] z, rows may be strided
   TensorView targets;            // [N] i32
   std::int64_t first_token = 0;  // the tile's first vocabulary id; 0 resets the running values
   TensorView maximum, sum;       // [N]: running values; sum is of exp(logit - maximum)
   TensorView target_logit;       // [N], written by the tile that contains the target
+  double softcap = 0;            // 0: none
 };
 
 // Runs after the last tile.
@@ -29,13 +34,21 @@ struct CrossEntropyLoss {
 };
 
 struct CrossEntropyBackward {
-  TensorView logits;  // in [N, tile] logits, out d_logits in place
+  TensorView logits;  // in [N, tile] z, out d_z in place
   TensorView targets, log_sum_exp, total;
   std::int64_t first_token = 0;
   TensorView control{};  // StepControl: the loss scale; empty: 1
+  double softcap = 0;
 };
 
-// The likeliest tokens, to count correct predictions; runs for each tile in turn. Among equal logits, lower ids come first.
+// Caps logits in place, for those who read them.
+struct SoftcapLogits {
+  TensorView logits;  // [N, V] of float32 or float64
+  double softcap = 0;
+};
+
+// The likeliest tokens, to count correct predictions; runs for each tile in turn. Among equal logits, lower ids come first. A
+// softcap changes no order.
 inline constexpr std::int64_t kLikeliest = 5;
 struct LikeliestTokens {
   TensorView logits;             // [N, tile], rows may be strided
@@ -53,11 +66,13 @@ struct CountHits {
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CpuDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& arguments);
+void softcap_logits(CpuDevice& device, const SoftcapLogits& arguments);
 void likeliest_tokens(CpuDevice& device, const LikeliestTokens& arguments);
 void count_hits(CpuDevice& device, const CountHits& arguments);
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& arguments);
+void softcap_logits(CudaDevice& device, const SoftcapLogits& arguments);
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& arguments);
 void count_hits(CudaDevice& device, const CountHits& arguments);
 

@@ -10,20 +10,30 @@ namespace {
 constexpr std::int64_t kTokens = 8;  // tokens that one thread takes at a time
 
 // Adds a tile's logits of one token to its running maximum and sum.
-template <typename Real>
-NEUROGEN_CLONES void accumulate(const Real* logits, std::int64_t tile, Real* maximum, Real* sum) {
-  Real largest = *maximum;
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t i = 0; i < tile; ++i) largest = logits[i] > largest ? logits[i] : largest;
+template <typename Real, typename Cap>
+NEUROGEN_CLONES void accumulate(const Real* logits, std::int64_t tile, Cap cap, Real* maximum, Real* sum) {
+  Real most = std::numeric_limits<Real>::lowest();
+#pragma omp simd reduction(max : most)
+  for (std::int64_t i = 0; i < tile; ++i) most = logits[i] > most ? logits[i] : most;
+  const Real largest = std::max(*maximum, cap(most));
   *sum = *sum * fast_exp(*maximum - largest) +
-         sum_over<Real>(tile, [=](std::int64_t i) NEUROGEN_LAMBDA { return fast_exp(logits[i] - largest); });
+         sum_over<Real>(tile, [=](std::int64_t i) NEUROGEN_LAMBDA { return fast_exp(cap(logits[i]) - largest); });
   *maximum = largest;
 }
 
-template <typename Real>
-NEUROGEN_CLONES void softmax_gradient(Real* logits, std::int64_t tile, Real log_sum_exp, Real scale) {
+template <typename Real, typename Cap>
+NEUROGEN_CLONES void softmax_gradient(Real* logits, std::int64_t tile, Cap cap, Real log_sum_exp, Real scale) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < tile; ++i) logits[i] = fast_exp(logits[i] - log_sum_exp) * scale;
+  for (std::int64_t i = 0; i < tile; ++i) {
+    const Real logit = cap(logits[i]);
+    logits[i] = fast_exp(logit - log_sum_exp) * scale * cap.derivative(logit);
+  }
+}
+
+template <typename Real>
+NEUROGEN_CLONES void cap_all(Real* logits, std::int64_t n, Softcap<Real> cap) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) logits[i] = cap(logits[i]);
 }
 
 }  // namespace
@@ -33,19 +43,21 @@ void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& a) {
   const std::int64_t tile = a.logits[1];
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t n = begin; n < end; ++n) {
-        const Real* const logits = a.logits.as<const Real>() + n * a.logits.row_stride;
-        Real& maximum = a.maximum.as<Real>()[n];
-        Real& sum = a.sum.as<Real>()[n];
-        if (a.first_token == 0) {
-          maximum = std::numeric_limits<Real>::lowest();
-          sum = 0;
+    dispatch_softcap<Real>(a.softcap, [&](auto cap) {
+      parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t n = begin; n < end; ++n) {
+          const Real* const logits = a.logits.as<const Real>() + n * a.logits.row_stride;
+          Real& maximum = a.maximum.as<Real>()[n];
+          Real& sum = a.sum.as<Real>()[n];
+          if (a.first_token == 0) {
+            maximum = std::numeric_limits<Real>::lowest();
+            sum = 0;
+          }
+          accumulate<Real>(logits, tile, cap, &maximum, &sum);
+          const std::int64_t target = a.targets.as<const std::int32_t>()[n] - a.first_token;
+          if (target >= 0 && target < tile) a.target_logit.as<Real>()[n] = cap(logits[target]);
         }
-        accumulate<Real>(logits, tile, &maximum, &sum);
-        const std::int64_t target = a.targets.as<const std::int32_t>()[n] - a.first_token;
-        if (target >= 0 && target < tile) a.target_logit.as<Real>()[n] = logits[target];
-      }
+      });
     });
   });
 }
@@ -80,18 +92,32 @@ void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& a) {
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
     const Real scale = counted > 0 ? static_cast<Real>(loss_scale / counted) : Real(0);
-    parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t n = begin; n < end; ++n) {
-        Real* const logits = a.logits.as<Real>() + n * a.logits.row_stride;
-        const std::int32_t target = a.targets.as<const std::int32_t>()[n];
-        if (target < 0) {
-          std::fill(logits, logits + tile, Real(0));
-          continue;
+    dispatch_softcap<Real>(a.softcap, [&](auto cap) {
+      parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t n = begin; n < end; ++n) {
+          Real* const logits = a.logits.as<Real>() + n * a.logits.row_stride;
+          const std::int32_t target = a.targets.as<const std::int32_t>()[n];
+          if (target < 0) {
+            std::fill(logits, logits + tile, Real(0));
+            continue;
+          }
+          const std::int64_t here = target - a.first_token;
+          const bool holds = here >= 0 && here < tile;
+          const Real share = holds ? scale * cap.derivative(cap(logits[here])) : Real(0);
+          softmax_gradient<Real>(logits, tile, cap, a.log_sum_exp.as<const Real>()[n], scale);
+          if (holds) logits[here] -= share;
         }
-        softmax_gradient<Real>(logits, tile, a.log_sum_exp.as<const Real>()[n], scale);
-        const std::int64_t here = target - a.first_token;
-        if (here >= 0 && here < tile) logits[here] -= scale;
-      }
+      });
+    });
+  });
+}
+
+void softcap_logits(CpuDevice& device, const SoftcapLogits& a) {
+  dispatch_real(a.logits.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t n = begin; n < end; ++n)
+        cap_all<Real>(a.logits.as<Real>() + n * a.logits.row_stride, a.logits[1], Softcap<Real>(a.softcap));
     });
   });
 }

@@ -10,26 +10,29 @@ constexpr int kSumThreads = 1024;
 constexpr int kWarps = 8;  // rows that a block searches for the likeliest tokens, one warp each
 
 // Four logits of a row from column i on; those beyond its width are -inf, which adds nothing to any sum.
-template <typename Logit>
-__device__ float4 last_four(const Logit* row, std::int64_t i, std::int64_t width) {
-  const auto at = [&](std::int64_t column) { return column < width ? to_float(row[column]) : -INFINITY; };
+template <typename Logit, typename Cap>
+__device__ float4 last_four(const Logit* row, std::int64_t i, std::int64_t width, Cap cap) {
+  const auto at = [&](std::int64_t column) { return column < width ? cap(to_float(row[column])) : -INFINITY; };
   return {at(i), at(i + 1), at(i + 2), at(i + 3)};
 }
 
 // Calls body(column, four logits) for a thread's share of a row, and rest(column, four logits) for a last group of fewer than four.
-template <typename Logit, typename Body, typename Rest>
-__device__ void for_fours(const Logit* row, std::int64_t width, Body&& body, Rest&& rest) {
+template <typename Logit, typename Cap, typename Body, typename Rest>
+__device__ void for_fours(const Logit* row, std::int64_t width, Cap cap, Body&& body, Rest&& rest) {
   const std::int64_t whole = width / 4 * 4;
 #pragma unroll 4
-  for (std::int64_t i = 4 * threadIdx.x; i < whole; i += 4 * kThreads) body(i, load_four(row + i));
-  if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width));
+  for (std::int64_t i = 4 * threadIdx.x; i < whole; i += 4 * kThreads) {
+    const float4 x = load_four(row + i);
+    body(i, float4{cap(x.x), cap(x.y), cap(x.z), cap(x.w)});
+  }
+  if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width, cap));
 }
 
 // One pass with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
-template <typename Logit>
+template <typename Logit, typename Cap>
 __global__ void __launch_bounds__(kThreads)
     statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
-               float* maximum, float* sum, float* target_logit) {
+               Cap cap, float* maximum, float* sum, float* target_logit) {
   __shared__ float warps[kThreads / 32];
   const std::int64_t n = blockIdx.x;
   const Logit* row = logits + n * stride;
@@ -39,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
     mine = mine * exp_of(largest - top) + (exp_of(x.x - top) + exp_of(x.y - top)) + (exp_of(x.z - top) + exp_of(x.w - top));
     largest = top;
   };
-  for_fours(row, width, add, add);
+  for_fours(row, width, cap, add, add);
   float top = largest;
   for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = top;
@@ -52,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
   maximum[n] = top;
   sum[n] = (old_sum == 0.0f ? 0.0f : old_sum * expf(before - top)) + here;
   const std::int64_t target = targets[n] - first_token;
-  if (target >= 0 && target < width) target_logit[n] = to_float(row[target]);
+  if (target >= 0 && target < width) target_logit[n] = cap(to_float(row[target]));
 }
 
 // One block, so that the order of the sum depends only on the order of the tokens.
@@ -89,11 +92,11 @@ __global__ void __launch_bounds__(kSumThreads)
   total[1] = counted;
 }
 
-// Softmax minus one-hot, computed before it is rounded to the logits' type.
-template <typename Logit>
+// Softmax minus one-hot, through the cap, computed before it is rounded to the logits' type.
+template <typename Logit, typename Cap>
 __global__ void __launch_bounds__(kThreads)
     gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
-             const double* total, std::int64_t first_token, const StepControl* control) {
+             const double* total, std::int64_t first_token, const StepControl* control, Cap cap) {
   const std::int64_t n = blockIdx.x;
   Logit* row = logits + n * stride;
   const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
@@ -106,16 +109,23 @@ __global__ void __launch_bounds__(kThreads)
     if (target == i + 1) d.y -= share;
     if (target == i + 2) d.z -= share;
     if (target == i + 3) d.w -= share;
+    d.x *= cap.derivative(x.x), d.y *= cap.derivative(x.y), d.z *= cap.derivative(x.z), d.w *= cap.derivative(x.w);
     return d;
   };
   for_fours(
-      row, width, [&](std::int64_t i, float4 x) { store_four(row + i, gradient_of(i, x)); },
+      row, width, cap, [&](std::int64_t i, float4 x) { store_four(row + i, gradient_of(i, x)); },
       [&](std::int64_t i, float4 x) {
         const float4 d = gradient_of(i, x);
         row[i] = from_float<Logit>(d.x);
         if (i + 1 < width) row[i + 1] = from_float<Logit>(d.y);
         if (i + 2 < width) row[i + 2] = from_float<Logit>(d.z);
       });
+}
+
+__global__ void cap_all(float* logits, std::int64_t stride, std::int64_t width, Softcap cap) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  float& logit = logits[blockIdx.y * stride + i];
+  if (i < width) logit = cap(logit);
 }
 
 // Orders candidates: the larger logit comes first, the lower id among equals.
@@ -152,7 +162,7 @@ __global__ void likeliest(const Logit* logits, std::int64_t stride, std::int64_t
     }
   };
   for (std::int64_t i = 4 * (threadIdx.x % 32); i < width; i += 128) {
-    const float4 x = i + 4 <= width ? load_four(row + i) : last_four(row, i, width);
+    const float4 x = i + 4 <= width ? load_four(row + i) : last_four(row, i, width, Uncapped());
     offer(x.x, i), offer(x.y, i + 1), offer(x.z, i + 2), offer(x.w, i + 3);
   }
   for (int place = 0; place < kLikeliest; ++place) {
@@ -202,9 +212,11 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
   require_rows(a.logits, "softmax_statistics: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "softmax_statistics", statistics<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
-           a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.first_token,
-           a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+    dispatch_softcap(a.softcap, [&](auto cap) {
+      launch(device, "softmax_statistics", statistics<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+             a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.first_token, cap,
+             a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+    });
   });
 }
 
@@ -219,10 +231,18 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
   require_rows(a.logits, "cross_entropy_backward: rows must begin at multiples of 4 logits");
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
-    launch(device, "cross_entropy_backward", gradient<Logit>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0, a.logits.as<Logit>(),
-           a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.log_sum_exp.as<const float>(),
-           a.total.as<const double>(), a.first_token, a.control.as<const StepControl>());
+    dispatch_softcap(a.softcap, [&](auto cap) {
+      launch(device, "cross_entropy_backward", gradient<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+             a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
+             a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token, a.control.as<const StepControl>(), cap);
+    });
   });
+}
+
+void softcap_logits(CudaDevice& device, const SoftcapLogits& a) {
+  require_operands(a.logits.dtype == DType::f32, "softcap_logits: the logits must be f32");
+  launch(device, "softcap_logits", cap_all, dim3(pieces(a.logits[1], kThreads), pieces(a.logits[0], 1)), dim3(kThreads), 0,
+         a.logits.as<float>(), a.logits.row_stride, a.logits[1], Softcap(a.softcap));
 }
 
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& a) {

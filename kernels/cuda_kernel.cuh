@@ -100,6 +100,12 @@ template <typename T>
 __device__ inline Eight<T> load_eight(const T* p) {
   return *reinterpret_cast<const Eight<T>*>(p);
 }
+// A row for rms_normalise_row.
+template <typename T>
+struct RowAt {
+  const T* row;
+  __device__ Eight<T> operator()(int i) const { return load_eight(row + i); }
+};
 template <typename T>
 __device__ inline float4 load_four(const T* p) {
   const auto x = *reinterpret_cast<const Neighbours<4, T>*>(p);
@@ -177,10 +183,12 @@ __device__ inline T block_sum(T x) {
   return sum;
 }
 
-// Root-mean-square norm (rms_norm.h) of one row on a block of kThreads: width a multiple of 8, rows aligned to 16 bytes.
-template <int kThreads, typename In, typename Out>
-__device__ inline void rms_normalise_row(const In* x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
+// Root-mean-square norm (rms_norm.h) of one row on a block of kThreads: width a multiple of 8, rows aligned to 16 bytes. x(i) gives
+// the row's elements i ... i+7, as Eight<In>.
+template <int kThreads, typename Row, typename Out>
+__device__ inline void rms_normalise_row(const Row& x, const float* gain, Out* out, float* inverse_rms, std::int64_t width,
                                          float epsilon) {
+  using In = std::remove_reference_t<decltype(x(0).at[0])>;
   constexpr int kHeld = 4,
                 kAll = 8 * kThreads;  // kHeld: vectors that a thread keeps in registers; the rest of longer rows is read twice
   Eight<In> held[kHeld];
@@ -193,14 +201,14 @@ __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* ou
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (k * kAll >= width) break;
-    if (place(k) < width) held[k] = load_eight(x + place(k));
+    if (place(k) < width) held[k] = x(place(k));
   }
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (k * kAll >= width) break;
     if (place(k) < width) add(held[k]);
   }
-  for (int k = kHeld; place(k) < width; ++k) add(load_eight(x + place(k)));
+  for (int k = kHeld; place(k) < width; ++k) add(x(place(k)));
   const float inverse = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(width) + epsilon);
   const auto give = [&](int i, const Eight<In>& v) {
     const Eight<float> g = load_eight(gain + i);
@@ -214,7 +222,7 @@ __device__ inline void rms_normalise_row(const In* x, const float* gain, Out* ou
     if (k * kAll >= width) break;
     if (place(k) < width) give(place(k), held[k]);
   }
-  for (int k = kHeld; place(k) < width; ++k) give(place(k), load_eight(x + place(k)));
+  for (int k = kHeld; place(k) < width; ++k) give(place(k), x(place(k)));
   if (threadIdx.x == 0) *inverse_rms = inverse;
 }
 

@@ -19,4 +19,25 @@ __device__ inline float reciprocal(float x) {
 }
 __device__ inline float sigmoid_of(float x) { return reciprocal(1.0f + exp_of(-x)); }
 
+// The softcap of cross_entropy.h, as on the CPU (vector_math.h).
+struct Softcap {
+  float cap, inverse, twice;  // twice: 2 log2(e) / cap
+  __host__ explicit Softcap(double bound)
+      : cap(static_cast<float>(bound)), inverse(1 / cap), twice(static_cast<float>(2 * 1.4426950408889634 / bound)) {}
+  __device__ float operator()(float x) const { return cap - 2 * cap * reciprocal(1.0f + exp2_of(x * twice)); }
+  __device__ float derivative(float capped) const {
+    const float part = capped * inverse;
+    return 1.0f - part * part;
+  }
+};
+struct Uncapped {
+  __device__ float operator()(float x) const { return x; }
+  __device__ float derivative(float) const { return 1.0f; }
+};
+template <typename Body>
+void dispatch_softcap(double cap, Body&& body) {
+  if (cap > 0) body(Softcap(cap));
+  else body(Uncapped());
+}
+
 }  // namespace neurogen

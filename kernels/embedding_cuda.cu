@@ -11,15 +11,61 @@ constexpr int kListIds = 256;  // ids per block
 static_assert(kListIds % 32 == 0 && kListIds < kListThreads);
 constexpr int kGainColumns = 8, kGainLanes = 128;  // columns of d_gain that one block sums, and rows it takes at a time
 
-template <int kRowThreads, typename Out>
-__global__ void look_up(const std::int32_t* ids, const float* weight, std::int64_t weight_stride, const float* gain, Out* out,
-                        std::int64_t out_stride, float* inverse_rms, std::int64_t width) {
-  const std::int64_t n = blockIdx.x;
-  rms_normalise_row<kRowThreads>(weight + ids[n] * weight_stride, gain, out + n * out_stride, inverse_rms + n, width,
-                                 static_cast<float>(kRmsEpsilon));
+// x of a token: token[e] + scale pair[e]. Without a pair table both are the token's row, and the scale is 0.
+struct Row {
+  const float *token, *pair;
+  float scale;
+  __device__ float at(std::int64_t e) const { return token[e] + scale * pair[e]; }
+  __device__ float4 four(std::int64_t e) const {
+    const float4 x = load_four(token + e), y = load_four(pair + e);
+    return {x.x + scale * y.x, x.y + scale * y.y, x.z + scale * y.z, x.w + scale * y.w};
+  }
+  __device__ Eight<float> operator()(int e) const {
+    Eight<float> x = load_eight(token + e);
+    const Eight<float> y = load_eight(pair + e);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x.at[k] += scale * y.at[k];
+    return x;
+  }
+};
+
+struct Rows {
+  const std::int32_t *ids, *pair_rows;
+  const float *weight, *pairs;
+  std::int64_t weight_stride, pairs_stride;
+  float scale;
+  explicit Rows(const EmbeddingRows& a)
+      : ids(a.ids.as<const std::int32_t>()),
+        pair_rows(a.pairs ? a.pair_rows.as<const std::int32_t>() : ids),
+        weight(a.weight.as<const float>()),
+        pairs(a.pairs ? a.pairs.as<const float>() : weight),
+        weight_stride(a.weight.row_stride),
+        pairs_stride(a.pairs ? a.pairs.row_stride : weight_stride),
+        scale(a.pairs ? static_cast<float>(kPairScale) : 0.0f) {
+    require_operands(a.weight.dtype == DType::f32 && (!a.pairs || a.pairs.dtype == DType::f32) && a.weight[1] % 8 == 0,
+                     "the embedding's tables must be f32, rows a multiple of 8 wide");
+  }
+  __device__ Row operator[](std::int64_t n) const {
+    return {weight + __ldg(ids + n) * weight_stride, pairs + __ldg(pair_rows + n) * pairs_stride, scale};
+  }
+};
+
+__global__ void hash_pairs(const std::int32_t* ids, const std::int32_t* first, std::int64_t tokens, std::int64_t window,
+                           std::int64_t pairs, std::int32_t* last, std::int32_t* rows) {
+  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (n >= tokens) return;
+  const std::int64_t id = ids[n], before = last ? *last : first[n] < n % window ? ids[n - 1] : 0;
+  rows[n] = static_cast<std::int32_t>((1000003 * id + 998244353 * before) % pairs);
+  if (last) *last = static_cast<std::int32_t>(id);  // the only token
 }
 
-// Touched ids (in the upper half) and tokens (in the lower), so that one sum serves both.
+template <int kRowThreads, typename Out>
+__global__ void look_up(Rows rows, const float* gain, Out* out, std::int64_t out_stride, float* inverse_rms, std::int64_t width) {
+  const std::int64_t n = blockIdx.x;
+  rms_normalise_row<kRowThreads>(rows[n], gain, out + n * out_stride, inverse_rms + n, width, static_cast<float>(kRmsEpsilon));
+}
+
+// Touched rows (in the upper half) and tokens (in the lower), so that one sum serves both.
 using Counts = unsigned long long;
 
 // Exclusive prefix sum over a block of kListThreads.
@@ -37,9 +83,9 @@ __device__ Counts sum_before(Counts x) {
   return sum - x;
 }
 
-// A block lists kListIds ids, reading all tokens: those of lower ids tell where its own begin in `rows` and `order`, so that no
-// block waits for another. Each warp takes a run of tokens, in order.
-__global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* ids, int tokens, int vocabulary, std::int32_t* rows,
+// A block lists kListIds rows of a table, reading all tokens: those of lower rows tell where its own begin in `rows` and `order`,
+// so that no block waits for another. Each warp takes a run of tokens, in order.
+__global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* ids, int tokens, int table_rows, std::int32_t* rows,
                                                           std::int32_t* row_start, std::int32_t* order, std::int32_t* count) {
   extern __shared__ unsigned seen[];            // one bit per lower id
   __shared__ int places[kListWarps][kListIds];  // number of tokens of an id in a warp's run, then their next place
@@ -58,7 +104,7 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
         const int token = begin + 32 * k + lane;
-        id[k] = token < end ? __ldg(ids + token) : vocabulary + kListIds;
+        id[k] = token < end ? __ldg(ids + token) : table_rows + kListIds;
       }
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) body(begin + 32 * k + lane, id[k] - first);
@@ -103,13 +149,12 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
   });
 }
 
-// All tokens of a row share x^ and rms, and the norm's backward pass is linear: sum first, go back once. One block per touched row;
-// blocks beyond `count` return at once. If there are more threads than columns, groups of threads share the tokens, and each thread
-// loads several at once, since some tokens are very frequent.
+// One block per touched row; blocks beyond `count` return at once. If there are more threads than columns, groups of threads share
+// the tokens, and each thread loads several at once, since some tokens are very frequent.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads, 4)
-    sum_tokens(const Gradient* d_out, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
-               const std::int32_t* count, float* d_rows, std::int64_t d_rows_stride, int width) {
+    sum_tokens(const Gradient* d_x, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
+               const std::int32_t* count, float scale, float* d_rows, std::int64_t d_rows_stride, int width) {
   constexpr int kColumns = 16 / sizeof(Gradient), kAhead = 4;
   using Sums = Neighbours<kColumns, float>;
   __shared__ Sums sums[kThreads];
@@ -125,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
       for (int k = 0; k < kAhead; ++k)
         if (n + k * shares < end)
-          d[k] = *reinterpret_cast<const Neighbours<kColumns, Gradient>*>(d_out + order[n + k * shares] * d_stride + v * kColumns);
+          d[k] = *reinterpret_cast<const Neighbours<kColumns, Gradient>*>(d_x + order[n + k * shares] * d_stride + v * kColumns);
 #pragma unroll
       for (int k = 0; k < kAhead; ++k)
         if (n + k * shares < end)
@@ -140,32 +185,24 @@ __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) sum.at[c] += sums[s * across + thread].at[c];
     }
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) sum.at[c] *= scale;
     if (share == 0) *reinterpret_cast<Sums*>(d_rows + i * d_rows_stride + v * kColumns) = sum;
   }
 }
 
-// x^ = weight / rms of a touched row.
-struct Rows {
-  const float* weight;
-  std::int64_t stride;
-  const float* inverse_rms;
-  const std::int32_t *rows, *row_start, *order, *count;
-  __device__ const float* row(std::int64_t i) const { return weight + rows[i] * stride; }
-  __device__ float inverse(std::int64_t i) const { return inverse_rms[order[row_start[i]]]; }
-};
-
-// A block sums its columns over all touched rows: lane l takes rows l, l + kGainLanes, ..., then the lanes are added in order.
+// A block sums its columns over all tokens: lane l takes tokens l, l + kGainLanes, ..., then the lanes are added in order.
+template <typename Gradient>
 __global__ void __launch_bounds__(kGainColumns* kGainLanes)
-    gain_gradient(Rows r, const float* d_rows, std::int64_t d_rows_stride, float* d_gain, std::int64_t width) {
+    gain_gradient(Rows rows, const float* inverse_rms, const Gradient* d_out, std::int64_t d_stride, std::int64_t tokens,
+                  float* d_gain, std::int64_t width) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kGainColumns + threadIdx.x;
   __shared__ float sums[kGainLanes][kGainColumns];
   float sum = 0;
   if (column < width) {
-    const std::int64_t count = *r.count;
 #pragma unroll 8
-    for (std::int64_t i = threadIdx.y; i < count; i += kGainLanes) {
-      sum += d_rows[i * d_rows_stride + column] * (r.row(i)[column] * r.inverse(i));
-    }
+    for (std::int64_t n = threadIdx.y; n < tokens; n += kGainLanes)
+      sum += to_float(d_out[n * d_stride + column]) * (rows[n].at(column) * inverse_rms[n]);
   }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -174,57 +211,76 @@ __global__ void __launch_bounds__(kGainColumns* kGainLanes)
   d_gain[column] = sum;
 }
 
-__global__ void through_norm(Rows r, const float* gain, float* d_rows, std::int64_t d_rows_stride, std::int64_t width) {
-  const std::int64_t i = blockIdx.x;
-  if (i >= *r.count) return;
-  const float* row = r.row(i);
-  float* d = d_rows + i * d_rows_stride;
-  const float inverse = r.inverse(i);
+// One block per token. A thread reads again only what it wrote itself.
+template <typename Gradient>
+__global__ void __launch_bounds__(kThreads) through_norm(Rows rows, const float* gain, const float* inverse_rms, Gradient* d_out,
+                                                         std::int64_t d_stride, std::int64_t width) {
+  const std::int64_t n = blockIdx.x;
+  const Row x = rows[n];
+  Gradient* d = d_out + n * d_stride;
+  const float inverse = inverse_rms[n];
   float sum = 0;
-  for (std::int64_t e = threadIdx.x; e < width; e += kThreads) sum += d[e] * gain[e] * row[e];
-  const float dot = block_sum<kThreads>(sum) * inverse / static_cast<float>(width);
-  for (std::int64_t e = threadIdx.x; e < width; e += kThreads) d[e] = inverse * (gain[e] * d[e] - row[e] * inverse * dot);
+  for (std::int64_t e = 4 * threadIdx.x; e < width; e += 4 * kThreads) {
+    const float4 a = load_four(d + e), g = load_four(gain + e), y = x.four(e);
+    sum += (a.x * g.x * y.x + a.y * g.y * y.y) + (a.z * g.z * y.z + a.w * g.w * y.w);
+  }
+  const float dot = block_sum<kThreads>(sum) * inverse * inverse / static_cast<float>(width);
+  for (std::int64_t e = 4 * threadIdx.x; e < width; e += 4 * kThreads) {
+    const float4 a = load_four(d + e), g = load_four(gain + e), y = x.four(e);
+    store_four(d + e, {inverse * (g.x * a.x - y.x * dot), inverse * (g.y * a.y - y.y * dot), inverse * (g.z * a.z - y.z * dot),
+                       inverse * (g.w * a.w - y.w * dot)});
+  }
 }
 
 }  // namespace
 
+void pair_rows(CudaDevice& device, const PairRows& a) {
+  require_operands(a.pairs > 0 && (a.last ? a.ids[0] == 1 : a.window > 0),
+                   "pair_rows: a table and whole windows or one token are needed");
+  launch(device, "pair_rows", hash_pairs, dim3(pieces(a.ids[0], kThreads)), dim3(kThreads), 0, a.ids.as<const std::int32_t>(),
+         a.first.as<const std::int32_t>(), a.ids[0], a.window, a.pairs, a.last.as<std::int32_t>(), a.rows.as<std::int32_t>());
+}
+
 void embedding_forward(CudaDevice& device, const EmbeddingForward& a) {
-  require_operands(a.weight.dtype == DType::f32 && a.gain.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_forward: weight and gain must be f32, rows a multiple of 8 wide");
+  const std::int64_t width = a.out[1];
   dispatch_float(a.out.dtype, [&](auto out) {
     using Out = decltype(out);
-    dispatch_row_threads(a.weight[1], [&](auto threads) {
-      launch(device, "embedding_forward", look_up<threads.value, Out>, dim3(pieces(a.ids[0], 1)), dim3(threads.value), 0,
-             a.ids.as<const std::int32_t>(), a.weight.as<const float>(), a.weight.row_stride, a.gain.as<const float>(),
-             a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), a.weight[1]);
+    dispatch_row_threads(width, [&](auto threads) {
+      launch(device, "embedding_forward", look_up<threads.value, Out>, dim3(pieces(a.out[0], 1)), dim3(threads.value), 0,
+             Rows(a.rows), a.gain.as<const float>(), a.out.as<Out>(), a.out.row_stride, a.inverse_rms.as<float>(), width);
     });
   });
 }
 
-void embedding_rows(CudaDevice& device, const EmbeddingRows& a) {
-  launch(device, "embedding_rows", list_rows, dim3(pieces(a.vocabulary, kListIds)), dim3(kListThreads),
-         pieces(a.vocabulary, 32) * sizeof(unsigned), a.ids.as<const std::int32_t>(), a.ids[0], a.vocabulary,
+void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
+  const std::int64_t tokens = a.d_out[0], width = a.d_out[1];
+  const Rows rows(a.rows);
+  const auto* inverse = a.inverse_rms.as<const float>();
+  dispatch_float(a.d_out.dtype, [&](auto gradient) {
+    using Gradient = decltype(gradient);
+    auto* d_out = a.d_out.as<Gradient>();
+    launch(device, "embedding_backward", gain_gradient<Gradient>, dim3(pieces(width, kGainColumns)), dim3(kGainColumns, kGainLanes),
+           0, rows, inverse, d_out, a.d_out.row_stride, tokens, a.d_gain.as<float>(), width);
+    launch(device, "embedding_backward", through_norm<Gradient>, dim3(pieces(tokens, 1)), dim3(kThreads), 0, rows,
+           a.gain.as<const float>(), inverse, d_out, a.d_out.row_stride, width);
+  });
+}
+
+void touched_rows(CudaDevice& device, const TouchedRows& a) {
+  launch(device, "touched_rows", list_rows, dim3(pieces(a.table_rows, kListIds)), dim3(kListThreads),
+         pieces(a.table_rows, 32) * sizeof(unsigned), a.ids.as<const std::int32_t>(), a.ids[0], a.table_rows,
          a.rows.as<std::int32_t>(), a.row_start.as<std::int32_t>(), a.order.as<std::int32_t>(), a.count.as<std::int32_t>());
 }
 
-void embedding_backward(CudaDevice& device, const EmbeddingBackward& a) {
-  require_operands(a.d_rows.dtype == DType::f32 && a.weight[1] % 8 == 0,
-                   "embedding_backward: the weights' gradient must be f32, rows a multiple of 8 wide");
-  const std::int64_t width = a.weight[1], most = a.d_rows[0];
-  const Rows r{a.weight.as<const float>(),           a.weight.row_stride,
-               a.inverse_rms.as<const float>(),      a.rows.as<const std::int32_t>(),
-               a.row_start.as<const std::int32_t>(), a.order.as<const std::int32_t>(),
-               a.count.as<const std::int32_t>()};
-  auto* d_rows = a.d_rows.as<float>();
-  dispatch_float(a.d_out.dtype, [&](auto gradient) {
+void row_gradients(CudaDevice& device, const RowGradients& a) {
+  require_operands(a.d_rows.dtype == DType::f32 && a.d_x[1] % 8 == 0,
+                   "row_gradients: the rows' gradient must be f32, rows a multiple of 8 wide");
+  dispatch_float(a.d_x.dtype, [&](auto gradient) {
     using Gradient = decltype(gradient);
-    launch(device, "embedding_backward", sum_tokens<Gradient>, dim3(pieces(most, 1)), dim3(kThreads), 0,
-           a.d_out.as<const Gradient>(), a.d_out.row_stride, r.row_start, r.order, r.count, d_rows, a.d_rows.row_stride, width);
+    launch(device, "row_gradients", sum_tokens<Gradient>, dim3(pieces(a.d_rows[0], 1)), dim3(kThreads), 0,
+           a.d_x.as<const Gradient>(), a.d_x.row_stride, a.row_start.as<const std::int32_t>(), a.order.as<const std::int32_t>(),
+           a.count.as<const std::int32_t>(), a.scale, a.d_rows.as<float>(), a.d_rows.row_stride, a.d_x[1]);
   });
-  launch(device, "embedding_backward", gain_gradient, dim3(pieces(width, kGainColumns)), dim3(kGainColumns, kGainLanes), 0, r,
-         d_rows, a.d_rows.row_stride, a.d_gain.as<float>(), width);
-  launch(device, "embedding_backward", through_norm, dim3(pieces(most, 1)), dim3(kThreads), 0, r, a.gain.as<const float>(), d_rows,
-         a.d_rows.row_stride, width);
 }
 
 }  // namespace neurogen

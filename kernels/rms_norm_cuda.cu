@@ -8,7 +8,7 @@ template <int kThreads, typename Out>
 __global__ void normalise(const GradientOf<Out>* x, std::int64_t x_stride, const float* gain, Out* out, std::int64_t out_stride,
                           float* inverse_rms, std::int64_t width) {
   const std::int64_t row = blockIdx.x;
-  rms_normalise_row<kThreads>(x + row * x_stride, gain, out + row * out_stride, inverse_rms + row, width,
+  rms_normalise_row<kThreads>(RowAt<GradientOf<Out>>{x + row * x_stride}, gain, out + row * out_stride, inverse_rms + row, width,
                               static_cast<float>(kRmsEpsilon));
 }
 

@@ -8,7 +8,7 @@
 
 namespace neurogen {
 
-inline constexpr int kMostSeveral = 36;
+inline constexpr int kMostSeveral = 40;
 
 template <typename T>
 class Several {
@@ -18,7 +18,7 @@ class Several {
     for (const T& item : list) add(item);
   }
   void add(const T& item) {
-    if (count_ == kMostSeveral) throw Error("an operation takes at most 36 tensors at once");
+    if (count_ == kMostSeveral) throw Error("an operation takes at most 40 tensors at once");
     items_[static_cast<std::size_t>(count_++)] = item;
   }
   const T* begin() const { return items_.data(); }

@@ -7,8 +7,8 @@
 namespace neurogen {
 
 struct StepControl {
-  std::int64_t step = 0;                                                            // from 0
-  float learning_rate = 0, embedding_learning_rate = 0, decoder_learning_rate = 0;  // for this step, schedule included
+  std::int64_t step = 0;                                                        // from 0
+  float learning_rate = 0, table_learning_rate = 0, decoder_learning_rate = 0;  // for this step, schedule included
   // Values that only the device knows (loss_scale.h); the host passes the defaults: no scaling, no skipped step.
   std::int32_t overflow = 0;                        // bits for this step: kDecoderOverflow, kBrainOverflow
   float loss_scale = 1;                             // gradients are multiplied by this until they are used

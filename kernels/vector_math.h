@@ -55,6 +55,29 @@ NEUROGEN_INLINE Real silu_derivative(Real x) {
   return s * (Real(1) + x * (Real(1) - s));
 }
 
+// A bound for logits: cap tanh(x / cap) (Gemma 2, arXiv:2408.00118), by tanh x = 1 - 2 / (1 + e^2x). The derivative is a function
+// of the result. Uncapped has the same shape and does nothing.
+template <typename Real>
+struct Softcap {
+  Real cap, twice;  // twice: 2 / cap
+  explicit Softcap(double bound) : cap(static_cast<Real>(bound)), twice(static_cast<Real>(2 / bound)) {}
+  NEUROGEN_INLINE Real operator()(Real x) const { return cap - 2 * cap / (Real(1) + fast_exp(x * twice)); }
+  NEUROGEN_INLINE Real derivative(Real capped) const {
+    const Real part = capped / cap;
+    return Real(1) - part * part;
+  }
+};
+template <typename Real>
+struct Uncapped {
+  NEUROGEN_INLINE Real operator()(Real x) const { return x; }
+  NEUROGEN_INLINE Real derivative(Real) const { return Real(1); }
+};
+template <typename Real, typename Body>
+void dispatch_softcap(double cap, Body&& body) {
+  if (cap > 0) body(Softcap<Real>(cap));
+  else body(Uncapped<Real>());
+}
+
 // Sum of term(0) ... term(n - 1) in 32 interleaved partial sums: the order depends only on n, never on alignment or on the width of
 // the CPU's vectors.
 template <typename Real, typename Term>

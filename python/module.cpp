@@ -71,14 +71,13 @@ std::string text_of(const py::object& value) { return py::str(value); }
 
 std::unique_ptr<Held> create(const std::string& arch, const py::object& budget, const std::string& device, const py::object& batch,
                              std::int64_t window, std::int64_t seed, const std::string& checkpoint, const std::string& init,
-                             std::int64_t steps, double learning_rate, double embedding_rate, double decoder_rate,
-                             std::int64_t warmup, const py::object& overhead, const std::string& compute,
-                             const std::string& decoder_storage, std::int64_t threads, std::optional<std::int64_t> document_end,
-                             std::int64_t decoder_tile) {
+                             std::int64_t steps, double learning_rate, double table_rate, double decoder_rate, std::int64_t warmup,
+                             const py::object& overhead, const std::string& compute, const std::string& decoder_storage,
+                             std::int64_t threads, std::optional<std::int64_t> document_end, std::int64_t decoder_tile) {
   neurogen::EngineOptions o;
   o.architecture = arch, o.budget = text_of(budget), o.device = device, o.batch = text_of(batch), o.window = window;
   o.seed = seed, o.checkpoint = checkpoint, o.init = init, o.steps = steps;
-  o.rates = {learning_rate, embedding_rate, decoder_rate, warmup};
+  o.rates = {learning_rate, table_rate, decoder_rate, warmup};
   o.overhead = text_of(overhead), o.compute = compute, o.decoder_storage = decoder_storage;
   o.threads = threads, o.document_end = document_end, o.decoder_tile = decoder_tile;
   return std::make_unique<Held>(value_of([&] {
@@ -209,7 +208,7 @@ checkpoint: a file, or a directory (its newest), to resume from. init: initial w
 steps: the run's length; the rates decline after half of it. 0: the checkpoint's, else they never decline.)",
            py::kw_only(), arg("arch") = o.architecture, arg("budget") = o.budget, arg("device") = o.device, arg("batch") = o.batch,
            arg("window") = o.window, arg("seed") = o.seed, arg("checkpoint") = o.checkpoint, arg("init") = o.init,
-           arg("steps") = o.steps, arg("learning_rate") = o.rates.learning_rate, arg("embedding_rate") = o.rates.embedding,
+           arg("steps") = o.steps, arg("learning_rate") = o.rates.learning_rate, arg("table_rate") = o.rates.table,
            arg("decoder_rate") = o.rates.decoder, arg("warmup") = o.rates.warmup, arg("overhead") = o.overhead,
            arg("compute") = o.compute, arg("decoder_storage") = o.decoder_storage, arg("threads") = o.threads,
            arg("document_end") = o.document_end, arg("decoder_tile") = o.decoder_tile)

@@ -33,7 +33,7 @@ for sanitizer in ${@:-address,undefined thread}; do
 
   "$build/bin/test_sanitizer" --gtest_brief=1
   [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
-  mkdir "$work/corpus" && cp tests/hostile/version-1.ngck "$work/corpus"
+  mkdir "$work/corpus" && cp tests/hostile/version-2.ngck "$work/corpus"
   seconds=$([ $chosen -gt 0 ] && echo 10 || echo 600)
   "$build/bin/fuzz_checkpoint" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/corpus" \
     2> "$work/log" || { cat "$work/log"; exit 1; }

@@ -36,8 +36,6 @@ Settings settings_of(const EngineOptions& options) {
   return settings;
 }
 
-Brain build(const Resolved& r, const Fit& planned) { return build_training(r.architecture, planned.options); }
-
 void check_row(std::int64_t id, std::int64_t vocabulary) {
   if (id < 0 || id >= vocabulary) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary - 1));
 }
@@ -52,6 +50,14 @@ ModuleIndex module_of(std::string_view name) {
     if (name == name_of(static_cast<ModuleIndex>(m))) return static_cast<ModuleIndex>(m);
   }
   throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(Engine::modules(), ", ")));
+}
+
+MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
+  const ReportFacts facts = facts_of(r, fit);
+  const Plan& p = fit.plan;
+  const BrainOptions& o = fit.brain.options;
+  return {p.device.bytes, p.host.bytes, p.overhead,           p.total(),          p.budget, fit.minimum,
+          o.batch,        o.window,     plan_table(p, facts), plan_json(p, facts)};
 }
 
 // State of the caller's thread while an engine works on it.
@@ -75,11 +81,12 @@ class Working {
 }  // namespace
 
 struct Engine::State {
-  State(std::unique_ptr<AllocationAccount> account, const EngineOptions& o, const Resolved& r, const Fit& planned)
+  State(std::unique_ptr<AllocationAccount> account, const EngineOptions& o, const Resolved& r, Fit planned)
       : allocations(std::move(account)),
         options(o),
         place(r.place),
-        session(build(r, planned), planned.plan, r.place),
+        plan(memory_plan(r, planned)),
+        session(std::move(planned), r.place),
         brain(session.brain),
         program(session.program),
         step(brain, program, o.rates),
@@ -91,12 +98,7 @@ struct Engine::State {
         parts(module_parts(brain.graph)),
         widest(std::max_element(parts.begin(), parts.end(), [&](auto& a, auto& b) { return width(a) < width(b); })),
         readout(program, std::max(kRowsAtOnce * width(*widest), r.architecture.embedding)),
-        device(program.device_name()) {
-    const ReportFacts facts = facts_of(r, planned);
-    const Plan& p = planned.plan;
-    plan = {p.device.bytes,      p.host.bytes,         p.overhead,           p.total(),          p.budget, planned.minimum,
-            brain.options.batch, brain.options.window, plan_table(p, facts), plan_json(p, facts)};
-  }
+        device(program.device_name()) {}
 
   std::size_t vocabulary() const { return static_cast<std::size_t>(brain.architecture.vocabulary); }
   std::int64_t width(const ModulePart& part) const { return program.view(part.output)[1]; }
@@ -131,6 +133,7 @@ struct Engine::State {
   std::unique_ptr<AllocationAccount> allocations;  // since the end of create()
   const EngineOptions options;
   const Place place;
+  const MemoryPlan plan;
   Session session;
   const Brain& brain;
   Program& program;
@@ -144,7 +147,6 @@ struct Engine::State {
   decltype(parts)::const_iterator widest;
   mutable Readout readout;
   std::string device;
-  MemoryPlan plan;
   CheckpointFile file;
   std::optional<Saver> saver;
   std::int64_t schedule = 0;  // steps of the whole run; 0: unknown
@@ -164,15 +166,15 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     const Resolved resolved = resolve(settings, false);
     Resolved speaking = resolved;
     speaking.options.stream = true;
-    const Fit planned = fit(speaking);
+    Fit planned = fit(speaking);
     if (!planned.fits()) {
       throw Error(
           fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
-                      describe(resolved.architecture, planned.options), with_commas(planned.plan.budget), planned.minimum));
+                      describe(resolved.architecture, planned.brain.options), with_commas(planned.plan.budget), planned.minimum));
     }
     auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
-    auto state = std::make_unique<State>(std::move(account), options, speaking, planned);
+    auto state = std::make_unique<State>(std::move(account), options, speaking, std::move(planned));
     state->schedule = options.steps;
     if (!options.checkpoint.empty()) {
       state->load(*weights->checkpoint());

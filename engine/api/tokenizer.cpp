@@ -5,16 +5,16 @@
 #include "arena/error.h"
 #include "engine/api/answer.h"
 #include "engine/api/check_ids.h"
+#include "engine/data/text.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/file_io.h"
-#include "engine/files/text.h"
-#include "engine/files/tokenizer.h"
 
 namespace neurogen {
 
 Result<TextTokenizer> TextTokenizer::create(const std::string& path) {
   return answer<TextTokenizer>([&] {
     const CopiedFiles copied;
-    return TextTokenizer(std::make_unique<Tokenizer>(path));
+    return TextTokenizer(read_tokenizer(path));
   });
 }
 
@@ -31,15 +31,14 @@ Result<std::vector<std::int32_t>> TextTokenizer::encode(std::string_view text) c
   return answer<std::vector<std::int32_t>>([&] {
     if (const std::size_t wrong = find_invalid_utf8(text); wrong != std::string_view::npos)
       throw Error(fmt::format("text is not UTF-8 at byte {}: convert it", wrong));
-    const std::vector<std::uint16_t> ids = tokenizer_->encode(text);
-    return std::vector<std::int32_t>(ids.begin(), ids.end());
+    return tokenizer_->encode(text);
   });
 }
 
 Result<std::string> TextTokenizer::decode(std::span<const std::int32_t> ids) const {
   return answer<std::string>([&] {
     check_ids("ids", ids, 0, vocabulary());
-    return tokenizer_->decode(std::vector<std::uint16_t>(ids.begin(), ids.end()));
+    return tokenizer_->decode(ids);
   });
 }
 

@@ -23,6 +23,8 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kLargestExtent = 1'000'000'000;  // neurons, outputs or fan-in: products of two stay in 64 bits
+constexpr std::int64_t kMostPairs = 250'000;            // touched_rows lists them in a GPU's shared memory
+constexpr std::int64_t kLargestSoftcap = 1'000'000;
 constexpr std::size_t kLargestFile = 1 << 20;
 constexpr std::size_t kLongestName = 200, kLongestEcho = 100;  // bytes
 
@@ -53,6 +55,12 @@ class Checker {
   void check() {
     if (a_.vocabulary < 2 || a_.vocabulary > 65536) fail("vocabulary", a_.vocabulary, "use 2 to 65,536 tokens");
     width("embedding", a_.embedding, 32);
+    if (a_.pairs < 0 || a_.pairs > kMostPairs)
+      fail("pairs", a_.pairs, fmt::format("use up to {} rows for pairs of tokens, or 0 for none", with_commas(Bytes{kMostPairs})));
+    if (a_.softcap != 0 && !(a_.softcap >= 1 && a_.softcap <= kLargestSoftcap)) {
+      fail("softcap", a_.softcap,
+           fmt::format("use a bound of the logits from 1 to {}, or 0 for none", with_commas(Bytes{kLargestSoftcap})));
+    }
     for (int m = 0; m < kModules; ++m) extents(static_cast<ModuleIndex>(m));
     for (int m = 0; m < kModules; ++m) connections(static_cast<ModuleIndex>(m));
     const auto& prefrontal = a_.modules[kPrefrontal];
@@ -64,7 +72,8 @@ class Checker {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& field, std::int64_t value, const std::string& advice) const {
+  template <typename Number>
+  [[noreturn]] void fail(const std::string& field, Number value, const std::string& advice) const {
     throw Error(fmt::format("{}: {} is {}: {}", where_, field, value, advice));
   }
 
@@ -109,7 +118,7 @@ class Checker {
 std::string shortened(const std::string& text) { return one_line(text, kLongestEcho); }
 
 // Refuses what the FlatBuffers parser accepts or reports without the field's name: fractional or quoted numbers, comments, a field
-// given twice, depth. Valid files hold objects in one object, whole numbers, and strings for names.
+// given twice, depth. Valid files hold objects in one object, whole numbers, a number for the softcap, and strings for names.
 void check_json(std::string_view text, const std::string& where) {
   using nlohmann::json;
   const auto no_architecture = [&](const std::string& what) {
@@ -120,7 +129,10 @@ void check_json(std::string_view text, const std::string& where) {
   if (text.find('\0') != text.npos) throw no_architecture("it holds a zero byte");
   std::array<std::set<std::string>, 2> seen;
   std::string outer, field;
-  const auto fits = [&](const json& value) { return field == "name" ? value.is_string() : value.is_number_unsigned(); };
+  const auto kind = [&] { return field == "name" ? "a string" : field == "softcap" ? "a number" : "a whole number"; };
+  const auto fits = [&](const json& value) {
+    return field == "name" ? value.is_string() : field == "softcap" ? value.is_number() : value.is_number_unsigned();
+  };
   const auto check = [&](int depth, json::parse_event_t event, json& value) {
     if (event == json::parse_event_t::key) {
       const std::string key = value.get<std::string>();
@@ -135,7 +147,7 @@ void check_json(std::string_view text, const std::string& where) {
       if (field.empty()) throw no_architecture("it is not a JSON object");
       throw Error(fmt::format("{}: {} is {}: use {}", where, shortened(field),
                               event == json::parse_event_t::value ? shortened(value.dump()) : "a list or nested too deeply",
-                              field == "name" ? "a string" : "a whole number"));
+                              kind()));
     }
     return true;
   };
@@ -143,6 +155,8 @@ void check_json(std::string_view text, const std::string& where) {
     const json checked = json::parse(text, check);
   } catch (const json::parse_error& error) {
     throw no_architecture(fmt::format("invalid JSON at byte {}", error.byte));
+  } catch (const json::out_of_range&) {
+    throw no_architecture("a number has too many digits");
   }
 }
 
@@ -194,6 +208,8 @@ Architecture parse_architecture(std::string_view json, const std::string& where)
   a.name = one_line(root->name() ? root->name()->string_view() : std::string_view(where), kLongestName);
   a.vocabulary = bounded(root->vocabulary());
   a.embedding = bounded(root->embedding());
+  a.pairs = bounded(root->pairs());
+  a.softcap = root->softcap();
   const std::array<const schema::Module*, kModules> modules = {root->thalamus(),      root->wernicke(),   root->hippocampus(),
                                                                root->basal_ganglia(), root->prefrontal(), root->broca()};
   for (int m = 0; m < kModules; ++m) {
@@ -219,8 +235,8 @@ Architecture read_architecture(const std::string& preset_or_file) {
 }
 
 std::string to_json(const Architecture& a) {
-  std::string json =
-      fmt::format("{{\"name\": {}, \"vocabulary\": {}, \"embedding\": {}", json_text(a.name), a.vocabulary, a.embedding);
+  std::string json = fmt::format("{{\"name\": {}, \"vocabulary\": {}, \"embedding\": {}, \"pairs\": {}, \"softcap\": {}",
+                                 json_text(a.name), a.vocabulary, a.embedding, a.pairs, a.softcap);
   for (int m = 0; m < kModules; ++m) {
     const Module& module = a.modules[m];
     json += fmt::format(", \"{}\": {{\"neurons\": {}, \"outputs\": {}, \"fan_in\": {}}}", name_of(static_cast<ModuleIndex>(m)),

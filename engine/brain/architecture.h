@@ -27,6 +27,8 @@ struct Module {
 struct Architecture {
   std::string name;
   std::int64_t vocabulary = 0, embedding = 0;
+  std::int64_t pairs = 0;  // rows of the pair table, 0: none
+  double softcap = 0;      // of the logits, 0: none
   std::array<Module, kModules> modules;
 
   std::int64_t width(int source) const { return source == kEmbeddingSource ? embedding : modules[source].outputs; }

@@ -8,7 +8,6 @@
 #include "engine/brain/views.h"
 #include "kernels/attention.h"
 #include "kernels/copy.h"
-#include "kernels/embedding.h"
 #include "kernels/rms_norm.h"
 
 namespace neurogen {
@@ -41,7 +40,7 @@ void Builder::clear_gradients(const Gradients& gradients) {
   });
 }
 
-Gradients Builder::backward(const Activations& a, TensorId d_broca, const TouchedRows& touched) {
+Gradients Builder::backward(const Activations& a, TensorId d_broca) {
   Gradients g = declare_gradients();
   const Gradients parts_of = declare_parts(g);
   clear_gradients(parts_of);
@@ -54,17 +53,7 @@ Gradients Builder::backward(const Activations& a, TensorId d_broca, const Touche
     }
   }
   sum_parts(parts_of, g);
-  const TensorId weight = embedding_weight_, gain = embedding_gain_, scale = a.embedding_scale, d_out = g.embedding_output;
-  g.embedding_gain = graph_.transient("d_embedding.gain", real_, {architecture_.embedding});
-  const std::int64_t most_rows = std::min(options_.tokens(), architecture_.vocabulary);
-  g.embedding_rows = graph_.transient("d_embedding.rows", real_, {most_rows, architecture_.embedding});
-  const TensorId d_gain = g.embedding_gain, d_rows = g.embedding_rows;
-  graph_.operation("d_embedding", {d_out, weight, gain, scale, touched.rows, touched.row_start, touched.order, touched.count},
-                   {d_rows, d_gain}, [=](auto& device, const Bindings& at) {
-                     embedding_backward(device,
-                                        {at[d_out], at[weight], at[gain], at[scale], at[touched.rows], at[touched.row_start],
-                                         at[touched.order], at[touched.count], at[d_rows], at[d_gain]});
-                   });
+  backward_embedding(a, g);
   return g;
 }
 

@@ -73,9 +73,8 @@ Brain build_training(const Architecture& architecture, const BrainOptions& optio
   build.forward(a, "", true);
   brain.features = a.output[kBroca];
   const TensorId d_broca = build.decoder_training(a);
-  const auto touched = build.touched_rows(a);
-  const Gradients gradients = build.backward(a, d_broca, touched);
-  build.update(gradients, touched);
+  const Gradients gradients = build.backward(a, d_broca);
+  build.update(gradients);
 
   evaluation_program(brain, build);
   build.derive();

@@ -12,14 +12,15 @@ namespace neurogen {
 
 inline constexpr std::int64_t kStagingSlots = 4;  // of Brain::staging
 
-enum class UpdateRule { adamw, adamw_decay, adamw_rows, adafactor };
+enum class UpdateRule { adamw, adamw_decay, rowwise_rmsprop, adafactor };
 
 struct Parameter {
   std::string name;  // "wernicke.synapses"
   Shape shape;
   UpdateRule rule;
   TensorId value;  // persistent
-  TensorId m, v;   // persistent, AdamW's moments; empty for the decoder and without training
+  // Persistent. AdamW's moments; a table has one second moment a row. Empty for the decoder and without training.
+  TensorId m, v;
 };
 
 // Parameters are found by name once, at start-up.
@@ -31,7 +32,6 @@ struct Brain {
   std::vector<Parameter> parameters;                     // canonical order: embedding, modules, gate bias, decoder
   std::array<TensorId, kModules> wiring;                 // [G, K] i32, persistent
   std::array<TensorId, kModules> reader_start, readers;  // inverse wiring, derived (training)
-  TensorId embedding_steps;                              // [V] i32, persistent: updates of each row
   TensorId decoder_row, decoder_column;                  // [V], [O], persistent: Adafactor's statistics
   TensorId loss_scale;                                   // LossScaleState, persistent; empty without loss scaling
 
@@ -45,7 +45,7 @@ struct Brain {
   TensorId host_norm;               // [2] in the host arena: gradient norm, clip factor
   TensorId staging;                 // [kStagingSlots, bytes] in the host arena, for copies between files and a GPU; empty on a CPU
   TensorId features;                // broca's outputs in the first program, [N, O] (transient)
-  std::vector<TensorId> gradients;  // one per parameter (transient); empty for the decoder. embedding.weight: touched rows
+  std::vector<TensorId> gradients;  // one per parameter (transient); empty for the decoder. Tables: touched rows
   std::vector<TensorId> decoder_gradients;  // one per run of vocabulary rows, in order (transient)
 
   // Streaming.

@@ -21,6 +21,7 @@ struct Tile {
 // Outputs of the forward pass. All [N, ...], rows in batch order.
 struct Activations {
   TensorId ids, targets, first;            // [N] i32
+  TensorId pair_rows;                      // [N] i32; empty without a pair table
   TensorId embedding, embedding_scale;     // [N, E], [N] inverse rms
   std::array<TensorId, kModules> output;   // [N, O]
   std::array<TensorId, kModules> scale;    // [N] inverse rms
@@ -28,10 +29,17 @@ struct Activations {
   TensorId of(int source) const { return source == kEmbeddingSource ? embedding : output[source]; }
 };
 
+// The gradient of a table: of the rows that the batch touches alone.
+struct TouchedTable {
+  TensorId rows, count;  // [U] i32, [1] i32 (kernels/embedding.h)
+  TensorId gradient;     // [U, E]
+};
+
 // Gradients of parameters, by module, and of the embedding's output, [N, E].
 struct Gradients {
   std::array<TensorId, kModules> synapses, taps, bias, gain, retain;
-  TensorId gate_bias, embedding_output, embedding_rows, embedding_gain;
+  TensorId gate_bias, embedding_output, embedding_gain;
+  TouchedTable embedding_weight, embedding_pairs;  // the second stays empty without a pair table
 };
 
 class Builder {
@@ -52,15 +60,11 @@ class Builder {
   void decoder_evaluation(const std::string& prefix, const Activations& a);
   void decoder_stream(const std::string& prefix, const Activations& a);
 
-  // update.cpp
-  struct TouchedRows {
-    TensorId rows, row_start, order, count;
-  };
-  TouchedRows touched_rows(const Activations& a);
-  void update(const Gradients& gradients, const TouchedRows& touched);
-
   // backward.cpp
-  Gradients backward(const Activations& a, TensorId d_broca, const TouchedRows& touched);
+  Gradients backward(const Activations& a, TensorId d_broca);
+
+  // update.cpp
+  void update(const Gradients& gradients);
 
   // stream.cpp: switches to single tokens with memory: recurrent state, and keys and values of the last `ring` tokens.
   void declare_stream(std::int64_t ring);
@@ -91,6 +95,11 @@ class Builder {
   // Adds the operation that computes currents of a tile's neurons over a section. before: a stream's memory, or empty.
   TensorId currents(const std::string& name, ModuleIndex module, const Activations& a, Section section, Tile tile, TensorId before);
   void forward_module(ModuleIndex module, Activations& a, Section section, const std::string& prefix);
+
+  // embedding.cpp
+  void forward_embedding(Activations& a, const std::string& prefix);
+  void backward_embedding(const Activations& a, Gradients& gradients);  // turns the output's gradient into that of both tables
+  TouchedTable table_gradient(const Parameter& table, TensorId ids, TensorId d_x, double scale);
 
   // columns.cpp: synapses and microcircuit as one operation, on a GPU without currents in memory.
   bool fused(ModuleIndex module) const;
@@ -166,7 +175,7 @@ class Builder {
   DType real_, compute_;
   DType gradient_;        // type of gradients of outputs and the decoder, and of norms' inputs: bf16 with bf16; f16 lacks the range
   double element_bytes_;  // of the compute type
-  TensorId embedding_weight_, embedding_gain_, gate_bias_, decoder_;
+  TensorId embedding_weight_, embedding_pairs_, embedding_gain_, gate_bias_, decoder_;
   std::array<ModuleParameters, kModules> module_;
   std::int64_t ring_ = 0;  // tokens in a stream's ring; 0: not a stream
   TensorId keys_, values_, position_;

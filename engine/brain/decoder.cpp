@@ -69,13 +69,14 @@ TensorId Builder::loss_forward(const std::string& prefix, const Activations& a, 
   l.log_sum_exp = graph_.transient(prefix + "softmax.log_sum_exp", real_, {n});
   l.loss = graph_.transient(prefix + "loss", real_, {n});
   l.total = graph_.transient(prefix + "loss.total", DType::f64, {2});
+  const double softcap = architecture_.softcap;
   const VocabularyTile last = vocabulary_tiles().back();
   const TensorId kept = keep ? graph_.transient(prefix + "logits", compute_, {n, padded(last.column + last.tokens)}) : TensorId{};
   const auto statistics = [&](const std::string& name, TensorId logits, VocabularyTile tile, std::int64_t column) {
     graph_.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
                      [=](auto& device, const Bindings& at) {
                        softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin, at[l.maximum],
-                                                   at[l.sum], at[l.target_logit]});
+                                                   at[l.sum], at[l.target_logit], softcap});
                      },
                      {0, element_bytes_ * static_cast<double>(n * tile.tokens)});
     if (!host_hits) return;
@@ -129,6 +130,7 @@ TensorId Builder::decoder_training(const Activations& a) {
   const TensorId row = brain_.decoder_row, column = brain_.decoder_column, decoder = decoder_;
   const bool whole = at_once();
   const std::int64_t vocabulary = architecture_.vocabulary;
+  const double softcap = architecture_.softcap;
   const TensorId d_broca = graph_.transient("d_features", whole ? compute_ : real_, {n, outputs});
   const TensorId column_sum = graph_.transient("decoder.column_sum", real_, {outputs});
   graph_.operation("decoder.column_sum.clear", {}, {column_sum},
@@ -138,7 +140,7 @@ TensorId Builder::decoder_training(const Activations& a) {
     graph_.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
                      [=](auto& device, const Bindings& at) {
                        cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp],
-                                                       at[l.total], tile.begin, at[control]});
+                                                       at[l.total], tile.begin, at[control], softcap});
                      },
                      {0, 2 * element_bytes_ * static_cast<double>(n * tile.tokens)});
   };
@@ -228,6 +230,11 @@ void Builder::decoder_stream(const std::string& prefix, const Activations& a) {
       options_.decoder_storage == compute_ ? std::vector<VocabularyTile>{{0, architecture_.vocabulary}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     logits_tile(prefix + "decoder.tile" + std::to_string(t), a.output[kBroca], tiles[t], logits, tiles[t].begin);
+  }
+  if (const double softcap = architecture_.softcap; softcap > 0) {
+    graph_.operation(prefix + "softcap", {}, {logits}, [=](auto& device, const Bindings& at) {
+      softcap_logits(device, {at[logits], softcap});
+    });
   }
   const TensorId host = brain_.host_logits;
   graph_.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {

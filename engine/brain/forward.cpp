@@ -7,7 +7,6 @@
 #include "kernels/copy.h"
 #include "kernels/cortical_columns.h"
 #include "kernels/documents.h"
-#include "kernels/embedding.h"
 #include "kernels/loss_scale.h"
 #include "kernels/rms_norm.h"
 
@@ -44,8 +43,6 @@ Activations Builder::read_batch(const std::string& prefix, bool with_targets) {
 
 void Builder::forward(Activations& a, const std::string& prefix, bool training) {
   const std::int64_t n = options_.tokens();
-  a.embedding = graph_.transient(prefix + "embedding.output", compute_, {n, architecture_.embedding});
-  a.embedding_scale = graph_.transient(prefix + "embedding.scale", real_, {n});
   for (int m = 0; m < kModules; ++m) {
     const std::string name = prefix + name_of(static_cast<ModuleIndex>(m));
     a.output[m] = graph_.transient(name + ".output", compute_, {n, architecture_.modules[m].outputs});
@@ -57,10 +54,7 @@ void Builder::forward(Activations& a, const std::string& prefix, bool training) 
     a.carried[m] = graph_.transient(prefix + name_of(module) + ".carried", real_,
                                     {options_.batch * carries(options_.window), architecture_.modules[m].outputs});
   }
-  const TensorId weight = embedding_weight_, gain = embedding_gain_, ids = a.ids, out = a.embedding, scale = a.embedding_scale;
-  graph_.operation(prefix + "embedding", {ids, weight, gain}, {out, scale}, [=](auto& device, const Bindings& at) {
-    embedding_forward(device, {at[ids], at[weight], at[gain], at[out], at[scale]});
-  });
+  forward_embedding(a, prefix);
   const std::vector<Section> parts = sections();
   for (std::size_t s = 0; s < parts.size(); ++s) {
     for (int m = 0; m < kModules; ++m) {

@@ -5,16 +5,16 @@
 #include <string>
 
 #include "engine/brain/brain.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/safetensors.h"
-#include "engine/files/tokenizer.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
 
 // Sets parameters and wiring from a seed, moments and statistics to zero. Depends only on the seed, not on threads or device.
-// Embedding N(0, 0.25^2); synapses N(0, 1/F); decoder N(0, (0.02 sqrt(768/O))^2); biases 0; gains and the gate's bias 1;
-// retain log(tau - 1), tau log-uniform between the module's time constants, at least 1.05 tokens.
-// Wiring: source blocks are dealt from shuffled decks, so that all are read almost equally often and no group reads one twice.
+// Embedding N(0, 0.25^2), its pairs 0; synapses N(0, 1/F); decoder N(0, (0.02 sqrt(768/O))^2); biases 0; gains and the gate's bias
+// 1; retain log(tau - 1), tau log-uniform between the module's time constants, at least 1.05 tokens. Wiring: source blocks are
+// dealt from shuffled decks, so that all are read almost equally often and no group reads one twice.
 void initialize(const Brain& brain, Program& program, std::uint64_t seed);
 
 // Replaces parameters and wiring by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all must

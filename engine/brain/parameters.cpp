@@ -17,7 +17,8 @@ std::vector<Parameter> parameters_of(const Architecture& a) {
   const auto put = [&](std::string name, Shape shape, UpdateRule rule) {
     list.push_back({std::move(name), std::move(shape), rule, {}, {}, {}});
   };
-  put("embedding.weight", {a.vocabulary, a.embedding}, UpdateRule::adamw_rows);
+  put("embedding.weight", {a.vocabulary, a.embedding}, UpdateRule::rowwise_rmsprop);
+  if (a.pairs > 0) put("embedding.pairs", {a.pairs, a.embedding}, UpdateRule::rowwise_rmsprop);
   put("embedding.gain", {a.embedding}, UpdateRule::adamw);
   for (int m = 0; m < kModules; ++m) {
     const Module& module = a.modules[m];
@@ -69,10 +70,10 @@ void Builder::declare_parameters(bool training) {
   if (training) {
     for (Parameter& p : brain_.parameters) {
       if (p.rule == UpdateRule::adafactor) continue;
-      p.m = persistent(p.name + ".m", real_, p.shape);
-      p.v = persistent(p.name + ".v", real_, p.shape);
+      const bool table = p.rule == UpdateRule::rowwise_rmsprop;
+      if (!table) p.m = persistent(p.name + ".m", real_, p.shape);
+      p.v = persistent(p.name + ".v", real_, table ? Shape{p.shape[0]} : p.shape);
     }
-    brain_.embedding_steps = persistent("embedding.steps", DType::i32, {architecture_.vocabulary});
     brain_.decoder_row = persistent("decoder.row", real_, {architecture_.vocabulary});
     brain_.decoder_column = persistent("decoder.column", real_, {architecture_.modules[kBroca].outputs});
     if (options_.scaled())
@@ -89,6 +90,7 @@ void Builder::declare_parameters(bool training) {
     brain_.workspace = derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(options_.workspace)});
 
   embedding_weight_ = brain_.parameter("embedding.weight").value;
+  if (architecture_.pairs > 0) embedding_pairs_ = brain_.parameter("embedding.pairs").value;
   embedding_gain_ = brain_.parameter("embedding.gain").value;
   gate_bias_ = brain_.parameter("prefrontal.gate_bias").value;
   decoder_ = brain_.parameter("decoder.weight").value;

@@ -1,32 +1,18 @@
-// The embedding's touched rows, clipping by the norm of all gradients but the decoder's, and AdamW.
-#include <algorithm>
-
+// Clips by the norm of all gradients but the decoder's, and updates: tables by row-wise RMSProp, the rest by AdamW.
 #include "engine/brain/builder.h"
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
-#include "kernels/embedding.h"
 #include "kernels/gradient_norm.h"
 #include "kernels/loss_scale.h"
+#include "kernels/rowwise_rmsprop.h"
 
 namespace neurogen {
 
-Builder::TouchedRows Builder::touched_rows(const Activations& a) {
-  const std::int64_t n = options_.tokens(), vocabulary = architecture_.vocabulary, most = std::min(n, vocabulary);
-  const TensorId ids = a.ids;
-  const TensorId histogram = options_.threads == 0 ? TensorId{} : graph_.transient("embedding.histogram", DType::i32, {vocabulary});
-  const TouchedRows t{graph_.transient("embedding.rows", DType::i32, {most}),
-                      graph_.transient("embedding.row_start", DType::i32, {most + 1}),
-                      graph_.transient("embedding.order", DType::i32, {n}), graph_.transient("embedding.count", DType::i32, {1})};
-  graph_.operation(
-      "embedding.rows", {ids}, {histogram, t.rows, t.row_start, t.order, t.count}, [=](auto& device, const Bindings& at) {
-        embedding_rows(device, {at[ids], vocabulary, at[histogram], at[t.rows], at[t.row_start], at[t.order], at[t.count]});
-      });
-  return t;
-}
-
 // Gradients of the parameters in canonical order; empty for the decoder, which is already updated.
 std::vector<TensorId> Builder::in_order(const Gradients& g) const {
-  std::vector<TensorId> list = {g.embedding_rows, g.embedding_gain};
+  std::vector<TensorId> list = {g.embedding_weight.gradient};
+  if (architecture_.pairs > 0) list.push_back(g.embedding_pairs.gradient);
+  list.push_back(g.embedding_gain);
   for (int m = 0; m < kModules; ++m) {
     list.insert(list.end(), {g.synapses[m], g.taps[m], g.bias[m], g.gain[m]});
     if (m != kHippocampus) list.push_back(g.retain[m]);
@@ -36,7 +22,7 @@ std::vector<TensorId> Builder::in_order(const Gradients& g) const {
   return list;
 }
 
-void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
+void Builder::update(const Gradients& gradients) {
   const std::vector<TensorId> list = in_order(gradients);
   std::vector<TensorId> reads = list;
   std::int64_t partial_count = 0;
@@ -44,14 +30,19 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
     if (id) partial_count += norm_partials(static_cast<std::int64_t>(size_of(DType::u8, graph_.tensors()[id.index].shape)));
   }
   const TensorId partials = graph_.transient("norm.partials", DType::f64, {partial_count});
-  const TensorId norm = graph_.transient("norm", real_, {2}), host = brain_.host_norm, count = touched.count;
-  const TensorId control = brain_.control, touched_rows = gradients.embedding_rows;
+  const TensorId norm = graph_.transient("norm", real_, {2}), host = brain_.host_norm, control = brain_.control;
+  const TouchedTable weight = gradients.embedding_weight, pairs = gradients.embedding_pairs;
+  const auto table_of = [=](TensorId gradient) {
+    return gradient.index == weight.gradient.index                    ? weight
+           : pairs.gradient && gradient.index == pairs.gradient.index ? pairs
+                                                                      : TouchedTable{};
+  };
   const double limit = options_.clip;
-  reads.insert(reads.end(), {count, control});
+  reads.insert(reads.end(), {weight.count, pairs.count, control});
   graph_.operation("norm", reads, {partials, norm, host}, [=](auto& device, const Bindings& at) {
     SumOfSquares squares{{}, at[partials]};
     for (TensorId id : list) {
-      if (id) squares.tensors.add({at[id], id.index == touched_rows.index ? at[count] : TensorView{}});
+      if (id) squares.tensors.add({at[id], at[table_of(id).count]});
     }
     sum_of_squares(device, squares);
     clip_factor(device, {at[partials], limit, at[norm], at[control]});
@@ -76,13 +67,12 @@ void Builder::update(const Gradients& gradients, const TouchedRows& touched) {
     const Parameter p = brain_.parameters[i];
     const TensorId gradient = list[i];
     if (p.rule == UpdateRule::adafactor) continue;
-    if (p.rule == UpdateRule::adamw_rows) {
-      const TensorId steps = brain_.embedding_steps, rows = touched.rows;
-      graph_.operation("update." + p.name, {control, norm, rows, count, gradient}, {p.value, p.m, p.v, steps},
-                       [=](auto& device, const Bindings& at) {
-                         adamw_rows(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[p.value], at[p.m],
-                                             at[p.v], at[steps]});
-                       });
+    if (p.rule == UpdateRule::rowwise_rmsprop) {
+      const TouchedTable t = table_of(gradient);
+      graph_.operation(
+          "update." + p.name, {control, norm, t.rows, t.count, gradient}, {p.value, p.v}, [=](auto& device, const Bindings& at) {
+            rowwise_rmsprop(device, {at[control], at[norm], at[t.rows], at[t.count], at[gradient], at[p.value], at[p.v]});
+          });
       continue;
     }
     const TensorId low = low_copy(p.value);

@@ -11,7 +11,7 @@
 #include "arena/error.h"
 #include "checkpoint_generated.h"
 #include "engine/brain/brain.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {
@@ -63,7 +63,7 @@ class Decoder {
     m.options.schedule.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
-    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.embedding_rate()), real("a rate", from.decoder_rate()),
+    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.table_rate()), real("a rate", from.decoder_rate()),
                number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
     m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash(), weights(from)};
@@ -134,7 +134,6 @@ class Decoder {
     for (const schema::Tensor* tensor : *from.tensors()) saved[tensor->name()->string_view()] = tensor;
     for (Buffer& tensor : persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage)) {
       const auto found = saved.find(tensor.name);
-      if (found == saved.end() && tensor.name == kLossScaleName) continue;  // older f16 runs have none
       if (found == saved.end()) damaged(fmt::format("it has no {} {}", tensor.name, to_string(tensor.shape)));
       if (!same(*found->second, tensor)) {
         damaged(fmt::format("{} is not {} {} as in its architecture", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
@@ -230,7 +229,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_held_out_loss(NAN);
   b.add_seed(m.seed);
   b.add_learning_rate(m.rates.learning_rate);
-  b.add_embedding_rate(m.rates.embedding);
+  b.add_table_rate(m.rates.table);
   b.add_decoder_rate(m.rates.decoder);
   b.add_warmup(stored(m.rates.warmup));
   b.add_synapse_decay(m.options.synapse_decay);

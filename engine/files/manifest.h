@@ -14,7 +14,7 @@
 namespace neurogen {
 
 inline constexpr std::size_t kLargestManifest = 4 << 20;  // a tokenizer of 65,536 pieces takes 1.5 MB
-inline constexpr std::uint32_t kCheckpointVersion = 1;
+inline constexpr std::uint32_t kCheckpointVersion = 2;
 
 struct TextIdentity {
   std::int64_t tokens = 0;

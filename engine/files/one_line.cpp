@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/files/text.h"
+#include "engine/data/text.h"
 
 namespace neurogen {
 namespace {

@@ -20,14 +20,16 @@ Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, cons
   Operation& operation = operations_.emplace_back();
   operation.name = std::move(name);
   operation.cost = {cost.flops, std::max(cost.bytes, 0.0)};
-  for (const auto* ids : {&reads, &writes}) {
-    for (TensorId id : *ids) {
+  const auto list = [&](const std::vector<TensorId>& ids, std::vector<TensorId>& to) {
+    for (const TensorId id : ids) {
       if (!id) continue;
-      operation.touches.push_back(id);
+      to.push_back(id);
       const Buffer& tensor = tensors_[id.index];
       if (cost.bytes < 0) operation.cost.bytes += static_cast<double>(size_of(tensor.dtype, tensor.shape));
     }
-  }
+  };
+  list(reads, operation.reads);
+  list(writes, operation.writes);
   return operation;
 }
 
@@ -55,11 +57,13 @@ PlanRequest Graph::plan_request() const {
   std::vector<bool> touched(tensors_.size(), false);
   for (std::size_t o = 0; o < operations_.size(); ++o) {
     request.operations.push_back(operations_[o].name);
-    for (TensorId id : operations_[o].touches) {
-      Buffer& buffer = request.buffers[id.index];
-      if (!touched[id.index]) buffer.first_op = static_cast<std::int64_t>(o);
-      buffer.last_op = static_cast<std::int64_t>(o);
-      touched[id.index] = true;
+    for (const auto* ids : {&operations_[o].reads, &operations_[o].writes}) {
+      for (const TensorId id : *ids) {
+        Buffer& buffer = request.buffers[id.index];
+        if (!touched[id.index]) buffer.first_op = static_cast<std::int64_t>(o);
+        buffer.last_op = static_cast<std::int64_t>(o);
+        touched[id.index] = true;
+      }
     }
   }
   for (std::size_t i = 0; i < tensors_.size(); ++i) {

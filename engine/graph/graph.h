@@ -37,7 +37,7 @@ struct Cost {
 
 struct Operation {
   std::string name;
-  std::vector<TensorId> touches;  // tensors that it reads or writes
+  std::vector<TensorId> reads, writes;  // a tensor that it adds to is among the writes
   Cost cost;
   std::function<void(CpuDevice&, const Bindings&)> on_cpu;
 #ifdef NEUROGEN_CUDA

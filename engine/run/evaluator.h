@@ -4,7 +4,7 @@
 #include <span>
 
 #include "engine/brain/brain.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {

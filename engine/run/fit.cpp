@@ -60,6 +60,12 @@ std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
 
 Plan plan_graph(const Graph& graph, Budget budget) { return make_plan(request_of(graph, budget)); }
 
+Fit planned(Brain brain, Budget budget) {
+  Plan plan = plan_graph(brain.graph, budget);
+  const Bytes minimum = plan.total();
+  return {std::move(brain), std::move(plan), minimum};
+}
+
 std::vector<Schedule> schedules(const BrainOptions& options) {
   const Bytes tile = options.threads == 0 ? kCudaTile : kCpuTile;
   std::vector<Schedule> list;
@@ -73,23 +79,17 @@ std::vector<Schedule> schedules(const BrainOptions& options) {
 }
 
 Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget) {
-  Fit chosen, leanest;
+  std::optional<Fit> chosen, leanest;
   Bytes minimum = UINT64_MAX;
-  bool found = false;
   for (const Schedule& schedule : schedules(options)) {
     options.schedule = schedule;
-    Plan plan = plan_graph(build_training(architecture, options).graph, budget);
-    const Bytes total = plan.total();
-    if (total < minimum) {
-      minimum = total;
-      leanest = {options, plan, 0};
-    }
-    if (!found && plan.fits()) {
-      found = true;
-      chosen = {options, std::move(plan), 0};
-    }
+    Fit fit = planned(build_training(architecture, options), budget);
+    const bool first = !chosen && fit.fits(), least = fit.minimum < minimum;
+    minimum = std::min(minimum, fit.minimum);
+    if (first) chosen = std::move(fit);
+    else if (least) leanest = std::move(fit);
   }
-  Fit& fit = found ? chosen : leanest;
+  Fit fit = std::move(chosen ? *chosen : *leanest);
   fit.minimum = minimum;
   return fit;
 }
@@ -125,22 +125,22 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
     any = true;
   };
   const auto smaller_settings = [&](Budget with) {
-    const std::int64_t asked = fit.options.window;
+    const std::int64_t asked = fit.brain.options.window;
     for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
-      BrainOptions options = fit.options;
+      BrainOptions options = fit.brain.options;
       options.window = window;
       suggest(architecture, options, with, fmt::format("--seq {}", window));
     }
     for (const char* smaller : {"small", "tiny"}) {
       const Architecture other = read_architecture(smaller);
       if (other.weights() < architecture.weights())
-        suggest(other, fit.options, with, fmt::format("--arch {} --seq {}", smaller, fit.options.window));
+        suggest(other, fit.brain.options, with, fmt::format("--arch {} --seq {}", smaller, fit.brain.options.window));
     }
   };
   smaller_settings(budget);
   Budget lean = budget;
   lean.overhead = kLeanCpuOverhead;
-  const bool cpu = fit.options.threads > 0;
+  const bool cpu = fit.brain.options.threads > 0;
   if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
   page += fmt::format("  --budget {}  (the minimum for these settings)\n", fit.minimum);

@@ -15,12 +15,16 @@ struct Budget {
   bool overlay = true;  // false gives every buffer bytes of its own (for debugging)
 };
 
+// A model and the plan of its graph.
 struct Fit {
-  BrainOptions options;  // as requested, with the chosen schedule
-  Plan plan;             // of that schedule; the leanest one if none fits
-  Bytes minimum = 0;     // the smallest budget with which these options run
+  Brain brain;        // with the options as requested and the chosen schedule
+  Plan plan;          // of that schedule; the leanest one if none fits
+  Bytes minimum = 0;  // the smallest budget with which these options run
   bool fits() const { return plan.fits(); }
 };
+
+// Plans a model as it is built: its schedule, or none.
+Fit planned(Brain brain, Budget budget);
 
 // Schedules from the fastest to the leanest. Sections and tiles change no bit of the results; keeping logits does with 16-bit
 // types.
@@ -32,7 +36,7 @@ Fit fit_training(const Architecture& architecture, BrainOptions options, Budget 
 // The largest batch in [1, most] that fits, 0 if none does.
 std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most);
 
-// The plan of any graph.
+// The plan of a graph.
 Plan plan_graph(const Graph& graph, Budget budget);
 
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"

@@ -16,19 +16,6 @@ bool holds(DType type, DType all_of) {
   return type == all_of || type == DType::f64 || (type == DType::f32 && (all_of == DType::bf16 || all_of == DType::f16));
 }
 
-// Checks that no row of the embedding has more updates than there were steps.
-void check_counts(const Checkpoint& from) {
-  const FileTensor& counts = *from.find("embedding.steps");
-  for (std::int64_t i = 0; i < counts.elements(); ++i) {
-    const std::int64_t count = counts.integer(i);
-    if (count < 0 || count > from.manifest().standing.steps) {
-      throw Error(
-          fmt::format("{} is damaged: row {} of the embedding was updated {} times in {} steps: use the checkpoint before it",
-                      from.path(), i, count, from.manifest().standing.steps));
-    }
-  }
-}
-
 // Persistent tensors of the plan that the file holds.
 std::vector<TensorId> saved_tensors(const Session& session, const Checkpoint& from) {
   const Plan& plan = session.arena.plan();
@@ -82,7 +69,6 @@ void restore(Session& session, const Checkpoint& from) {
   const FindTensor find = [&](const std::string& name) { return from.find(name); };
   const Conversion how = conversion(from, session.arena.plan());
   read_wiring(session.brain.architecture, find, from.path());
-  if (session.brain.embedding_steps) check_counts(from);
   if (session.brain.loss_scale) check_loss_scale(from);
   if (session.begins_with != &from) {
     if (how == Conversion::none && session.brain.staging) {

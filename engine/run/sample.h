@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/brain/brain.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 #include "engine/run/readout.h"
 #include "engine/run/sampler.h"
 

@@ -32,24 +32,24 @@ Program bind(Session& s, [[maybe_unused]] Place place) {
 
 // The GPU is initialized before the arena, which is allocated in its context.
 #ifdef NEUROGEN_CUDA
-Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
-    : brain(std::move(brain_)),
+Session::Session(Fit fit, Place place, const Checkpoint* from)
+    : brain(std::move(fit.brain)),
       starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
       cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
       copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
-      begins_with(from && !place.gpu && from->image(plan).bytes > 0 ? from : nullptr),
-      arena(place.gpu ? Arena::on_gpu(std::move(plan), place.separate) : take(std::move(plan), from)),
+      begins_with(from && !place.gpu && from->image(fit.plan).bytes > 0 ? from : nullptr),
+      arena(place.gpu ? Arena::on_gpu(std::move(fit.plan), place.separate) : take(std::move(fit.plan), from)),
       program(bind(*this, place)) {
   starting.reset();
 }
 #else
-Session::Session(Brain brain_, Plan plan, Place place, const Checkpoint* from)
-    : brain(std::move(brain_)),
+Session::Session(Fit fit, Place place, const Checkpoint* from)
+    : brain(std::move(fit.brain)),
       cpu(place.gpu ? throw Error("this build has no CUDA: use --device cpu, or build with make CUDA=native")
                     : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
-      begins_with(from && from->image(plan).bytes > 0 ? from : nullptr),
-      arena(take(std::move(plan), from)),
+      begins_with(from && from->image(fit.plan).bytes > 0 ? from : nullptr),
+      arena(take(std::move(fit.plan), from)),
       program(bind(*this, place)) {}
 #endif
 

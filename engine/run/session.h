@@ -22,9 +22,9 @@ struct Place {
 
 // Not movable: the program points into it.
 struct Session {
-  // Allocates the memory of a plan that fits, made for this brain. On a CPU it maps the image of `from`, if that has the plan's
-  // layout; restore() (restore.h) does the rest.
-  Session(Brain brain_, Plan plan, Place place = {}, const Checkpoint* from = nullptr);
+  // Allocates the memory of a plan that fits. On a CPU it maps the image of `from`, if that has the plan's layout; restore()
+  // (restore.h) does the rest.
+  Session(Fit fit, Place place = {}, const Checkpoint* from = nullptr);
 
   Brain brain;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started

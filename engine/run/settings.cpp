@@ -136,7 +136,7 @@ Fit fit(const Resolved& r) {
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  return {describe(r.architecture, fit.options) + where, fit.options.tokens(), fit.minimum, kHeapCap};
+  return {describe(r.architecture, fit.brain.options) + where, fit.brain.options.tokens(), fit.minimum, kHeapCap};
 }
 
 }  // namespace neurogen

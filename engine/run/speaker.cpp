@@ -46,10 +46,10 @@ void Speaker::take_in(std::int32_t token) {
   sampler_.note(token);
 }
 
-void Speaker::read(std::span<const std::uint16_t> tokens) {
+void Speaker::read(std::span<const TokenId> tokens) {
   if (said_ >= 0) take_in(said_);
   said_ = -1;
-  for (const std::uint16_t token : tokens) take_in(token);
+  for (const TokenId token : tokens) take_in(token);
 }
 
 Speaker::Said Speaker::speak() {

@@ -3,7 +3,7 @@
 #include <span>
 #include <string_view>
 
-#include "engine/files/tokenizer.h"
+#include "engine/data/tokenizer.h"
 #include "engine/run/sampler.h"
 #include "engine/run/stream.h"
 
@@ -29,7 +29,7 @@ class Speaker {
   // Clears the memory.
   void reset();
   // Feeds tokens of the text. Allocates nothing, and neither do the others.
-  void read(std::span<const std::uint16_t> tokens);
+  void read(std::span<const TokenId> tokens);
 
   struct Said {
     std::int32_t token;

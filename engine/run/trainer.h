@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 #include "engine/run/training_step.h"
 
 namespace neurogen {

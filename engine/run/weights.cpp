@@ -89,7 +89,7 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
   const std::string& model = from.manifest().tokenizer_model;
-  return model.empty() ? nullptr : std::make_unique<Tokenizer>(model, from.path() + ": its tokenizer");
+  return model.empty() ? nullptr : tokenizer_of(model, from.path() + ": its tokenizer");
 }
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
@@ -99,13 +99,13 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
   if (!model) return nullptr;
   if (model->dtype != DType::u8) throw Error(fmt::format("{}: {} is not U8: the file is damaged", file, kTokenizerTensor));
   const std::string_view bytes(reinterpret_cast<const char*>(model->data.data()), model->data.size());
-  return std::make_unique<Tokenizer>(std::string(bytes), file + ": its tokenizer");
+  return tokenizer_of(std::string(bytes), file + ": its tokenizer");
 }
 
 Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
   if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
   else if (is_checkpoint(init_)) checkpoint_.emplace(init_);
-  if (!tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(tokenizer);
+  if (!tokenizer.empty()) tokenizer_ = read_tokenizer(tokenizer);
   else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
   if (!checkpoint_) {
     adopt_safetensors(settings, init_, tokenizer_.get());

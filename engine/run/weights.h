@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/files/tokenizer.h"
+#include "engine/data/tokenizer.h"
 #include "engine/run/settings.h"
 
 namespace neurogen {

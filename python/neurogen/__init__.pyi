@@ -40,7 +40,7 @@ class Engine:
         init: str = "",
         steps: int = 0,
         learning_rate: float = 0.004,
-        embedding_rate: float = 0.03,
+        table_rate: float = 0.25,
         decoder_rate: float = 0.001,
         warmup: int = 100,
         overhead: Union[str, int] = "auto",

@@ -375,7 +375,7 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
 
 TEST_F(Api, SaysWhenLearningFails) {
   EngineOptions o = options();
-  o.rates.learning_rate = o.rates.embedding = o.rates.decoder = 1e3;
+  o.rates.learning_rate = o.rates.table = o.rates.decoder = 1e3;
   o.rates.warmup = 0;
   Engine engine = made(o);
   const std::string good = directory_.path("good.ngck");

@@ -17,8 +17,7 @@ class CrashTest : public testing::Test {
     settings_.options.batch = 2, settings_.options.window = 16;
     const Tokens text = random_text(random, directory_, settings_.architecture, 200);
     settings_.architecture.name = "crash";
-    Session session(build_training(settings_.architecture, settings_.options),
-                    plan_graph(build_training(settings_.architecture, settings_.options).graph, kPlenty));
+    Session session(planned(build_training(settings_.architecture, settings_.options), kPlenty));
     initialize(session.brain, session.program, 5);
     const string path = directory_.path("disk/under/checkpoints");
     std::filesystem::create_directory(directory_.path("disk"));

@@ -21,8 +21,7 @@ class FaultTest : public testing::Test {
           settings_.options.batch = 2, settings_.options.window = 16;
           return random_text(random, directory_, settings_.architecture, 200);
         }()),
-        session_(build_training(settings_.architecture, settings_.options),
-                 plan_graph(build_training(settings_.architecture, settings_.options).graph, kPlenty)),
+        session_(planned(build_training(settings_.architecture, settings_.options), kPlenty)),
         saved_(directory_.path("saved"), 2, false),
         saver_(session_, manifest_of(settings_, text_), saved_) {
     initialize(session_.brain, session_.program, 5);

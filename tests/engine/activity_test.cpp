@@ -22,9 +22,7 @@ struct Observed {
     session = make();
   }
   std::unique_ptr<Session> make() const {
-    Brain brain = build_training(architecture, options);
-    Plan plan = plan_graph(brain.graph, kPlenty);
-    auto made = std::make_unique<Session>(std::move(brain), std::move(plan));
+    auto made = std::make_unique<Session>(planned(build_training(architecture, options), kPlenty));
     initialize(made->brain, made->program, 5);
     return made;
   }
@@ -43,10 +41,9 @@ double element(const TensorView& view, std::int64_t i) {
 // The outputs of a module, one line per output, from a stream of the same brain; found by the name of the operation's tensor.
 std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module,
                                                   std::int64_t tokens) {
-  const Brain brain = build_stream(o.architecture, o.options);
-  Session single(brain, plan_graph(brain.graph, kApart));  // nothing is overwritten
+  Session single(planned(build_stream(o.architecture, o.options), kApart));  // nothing is overwritten
   initialize(single.brain, single.program, 5);
-  for (std::size_t p = 0; p < brain.parameters.size(); ++p) {
+  for (std::size_t p = 0; p < single.brain.parameters.size(); ++p) {
     const TensorView from = trained.program.view(trained.brain.parameters[p].value);
     single.program.write(single.brain.parameters[p].value, from.data, size_of(from.dtype) * static_cast<Bytes>(from.elements()));
   }
@@ -147,8 +144,7 @@ TEST(Sample, IsWhatAStreamOfTheSameBrainSays) {
     const std::vector<std::int32_t> made(said.begin(), said.end());
     ASSERT_GE(made.size(), 1u);
     EXPECT_TRUE(std::equal(writer.prompt().begin(), writer.prompt().end(), o.ids.begin()));
-    const Brain brain = build_stream(o.architecture, o.options);
-    Session single(brain, plan_graph(brain.graph, kPlenty));
+    Session single(planned(build_stream(o.architecture, o.options), kPlenty));
     initialize(single.brain, single.program, 5);
     Stream stream(single.brain, single.program);
     TensorView logits;

@@ -46,6 +46,8 @@ TEST(Architecture, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(small.modules[kThalamus].block_width(), 16);  // 48 = 3 x 16
   EXPECT_EQ(small.modules[kThalamus].blocks_per_group(), 3);
   EXPECT_EQ(tiny.vocabulary, 4'096);
+  EXPECT_EQ(std::tuple(full.pairs, small.pairs, tiny.pairs), std::tuple(65'536, 65'536, 16'384));
+  for (const Architecture& a : {full, small, tiny}) EXPECT_EQ(a.softcap, 30);
   EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128 + 128);  // and the embedding
   EXPECT_TRUE(is_preset("full") && is_preset("small") && is_preset("tiny") && !is_preset("Full"));
 }
@@ -56,6 +58,14 @@ TEST(Architecture, GoesToJsonAndBack) {
     EXPECT_EQ(to_json(a), to_json(b));
     EXPECT_EQ(a.name, b.name);
     for (int m = 0; m < kModules; ++m) EXPECT_EQ(a.modules[m].sources, b.modules[m].sources);
+  }
+  json plain = tiny();
+  plain.erase("pairs"), plain.erase("softcap");
+  const Architecture without = parse_architecture(plain.dump(), "plain");
+  EXPECT_EQ(std::tuple(without.pairs, without.softcap), std::tuple(0, 0.0));
+  for (const double softcap : {1.0, 2.5, 12.345678901234567, 1e6}) {
+    plain["softcap"] = softcap;
+    EXPECT_EQ(parse_architecture(to_json(parse_architecture(plain.dump(), "a")), "b").softcap, softcap);
   }
   json odd = tiny();
   odd["name"] = "a \"quoted\" \\ name\n\xC3\xA4";
@@ -99,6 +109,10 @@ TEST(Architecture, NamesTheFieldThatBreaksARule) {
   refuses_change([](json& a) { a["vocabulary"] = 1; }, {"vocabulary is 1", "2 to 65,536"});
   refuses_change([](json& a) { a["vocabulary"] = 65537; }, {"vocabulary is 65537"});
   refuses_change([](json& a) { a["embedding"] = 100; }, {"embedding is 100", "multiple of 32, such as 96"});
+  refuses_change([](json& a) { a["pairs"] = 250'001; }, {"pairs is 250001", "up to 250,000"});
+  refuses_change([](json& a) { a["softcap"] = -30; }, {"softcap is -30", "or 0 for none"});
+  refuses_change([](json& a) { a["softcap"] = 0.5; }, {"softcap is 0.5", "from 1 to 1,000,000"});
+  refuses_change([](json& a) { a["softcap"] = 1e7; }, {"softcap is 10000000"});
 }
 
 TEST(Architecture, NamesTheFieldWhoseValueIsNoWholeNumber) {
@@ -107,6 +121,10 @@ TEST(Architecture, NamesTheFieldWhoseValueIsNoWholeNumber) {
     refuses(with("broca", "neurons", value), {"broca.neurons is "});
     if (string(value) != "{}") refuses(with("", "vocabulary", value), {"vocabulary is "});
   }
+  for (const char* value : {"-5", "0.5", "\"7\"", "18446744073709551616"})
+    refuses(with("", "pairs", value), {"pairs is ", "a whole number"});
+  refuses(with("", "pairs", "18446744073709551615"), {"pairs is "});
+  for (const char* value : {"\"30\"", "true", "null", "[30]"}) refuses(with("", "softcap", value), {"softcap is ", "use a number"});
   refuses(with("broca", "neurons", "1000000000000"), {"broca.neurons is 1000000000000", "1,000,000,000"});
   refuses(with("broca", "outputs", "18446744073709551615"), {"broca.outputs is "});
   refuses(with("broca", "fan_in", "18446744073709551600"), {"broca.fan_in is "});
@@ -162,6 +180,7 @@ TEST(Architecture, RefusesWhatIsNoJson) {
   for (int i = 0; i < 10'000; ++i) deep += "{\"broca\":";
   EXPECT_ERROR(parse_architecture(deep, "b"), "b: broca.broca is ");
   EXPECT_ERROR(parse_architecture(with("", "name", "\"\xFF\""), "b"), "invalid JSON");
+  EXPECT_ERROR(parse_architecture(with("", "softcap", "1e999"), "b"), "a number has too many digits");
 }
 
 TEST(Architecture, RefusesWrongFilesByName) {

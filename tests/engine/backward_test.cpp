@@ -25,7 +25,7 @@ TEST(Backward, GradientsOfOutputsAreBf16WhereProductsAre) {
         EXPECT_EQ(outputs, kModules);  // broca's comes from the decoder, the embedding has one too
         for (const Operation& o : graph.operations())
           if (o.name.ends_with(".norm") && o.name.find("d_") != std::string::npos) {
-            const DType read = graph.tensors()[o.touches[0].index].dtype;
+            const DType read = graph.tensors()[o.reads[0].index].dtype;
             const bool rounded_once = o.name.ends_with("d_broca.norm") && keep_logits && storage == compute;
             EXPECT_EQ(read, rounded_once ? compute : type) << o.name;
             ++norms;

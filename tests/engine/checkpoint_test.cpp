@@ -36,7 +36,7 @@ class CheckpointTest : public testing::Test {
     BrainOptions o = settings_.options;
     o.decoder_storage = decoder;
     const Architecture& a = settings_.architecture;
-    return Session(build_training(a, o), plan_graph(build_training(a, o).graph, kPlenty), {}, from);
+    return Session(planned(build_training(a, o), kPlenty), {}, from);
   }
   // A checkpoint of the session's current values, and its bytes.
   string save(const Session& session, const Standing& standing = {3, 9, 2.5}) const {
@@ -89,7 +89,7 @@ TEST_F(CheckpointTest, KeepsEveryByteAndEveryFact) {
             std::tuple(5u, expected.steps_per_epoch, expected.text, 0u));
   EXPECT_EQ(std::tuple(m.options.batch, m.options.window, m.options.vocabulary_tile, m.options.document_end),
             std::tuple(2, 16, 1280, -1));
-  EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.embedding, m.rates.decoder, m.rates.warmup), std::tuple(4e-3, 3e-2, 1e-3, 5));
+  EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.table, m.rates.decoder, m.rates.warmup), std::tuple(4e-3, 0.25, 1e-3, 5));
   EXPECT_EQ(bytes.size(), c.image_begin() + s.arena.plan().device.persistent);
   EXPECT_EQ(c.image_begin() % 4096, 0u);
   EXPECT_EQ(std::memcmp(bytes.data() + c.image_begin(), s.arena.data(ArenaKind::device), s.arena.plan().device.persistent), 0);
@@ -164,12 +164,6 @@ TEST_F(CheckpointTest, RefusesValuesThatNoRunLeaves) {
   };
   refuses(s.brain.wiring[kWernicke], 1'000'000, "wiring.wernicke names source block 1000000");
   refuses(s.brain.wiring[kBroca], -1, "wiring.broca names source block -1");
-  const std::int32_t count = 4;  // updates of a row, after three steps
-  s.program.write(s.brain.embedding_steps, &count, sizeof count);
-  save(s);
-  const Checkpoint c(checkpoint_file(path()));
-  Session to = session(&c);
-  EXPECT_ERROR(restore(to, c), "row 0 of the embedding was updated 4 times in 3 steps");
 }
 
 TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
@@ -202,7 +196,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.options.batch = INT64_MAX; }, "its batch is");
   refuses([](Manifest& m) { m.options.document_end = 300; }, "its document end is not a token");
   refuses([](Manifest& m) { m.options.clip = NAN; }, "its clip is nan");
-  refuses([](Manifest& m) { m.rates.embedding = -1; }, "a rate is -1");
+  refuses([](Manifest& m) { m.rates.table = -1; }, "a rate is -1");
   refuses([](Manifest& m) { m.standing.steps = INT64_MAX / 20; }, "its steps is");
   refuses([](Manifest& m) { m.standing.steps = -1; }, "its steps is");
   refuses([](Manifest& m) { m.architecture.modules[kBroca].outputs = 33; }, "its architecture: broca.outputs is 33");
@@ -211,10 +205,10 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
 TEST_F(CheckpointTest, RefusesAnotherFormatVersion) {
   std::vector<std::byte> encoded = encode_manifest(manifest_of(settings_, text_));
   schema::Manifest& manifest = *schema::GetMutableSizePrefixedManifest(encoded.data());
-  manifest.mutate_version(2);
+  manifest.mutate_version(1);
   manifest.mutate_checksum(0);
   manifest.mutate_checksum(XXH3_64bits(encoded.data(), encoded.size()));
-  EXPECT_ERROR(decode_manifest(encoded, "new"), "new has format version 2, this program reads 1");
+  EXPECT_ERROR(decode_manifest(encoded, "old"), "old has format version 1, this program reads 2");
   // A manifest without the required field.
   flatbuffers::FlatBufferBuilder builder;
   const auto tensors = builder.CreateVector(std::vector<flatbuffers::Offset<schema::Tensor>>{});
@@ -249,7 +243,7 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   const string bytes = fresh();
   const Architecture& a = settings_.architecture;
   const Checkpoint c(checkpoint_file(path()));
-  Session s(build_evaluation(a, settings_.options), plan_graph(build_evaluation(a, settings_.options).graph, kPlenty), {}, &c);
+  Session s(planned(build_evaluation(a, settings_.options), kPlenty), {}, &c);
   EXPECT_EQ(s.begins_with, &c);
   restore(s, c);
   const Bytes prefix = s.arena.plan().device.persistent;

@@ -19,8 +19,8 @@ RestartSettings settings_of(DType compute, DType storage) {
   return s;
 }
 
-Plan plan_of(const RestartSettings& s, bool overlay = true) {
-  return plan_graph(build_training(s.architecture, s.options).graph, overlay ? kPlenty : kApart);
+Fit plan_of(const RestartSettings& s, bool overlay = true) {
+  return planned(build_training(s.architecture, s.options), overlay ? kPlenty : kApart);
 }
 
 class CudaCheckpoint : public testing::Test {
@@ -44,12 +44,12 @@ TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
     const RestartSettings s = settings_of(compute, storage);
     const Tokens tokens = text(s);
     RunRecord whole, parts;
-    run_part(s, plan_of(s), s.options, tokens, nullptr, s.steps, nullptr, 0, whole);
+    run_part(s, plan_of(s), tokens, nullptr, s.steps, nullptr, 0, whole);
     CheckpointDirectory saved(directory_.path(name_of(compute) + std::string(name_of(storage))), 1, false);
-    run_part(s, plan_of(s), s.options, tokens, nullptr, 9, &saved, 3, parts);
+    run_part(s, plan_of(s), tokens, nullptr, 9, &saved, 3, parts);
     const Checkpoint from(checkpoint_file(saved.path()));
     from.verify(from.tensors().size());
-    run_part(s, plan_of(s, false), s.options, tokens, &from, s.steps, &saved, 5, parts);
+    run_part(s, plan_of(s, false), tokens, &from, s.steps, &saved, 5, parts);
     EXPECT_TRUE(parts == whole);
   }
 }
@@ -64,10 +64,10 @@ TEST_F(CudaCheckpoint, FilesCrossBetweenDevices) {
   for (const auto& [one, other] : {std::pair{gpu, cpu}, {cpu, gpu}}) {
     RunRecord record;
     CheckpointDirectory saved(directory_.path(one.place.gpu ? "gpu" : "cpu"), 1, false);
-    run_part(one, plan_of(one), one.options, tokens, nullptr, 2, &saved, 2, record);
+    run_part(one, plan_of(one), tokens, nullptr, 2, &saved, 2, record);
     const Checkpoint from(checkpoint_file(saved.path()));
     from.verify(from.tensors().size());
-    Session session(build_training(other.architecture, other.options), plan_of(other), other.place, &from);
+    Session session(plan_of(other), other.place, &from);
     restore(session, from);
     EXPECT_TRUE(persistent_bytes(session) == record.outcome.persistent);
   }

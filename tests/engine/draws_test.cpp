@@ -1,10 +1,10 @@
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 
 #include <algorithm>
 #include <map>
 #include <set>
 
-#include "engine/files/shuffle.h"
+#include "engine/data/shuffle.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 

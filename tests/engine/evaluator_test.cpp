@@ -21,8 +21,8 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   const TemporaryDirectory directory;
   const Tokens text({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
 
-  Session single(build_stream(a, o), plan_graph(build_stream(a, o).graph, kPlenty));
-  initialize_with_delays(single.brain, single.program, seed);
+  Session single(planned(build_stream(a, o), kPlenty));
+  initialize_everything(single.brain, single.program, seed);
   Stream stream(single.brain, single.program);
   Evaluation expected;
   for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
@@ -41,9 +41,8 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   }
   const auto count = static_cast<std::int64_t>(ids.size()) - 1;
 
-  const Brain brain = build_evaluation(a, o);
-  Session whole(brain, plan_graph(brain.graph, kPlenty));
-  initialize_with_delays(whole.brain, whole.program, seed);
+  Session whole(planned(build_evaluation(a, o), kPlenty));
+  initialize_everything(whole.brain, whole.program, seed);
   whole.program.set_poison(true);
   const Evaluation evaluation = Evaluator(whole.brain, whole.program).run(text);
   EXPECT_EQ(evaluation.tokens, count);

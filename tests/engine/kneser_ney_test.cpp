@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-using Ids = std::vector<std::uint16_t>;
+using Ids = std::vector<std::int32_t>;
 
 // The last two tokens together decide the next one, in four of five cases.
 Ids second_order_source(std::size_t n, unsigned seed) {
@@ -17,7 +17,7 @@ Ids second_order_source(std::size_t n, unsigned seed) {
   Ids ids = {0, 1};
   while (ids.size() < n) {
     const unsigned a = ids[ids.size() - 2], b = ids.back();
-    ids.push_back(static_cast<std::uint16_t>(random() % 10 < 8 ? (3 * a + 5 * b + a * b) % 16 : random() % 16));
+    ids.push_back(static_cast<std::int32_t>(random() % 10 < 8 ? (3 * a + 5 * b + a * b) % 16 : random() % 16));
   }
   return ids;
 }
@@ -29,9 +29,9 @@ TEST(KneserNey, SumsToOneForEveryContext) {
     const KneserNey model(ids, order, 30);  // 14 tokens never occur
     for (int trial = 0; trial < 200; ++trial) {
       Ids context(random() % 5);
-      for (auto& id : context) id = static_cast<std::uint16_t>(random() % (trial % 2 ? 30 : 16));
+      for (auto& id : context) id = static_cast<std::int32_t>(random() % (trial % 2 ? 30 : 16));
       double sum = 0;
-      for (std::uint16_t token = 0; token < 30; ++token) {
+      for (std::int32_t token = 0; token < 30; ++token) {
         const double p = model.probability(context, token);
         ASSERT_GT(p, 0);
         sum += p;
@@ -99,7 +99,7 @@ TEST(KneserNey, HitsAreThoseOfASortOfTheWholeVocabulary) {
         const double mine = model.probability(std::span(held_out).first(i), held_out[i]);
         int better = 0;
         for (int id = 0; id < vocabulary; ++id) {
-          const double p = model.probability(std::span(held_out).first(i), static_cast<std::uint16_t>(id));
+          const double p = model.probability(std::span(held_out).first(i), static_cast<std::int32_t>(id));
           better += p > mine || (p == mine && id < held_out[i]);
         }
         first += better == 0;

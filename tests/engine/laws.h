@@ -33,15 +33,15 @@ struct Outcome {
   }
 };
 
-// A brain whose every tap hears something, as after some training.
-inline void initialize_with_delays(const Brain& brain, Program& program, std::uint64_t seed) {
+// A brain whose every tap hears something and whose pairs tell, as after some training.
+inline void initialize_everything(const Brain& brain, Program& program, std::uint64_t seed) {
   initialize(brain, program, seed);
   for (const Parameter& p : brain.parameters) {
-    if (!p.name.ends_with(".taps")) continue;
-    const TensorView taps = program.view(p.value);
-    dispatch_real(taps.dtype, [&](auto zero) {
-      for (std::int64_t i = 0; i < taps.elements(); ++i)
-        taps.as<decltype(zero)>()[i] += static_cast<decltype(zero)>(0.3 * normal(seed, 7, static_cast<std::uint64_t>(i)));
+    if (!p.name.ends_with(".taps") && !p.name.ends_with(".pairs")) continue;
+    const TensorView values = program.view(p.value);
+    dispatch_real(values.dtype, [&](auto zero) {
+      for (std::int64_t i = 0; i < values.elements(); ++i)
+        values.as<decltype(zero)>()[i] += static_cast<decltype(zero)>(0.3 * normal(seed, 7, static_cast<std::uint64_t>(i)));
     });
   }
 }
@@ -61,10 +61,9 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
   outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
 }
 
-inline Outcome outcome_of(const Architecture& a, const BrainOptions& o, Plan plan, const std::vector<std::int32_t>& batch,
-                          bool poison = false, int count = 2) {
-  Session session(build_training(a, o), std::move(plan));
-  initialize_with_delays(session.brain, session.program, 5);
+inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool poison = false, int count = 2) {
+  Session session(std::move(fit));
+  initialize_everything(session.brain, session.program, 5);
   session.program.set_poison(poison);
   Outcome outcome;
   steps(session, batch, count, outcome);
@@ -91,9 +90,9 @@ inline void check_smallest_budget(std::uint64_t seed) {
   EXPECT_EQ(smallest.plan.total(), nothing.minimum);
   EXPECT_EQ(plenty.minimum, nothing.minimum);
   const auto batch = random_batch(random, a, o);
-  const Outcome tight = outcome_of(a, smallest.options, smallest.plan, batch);
+  const Outcome tight = outcome_of(smallest, batch);
   for (double loss : tight.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
-  EXPECT_TRUE(tight == outcome_of(a, plenty.options, plenty.plan, batch));
+  EXPECT_TRUE(tight == outcome_of(plenty, batch));
 }
 
 // The same bits with and without overlay, in every schedule, on 1 to 3 threads, with and without poison.
@@ -104,7 +103,7 @@ inline void check_equal_bits(std::uint64_t seed) {
   BrainOptions o = random_options(random, a);
   const auto batch = random_batch(random, a, o);
   o.threads = 1;
-  const Outcome expected = outcome_of(a, o, plan_graph(build_training(a, o).graph, kApart), batch);
+  const Outcome expected = outcome_of(planned(build_training(a, o), kApart), batch);
   for (const Schedule& schedule : schedules(o)) {
     o.schedule = schedule;
     for (std::int64_t threads : {1, 2, 3}) {
@@ -112,8 +111,7 @@ inline void check_equal_bits(std::uint64_t seed) {
       for (bool overlay : {true, false}) {
         for (bool poison : {true, false}) {
           if (!overlay && !poison && threads != 2) continue;
-          const Plan plan = plan_graph(build_training(a, o).graph, overlay ? kPlenty : kApart);
-          EXPECT_TRUE(outcome_of(a, o, plan, batch, poison) == expected)
+          EXPECT_TRUE(outcome_of(planned(build_training(a, o), overlay ? kPlenty : kApart), batch, poison) == expected)
               << describe(a, o) << ", tile " << schedule.tile_bytes << ", " << threads << " threads, overlay " << overlay
               << ", poison " << poison;
         }
@@ -141,7 +139,7 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
   BrainOptions o = random_options(random, a);
   if (seed % 2 == 0) o.threads = 1;
   const auto batch = random_batch(random, a, o);
-  Session session(build_training(a, o), plan_graph(build_training(a, o).graph, overlay ? kPlenty : kApart));
+  Session session(planned(build_training(a, o), overlay ? kPlenty : kApart));
   const Plan& plan = session.arena.plan();
   initialize(session.brain, session.program, 5);
   // Runs twice with opposite patterns: a byte that a step writes differs from one of them.
@@ -243,10 +241,10 @@ inline Whole check_whole(std::uint64_t seed) {
   }
   if (!wide) return Whole::trained;
   const auto batch = random_batch(random, a, o);
-  const Outcome outcome = outcome_of(a, fit.options, fit.plan, batch, false, 3);
+  const Outcome outcome = outcome_of(fit, batch, false, 3);
   for (double loss : outcome.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
-  const Plan apart = plan_graph(build_training(a, fit.options).graph, kApart);
-  EXPECT_TRUE(outcome == outcome_of(a, fit.options, apart, batch, false, 3)) << describe(a, fit.options);
+  EXPECT_TRUE(outcome == outcome_of(planned(build_training(a, fit.brain.options), kApart), batch, false, 3))
+      << describe(a, fit.brain.options);
   return Whole::trained;
 }
 

@@ -23,10 +23,7 @@ struct Scaled {
     options.loss_scaling = true;
     batch = random_batch(random, architecture, options);
   }
-  Session session() const {
-    const Brain brain = build_training(architecture, options);
-    return {brain, plan_graph(brain.graph, kApart)};
-  }
+  Session session() const { return Session(planned(build_training(architecture, options), kApart)); }
 };
 
 State state_of(const Session& s) {
@@ -129,14 +126,14 @@ class SavedScale : public testing::Test {
   Session session(DType compute, const Checkpoint* from = nullptr) const {
     BrainOptions o = settings_.options;
     o.compute = compute;
-    const Brain brain = build_training(settings_.architecture, o);
-    return {brain, plan_graph(brain.graph, kPlenty), {}, from};
+    return Session(planned(build_training(settings_.architecture, o), kPlenty), {}, from);
   }
-  // The file of a run in f16, saved by a session with or without the scale.
+  // The file of a run in the session's type, with the scale or without.
   std::string save(const Session& from) {
     const Tokens text = random_text(random_, directory_, settings_.architecture, 200);
-    Manifest m = manifest_of(settings_, text);
-    if (!from.brain.loss_scale) m.tensors.pop_back();
+    RestartSettings of_session = settings_;
+    of_session.options.compute = from.brain.options.compute;
+    const Manifest m = manifest_of(of_session, text);
     CheckpointDirectory saved(directory_.path("saved"), 1, false);
     EXPECT_EQ(Saver(from, m, saved).save({40, 100}), Saved::yes);
     return checkpoint_file(saved.path());

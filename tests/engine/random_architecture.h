@@ -32,6 +32,8 @@ inline Architecture random_architecture(Random& random) {
   a.name = "random";
   a.vocabulary = random.between(40, 300);
   a.embedding = 32 * random.between(1, 6);
+  a.pairs = random.one_of<std::int64_t>({0, 1, 50, 300});
+  a.softcap = random.one_of({0.0, 2.0, 30.0});
   for (int m = 0; m < kModules; ++m) {
     const std::int64_t roles = random.between(m == kHippocampus ? 4 : 2, 5);
     a.modules[m] = {roles * outputs[m], outputs[m], 16 * random.between(1, 14)};

@@ -19,7 +19,7 @@ struct RunRecord {
 struct RestartSettings {
   Architecture architecture;
   BrainOptions options;
-  Rates rates{4e-3, 3e-2, 1e-3, 5};
+  Rates rates{4e-3, 0.25, 1e-3, 5};
   std::uint64_t seed = 0;
   std::int64_t steps = 20;
   Place place{};
@@ -50,10 +50,9 @@ inline std::vector<std::byte> persistent_bytes(const Session& session) {
 
 // Runs the steps up to `end`, from the start or from a checkpoint, and saves every so many steps (0: never), during training if the
 // plan has a snapshot.
-inline void run_part(const RestartSettings& s, const Plan& plan, const BrainOptions& options, const Tokens& text,
-                     const Checkpoint* from, std::int64_t end, CheckpointDirectory* directory, std::int64_t save_every,
-                     RunRecord& record) {
-  Session session(build_training(s.architecture, options), plan, s.place, from);
+inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, const Checkpoint* from, std::int64_t end,
+                     CheckpointDirectory* directory, std::int64_t save_every, RunRecord& record) {
+  Session session(std::move(fit), s.place, from);
   if (from) restore(session, *from);
   else initialize(session.brain, session.program, s.seed);
   std::optional<Saver> saver;
@@ -99,15 +98,15 @@ inline void check_restart(std::uint64_t seed) {
     Budget budget = kPlenty;
     budget.snapshot = random.one_of({Snapshot::none, Snapshot::in_budget});
     budget.overlay = overlay;
-    return plan_graph(build_training(s.architecture, o).graph, budget);
+    return planned(build_training(s.architecture, o), budget);
   };
   RunRecord whole, parts;
-  run_part(s, plan(s.options, true), s.options, text, nullptr, s.steps, nullptr, 0, whole);
+  run_part(s, plan(s.options, true), text, nullptr, s.steps, nullptr, 0, whole);
 
   const std::int64_t cut = random.between(1, s.steps - 1), every = random.one_of<std::int64_t>({1, cut});
   const std::string path = directory.path("checkpoints");
   CheckpointDirectory saved(path, 2, false);
-  run_part(s, plan(s.options, true), s.options, text, nullptr, cut, &saved, every, parts);
+  run_part(s, plan(s.options, true), text, nullptr, cut, &saved, every, parts);
   BrainOptions other = s.options;
   const auto list = schedules(s.options);
   other.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
@@ -115,7 +114,7 @@ inline void check_restart(std::uint64_t seed) {
   const Checkpoint from(checkpoint_file(path));
   ASSERT_EQ(from.manifest().standing.steps, cut);
   from.verify(from.tensors().size());
-  run_part(s, plan(other, random.between(0, 1) == 1), other, text, &from, s.steps, &saved, random.between(2, 5), parts);
+  run_part(s, plan(other, random.between(0, 1) == 1), text, &from, s.steps, &saved, random.between(2, 5), parts);
   EXPECT_TRUE(parts == whole) << describe(s.architecture, other) << ", cut after " << cut;
 }
 

@@ -5,7 +5,7 @@
 namespace neurogen {
 
 inline Architecture small_brain(std::int64_t vocabulary = 200) {
-  Architecture brain = parse_architecture(R"({"name": "test", "vocabulary": 200, "embedding": 64,
+  Architecture brain = parse_architecture(R"({"name": "test", "vocabulary": 200, "embedding": 64, "pairs": 300, "softcap": 30,
     "thalamus": {"neurons": 256, "outputs": 64, "fan_in": 48}, "wernicke": {"neurons": 640, "outputs": 128, "fan_in": 64},
     "hippocampus": {"neurons": 640, "outputs": 128, "fan_in": 64}, "basal_ganglia": {"neurons": 96, "outputs": 32, "fan_in": 64},
     "prefrontal": {"neurons": 640, "outputs": 128, "fan_in": 96}, "broca": {"neurons": 640, "outputs": 128, "fan_in": 64}})",

@@ -48,7 +48,7 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
           settings_.options.batch = 2, settings_.options.window = 16, settings_.options.threads = GetParam();
           return random_text(random, directory_, settings_.architecture, 200);
         }()),
-        session_(brain(), plan_graph(brain().graph, {kPlenty.bytes, kPlenty.overhead, Snapshot::in_budget})) {
+        session_(planned(brain(), {kPlenty.bytes, kPlenty.overhead, Snapshot::in_budget})) {
     initialize(session_.brain, session_.program, 5);
   }
   Brain brain() const { return build_training(settings_.architecture, settings_.options); }
@@ -60,7 +60,7 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
   Manifest manifest() const { return manifest_of(settings_, text_); }
   // A file of the current values, saved without a snapshot.
   string expected(const Standing& standing) const {
-    Session plain(brain(), plan_graph(brain().graph, kPlenty));
+    Session plain(planned(brain(), kPlenty));
     for (const TensorId id : persistent_tensors(plain.arena.plan())) {
       const TensorView from = session_.program.view(id);
       plain.program.write(id, from.data, plain.arena.plan().buffers[id.index].bytes);

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/files/text.h"
+#include "engine/data/text.h"
 
 namespace neurogen {
 namespace {

@@ -19,9 +19,7 @@ inline void check_staging(Place place) {
   o.batch = o.window = 4;
   o.threads = 0;
   o.workspace = Bytes{80} << 20;  // the memory copied to and from
-  Brain built = build_training(small_brain(), o);
-  Plan plan = plan_graph(built.graph, {Bytes{1} << 34, 0});
-  Session session(std::move(built), std::move(plan), place);
+  Session session(planned(build_training(small_brain(), o), {Bytes{1} << 34, 0}), place);
   Program& program = session.program;
   const TensorView staging = program.view(session.brain.staging), workspace = program.view(session.brain.workspace);
   const Bytes slots = kStagingSlots, slot = static_cast<Bytes>(staging.row_elements());

@@ -10,8 +10,7 @@ namespace neurogen {
 namespace {
 
 Session* new_session(Brain brain, bool overlay = true) {
-  Plan plan = plan_graph(brain.graph, overlay ? kPlenty : kApart);
-  return new Session(std::move(brain), std::move(plan));
+  return new Session(planned(std::move(brain), overlay ? kPlenty : kApart));
 }
 using SessionPointer = std::unique_ptr<Session>;
 
@@ -19,7 +18,7 @@ double element(const TensorView& view, std::int64_t i) {
   return view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
 }
 
-// The logits [N, V] of a batch by the training program's forward pass.
+// The decoder's products [N, V] of a batch, before a softcap, by the training program's forward pass.
 TensorView batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
   const Graph& graph = session.brain.graph;
   std::copy(batch.begin(), batch.end(), session.program.view(session.brain.host_batch).as<std::int32_t>());
@@ -48,8 +47,8 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
     }
   }
   const SessionPointer whole(new_session(build_training(a, o), false)), single(new_session(build_stream(a, o)));
-  initialize_with_delays(whole->brain, whole->program, seed);
-  initialize_with_delays(single->brain, single->program, seed);
+  initialize_everything(whole->brain, whole->program, seed);
+  initialize_everything(single->brain, single->program, seed);
   single->program.set_poison(true);
   const TensorView logits = batched_logits(*whole, batch);
   Stream stream(single->brain, single->program);
@@ -60,7 +59,8 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
     const TensorView row = stream.step(batch[static_cast<std::size_t>(n)]);
     for (std::int64_t v = 0; v < a.vocabulary; ++v) {
       const std::int64_t column = v / tile * pitch + v % tile;
-      worst = std::max(worst, std::abs(element(row, v) - element(logits, n * logits[1] + column)));
+      const double z = element(logits, n * logits[1] + column), logit = a.softcap > 0 ? a.softcap * std::tanh(z / a.softcap) : z;
+      worst = std::max(worst, std::abs(element(row, v) - logit));
     }
   }
   EXPECT_LT(worst, limit);
@@ -94,7 +94,7 @@ TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
   for (int t = 0; t < 12; ++t) {
     for (std::size_t s = 2; s < one->brain.state.size(); ++s) {
       const TensorView from = one->program.view(one->brain.state[s]), to = other->program.view(other->brain.state[s]);
-      std::memcpy(to.data, from.data, size_of(DType::f64) * static_cast<std::size_t>(from.elements()));
+      std::memcpy(to.data, from.data, size_of(from.dtype) * static_cast<std::size_t>(from.elements()));
     }
     const TensorView left = first.step(7 + t), right = second.step(7 + t);
     bool equal = true;

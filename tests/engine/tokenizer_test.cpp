@@ -1,4 +1,4 @@
-#include "engine/files/tokenizer.h"
+#include "engine/data/tokenizer.h"
 
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
@@ -7,8 +7,8 @@
 #include <sstream>
 #include <unordered_map>
 
-#include "engine/files/segment.h"
-#include "engine/files/text.h"
+#include "engine/data/segment.h"
+#include "engine/data/text.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 
@@ -53,9 +53,12 @@ class TokenizerTest : public testing::Test {
     EXPECT_TRUE(back == text) << text.substr(0, 200);
   }
 
+  const Tokenizer& open(const string& path) { return *opened_.emplace_back(read_tokenizer(path)); }
+
   static string* model_;
   TemporaryDirectory directory_;
-  Tokenizer tokenizer_{directory_.file("t.model", *model_)};
+  std::vector<std::unique_ptr<Tokenizer>> opened_;
+  const Tokenizer& tokenizer_ = open(directory_.file("t.model", *model_));
 };
 string* TokenizerTest::model_ = nullptr;
 
@@ -79,7 +82,7 @@ TEST_F(TokenizerTest, PiecesOfATextGiveTheIdsOfTheWhole) {
   }
   const auto whole = tokenizer_.encode(text);
   for (const std::size_t longest : {7, 3000, 100'000, 300'000}) {
-    std::vector<std::uint16_t> ids;
+    std::vector<TokenId> ids;
     string waiting;
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t size = longest == 7 && at > 5000 ? text.size() : 1 + random() % longest;
@@ -124,7 +127,7 @@ TEST_F(TokenizerTest, ALineAsLongAsABookComesBack) {
 
 TEST_F(TokenizerTest, EveryNewlineIsOneEndOfLine) {
   EXPECT_EQ(tokenizer_.line_end(), 3);
-  EXPECT_EQ(tokenizer_.encode("\n\n"), (std::vector<std::uint16_t>{3, 3}));
+  EXPECT_EQ(tokenizer_.encode("\n\n"), (std::vector<TokenId>{3, 3}));
   const auto open = tokenizer_.encode("ba ko"), closed = tokenizer_.encode("ba ko\n");
   EXPECT_EQ(closed.size(), open.size() + 1);
   EXPECT_EQ(closed.back(), 3);
@@ -138,7 +141,7 @@ TEST_F(TokenizerTest, PiecesHaveTheirBytes) {
   EXPECT_EQ(tokenizer_.piece_bytes(2), "");        // </s>
   EXPECT_EQ(tokenizer_.piece_bytes(3), "\n");
   for (int byte = 0; byte < 256; ++byte) {
-    EXPECT_EQ(tokenizer_.piece_bytes(static_cast<std::uint16_t>(4 + byte)), string(1, static_cast<char>(byte)));
+    EXPECT_EQ(tokenizer_.piece_bytes(static_cast<TokenId>(4 + byte)), string(1, static_cast<char>(byte)));
   }
   EXPECT_EQ(tokenizer_.piece_bytes(400), "");
   EXPECT_EQ(tokenizer_.piece_bytes(65535), "");
@@ -155,10 +158,10 @@ TEST_F(TokenizerTest, TrainingIsDeterministicAndTheHashKnowsTheModel) {
   EXPECT_EQ(train(make_text(300), 400), *model_);
   const string other = train(make_text(300), 401);
   EXPECT_NE(other, *model_);
-  EXPECT_EQ(Tokenizer(directory_.file("same.model", *model_)).hash(), tokenizer_.hash());
+  EXPECT_EQ(read_tokenizer(directory_.file("same.model", *model_))->hash(), tokenizer_.hash());
   EXPECT_EQ(tokenizer_.document_end(), 2);
   EXPECT_EQ(tokenizer_.piece_bytes(2), "");
-  EXPECT_NE(Tokenizer(directory_.file("other.model", other)).hash(), tokenizer_.hash());
+  EXPECT_NE(read_tokenizer(directory_.file("other.model", other))->hash(), tokenizer_.hash());
 }
 
 // Ids from SentencePiece itself, in any language, equal those that a brain was trained on.
@@ -210,15 +213,16 @@ string others_model(std::unordered_map<string, string> options, const string& te
 
 TEST_F(TokenizerTest, OthersModelsEndALineAsTheyEncodeIt) {
   const string text = make_text(300);
-  const Tokenizer bytes(directory_.file("b.model", others_model({{"byte_fallback", "true"}, {"vocab_size", "400"}}, text)));
+  const Tokenizer& bytes = open(directory_.file("b.model", others_model({{"byte_fallback", "true"}, {"vocab_size", "400"}}, text)));
   EXPECT_EQ(bytes.line_end(), 3 + '\n');
   EXPECT_EQ(bytes.piece_bytes(bytes.line_end()), "\n");
-  EXPECT_EQ(bytes.encode("\n\n"), (std::vector<std::uint16_t>(2, 3 + '\n')));
-  const Tokenizer piece(directory_.file("p.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}}, text)));
+  EXPECT_EQ(bytes.encode("\n\n"), (std::vector<TokenId>(2, 3 + '\n')));
+  const Tokenizer& piece =
+      open(directory_.file("p.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}}, text)));
   EXPECT_EQ(piece.line_end(), 3);
-  EXPECT_ERROR(Tokenizer(directory_.file("n.model", others_model({{"vocab_size", "100"}}, text))),
+  EXPECT_ERROR(read_tokenizer(directory_.file("n.model", others_model({{"vocab_size", "100"}}, text))),
                "n.model has no piece for a line end", "corpus train-tokenizer");
-  const Tokenizer endless(
+  const Tokenizer& endless = open(
       directory_.file("e.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}, {"eos_id", "-1"}}, text)));
   EXPECT_EQ(endless.document_end(), -1);
 }
@@ -227,16 +231,16 @@ TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {
   string text = make_text(3000);
   std::erase(text, ' ');
   for (const string& some : {text, text + "ba ko\n"}) {
-    const Tokenizer ours(directory_.file("ours.model", train(some, 400)));
+    const Tokenizer& ours = open(directory_.file("ours.model", train(some, 400)));
     EXPECT_EQ(ours.encode(" ").size(), 1u);
     EXPECT_EQ(ours.decode(ours.encode(" ba  ko ")), " ba  ko ");
     // SentencePiece encodes a space without a piece as the bytes of U+2581.
-    const Tokenizer other(directory_.file("other.model", others_model({{"byte_fallback", "true"},
-                                                                       {"vocab_size", "400"},
-                                                                       {"add_dummy_prefix", "false"},
-                                                                       {"remove_extra_whitespaces", "false"},
-                                                                       {"character_coverage", "0.9995"}},
-                                                                      some)));
+    const Tokenizer& other = open(directory_.file("other.model", others_model({{"byte_fallback", "true"},
+                                                                               {"vocab_size", "400"},
+                                                                               {"add_dummy_prefix", "false"},
+                                                                               {"remove_extra_whitespaces", "false"},
+                                                                               {"character_coverage", "0.9995"}},
+                                                                              some)));
     EXPECT_EQ(other.decode(other.encode(" ba  ko \u2581\n")), " ba  ko \u2581\n");
   }
 }
@@ -247,7 +251,7 @@ TEST_F(TokenizerTest, LearnsFromLinesWithAnyCharacter) {
                             string("\0", 1), string("\r"), string("\u2028")}) {
     string text = make_text(20);
     for (int i = 0; i < 1000; ++i) text += odd + " komelo thustu " + odd + odd + "\n";
-    const Tokenizer tokenizer(directory_.file("odd.model", train(text, 300)));
+    const Tokenizer& tokenizer = open(directory_.file("odd.model", train(text, 300)));
     EXPECT_EQ(tokenizer.encode(" komelo").size(), 1u) << odd;
     EXPECT_EQ(tokenizer.encode(" thustu").size(), 1u) << odd;
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
@@ -257,7 +261,7 @@ TEST_F(TokenizerTest, LearnsFromLinesWithAnyCharacter) {
 TEST_F(TokenizerTest, TrainsOnOneEndlessLine) {
   string text = make_text(300);
   std::replace(text.begin(), text.end(), '\n', ' ');
-  const Tokenizer tokenizer(directory_.file("line.model", train(text, 400)));
+  const Tokenizer& tokenizer = open(directory_.file("line.model", train(text, 400)));
   EXPECT_EQ(tokenizer.vocabulary(), 400);
 }
 
@@ -289,7 +293,7 @@ TEST_F(TokenizerTest, DrawsFromALongerText) {
     }();
     return lines <= kTokenizerLines ? first : last;
   };
-  const Tokenizer tokenizer(directory_.file("long.model", train_tokenizer(next_text, 280, "text")));
+  const Tokenizer& tokenizer = open(directory_.file("long.model", train_tokenizer(next_text, 280, "text")));
   EXPECT_EQ(lines, 2 * kTokenizerLines);
   EXPECT_EQ(tokenizer.encode("komelo").size(), 1u);
   EXPECT_EQ(tokenizer.encode("thustu").size(), 1u);
@@ -313,14 +317,14 @@ TEST_F(TokenizerTest, SaysWhyItCannotTrain) {
 }
 
 TEST_F(TokenizerTest, RefusesWhatIsNoModel) {
-  EXPECT_ERROR(Tokenizer(directory_.path("none.model")), "none.model does not exist");
-  EXPECT_ERROR(Tokenizer(directory_.path("")), "is a directory");
-  EXPECT_ERROR(Tokenizer(directory_.file("empty.model", "")), "empty.model is not a SentencePiece model");
-  EXPECT_ERROR(Tokenizer(directory_.file("text.model", make_text(3))), "is not a SentencePiece model");
+  EXPECT_ERROR(read_tokenizer(directory_.path("none.model")), "none.model does not exist");
+  EXPECT_ERROR(read_tokenizer(directory_.path("")), "is a directory");
+  EXPECT_ERROR(read_tokenizer(directory_.file("empty.model", "")), "empty.model is not a SentencePiece model");
+  EXPECT_ERROR(read_tokenizer(directory_.file("text.model", make_text(3))), "is not a SentencePiece model");
   std::mt19937 random(3);
   for (std::size_t cut = 1; cut < model_->size(); cut += 1 + random() % 97) {  // cut short: refused or a smaller model, no crash
     try {
-      const Tokenizer tokenizer(directory_.file("cut.model", model_->substr(0, cut)));
+      const Tokenizer& tokenizer = open(directory_.file("cut.model", model_->substr(0, cut)));
       EXPECT_LE(tokenizer.vocabulary(), 400);
     } catch (const Error& error) {
       EXPECT_NE(string(error.what()).find("cut.model"), string::npos);

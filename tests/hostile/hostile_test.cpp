@@ -15,7 +15,7 @@ namespace {
 using std::string;
 
 TEST(Hostile, EveryNumberOfTheManifest) {
-  const string good = read_file(kVersion1);
+  const string good = read_file(kVersion2);
   const auto check = [&](const char* field, auto&& mutate, const string& part, std::initializer_list<std::uint64_t> allowed) {
     for (const std::uint64_t value : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{INT64_MAX}, UINT64_MAX,
                                       UINT64_MAX - 255, std::uint64_t{1} << 31}) {
@@ -58,15 +58,15 @@ TEST(Hostile, EveryNumberOfTheManifest) {
       EXPECT_FALSE(accepts(bad, sentence)) << value;
       EXPECT_NE(sentence.find(part), string::npos) << sentence;
     };
-    real(&M::mutate_learning_rate, "a rate is"), real(&M::mutate_embedding_rate, "a rate is");
+    real(&M::mutate_learning_rate, "a rate is"), real(&M::mutate_table_rate, "a rate is");
     real(&M::mutate_decoder_rate, "a rate is"), real(&M::mutate_synapse_decay, "its decay is"),
         real(&M::mutate_clip, "its clip is");
   }
 }
 
 TEST(Hostile, EveryNumberOfATensor) {
-  const string good = read_file(kVersion1);
-  const std::vector<Buffer> tensors = Checkpoint(kVersion1).manifest().tensors;
+  const string good = read_file(kVersion2);
+  const std::vector<Buffer> tensors = Checkpoint(kVersion2).manifest().tensors;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     for (const std::uint64_t value :
          {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{INT64_MAX}, UINT64_MAX, UINT64_MAX - 255, std::uint64_t{1} << 31}) {
@@ -90,7 +90,7 @@ TEST(Hostile, EveryNumberOfATensor) {
 
 // Two tensors that overlap, or have exchanged their offsets.
 TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
-  const string good = read_file(kVersion1);
+  const string good = read_file(kVersion2);
   for (const bool swapped : {false, true}) {
     string bad = good, sentence;
     auto* tensors = manifest_in(bad).mutable_tensors();
@@ -106,8 +106,8 @@ TEST(Hostile, TensorsThatOverlapOrChangePlaces) {
 
 // A shape vector that starts in the middle of itself: its numbers have unaligned addresses.
 TEST(Hostile, AShapeThatIsNotAligned) {
-  const string good = read_file(kVersion1);
-  const Checkpoint whole(kVersion1);
+  const string good = read_file(kVersion2);
+  const Checkpoint whole(kVersion2);
   const auto& tensors = whole.manifest().tensors;
   int tried = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -133,7 +133,7 @@ TEST(Hostile, EveryNumberOfTheArchitecture) { change_architecture(); }
 TEST(Hostile, AManifestThatClaimsMore) {
   const TemporaryDirectory directory;
   for (const std::uint32_t claim : {0u, 1u, 8u, 1u << 20, 1u << 31, 0xFFFF'FFFFu, 0xFFFF'FFFBu}) {
-    string bad = read_file(kVersion1);
+    string bad = read_file(kVersion2);
     std::memcpy(bad.data(), &claim, sizeof claim);
     EXPECT_ERROR(Checkpoint(directory.file("hostile", bad)), "hostile is damaged: ");
   }
@@ -142,7 +142,7 @@ TEST(Hostile, AManifestThatClaimsMore) {
 // With the checksum of such a tensor.
 TEST(Hostile, ValuesThatAreNotFinite) {
   const TemporaryDirectory directory;
-  const Checkpoint good(kVersion1);
+  const Checkpoint good(kVersion2);
   const std::size_t count = good.tensors().size();
   int tried = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -150,7 +150,7 @@ TEST(Hostile, ValuesThatAreNotFinite) {
     if (tensor.dtype != DType::f32) continue;
     ++tried;
     for (const float value : {HUGE_VALF, -HUGE_VALF, std::nanf("")}) {
-      string bad = read_file(kVersion1);
+      string bad = read_file(kVersion2);
       char* const begin = bad.data() + good.image_begin() + tensor.offset;
       std::memcpy(begin + tensor.bytes - sizeof value, &value, sizeof value);
       manifest_in(bad)

@@ -1,7 +1,5 @@
 #include "kernels/adamw.h"
 
-#include <map>
-
 #include "arena/error.h"
 #include "tests/kernels/finite_difference.h"
 
@@ -45,7 +43,7 @@ TYPED_TEST(AdamW_, FollowsTheFormulaForSeveralSteps) {
       std::vector<double> rates;
       for (int step = 0; step < 4; ++step) {
         gradients.push_back(Tensor<Real>::noise(shape, 10 + step, step == 2 ? 1e-6 : 0.1));
-        StepControl control{.step = step, .learning_rate = 0.01f / static_cast<float>(step + 1), .embedding_learning_rate = 99};
+        StepControl control{.step = step, .learning_rate = 0.01f / static_cast<float>(step + 1), .table_learning_rate = 99};
         rates.push_back(control.learning_rate);
         adamw(device_of(threads), {view_of(control), norm.view(), {{gradients.back().view(), p.view(), m.view(), v.view(), 0.05}}});
       }
@@ -72,59 +70,6 @@ TYPED_TEST(AdamW_, RefusesMixedTypesAndStridedRows) {
   EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), {{wrong.view(), x.view(), x.view(), x.view()}}}), Error);
   const TensorView strided = x.view().columns(0, 3);
   EXPECT_THROW(adamw(device_of(1), {view_of(control), norm.view(), {{strided, strided, strided, strided}}}), Error);
-}
-
-TYPED_TEST(AdamW_, RowsComeAndGoAndKeepTheirOwnCount) {
-  using Real = TypeParam;
-  constexpr std::int64_t V = 61, E = 37, U = 40;
-  std::vector<Tensor<Real>> results;
-  for (const int threads : {1, 2, 3}) {
-    auto p = Tensor<Real>::noise({V, E}, 1, 0.25);
-    const Tensor<Real> start = p;
-    Tensor<Real> m({V, E}, 0), v({V, E}, 0), norm({2}, Real(0.5));
-    Tensor<std::int32_t> steps({V}, 0);
-    std::map<std::int64_t, std::vector<Tensor<Real>>> history;  // row: its gradients
-    std::map<std::int64_t, std::vector<double>> rates;
-    std::mt19937 random(4);
-    for (int step = 0; step < 5; ++step) {
-      auto rows = Tensor<std::int32_t>::poisoned({U});
-      auto gradient = Tensor<Real>::poisoned({U, E});
-      Tensor<std::int32_t> count({1}, 0);
-      StepControl control{.step = step, .learning_rate = 99, .embedding_learning_rate = 0.03f - 0.004f * static_cast<float>(step)};
-      for (std::int32_t row = 0; row < V - 1; ++row) {  // the last row is never touched
-        if (random() % 3 != 0 || count[0] == U) continue;
-        const auto g = Tensor<Real>::noise({E}, static_cast<unsigned>(100 * step + row), 0.1);
-        rows[count[0]] = row;
-        std::copy(g.data.begin(), g.data.end(), gradient.data.begin() + count[0] * E);
-        history[row].push_back(g);
-        rates[row].push_back(control.embedding_learning_rate);
-        ++count[0];
-      }
-      const Tensor<Real> p_before = p, m_before = m, v_before = v;
-      adamw_rows(device_of(threads), {view_of(control), norm.view(), rows.view(), count.view(), gradient.view(), p.view(), m.view(),
-                                      v.view(), steps.view()});
-      for (std::int64_t row = 0; row < V; ++row) {
-        const bool touched = std::find(rows.data.begin(), rows.data.begin() + count[0], row) != rows.data.begin() + count[0];
-        const auto same = [&](const Tensor<Real>& a, const Tensor<Real>& b) {
-          return std::memcmp(&a[row * E], &b[row * E], E * sizeof(Real)) == 0;
-        };
-        EXPECT_EQ(same(p, p_before) && same(m, m_before) && same(v, v_before), !touched) << "row " << row;
-      }
-    }
-    Tensor<double> expected({V, E}, 0);
-    for (std::int64_t row = 0; row < V; ++row) {
-      EXPECT_EQ(steps[row], static_cast<std::int32_t>(history[row].size()));
-      for (std::int64_t e = 0; e < E; ++e) {
-        std::vector<double> gradients;
-        for (const auto& g : history[row]) gradients.push_back(0.5 * g[e]);
-        expected[row * E + e] = reference(start[row * E + e], gradients, rates[row], 0);
-      }
-    }
-    expect_close(p, expected, kTolerance<Real>, "parameter");
-    results.push_back(p);
-  }
-  expect_same_bits(results[0], results[1], "2 threads");
-  expect_same_bits(results[0], results[2], "3 threads");
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ TEST(LossScale, FindsOneNumberThatIsNotFinite) {
 
 TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   constexpr std::int64_t V = 9, O = 24, N = 5;
-  StepControl plain{.step = 3, .learning_rate = 1e-2f, .embedding_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f},
+  StepControl plain{.step = 3, .learning_rate = 1e-2f, .table_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f},
       scaled = plain;
   scaled.loss_scale = 4096;
   const auto times = [](Tensor<float> x) {

@@ -197,7 +197,7 @@ TEST_F(Checkpoints, AnotherRunIsRefusedAndNamed) {
   refuses(changed("--steps 9", "--steps 10"), "a number of steps 9, now it is 10");
   refuses(kTrain + same + "--lr 0.1", "--lr 0.004, now it is 0.1");
   refuses(kTrain + same + "--decoder-lr 0.1", "--decoder-lr 0.001, now it is 0.1");
-  refuses(kTrain + same + "--embedding-lr 0.1", "--embedding-lr 0.03, now it is 0.1");
+  refuses(kTrain + same + "--table-lr 0.1", "--table-lr 0.25, now it is 0.1");
   refuses(kTrain + same + "--warmup 7", "--warmup 100, now it is 7");
   refuses(kTrain + same + "--decoder-tile 7", "--decoder-tile 1280, now it is 7");
   refuses(kTrain + same + "--document-end 7", "--document-end -1, now it is 7");
@@ -326,7 +326,7 @@ TEST_F(Checkpoints, ADirectoryThatIsGoneStopsNoTraining) {
 }
 
 TEST_F(Checkpoints, ABadLossKeepsTheLastGoodOne) {
-  const ProgramResult result = run("neurogen-engine " + kTrain + "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 " +
+  const ProgramResult result = run("neurogen-engine " + kTrain + "--steps 300 --lr 1000 --table-lr 1000 --decoder-lr 1000 " +
                                    "--warmup 0 --checkpoint-dir saved --save-every 1 --keep 1");
   if (result.status == 0) GTEST_SKIP() << "this machine's arithmetic survives it";
   EXPECT_EQ(result.status, 1);

@@ -97,7 +97,7 @@ TEST_F(CommandLine, LogsWhatItPromisesAndRepeatsItself) {
   EXPECT_EQ(a.back()["loss"], a[a.size() - 5]["loss"]);
   // A rate far too high: the run stops with a sentence, and its log up to there is JSON.
   const ProgramResult wild = train(
-      "--steps 300 --lr 1000 --embedding-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log "
+      "--steps 300 --lr 1000 --table-lr 1000 --decoder-lr 1000 --warmup 0 --eval-every 1 --valid valid.bin --log "
       "w.jsonl");
   EXPECT_TRUE(wild.status == 0 || (wild.status == 1 && wild.err.find("not finite: train with a lower --lr") != string::npos))
       << wild.err;

@@ -12,8 +12,8 @@
 #include <set>
 #include <sstream>
 
-#include "engine/files/tokenizer.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokens.h"
 #include "tests/tools/run_program.h"
 
 namespace neurogen {
@@ -30,7 +30,7 @@ class MakeTest : public testing::Test {
       text += "the " + std::to_string(i) + "th line of the text has the number " + std::to_string(i) + "\n";
     directory_.file("words.txt", text);
     EXPECT_EQ(run("train-tokenizer words.txt --vocabulary 300 --out t.model").status, 0);
-    tokenizer_.emplace(directory_.path("t.model"));
+    tokenizer_ = read_tokenizer(directory_.path("t.model"));
   }
 
   ProgramResult run(const string& arguments, const string& before = "") const {
@@ -59,10 +59,11 @@ class MakeTest : public testing::Test {
   std::vector<string> documents(const string& part) const {
     std::vector<string> texts;
     const TokenFile file(directory_.path("c-" + part + ".bin"));
-    EXPECT_EQ(file.tokens().back(), 2);
-    std::vector<std::uint16_t> ids;
-    for (const std::uint16_t id : file.tokens()) {
-      if (id != 2) ids.push_back(id);
+    const StoredTokens tokens = file.tokens();
+    EXPECT_EQ(tokens[tokens.size() - 1], 2);
+    std::vector<TokenId> ids;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] != 2) ids.push_back(tokens[i]);
       else texts.push_back(tokenizer_->decode(ids)), ids.clear();
     }
     return texts;
@@ -74,7 +75,7 @@ class MakeTest : public testing::Test {
   }
 
   TemporaryDirectory directory_;
-  std::optional<Tokenizer> tokenizer_;
+  std::unique_ptr<Tokenizer> tokenizer_;
 };
 
 TEST_F(MakeTest, TakesFoldersInTheOrderOfTheirNames) {

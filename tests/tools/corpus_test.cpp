@@ -1,8 +1,8 @@
 // The program corpus, run as a user runs it.
 #include <gtest/gtest.h>
 
-#include "engine/files/tokenizer.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokens.h"
 #include "tests/tools/run_program.h"
 
 namespace neurogen {
@@ -44,8 +44,8 @@ TEST_F(CorpusTest, TrainsTokenisesAndSplits) {
   EXPECT_EQ(trained.status, 0) << trained.err;
   EXPECT_EQ(trained.out, "t.model: 300 pieces\n");
   EXPECT_EQ(trained.err, "");
-  const Tokenizer tokenizer(at("t.model"));
-  const auto decoded = [&](const string& name) { return tokenizer.decode(TokenFile(at(name)).tokens()); };
+  const auto tokenizer = read_tokenizer(at("t.model"));
+  const auto decoded = [&](const string& name) { return tokenizer->decode(Tokens({at(name)}, nullptr).all()); };
 
   const Result tokenised = run("tokenize text.txt text.txt --tokenizer t.model --out all.bin");
   EXPECT_EQ(tokenised.status, 0) << tokenised.err;
@@ -70,9 +70,9 @@ TEST_F(CorpusTest, MakesOfSeveralTextsTheLastLinesOfEach) {
   directory_.file("one.txt", "1\n2\n3\n4");
   directory_.file("two.txt", "a\nb\n");
   ASSERT_EQ(run("make one.txt two.txt --tokenizer t.model --out c").status, 0);
-  const Tokenizer tokenizer(at("t.model"));
-  EXPECT_EQ(tokenizer.decode(TokenFile(at("c-train.bin")).tokens()), "1\n2\n3\na\n");
-  EXPECT_EQ(tokenizer.decode(TokenFile(at("c-valid.bin")).tokens()), "4b\n");
+  const auto tokenizer = read_tokenizer(at("t.model"));
+  EXPECT_EQ(tokenizer->decode(Tokens({at("c-train.bin")}, nullptr).all()), "1\n2\n3\na\n");
+  EXPECT_EQ(tokenizer->decode(Tokens({at("c-valid.bin")}, nullptr).all()), "4b\n");
 }
 
 TEST_F(CorpusTest, LearnsATokenizerOfFilesFoldersAndStandardInput) {

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 #include "tests/tools/run_program.h"
 
 namespace neurogen {

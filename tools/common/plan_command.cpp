@@ -45,10 +45,8 @@ struct Planned {
     if (s.fit) resolved.architecture = largest_like(resolved);
     fit = neurogen::fit(resolved);
   }
-  double tokens() const { return static_cast<double>(fit.options.tokens()); }
-  double roofline() const {
-    return tokens() / roofline_seconds(*card, resolved.architecture, fit.options);
-  }  // tokens/s, with a card
+  double tokens() const { return static_cast<double>(fit.brain.options.tokens()); }
+  double roofline() const { return tokens() / roofline_seconds(*card, fit.brain); }  // tokens/s, with a card
 
   std::optional<Card> card;
   Resolved resolved;
@@ -59,8 +57,8 @@ void print_speed(const Planned& p) {
   const Card& card = *p.card;
   const double most = p.roofline();
   print_out("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} used for the plan\n", card.title, card.bytes_per_s / 1e9,
-            card.flops_per_s(p.fit.options.compute) / 1e12, name_of(p.fit.options.compute), human(p.resolved.budget.bytes),
-            human(card.memory));
+            card.flops_per_s(p.fit.brain.options.compute) / 1e12, name_of(p.fit.brain.options.compute),
+            human(p.resolved.budget.bytes), human(card.memory));
   print_out(
       "at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n",
       most, p.tokens() / most * 1e3);
@@ -108,12 +106,13 @@ int compare(const PlanSettings& s, bool budget_given) {
   bytes("neurons", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.neurons()); });
   bytes("synapses", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.synapses()); });
   bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.weights()); });
-  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.options.batch, p.fit.options.window); });
+  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.brain.options.batch, p.fit.brain.options.window); });
   row("computes in, decoder in", [](const Planned& p) {
-    return fmt::format("{}, {}", name_of(p.fit.options.compute), name_of(p.fit.options.decoder_storage));
+    return fmt::format("{}, {}", name_of(p.fit.brain.options.compute), name_of(p.fit.brain.options.decoder_storage));
   });
   row("sections, logits", [](const Planned& p) {
-    return fmt::format("{}, {}", p.fit.options.schedule.sections, p.fit.options.schedule.keep_logits ? "kept" : "computed twice");
+    return fmt::format("{}, {}", p.fit.brain.options.schedule.sections,
+                       p.fit.brain.options.schedule.keep_logits ? "kept" : "computed twice");
   });
   bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });

@@ -6,9 +6,9 @@
 
 #include "arena/bytes.h"
 #include "arena/error.h"
+#include "engine/data/text.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/file_io.h"
-#include "engine/files/text.h"
-#include "engine/files/tokenizer.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/corpus/sources.h"
@@ -27,8 +27,8 @@ void tokenize(const std::vector<std::string>& files, const std::string& tokenize
   std::vector<NamedFile> inputs = named("", files);
   inputs.push_back({"", tokenizer_path});
   check_outputs(inputs, {{"--out", out}});
-  const Tokenizer tokenizer(tokenizer_path);
-  TokenOutput output(out, tokenizer);
+  const std::unique_ptr<Tokenizer> tokenizer = read_tokenizer(tokenizer_path);
+  TokenOutput output(out, *tokenizer);
   Bytes bytes = 0;
   for (const std::string& file : files) {
     const Bytes before = bytes;

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
-#include "engine/files/text.h"
+#include "engine/data/text.h"
 #include "engine/run/signals.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
@@ -52,10 +52,10 @@ class Maker : DocumentSink {
       : s_(s),
         rule_(parse_document_rule(s.documents)),
         progress_(s.progress),
-        tokenizer_(s.tokenizer),
+        tokenizer_(read_tokenizer(s.tokenizer)),
         sources_(readable_beside_outputs(s)),
-        train_(s.prefix + "-train.bin", tokenizer_),
-        valid_(s.prefix + "-valid.bin", tokenizer_),
+        train_(s.prefix + "-train.bin", *tokenizer_),
+        valid_(s.prefix + "-valid.bin", *tokenizer_),
         manifest_(s.prefix + ".json") {
     for (const Source& source : sources_) {
       for (const SourceFile& file : source.files) expected_ += file.bytes, measured_ = measured_ && file.bytes > 0;
@@ -150,7 +150,7 @@ class Maker : DocumentSink {
   }
 
   void close(TokenOutput& output, std::uint64_t& documents) {
-    if (tokenizer_.document_end() >= 0) output.add(static_cast<std::uint16_t>(tokenizer_.document_end()));
+    if (tokenizer_->document_end() >= 0) output.add(tokenizer_->document_end());
     ++documents;
   }
 
@@ -178,8 +178,8 @@ class Maker : DocumentSink {
         {"replace_invalid", s_.replace_invalid},
         {"held_out", s_.held_out},
         {"tokenizer",
-         {{"path", s_.tokenizer}, {"pieces", tokenizer_.vocabulary()}, {"xxh3", fmt::format("{:016x}", tokenizer_.hash())}}},
-        {"document_end", tokenizer_.document_end()},
+         {{"path", s_.tokenizer}, {"pieces", tokenizer_->vocabulary()}, {"xxh3", fmt::format("{:016x}", tokenizer_->hash())}}},
+        {"document_end", tokenizer_->document_end()},
         {"train", part(train_, train_documents_)},
         {"valid", part(valid_, valid_documents_)},
     };
@@ -206,15 +206,15 @@ class Maker : DocumentSink {
       if (source.passed_over > 0)
         print_out("{}: {} links to folders, pipes and devices skipped\n", source.path, source.passed_over);
     }
-    if (tokenizer_.document_end() >= 0)
-      print_out("token {0} ends a document: train with --document-end {0}\n", tokenizer_.document_end());
+    if (tokenizer_->document_end() >= 0)
+      print_out("token {0} ends a document: train with --document-end {0}\n", tokenizer_->document_end());
     else print_out("the tokenizer has no piece </s>: ends of documents are not marked\n");
   }
 
   const MakeSettings& s_;
   DocumentRule rule_;
   Progress progress_;
-  Tokenizer tokenizer_;
+  std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<Source> sources_;
   TokenOutput train_, valid_;
   AtomicFile manifest_;

@@ -1,6 +1,6 @@
 #include "arena/bytes.h"
-#include "engine/files/tokenizer.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokens.h"
 #include "tools/common/program.h"
 #include "tools/corpus/commands.h"
 #include "tools/corpus/make.h"

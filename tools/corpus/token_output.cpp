@@ -23,7 +23,7 @@ void TokenOutput::end_text() {
 std::uint64_t TokenOutput::behind_lines(std::uint64_t begin, std::uint64_t lines) {
   flush();
   while (lines > 0 && begin < written_) {
-    for (const std::uint16_t id : read(begin)) {
+    for (const TokenId id : read(begin)) {
       if (lines == 0) break;
       lines -= id == tokenizer_.line_end();
       ++begin;
@@ -51,7 +51,7 @@ std::uint64_t TokenOutput::hash() {
   XXH3_64bits_reset(&state);
   for (std::uint64_t at = 0; at < written_; at += block_.size()) {
     read(at);
-    XXH3_64bits_update(&state, block_.data(), block_.size() * sizeof block_[0]);
+    XXH3_64bits_update(&state, narrow_.data(), narrow_.size() * sizeof narrow_[0]);
   }
   return XXH3_64bits_digest(&state);
 }
@@ -61,20 +61,22 @@ void TokenOutput::commit() {
   file_.commit();
 }
 
-void TokenOutput::append(std::span<const std::uint16_t> ids) {
+void TokenOutput::append(std::span<const TokenId> ids) {
   buffer_.insert(buffer_.end(), ids.begin(), ids.end());
   if (buffer_.size() >= kBlock) flush();
 }
 
 void TokenOutput::flush() {
-  file_.write(buffer_.data(), buffer_.size() * sizeof buffer_[0]);
+  narrow_.assign(buffer_.begin(), buffer_.end());
+  file_.write(narrow_.data(), narrow_.size() * sizeof narrow_[0]);
   written_ += buffer_.size();
   buffer_.clear();
 }
 
-std::span<const std::uint16_t> TokenOutput::read(std::uint64_t begin) {
-  block_.resize(std::min<std::uint64_t>(kBlock, written_ - begin));
-  file_.read(begin * sizeof(std::uint16_t), block_.data(), block_.size() * sizeof block_[0]);
+std::span<const TokenId> TokenOutput::read(std::uint64_t begin) {
+  narrow_.resize(std::min<std::uint64_t>(kBlock, written_ - begin));
+  file_.read(begin * sizeof(std::uint16_t), narrow_.data(), narrow_.size() * sizeof narrow_[0]);
+  block_.assign(narrow_.begin(), narrow_.end());
   return block_;
 }
 

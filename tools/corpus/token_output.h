@@ -1,12 +1,12 @@
-// Writes a `.bin` file from text that arrives in pieces; the file appears when it is complete.
+// Writes a `.bin` file of 16-bit ids from text that arrives in pieces; the file appears when it is complete.
 #pragma once
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/data/tokenizer.h"
 #include "engine/files/file_io.h"
-#include "engine/files/tokenizer.h"
 
 namespace neurogen {
 
@@ -17,7 +17,7 @@ class TokenOutput {
 
   void add(std::string_view text);
   void end_text();  // the next text starts anew
-  void add(std::uint16_t id) { buffer_.push_back(id); }
+  void add(TokenId id) { buffer_.push_back(id); }
 
   const std::string& path() const { return path_; }
   std::uint64_t tokens() const { return written_ + buffer_.size(); }  // of the texts ended so far
@@ -29,15 +29,16 @@ class TokenOutput {
   void commit();
 
  private:
-  void append(std::span<const std::uint16_t> ids);
+  void append(std::span<const TokenId> ids);
   void flush();
-  std::span<const std::uint16_t> read(std::uint64_t begin);  // a block of the written tokens
+  std::span<const TokenId> read(std::uint64_t begin);  // a block of the written tokens, into block_
 
   std::string path_;
   const Tokenizer& tokenizer_;
   AtomicFile file_;
-  std::string text_;                           // not encoded yet: its last piece may still grow
-  std::vector<std::uint16_t> buffer_, block_;  // not written yet; read back
+  std::string text_;                     // not encoded yet: its last piece may still grow
+  std::vector<TokenId> buffer_, block_;  // not written yet; read back
+  std::vector<std::uint16_t> narrow_;    // a block as the file holds it
   std::uint64_t written_ = 0;
 };
 

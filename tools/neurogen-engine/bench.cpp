@@ -27,8 +27,7 @@ struct BenchSettings {
 double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   BrainOptions options = r.options;
   options.batch = 1;
-  const Fit single = fit_training(r.architecture, options, r.budget);
-  Session session(build_training(r.architecture, single.options), single.plan, r.place);
+  Session session(fit_training(r.architecture, options, r.budget), r.place);
   initialize(session.brain, session.program, 1);
   training_step(session, 0);
   double seconds = 0;
@@ -38,9 +37,7 @@ double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
 
 // Tokens per second through the stream, which only predicts.
 double one_token_at_a_time(const Resolved& r, std::int64_t tokens) {
-  Brain brain = build_stream(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  Session session(std::move(brain), std::move(plan), r.place);
+  Session session(planned(build_stream(r.architecture, r.options), r.budget), r.place);
   initialize(session.brain, session.program, 1);
   Stream stream(session.brain, session.program);
   const auto vocabulary = static_cast<std::uint64_t>(r.architecture.vocabulary);
@@ -64,14 +61,15 @@ struct Measured {
   Family all;  // their sum
 };
 
-Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) {
+Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
   Measured m;
-  m.tokens = static_cast<double>(planned.options.tokens());
+  const BrainOptions options = fit.brain.options;
+  m.tokens = static_cast<double>(options.tokens());
   m.useful_flops = 6.0 * static_cast<double>(r.architecture.weights()) * m.tokens;
-  m.title = describe(r.architecture, planned.options);
-  m.limits = measure_limits(r, planned.options.tokens());
+  m.title = describe(r.architecture, options);
+  m.limits = measure_limits(r, options.tokens());
   {
-    Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
+    Session session(std::move(fit), r.place);
     initialize(session.brain, session.program, 1);
     m.device = session.program.device_name();
     m.operations = time_operations(session, m.limits, s.repeats);
@@ -84,7 +82,7 @@ Measured measure(const BenchSettings& s, const Resolved& r, const Fit& planned) 
     }
   }
   if (s.compare) {
-    m.windows_apart = one_window_at_a_time(r, planned.options.batch);
+    m.windows_apart = one_window_at_a_time(r, options.batch);
     m.tokens_apart = one_token_at_a_time(r, kStreamedTokens);
   }
   return m;
@@ -169,9 +167,9 @@ void print_report(const BenchSettings& s, const Measured& m) {
 int bench(const BenchSettings& s) {
   if (s.repeats < 1) throw Error(fmt::format("--repeats is {}: use at least 1", s.repeats));
   const Resolved r = resolve(s.common, false);
-  const Fit planned = fit(r);
+  Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
-  const Measured m = measure(s, r, planned);
+  const Measured m = measure(s, r, std::move(planned));
   if (s.json) print_json(s, r, m);
   else print_report(s, m);
   return 0;

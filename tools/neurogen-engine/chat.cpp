@@ -10,8 +10,8 @@
 #include <cstdio>
 
 #include "arena/error.h"
+#include "engine/data/text.h"
 #include "engine/files/file_io.h"
-#include "engine/files/text.h"
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"
@@ -77,7 +77,7 @@ class Chat {
   void begin() {
     voice_.speaker->reset();
     conversation_.clear();
-    voice_.speaker->read(std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
+    voice_.speaker->read(std::vector<TokenId>{voice_.tokenizer->line_end()});
   }
 
   void read_line(std::string_view line) { voice_.speaker->read(voice_.tokenizer->encode(std::string(line) + "\n")); }
@@ -106,7 +106,7 @@ class Chat {
     if (said.find_first_not_of(" \t") == std::string::npos)
       print_error("neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
     // The line end that the model drew is part of the text; an answer that was cut off gets one.
-    voice_.speaker->read(ended ? std::vector<std::uint16_t>{} : std::vector<std::uint16_t>{voice_.tokenizer->line_end()});
+    voice_.speaker->read(ended ? std::vector<TokenId>{} : std::vector<TokenId>{voice_.tokenizer->line_end()});
     conversation_ += kPerson;
     for (const char c : line) conversation_ += c == '\n' ? "\n" + std::string(kPerson) : std::string(1, c);
     conversation_ += fmt::format("\n{}{}\n", kBrain, said);

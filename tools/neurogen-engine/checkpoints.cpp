@@ -108,7 +108,7 @@ void Checkpoints::check(const Manifest& asked) const {
   same("--decoder-tile", saved.options.vocabulary_tile, asked.options.vocabulary_tile);
   same("--seed", saved.seed, asked.seed);
   same("--lr", saved.rates.learning_rate, asked.rates.learning_rate);
-  same("--embedding-lr", saved.rates.embedding, asked.rates.embedding);
+  same("--table-lr", saved.rates.table, asked.rates.table);
   same("--decoder-lr", saved.rates.decoder, asked.rates.decoder);
   same("--warmup", saved.rates.warmup, asked.rates.warmup);
   same("a decay of", saved.options.synapse_decay, asked.options.synapse_decay);

@@ -11,7 +11,7 @@
 #include "arena/error.h"
 #include "arena/report.h"
 #include "engine/brain/initialize.h"
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 #include "engine/run/batch.h"
 #include "engine/run/process.h"
 #include "engine/run/stream.h"
@@ -72,8 +72,9 @@ class Meter {
 };
 
 bool touches_host(const Graph& graph, const Operation& operation) {
-  return std::any_of(operation.touches.begin(), operation.touches.end(),
-                     [&](TensorId id) { return graph.tensors()[id.index].arena == ArenaKind::host; });
+  const auto on_host = [&](TensorId id) { return graph.tensors()[id.index].arena == ArenaKind::host; };
+  return std::any_of(operation.reads.begin(), operation.reads.end(), on_host) ||
+         std::any_of(operation.writes.begin(), operation.writes.end(), on_host);
 }
 
 // Seconds that a step's operations spend on copying, updating and computing, each operation timed separately.
@@ -110,15 +111,16 @@ struct Diagnosis {
   Shares shares;
 };
 
-void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& planned, const Limits& limits, Diagnosis& d) {
-  Session session(build_training(r.architecture, planned.options), planned.plan, r.place);
+void measure_batched(const DiagnoseSettings& s, const Resolved& r, Fit fit, const Limits& limits, Diagnosis& d) {
+  Session session(std::move(fit), r.place);
+  const BrainOptions& options = session.brain.options;
   initialize(session.brain, session.program, 1);
   d.device = session.program.device_name();
   std::optional<Texts> texts;
   std::optional<Draws> draws;
   if (!s.text.data.empty()) {
     texts.emplace(s.text, r.architecture.vocabulary);
-    draws.emplace(texts->train, planned.options.window, planned.options.batch, 1);
+    draws.emplace(texts->train, options.window, options.batch, 1);
   }
   d.text =
       texts ? fmt::format("{}", fmt::join(s.text.data, ", ")) : "random tokens (name a text with --data to see how it is read)";
@@ -130,15 +132,15 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
     const Meter meter(d.batched, session.program);
     const double begin = now();
     if (draws) {
-      for (std::int64_t b = 0; b < planned.options.batch; ++b) {
+      for (std::int64_t b = 0; b < options.batch; ++b) {
         fill_sequence(session.brain, session.program, texts->train, b, draws->begin(i % draws->steps_per_epoch(), b),
-                      planned.options.window);
+                      options.window);
       }
     } else {
       random_batch(session, static_cast<std::uint64_t>(i));
     }
     const double filled = now(), worked = run_step(session, train, i);
-    d.batched.tokens += static_cast<double>(planned.options.tokens());
+    d.batched.tokens += static_cast<double>(options.tokens());
     d.batched.device += worked;
     d.batched.input += filled - begin;
     d.batched.copying += worked * d.shares.copying / timed;
@@ -152,9 +154,7 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, const Fit& pl
 // Measures the original's way: for every token a new vector for its embedding, read and written back with a copy and a wait each, a
 // step, and a new vector for the output.
 void measure_single(const Resolved& r, Diagnosis& d) {
-  Brain brain = build_stream(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  Session session(std::move(brain), std::move(plan), r.place);
+  Session session(planned(build_stream(r.architecture, r.options), r.budget), r.place);
   initialize(session.brain, session.program, 1);
   Stream stream(session.brain, session.program);
   const TensorId embedding = session.brain.parameter("embedding.weight").value;
@@ -232,13 +232,13 @@ int diagnose(DiagnoseSettings s) {
   if (s.repeats < 1) throw Error(fmt::format("--repeats is {}: use at least 1", s.repeats));
   take_weights(s.text);
   const Resolved r = resolve(s.common, false);
-  const Fit planned = fit(r);
+  Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
   Diagnosis d;
-  d.title = describe(r.architecture, planned.options);
-  d.window = static_cast<double>(planned.options.window);
-  const Limits limits = measure_limits(r, planned.options.tokens());
-  measure_batched(s, r, planned, limits, d);
+  d.title = describe(r.architecture, planned.brain.options);
+  d.window = static_cast<double>(planned.brain.options.window);
+  const Limits limits = measure_limits(r, planned.brain.options.tokens());
+  measure_batched(s, r, std::move(planned), limits, d);
   measure_single(r, d);
   const Verdict verdict = verdict_of(d);
   if (s.json) {

@@ -30,7 +30,7 @@ struct EvaluateSettings {
 struct Extent {
   double bytes = 0, words = 0;
 };
-Extent extent_of(std::span<const std::uint16_t> ids, const Tokenizer& tokenizer) {
+Extent extent_of(std::span<const TokenId> ids, const Tokenizer& tokenizer) {
   Extent extent;
   bool inside = false;
   for (std::size_t i = 1; i < ids.size(); ++i) {
@@ -66,21 +66,20 @@ class Table {
 };
 
 Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& text) {
-  Brain brain = build_evaluation(r.architecture, r.options);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  if (!plan.fits()) {
+  Fit fit = planned(build_evaluation(r.architecture, r.options), r.budget);
+  if (!fit.fits()) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
-                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+                            r.architecture.name, with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
   }
-  Session session(std::move(brain), std::move(plan), r.place, weights.checkpoint());
+  Session session(std::move(fit), r.place, weights.checkpoint());
   load(weights, session);
   return Evaluator(session.brain, session.program).run(text);
 }
 
-// The most that counting holds, copies of texts in several files included. Counting starts after the model's memory is freed.
+// The most that counting holds, copies of the texts included. Counting starts after the model's memory is freed.
 Bytes counting_bytes(const Tokens& counted, const Tokens& text) {
   return add(KneserNey::most_bytes(static_cast<std::size_t>(counted.size()), 3),
-             multiply(static_cast<Bytes>(counted.size()) + static_cast<Bytes>(text.size()), sizeof(std::uint16_t)));
+             multiply(static_cast<Bytes>(counted.size()) + static_cast<Bytes>(text.size()), sizeof(TokenId)));
 }
 
 int evaluate(EvaluateSettings s) {
@@ -109,15 +108,14 @@ int evaluate(EvaluateSettings s) {
   }
   const Evaluation result = evaluate(r, weights, text);
 
-  const HeapCapLifted raised(counted ? most : text.size() * 2);
-  std::vector<std::uint16_t> room, counted_room;
-  const std::span<const std::uint16_t> ids = text.whole(room);
+  const HeapCapLifted raised(counted ? most : static_cast<Bytes>(text.size()) * sizeof(TokenId));
+  const std::vector<TokenId> ids = text.all();
   print_out("{} tokens predicted, {} per window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
   if (counted) {
-    const std::span<const std::uint16_t> learned = counted->whole(counted_room);
+    const std::vector<TokenId> learned = counted->all();
     const auto count = [&](const char* name, int order) {
       const KneserNey model(learned, order, r.architecture.vocabulary);
       const double loss = model.mean_loss(ids);

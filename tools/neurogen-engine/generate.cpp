@@ -7,7 +7,7 @@
 #include <cstdio>
 
 #include "arena/error.h"
-#include "engine/files/text.h"
+#include "engine/data/text.h"
 #include "engine/run/process.h"
 #include "engine/run/signals.h"
 #include "engine/run/speech.h"
@@ -62,8 +62,8 @@ int generate(GenerateSettings s) {
     throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
   }
   // A prompt starts a line; after an empty one the model starts it.
-  std::vector<std::uint16_t> prompt = {voice.tokenizer->line_end()};
-  const std::vector<std::uint16_t> words = voice.tokenizer->encode(s.prompt);
+  std::vector<TokenId> prompt = {voice.tokenizer->line_end()};
+  const std::vector<TokenId> words = voice.tokenizer->encode(s.prompt);
   prompt.insert(prompt.end(), words.begin(), words.end());
   Speech speech(s.stops, speaker.longest_piece());
 

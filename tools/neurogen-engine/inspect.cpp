@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
-#include "engine/files/tokenizer.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -51,7 +51,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"held_out_loss", evaluated ? ordered_json(m.standing.held_out_loss) : ordered_json(nullptr)},
       {"seed", m.seed},
       {"learning_rate", m.rates.learning_rate},
-      {"embedding_rate", m.rates.embedding},
+      {"table_rate", m.rates.table},
       {"decoder_rate", m.rates.decoder},
       {"warmup", m.rates.warmup},
       {"synapse_decay", o.synapse_decay},

@@ -40,8 +40,7 @@ class Probe {
 
   // The sum of the operations' best times.
   double seconds() {
-    Plan plan = plan_graph(brain_.graph, {UINT64_MAX, 0});
-    Session session(std::move(brain_), std::move(plan), place_);
+    Session session(planned(std::move(brain_), {UINT64_MAX, 0}), place_);
     for (const TensorId id : operands_) fill(session, id);
     double sum = 0;
     for (std::size_t o = 0; o < session.brain.graph.operations().size(); ++o) {

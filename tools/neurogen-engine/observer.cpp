@@ -36,7 +36,7 @@ Observer::Observer(Session& session, const Texts& texts, bool logged)
   writer_.emplace(brain, session.program, *texts.valid, kSampling);
   std::size_t longest = 0;
   for (std::int32_t id = 0; id < brain.architecture.vocabulary; ++id) {
-    const std::size_t bytes = tokenizer_->piece_bytes(static_cast<std::uint16_t>(id)).size();
+    const std::size_t bytes = tokenizer_->piece_bytes(id).size();
     longest = std::max(longest, bytes);
     if (bytes == 0) writer_->silence(id);
   }
@@ -84,7 +84,7 @@ void Observer::log_activity(Log& log, std::int64_t step) {
 
 template <typename Append>
 void Observer::put_text(std::span<const std::int32_t> tokens, Append&& append) {
-  for (const std::int32_t token : tokens) append(line_, speech_->add(tokenizer_->piece_bytes(static_cast<std::uint16_t>(token))));
+  for (const std::int32_t token : tokens) append(line_, speech_->add(tokenizer_->piece_bytes(token)));
   append(line_, speech_->finish());
 }
 

@@ -8,9 +8,9 @@
 
 #include "arena/error.h"
 #include "engine/brain/architecture.h"
+#include "engine/data/text.h"
 #include "engine/files/json.h"
 #include "engine/files/log.h"
-#include "engine/files/text.h"
 
 namespace neurogen {
 namespace {

@@ -39,12 +39,12 @@ Voice::Voice(SpeakingSettings& s) {
 
   Brain brain = build_stream(r.architecture, r.options);
   const SpeakerTensors tensors = Speaker::declare(brain, *tokenizer);
-  Plan plan = plan_graph(brain.graph, r.budget);
-  if (!plan.fits()) {
+  Fit fit = planned(std::move(brain), r.budget);
+  if (!fit.fits()) {
     throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
-                            r.architecture.name, with_commas(plan.total()), with_commas(plan.budget)));
+                            r.architecture.name, with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
   }
-  session = std::make_unique<Session>(std::move(brain), std::move(plan), r.place, weights->checkpoint());
+  session = std::make_unique<Session>(std::move(fit), r.place, weights->checkpoint());
   load(*weights, *session);
   speaker = std::make_unique<Speaker>(session->brain, session->program, tensors, *tokenizer, s.sampling);
 }

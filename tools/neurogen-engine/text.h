@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/files/tokenizer.h"
-#include "engine/files/tokens.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokens.h"
 
 namespace neurogen {
 

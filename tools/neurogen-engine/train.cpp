@@ -102,13 +102,13 @@ int train(TrainSettings s) {
   }
   const Resolved resolved = resolve(s.common, false);
   if (initial) check_architecture(*initial, resolved.architecture);
-  const Fit planned = fit(resolved);
+  Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
   else if (!s.init.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture.vocabulary, std::move(carried));
-  const Manifest manifest = manifest_of(s, resolved.architecture, planned.options, texts, checkpoints);
+  const Manifest manifest = manifest_of(s, resolved.architecture, planned.brain.options, texts, checkpoints);
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
@@ -121,7 +121,7 @@ int train(TrainSettings s) {
   const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
-  Session session(build_training(resolved.architecture, planned.options), planned.plan, resolved.place, checkpoints.from());
+  Session session(std::move(planned), resolved.place, checkpoints.from());
   if (checkpoints.from()) {
     checkpoints.restore_into(session);
   } else {
@@ -159,7 +159,7 @@ void add_train(CLI::App& app, int& status) {
       ->check(CLI::PositiveNumber);
   app.add_option("--lr", s->rates.learning_rate, "learning rate of synapses, biases, gains and time constants")
       ->capture_default_str();
-  app.add_option("--embedding-lr", s->rates.embedding, "learning rate of the embedding")->capture_default_str();
+  app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();

@@ -1,11 +1,11 @@
-#include "engine/files/draws.h"
+#include "engine/data/draws.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "arena/error.h"
-#include "engine/files/shuffle.h"
+#include "engine/data/shuffle.h"
 
 namespace neurogen {
 namespace {

@@ -1,15 +1,13 @@
-#include "engine/files/tokenizer.h"
+#include "engine/data/sentencepiece.h"
 
 #include <fmt/format.h>
 #include <sentencepiece_processor.h>
-#include <xxhash.h>
 
 #include <algorithm>
 
 #include "arena/error.h"
-#include "engine/files/file_io.h"
-#include "engine/files/segment.h"
-#include "engine/files/tokens.h"
+#include "engine/data/segment.h"
+#include "engine/data/tokens.h"
 
 namespace neurogen {
 namespace {
@@ -28,22 +26,19 @@ std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id)
 
 }  // namespace
 
-Tokenizer::Tokenizer(const std::string& path) : Tokenizer(std::string(MappedFile(path).text()), path) {}
-
-Tokenizer::Tokenizer(std::string model, const std::string& path)
-    : name_(path), model_(std::move(model)), processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-  if (model_.empty() || !processor_->LoadFromSerializedProto(model_).ok()) {
+SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, const std::string& path)
+    : Tokenizer(std::move(bytes), path), processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+  if (model().empty() || !processor_->LoadFromSerializedProto(model()).ok()) {
     throw Error(fmt::format("{} is not a SentencePiece model: make one with corpus train-tokenizer", path));
   }
-  const int vocabulary = processor_->GetPieceSize();
-  if (vocabulary > kMaxVocabulary) {
-    throw Error(fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, vocabulary,
-                            kMaxVocabulary));
+  const int pieces = processor_->GetPieceSize();
+  if (pieces > kMaxVocabulary) {
+    throw Error(
+        fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, pieces, kMaxVocabulary));
   }
   document_end_ = processor_->eos_id();
-  hash_ = XXH3_64bits(model_.data(), model_.size());
   pieces_.offsets.push_back(0);
-  for (int id = 0; id < vocabulary; ++id) {
+  for (int id = 0; id < pieces; ++id) {
     pieces_.bytes += bytes_of(*processor_, id);
     pieces_.offsets.push_back(static_cast<std::uint32_t>(pieces_.bytes.size()));
   }
@@ -54,18 +49,19 @@ Tokenizer::Tokenizer(std::string model, const std::string& path)
                     "with corpus train-tokenizer",
                     path));
   }
+  line_end_ = spelt_.front().ids.front();
   spelt_.push_back({kSpace, spell(kSpace)});
   if (!has_piece(kSpace)) spelt_.push_back({" ", spell(" ")});  // the library would encode it as the bytes of U+2581
   std::erase_if(spelt_, [](const Spelt& spelt) { return spelt.ids.empty(); });
 }
 
-Tokenizer::~Tokenizer() = default;
+SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
-std::uint16_t Tokenizer::piece_id(std::string_view piece) const { return static_cast<std::uint16_t>(processor_->PieceToId(piece)); }
+TokenId SentencePieceTokenizer::piece_id(std::string_view piece) const { return processor_->PieceToId(piece); }
 
-bool Tokenizer::has_piece(std::string_view piece) const { return !processor_->IsUnknown(piece_id(piece)); }
+bool SentencePieceTokenizer::has_piece(std::string_view piece) const { return !processor_->IsUnknown(piece_id(piece)); }
 
-Tokenizer::Ids Tokenizer::spell(std::string_view text) const {
+SentencePieceTokenizer::Ids SentencePieceTokenizer::spell(std::string_view text) const {
   Ids ids;
   for (const char byte : text) {
     ids.push_back(piece_id(fmt::format("<0x{:02X}>", static_cast<unsigned char>(byte))));
@@ -74,7 +70,7 @@ Tokenizer::Ids Tokenizer::spell(std::string_view text) const {
   return ids;
 }
 
-void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>& ids) const {
+void SentencePieceTokenizer::append_segment(std::string_view text, std::vector<TokenId>& ids) const {
   std::vector<int> encoded;
   if (const auto status = processor_->Encode(text, &encoded); !status.ok()) {
     throw Error(fmt::format("text cannot be encoded: {}", status.message()), Error::kRunTime);
@@ -82,7 +78,7 @@ void Tokenizer::append_segment(std::string_view text, std::vector<std::uint16_t>
   ids.insert(ids.end(), encoded.begin(), encoded.end());
 }
 
-std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector<std::uint16_t>& ids) const {
+std::size_t SentencePieceTokenizer::encode_some(std::string_view text, bool last, std::vector<TokenId>& ids) const {
   const std::size_t size = text.size();
   while (!text.empty()) {
     const auto spelt = std::find_if(spelt_.begin(), spelt_.end(), [&](const Spelt& spelt) { return text.starts_with(spelt.text); });
@@ -100,24 +96,6 @@ std::size_t Tokenizer::encode_some(std::string_view text, bool last, std::vector
     text.remove_prefix(segment.size());
   }
   return size - text.size();
-}
-
-std::vector<std::uint16_t> Tokenizer::encode(std::string_view text) const {
-  Ids ids;
-  encode_some(text, true, ids);
-  return ids;
-}
-
-std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const {
-  std::string text;
-  for (const std::uint16_t id : ids) text += piece_bytes(id);
-  return text;
-}
-
-std::string_view Tokenizer::piece_bytes(std::uint16_t id) const {
-  if (id >= vocabulary()) return {};
-  const std::uint32_t begin = pieces_.offsets[id];
-  return std::string_view(pieces_.bytes).substr(begin, pieces_.offsets[id + 1u] - begin);
 }
 
 }  // namespace neurogen

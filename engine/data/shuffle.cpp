@@ -1,4 +1,4 @@
-#include "engine/files/shuffle.h"
+#include "engine/data/shuffle.h"
 
 #include <fmt/format.h>
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 
 namespace neurogen {
 

@@ -6,9 +6,9 @@
 #include <unordered_map>
 
 #include "arena/error.h"
-#include "engine/files/segment.h"
-#include "engine/files/tokenizer.h"
-#include "engine/files/tokens.h"
+#include "engine/data/segment.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokens.h"
 
 namespace neurogen {
 namespace {

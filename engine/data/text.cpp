@@ -1,4 +1,4 @@
-#include "engine/files/text.h"
+#include "engine/data/text.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

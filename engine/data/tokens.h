@@ -1,4 +1,4 @@
-// Token ids from files: raw little-endian uint16 is mapped, text is tokenized at start-up.
+// Token ids from files: raw little-endian uint16 or uint32 is mapped, text is tokenized at start-up.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -6,26 +6,47 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/data/token_id.h"
 #include "engine/files/file_io.h"
 
 namespace neurogen {
 
 class Tokenizer;
 
-inline constexpr std::int64_t kMaxVocabulary = 65536;  // ids are uint16
+inline constexpr std::int64_t kMaxVocabulary = 65536;  // of the files that we write, which hold 16-bit ids
 
-// A mapped `.bin` file: ids only (nanoGPT's layout), or after llm.c's header of 256 int32 (magic 20240520, version 1, number of
-// tokens).
+// Ids as a file holds them: 16 or 32 bits each. Does not own them.
+class StoredTokens {
+ public:
+  StoredTokens() = default;
+  explicit StoredTokens(std::span<const std::uint16_t> ids) : narrow_(ids.data()), size_(ids.size()) {}
+  explicit StoredTokens(std::span<const std::uint32_t> ids) : wide_(ids.data()), size_(ids.size()) {}
+
+  std::size_t size() const { return size_; }
+  // Not negative: a stored id above INT32_MAX, which no vocabulary has, is read as INT32_MAX.
+  TokenId operator[](std::size_t i) const;
+  // Reads the ids [begin, begin + ids.size()), which must exist.
+  void read(std::size_t begin, std::span<TokenId> ids) const;
+  std::span<const std::byte> bytes() const;
+
+ private:
+  const std::uint16_t* narrow_ = nullptr;  // one of the two
+  const std::uint32_t* wide_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// A mapped `.bin` file: 16-bit ids only (nanoGPT's layout), or ids after llm.c's header of 256 int32: magic, version, number of
+// tokens. Magic 20240520 with version 1 has 16-bit ids, 20240801 with version 7 has 32-bit ids.
 class TokenFile {
  public:
   // Throws Error that names the file: as MappedFile, empty, an odd number of bytes, a header that does not match the file, or
   // another format according to its first bytes.
   explicit TokenFile(const std::string& path);
-  std::span<const std::uint16_t> tokens() const { return tokens_; }
+  StoredTokens tokens() const { return tokens_; }
 
  private:
   MappedFile file_;
-  std::span<const std::uint16_t> tokens_;
+  StoredTokens tokens_;
 };
 
 // The tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, according to PREFIX.json; both fields empty if unknown.
@@ -47,9 +68,9 @@ class Tokens {
 
   std::int64_t size() const { return size_; }
   // Reads tokens [begin, begin + ids.size()), which must be inside the stream. Allocates nothing.
-  void read(std::int64_t begin, std::span<std::int32_t> ids) const;
-  // The stream in one piece: the mapping of a single file, else copied into `room`.
-  std::span<const std::uint16_t> whole(std::vector<std::uint16_t>& room) const;
+  void read(std::int64_t begin, std::span<TokenId> ids) const;
+  // A copy of the whole stream.
+  std::vector<TokenId> all() const;
   const std::vector<std::int64_t>& weights() const { return weights_; }
   struct File {
     const std::string& path;
@@ -60,18 +81,18 @@ class Tokens {
   // Throws Error that names the file and value of a token at or above the vocabulary. Reads as much as hash(); the rest is checked
   // when it is drawn.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids, independent of the division into files; with weights, also of the files' lengths. For a text of more than
-  // kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
+  // XXH3-64 of all ids as stored, independent of the division into files; with weights, also of the files' lengths. For a text of
+  // more than kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
   std::uint64_t hash_of_all() const;  // XXH3-64 of all ids, whatever their number
 
  private:
   struct Part {
     std::string path;
-    std::span<const std::uint16_t> tokens;
+    StoredTokens tokens;
   };
   bool read_whole() const;
-  std::vector<std::int32_t> block(std::int64_t number) const;
+  std::vector<TokenId> block(std::int64_t number) const;
 
   std::vector<TokenFile> files_;                   // own the mapped parts
   std::vector<std::vector<std::uint16_t>> texts_;  // own the others
@@ -80,7 +101,7 @@ class Tokens {
   std::vector<std::int64_t> weights_;
 };
 
-void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name);
+void check_vocabulary(const StoredTokens& tokens, std::int64_t vocabulary, std::string_view name);
 
 // Number of windows of T tokens, each with T targets one token further on: (tokens - 1) / T.
 std::int64_t windows(std::int64_t tokens, std::int64_t window);

@@ -1,4 +1,4 @@
-#include "engine/files/tokens.h"
+#include "engine/data/tokens.h"
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -10,9 +10,9 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
+#include "engine/data/text.h"
+#include "engine/data/tokenizer.h"
 #include "engine/files/json.h"
-#include "engine/files/text.h"
-#include "engine/files/tokenizer.h"
 
 namespace neurogen {
 namespace {
@@ -20,7 +20,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they are, little-endian");
 
 constexpr int kManifestLevels = 8;  // maximal nesting of corpus make's JSON; it has four
-constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
+constexpr std::int32_t kMagic16 = 20240520, kVersion16 = 1, kMagic32 = 20240801, kVersion32 = 7;
+constexpr std::size_t kTextPiece = 1 << 20;             // bytes of text that are encoded at once
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens per block, and blocks, of a text that is not read whole
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
 
@@ -40,12 +41,40 @@ constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
 void refuse_other_files(std::string_view text, const std::string& path) {
   for (const auto& [magic, what] : kOtherFiles) {
     if (!text.starts_with(magic)) continue;
-    throw Error(
-        fmt::format("{} is {}, not raw 16-bit tokens: unpack or convert it, or make tokens with corpus tokenize", path, what));
+    throw Error(fmt::format("{} is {}, not raw tokens: unpack or convert it, or make tokens with corpus tokenize", path, what));
   }
 }
 
+// Encodes piece by piece, so that no more than the narrow ids exists whole.
+std::vector<std::uint16_t> encoded(std::string_view text, const Tokenizer& tokenizer) {
+  std::vector<std::uint16_t> all;
+  std::vector<TokenId> ids;
+  while (!text.empty()) {
+    ids.clear();
+    text.remove_prefix(tokenizer.encode_some(text.substr(0, kTextPiece), text.size() <= kTextPiece, ids));
+    all.insert(all.end(), ids.begin(), ids.end());
+  }
+  return all;
+}
+
 }  // namespace
+
+TokenId StoredTokens::operator[](std::size_t i) const {
+  if (narrow_) return narrow_[i];
+  return static_cast<TokenId>(std::min<std::uint32_t>(wide_[i], INT32_MAX));
+}
+
+void StoredTokens::read(std::size_t begin, std::span<TokenId> ids) const {
+  if (narrow_) {
+    std::copy_n(narrow_ + begin, ids.size(), ids.begin());
+    return;
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = (*this)[begin + i];
+}
+
+std::span<const std::byte> StoredTokens::bytes() const {
+  return narrow_ ? std::as_bytes(std::span(narrow_, size_)) : std::as_bytes(std::span(wide_, size_));
+}
 
 TokenFile::TokenFile(const std::string& path) : file_(path) {
   std::span<const std::byte> bytes = file_.bytes();
@@ -53,27 +82,26 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   std::array<std::int32_t, 3> header{};  // magic, version, tokens
   if (bytes.size() >= kHeaderBytes) std::memcpy(header.data(), bytes.data(), sizeof header);
   refuse_other_files(file_.text(), path);
-  if (header[0] == kMagic32) {
-    throw Error(
-        fmt::format("{} has the llm.c header of 32-bit tokens (magic {}): write them as 16-bit tokens (magic {}), or make them "
-                    "with corpus tokenize",
-                    path, kMagic32, kMagic));
-  }
-  if (header[0] == kMagic) {
-    if (header[1] != 1) {
-      throw Error(fmt::format("{} has an llm.c header of version {}: only version 1, of 16-bit tokens, is read", path, header[1]));
+  const bool wide = header[0] == kMagic32;
+  const std::size_t width = wide ? sizeof(std::uint32_t) : sizeof(std::uint16_t);
+  if (wide || header[0] == kMagic16) {
+    const std::int32_t version = wide ? kVersion32 : kVersion16;
+    if (header[1] != version) {
+      throw Error(fmt::format("{} has an llm.c header of version {}: only version {}, of {}-bit tokens, is read with magic {}",
+                              path, header[1], version, 8 * width, header[0]));
     }
     bytes = bytes.subspan(kHeaderBytes);
-    if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t)) {
+    if (header[2] <= 0 || bytes.size() != static_cast<std::size_t>(header[2]) * width) {
       throw Error(fmt::format("{} has {} tokens according to its header, but {} bytes of them: it is damaged, make it again", path,
                               header[2], bytes.size()));
     }
   }
-  if (bytes.size() % sizeof(std::uint16_t) != 0) {
+  if (bytes.size() % width != 0) {
     throw Error(
         fmt::format("{} has an odd number of bytes ({}): it is damaged or not a file of 16-bit tokens", path, bytes.size()));
   }
-  tokens_ = {reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / sizeof(std::uint16_t)};
+  if (wide) tokens_ = StoredTokens(std::span(reinterpret_cast<const std::uint32_t*>(bytes.data()), bytes.size() / width));
+  else tokens_ = StoredTokens(std::span(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / width));
 }
 
 NotedTokenizer noted_tokenizer(const std::string& path) {
@@ -105,19 +133,19 @@ Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer
       if (tokenizer == nullptr) {
         throw Error(fmt::format("{} is read as text: give --tokenizer FILE.model, or tokens in a .bin file", path));
       }
-      parts_.push_back({path, texts_.emplace_back(tokenizer->encode(text.text()))});
+      parts_.push_back({path, StoredTokens(std::span<const std::uint16_t>(texts_.emplace_back(encoded(text.text(), *tokenizer))))});
     }
     size_ += static_cast<std::int64_t>(parts_.back().tokens.size());
   }
 }
 
-void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
+void Tokens::read(std::int64_t begin, std::span<TokenId> ids) const {
   auto skip = static_cast<std::size_t>(begin);
   for (const Part& part : parts_) {
     if (skip < part.tokens.size()) {
-      const auto from = part.tokens.subspan(skip, std::min(ids.size(), part.tokens.size() - skip));
-      std::copy(from.begin(), from.end(), ids.begin());
-      ids = ids.subspan(from.size());
+      const std::size_t count = std::min(ids.size(), part.tokens.size() - skip);
+      part.tokens.read(skip, ids.first(count));
+      ids = ids.subspan(count);
       skip = 0;
     } else {
       skip -= part.tokens.size();
@@ -125,11 +153,10 @@ void Tokens::read(std::int64_t begin, std::span<std::int32_t> ids) const {
   }
 }
 
-std::span<const std::uint16_t> Tokens::whole(std::vector<std::uint16_t>& room) const {
-  if (parts_.size() == 1) return parts_.front().tokens;
-  room.reserve(static_cast<std::size_t>(size_));
-  for (const Part& part : parts_) room.insert(room.end(), part.tokens.begin(), part.tokens.end());
-  return room;
+std::vector<TokenId> Tokens::all() const {
+  std::vector<TokenId> ids(static_cast<std::size_t>(size_));
+  read(0, ids);
+  return ids;
 }
 
 Tokens::File Tokens::file(std::size_t index) const {
@@ -140,8 +167,8 @@ Tokens::File Tokens::file(std::size_t index) const {
 
 bool Tokens::read_whole() const { return size_ <= kReadWhole / static_cast<std::int64_t>(sizeof(std::uint16_t)); }
 
-std::vector<std::int32_t> Tokens::block(std::int64_t number) const {
-  std::vector<std::int32_t> ids(kBlock);
+std::vector<TokenId> Tokens::block(std::int64_t number) const {
+  std::vector<TokenId> ids(kBlock);
   read((size_ - kBlock) * number / (kBlocks - 1), ids);
   return ids;
 }
@@ -152,7 +179,7 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
     return;
   }
   for (std::int64_t b = 0; b < kBlocks; ++b) {
-    const std::vector<std::int32_t> ids = block(b);
+    const std::vector<TokenId> ids = block(b);
     const auto most = std::max_element(ids.begin(), ids.end());
     if (*most < vocabulary) continue;
     throw Error(fmt::format("{} has token {}, but the vocabulary has {}: use the tokenizer that made the file", parts_.front().path,
@@ -178,15 +205,16 @@ std::uint64_t Tokens::hash() const {
 std::uint64_t Tokens::hash_of_all() const {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
-  for (const Part& part : parts_) XXH3_64bits_update(&state, part.tokens.data(), part.tokens.size_bytes());
+  for (const Part& part : parts_) XXH3_64bits_update(&state, part.tokens.bytes().data(), part.tokens.bytes().size());
   return XXH3_64bits_digest(&state);
 }
 
-void check_vocabulary(std::span<const std::uint16_t> tokens, std::int64_t vocabulary, std::string_view name) {
-  const auto wrong = std::find_if(tokens.begin(), tokens.end(), [&](std::uint16_t id) { return id >= vocabulary; });
-  if (wrong == tokens.end()) return;
-  throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
-                          *wrong, wrong - tokens.begin(), vocabulary));
+void check_vocabulary(const StoredTokens& tokens, std::int64_t vocabulary, std::string_view name) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < vocabulary) continue;
+    throw Error(fmt::format("{} has token {} at position {}, but the vocabulary has {}: use the tokenizer that made the file", name,
+                            tokens[i], i, vocabulary));
+  }
 }
 
 std::int64_t windows(std::int64_t tokens, std::int64_t window) { return tokens > 0 ? (tokens - 1) / window : 0; }

@@ -1,0 +1,39 @@
+#include "engine/data/tokenizer.h"
+
+#include <xxhash.h>
+
+#include "engine/data/sentencepiece.h"
+#include "engine/files/file_io.h"
+
+namespace neurogen {
+
+Tokenizer::Tokenizer(std::string model, std::string name)
+    : name_(std::move(name)), model_(std::move(model)), hash_(XXH3_64bits(model_.data(), model_.size())) {}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
+  std::vector<TokenId> ids;
+  encode_some(text, true, ids);
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids) const {
+  std::string text;
+  for (const TokenId id : ids) text += piece_bytes(id);
+  return text;
+}
+
+std::string_view Tokenizer::piece_bytes(TokenId id) const {
+  if (id < 0 || id >= vocabulary()) return {};
+  const auto i = static_cast<std::size_t>(id);
+  return std::string_view(pieces_.bytes).substr(pieces_.offsets[i], pieces_.offsets[i + 1] - pieces_.offsets[i]);
+}
+
+std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path) {
+  return tokenizer_of(std::string(MappedFile(path).text()), path);
+}
+
+std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name) {
+  return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
+}
+
+}  // namespace neurogen
