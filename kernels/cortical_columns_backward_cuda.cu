@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   // Both kinds of warps meet here. They come from different places in the code, so __syncthreads does not work.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // visible to all after the next barrier
-  static_assert(sizeof meeting <= kDeclared);
+  static_assert(sizeof meeting <= kDeclared && kRounds <= 2);
   auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
@@ -135,46 +135,47 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     // Turns the gradients of currents into those of sums and adds up those of the taps: eight neurons of a round a warp at a time.
     const auto hear_back = [&](int i) {  // the step's number
       const unsigned lane = thread_again() % 32, quad = lane % 4;
-      const int tiles = i % Layout::kGradientTiles;
+      const int tiles = i % Layout::kGradientTiles, sums_tile = i & (b.sums_tiles - 1);
+      const std::uint16_t* const firsts = fixed.firsts[i % Layout::kFirsts][0];
+      const std::uint16_t* const firsts_behind = fixed.firsts[(i + Layout::kFirsts - 1) % Layout::kFirsts][kRounds - 1];
+      const unsigned mine = GradientTile<R>::place(lane / 4, quad);
+      const bool odd = lane / 4 % 2 != 0;
 #pragma unroll 1
       for (unsigned unit = (thread_again() - Layout::kScanThreads) / 32; unit < 4 * R * kRounds; unit += Layout::kMultiplyWarps) {
-        const unsigned round = unit % kRounds, neuron = unit / kRounds * 8 + lane / 4;
+        const unsigned round = unit % kRounds, eight = unit / kRounds, neuron = eight * 8 + lane / 4;
         if (step.begin < static_cast<int>(round) * kRound) continue;
-        const unsigned place = round * GradientTile<R>::kBytes + GradientTile<R>::place(neuron, quad);
+        const unsigned place = round * GradientTile<R>::kBytes + eight * 8 * GradientTile<R>::kRow + mine;
         const unsigned at = gradients + static_cast<unsigned>(tiles) * kRounds * GradientTile<R>::kBytes + place;
         std::uint32_t d[4], sums[4], d_next[4], d_sums[4];
         GradientTile<R>::load(at, d);
-        GradientTile<R>::load(sums_of_sources + static_cast<unsigned>(i % b.sums_tiles) * kRounds * GradientTile<R>::kBytes + place,
-                              sums);
+        GradientTile<R>::load(sums_of_sources + static_cast<unsigned>(sums_tile) * kRounds * GradientTile<R>::kBytes + place, sums);
+        const Neuron n = x.neurons[neuron];
+        const unsigned starts = fixed.starts[tiles][round];
+        const unsigned behind = round > 0 ? firsts[neuron] : firsts_behind[neuron];  // two rounds at most
+        float2& d_taps = fixed.taps[round][neuron];
+        const float2 sum = d_taps;
         unsigned next = to_previous_lane(d[0]);
-        if (quad == 3) {
-          if (round > 0) next = fixed.firsts[i % Layout::kFirsts][round - 1][neuron];
-          else next = step.begin == last_begin ? 0u : fixed.firsts[(i - 1) % Layout::kFirsts][kRounds - 1][neuron];
-        }
+        if (quad == 3) next = round == 0 && step.begin == last_begin ? 0u : behind;
 #pragma unroll
         for (int j = 0; j < 4; ++j)
           d_next[j] = __byte_perm(d[j], j < 3 ? d[j + 1] : next, 0x5432);  // of tokens 2 j + 1 and 2 j + 2
-        const unsigned starts = fixed.starts[tiles][round];
-        if (starts >> 1) {  // a document begins inside the round
-          const unsigned mine = starts >> quad * kQuadTokens >> 1;
+        if (starts >> 1) {                                                 // a document begins inside the round
+          const unsigned starts_next = starts >> quad * kQuadTokens >> 1;
 #pragma unroll
           for (int k = 0; k < kQuadTokens; ++k)
-            if (mine >> k & 1) d_next[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
+            if (starts_next >> k & 1) d_next[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
         }
-        const Neuron n = x.neurons[neuron];
         const std::uint32_t now = packed<Low>(n.now, n.now), before = packed<Low>(n.before, n.before);
 #pragma unroll
         for (int j = 0; j < 4; ++j) d_sums[j] = multiply_add_pairs(now, d[j], multiply_pairs(before, d_next[j]));
         GradientTile<R>::store(at, d_sums);
         // Products of all eight neurons with each other: the own ones are those of row and column lane / 4.
-        float products[4] = {};
-        multiply_add<Low>(products, {d[0], d_next[0], d[1], d_next[1]}, sums[0], sums[1]);
-        multiply_add<Low>(products, {d[2], d_next[2], d[3], d_next[3]}, sums[2], sums[3]);
-        if (quad == lane / 8) {
-          const bool odd = lane / 4 % 2 != 0;
-          float2& sum = fixed.taps[round][neuron];
-          sum = {sum.x + (odd ? products[1] : products[0]), sum.y + (odd ? products[3] : products[2])};
-        }
+        float early[4] = {}, late[4] = {};
+        multiply_add<Low>(early, {d[0], d_next[0], d[1], d_next[1]}, sums[0], sums[1]);
+        multiply_add<Low>(late, {d[2], d_next[2], d[3], d_next[3]}, sums[2], sums[3]);
+        if (quad == lane / 8)
+          d_taps = {sum.x + (odd ? early[1] + late[1] : early[0] + late[0]),
+                    sum.y + (odd ? early[3] + late[3] : early[2] + late[2])};
       }
       asm volatile("bar.sync 2, %0;" ::"n"(Layout::kMultiplyThreads) : "memory");
       if (step.begin >= kRound * kRounds) return;
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
     const unsigned to_sums = place.gradients - gradients + sums_of_sources +
-                             (i % static_cast<unsigned>(b.sums_tiles) * kRounds + warp / 2) * GradientTile<R>::kBytes;
+                             ((i & static_cast<unsigned>(b.sums_tiles - 1)) * kRounds + warp / 2) * GradientTile<R>::kBytes;
     unsigned starts = 0;
     const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {  // returns their sum
       if (quad == 0)

@@ -40,11 +40,11 @@ __device__ inline void apply_taps(RoundCurrents<R>& u, int side, const Neuron* n
 // From a lane's value to its neighbour's in the quad, and from the last lane's to the first: towards later or earlier tokens.
 template <typename T>
 __device__ inline T to_next_lane(T x) {
-  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 3) % 4, 4);
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>((thread_again() + 3) % 4), 4);
 }
 template <typename T>
 __device__ inline T to_previous_lane(T x) {
-  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 1) % 4, 4);
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>((thread_again() + 1) % 4), 4);
 }
 
 // The recurrence of a round, whose tokens a quad of lanes holds: each lane's map becomes that of its tokens and all before them (in
