@@ -17,6 +17,7 @@ template <int R, int rounds>
 struct BackwardLayout {
   static constexpr bool kBeside = rounds > 1;
   static constexpr int kSourceTiles = kBeside ? 3 : 1, kGradientTiles = kBeside ? 2 : 1, kInputs = kGradientTiles;  // per round
+  static constexpr int kFirsts = kGradientTiles + 1;  // of this step, the one before and the one behind
   static constexpr int kMultiplyWarps =
       kBeside ? 8 : 4;  // four: with fewer threads, each has enough registers for both kinds of work
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
@@ -24,26 +25,35 @@ struct BackwardLayout {
   // Data at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
+    // The tokens of a step's rounds that begin a document, as bits. By neuron: the gradient of each round's first current, as the
+    // sum before heard it; a window's gradients of the taps.
+    unsigned starts[kGradientTiles][rounds];
+    std::uint16_t firsts[kFirsts][rounds][32 * R];
+    float2 taps[rounds][32 * R];
     // A scanning lane's part of a window's sums: for each side those of the gain and of roles 2 and up, then those of the first two
     // roles of both sides.
     Neighbours<4, float> sums[2 * rounds][3][32];
     Map maps[rounds][kLanes];  // the recurrence through a round
     float gains[kLanes];
     // Values that do not fit in a scanning thread's registers: f g of the token after a step; addresses of a pair's rows of sources
-    // and of weights, and of its gradients.
+    // and of weights, of the sources before them, and of its gradients.
     float following[rounds][kLanes];
     struct {
-      unsigned rows, columns, gradients;
+      unsigned rows, columns, before, gradients;
     } places[kPairThreads];
   };
   static_assert(sizeof(Fixed) % 16 == 0);
   std::size_t source_tile, inputs;  // bytes of one
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
-      : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
+      : source_tile(source_bytes(fan_in, true)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
   // After the group: sources, then inputs.
   __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
-  __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
+  // Then the sums of a step, each in the place of its current's gradient: one tile a round, or two if there is room.
+  __host__ __device__ std::size_t sums_at() const { return inputs_at() + 2 * rounds * kInputs * inputs; }
+  __host__ __device__ std::size_t bytes(int sums_tiles) const {
+    return sizeof(Fixed) + sums_at() + static_cast<std::size_t>(sums_tiles) * rounds * GradientTile<R>::kBytes;
+  }
 };
 
 constexpr std::size_t kDeclared = 64;  // upper bound of the kernel's own static shared memory
@@ -58,7 +68,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   // Both kinds of warps meet here. They come from different places in the code, so __syncthreads does not work.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // visible to all after the next barrier
-  static_assert(sizeof meeting <= kDeclared);
+  static_assert(sizeof meeting <= kDeclared && kRounds <= 2);
   auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
@@ -66,7 +76,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   const Layout layout(a.fan_in, a.opener_vectors);
   const Low* const sources = reinterpret_cast<const Low*>(x.behind());
   const unsigned source_tile = static_cast<unsigned>(layout.source_tile);
-  const unsigned gradients = shared_address(fixed.gradients);
+  const unsigned gradients = shared_address(fixed.gradients), sums_of_sources = shared_address(x.behind() + layout.sums_at());
   const auto inputs_of = [&](unsigned warp, unsigned turn) {
     return RoundInputs(x.behind() + layout.inputs_at() + (turn * 2 * kRounds + warp) * layout.inputs);
   };
@@ -75,10 +85,11 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   if (thread < kRounds * kLanes) fixed.following[thread / kLanes][thread % kLanes] = 0.0f;
   if (thread < Layout::kScanThreads)
     for (auto& sums : fixed.sums[thread / 32]) sums[thread % 32] = {};
+  for (int c = thread; c < kRounds * GroupMemory<R>::kColumns; c += Layout::kThreads) (&fixed.taps[0][0])[c] = {};
   if (thread < kPairThreads) {
     const CurrentsProduct<R> product(x, sources);
     const int output = thread / 32 * kWarpOutputs + thread % 32 / 4;
-    fixed.places[thread] = {product.rows, product.columns,
+    fixed.places[thread] = {product.rows, product.columns, product.before,
                             gradients + GradientTile<R>::place(static_cast<unsigned>(output), static_cast<unsigned>(thread) % 4)};
   }
   await_stages<0>();
@@ -105,7 +116,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int width = 1 << a.width_bits;
     const std::int64_t tokens = static_cast<std::int64_t>(a.windows) * a.window;
     Low* const d_selected = b.d_selected + static_cast<std::int64_t>(x.group) * a.slots * tokens * width;
-    const SourceLoader<Layout::kMultiplyThreads> loader(x, sources);
+    const SourceLoader<Layout::kMultiplyThreads, true> loader(x, sources);
     Step step = first, loaded = first;
     const auto load = [&](int i) {
 #pragma unroll
@@ -120,6 +131,67 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
             .template load<gated>(x, b, loaded.window, begin, x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs);
       advance(loaded);
       close_stage();
+    };
+    // Turns the gradients of currents into those of sums and adds up those of the taps: eight neurons of a round a warp at a time.
+    const auto hear_back = [&](int i) {  // the step's number
+      const unsigned lane = thread_again() % 32, quad = lane % 4;
+      const int tiles = i % Layout::kGradientTiles, sums_tile = i & (b.sums_tiles - 1);
+      const std::uint16_t* const firsts = fixed.firsts[i % Layout::kFirsts][0];
+      const std::uint16_t* const firsts_behind = fixed.firsts[(i + Layout::kFirsts - 1) % Layout::kFirsts][kRounds - 1];
+      const unsigned mine = GradientTile<R>::place(lane / 4, quad);
+      const bool odd = lane / 4 % 2 != 0;
+#pragma unroll 1
+      for (unsigned unit = (thread_again() - Layout::kScanThreads) / 32; unit < 4 * R * kRounds; unit += Layout::kMultiplyWarps) {
+        const unsigned round = unit % kRounds, eight = unit / kRounds, neuron = eight * 8 + lane / 4;
+        if (step.begin < static_cast<int>(round) * kRound) continue;
+        const unsigned place = round * GradientTile<R>::kBytes + eight * 8 * GradientTile<R>::kRow + mine;
+        const unsigned at = gradients + static_cast<unsigned>(tiles) * kRounds * GradientTile<R>::kBytes + place;
+        std::uint32_t d[4], sums[4], d_next[4], d_sums[4];
+        GradientTile<R>::load(at, d);
+        GradientTile<R>::load(sums_of_sources + static_cast<unsigned>(sums_tile) * kRounds * GradientTile<R>::kBytes + place, sums);
+        const Neuron n = x.neurons[neuron];
+        const unsigned starts = fixed.starts[tiles][round];
+        const unsigned behind = round > 0 ? firsts[neuron] : firsts_behind[neuron];  // two rounds at most
+        float2& d_taps = fixed.taps[round][neuron];
+        const float2 sum = d_taps;
+        unsigned next = to_previous_lane(d[0]);
+        if (quad == 3) next = round == 0 && step.begin == last_begin ? 0u : behind;
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          d_next[j] = __byte_perm(d[j], j < 3 ? d[j + 1] : next, 0x5432);  // of tokens 2 j + 1 and 2 j + 2
+        if (starts >> 1) {                                                 // a document begins inside the round
+          const unsigned starts_next = starts >> quad * kQuadTokens >> 1;
+#pragma unroll
+          for (int k = 0; k < kQuadTokens; ++k)
+            if (starts_next >> k & 1) d_next[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
+        }
+        const std::uint32_t now = packed<Low>(n.now, n.now), before = packed<Low>(n.before, n.before);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) d_sums[j] = multiply_add_pairs(now, d[j], multiply_pairs(before, d_next[j]));
+        GradientTile<R>::store(at, d_sums);
+        // Products of all eight neurons with each other: the own ones are those of row and column lane / 4.
+        float early[4] = {}, late[4] = {};
+        multiply_add<Low>(early, {d[0], d_next[0], d[1], d_next[1]}, sums[0], sums[1]);
+        multiply_add<Low>(late, {d[2], d_next[2], d[3], d_next[3]}, sums[2], sums[3]);
+        if (quad == lane / 8)
+          d_taps = {sum.x + (odd ? early[1] + late[1] : early[0] + late[0]),
+                    sum.y + (odd ? early[3] + late[3] : early[2] + late[2])};
+      }
+      asm volatile("bar.sync 2, %0;" ::"n"(Layout::kMultiplyThreads) : "memory");
+      if (step.begin >= kRound * kRounds) return;
+      // The window's sums.
+      for (unsigned c = thread_again() - Layout::kScanThreads; c < GroupMemory<R>::kColumns; c += Layout::kMultiplyThreads) {
+        float2 sum{};
+#pragma unroll
+        for (int round = 0; round < kRounds; ++round) {
+          float2& of_round = fixed.taps[round][c];
+          sum = {sum.x + of_round.x, sum.y + of_round.y};
+          of_round = {};
+        }
+        float* const total = b.d_taps + (part * 2 * R + static_cast<int>(c) / kLanes) * b.d_taps_stride + x.group * kLanes +
+                             static_cast<int>(c) % kLanes;
+        total[0] += sum.x, total[R * b.d_taps_stride] += sum.y;
+      }
     };
     const auto take_gradients = [&](int source_tiles, int gradient_tiles) {
 #pragma unroll 1
@@ -144,6 +216,8 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 #pragma unroll 1
     for (int i = 0; i < count + kBeside; ++i) {
       if constexpr (kBeside) {
+        if (i > 0) hear_back(i - 1);
+        if (i > 0 && i < count && b.sums_tiles == 1) asm volatile("bar.arrive 3, %0;" ::"n"(Layout::kThreads) : "memory");
         if (i + 1 < count) load(i + 1);
         if (i > 0) take_gradients((i - 1) % Layout::kSourceTiles * kRounds, (i - 1) % Layout::kGradientTiles * kRounds);
         await_stages<0>();
@@ -152,6 +226,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
         await_stages<0>();
         meeting.arrive_and_wait();
         meeting.arrive_and_wait();
+        hear_back(i);
         take_gradients(0, 0);
       }
       meeting.arrive_and_wait();
@@ -168,17 +243,42 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
     const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
+    const unsigned to_sums = place.gradients - gradients + sums_of_sources +
+                             ((i & static_cast<unsigned>(b.sums_tiles - 1)) * kRounds + warp / 2) * GradientTile<R>::kBytes;
+    unsigned starts = 0;
     const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {  // returns their sum
+      if (quad == 0)
+        fixed.firsts[i % Layout::kFirsts][warp / 2][role * kLanes + output + 8 * side] =
+            starts & 1 ? std::uint16_t{0} : static_cast<std::uint16_t>(packed<Low>(d[0], 0.0f));
       GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
       return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
     };
+    const auto await_sums = [&] {  // until those of the step before are used up
+      if (kBeside && i > 0 && b.sums_tiles == 1) asm volatile("bar.sync 3, %0;" ::"n"(Layout::kThreads) : "memory");
+    };
     RoundScan<R, gated> tokens;
     QuadScan<true> recurrence[2];
+    if (!present) await_sums();
     if (present) {
       const RoundInputs in = inputs_of(warp, i % Layout::kInputs);
       const RoundInputs::Token token = in.token(begin);
+      starts = __ballot_sync(0xFFFFFFFFu, token.keep == 0.0f);
+      if (warp % 2 == 0 && lane == 0) fixed.starts[i % Layout::kGradientTiles][warp / 2] = starts;
       RoundCurrents<R> u;
-      CurrentsProduct<R>(x, place.rows, place.columns).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      Accumulators<R, 1> before;
+      CurrentsProduct<R>(x, place.rows, place.columns, place.before)
+          .run(u, before, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      await_sums();
+#pragma unroll
+      for (int side = 0; side < 2; ++side)
+        apply_taps<R>(u, side, x.neurons + output + 8 * side, starts, [&](int r) {
+          float s[kQuadTokens];
+#pragma unroll
+          for (int k = 0; k < kQuadTokens; ++k) s[k] = u.at(r, side, k);
+          GradientTile<R>::store(to_sums + static_cast<unsigned>(r * kLanes + 8 * side) * GradientTile<R>::kRow, s);
+          const float entering = to_next_lane(s[kQuadTokens - 1]);
+          return quad > 0 ? entering : before[r][0][2 * side];
+        });
       in.settle(token);
       tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
@@ -277,7 +377,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
   require_f32("cortical_columns_backward: all operands but gradients of outputs and slots must be f32",
-              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain});
+              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_taps, a.d_bias, a.d_retain, a.d_gain});
   require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16) &&
                        (!a.d_gate || a.d_gate.dtype == DType::bf16),
                    "cortical_columns_backward: the gradients of output, residual and gate must be bf16");
@@ -286,20 +386,36 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
                    "cortical_columns_backward: the gradients have the wrong number of parts");
   if (a.columns.first[0] == 0) return;
-  const ColumnsBackward arguments{arguments_of(a.columns), Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
-                                  a.dot.as<const float>(), a.gain.as<const float>(),    a.d_selected.as<Low>(),
-                                  a.d_weight.as<float>(),  a.d_bias.as<float>(),        a.d_bias.row_stride,
-                                  a.d_retain.as<float>(),  a.d_gain.as<float>(),        Columns<Low>(a.d_residual),
-                                  Columns<Low>(a.d_gate),  static_cast<int>(a.parts),   static_cast<int>(a.first_window),
-                                  a.residual_stored};
+  ColumnsBackward arguments{arguments_of(a.columns),
+                            Columns<const Low>(a.d_out),
+                            a.inverse_rms.as<const float>(),
+                            a.dot.as<const float>(),
+                            a.gain.as<const float>(),
+                            a.d_selected.as<Low>(),
+                            a.d_weight.as<float>(),
+                            a.d_taps.as<float>(),
+                            a.d_taps.row_stride,
+                            a.d_bias.as<float>(),
+                            a.d_bias.row_stride,
+                            a.d_retain.as<float>(),
+                            a.d_gain.as<float>(),
+                            Columns<Low>(a.d_residual),
+                            Columns<Low>(a.d_gate),
+                            static_cast<int>(a.parts),
+                            static_cast<int>(a.first_window),
+                            a.residual_stored,
+                            1};
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     constexpr int R = roles.value;
     const ColumnsArguments& forward = arguments.forward;
     const std::size_t group = GroupMemory<R>::bytes(forward.fan_in, forward.slots);
     const auto run = [&]<int kRounds>(std::integral_constant<int, kRounds>) {
       using Layout = BackwardLayout<R, kRounds>;
-      const std::size_t shared = group + Layout(forward.fan_in, forward.opener_vectors).bytes();
-      if (kRounds > 1 && shared + kDeclared > device.shared_memory()) return false;
+      const Layout layout(forward.fan_in, forward.opener_vectors);
+      const auto fits = [&](int sums_tiles) { return group + layout.bytes(sums_tiles) + kDeclared <= device.shared_memory(); };
+      if (kRounds > 1 && !fits(1)) return false;
+      arguments.sums_tiles = kRounds > 1 && fits(2) ? 2 : 1;
+      const std::size_t shared = group + layout.bytes(arguments.sums_tiles);
       const auto with = [&](auto kernel) {
         launch_with(device, "cortical_columns_backward", kernel,
                     dim3(static_cast<unsigned>(a.columns.weight[0]), static_cast<unsigned>(a.parts)), dim3(Layout::kThreads),
