@@ -3,7 +3,8 @@
 // two headers, and outputs and gradients equal theirs up to rounding; arguments are those of a whole module.
 //
 // A window is taken kCarry tokens at a time, in the backward pass from the end and 2 kCarry at a time if a block has room; it
-// starts from the states that the forward pass stored in between.
+// starts from the states that the forward pass stored in between. The sums of the token before are computed again: to store them
+// for all neurons as well would take more than twice the memory of the states.
 #pragma once
 #include "kernels/microcircuit.h"
 #include "kernels/several.h"

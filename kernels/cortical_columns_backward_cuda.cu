@@ -24,23 +24,28 @@ struct BackwardLayout {
   // Data at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
+    // By neuron: the gradient of a round's first current, for the sum before it; a window's gradients of the taps, of each round of
+    // a step.
+    float firsts[kGradientTiles][rounds][32 * R];
+    float2 taps[rounds][32 * R];
+    std::uint32_t sums_before[2 * rounds][2 * R][8];  // by scanning warp: sums of the token before the round, in the upper half
     // A scanning lane's part of a window's sums: for each side those of the gain and of roles 2 and up, then those of the first two
     // roles of both sides.
     Neighbours<4, float> sums[2 * rounds][3][32];
     Map maps[rounds][kLanes];  // the recurrence through a round
     float gains[kLanes];
     // Values that do not fit in a scanning thread's registers: f g of the token after a step; addresses of a pair's rows of sources
-    // and of weights, and of its gradients.
+    // and of weights, of the sources before them, and of its gradients.
     float following[rounds][kLanes];
     struct {
-      unsigned rows, columns, gradients;
+      unsigned rows, columns, before, gradients;
     } places[kPairThreads];
   };
   static_assert(sizeof(Fixed) % 16 == 0);
   std::size_t source_tile, inputs;  // bytes of one
 
   __host__ __device__ BackwardLayout(int fan_in, int opener_vectors)
-      : source_tile(source_bytes(fan_in)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
+      : source_tile(source_bytes(fan_in, true)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
   // After the group: sources, then inputs.
   __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
   __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
@@ -75,10 +80,11 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   if (thread < kRounds * kLanes) fixed.following[thread / kLanes][thread % kLanes] = 0.0f;
   if (thread < Layout::kScanThreads)
     for (auto& sums : fixed.sums[thread / 32]) sums[thread % 32] = {};
+  for (int c = thread; c < kRounds * GroupMemory<R>::kColumns; c += Layout::kThreads) (&fixed.taps[0][0])[c] = {};
   if (thread < kPairThreads) {
     const CurrentsProduct<R> product(x, sources);
     const int output = thread / 32 * kWarpOutputs + thread % 32 / 4;
-    fixed.places[thread] = {product.rows, product.columns,
+    fixed.places[thread] = {product.rows, product.columns, product.before,
                             gradients + GradientTile<R>::place(static_cast<unsigned>(output), static_cast<unsigned>(thread) % 4)};
   }
   await_stages<0>();
@@ -105,7 +111,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int width = 1 << a.width_bits;
     const std::int64_t tokens = static_cast<std::int64_t>(a.windows) * a.window;
     Low* const d_selected = b.d_selected + static_cast<std::int64_t>(x.group) * a.slots * tokens * width;
-    const SourceLoader<Layout::kMultiplyThreads> loader(x, sources);
+    const SourceLoader<Layout::kMultiplyThreads, true> loader(x, sources);
     Step step = first, loaded = first;
     const auto load = [&](int i) {
 #pragma unroll
@@ -121,7 +127,30 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       advance(loaded);
       close_stage();
     };
+    // To the gradient of each round's last sums adds what the first currents of the round behind it heard of them.
+    constexpr int kJoins = (GroupMemory<R>::kColumns + Layout::kMultiplyThreads - 1) / Layout::kMultiplyThreads;
+    float following[kJoins];  // of the step before, which is behind
+    const auto join = [&](int tiles) {
+#pragma unroll
+      for (int i = 0; i < kJoins; ++i) {
+        const int neuron = static_cast<int>(thread_again()) - Layout::kScanThreads + i * Layout::kMultiplyThreads;
+        if (neuron >= GroupMemory<R>::kColumns) break;
+        float next = step.begin == last_begin ? 0.0f : following[i];
+#pragma unroll
+        for (int round = 0; round < kRounds; ++round) {
+          if (step.begin < round * kRound) break;
+          const unsigned at = (static_cast<unsigned>(tiles + round)) * GradientTile<R>::kBytes +
+                              GradientTile<R>::place(static_cast<unsigned>(neuron), 3) + 2 * (kQuadTokens - 1);
+          Low& last = *reinterpret_cast<Low*>(&fixed.gradients[0][0][0] + at);
+          last = from_float<Low>(to_float(last) + x.neurons[neuron].before * next);
+          next = (&fixed.firsts[0][0][0])[(tiles + round) * GroupMemory<R>::kColumns + neuron];
+        }
+        following[i] = next;
+      }
+      asm volatile("bar.sync 2, %0;" ::"n"(Layout::kMultiplyThreads) : "memory");
+    };
     const auto take_gradients = [&](int source_tiles, int gradient_tiles) {
+      join(gradient_tiles);
 #pragma unroll 1
       for (int round = 0; round < kRounds && step.begin - round * kRound >= 0; ++round) {
         const int begin = step.begin - round * kRound;
@@ -168,8 +197,45 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
     const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
-    const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {  // returns their sum
-      GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
+    unsigned starts = 0;
+    // From the gradients of a neuron's currents to those of its sums, whose place holds the sums, and of its taps. Returns their
+    // sum.
+    const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {
+      const unsigned at = to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, neuron = role * kLanes + output + 8 * side;
+      std::uint32_t s[4], s_before[4], d_low[4];
+      GradientTile<R>::load(at, s);
+      std::uint32_t entering = to_next_lane(s[3]);
+      if (quad == 0) entering = fixed.sums_before[warp][2 * role + side][lane / 4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        s_before[j] = __byte_perm(j > 0 ? s[j - 1] : entering, s[j], 0x5432);  // tokens 2 j - 1 and 2 j
+        d_low[j] = packed<Low>(d[2 * j], d[2 * j + 1]);
+      }
+      const float next = to_previous_lane(d[0]);
+      const Neuron n = x.neurons[neuron];
+      float d_s[kQuadTokens];
+#pragma unroll
+      for (int k = 0; k < kQuadTokens; ++k)
+        d_s[k] = n.now * d[k] + n.before * (k + 1 < kQuadTokens ? d[k + 1] : quad < 3 ? next : 0.0f);
+      if (starts >> 1) {  // a document begins inside the round
+        const unsigned mine = starts >> quad * kQuadTokens;
+#pragma unroll
+        for (int k = 0; k < kQuadTokens; ++k) {
+          if (mine >> k & 1) s_before[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
+          if (mine >> (k + 1) & 1) d_s[k] = n.now * d[k];
+        }
+      }
+      GradientTile<R>::store(at, d_s);
+      // Products of all outputs of the warp's side with each other: the own ones are those of row and column lane / 4.
+      float d_taps[4] = {};
+      multiply_add<Low>(d_taps, {s[0], s_before[0], s[1], s_before[1]}, d_low[0], d_low[1]);
+      multiply_add<Low>(d_taps, {s[2], s_before[2], s[3], s_before[3]}, d_low[2], d_low[3]);
+      if (quad == lane / 8) {
+        float2& sum = fixed.taps[warp / 2][neuron];
+        const bool odd = lane / 4 % 2 != 0;
+        sum = {sum.x + (odd ? d_taps[1] : d_taps[0]), sum.y + (odd ? d_taps[3] : d_taps[2])};
+      }
+      if (quad == 0) fixed.firsts[i % Layout::kGradientTiles][warp / 2][neuron] = starts & 1 ? 0.0f : d[0];
       return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
     };
     RoundScan<R, gated> tokens;
@@ -177,8 +243,24 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     if (present) {
       const RoundInputs in = inputs_of(warp, i % Layout::kInputs);
       const RoundInputs::Token token = in.token(begin);
+      starts = __ballot_sync(0xFFFFFFFFu, token.keep == 0.0f);
       RoundCurrents<R> u;
-      CurrentsProduct<R>(x, place.rows, place.columns).run(u, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      Accumulators<R, 1> before;
+      CurrentsProduct<R>(x, place.rows, place.columns, place.before)
+          .run(u, before, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+#pragma unroll
+      for (int side = 0; side < 2; ++side)
+        apply_taps<R>(u, side, x.neurons + output + 8 * side, starts, [&](int r) {
+          float s[kQuadTokens];
+#pragma unroll
+          for (int k = 0; k < kQuadTokens; ++k) s[k] = u.at(r, side, k);
+          GradientTile<R>::store(to + static_cast<unsigned>(r * kLanes + 8 * side) * GradientTile<R>::kRow, s);
+          const float entering = to_next_lane(s[kQuadTokens - 1]);
+          if (quad > 0) return entering;
+          const float of_before = starts & 1 ? 0.0f : before[r][0][2 * side];
+          fixed.sums_before[warp][2 * r + side][lane / 4] = packed<Low>(0.0f, of_before);
+          return of_before;
+        });
       in.settle(token);
       tokens.keeps = in.keeps() + quad * kQuadTokens;
 #pragma unroll
@@ -255,6 +337,18 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       if (s == 1) b.d_retain[of_part] += sum;
       if (s == R) b.d_gain[of_part] += sum;
     }
+    for (unsigned c = thread_again(); c < GroupMemory<R>::kColumns; c += Layout::kScanThreads) {
+      float2 sum{};
+#pragma unroll
+      for (unsigned round = 0; round < kRounds; ++round) {
+        float2& of_round = fixed.taps[round][c];
+        sum = {sum.x + of_round.x, sum.y + of_round.y};
+        of_round = {};
+      }
+      float* const d_tap = b.d_taps + (part * 2 * R + static_cast<int>(c) / kLanes) * b.d_taps_stride + x.group * kLanes +
+                           static_cast<int>(c) % kLanes;
+      d_tap[0] += sum.x, d_tap[R * b.d_taps_stride] += sum.y;
+    }
   };
 
   Step step = first;
@@ -277,7 +371,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 
 void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward& a) {
   require_f32("cortical_columns_backward: all operands but gradients of outputs and slots must be f32",
-              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_bias, a.d_retain, a.d_gain});
+              {a.inverse_rms, a.dot, a.gain, a.d_weight, a.d_taps, a.d_bias, a.d_retain, a.d_gain});
   require_operands(a.d_out.dtype == DType::bf16 && (!a.d_residual || a.d_residual.dtype == DType::bf16) &&
                        (!a.d_gate || a.d_gate.dtype == DType::bf16),
                    "cortical_columns_backward: the gradients of output, residual and gate must be bf16");
@@ -286,11 +380,23 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
                    "cortical_columns_backward: the gradients have the wrong number of parts");
   if (a.columns.first[0] == 0) return;
-  const ColumnsBackward arguments{arguments_of(a.columns), Columns<const Low>(a.d_out), a.inverse_rms.as<const float>(),
-                                  a.dot.as<const float>(), a.gain.as<const float>(),    a.d_selected.as<Low>(),
-                                  a.d_weight.as<float>(),  a.d_bias.as<float>(),        a.d_bias.row_stride,
-                                  a.d_retain.as<float>(),  a.d_gain.as<float>(),        Columns<Low>(a.d_residual),
-                                  Columns<Low>(a.d_gate),  static_cast<int>(a.parts),   static_cast<int>(a.first_window),
+  const ColumnsBackward arguments{arguments_of(a.columns),
+                                  Columns<const Low>(a.d_out),
+                                  a.inverse_rms.as<const float>(),
+                                  a.dot.as<const float>(),
+                                  a.gain.as<const float>(),
+                                  a.d_selected.as<Low>(),
+                                  a.d_weight.as<float>(),
+                                  a.d_taps.as<float>(),
+                                  a.d_taps.row_stride,
+                                  a.d_bias.as<float>(),
+                                  a.d_bias.row_stride,
+                                  a.d_retain.as<float>(),
+                                  a.d_gain.as<float>(),
+                                  Columns<Low>(a.d_residual),
+                                  Columns<Low>(a.d_gate),
+                                  static_cast<int>(a.parts),
+                                  static_cast<int>(a.first_window),
                                   a.residual_stored};
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     constexpr int R = roles.value;

@@ -21,9 +21,10 @@ inline constexpr int kPairThreads = 64;  // two warps, which share a group's rou
 // rows 0 to 7 are in different banks, and so are rows 0, 1, 8, 9, 16, 17, 24, 25.
 __host__ __device__ constexpr int tile_row(int row, int pitch) { return row * pitch + row / 8 * 16; }
 
-// Bytes of a round's sources in shared memory, and of its gates' openers.
-__host__ __device__ constexpr std::size_t source_bytes(int fan_in) {
-  return sizeof(Low) * static_cast<std::size_t>(tile_row(kRound, pitch_of<Low>(fan_in)));
+// Bytes of a round's sources in shared memory, with or without those of the token before it (row kRound), and of its gates'
+// openers.
+__host__ __device__ constexpr std::size_t source_bytes(int fan_in, bool with_before) {
+  return sizeof(Low) * static_cast<std::size_t>(tile_row(kRound + with_before, pitch_of<Low>(fan_in)));
 }
 __host__ __device__ constexpr std::size_t opener_bytes(int opener_vectors) {
   return sizeof(Low) * kVector<Low> * kRound * static_cast<std::size_t>(opener_vectors);
@@ -33,6 +34,8 @@ struct ColumnsArguments {
   SourceTable sources;
   const int* wiring;
   const Low* weight;
+  const float* taps;
+  std::int64_t taps_stride;
   const float* bias;
   std::int64_t bias_stride;
   const float* retain;
@@ -46,22 +49,28 @@ struct ColumnsArguments {
   std::int64_t carried_stride;
 };
 
-// A group's biases, weights and source addresses in shared memory. Data of fixed size comes first, so its addresses need no
+// A neuron's two taps and bias, read as one vector.
+struct alignas(16) Neuron {
+  float now, before, bias;
+};
+
+// A group's neurons, weights and source addresses in shared memory. Data of fixed size comes first, so its addresses need no
 // register.
 template <int R>
 struct GroupMemory {
   static constexpr int kColumns = 32 * R, kPitch = pitch_of<Low>(kColumns);
 
   static constexpr std::size_t bytes(int fan_in, int slots) {
-    return sizeof(Low) * static_cast<std::size_t>(tile_row(fan_in, kPitch)) + sizeof(float) * (kColumns + 3 * kLanes) +
-           sizeof(BlockRows<Low>) * static_cast<std::size_t>(slots);
+    return sizeof(Low) * static_cast<std::size_t>(tile_row(fan_in, kPitch)) + sizeof(Neuron) * kColumns +
+           sizeof(float) * 3 * kLanes + sizeof(BlockRows<Low>) * static_cast<std::size_t>(slots);
   }
 
   const ColumnsArguments& a;
   const int group;
-  float *const bias, *const retain, *const gate_bias;  // [R, 32], [32], [32]
-  int* const opener;                                   // [32]: index of an output's opener in a token's vectors
-  Low* const weight;                                   // [fan-in, 32 R]
+  Neuron* const neurons;                  // [R, 32]
+  float *const retain, *const gate_bias;  // [32]
+  int* const opener;                      // [32]: index of an output's opener in a token's vectors
+  Low* const weight;                      // [fan-in, 32 R]
   BlockRows<const Low>* const slots;
 
   // Starts loading everything, as a stage of its own; the caller waits and synchronises the block. `before`: the caller's bytes
@@ -69,8 +78,8 @@ struct GroupMemory {
   __device__ GroupMemory(const ColumnsArguments& arguments, int g, std::size_t before = 0)
       : a(arguments),
         group(g),
-        bias(reinterpret_cast<float*>(shared_memory + before)),
-        retain(bias + kColumns),
+        neurons(reinterpret_cast<Neuron*>(shared_memory + before)),
+        retain(reinterpret_cast<float*>(neurons + kColumns)),
         gate_bias(retain + kLanes),
         opener(reinterpret_cast<int*>(gate_bias + kLanes)),
         weight(reinterpret_cast<Low*>(opener + kLanes)),
@@ -82,7 +91,11 @@ struct GroupMemory {
     for (int v = thread; v < a.fan_in * kRow; v += threads)
       copy_behind(weight + tile_row(v / kRow, kPitch) + v % kRow * kVector<Low>, from + v * kVector<Low>, true);
     close_stage();
-    for (int c = thread; c < kColumns; c += threads) bias[c] = read(a.bias + c / kLanes * a.bias_stride + g * kLanes + c % kLanes);
+    for (int c = thread; c < kColumns; c += threads) {
+      const int role = c / kLanes, at = g * kLanes + c % kLanes;
+      neurons[c] = {read(a.taps + role * a.taps_stride + at), read(a.taps + (R + role) * a.taps_stride + at),
+                    read(a.bias + role * a.bias_stride + at)};
+    }
     if (thread >= kLanes) return;
     const int column = g * kLanes + thread;
     retain[thread] = read(a.retain + column);
@@ -106,7 +119,7 @@ struct GroupMemory {
 };
 
 // Loads a round's sources on `threads` threads, 8 sources of a token at a time.
-template <int threads>
+template <int threads, bool with_before>
 struct SourceLoader {
   static constexpr int kStep = threads / 16;  // tokens
   const Low* from = nullptr;                  // null: nothing to load
@@ -132,6 +145,9 @@ struct SourceLoader {
     for (int r = 0; r < kRound; r += kStep)
       copy_behind(to + tile + 2 * static_cast<unsigned>(tile_row(r, pitch_of<Low>(a.fan_in))), first + min(row + r, last) * stride,
                   row + r <= last);
+    if (with_before && row == 0)
+      copy_behind(to + tile + 2 * static_cast<unsigned>(tile_row(kRound, pitch_of<Low>(a.fan_in))),
+                  begin > 0 ? first - stride : first, begin > 0);
   }
 };
 
@@ -155,10 +171,13 @@ inline ColumnsArguments arguments_of(const CorticalColumns& a) {
                    "cortical columns: residual and opener must be bf16, of a whole module");
   require_operands(!a.gate.opener || (a.gate.opener.row_stride % kVector<Low> == 0 && a.gate.stripe > 0),
                    "cortical columns: the opener's rows must be whole vectors");
-  require_f32("cortical columns: bias, retain, gate's bias and states must be f32", {a.bias, a.retain, a.gate.bias, a.carried});
+  require_f32("cortical columns: taps, bias, retain, gate's bias and states must be f32",
+              {a.taps, a.bias, a.retain, a.gate.bias, a.carried});
   return {SourceTable(a.sources),
           a.wiring.as<const int>(),
           a.weight.as<const Low>(),
+          a.taps.as<const float>(),
+          a.taps.row_stride,
           a.bias.as<const float>(),
           a.bias.row_stride,
           a.retain.as<const float>(),

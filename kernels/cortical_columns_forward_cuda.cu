@@ -9,13 +9,16 @@ namespace {
 
 constexpr int kMostPairs = 8;  // per block; each takes another window
 
-// A pair's shared memory besides the group: two tiles of sources, and for each warp outputs and openers.
+// A pair's shared memory besides the group: two tiles of sources, and for each warp outputs, openers and its neurons' last sums.
 struct PairMemory {
-  std::size_t sources, outputs, openers;  // bytes of one
+  std::size_t sources, outputs, openers, sums;  // bytes of one
 
-  __host__ __device__ PairMemory(int fan_in, int opener_vectors)
-      : sources(source_bytes(fan_in)), outputs(OutputTile::kBytes), openers(opener_bytes(opener_vectors)) {}
-  __host__ __device__ std::size_t bytes() const { return 2 * (sources + outputs + openers); }
+  __host__ __device__ PairMemory(int fan_in, int opener_vectors, int roles)
+      : sources(source_bytes(fan_in, false)),
+        outputs(OutputTile::kBytes),
+        openers(opener_bytes(opener_vectors)),
+        sums(sizeof(float) * kWarpOutputs * static_cast<std::size_t>(roles)) {}
+  __host__ __device__ std::size_t bytes() const { return 2 * (sources + outputs + openers + sums); }
 };
 
 int pairs_in(std::size_t room, std::size_t pair, int windows) {
@@ -36,7 +39,7 @@ template <int R, bool gated>
 __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(const ColumnsArguments a, Columns<Low> pre_norm) {
 #if __CUDA_ARCH__ >= 800
   const GroupMemory<R> x(a, static_cast<int>(blockIdx.y));
-  const PairMemory sizes(a.fan_in, a.opener_vectors);
+  const PairMemory sizes(a.fan_in, a.opener_vectors, R);
   const int pair = static_cast<int>(threadIdx.x) / kPairThreads, pairs = static_cast<int>(blockDim.x) / kPairThreads;
   const int half = static_cast<int>(threadIdx.x) / 32 % 2, first_output = x.group * kLanes + half * kWarpOutputs;  // of this warp
   unsigned char* const memory = x.behind() + static_cast<std::size_t>(pair) * sizes.bytes();
@@ -45,10 +48,13 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
       reinterpret_cast<const Low*>(memory + 2 * sizes.sources + static_cast<std::size_t>(half) * sizes.outputs));
   Low* const openers =
       reinterpret_cast<Low*>(memory + 2 * (sizes.sources + sizes.outputs) + static_cast<std::size_t>(half) * sizes.openers);
+  // Each is read and written by the first lane of its quad alone.
+  float* const last_sums = reinterpret_cast<float*>(memory + 2 * (sizes.sources + sizes.outputs + sizes.openers) +
+                                                    static_cast<std::size_t>(half) * sizes.sums);
   await_stages<0>();
   __syncthreads();
 
-  const SourceLoader<kPairThreads> loader(x, sources);
+  const SourceLoader<kPairThreads, false> loader(x, sources);
   const CurrentsProduct<R> product(x, sources);
   struct Round {
     int window, begin;
@@ -87,13 +93,22 @@ __global__ void __launch_bounds__(kPairThreads* kMostPairs, 1) forward_kernel(co
     __syncwarp();
 
     const int quad = static_cast<int>(thread_again() % 4);
-    const unsigned starts = __ballot_sync(0xFFFFFFFFu, first == lane_token) >> quad * kQuadTokens;
+    const unsigned all_starts = __ballot_sync(0xFFFFFFFFu, first == lane_token), starts = all_starts >> quad * kQuadTokens;
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       const int output = static_cast<int>(thread_again() / 32 % 2 * kWarpOutputs + thread_again() % 32 / 4) + 8 * side,
                 column = x.group * kLanes + output;
       const float retain = x.retain[output], gate_bias = gated ? x.gate_bias[output] : 0.0f;
       const Low* const opener = openers + quad * kQuadTokens * a.opener_vectors * kVector<Low> + (gated ? x.opener[output] : 0);
+      apply_taps<R>(u, side, x.neurons + output, all_starts, [&](int r) {
+        float before = to_next_lane(u.at(r, side, kQuadTokens - 1));
+        if (quad == 0) {
+          float& last = last_sums[(r * 2 + side) * 8 + static_cast<int>(thread_again() % 32 / 4)];
+          const float kept = last;
+          last = before, before = kept;
+        }
+        return before;
+      });
       Map map;
 #pragma unroll
       for (int k = 0; k < kQuadTokens; ++k) {
@@ -140,8 +155,8 @@ void cortical_columns_forward(CudaDevice& device, const CorticalColumnsForward& 
   const ColumnsArguments arguments = arguments_of(a.columns);
   require_operands(a.pre_norm.dtype == DType::bf16, "cortical_columns_forward: the output must be bf16");
   const std::int64_t groups = a.columns.weight[0];
-  const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors).bytes();
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
+    const std::size_t pair = PairMemory(arguments.fan_in, arguments.opener_vectors, roles.value).bytes();
     const std::size_t group = GroupMemory<roles.value>::bytes(arguments.fan_in, arguments.slots);
     const int pairs = pairs_in(device.shared_memory() - group, pair, arguments.windows);
     const dim3 grid(blocks_of_group(device, groups, arguments.windows, pairs), static_cast<unsigned>(groups));

@@ -19,6 +19,13 @@ struct GradientTile {
     asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
                  : "memory");
   }
+  // Loads them as pairs.
+  static __device__ void load(unsigned from, std::uint32_t (&pairs)[4]) {
+    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(pairs[0]), "=r"(pairs[1]), "=r"(pairs[2]), "=r"(pairs[3])
+                 : "r"(from)
+                 : "memory");
+  }
 };
 
 // One warp's part of the weights' gradient, of `warps` warps: a quarter of the neurons, and 16 sources in every kStep.

@@ -10,7 +10,9 @@ struct ColumnsBackward {
   const float *inverse_rms, *dot, *gain;
   Low* d_selected;  // [G K, N, width]
   float* d_weight;  // [G, F, 32R]
-  float* d_bias;    // [R, 32G]
+  float* d_taps;    // [2R, 32G]
+  std::int64_t d_taps_stride;
+  float* d_bias;  // [R, 32G]
   std::int64_t d_bias_stride;
   float *d_retain, *d_gain;
   Columns<Low> d_residual, d_gate;

@@ -68,17 +68,18 @@ void cortical_columns_step(CudaDevice& device, const CorticalColumnsStep& a) {
   const std::int64_t groups = a.weight[0], outputs = kGroup * groups;
   const SynapsesShape x(a.weight, make_view(nullptr, DType::f32, {groups, 1, a.weight[2]}), a.wiring[1], 1);
   require_sources(a.sources, type);
-  require_f32("cortical_columns_step: bias, retain, the gate's bias, gain and state must be f32",
-              {a.bias, a.retain, a.gate.bias, a.gain, a.state});
+  require_f32("cortical_columns_step: taps, bias, retain, the gate's bias, gain, state and sums must be f32",
+              {a.taps, a.bias, a.retain, a.gate.bias, a.gain, a.state, a.before});
   for (const TensorView& view : {a.gate.opener, a.residual, a.out})
     require_operands(!view || view.dtype == type, "cortical_columns_step: opener, residual and output must have the weights' type");
   require_operands(a.pre_norm.dtype == gradient_of(type) && a.done.dtype == DType::i32,
                    "cortical_columns_step: the scratch has the wrong type");
-  require_operands(a.pre_norm[1] == outputs && a.out[1] == outputs && a.state[1] == outputs && a.sources.outputs[0][0] == 1,
+  require_operands(a.pre_norm[1] == outputs && a.out[1] == outputs && a.state[1] == outputs && a.taps[0] == 2 * x.roles &&
+                       a.before[0] == groups && a.sources.outputs[0][0] == 1,
                    "cortical_columns_step: operands must be one token of the whole module");
   dispatch_float(type, [&](auto zero) {
     using T = decltype(zero);
-    const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.bias}, x),
+    const StepArguments<T> arguments{RowArguments({a.sources, a.wiring, a.weight, a.taps, a.bias}, x, a.before),
                                      a.retain.as<const float>(),
                                      a.gate.opener.as<const T>(),
                                      a.gate.bias.as<const float>(),

@@ -9,11 +9,43 @@
 
 namespace neurogen {
 
+// First the sums of the sources, then currents.
 template <int R>
 struct RoundCurrents {
   Accumulators<R, 4> of;
   __device__ float& at(int role, int side, int k) { return of[role][k / 2][2 * side + k % 2]; }
 };
+
+// Turns a side's sums into currents. `neurons`: at the lane's output; starts: the round's tokens that begin a document, as bits.
+// entering(role) gives the sum of the token before the lane's first.
+template <int R, typename Entering>
+__device__ inline void apply_taps(RoundCurrents<R>& u, int side, const Neuron* neurons, unsigned starts, Entering&& entering) {
+  const auto apply = [&](auto inside) {  // whether a document begins behind the round's first token
+    const unsigned mine = starts >> thread_again() % 4 * kQuadTokens;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      const Neuron n = neurons[r * kLanes];
+      const float before = entering(r);
+#pragma unroll
+      for (int k = kQuadTokens - 1; k >= 0; --k) {
+        const float delayed = n.before * (k > 0 ? u.at(r, side, k - 1) : before) + n.bias;
+        u.at(r, side, k) = n.now * u.at(r, side, k) + ((k == 0 || inside.value) && (mine >> k & 1) ? n.bias : delayed);
+      }
+    }
+  };
+  if (starts >> 1 == 0) apply(std::false_type{});
+  else apply(std::true_type{});
+}
+
+// From a lane's value to its neighbour's in the quad, and from the last lane's to the first: towards later or earlier tokens.
+template <typename T>
+__device__ inline T to_next_lane(T x) {
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 3) % 4, 4);
+}
+template <typename T>
+__device__ inline T to_previous_lane(T x) {
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 1) % 4, 4);
+}
 
 // The recurrence of a round, whose tokens a quad of lanes holds: each lane's map becomes that of its tokens and all before them (in
 // reverse: after them).
@@ -118,7 +150,8 @@ struct OutputTile {
 template <int R>
 struct CurrentsProduct {
   const GroupMemory<R>& x;
-  unsigned rows, columns;  // this lane's addresses in shared memory: of the first tile of sources, of the weights
+  // This lane's addresses in shared memory: of the first tile of sources, of the weights, of the token before the first tile.
+  unsigned rows, columns, before;
 
   __device__ CurrentsProduct(const GroupMemory<R>& group, const Low* sources) : x(group) {
     const unsigned thread = thread_again(), lane = thread % 32, near = lane % 8, second = lane / 8 % 2 * 8,
@@ -129,38 +162,44 @@ struct CurrentsProduct {
         2 * (static_cast<unsigned>(tile_row(static_cast<int>(near / 2 * 8 + near % 2 + lane / 16 * 2), x.source_pitch())) + second);
     columns = shared_address(x.weight) +
               2 * (static_cast<unsigned>(tile_row(static_cast<int>(near + lane / 16 * 8), GroupMemory<R>::kPitch)) + half + second);
+    before = shared_address(sources) + 2 * (static_cast<unsigned>(tile_row(kRound, x.source_pitch())) + second);
   }
   // Takes addresses that were computed before.
-  __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns)
-      : x(group), rows(lane_rows), columns(lane_columns) {}
+  __device__ CurrentsProduct(const GroupMemory<R>& group, unsigned lane_rows, unsigned lane_columns, unsigned lane_before)
+      : x(group), rows(lane_rows), columns(lane_columns), before(lane_before) {}
 
-  // u = weight^T sources^T + bias. `tile`: bytes from the first tile.
-  __device__ void run(RoundCurrents<R>& u, unsigned tile) const {
+  // s = weight^T sources^T. `tile`: bytes from the first tile.
+  __device__ void run(RoundCurrents<R>& s, unsigned tile) const {
+    Accumulators<R, 1> none;
+    run<false>(s, none, tile);
+  }
+  // Also gives every lane the sums of the token before the round: those of side 0 in element 0, of side 1 in element 2.
+  __device__ void run(RoundCurrents<R>& s, Accumulators<R, 1>& s_before, unsigned tile) const { run<true>(s, s_before, tile); }
+
+ private:
+  template <bool with_before>
+  __device__ void run(RoundCurrents<R>& s, Accumulators<R, 1>& s_before, unsigned tile) const {
     const unsigned pitch = 2 * static_cast<unsigned>(x.source_pitch());
-    unsigned row = rows + tile, column = columns;
-    const auto add = [&](auto from) {  // from(role): sets the initial accumulators, or does nothing
-      std::uint32_t sources[2][4];
+    unsigned row = rows + tile, column = columns, row_before = before + tile;
+    clear_accumulators<R, 4>(s.of);
+    if constexpr (with_before) clear_accumulators<R, 1>(s_before);
+#pragma unroll 1
+    for (int k = 0; k < x.a.fan_in; k += 16) {
+      std::uint32_t sources[2][4], of_before[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) load_matrices<false>(sources[i], row + 4 * pitch * i);
+      if constexpr (with_before) load_matrices(of_before, row_before);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         std::uint32_t neurons[4];
         load_matrices<true>(neurons, column + 2 * kLanes * r);
-        from(r);
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-          multiply_add<Low>(u.of[r][j], neurons, sources[j / 2][j % 2 * 2], sources[j / 2][j % 2 * 2 + 1]);
+          multiply_add<Low>(s.of[r][j], neurons, sources[j / 2][j % 2 * 2], sources[j / 2][j % 2 * 2 + 1]);
+        if constexpr (with_before) multiply_add<Low>(s_before[r][0], neurons, of_before[0], of_before[1]);
       }
-      row += 32, column += 2 * tile_row(16, GroupMemory<R>::kPitch);
-    };
-    add([&](int r) {
-      const float* const bias = x.bias + thread_again() / 32 % 2 * kWarpOutputs + thread_again() % 32 / 4;
-      const float low = bias[r * kLanes], high = bias[r * kLanes + 8];
-#pragma unroll
-      for (int k = 0; k < kQuadTokens; ++k) u.at(r, 0, k) = low, u.at(r, 1, k) = high;
-    });
-#pragma unroll 1
-    for (int k = 16; k < x.a.fan_in; k += 16) add([](int) {});
+      row += 32, row_before += 32, column += 2 * tile_row(16, GroupMemory<R>::kPitch);
+    }
   }
 };
 

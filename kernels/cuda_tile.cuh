@@ -59,6 +59,11 @@ __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
   load_matrices<transposed>(r, shared_address(row));
 }
 
+// Two matrices, whose rows lanes 0 to 15 address.
+__device__ inline void load_matrices(std::uint32_t (&r)[2], std::uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(row) : "memory");
+}
+
 template <typename T>
 __device__ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
 #if __CUDA_ARCH__ >= 800

@@ -21,9 +21,11 @@ namespace neurogen {
 
 inline constexpr std::int64_t kGroup = 32;  // outputs in a column group
 
-// A module's sources, in the order in which they are concatenated: up to five tensors [N, width_k], each width a multiple of 32.
+inline constexpr std::size_t kMostSources = 5;
+
+// A module's sources, in the order in which they are concatenated: tensors [N, width_k], each width a multiple of 32.
 struct Sources {
-  std::array<TensorView, 5> outputs{};
+  std::array<TensorView, kMostSources> outputs{};
   int count = 0;
 };
 

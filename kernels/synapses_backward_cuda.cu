@@ -5,22 +5,25 @@ namespace neurogen {
 namespace {
 
 constexpr int kStages = 4;
-constexpr int kWeightStages = 3;    // wider stages: an old card has no room for more
-constexpr int kWeightRows = 128;    // most rows of the fan-in that a block takes, 32 for each two warps
-constexpr int kSourceTokens = 128;  // tokens that a block takes, 32 per warp
+__host__ __device__ constexpr int weight_stages(int capability) {
+  return capability < 80 ? 2 : 3;
+}  // wide stages: an old card has no room for more
+constexpr int kWeightRows = 96;  // most rows of the fan-in that a block takes, 32 for each four warps
+constexpr int kWarpTokens = 31, kSourceTokens = 4 * kWarpTokens, kSourceRows = 128;  // rows of a tile; one more than its tokens
 constexpr int kThreads = 128;
 
 struct WeightsArguments {
   SourceTable sources;
+  const int* first;
   const int* wiring;
   std::int64_t wiring_stride;
   const void* d_currents;  // [G, N, 32R]
   std::int64_t d_currents_stride;
-  float* d_weight;  // [parts G, F, 32R]
+  float* d_weight;  // [parts 2G, F, 32R]
   std::int64_t d_weight_stride;
   float* d_bias;  // [parts R, 32G]
   std::int64_t d_bias_stride;
-  int tokens, fan_in, slots, width, rows;
+  int window, tokens, fan_in, slots, width, rows;
   int parts, first_product;  // first_product < parts
 };
 
@@ -28,15 +31,20 @@ template <typename T, int R>
 struct WeightsStage {
   static constexpr int columns = 32 * R;
   static constexpr int source_pitch = pitch_of<T>(kWeightRows), current_pitch = pitch_of<T>(columns);
-  T sources[kChunk<T> * source_pitch];
+  T sources[2][kChunk<T> * source_pitch];  // of the tokens, and of those before them as far as they are heard
   T currents[kChunk<T> * current_pitch];
 };
 
-// A block takes up to 128 rows of one group's d_weight, over one part's products. Two warps share 32 rows, each with half the
-// columns, and there are no more warps than rows need. Sums start from the stored values, so that sections of a batch add up to the
-// same bits as the whole.
+// A block takes up to 96 rows of one group's d_weight, as both taps have it, over one part's products. Four warps share 32 rows,
+// each with one tap and half the columns, and there are no more warps than rows need. Sums start from the stored values, so that
+// sections of a batch add up to the same bits as the whole.
 template <typename T, int R>
-__global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
+__global__ void __launch_bounds__(4 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
+#if defined(__CUDA_ARCH__)
+  constexpr int kWeightStages = weight_stages(__CUDA_ARCH__ / 10);
+#else
+  constexpr int kWeightStages = weight_stages(0);
+#endif
   using Stage = WeightsStage<T, R>;
   constexpr int columns = Stage::columns;
   Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
@@ -52,20 +60,23 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
   __syncthreads();
 
-  // A thread copies the same columns of every chunk's sources. A chunk of d_currents is contiguous.
-  const int vectors = threads / 2 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
+  // A thread copies the same columns and row of every chunk's sources. A chunk of d_currents is contiguous.
+  static_assert(kChunk<T> == 4 * kVector<T>);
+  const int vectors = threads / 4 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
   const bool inside = f < fan_in;
   const BlockRows<const T> from = slots[inside ? (begin + f) / a.width : 0];
   const T* const source = from.data + (inside ? (begin + f) % a.width : 0);
   const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride;
   constexpr int kRow = columns / kVector<T>;
   int product = first, token = first * a.rows, product_end = min(token + a.rows, a.tokens), loaded_chunk = 0;
+  const auto first_of_row = [&] { return __ldg(a.first + min(token + source_row, a.tokens - 1)); };
+  int row_first = first_of_row();  // of the next chunk to load
   const auto load = [&](int s) {
-#pragma unroll
-    for (int row = source_row; row < source_row + kChunk<T>; row += 2 * kVector<T>) {
-      const bool present = inside && token + row < product_end;
-      copy_behind(stages[s].sources + row * Stage::source_pitch + f, source + (present ? token + row : 0) * from.stride, present);
-    }
+    const int n = token + source_row;
+    const bool present = inside && n < product_end, heard = present && row_first < n % a.window;
+    T* const to = stages[s].sources[0] + source_row * Stage::source_pitch + f;
+    copy_behind(to, source + (present ? n : 0) * from.stride, present);
+    copy_behind(to + kChunk<T> * Stage::source_pitch, source + (heard ? n - 1 : 0) * from.stride, heard);
     const T* const chunk = d_currents + static_cast<std::int64_t>(token) * columns;
     for (int v = thread; v < kChunk<T> * kRow; v += threads) {
       const int row = v / kRow;
@@ -75,10 +86,11 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
     token += kChunk<T>;
     if (++loaded_chunk == chunks)
       loaded_chunk = 0, product += a.parts, token = product * a.rows, product_end = min(token + a.rows, a.tokens);
+    row_first = first_of_row();
   };
 
-  const int row = warp / 2 * 32, half = warp % 2 * (columns / 2);
-  float* const d_weight = a.d_weight + (part * groups + g) * a.d_weight_stride + begin * columns + half;
+  const int row = warp / 4 * 32, tap = warp / 2 % 2, half = warp % 2 * (columns / 2);
+  float* const d_weight = a.d_weight + ((2 * part + tap) * groups + g) * a.d_weight_stride + begin * columns + half;
   Accumulators<2, 2 * R> sum;
   const auto each = [&](auto&& body) {
 #pragma unroll
@@ -109,7 +121,7 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
 
   int chunk = 0;
   pipeline<kWeightStages>(chunks * ((products - first + a.parts - 1) / a.parts), load, [&](int s) {
-    multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
+    multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources[tap] + row, Stage::source_pitch,
                                                                    stages[s].currents + half, Stage::current_pitch);
     if (biased)
       for (int r = share; r < kChunk<T>; r += shares) {
@@ -139,24 +151,83 @@ __global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const Weigh
   if (blockIdx.z == 0) each_bias([&](int c, float& stored) { stored = bias[c]; });
 }
 
+// One group's gradients of weights and taps, from those of the weights as each tap has them. A thread takes four columns and every
+// kTapRows-th row of the fan-in.
+constexpr int kTapRows = 8;
+
+template <int R>
+__global__ void __launch_bounds__(8 * R * kTapRows)
+    taps_kernel(const float* all_parts, int parts, const float* weight, const float* taps, std::int64_t taps_stride, int fan_in,
+                float* d_weight, float* d_taps, std::int64_t d_taps_stride) {
+  constexpr int kColumns = 32 * R, kVectors = kColumns / 4;
+  __shared__ float4 shares[2][kTapRows][kVectors];
+  const int vector = static_cast<int>(threadIdx.x) % kVectors, row = static_cast<int>(threadIdx.x) / kVectors, c = 4 * vector;
+  const std::int64_t groups = gridDim.x, g = blockIdx.x, matrix = static_cast<std::int64_t>(fan_in) * kColumns,
+                     of_tap = groups * matrix;
+  const auto tap_at = [&](int tap) { return load_four(taps + (tap * R + c / 32) * taps_stride + g * 32 + c % 32); };
+  const float4 now = tap_at(0), before = tap_at(1);
+  float4 d_now{}, d_before{};
+#pragma unroll 2
+  for (int f = row; f < fan_in; f += kTapRows) {
+    const std::int64_t at = g * matrix + f * kColumns + c;
+    float4 p{}, q{};
+#pragma unroll 2
+    for (int part = 0; part < parts; ++part) {
+      const float4 x = load_four(all_parts + 2 * part * of_tap + at), y = load_four(all_parts + (2 * part + 1) * of_tap + at);
+      p = {p.x + x.x, p.y + x.y, p.z + x.z, p.w + x.w}, q = {q.x + y.x, q.y + y.y, q.z + y.z, q.w + y.w};
+    }
+    const float4 w = load_four(weight + at);
+    d_now = {d_now.x + w.x * p.x, d_now.y + w.y * p.y, d_now.z + w.z * p.z, d_now.w + w.w * p.w};
+    d_before = {d_before.x + w.x * q.x, d_before.y + w.y * q.y, d_before.z + w.z * q.z, d_before.w + w.w * q.w};
+    store_four(d_weight + at, {now.x * p.x + before.x * q.x, now.y * p.y + before.y * q.y, now.z * p.z + before.z * q.z,
+                               now.w * p.w + before.w * q.w});
+  }
+  shares[0][row][vector] = d_now, shares[1][row][vector] = d_before;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * kColumns; i += static_cast<int>(blockDim.x)) {
+    const int tap = i / kColumns, column = i % kColumns;
+    float sum = 0.0f;
+    for (int r = 0; r < kTapRows; ++r) sum += reinterpret_cast<const float*>(shares[tap][r])[column];
+    d_taps[(tap * R + column / 32) * d_taps_stride + g * 32 + column % 32] = sum;
+  }
+}
+
+// The weights as each tap has them.
+template <typename T>
+__global__ void tapped_kernel(const T* weight, const float* taps, std::int64_t taps_stride, int roles, int fan_in, T* tapped) {
+  const int columns = 32 * roles;
+  const std::int64_t g = blockIdx.x, matrix = static_cast<std::int64_t>(fan_in) * columns;
+  for (int i = 4 * static_cast<int>(threadIdx.x); i < matrix; i += 4 * static_cast<int>(blockDim.x)) {
+    const int c = i % columns;
+    const float4 w = load_four(weight + g * matrix + i);
+#pragma unroll
+    for (int tap = 0; tap < 2; ++tap) {
+      const float4 t = load_four(taps + (tap * roles + c / 32) * taps_stride + g * 32 + c % 32);
+      store_four(tapped + (tap * gridDim.x + g) * matrix + i, {t.x * w.x, t.y * w.y, t.z * w.z, t.w * w.w});
+    }
+  }
+}
+
 struct SourcesArguments {
   SourceTable d_sources;
+  const int* first;
   const void* d_currents;  // [G, N, 32R]
   std::int64_t d_currents_stride;
-  const void* weight;  // [G, F, 32R]
-  std::int64_t weight_stride;
+  const void* weight;  // [2G, F, 32R]: as each tap has them
+  std::int64_t weight_stride, tap_stride;
   const int *start, *readers;
-  int tokens, columns, slots;
+  int window, tokens, columns, slots;
 };
 
 template <typename T, int width>
 struct SourcesStage {
   static constexpr int pitch = pitch_of<T>(kChunk<T>);
-  T currents[kSourceTokens * pitch];
-  T weight[width * pitch];
+  T currents[kSourceRows * pitch];
+  T weight[2][width * pitch];
 };
 
-// A block takes 128 tokens of one source block's gradient, over its readers in order.
+// A block takes 124 tokens of one source block's gradient, over its readers in order. Each warp takes 31 of them and the token
+// after them. A token adds to its own sources' gradient, and to those of the token before it.
 template <typename T, int width>
 __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArguments a) {
   using Stage = SourcesStage<T, width>;
@@ -179,22 +250,23 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
       if (++reader < start + count) next = a.readers[reader];
     }
 #pragma unroll
-    for (int i = 0; i < kSourceTokens * kVectors / kThreads; ++i) {
+    for (int i = 0; i < kSourceRows * kVectors / kThreads; ++i) {
       const int row = thread / kVectors + i * (kThreads / kVectors);
-      const bool present = token + row < a.tokens;
+      const bool present = row <= kSourceTokens && token + row < a.tokens;
       copy_behind(stages[s].currents + row * Stage::pitch + part, d_currents + (present ? row : 0) * a.columns, present);
     }
-    for (int row = thread / kVectors; row < width; row += kThreads / kVectors)
-      copy_behind(stages[s].weight + row * Stage::pitch + part, weight + row * a.columns, true);
+    for (int row = thread / kVectors; row < 2 * width; row += kThreads / kVectors)
+      copy_behind(stages[s].weight[0] + row * Stage::pitch + part, weight + row / width * a.tap_stride + row % width * a.columns,
+                  true);
     d_currents += kChunk<T>;
     weight += kChunk<T>;
     if (++loaded_chunk == chunks) loaded_chunk = 0;
   };
 
-  const int row = thread / 32 * 32;
+  const int row = thread / 32 * kWarpTokens;
   using Gradient = GradientOf<T>;
   const BlockRows<Gradient> d_source = find_block<Gradient>(a.d_sources, static_cast<int>(blockIdx.x) * width);
-  Accumulators<2, width / 8> acc;
+  Accumulators<2, width / 8> acc, before;  // before: for the tokens before those of the rows
   const auto each = [&](auto&& body) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
@@ -204,32 +276,54 @@ __global__ void __launch_bounds__(kThreads) sources_kernel(const SourcesArgument
         Gradient* const at = d_source.data + n * d_source.stride;
 #pragma unroll
         for (int j = 0; j < width / 8; ++j)
-          if (n < a.tokens) body(at + column_of(j), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
+          if (n < a.tokens && row_of(i, 2 * side) < kWarpTokens)
+            body(at + column_of(j), acc[i][j][2 * side], acc[i][j][2 * side + 1]);
       }
   };
   clear_accumulators<2, width / 8>(acc);
+  clear_accumulators<2, width / 8>(before);
   each([](const Gradient* stored, float& x, float& y) {
     const auto pair = *reinterpret_cast<const Neighbours<2, Gradient>*>(stored);
     x = to_float(pair.at[0]), y = to_float(pair.at[1]);
   });
   pipeline<kStages>(count * chunks, load, [&](int s) {
     multiply<T, 2, width / 8, kChunk<T>, Along::sum, Along::sum>(acc, stages[s].currents + row * Stage::pitch, Stage::pitch,
-                                                                 stages[s].weight, Stage::pitch);
+                                                                 stages[s].weight[0], Stage::pitch);
+    multiply<T, 2, width / 8, kChunk<T>, Along::sum, Along::sum>(before, stages[s].currents + row * Stage::pitch, Stage::pitch,
+                                                                 stages[s].weight[1], Stage::pitch);
   });
+  // Row r hears from row r + 1, of the next lanes or of the next eight rows.
+#pragma unroll
+  for (int b = 0; b < 4; ++b) {
+    const int r = row_of(b / 2, b % 2 * 2), n = token + row + r + 1;
+    const bool heard = r < kWarpTokens && n < a.tokens && __ldg(a.first + min(n, a.tokens - 1)) < n % a.window;
+#pragma unroll
+    for (int j = 0; j < width / 8; ++j)
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        const auto from_below = [&](int block) {
+          return __shfl_sync(0xFFFFFFFFu, before[block / 2][j][block % 2 * 2 + side], thread % 32 + 4, 32);
+        };
+        const float near = from_below(b), far = b < 3 ? from_below(b < 3 ? b + 1 : 3) : 0.0f;
+        if (heard) acc[b / 2][j][b % 2 * 2 + side] += thread % 32 < 28 ? near : far;
+      }
+  }
   each([](Gradient* stored, float x, float y) { store_pair(stored, x, y); });
 }
 
 }  // namespace
 
 void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights& a) {
-  require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.d_currents[0] && a.first_product >= 0,
+  require_operands(a.parts > 0 && a.d_weight[0] == 2 * a.parts * a.d_currents[0] && a.first_product >= 0,
                    "synapses_backward_weights: the gradient must have `parts` whole parts");
   const SynapsesShape x(a.d_weight.rows(0, a.d_currents[0]), a.d_currents, a.wiring[1], a.rows_per_product);
+  require_taps(a.taps, x);
   require_operands(a.d_bias[0] == a.parts * x.roles, "synapses_backward_weights: the bias must have as many parts as the weights");
   require_sources(a.sources, a.d_currents.dtype);
   require_operands(a.d_weight.dtype == DType::f32 && a.d_bias.dtype == DType::f32,
                    "synapses_backward_weights: gradients must be f32");
   const WeightsArguments arguments{SourceTable(a.sources),
+                                   a.taps.first.as<const int>(),
                                    a.wiring.as<const int>(),
                                    a.wiring.row_stride,
                                    a.d_currents.data,
@@ -238,6 +332,7 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
                                    a.d_weight.row_stride,
                                    a.d_bias.as<float>(),
                                    a.d_bias.row_stride,
+                                   static_cast<int>(a.taps.window),
                                    static_cast<int>(x.tokens),
                                    x.fan_in,
                                    x.slots,
@@ -246,14 +341,29 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
                                    static_cast<int>(a.parts),
                                    static_cast<int>(a.first_product % a.parts)};
   const dim3 grid(static_cast<unsigned>(a.parts), static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows));
-  const dim3 block(64 * pieces(std::min(x.fan_in, kWeightRows), 32));
+  const dim3 block(128 * pieces(std::min(x.fan_in, kWeightRows), 32));
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     dispatch_roles(x.roles, [&](auto roles) {
       const std::size_t shared =
-          kWeightStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
+          static_cast<std::size_t>(weight_stages(device.capability())) * sizeof(WeightsStage<T, roles.value>) +
+          static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
       launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>, grid, block, shared, arguments);
     });
+  });
+}
+
+void synapses_backward_taps(CudaDevice& device, const SynapsesBackwardTaps& a) {
+  const std::int64_t groups = a.weight[0];
+  for (const TensorView& view : {a.parts, a.weight, a.taps, a.d_weight, a.d_taps})
+    require_operands(view.dtype == DType::f32, "synapses_backward_taps: all operands must be f32");
+  require_operands(a.parts.contiguous() && a.weight.contiguous() && a.d_weight.contiguous() && a.parts[0] % (2 * groups) == 0,
+                   "synapses_backward_taps: weights and gradients must be contiguous, and whole parts");
+  dispatch_roles(static_cast<int>(a.weight[2] / kGroup), [&](auto roles) {
+    launch(device, "synapses_backward_taps", taps_kernel<roles.value>, dim3(static_cast<unsigned>(groups)),
+           dim3(8 * roles.value * kTapRows), 0, a.parts.as<const float>(), static_cast<int>(a.parts[0] / (2 * groups)),
+           a.weight.as<const float>(), a.taps.as<const float>(), a.taps.row_stride, static_cast<int>(a.weight[1]),
+           a.d_weight.as<float>(), a.d_taps.as<float>(), a.d_taps.row_stride);
   });
 }
 
@@ -262,11 +372,27 @@ void synapses_backward_sources(CudaDevice& device, const SynapsesBackwardSources
   const SynapsesShape x(a.weight, a.d_currents, slots, a.rows_per_product);
   require_sources(a.d_sources, gradient_of(a.weight.dtype));
   require_operands(a.d_currents.dtype == a.weight.dtype, "synapses_backward_sources: weights and gradients differ in type");
-  const SourcesArguments arguments{
-      SourceTable(a.d_sources),       a.d_currents.data,         a.d_currents.row_stride,    a.weight.data, a.weight.row_stride,
-      a.reader_start.as<const int>(), a.readers.as<const int>(), static_cast<int>(x.tokens), x.columns,     x.slots};
+  require_taps(a.taps, x);
+  require_operands(a.weight.contiguous() && a.scratch.contiguous() && a.scratch.dtype == a.weight.dtype &&
+                       a.scratch.elements() == 2 * a.weight.elements(),
+                   "synapses_backward_sources: the scratch must be twice the weights");
+  const SourcesArguments arguments{SourceTable(a.d_sources),
+                                   a.taps.first.as<const int>(),
+                                   a.d_currents.data,
+                                   a.d_currents.row_stride,
+                                   a.scratch.data,
+                                   a.weight.row_stride,
+                                   a.weight.elements(),
+                                   a.reader_start.as<const int>(),
+                                   a.readers.as<const int>(),
+                                   static_cast<int>(a.taps.window),
+                                   static_cast<int>(x.tokens),
+                                   x.columns,
+                                   x.slots};
   dispatch_float(a.weight.dtype, [&](auto zero) {
     using T = decltype(zero);
+    launch(device, "synapses_backward_sources", tapped_kernel<T>, dim3(static_cast<unsigned>(x.groups)), dim3(1024), 0,
+           a.weight.as<const T>(), a.taps.taps.as<const float>(), a.taps.taps.row_stride, x.roles, x.fan_in, a.scratch.as<T>());
     const dim3 grid(static_cast<unsigned>(blocks), pieces(x.tokens, kSourceTokens));
     const auto run = [&](auto kernel, std::size_t stage) {
       launch_with(device, "synapses_backward_sources", kernel, grid, dim3(kThreads), kStages * stage, arguments);

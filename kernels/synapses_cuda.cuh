@@ -6,9 +6,9 @@
 namespace neurogen {
 
 struct SourceTable {
-  void* data[4] = {};
-  std::int64_t stride[4] = {};
-  int width[4] = {};
+  void* data[kMostSources] = {};
+  std::int64_t stride[kMostSources] = {};
+  int width[kMostSources] = {};
 
   explicit SourceTable(const Sources& sources) {
     for (int i = 0; i < sources.count; ++i) {
@@ -31,7 +31,7 @@ template <typename T>
 __device__ inline BlockRows<T> find_block(const SourceTable& sources, int column) {
   BlockRows<T> found{};
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < static_cast<int>(kMostSources); ++i) {
     if (column >= 0 && column < sources.width[i]) found = {static_cast<T*>(sources.data[i]) + column, sources.stride[i]};
     column -= sources.width[i];
   }
@@ -42,7 +42,7 @@ __device__ inline BlockRows<T> find_block(const SourceTable& sources, int column
 __device__ inline int find_source(const SourceTable& sources, int column) {
   int found = 0, begin = 0;
 #pragma unroll
-  for (int i = 1; i < 4; ++i) {
+  for (int i = 1; i < static_cast<int>(kMostSources); ++i) {
     begin += sources.width[i - 1];
     if (sources.width[i] > 0 && column >= begin) found = i;
   }
@@ -88,6 +88,13 @@ inline void require_sources(const Sources& sources, DType type) {
   }
 }
 
+inline void require_taps(const Taps& taps, const SynapsesShape& x) {
+  require_operands(taps.taps.dtype == DType::f32 && taps.taps[0] == 2 * x.roles && taps.taps[1] == kGroup * x.groups,
+                   "synapses: there must be two f32 taps for every neuron");
+  require_operands(taps.window > 0 && x.tokens % taps.window == 0 && x.rows % taps.window == 0,
+                   "synapses: tokens and products must be whole windows");
+}
+
 // Operands of the forward pass.
 struct ForwardOperands {
   SourceTable sources;
@@ -95,15 +102,20 @@ struct ForwardOperands {
   std::int64_t wiring_stride;
   const void* weight;  // [G, F, 32R]
   std::int64_t weight_stride;
+  const float* taps;  // [2R, 32G]
+  std::int64_t taps_stride;
   const float* bias;  // [R, 32G]
   std::int64_t bias_stride;
 
-  ForwardOperands(const Sources& all, const TensorView& wiring_, const TensorView& weight_, const TensorView& bias_)
+  ForwardOperands(const Sources& all, const TensorView& wiring_, const TensorView& weight_, const TensorView& taps_,
+                  const TensorView& bias_)
       : sources(all),
         wiring(wiring_.as<const int>()),
         wiring_stride(wiring_.row_stride),
         weight(weight_.data),
         weight_stride(weight_.row_stride),
+        taps(taps_.as<const float>()),
+        taps_stride(taps_.row_stride),
         bias(bias_.as<const float>()),
         bias_stride(bias_.row_stride) {}
 };

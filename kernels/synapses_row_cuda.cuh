@@ -9,9 +9,15 @@ inline constexpr int kRowThreads = 256;
 
 struct RowArguments : ForwardOperands {
   int fan_in, width_bits;
+  float* before;  // [G, 32R], may be null
+  std::int64_t before_stride;
 
-  RowArguments(const ForwardOperands& operands, const SynapsesShape& x)
-      : ForwardOperands(operands), fan_in(x.fan_in), width_bits(x.width == 32 ? 5 : 4) {}
+  RowArguments(const ForwardOperands& operands, const SynapsesShape& x, const TensorView& before_)
+      : ForwardOperands(operands),
+        fan_in(x.fan_in),
+        width_bits(x.width == 32 ? 5 : 4),
+        before(before_.as<float>()),
+        before_stride(before_.row_stride) {}
 };
 
 // A thread takes a vector of columns and every kRows-th source, summed in that order, then over the threads. The block has all
@@ -38,10 +44,16 @@ __device__ inline void row_currents(const RowArguments& a, std::int64_t g, float
   }
   __syncthreads();
   if (thread < kColumns) {
-    float sum = __ldg(a.bias + thread / 32 * a.bias_stride + g * 32 + thread % 32);
+    const std::int64_t role = thread / 32, at = g * 32 + thread % 32;
+    float current = __ldg(a.bias + role * a.bias_stride + at), sum = 0.0f;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) sum += shares[r][thread];
-    currents[thread] = sum;
+    if (a.before) {
+      float& before = a.before[g * a.before_stride + thread];
+      current += __ldg(a.taps + (R + role) * a.taps_stride + at) * before;
+      before = sum;
+    }
+    currents[thread] = __ldg(a.taps + role * a.taps_stride + at) * sum + current;
   }
   __syncthreads();
 }

@@ -107,8 +107,10 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   gpu.copy_now(host_wiring.data(), wiring.data, host_wiring.size() * 4);
   const TensorView start = make(gpu, DType::i32, {blocks + 1}), readers = make(gpu, DType::i32, {groups * slots});
   synapses_readers(gpu, {wiring, start, readers});
-  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}), bias = make(gpu, DType::f32, {m.roles, m.outputs});
-  const TensorView d_weight = make(gpu, DType::f32, {groups, m.fan_in, columns}),
+  const TensorView weight = make(gpu, DType::bf16, {groups, m.fan_in, columns}),
+                   taps = make(gpu, DType::f32, {2 * m.roles, m.outputs}), bias = make(gpu, DType::f32, {m.roles, m.outputs});
+  const TensorView d_weight = make(gpu, DType::f32, {2 * groups, m.fan_in, columns}),
+                   tapped = make(gpu, DType::bf16, {2 * groups, m.fan_in, columns}),
                    d_bias = make(gpu, DType::f32, {m.roles, m.outputs});
   const auto tile = std::clamp<std::int64_t>(static_cast<std::int64_t>(tile_bytes / (4.0 * kTokens * columns)) / 2 * 2, 2, groups);
   const bool attends = std::string_view(m.name) == "hippocampus";
@@ -134,7 +136,14 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     return view ? view.columns(g * kGroup, n * kGroup) : view;
   };
   const auto synapses = [&](std::int64_t g, std::int64_t n) {
-    synapses_forward(gpu, {sources, wiring.rows(g, n), weight.rows(g, n), of(bias, g, n), currents.rows(0, n), kWindow, {}});
+    synapses_forward(gpu, {sources,
+                           wiring.rows(g, n),
+                           weight.rows(g, n),
+                           Taps{of(taps, g, n), first, kWindow},
+                           of(bias, g, n),
+                           currents.rows(0, n),
+                           kWindow,
+                           {}});
   };
   const auto gate = [&](std::int64_t g) { return m.gated ? Gate{opener, gate_bias, stripe, g * kGroup} : Gate{}; };
   const auto range = [](const TensorView& view, std::int64_t g, std::int64_t n) { return view.rows(g * kGroup, n * kGroup); };
@@ -186,13 +195,16 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
   report.line(m.name, "backward_weights",
               median_ms(gpu,
                         [&] {
-                          synapses_backward_weights(gpu, {sources, wiring, d_currents, d_weight, d_bias, kWindow, {}});
+                          synapses_backward_weights(
+                              gpu,
+                              {sources, wiring, weight, Taps{taps, first, kWindow}, d_currents, d_weight, {}, d_bias, kWindow, {}});
                         }),
               low_currents + source_bytes + 8 * weights, flops);
   report.line(m.name, "backward_sources",
               median_ms(gpu,
                         [&] {
-                          synapses_backward_sources(gpu, {d_currents, weight, start, readers, d_sources, kWindow});
+                          synapses_backward_sources(
+                              gpu, {d_currents, weight, Taps{taps, first, kWindow}, start, readers, d_sources, kWindow, tapped});
                         }),
               low_currents + 2 * source_bytes + 2 * weights, flops);
   if (m.gated) {
@@ -210,10 +222,11 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
     const TensorView d_selected = make(gpu, DType::bf16, {groups * slots, kTokens, 32});
     const std::int64_t parts = std::max<std::int64_t>(1, 256 / groups);
     const TensorView part_weight = make(gpu, DType::f32, {parts * groups, m.fan_in, columns}),
+                     part_taps = make(gpu, DType::f32, {2 * parts * m.roles, m.outputs}),
                      part_bias = make(gpu, DType::f32, {parts * m.roles, m.outputs}),
                      part_retain = make(gpu, DType::f32, {parts * m.outputs}),
                      part_gain = make(gpu, DType::f32, {parts * m.outputs});
-    const CorticalColumns c{sources, wiring, weight, bias, retain, first, kWindow, gate(0), residual, carried};
+    const CorticalColumns c{sources, wiring, weight, taps, bias, retain, first, kWindow, gate(0), residual, carried};
     const double selected = 2 * tokens * static_cast<double>(groups * m.fan_in);
     report.line(m.name, "columns_forward",
                 median_ms(gpu,
@@ -225,8 +238,8 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
         m.name, "columns_backward",
         median_ms(gpu,
                   [&] {
-                    cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_bias,
-                                                    part_retain, part_gain, d_residual, d_gate});
+                    cortical_columns_backward(gpu, {c, d_out, inverse, dot, gain, d_selected, parts, 0, part_weight, part_taps,
+                                                    part_bias, part_retain, part_gain, d_residual, d_gate});
                   }),
         source_bytes + selected + 2 * tokens * outputs + extra + tokens * outputs * ((m.residual ? 4 : 0) + (m.gated ? 2 : 0)),
         3 * flops);
@@ -247,10 +260,12 @@ void bench(CudaDevice& gpu, const ModuleShape& m, Report& report) {
 int run() {
   CudaDevice gpu;
   Report report;
-  const std::vector<ModuleShape> modules = {
-      {"thalamus", 1024, 4, 64, {1024}, false, false},          {"wernicke", 8192, 5, 96, {1024, 1024}, false, false},
-      {"hippocampus", 4096, 5, 96, {8192, 1024}, false, false}, {"basal_ganglia", 2048, 5, 96, {8192, 4096, 1024}, false, false},
-      {"prefrontal", 8192, 5, 128, {8192, 4096}, true, true},   {"broca", 8192, 5, 96, {8192, 8192, 4096, 1024}, true, false}};
+  const std::vector<ModuleShape> modules = {{"thalamus", 1024, 4, 64, {1024}, false, false},
+                                            {"wernicke", 8192, 5, 96, {1024, 1024}, false, false},
+                                            {"hippocampus", 4096, 5, 96, {8192, 1024}, false, false},
+                                            {"basal_ganglia", 2048, 5, 96, {8192, 4096, 1024}, false, false},
+                                            {"prefrontal", 8192, 5, 128, {8192, 4096}, true, true},
+                                            {"broca", 8192, 5, 96, {8192, 8192, 4096, 1024, 1024}, true, false}};
   for (const ModuleShape& m : modules) bench(gpu, m, report);
   fmt::print("{:14} {:22} {:8.3f} ms   floor {:7.3f}\n", "all", "(forward once)", report.measured, report.floor);
   memory.clear();

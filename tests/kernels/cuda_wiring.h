@@ -7,10 +7,10 @@ namespace neurogen {
 
 class CudaWiringTest : public CudaTest {
  protected:
-  // For a.tokens and a.groups of a.slots blocks, a.width wide: sources of one to four modules, their gradients, and the wiring.
+  // For a.tokens and a.groups of a.slots blocks, a.width wide: sources of one to five modules, their gradients, and the wiring.
   template <typename Net>
   void draw_wiring(Net& a) {
-    for (std::int64_t parts = draw(1, 4); parts > 0; --parts) {
+    for (std::int64_t parts = draw(1, 5); parts > 0; --parts) {
       const std::int64_t width = 32 * draw(1, 5);
       a.blocks += width / a.width;
       a.sources.push_back(noise({a.tokens, width}));
