@@ -40,7 +40,10 @@ struct Way {
   bool poison = false, separate = false, timed = false;
 };
 
-Session session_of(Brain brain, const Way& way = {}) { return {planned(std::move(brain), way.budget), {true, 0, way.separate}}; }
+Session session_of(Brain brain, const Way& way = {}) {
+  const bool gpu = brain.options.threads == 0;
+  return {planned(std::move(brain), way.budget), {gpu, 0, way.separate}};
+}
 
 Outcome train(const BrainOptions& o, const Way& way = {}, std::int64_t vocabulary = 200) {
   Session session = session_of(build_training(small_brain(vocabulary), o), way);
