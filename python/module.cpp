@@ -222,12 +222,12 @@ steps: the run's length; the rates decline after half of it. 0: the checkpoint's
           "embedding_width", [](const Held& held) { return held.engine.embedding_width(); }, "Elements of an embedding_row.")
       .def_property_readonly(
           "modules",
-          [](const Held&) {
+          [](const Held& held) {
             std::vector<std::string> names;
-            for (const std::string_view name : Engine::modules()) names.emplace_back(name);
+            for (const std::string_view name : held.engine.modules()) names.emplace_back(name);
             return names;
           },
-          "The six modules, in order of computation.")
+          "The modules whose outputs can be read, in order of computation.")
       .def_property_readonly(
           "steps", [](Held& held) { return held.work([](Engine& engine) { return engine.steps(); }); }, "Number of steps done.")
       .def_property_readonly(

@@ -9,9 +9,9 @@
 #include "arena/error.h"
 #include "engine/api/answer.h"
 #include "engine/api/check_ids.h"
-#include "engine/brain/initialize.h"
 #include "engine/files/checkpoint_file.h"
 #include "engine/files/file_io.h"
+#include "engine/model/initialize.h"
 #include "engine/run/batch.h"
 #include "engine/run/choice.h"
 #include "engine/run/evaluator.h"
@@ -32,7 +32,7 @@ constexpr std::int64_t kRowsAtOnce = 64;  // rows of a module's outputs that are
 
 Settings settings_of(const EngineOptions& options) {
   Settings settings;
-  static_cast<BrainSettings&>(settings) = options;
+  static_cast<ModelSettings&>(settings) = options;
   return settings;
 }
 
@@ -45,17 +45,19 @@ void check_size(const char* what, std::size_t size, std::int64_t needed, const c
     throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
 }
 
-ModuleIndex module_of(std::string_view name) {
-  for (int m = 0; m < kModules; ++m) {
-    if (name == name_of(static_cast<ModuleIndex>(m))) return static_cast<ModuleIndex>(m);
-  }
-  throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(Engine::modules(), ", ")));
+// The place of a module among the probes. Throws Error that lists them.
+std::size_t module_of(const Model& model, std::string_view name) {
+  const auto found = std::find_if(model.probes.begin(), model.probes.end(), [&](const Probe& probe) { return probe.name == name; });
+  if (found != model.probes.end()) return static_cast<std::size_t>(found - model.probes.begin());
+  std::vector<std::string_view> names;
+  for (const Probe& probe : model.probes) names.push_back(probe.name);
+  throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(names, ", ")));
 }
 
 MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
   const ReportFacts facts = facts_of(r, fit);
   const Plan& p = fit.plan;
-  const BrainOptions& o = fit.brain.options;
+  const StepOptions& o = fit.model.options;
   return {p.device.bytes, p.host.bytes, p.overhead,           p.total(),          p.budget, fit.minimum,
           o.batch,        o.window,     plan_table(p, facts), plan_json(p, facts)};
 }
@@ -87,42 +89,44 @@ struct Engine::State {
         place(r.place),
         plan(memory_plan(r, planned)),
         session(std::move(planned), r.place),
-        brain(session.brain),
+        model(session.model),
         program(session.program),
-        step(brain, program, o.rates),
-        evaluator(brain, program),
-        stream(brain, program),
-        memory(vocabulary(), brain.options.real()),
+        step(model, program, o.rates),
+        evaluator(model, program),
+        stream(model, program),
+        memory(vocabulary(), model.options.real()),
         sampler(memory.memory(), {}),
-        embedding(brain.parameter("embedding.weight").value),
-        parts(module_parts(brain.graph)),
-        widest(std::max_element(parts.begin(), parts.end(), [&](auto& a, auto& b) { return width(a) < width(b); })),
-        readout(program, std::max(kRowsAtOnce * width(*widest), r.architecture.embedding)),
+        embedding(model.parameter("embedding.weight").value),
+        readout(program, std::max(kRowsAtOnce * widest_module(), program.view(embedding)[1])),
         device(program.device_name()) {}
 
-  std::size_t vocabulary() const { return static_cast<std::size_t>(brain.architecture.vocabulary); }
-  std::int64_t width(const ModulePart& part) const { return program.view(part.output)[1]; }
+  std::size_t vocabulary() const { return static_cast<std::size_t>(model.architecture->vocabulary()); }
+  std::int64_t width(const Probe& probe) const { return program.view(probe.output)[1]; }
+  std::int64_t widest_module() const {
+    std::int64_t widest = 1;
+    for (const Probe& probe : model.probes) widest = std::max(widest, width(probe));
+    return widest;
+  }
   Working work() const { return Working(allocations.get(), place); }
 
   // Makes the manifest of this run's checkpoints, without a text. `tokenizer`: of the loaded weights, may be null.
   void prepare_to_save(const Tokenizer* tokenizer) {
     Manifest m;
     if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
-    m.architecture = brain.architecture;
-    m.options = brain.options;
+    m.architecture = model.architecture->json();
+    m.options = saved_options(model.options);
     m.rates = options.rates;
     m.seed = static_cast<std::uint64_t>(options.seed);
-    m.tensors = persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage);
     saver.emplace(session, m, file);
   }
 
   // Resumes a run.
   void load(const Checkpoint& from) {
-    check_architecture(from, brain.architecture);
+    check_architecture(from, *model.architecture);
     if (const std::int64_t saved = from.manifest().options.document_end;
-        !options.document_end && saved != brain.options.document_end) {
+        !options.document_end && saved != model.options.document_end) {
       throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to continue with", from.path(),
-                              saved, brain.options.document_end));
+                              saved, model.options.document_end));
     }
     go_on(session, from, true, false);
     step.go_on_from(from.manifest().standing.steps);
@@ -135,7 +139,7 @@ struct Engine::State {
   const Place place;
   const MemoryPlan plan;
   Session session;
-  const Brain& brain;
+  const Model& model;
   Program& program;
   TrainingStep step;
   Evaluator evaluator;
@@ -143,8 +147,6 @@ struct Engine::State {
   SamplerVectors memory;
   Sampler sampler;
   TensorId embedding;
-  std::array<ModulePart, kModules> parts;
-  decltype(parts)::const_iterator widest;
   mutable Readout readout;
   std::string device;
   CheckpointFile file;
@@ -170,7 +172,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     if (!planned.fits()) {
       throw Error(
           fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
-                      describe(resolved.architecture, planned.brain.options), with_commas(planned.plan.budget), planned.minimum));
+                      describe(*resolved.architecture, planned.model.options), with_commas(planned.plan.budget), planned.minimum));
     }
     auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
@@ -179,8 +181,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     if (!options.checkpoint.empty()) {
       state->load(*weights->checkpoint());
     } else {
-      initialize(state->brain, state->program, static_cast<std::uint64_t>(options.seed));
-      if (!options.init.empty()) initialize_from(state->brain, state->program, options.init);
+      initialize(state->model, state->program, static_cast<std::uint64_t>(options.seed));
+      if (!options.init.empty()) initialize_from(state->model, state->program, options.init);
     }
     state->prepare_to_save(weights ? weights->tokenizer() : nullptr);
     Engine engine(std::move(state));
@@ -208,23 +210,23 @@ Engine::~Engine() {
 
 const MemoryPlan& Engine::plan() const { return state_->plan; }
 std::string_view Engine::device() const { return state_->device; }
-std::int64_t Engine::vocabulary() const { return state_->brain.architecture.vocabulary; }
+std::int64_t Engine::vocabulary() const { return state_->model.architecture->vocabulary(); }
 std::int64_t Engine::steps() const { return state_->step.done(); }
-std::int64_t Engine::embedding_width() const { return state_->brain.architecture.embedding; }
+std::int64_t Engine::embedding_width() const { return state_->program.view(state_->embedding)[1]; }
 std::uint64_t Engine::allocations_since_construction() const { return *state_->allocations; }
 
 Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
   return answer<double>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    const std::int64_t tokens = s.brain.options.tokens();
+    const std::int64_t tokens = s.model.options.tokens();
     check_size("input_ids", input_ids.size(), tokens, "batch x window");
     check_size("target_ids", target_ids.size(), tokens, "batch x window");
     check_ids("input_ids", input_ids, 0, vocabulary());
     check_ids("target_ids", target_ids, -1, vocabulary());
     if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
       throw Error("target_ids are all -1: give at least one target");
-    std::int32_t* const batch = s.program.view(s.brain.host_batch).as<std::int32_t>();
+    std::int32_t* const batch = s.program.view(s.model.ports.batch).as<std::int32_t>();
     std::copy(input_ids.begin(), input_ids.end(), batch);
     std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
     s.batch_there = true;
@@ -264,7 +266,7 @@ Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::
     std::size_t made = 0;
     while (made < out.size()) {
       out[made++] = s.sampler.draw(logits);
-      if (out[made - 1] == s.brain.options.document_end) break;
+      if (out[made - 1] == s.model.options.document_end) break;
       if (made < out.size()) take_in(out[made - 1]);
     }
     return made;
@@ -293,27 +295,27 @@ Status Engine::read_embedding_row(std::int64_t id, std::span<float> out) const {
   });
 }
 
-std::vector<std::string_view> Engine::modules() {
+std::vector<std::string_view> Engine::modules() const {
   std::vector<std::string_view> names;
-  for (int m = 0; m < kModules; ++m) names.push_back(name_of(static_cast<ModuleIndex>(m)));
+  for (const Probe& probe : state_->model.probes) names.push_back(probe.name);
   return names;
 }
 
 Result<std::int64_t> Engine::outputs(std::string_view module) const {
-  return answer<std::int64_t>([&] { return state_->brain.architecture.modules[module_of(module)].outputs; });
+  return answer<std::int64_t>([&] { return state_->width(state_->model.probes[module_of(state_->model, module)]); });
 }
 
 Status Engine::read_output(std::string_view module, std::span<float> out) {
   return answer<std::monostate>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    const ModuleIndex wanted = module_of(module);
-    const std::int64_t rows = s.brain.options.tokens(), width = s.width(s.parts[wanted]);
+    const Probe& probe = s.model.probes[module_of(s.model, module)];
+    const std::int64_t rows = s.model.options.tokens(), width = s.width(probe);
     check_size("out", out.size(), rows * width, "batch x window x outputs");
     if (!s.batch_there) throw Error("there is no batch yet: train or evaluate first");
-    for (int m = 0; m <= wanted; ++m) s.program.run(s.parts[m].range);
+    s.program.run({s.model.programs.evaluate.begin, probe.end});
     for (std::int64_t row = 0; row < rows; row += kRowsAtOnce) {
-      const auto values = s.readout.rows(s.parts[wanted].output, row, std::min(kRowsAtOnce, rows - row));
+      const auto values = s.readout.rows(probe.output, row, std::min(kRowsAtOnce, rows - row));
       std::copy(values.begin(), values.end(), out.begin() + row * width);
     }
     return std::monostate{};

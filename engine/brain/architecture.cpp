@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "architecture_generated.h"
@@ -15,7 +15,7 @@
 #include "embedded/preset_full.h"
 #include "embedded/preset_small.h"
 #include "embedded/preset_tiny.h"
-#include "engine/files/file_io.h"
+#include "engine/brain/trunk.h"
 #include "engine/files/json.h"
 #include "engine/files/one_line.h"
 
@@ -50,7 +50,7 @@ const Wiring& wiring_of(ModuleIndex module) {
 // Checks an architecture field by field; each error names the field and the nearest valid value.
 class Checker {
  public:
-  Checker(Architecture& architecture, const std::string& where) : a_(architecture), where_(where) {}
+  Checker(BrainShape& shape, const std::string& where) : a_(shape), where_(where) {}
 
   void check() {
     if (a_.vocabulary < 2 || a_.vocabulary > 65536) fail("vocabulary", a_.vocabulary, "use 2 to 65,536 tokens");
@@ -61,8 +61,8 @@ class Checker {
       fail("softcap", a_.softcap,
            fmt::format("use a bound of the logits from 1 to {}, or 0 for none", with_commas(Bytes{kLargestSoftcap})));
     }
-    for (int m = 0; m < kModules; ++m) extents(static_cast<ModuleIndex>(m));
-    for (int m = 0; m < kModules; ++m) connections(static_cast<ModuleIndex>(m));
+    for (const ModuleIndex m : all_modules()) extents(m);
+    for (const ModuleIndex m : all_modules()) connections(m);
     const auto& prefrontal = a_.modules[kPrefrontal];
     const auto& opener = a_.modules[kBasalGanglia];
     if (prefrontal.outputs % opener.outputs != 0) {
@@ -111,14 +111,17 @@ class Checker {
     }
   }
 
-  Architecture& a_;
+  BrainShape& a_;
   const std::string& where_;
 };
 
 std::string shortened(const std::string& text) { return one_line(text, kLongestEcho); }
 
+bool is_text(const std::string& field) { return field == "name" || field == "family"; }
+
 // Refuses what the FlatBuffers parser accepts or reports without the field's name: fractional or quoted numbers, comments, a field
-// given twice, depth. Valid files hold objects in one object, whole numbers, a number for the softcap, and strings for names.
+// given twice, depth. Valid files hold objects in one object, whole numbers, a number for the softcap, and strings for name and
+// family.
 void check_json(std::string_view text, const std::string& where) {
   using nlohmann::json;
   const auto no_architecture = [&](const std::string& what) {
@@ -129,9 +132,9 @@ void check_json(std::string_view text, const std::string& where) {
   if (text.find('\0') != text.npos) throw no_architecture("it holds a zero byte");
   std::array<std::set<std::string>, 2> seen;
   std::string outer, field;
-  const auto kind = [&] { return field == "name" ? "a string" : field == "softcap" ? "a number" : "a whole number"; };
+  const auto kind = [&] { return is_text(field) ? "a string" : field == "softcap" ? "a number" : "a whole number"; };
   const auto fits = [&](const json& value) {
-    return field == "name" ? value.is_string() : field == "softcap" ? value.is_number() : value.is_number_unsigned();
+    return is_text(field) ? value.is_string() : field == "softcap" ? value.is_number() : value.is_number_unsigned();
   };
   const auto check = [&](int depth, json::parse_event_t event, json& value) {
     if (event == json::parse_event_t::key) {
@@ -172,28 +175,26 @@ std::string complaint(const std::string& error) {
 
 }  // namespace
 
-std::int64_t Architecture::neurons() const {
+std::int64_t BrainShape::neurons() const {
   std::int64_t sum = 0;
   for (const Module& module : modules) sum += module.neurons;
   return sum;
 }
 
-std::int64_t Architecture::synapses() const {
+std::int64_t BrainShape::synapses() const {
   std::int64_t sum = 0;
   for (const Module& module : modules) sum += module.neurons * module.reach();
   return sum;
 }
 
-std::int64_t Architecture::weights() const { return synapses() + vocabulary * modules[kBroca].outputs; }
+std::int64_t BrainShape::weights() const { return synapses() + vocabulary * modules[kBroca].outputs; }
 
 const char* name_of(ModuleIndex module) { return wiring_of(module).name; }
 const std::vector<int>& sources_of(ModuleIndex module) { return wiring_of(module).sources; }
 int residual_of(ModuleIndex module) { return wiring_of(module).residual; }
 TimeConstants time_constants_of(ModuleIndex module) { return wiring_of(module).time_constants; }
 
-bool is_preset(std::string_view name) { return name == "full" || name == "small" || name == "tiny"; }
-
-Architecture parse_architecture(std::string_view json, const std::string& where) {
+BrainShape parse_brain(std::string_view json, const std::string& where) {
   check_json(json, where);
   flatbuffers::IDLOptions options;
   options.strict_json = true;
@@ -204,7 +205,7 @@ Architecture parse_architecture(std::string_view json, const std::string& where)
                             shortened(complaint(parser.error_))));
   }
   const auto* root = flatbuffers::GetRoot<schema::Architecture>(parser.builder_.GetBufferPointer());
-  Architecture a;
+  BrainShape a;
   a.name = one_line(root->name() ? root->name()->string_view() : std::string_view(where), kLongestName);
   a.vocabulary = bounded(root->vocabulary());
   a.embedding = bounded(root->embedding());
@@ -212,37 +213,53 @@ Architecture parse_architecture(std::string_view json, const std::string& where)
   a.softcap = root->softcap();
   const std::array<const schema::Module*, kModules> modules = {root->thalamus(),      root->wernicke(),   root->hippocampus(),
                                                                root->basal_ganglia(), root->prefrontal(), root->broca()};
-  for (int m = 0; m < kModules; ++m) {
-    if (!modules[m]) {
-      const char* name = name_of(static_cast<ModuleIndex>(m));
-      throw Error(fmt::format("{}: {} is missing: give its neurons, outputs and fan_in", where, name));
-    }
+  for (const ModuleIndex m : all_modules()) {
+    if (!modules[m]) throw Error(fmt::format("{}: {} is missing: give its neurons, outputs and fan_in", where, name_of(m)));
     a.modules[m] = {bounded(modules[m]->neurons()), bounded(modules[m]->outputs()), bounded(modules[m]->fan_in())};
   }
   Checker(a, where).check();
   return a;
 }
 
-Architecture read_architecture(const std::string& preset_or_file) {
-  if (preset_or_file == "full") return parse_architecture(embedded_preset_full, "full");
-  if (preset_or_file == "small") return parse_architecture(embedded_preset_small, "small");
-  if (preset_or_file == "tiny") return parse_architecture(embedded_preset_tiny, "tiny");
-  std::error_code unknown;
-  if (preset_or_file.find_first_of("./") == std::string::npos && !std::filesystem::exists(preset_or_file, unknown)) {
-    throw Error(fmt::format("--arch is \"{}\": use full, small, tiny or an architecture file FILE.json", preset_or_file));
-  }
-  return parse_architecture(MappedFile(preset_or_file).text(), preset_or_file);
-}
-
-std::string to_json(const Architecture& a) {
+std::string to_json(const BrainShape& a) {
   std::string json = fmt::format("{{\"name\": {}, \"vocabulary\": {}, \"embedding\": {}, \"pairs\": {}, \"softcap\": {}",
                                  json_text(a.name), a.vocabulary, a.embedding, a.pairs, a.softcap);
-  for (int m = 0; m < kModules; ++m) {
+  for (const ModuleIndex m : all_modules()) {
     const Module& module = a.modules[m];
-    json += fmt::format(", \"{}\": {{\"neurons\": {}, \"outputs\": {}, \"fan_in\": {}}}", name_of(static_cast<ModuleIndex>(m)),
-                        module.neurons, module.outputs, module.fan_in);
+    json += fmt::format(", \"{}\": {{\"neurons\": {}, \"outputs\": {}, \"fan_in\": {}}}", name_of(m), module.neurons,
+                        module.outputs, module.fan_in);
   }
   return json + "}";
+}
+
+std::vector<Count> BrainArchitecture::counts() const { return {{"neurons", shape_.neurons()}, {"synapses", shape_.synapses()}}; }
+
+std::string BrainArchitecture::json() const { return to_json(shape_); }
+
+std::unique_ptr<Trunk> BrainArchitecture::trunk(Assembly& assembly) const { return std::make_unique<BrainTrunk>(shape_, assembly); }
+
+ArchitecturePtr BrainArchitecture::in_proportion(std::int64_t units) const {
+  std::int64_t common = shape_.embedding;  // the greatest common divisor of all widths
+  for (const Module& module : shape_.modules) common = std::gcd(common, module.outputs);
+  BrainShape to = shape_;
+  to.embedding = shape_.embedding / common * units;
+  for (const ModuleIndex m : all_modules()) {
+    to.modules[m].outputs = shape_.modules[m].outputs / common * units;
+    to.modules[m].neurons = to.modules[m].outputs * shape_.modules[m].roles();
+  }
+  to.name = fmt::format("{}-{}", shape_.name, to.neurons());
+  try {
+    return std::make_shared<BrainArchitecture>(parse_brain(to_json(to), to.name));  // also validates it
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+Family brain_family() {
+  const auto parse = [](std::string_view json, const std::string& where) -> ArchitecturePtr {
+    return std::make_shared<BrainArchitecture>(parse_brain(json, where));
+  };
+  return {"brain", parse, {{"full", embedded_preset_full}, {"small", embedded_preset_small}, {"tiny", embedded_preset_tiny}}};
 }
 
 }  // namespace neurogen

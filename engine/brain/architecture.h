@@ -1,5 +1,5 @@
-// The shape of a brain: each module's neurons, outputs and fan-in. The numbers come from a JSON file (schemas/architecture.fbs);
-// the connections between modules are the same for every brain.
+// The architecture of a brain: each module's neurons, outputs and fan-in. The numbers come from a JSON file
+// (schemas/architecture.fbs); the connections between modules are the same for every brain.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -7,10 +7,15 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/model/family.h"
+
 namespace neurogen {
 
 enum ModuleIndex { kThalamus, kWernicke, kHippocampus, kBasalGanglia, kPrefrontal, kBroca, kModules };
 inline constexpr int kEmbeddingSource = -1;  // a source that is not a module
+inline constexpr std::array<ModuleIndex, kModules> all_modules() {
+  return {kThalamus, kWernicke, kHippocampus, kBasalGanglia, kPrefrontal, kBroca};
+}
 
 struct Module {
   std::int64_t neurons = 0, outputs = 0, fan_in = 0;
@@ -24,7 +29,7 @@ struct Module {
   std::int64_t blocks() const { return sources / block_width(); }
 };
 
-struct Architecture {
+struct BrainShape {
   std::string name;
   std::int64_t vocabulary = 0, embedding = 0;
   std::int64_t pairs = 0;  // rows of the pair table, 0: none
@@ -47,11 +52,30 @@ struct TimeConstants {
 };
 TimeConstants time_constants_of(ModuleIndex module);  // not for the hippocampus, which has none
 
-// Reads a preset ("full", "small", "tiny") or a JSON file. Throws Error that names the file and the field.
-Architecture read_architecture(const std::string& preset_or_file);
-// `where` begins the error message.
-Architecture parse_architecture(std::string_view json, const std::string& where);
-std::string to_json(const Architecture& architecture);
-bool is_preset(std::string_view name);
+class BrainArchitecture final : public Architecture {
+ public:
+  // The shape must be valid, as parse_brain makes it.
+  explicit BrainArchitecture(BrainShape shape) : shape_(std::move(shape)) {}
+  const BrainShape& shape() const { return shape_; }
+
+  std::string_view family() const override { return "brain"; }
+  const std::string& name() const override { return shape_.name; }
+  std::int64_t vocabulary() const override { return shape_.vocabulary; }
+  std::int64_t features() const override { return shape_.modules[kBroca].outputs; }
+  double softcap() const override { return shape_.softcap; }
+  std::vector<Count> counts() const override;
+  std::int64_t weights() const override { return shape_.weights(); }
+  std::string json() const override;
+  std::unique_ptr<Trunk> trunk(Assembly& assembly) const override;
+  ArchitecturePtr in_proportion(std::int64_t units) const override;
+
+ private:
+  BrainShape shape_;
+};
+
+// Throws Error that begins with `where` and names the field.
+BrainShape parse_brain(std::string_view json, const std::string& where);
+std::string to_json(const BrainShape& shape);
+Family brain_family();  // with presets full, small and tiny
 
 }  // namespace neurogen

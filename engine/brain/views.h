@@ -1,6 +1,6 @@
 // Internal to engine/brain: parts of bound tensors. A part of an empty view is empty.
 #pragma once
-#include "engine/brain/builder.h"
+#include "engine/brain/trunk.h"
 
 namespace neurogen {
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 
 #include "arena/error.h"
@@ -61,11 +62,17 @@ const FileTensor* Checkpoint::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : &*found;
 }
 
-std::vector<Checkpoint::Fault> Checkpoint::faults(std::size_t count) const {
-  std::vector<Fault> found(count, Fault::none);
+std::vector<Checkpoint::Fault> Checkpoint::faults() const {
+  std::vector<std::size_t> all(tensors_.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  return faults(all);
+}
+
+std::vector<Checkpoint::Fault> Checkpoint::faults(const std::vector<std::size_t>& which) const {
+  std::vector<Fault> found(which.size(), Fault::none);
   std::atomic<std::size_t> next{0};
   on_threads(cores_of_this_process(), [&](std::int64_t) {
-    for (std::size_t i = next++; i < count; i = next++) found[i] = fault(i);
+    for (std::size_t i = next++; i < which.size(); i = next++) found[i] = fault(which[i]);
   });
   return found;
 }
@@ -86,14 +93,28 @@ Checkpoint::Fault Checkpoint::fault(std::size_t tensor) const {
   return finite ? Fault::none : Fault::not_finite;
 }
 
-void Checkpoint::verify(std::size_t count) const {
-  const std::vector<Fault> found = faults(count);
+void Checkpoint::verify() const {
+  std::vector<std::size_t> all(tensors_.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  verify(all);
+}
+
+void Checkpoint::verify(const std::vector<std::string>& names) const {
+  std::vector<std::size_t> which;
+  for (const std::string& name : names) {
+    if (const FileTensor* tensor = find(name)) which.push_back(static_cast<std::size_t>(tensor - tensors_.data()));
+  }
+  verify(which);
+}
+
+void Checkpoint::verify(const std::vector<std::size_t>& which) const {
+  const std::vector<Fault> found = faults(which);
   const auto report = [&](Fault fault, const char* one, const char* several) {
     const auto first = std::find(found.begin(), found.end(), fault);
     if (first == found.end()) return;
     const auto others = std::count(first, found.end(), fault) - 1;
     throw Error(fmt::format("{} is damaged: {} {}: use the checkpoint before it", path_,
-                            tensors_[static_cast<std::size_t>(first - found.begin())].name,
+                            tensors_[which[static_cast<std::size_t>(first - found.begin())]].name,
                             others == 0 ? one : fmt::format("and {} more tensors {}", others, several)));
   };
   report(Fault::damaged, "differs from what was saved", "differ from what was saved");

@@ -2,9 +2,9 @@
 // as it is in memory. A CPU maps it copy-on-write; a GPU is filled from it. A file from any device is read on every other. A file
 // with another layout than today's plan (another order, other gaps) is copied tensor by tensor, by name.
 //
-// Nothing in a file is trusted. Opening checks the manifest's structure, checksum and ranges, recomputes the layout from the
-// architecture and compares it name by name, and checks the file's length and the zeros after the manifest; verify() checks the
-// tensors and the bytes between them.
+// Nothing in a file is trusted. Opening checks the manifest's structure, checksum and ranges, the file's length and the zeros after
+// the manifest; verify() checks the tensors and the bytes between them; whoever loads them compares names and shapes with a plan
+// (engine/run/restore.h).
 //
 // If a mapped file is truncated, its pages are lost: the program then ends with one sentence and status 1 (signals.h); on a GPU
 // nothing happens once the file has been read. Our own saves never write to a finished file: they rename new ones into place and
@@ -31,15 +31,19 @@ class Checkpoint {
   // damaged: the checksum does not match, or the bytes up to the next tensor are not zero. not_finite: NaN or infinity, which our
   // runs never save.
   enum class Fault : char { none, damaged, not_finite };
-  // Checks each of the first `count` tensors. Reads all of them, on every core.
-  std::vector<Fault> faults(std::size_t count) const;
-  // Throws Error that names the first tensor with a fault.
-  void verify(std::size_t count) const;
+  // Checks every tensor, reading all of them on every core.
+  std::vector<Fault> faults() const;
+  // Checks all tensors, or those of these names, and throws Error that names the first with a fault. Names that the file lacks are
+  // passed over.
+  void verify() const;
+  void verify(const std::vector<std::string>& names) const;
 
   // The bytes for the start of a block whose plan places this file's tensors, or the first of them, as the file does; else empty.
   FileRange image(const Plan& plan) const;
 
  private:
+  std::vector<Fault> faults(const std::vector<std::size_t>& which) const;
+  void verify(const std::vector<std::size_t>& which) const;
   Fault fault(std::size_t tensor) const;
 
   std::string path_;

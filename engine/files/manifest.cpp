@@ -6,13 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <set>
 
 #include "arena/error.h"
 #include "checkpoint_generated.h"
-#include "engine/brain/brain.h"
-#include "engine/data/tokens.h"
-#include "kernels/loss_scale.h"
+#include "engine/files/one_line.h"
 
 namespace neurogen {
 namespace {
@@ -22,6 +20,8 @@ static_assert(static_cast<int>(DType::bf16) == schema::Type_bf16 && static_cast<
 constexpr flatbuffers::uoffset_t kMostDepth = 4, kMostTables = 4096;
 constexpr std::uint64_t kMost = INT64_MAX;  // largest valid number
 constexpr Bytes kLargestGap = 4096;         // between two tensors: no alignment needs more
+constexpr std::uint64_t kMostExtent = std::uint64_t{1} << 40;
+constexpr std::size_t kLongestName = 200;  // of a tensor, bytes
 
 schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
 std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }
@@ -48,19 +48,18 @@ class Decoder {
   Manifest decode() {
     const schema::Manifest& from = verified();
     if (from.rank() != 0 || from.world() != 1) {
-      damaged(fmt::format("it is part {} of {}, only whole brains are supported", from.rank(), from.world()));
+      damaged(fmt::format("it is part {} of {}, only whole models are supported", from.rank(), from.world()));
     }
     Manifest m;
-    m.architecture = parse_architecture(from.architecture()->string_view(), path_ + ": its architecture");
+    m.architecture = from.architecture()->str();
     m.options.compute = floating("the type of its products", from.compute());
     m.options.decoder_storage = floating("the type of its decoder", from.decoder_storage());
     m.options.batch = number("its batch", from.batch(), 1, 1 << 20);
     m.options.window = number("its window", from.window(), 1, 1 << 20);
     m.options.vocabulary_tile = number("its decoder's tile", from.vocabulary_tile(), 1);
     m.options.document_end = from.document_end();
-    if (m.options.document_end < -1 || m.options.document_end >= m.architecture.vocabulary)
-      damaged("its document end is not a token");
-    m.options.schedule.keep_logits = from.keep_logits();
+    if (m.options.document_end < -1 || m.options.document_end > INT32_MAX) damaged("its document end is not a token");
+    m.options.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
     m.rates = {real("a rate", from.learning_rate()), real("a rate", from.table_rate()), real("a rate", from.decoder_rate()),
@@ -74,7 +73,7 @@ class Decoder {
       if (XXH3_64bits(model, m.tokenizer_model.size()) != m.tokenizer) damaged("its tokenizer's checksum does not match");
     }
     // The number of trained tokens must fit 64 bits, including future steps.
-    const std::int64_t most_steps = INT64_MAX / 2 / m.options.tokens();
+    const std::int64_t most_steps = INT64_MAX / 2 / (m.options.batch * m.options.window);
     m.standing.steps = number("its steps", from.steps(), 0, most_steps);
     m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
     m.standing.held_out_loss = from.held_out_loss();
@@ -124,27 +123,20 @@ class Decoder {
     // The verifier does not check the alignment of a vector's elements.
     if (reinterpret_cast<std::uintptr_t>(from.text_weights()->Data()) % sizeof(std::uint64_t) != 0)
       damaged("its weights are misaligned");
-    for (const std::uint64_t weight : *from.text_weights()) list.push_back(number("a weight of its text", weight, 1, kMostWeight));
+    for (const std::uint64_t weight : *from.text_weights()) list.push_back(number("a weight of its text", weight, 1));
     return list;
   }
 
-  // Matches tensors by name: other versions may have another order and other offsets.
   void read_tensors(const schema::Manifest& from, Manifest& m) const {
-    std::map<std::string_view, const schema::Tensor*> saved;
-    for (const schema::Tensor* tensor : *from.tensors()) saved[tensor->name()->string_view()] = tensor;
-    for (Buffer& tensor : persistent_layout(m.architecture, m.options.compute, m.options.decoder_storage)) {
-      const auto found = saved.find(tensor.name);
-      if (found == saved.end()) damaged(fmt::format("it has no {} {}", tensor.name, to_string(tensor.shape)));
-      if (!same(*found->second, tensor)) {
-        damaged(fmt::format("{} is not {} {} as in its architecture", tensor.name, name_of(tensor.dtype), to_string(tensor.shape)));
-      }
-      tensor.offset = static_cast<Bytes>(number("a tensor's place", found->second->offset(), 0));
-      m.tensors.push_back(tensor);
-      m.checksums.push_back(found->second->checksum());
+    std::set<std::string_view> names;
+    for (const schema::Tensor* saved : *from.tensors()) {
+      const std::string_view name = saved->name()->string_view();
+      if (name.empty() || name.size() > kLongestName || one_line(name, kLongestName) != name) damaged("a tensor's name is invalid");
+      if (!names.insert(name).second) damaged(fmt::format("it lists {} twice", name));
+      m.tensors.push_back(tensor_of(*saved, std::string(name)));
+      m.checksums.push_back(saved->checksum());
     }
-    if (from.tensors()->size() != m.tensors.size()) {
-      damaged(fmt::format("it lists {} tensors, its architecture has {}", from.tensors()->size(), m.tensors.size()));
-    }
+    m.weights = static_cast<std::size_t>(number("its number of weights", from.weights(), 1, m.tensors.size()));
     // Tensors must follow each other from offset 0, without overlaps and without hidden data between them.
     const auto at_start = [](const Buffer& tensor) { return tensor.offset == 0; };
     if (std::none_of(m.tensors.begin(), m.tensors.end(), at_start)) damaged("no tensor starts at offset 0");
@@ -155,13 +147,28 @@ class Decoder {
     }
   }
 
-  static bool same(const schema::Tensor& saved, const Buffer& tensor) {
-    const auto& shape = *saved.shape();
+  Buffer tensor_of(const schema::Tensor& saved, std::string name) const {
+    if (saved.type() > schema::Type_MAX) damaged(fmt::format("{} is not of a known type", name));
     // The verifier does not check the alignment of a vector's elements.
-    return reinterpret_cast<std::uintptr_t>(shape.Data()) % sizeof(std::uint64_t) == 0 && saved.type() == stored(tensor.dtype) &&
-           saved.bytes() == tensor.bytes &&
-           std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
-                      [](std::uint64_t a, std::int64_t b) { return a == stored(b); });
+    const auto& shape = *saved.shape();
+    if (reinterpret_cast<std::uintptr_t>(shape.Data()) % sizeof(std::uint64_t) != 0)
+      damaged(fmt::format("{} is not of an aligned shape", name));
+    Buffer tensor;
+    tensor.kind = BufferKind::persistent;
+    tensor.dtype = static_cast<DType>(saved.type());
+    Bytes bytes = size_of(tensor.dtype);
+    for (const std::uint64_t extent : shape) {
+      if (extent < 1 || extent > kMostExtent || bytes > kMost / extent)
+        damaged(fmt::format("{} is not of a possible shape: one of its extents is {}", name, extent));
+      tensor.shape.push_back(static_cast<std::int64_t>(extent));
+      bytes *= extent;
+    }
+    if (saved.bytes() != bytes)
+      damaged(fmt::format("{} is not {} {} in {} bytes", name, name_of(tensor.dtype), to_string(tensor.shape), saved.bytes()));
+    tensor.bytes = bytes;
+    tensor.offset = static_cast<Bytes>(number("a tensor's place", saved.offset(), 0));
+    tensor.name = std::move(name);
+    return tensor;
   }
 
   std::span<const std::byte> encoded_;
@@ -170,18 +177,11 @@ class Decoder {
 
 }  // namespace
 
-std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage) {
-  BrainOptions options;  // the smallest step: the layout does not depend on it
-  options.batch = options.window = 1;
-  options.vocabulary_tile = architecture.vocabulary;
-  options.compute = compute;
-  options.decoder_storage = decoder_storage;
-  PlanRequest request = build_training(architecture, options).graph.plan_request();
-  std::erase_if(request.buffers, [](const Buffer& buffer) { return buffer.kind != BufferKind::persistent; });
-  return make_plan(std::move(request)).buffers;
+std::vector<Buffer> persistent_buffers(const Plan& plan) {
+  std::vector<Buffer> tensors = plan.buffers;
+  std::erase_if(tensors, [](const Buffer& buffer) { return buffer.kind != BufferKind::persistent; });
+  return tensors;
 }
-
-std::size_t parameters_and_wiring(const Architecture& architecture) { return parameters_of(architecture).size() + kModules; }
 
 Bytes image_bytes(std::span<const Buffer> tensors) {
   Bytes end = 0;
@@ -207,7 +207,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
         schema::CreateTensorDirect(builder, tensor.name.c_str(), stored(tensor.dtype), &shape, tensor.offset, tensor.bytes));
   }
   const auto all = builder.CreateVector(tensors);
-  const auto architecture = builder.CreateString(to_json(m.architecture));
+  const auto architecture = builder.CreateString(m.architecture);
   const std::vector<std::uint64_t> list(m.text.weights.begin(), m.text.weights.end());
   const auto weights = list.empty() ? 0 : builder.CreateVector(list);
   const auto tokenizer =
@@ -221,6 +221,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_world(1);
   b.add_architecture(architecture);
   b.add_tensors(all);
+  b.add_weights(stored(static_cast<std::int64_t>(m.weights)));
   b.add_steps(0);
   b.add_schedule_steps(0);
   b.add_epoch(0);
@@ -240,7 +241,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_vocabulary_tile(stored(m.options.vocabulary_tile));
   b.add_compute(stored(m.options.compute));
   b.add_decoder_storage(stored(m.options.decoder_storage));
-  b.add_keep_logits(m.options.schedule.keep_logits);
+  b.add_keep_logits(m.options.keep_logits);
   b.add_text_tokens(stored(m.text.tokens));
   b.add_text_hash(m.text.hash);
   b.add_tokenizer_hash(m.tokenizer);

@@ -8,8 +8,6 @@
 
 #include "arena/plan.h"
 #include "engine/api/neurogen/recipe.h"
-#include "engine/brain/architecture.h"
-#include "engine/brain/options.h"
 
 namespace neurogen {
 
@@ -30,9 +28,19 @@ struct Standing {
   double held_out_loss = std::numeric_limits<double>::quiet_NaN();  // after these steps, NaN if not measured
 };
 
+// What decides a step's arithmetic, besides the architecture.
+struct SavedOptions {
+  std::int64_t batch = 1, window = 1;
+  std::int64_t vocabulary_tile = 1;
+  std::int64_t document_end = -1;
+  DType compute = DType::f32, decoder_storage = DType::f32;
+  bool keep_logits = true;
+  double synapse_decay = 0, clip = 0;
+};
+
 struct Manifest {
-  Architecture architecture;
-  BrainOptions options;  // without threads and workspace; of the schedule only keep_logits
+  std::string architecture;  // JSON, which whoever loads the file parses
+  SavedOptions options;
   Rates rates;
   std::uint64_t seed = 0;
   std::int64_t steps_per_epoch = 1;
@@ -40,24 +48,24 @@ struct Manifest {
   std::uint64_t tokenizer = 0;    // Tokenizer::hash(), 0: none
   std::string tokenizer_model{};  // Tokenizer::model(), empty: none
   Standing standing;
-  std::vector<Buffer> tensors;           // persistent_layout(); when decoded, with the file's offsets
-  std::vector<std::uint64_t> checksums;  // XXH3-64, one per tensor
+  std::vector<Buffer> tensors;             // persistent, in order: name, type, shape, bytes, offset
+  std::size_t weights = 0;                 // the first of them, which are all that inference needs
+  std::vector<std::uint64_t> checksums{};  // XXH3-64, one per tensor
 };
 
-// The persistent tensors of a brain, placed as in every plan of it, whatever the batch, budget or device. Parameters and wiring,
-// which generation needs, come first.
-std::vector<Buffer> persistent_layout(const Architecture& architecture, DType compute, DType decoder_storage);
-std::size_t parameters_and_wiring(const Architecture& architecture);  // number of parameters and wiring tensors
-Bytes image_bytes(std::span<const Buffer> tensors);                   // end of the last tensor's rounded size
-Bytes next_begin(std::span<const Buffer> tensors, std::size_t i);     // start of the tensor after tensor i, or end of the image
+// The tensors of a plan that checkpoints hold.
+std::vector<Buffer> persistent_buffers(const Plan& plan);
+Bytes image_bytes(std::span<const Buffer> tensors);                // end of the last tensor's rounded size
+Bytes next_begin(std::span<const Buffer> tensors, std::size_t i);  // start of the tensor after tensor i, or end of the image
 
 // Includes the size prefix. Throws Error if decode_manifest would refuse the result.
 std::vector<std::byte> encode_manifest(const Manifest& manifest);
 // Updates an encoded manifest in place. Allocates nothing.
 void update_manifest(std::span<std::byte> encoded, std::int64_t steps_per_epoch, const Standing& standing,
                      std::span<const std::uint64_t> checksums);
-// Throws Error, beginning with `path`, for anything that encode_manifest would not have written. The tensors are recomputed from
-// the architecture and found by name; their order and offsets may differ as long as none overlap.
+// Throws Error, beginning with `path`, for anything that encode_manifest would not have written. Tensors follow each other without
+// overlaps and gaps, in any order, each of a size that its type and shape give. Whether they are those of a model is for whoever
+// loads them to compare with its plan.
 Manifest decode_manifest(std::span<const std::byte> encoded, const std::string& path);
 
 }  // namespace neurogen

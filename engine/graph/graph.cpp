@@ -33,21 +33,14 @@ Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, cons
   return operation;
 }
 
-void Graph::begin_program(std::string name) { programs_.push_back({std::move(name), operations_.size()}); }
+std::size_t Graph::begin_program() { return programs_.emplace_back(operations_.size()); }
 
 std::vector<Graph::Range> Graph::programs() const {
   std::vector<Range> ranges;
   for (std::size_t i = 0; i < programs_.size(); ++i) {
-    ranges.push_back({programs_[i].operation, i + 1 < programs_.size() ? programs_[i + 1].operation : operations_.size()});
+    ranges.push_back({programs_[i], i + 1 < programs_.size() ? programs_[i + 1] : operations_.size()});
   }
   return ranges;
-}
-
-Graph::Range Graph::program(const std::string& name) const {
-  for (std::size_t i = 0; i < programs_.size(); ++i) {
-    if (programs_[i].name == name) return programs()[i];
-  }
-  throw std::out_of_range("no program " + name);
 }
 
 PlanRequest Graph::plan_request() const {

@@ -74,13 +74,12 @@ class Graph {
 #endif
   }
 
-  // Operations added from here on belong to the program `name`, a range that runs as a unit.
-  void begin_program(std::string name);
+  // Operations added from here on belong to a program of their own, a range that runs as a unit. Returns where it begins.
+  std::size_t begin_program();
   struct Range {
-    std::size_t begin, end;
+    std::size_t begin = 0, end = 0;
     bool operator==(const Range&) const = default;
   };
-  Range program(const std::string& name) const;  // throws std::out_of_range for an unknown name
   std::vector<Range> programs() const;
 
   const std::vector<Buffer>& tensors() const { return tensors_; }
@@ -93,13 +92,9 @@ class Graph {
  private:
   Operation& add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Cost cost);
 
-  struct Begin {
-    std::string name;
-    std::size_t operation;
-  };
   std::vector<Buffer> tensors_;
   std::vector<Operation> operations_;
-  std::vector<Begin> programs_;
+  std::vector<std::size_t> programs_;  // where each begins
 };
 
 }  // namespace neurogen

@@ -12,60 +12,60 @@ constexpr std::int64_t kTokens = 512;
 constexpr double kDead = 0.01, kSaturated = 0.05, kOpen = 0.9, kShut = 0.1;
 constexpr double kLongest = 1e9;  // tokens; longer time constants are clamped
 
-std::int64_t widest(const Architecture& architecture) {
+std::int64_t widest(const Model& model) {
   std::int64_t width = 0;
-  for (const Module& module : architecture.modules) width = std::max(width, module.outputs);
+  for (const Probe& probe : model.probes) width = std::max(width, model.graph.tensors()[probe.output.index].shape[1]);
   return width;
 }
 
 }  // namespace
 
-ActivityMeter::ActivityMeter(const Brain& brain, Program& program, const Tokens& text)
-    : brain_(brain),
-      program_(program),
-      text_(text),
-      parts_(module_parts(brain.graph)),
-      gate_bias_id_(brain.parameter("prefrontal.gate_bias").value),
-      readout_(program, widest(brain.architecture)) {
-  for (int m = 0; m < kModules; ++m) {
-    if (m != kHippocampus) retain_[m] = brain.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".retain").value;
-  }
-  const std::int64_t window = brain.options.window, last = text.size() - 1;
-  windows_ = std::max<std::int64_t>(1, std::min({kTokens / window, brain.options.batch, last / window}));
+ActivityMeter::ActivityMeter(const Model& model, Program& program, const Tokens& text)
+    : model_(model), program_(program), text_(text), readout_(program, widest(model)) {
+  for (const Probe& probe : model.probes) activity_.modules.push_back({probe.name, 0, 0, 0, 0, {}});
+  const std::int64_t window = model.options.window, last = text.size() - 1;
+  windows_ = std::max<std::int64_t>(1, std::min({kTokens / window, model.options.batch, last / window}));
   length_ = std::min(window, last);
-  const auto width = static_cast<std::size_t>(widest(brain.architecture));
+  const auto width = static_cast<std::size_t>(widest(model));
   for (auto* values : {&sum_, &squares_, &gate_bias_, &sorted_}) values->resize(width);
 }
 
-Activity ActivityMeter::measure() {
-  for (std::int64_t i = 0; i < brain_.options.batch; ++i) {
-    fill_sequence(brain_, program_, text_, i, i < windows_ ? i * brain_.options.window : 0, i < windows_ ? length_ : 0);
+const Activity& ActivityMeter::measure() {
+  for (std::int64_t i = 0; i < model_.options.batch; ++i) {
+    fill_sequence(model_, program_, text_, i, i < windows_ ? i * model_.options.window : 0, i < windows_ ? length_ : 0);
   }
-  Activity activity;
-  activity.tokens = windows_ * length_;
-  const std::span<const float> bias = readout_.all(gate_bias_id_);
-  std::copy(bias.begin(), bias.end(), gate_bias_.begin());
-  for (int m = 0; m < kModules; ++m) {
-    program_.run(parts_[m].range);
-    activity.modules[m] = outputs_of(static_cast<ModuleIndex>(m), activity.gates);
-    if (retain_[m]) activity.modules[m].time_constants = time_constants_of(static_cast<ModuleIndex>(m));
+  activity_.tokens = windows_ * length_;
+  activity_.gates = {};
+  std::size_t begin = model_.programs.evaluate.begin;
+  for (std::size_t p = 0; p < model_.probes.size(); ++p) {
+    const Probe& probe = model_.probes[p];
+    program_.run({begin, probe.end});
+    begin = probe.end;
+    measure_outputs(probe, activity_.modules[p]);
+    if (probe.retain) activity_.modules[p].time_constants = time_constants_of(probe.retain);
   }
-  return activity;
+  return activity_;
 }
 
-ModuleActivity ActivityMeter::outputs_of(ModuleIndex module, GateActivity& gates) {
-  const auto width = static_cast<std::size_t>(brain_.architecture.modules[module].outputs);
+void ActivityMeter::measure_outputs(const Probe& probe, ModuleActivity& activity) {
+  const auto width = static_cast<std::size_t>(program_.view(probe.output)[1]);
   const std::int64_t rows = windows_ * length_;
   const double n = static_cast<double>(rows), values = n * static_cast<double>(width);
   std::fill(sum_.begin(), sum_.end(), 0.0);
   std::fill(squares_.begin(), squares_.end(), 0.0);
+  if (probe.gate_bias) {
+    activity_.gated = true;
+    const std::span<const float> bias = readout_.all(probe.gate_bias);
+    std::copy(bias.begin(), bias.end(), gate_bias_.begin());
+  }
+  GateActivity& gates = activity_.gates;
   for (std::int64_t row = 0; row < rows; ++row) {
-    const std::span<const float> x = readout_.rows(parts_[module].output, row, 1);
+    const std::span<const float> x = readout_.rows(probe.output, row, 1);
     for (std::size_t j = 0; j < width; ++j) {
       const double value = x[j];
       sum_[j] += value;
       squares_[j] += value * value;
-      if (module != kBasalGanglia) continue;
+      if (!probe.gate_bias) continue;
       const double gate = 1 / (1 + std::exp(-value - gate_bias_[j]));
       gates.mean += gate / values;
       gates.open += (gate > kOpen) / values;
@@ -74,20 +74,19 @@ ModuleActivity ActivityMeter::outputs_of(ModuleIndex module, GateActivity& gates
   }
   double sum = 0, squares = 0;
   for (std::size_t j = 0; j < width; ++j) sum += sum_[j], squares += squares_[j];
-  ModuleActivity activity;
   activity.mean = sum / values;
   activity.spread = std::sqrt(std::max(0.0, squares / values - activity.mean * activity.mean));
+  activity.dead = activity.saturated = 0;
   for (std::size_t j = 0; j < width; ++j) {
     const double mean = sum_[j] / n, variance = std::max(0.0, squares_[j] / n - mean * mean);
     const bool dead = squares_[j] / n < kDead * kDead * squares / values;
     activity.dead += dead / static_cast<double>(width);
     activity.saturated += (!dead && variance < kSaturated * kSaturated * mean * mean) / static_cast<double>(width);
   }
-  return activity;
 }
 
-std::array<double, 5> ActivityMeter::time_constants_of(ModuleIndex module) {
-  const std::span<const float> retain = readout_.all(retain_[module]);
+std::array<double, 5> ActivityMeter::time_constants_of(TensorId id) {
+  const std::span<const float> retain = readout_.all(id);
   for (std::size_t j = 0; j < retain.size(); ++j) sorted_[j] = std::min(kLongest, 1 + std::exp(static_cast<double>(retain[j])));
   std::sort(sorted_.begin(), sorted_.begin() + static_cast<std::ptrdiff_t>(retain.size()));
   const auto at = [&](double share) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <span>
 
-#include "engine/brain/brain.h"
 #include "engine/graph/program.h"
+#include "engine/model/model.h"
 
 namespace neurogen {
 
@@ -17,20 +17,20 @@ struct TokenSpan {
 
 // Throws Error for a token at or above the vocabulary among `ids` and the next token, `behind`. The ids start at position `begin`
 // of a text.
-void check_vocabulary(const Brain& brain, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin);
+void check_vocabulary(const Model& model, std::span<const std::int32_t> ids, std::int32_t behind, std::int64_t begin);
 
 // Fills sequence `sequence` of the batch with `length` tokens of the text from `begin` on, and their successors as targets. The
 // rest of the window is token 0 with target -1, which is not counted. Throws as check_vocabulary; allocates nothing otherwise.
 template <typename Text>
-void fill_sequence(const Brain& brain, const Program& program, const Text& text, std::int64_t sequence, std::int64_t begin,
+void fill_sequence(const Model& model, const Program& program, const Text& text, std::int64_t sequence, std::int64_t begin,
                    std::int64_t length) {
-  const std::int64_t window = brain.options.window;
-  std::int32_t* ids = program.view(brain.host_batch).as<std::int32_t>() + sequence * window;
-  std::int32_t* targets = ids + brain.options.tokens();
+  const std::int64_t window = model.options.window;
+  std::int32_t* ids = program.view(model.ports.batch).as<std::int32_t>() + sequence * window;
+  std::int32_t* targets = ids + model.options.tokens();
   const auto count = static_cast<std::size_t>(length);
   text.read(begin, {ids, count});
   text.read(begin + 1, {targets, count});
-  if (count > 0) check_vocabulary(brain, {ids, count}, targets[count - 1], begin);
+  if (count > 0) check_vocabulary(model, {ids, count}, targets[count - 1], begin);
   std::fill(ids + length, ids + window, 0);
   std::fill(targets + length, targets + window, -1);
 }

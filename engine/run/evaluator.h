@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/brain/brain.h"
 #include "engine/data/tokens.h"
 #include "engine/graph/program.h"
+#include "engine/model/model.h"
 
 namespace neurogen {
 
@@ -18,7 +18,7 @@ struct Evaluation {
 class Evaluator {
  public:
   // `brain` from build_training or build_evaluation; both must outlive the evaluator.
-  Evaluator(const Brain& brain, Program& program);
+  Evaluator(const Model& model, Program& program);
 
   // Every token but the first is predicted once, from the tokens before it in its window. At most the first `most_tokens` are
   // predicted, in whole windows, but at least one window. The text must hold two tokens. Allocates nothing.
@@ -29,7 +29,7 @@ class Evaluator {
   template <typename Text>
   Evaluation over(const Text& text, std::int64_t most_tokens);
 
-  const Brain& brain_;
+  const Model& model_;
   Program& program_;
   Graph::Range range_;
 };

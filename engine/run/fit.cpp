@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "arena/report.h"
+#include "engine/model/family.h"
 
 namespace neurogen {
 namespace {
@@ -26,7 +27,7 @@ PlanRequest request_of(const Graph& graph, Budget budget) {
 }
 
 // Finds a plan that fits, trying the leanest schedules first: they are the likeliest to fit.
-std::optional<Plan> any_fit(const Architecture& architecture, BrainOptions options, Budget budget) {
+std::optional<Plan> any_fit(const ArchitecturePtr& architecture, StepOptions options, Budget budget) {
   const std::vector<Schedule> list = schedules(options);
   for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
     options.schedule = *schedule;
@@ -60,14 +61,14 @@ std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
 
 Plan plan_graph(const Graph& graph, Budget budget) { return make_plan(request_of(graph, budget)); }
 
-Fit planned(Brain brain, Budget budget) {
-  Plan plan = plan_graph(brain.graph, budget);
+Fit planned(Model model, Budget budget) {
+  Plan plan = plan_graph(model.graph, budget);
   const Bytes minimum = plan.total();
-  return {std::move(brain), std::move(plan), minimum};
+  return {std::move(model), std::move(plan), minimum};
 }
 
-std::vector<Schedule> schedules(const BrainOptions& options) {
-  const Bytes tile = options.threads == 0 ? kCudaTile : kCpuTile;
+std::vector<Schedule> schedules(const StepOptions& options) {
+  const Bytes tile = options.target.gpu ? kCudaTile : kCpuTile;
   std::vector<Schedule> list;
   for (bool keep : {true, false}) {
     for (std::int64_t sections = 1; sections <= std::min(options.batch, kMostSections); sections *= 2) {
@@ -78,7 +79,7 @@ std::vector<Schedule> schedules(const BrainOptions& options) {
   return list;
 }
 
-Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget) {
+Fit fit_training(const ArchitecturePtr& architecture, StepOptions options, Budget budget) {
   std::optional<Fit> chosen, leanest;
   Bytes minimum = UINT64_MAX;
   for (const Schedule& schedule : schedules(options)) {
@@ -94,7 +95,7 @@ Fit fit_training(const Architecture& architecture, BrainOptions options, Budget 
   return fit;
 }
 
-std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most) {
+std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions options, Budget budget, std::int64_t most) {
   // Placing thousands of buffers is slow; the lower bound from lifetimes is fast and close.
   const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
@@ -107,17 +108,17 @@ std::int64_t largest_batch(const Architecture& architecture, BrainOptions option
   });
 }
 
-std::string describe(const Architecture& architecture, const BrainOptions& o) {
-  return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {} section{}, logits {}", architecture.name, o.batch,
+std::string describe(const Architecture& architecture, const StepOptions& o) {
+  return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {} section{}, logits {}", architecture.name(), o.batch,
                      o.window, with_commas(static_cast<Bytes>(o.tokens())), name_of(o.compute), name_of(o.decoder_storage),
                      o.schedule.sections, o.schedule.sections == 1 ? "" : "s", o.schedule.keep_logits ? "kept" : "computed twice");
 }
 
-std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget) {
+std::string refusal(const Fit& fit, Budget budget) {
   std::string page = refusal_table(fit.plan);
   page += "\nsettings that would fit, each with its largest batch:\n";
   bool any = false;
-  const auto suggest = [&](const Architecture& a, const BrainOptions& options, Budget with, const std::string& flags) {
+  const auto suggest = [&](const ArchitecturePtr& a, const StepOptions& options, Budget with, const std::string& flags) {
     const std::int64_t batch = largest_batch(a, options, with, kMostSequences);
     if (batch == 0) return;
     const std::string overhead = with.overhead == budget.overhead ? "" : fmt::format(" --overhead {}", with.overhead);
@@ -125,22 +126,19 @@ std::string refusal(const Architecture& architecture, const Fit& fit, Budget bud
     any = true;
   };
   const auto smaller_settings = [&](Budget with) {
-    const std::int64_t asked = fit.brain.options.window;
+    const std::int64_t asked = fit.model.options.window;
     for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
-      BrainOptions options = fit.brain.options;
+      StepOptions options = fit.model.options;
       options.window = window;
-      suggest(architecture, options, with, fmt::format("--seq {}", window));
+      suggest(fit.model.architecture, options, with, fmt::format("--seq {}", window));
     }
-    for (const char* smaller : {"small", "tiny"}) {
-      const Architecture other = read_architecture(smaller);
-      if (other.weights() < architecture.weights())
-        suggest(other, fit.brain.options, with, fmt::format("--arch {} --seq {}", smaller, fit.brain.options.window));
-    }
+    for (const ArchitecturePtr& smaller : smaller_presets(*fit.model.architecture))
+      suggest(smaller, fit.model.options, with, fmt::format("--arch {} --seq {}", smaller->name(), asked));
   };
   smaller_settings(budget);
   Budget lean = budget;
   lean.overhead = kLeanCpuOverhead;
-  const bool cpu = fit.brain.options.threads > 0;
+  const bool cpu = !fit.model.options.target.gpu;
   if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
   page += fmt::format("  --budget {}  (the minimum for these settings)\n", fit.minimum);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "arena/plan.h"
-#include "engine/brain/brain.h"
+#include "engine/model/model.h"
 
 namespace neurogen {
 
@@ -17,33 +17,33 @@ struct Budget {
 
 // A model and the plan of its graph.
 struct Fit {
-  Brain brain;        // with the options as requested and the chosen schedule
+  Model model;        // with the options as requested and the chosen schedule
   Plan plan;          // of that schedule; the leanest one if none fits
   Bytes minimum = 0;  // the smallest budget with which these options run
   bool fits() const { return plan.fits(); }
 };
 
 // Plans a model as it is built: its schedule, or none.
-Fit planned(Brain brain, Budget budget);
+Fit planned(Model model, Budget budget);
 
 // Schedules from the fastest to the leanest. Sections and tiles change no bit of the results; keeping logits does with 16-bit
 // types.
-std::vector<Schedule> schedules(const BrainOptions& options);
+std::vector<Schedule> schedules(const StepOptions& options);
 
 // Chooses the first schedule that fits.
-Fit fit_training(const Architecture& architecture, BrainOptions options, Budget budget);
+Fit fit_training(const ArchitecturePtr& architecture, StepOptions options, Budget budget);
 
 // The largest batch in [1, most] that fits, 0 if none does.
-std::int64_t largest_batch(const Architecture& architecture, BrainOptions options, Budget budget, std::int64_t most);
+std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions options, Budget budget, std::int64_t most);
 
 // The plan of a graph.
 Plan plan_graph(const Graph& graph, Budget budget);
 
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
-std::string describe(const Architecture& architecture, const BrainOptions& options);
+std::string describe(const Architecture& architecture, const StepOptions& options);
 
 // A page for settings that do not fit: budget, needed, missing, buffers alive at the peak, and settings that would fit, each with
 // its largest batch.
-std::string refusal(const Architecture& architecture, const Fit& fit, Budget budget);
+std::string refusal(const Fit& fit, Budget budget);
 
 }  // namespace neurogen

@@ -1,34 +1,11 @@
 #include "engine/run/readout.h"
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "arena/error.h"
 #include "kernels/half.h"
 
 namespace neurogen {
-
-TensorId find_tensor(const Graph& graph, const std::string& name) {
-  const auto& tensors = graph.tensors();
-  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const Buffer& buffer) { return buffer.name == name; });
-  if (found == tensors.end()) throw std::out_of_range("no tensor " + name);
-  return {static_cast<std::size_t>(found - tensors.begin())};
-}
-
-std::array<ModulePart, kModules> module_parts(const Graph& graph) {
-  std::array<ModulePart, kModules> parts;
-  Graph::Range rest = graph.program("evaluate");
-  for (int m = 0; m < kModules; ++m) {
-    const std::string name = name_of(static_cast<ModuleIndex>(m));
-    std::size_t end = rest.begin;  // after the last section's norm
-    for (std::size_t o = rest.begin; o < rest.end; ++o) {
-      if (graph.operations()[o].name.ends_with("." + name + ".norm")) end = o + 1;
-    }
-    parts[m] = {{rest.begin, end}, find_tensor(graph, "evaluate." + name + ".output")};
-    rest.begin = end;
-  }
-  return parts;
-}
 
 std::span<const float> Readout::rows(TensorId id, std::int64_t begin, std::int64_t count) {
   const TensorView view = program_.view(id);

@@ -1,24 +1,11 @@
-// Reads tensors of a brain between steps: by name, and rows of them as float32, from either device.
+// Reads rows of tensors as float32 between steps, from either device.
 #pragma once
-#include <array>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "engine/brain/architecture.h"
 #include "engine/graph/program.h"
 
 namespace neurogen {
-
-// Throws std::out_of_range for an unknown name.
-TensorId find_tensor(const Graph& graph, const std::string& name);
-
-// The operations of "evaluate" from the end of the previous module's part to this module's outputs.
-struct ModulePart {
-  Graph::Range range;
-  TensorId output;  // [N, O], valid until the next part runs
-};
-std::array<ModulePart, kModules> module_parts(const Graph& graph);
 
 class Readout {
  public:

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "arena/error.h"
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "engine/run/staging.h"
 #include "kernels/loss_scale.h"
 
@@ -22,6 +22,16 @@ std::vector<TensorId> saved_tensors(const Session& session, const Checkpoint& fr
   std::vector<TensorId> ids = persistent_tensors(plan);
   std::erase_if(ids, [&](TensorId id) { return from.find(plan.buffers[id.index].name) == nullptr; });
   return ids;
+}
+
+// Checks that the plan has each of the file's first `count` tensors.
+void check_known(const Checkpoint& from, const Plan& plan, std::size_t count) {
+  for (const FileTensor& tensor : std::span(from.tensors()).first(count)) {
+    const auto same = [&](const Buffer& b) { return b.kind == BufferKind::persistent && b.name == tensor.name; };
+    if (tensor.name == kLossScaleName || std::any_of(plan.buffers.begin(), plan.buffers.end(), same)) continue;
+    throw Error(
+        fmt::format("{} has {}, which this architecture has not: use the --arch that it was made with", from.path(), tensor.name));
+  }
 }
 
 // Checks that the loss scale is one that training can reach.
@@ -50,16 +60,20 @@ void stream(const Session& session, const Checkpoint& from) {
 }  // namespace
 
 Conversion conversion(const Checkpoint& from, const Plan& plan) {
+  check_known(from, plan, from.manifest().weights);
   Conversion result = Conversion::none;
-  std::size_t i = 0;
   for (const TensorId id : persistent_tensors(plan)) {
     const Buffer& to = plan.buffers[id.index];
-    const FileTensor* tensor = i < from.tensors().size() ? &from.tensors()[i++] : nullptr;
+    const FileTensor* tensor = from.find(to.name);
     if (!tensor && to.name == kLossScaleName) continue;  // starts at its initial value
-    if (!tensor || tensor->name != to.name || tensor->shape != to.shape) {
+    if (!tensor || tensor->shape != to.shape) {
       throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
     }
     if (tensor->dtype == to.dtype) continue;
+    if (!is_floating(tensor->dtype) || !is_floating(to.dtype)) {
+      throw Error(fmt::format("{} is damaged: {} is {}, not {}: use the checkpoint before it", from.path(), to.name,
+                              name_of(tensor->dtype), name_of(to.dtype)));
+    }
     result = std::max(result, holds(to.dtype, tensor->dtype) ? Conversion::exact : Conversion::rounding);
   }
   return result;
@@ -68,10 +82,10 @@ Conversion conversion(const Checkpoint& from, const Plan& plan) {
 void restore(Session& session, const Checkpoint& from) {
   const FindTensor find = [&](const std::string& name) { return from.find(name); };
   const Conversion how = conversion(from, session.arena.plan());
-  read_wiring(session.brain.architecture, find, from.path());
-  if (session.brain.loss_scale) check_loss_scale(from);
+  check_fixed(session.model, find, from.path());
+  if (session.model.loss_scale) check_loss_scale(from);
   if (session.begins_with != &from) {
-    if (how == Conversion::none && session.brain.staging) {
+    if (how == Conversion::none && session.model.ports.staging) {
       stream(session, from);
     } else {
       for (const TensorId id : saved_tensors(session, from)) {
@@ -79,16 +93,17 @@ void restore(Session& session, const Checkpoint& from) {
       }
     }
   }
-  derive(session.brain, session.program);
+  derive(session.model, session.program);
 }
 
 void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) {
-  if (verify) from.verify(from.tensors().size());
+  check_known(from, session.arena.plan(), from.tensors().size());
+  if (verify) from.verify();
   if (!convert && conversion(from, session.arena.plan()) == Conversion::rounding) {
     throw Error(
         fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
                     "--decoder-storage",
-                    from.path(), name_of(from.manifest().options.decoder_storage), name_of(session.brain.options.decoder_storage)));
+                    from.path(), name_of(from.manifest().options.decoder_storage), name_of(session.model.options.decoder_storage)));
   }
   restore(session, from);
 }

@@ -6,7 +6,7 @@ namespace neurogen {
 
 // Conversion from a file's types to the plan's: not needed, exact, or with rounding.
 enum class Conversion { none, exact, rounding };
-// Throws Error if the file lacks a tensor of the plan in its place and shape.
+// Throws Error if the file lacks a tensor of the plan in its shape, or has weights that the plan has not.
 Conversion conversion(const Checkpoint& from, const Plan& plan);
 
 // Fills every persistent tensor of the session and computes the derived ones. If the session was mapped from the file's image,

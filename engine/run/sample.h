@@ -1,11 +1,11 @@
-// Samples from a brain in training: continues the beginning of a text. Uses the program "evaluate", a whole batch per token, so
+// Samples from a model in training: continues the beginning of a text. Uses the program "evaluate", a whole batch per token, so
 // that it needs no planned memory of its own.
 #pragma once
 #include <span>
 #include <vector>
 
-#include "engine/brain/brain.h"
 #include "engine/data/tokens.h"
+#include "engine/model/model.h"
 #include "engine/run/readout.h"
 #include "engine/run/sampler.h"
 
@@ -13,9 +13,9 @@ namespace neurogen {
 
 class SampleWriter {
  public:
-  // Brain and program must outlive the writer. The prompt is the first 16 tokens of the text, and 32 more are generated; fewer of
+  // Model and program must outlive the writer. The prompt is the first 16 tokens of the text, and 32 more are generated; fewer of
   // both in a short window. Every sample is drawn with the same seed.
-  SampleWriter(const Brain& brain, Program& program, const Tokens& text, const Sampling& sampling);
+  SampleWriter(const Model& model, Program& program, const Tokens& text, const Sampling& sampling);
 
   std::span<const std::int32_t> prompt() const { return {tokens_.data(), prompt_}; }
   void silence(std::int32_t token) { sampler_.silence(token); }  // never drawn
@@ -25,13 +25,8 @@ class SampleWriter {
  private:
   void logits_behind(std::size_t length);
 
-  struct Tile {
-    Graph::Range range;  // ends with the tile's logits
-    TensorId logits;     // [N, tile]
-  };
-  const Brain& brain_;
+  const Model& model_;
   Program& program_;
-  std::vector<Tile> tiles_;
   std::vector<std::int32_t> tokens_;
   std::size_t prompt_;
   std::vector<float> logits_;

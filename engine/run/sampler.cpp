@@ -143,7 +143,7 @@ template <typename Real>
 void Sampler::weigh_all(const Real* logits) {
   Real* const weights = memory_.weights.as<Real>();
   const std::int64_t n = memory_.weights.elements();
-  if (!copy_finite(logits, weights, n)) throw Error("the brain's logits are not finite: its weights are damaged", Error::kRunTime);
+  if (!copy_finite(logits, weights, n)) throw Error("the model's logits are not finite: its weights are damaged", Error::kRunTime);
   const Real penalty = static_cast<Real>(sampling_.repetition_penalty);
   for (const std::int32_t token : memory_.seen.first(seen_))
     weights[token] = weights[token] > 0 ? weights[token] / penalty : weights[token] * penalty;

@@ -26,7 +26,18 @@ namespace {
 constexpr Bytes kSavedPiece = Bytes{1} << 20;  // hashed, checked and written while it is in a core's cache
 constexpr std::array<std::byte, kCheckpointAlignment> kZeros{};
 
+Manifest with_tensors(Manifest manifest, const Session& session) {
+  manifest.tensors = persistent_buffers(session.arena.plan());
+  manifest.weights = session.model.weight_tensors();
+  return manifest;
+}
+
 }  // namespace
+
+SavedOptions saved_options(const StepOptions& o) {
+  return {o.batch,         o.window, o.vocabulary_tile, o.document_end, o.compute, o.decoder_storage, o.schedule.keep_logits,
+          o.synapse_decay, o.clip};
+}
 
 struct Saver::Work {
   using Clock = std::chrono::steady_clock;
@@ -40,12 +51,12 @@ struct Saver::Work {
       : session(session_),
         program(session.program),
         place(place_),
-        manifest(m),
-        encoded(encode_manifest(m)),
-        checksums(m.tensors.size()),
+        manifest(with_tensors(m, session_)),
+        encoded(encode_manifest(manifest)),
+        checksums(manifest.tensors.size()),
         ids(persistent_tensors(session.arena.plan())),
         snapshot(Block::on_host(session.arena.plan().snapshot_bytes())) {
-    if (session.brain.staging) staging = program.view(session.brain.staging);
+    if (session.model.ports.staging) staging = program.view(session.model.ports.staging);
     if (staging || snapshot.size() > 0) start_helper();
   }
 

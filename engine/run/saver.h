@@ -1,4 +1,4 @@
-// Saves a brain while it trains, to a file that gets its name once it is complete and on disk.
+// Saves a model while it trains, to a file that gets its name once it is complete and on disk.
 //
 // If the system refuses (no space, no directory, read-only), older files stay and training can go on. Non-finite parameters are
 // never saved. From a GPU, one slot of the staging buffer is copied while the saver's thread writes another; on a CPU the arena
@@ -14,11 +14,15 @@
 
 namespace neurogen {
 
+// What manifests say of these options.
+SavedOptions saved_options(const StepOptions& options);
+
 enum class Saved { yes, no, not_finite };
 
 class Saver {
  public:
-  // Allocates all that saves need. `manifest`: the part common to all saves. The arguments must outlive the saver.
+  // Allocates all that saves need. `manifest`: the part common to all saves, without tensors. Session and place must outlive the
+  // saver.
   Saver(const Session& session, const Manifest& manifest, CheckpointPlace& place);
   ~Saver();  // waits for a running save
 

@@ -18,14 +18,14 @@ Arena take(Plan plan, const Checkpoint* from) {
 Program bind(Session& s, [[maybe_unused]] Place place) {
 #ifdef NEUROGEN_CUDA
   if (s.gpu) {
-    const TensorView workspace = s.brain.workspace ? s.arena.view(s.brain.workspace.index) : TensorView{};
+    const TensorView workspace = s.model.workspace ? s.arena.view(s.model.workspace.index) : TensorView{};
     if (workspace) s.gpu->use_workspace(workspace.data, static_cast<Bytes>(workspace.elements()));
     if (place.separate) clear_products(*s.gpu);
-    if (s.brain.staging) s.gpu->reserve_marks(kStagingSlots);
-    return Program(s.brain.graph, s.arena, *s.gpu);
+    if (s.model.ports.staging) s.gpu->reserve_marks(kStagingSlots);
+    return Program(s.model.graph, s.arena, *s.gpu);
   }
 #endif
-  return Program(s.brain.graph, s.arena, *s.cpu);
+  return Program(s.model.graph, s.arena, *s.cpu);
 }
 
 }  // namespace
@@ -33,9 +33,9 @@ Program bind(Session& s, [[maybe_unused]] Place place) {
 // The GPU is initialized before the arena, which is allocated in its context.
 #ifdef NEUROGEN_CUDA
 Session::Session(Fit fit, Place place, const Checkpoint* from)
-    : brain(std::move(fit.brain)),
+    : model(std::move(fit.model)),
       starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
-      cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
+      cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(model.options.target.threads))),
       copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
       begins_with(from && !place.gpu && from->image(fit.plan).bytes > 0 ? from : nullptr),
@@ -45,9 +45,9 @@ Session::Session(Fit fit, Place place, const Checkpoint* from)
 }
 #else
 Session::Session(Fit fit, Place place, const Checkpoint* from)
-    : brain(std::move(fit.brain)),
+    : model(std::move(fit.model)),
       cpu(place.gpu ? throw Error("this build has no CUDA: use --device cpu, or build with make CUDA=native")
-                    : std::make_unique<CpuDevice>(static_cast<int>(brain.options.threads))),
+                    : std::make_unique<CpuDevice>(static_cast<int>(model.options.target.threads))),
       begins_with(from && from->image(fit.plan).bytes > 0 ? from : nullptr),
       arena(take(std::move(fit.plan), from)),
       program(bind(*this, place)) {}

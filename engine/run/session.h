@@ -1,4 +1,4 @@
-// A planned brain in memory: built, placed, bound, ready for its initial values.
+// A planned model in memory: built, placed, bound, ready for its initial values.
 #pragma once
 #include <memory>
 #include <vector>
@@ -13,7 +13,7 @@
 
 namespace neurogen {
 
-// The device that a brain runs on.
+// The device that a model runs on.
 struct Place {
   bool gpu = false;
   int ordinal = 0;        // the GPU's
@@ -26,7 +26,7 @@ struct Session {
   // (restore.h) does the rest.
   Session(Fit fit, Place place = {}, const Checkpoint* from = nullptr);
 
-  Brain brain;
+  Model model;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
   std::unique_ptr<CpuDevice> cpu;           // on a CPU
   std::unique_ptr<ThreadPool> copiers;      // on a GPU, for copies from and to it (staging.h)

@@ -8,6 +8,7 @@
 #include <climits>
 
 #include "arena/error.h"
+#include "engine/model/family.h"
 #include "engine/run/process.h"
 #include "kernels/thread_pool.h"
 
@@ -104,11 +105,11 @@ Resolved resolve(const Settings& s, bool planning) {
     throw Error(fmt::format("--decoder-tile is {}: use 1 to {} rows", s.decoder_tile, kMostTile));
   if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
   const std::int64_t document_end = s.document_end.value_or(s.saved_document_end);
-  if (document_end < -1 || document_end >= r.architecture.vocabulary) {
+  if (document_end < -1 || document_end >= r.architecture->vocabulary()) {
     throw Error(fmt::format("--document-end is {}: use a token below the vocabulary's {}, or -1 for none", document_end,
-                            r.architecture.vocabulary));
+                            r.architecture->vocabulary()));
   }
-  BrainOptions& o = r.options;
+  StepOptions& o = r.options;
   o.window = s.window;
   r.automatic_batch = s.batch == "auto";
   o.batch = r.automatic_batch ? kRecipeBatch : whole_number(s.batch, "--batch", 1, 1 << 20);
@@ -116,8 +117,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
-  o.threads = cuda ? 0 : s.threads > 0 ? s.threads : cores_of_this_process();
-  o.workspace = cuda ? kCudaWorkspace : 0;
+  o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0};
   r.budget.bytes = parse_bytes(s.budget, "--budget");
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
                                                    return gpu.multiprocessors <= o.most_multiprocessors;
@@ -129,14 +129,14 @@ Resolved resolve(const Settings& s, bool planning) {
 }
 
 Fit fit(const Resolved& r) {
-  BrainOptions options = r.options;
+  StepOptions options = r.options;
   if (r.automatic_batch) options.batch = std::max<std::int64_t>(1, largest_batch(r.architecture, options, r.budget, options.batch));
   return fit_training(r.architecture, options, r.budget);
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  return {describe(r.architecture, fit.brain.options) + where, fit.brain.options.tokens(), fit.minimum, kHeapCap};
+  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.tokens(), fit.minimum, kHeapCap};
 }
 
 }  // namespace neurogen

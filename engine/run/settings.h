@@ -16,7 +16,7 @@ struct Gpu {
   int multiprocessors = 0;
 };
 
-struct Settings : BrainSettings {
+struct Settings : ModelSettings {
   // From a file of weights: defaults for what is automatic above, if this device supports them.
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
@@ -27,8 +27,8 @@ struct Settings : BrainSettings {
 };
 
 struct Resolved {
-  Architecture architecture;
-  BrainOptions options;  // batch as requested, or the recipe's if automatic
+  ArchitecturePtr architecture;
+  StepOptions options;  // batch as requested, or the recipe's if automatic
   bool automatic_batch = false;
   Place place;
   Budget budget;

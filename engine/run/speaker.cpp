@@ -4,28 +4,28 @@
 
 namespace neurogen {
 
-SpeakerTensors Speaker::declare(Brain& brain, const Tokenizer& tokenizer) {
+SpeakerTensors Speaker::declare(Model& model, const Tokenizer& tokenizer) {
   const PieceTable& pieces = tokenizer.pieces();
   const auto tensor = [&](const char* name, DType type, std::size_t elements) {
-    return brain.graph.tensor(name, type, {static_cast<std::int64_t>(elements)}, BufferKind::derived, ArenaKind::host);
+    return model.graph.tensor(name, type, {static_cast<std::int64_t>(elements)}, BufferKind::derived, ArenaKind::host);
   };
-  return {declare_sampler(brain.graph, brain.architecture.vocabulary, brain.options.real()),
+  return {declare_sampler(model.graph, model.architecture->vocabulary(), model.options.real()),
           tensor("pieces.bytes", DType::u8, pieces.bytes.size()), tensor("pieces.begin", DType::i32, pieces.offsets.size())};
 }
 
-Speaker::Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
+Speaker::Speaker(const Model& model, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
                  const Sampling& sampling)
-    : stream_(brain, program), sampler_(memory_of(tensors.sampler, program), sampling) {
+    : stream_(model, program), sampler_(memory_of(tensors.sampler, program), sampling) {
   const PieceTable& pieces = tokenizer.pieces();
   const TensorView bytes = program.view(tensors.piece_bytes), begin = program.view(tensors.piece_begin);
   std::copy(pieces.bytes.begin(), pieces.bytes.end(), bytes.as<char>());
   std::copy(pieces.offsets.begin(), pieces.offsets.end(), begin.as<std::int32_t>());
   bytes_ = {bytes.as<const char>(), pieces.bytes.size()};
   begin_ = {begin.as<const std::int32_t>(), pieces.offsets.size()};
-  for (std::int32_t token = 0; token < brain.architecture.vocabulary; ++token) {
+  for (std::int32_t token = 0; token < model.architecture->vocabulary(); ++token) {
     longest_piece_ = std::max(longest_piece_, piece(token).size());
     // Tokens that decode to no text are never drawn, except the end of a document.
-    if (piece(token).empty() && token != brain.options.document_end) sampler_.silence(token);
+    if (piece(token).empty() && token != model.options.document_end) sampler_.silence(token);
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace neurogen {
 
-// Buffers of the host arena for generation, besides the brain's.
+// Buffers of the host arena for generation, besides the model's.
 struct SpeakerTensors {
   SamplerTensors sampler;
   TensorId piece_bytes, piece_begin;  // [bytes] u8, [pieces + 1] i32: the tokenizer's table
@@ -17,10 +17,10 @@ struct SpeakerTensors {
 
 class Speaker {
  public:
-  // Adds the buffers to a brain of build_stream, before its plan is made.
-  static SpeakerTensors declare(Brain& brain, const Tokenizer& tokenizer);
-  // Brain and program must outlive the speaker. Fills the buffers; the tokenizer is not needed afterwards.
-  Speaker(const Brain& brain, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
+  // Adds the buffers to a model of build_stream, before its plan is made.
+  static SpeakerTensors declare(Model& model, const Tokenizer& tokenizer);
+  // Model and program must outlive the speaker. Fills the buffers; the tokenizer is not needed afterwards.
+  Speaker(const Model& model, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
           const Sampling& sampling);
 
   Sampler& sampler() { return sampler_; }

@@ -24,7 +24,7 @@ class Ring {
  public:
   Ring(const Session& session, std::byte* device, Bytes bytes, bool to_gpu)
       : program_(session.program),
-        staging_(program_.view(session.brain.staging)),
+        staging_(program_.view(session.model.ports.staging)),
         device_(device),
         bytes_(static_cast<std::int64_t>(bytes)),
         pieces_((bytes_ + slot() - 1) / slot()),

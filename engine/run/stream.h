@@ -2,15 +2,15 @@
 #pragma once
 #include <span>
 
-#include "engine/brain/brain.h"
 #include "engine/graph/program.h"
+#include "engine/model/model.h"
 
 namespace neurogen {
 
 class Stream {
  public:
   // `brain` has a program "step"; both must outlive the stream. Starts with empty memory.
-  Stream(const Brain& brain, Program& program);
+  Stream(const Model& model, Program& program);
 
   void reset();
   // Feeds one token and returns the logits of the next, [V], valid until the next call. Allocates nothing. The token that ends a
@@ -18,7 +18,7 @@ class Stream {
   TensorView step(std::int32_t token);
 
  private:
-  const Brain& brain_;
+  const Model& model_;
   Program& program_;
   Graph::Range range_;
   std::int64_t position_ = 0;

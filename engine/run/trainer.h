@@ -11,7 +11,7 @@ class Trainer {
  public:
   // All must outlive the trainer; `brain` is from build_training. Windows are drawn by Draws. `step`: steps already done, if the
   // run is resumed; the following windows depend only on seed and step. Throws Error as Draws.
-  Trainer(const Brain& brain, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
+  Trainer(const Model& model, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
 
   std::int64_t step() const { return step_.done(); }  // steps done
   std::int64_t steps_per_epoch() const { return draws_.steps_per_epoch(); }
@@ -20,7 +20,7 @@ class Trainer {
   StepResult run_step(std::int64_t steps);
 
  private:
-  const Brain& brain_;
+  const Model& model_;
   Program& program_;
   const Tokens& train_;
   Draws draws_;

@@ -21,22 +21,22 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
 
 StepResult TrainingStep::run(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
-  *program_.view(brain_.host_control).as<StepControl>() = {done_, static_cast<float>(factor * rates_.learning_rate),
-                                                           static_cast<float>(factor * rates_.table),
-                                                           static_cast<float>(factor * rates_.decoder), 0};
+  *program_.view(model_.ports.control).as<StepControl>() = {done_, static_cast<float>(factor * rates_.learning_rate),
+                                                            static_cast<float>(factor * rates_.table),
+                                                            static_cast<float>(factor * rates_.decoder), 0};
   program_.run(range_);
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
   if (done_ == 3) ::operator delete(::operator new (Bytes{1} << 25));
 #endif
   StepResult result;
-  const double* loss = program_.view(brain_.host_loss).as<const double>();
+  const double* loss = program_.view(model_.ports.loss).as<const double>();
   result.loss = loss[0] / loss[1];
   result.rate = factor * rates_.learning_rate;
-  const TensorView norm = program_.view(brain_.host_norm);
+  const TensorView norm = program_.view(model_.ports.norm);
   dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
-  if (brain_.host_outcome) {
-    const StepControl& outcome = step_control(program_.view(brain_.host_outcome));
+  if (model_.ports.outcome) {
+    const StepControl& outcome = step_control(program_.view(model_.ports.outcome));
     result.loss_scale = static_cast<double>(outcome.loss_scale);
     result.overflow = outcome.overflow;
   }

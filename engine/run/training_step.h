@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "engine/api/neurogen/recipe.h"
-#include "engine/brain/brain.h"
 #include "engine/graph/program.h"
+#include "engine/model/model.h"
 
 namespace neurogen {
 
@@ -23,9 +23,9 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  // Brain and program must outlive it; `brain` is from build_training. `done`: steps already done, if the run is resumed.
-  TrainingStep(const Brain& brain, Program& program, const Rates& rates, std::int64_t done = 0)
-      : brain_(brain), program_(program), rates_(rates), done_(done), range_(brain.graph.program("train")) {}
+  // Model and program must outlive it; `model` is from build_training. `done`: steps already done, if the run is resumed.
+  TrainingStep(const Model& model, Program& program, const Rates& rates, std::int64_t done = 0)
+      : model_(model), program_(program), rates_(rates), done_(done), range_(model.programs.train) {}
 
   std::int64_t done() const { return done_; }
   void go_on_from(std::int64_t done) { done_ = done; }
@@ -34,7 +34,7 @@ class TrainingStep {
   StepResult run(std::int64_t steps);
 
  private:
-  const Brain& brain_;
+  const Model& model_;
   Program& program_;
   Rates rates_;
   std::int64_t done_;

@@ -7,9 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
-#include "engine/brain/initialize.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/safetensors.h"
+#include "engine/model/family.h"
+#include "engine/model/initialize.h"
 #include "engine/run/restore.h"
 
 namespace neurogen {
@@ -48,13 +49,13 @@ void adopt_safetensors(Settings& settings, const std::string& weights, const Tok
 }  // namespace
 
 std::string saved_architecture(const std::string& file) {
-  if (is_checkpoint(file)) return to_json(Checkpoint(file).manifest().architecture);
+  if (is_checkpoint(file)) return Checkpoint(file).manifest().architecture;
   return metadata(Safetensors(file), "architecture");
 }
 
 void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   const Manifest& saved = from.manifest();
-  settings.architecture_json = to_json(saved.architecture);
+  settings.architecture_json = saved.architecture;
   settings.saved_compute = saved.options.compute;
   settings.saved_decoder = saved.options.decoder_storage;
   settings.saved_document_end = saved.options.document_end;
@@ -66,15 +67,15 @@ void adopt_document_end(Settings& settings, const std::string& weights) {
 }
 
 void check_architecture(const Checkpoint& from, const Architecture& asked) {
-  const Architecture& saved = from.manifest().architecture;
-  const auto numbers = [](const Architecture& a) { return nlohmann::ordered_json::parse(to_json(a)).flatten(); };
-  const nlohmann::ordered_json then = numbers(saved), now = numbers(asked);
+  const ArchitecturePtr saved = parse_architecture(from.manifest().architecture, from.path() + ": its architecture");
+  const auto numbers = [](const Architecture& a) { return nlohmann::ordered_json::parse(a.json()).flatten(); };
+  const nlohmann::ordered_json then = numbers(*saved), now = numbers(asked);
   for (const auto& [key, value] : then.items()) {
     if (key == "/name" || now[key] == value) continue;
     std::string field = key.substr(1);
     std::replace(field.begin(), field.end(), '/', '.');
-    throw Error(fmt::format("{} holds the brain {} with {} {}, requested is {} with {}: use the --arch that it was made with",
-                            from.path(), saved.name, field, value.dump(), asked.name, now[key].dump()));
+    throw Error(fmt::format("{} holds the model {} with {} {}, requested is {} with {}: use the --arch that it was made with",
+                            from.path(), saved->name(), field, value.dump(), asked.name(), now[key].dump()));
   }
 }
 
@@ -117,11 +118,11 @@ Weights::Weights(const WeightSettings& files, Settings& settings, const std::str
 
 bool Weights::load(Session& session) const {
   if (!checkpoint_) {
-    initialize_from(session.brain, session.program, init_);
+    initialize_from(session.model, session.program, init_);
     return false;
   }
-  check_architecture(*checkpoint_, session.brain.architecture);
-  checkpoint_->verify(parameters_and_wiring(session.brain.architecture));
+  check_architecture(*checkpoint_, *session.model.architecture);
+  checkpoint_->verify(weight_names(session.model));
   restore(session, *checkpoint_);
   return conversion(*checkpoint_, session.arena.plan()) == Conversion::rounding;
 }

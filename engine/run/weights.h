@@ -1,4 +1,4 @@
-// Loads a trained brain from a file: weights in safetensors (`train --export`), or a checkpoint.
+// Loads a trained model from a file: weights in safetensors (`train --export`), or a checkpoint.
 #pragma once
 #include <memory>
 #include <optional>
@@ -29,7 +29,7 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // a checkpoint or a safetensors file
 
-// Weights of a brain for use, not for training.
+// Weights of a model for use, not for training.
 class Weights {
  public:
   // Automatic settings are taken from the file. `tokenizer`: a file; empty: the one in the weights. Throws Error if the weights do

@@ -144,7 +144,7 @@ TEST_F(Api, GoesOnFromWhatItSaved) {
   ASSERT_TRUE(other.load(file));  // back again
   EXPECT_EQ(trained(other, 3, 5), on);
 
-  // Only weights: the optimizers' state starts at zero. Architecture and types are the file's.
+  // Only weights: the optimizers' state starts at zero. BrainShape and types are the file's.
   EngineOptions fresh = options();
   fresh.architecture = "auto";
   fresh.init = file;
@@ -189,11 +189,11 @@ TEST_F(Api, AllocatesNothingAfterwards) {
 
 TEST_F(Api, ShowsWhatModulesPutOut) {
   Engine engine = made(options());
-  EXPECT_EQ(Engine::modules(),
+  EXPECT_EQ(engine.modules(),
             (std::vector<std::string_view>{"thalamus", "wernicke", "hippocampus", "basal_ganglia", "prefrontal", "broca"}));
   const Batch b = batch(engine);
   ASSERT_TRUE(engine.train_step_batch(b.inputs, b.targets));
-  for (const std::string_view module : Engine::modules()) {
+  for (const std::string_view module : engine.modules()) {
     const auto width = static_cast<std::size_t>(engine.outputs(module).value());
     std::vector<float> out(width * 48, NAN), again(width * 48);
     ASSERT_TRUE(engine.read_output(module, out));

@@ -23,12 +23,12 @@ struct Observed {
   }
   std::unique_ptr<Session> make() const {
     auto made = std::make_unique<Session>(planned(build_training(architecture, options), kPlenty));
-    initialize(made->brain, made->program, 5);
+    initialize(made->model, made->program, 5);
     return made;
   }
   TemporaryDirectory directory;
-  Architecture architecture;
-  BrainOptions options;
+  BrainShape architecture;
+  StepOptions options;
   std::vector<std::uint16_t> ids;
   std::optional<Tokens> text;
   std::unique_ptr<Session> session;
@@ -42,13 +42,16 @@ double element(const TensorView& view, std::int64_t i) {
 std::vector<std::vector<double>> streamed_outputs(const Observed& o, const Session& trained, ModuleIndex module,
                                                   std::int64_t tokens) {
   Session single(planned(build_stream(o.architecture, o.options), kApart));  // nothing is overwritten
-  initialize(single.brain, single.program, 5);
-  for (std::size_t p = 0; p < single.brain.parameters.size(); ++p) {
-    const TensorView from = trained.program.view(trained.brain.parameters[p].value);
-    single.program.write(single.brain.parameters[p].value, from.data, size_of(from.dtype) * static_cast<Bytes>(from.elements()));
+  initialize(single.model, single.program, 5);
+  for (std::size_t p = 0; p < single.model.parameters.size(); ++p) {
+    const TensorView from = trained.program.view(trained.model.parameters[p].value);
+    single.program.write(single.model.parameters[p].value, from.data, size_of(from.dtype) * static_cast<Bytes>(from.elements()));
   }
-  Stream stream(single.brain, single.program);
-  const TensorView output = single.program.view(find_tensor(single.brain.graph, std::string(name_of(module)) + ".output"));
+  Stream stream(single.model, single.program);
+  const auto& tensors = single.model.graph.tensors();
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const Buffer& b) { return b.name == std::string(name_of(module)) + ".output"; });
+  const TensorView output = single.program.view({static_cast<std::size_t>(found - tensors.begin())});
   std::vector<std::vector<double>> lines(static_cast<std::size_t>(output.elements()));
   for (std::int64_t t = 0; t < tokens; ++t) {
     if (t % o.options.window == 0) stream.reset();
@@ -76,13 +79,13 @@ TEST(Activity, IsWhatAStreamOfTheSameBrainShows) {
     Session& s = *o.session;
     // Sets gains and gate biases so that some outputs are dead, some hardly move, and some gates are wide open.
     for (int m = 0; m < kModules; ++m) {
-      const TensorView gain = s.program.view(s.brain.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".gain").value);
+      const TensorView gain = s.program.view(s.model.parameter(std::string(name_of(static_cast<ModuleIndex>(m))) + ".gain").value);
       for (std::int64_t j = 0; j < gain.elements(); j += 5) gain.as<float>()[j] = 1e-4f;
     }
-    const TensorView bias = s.program.view(s.brain.parameter("prefrontal.gate_bias").value);
+    const TensorView bias = s.program.view(s.model.parameter("prefrontal.gate_bias").value);
     for (std::int64_t j = 0; j < bias.elements(); ++j) bias.as<float>()[j] = static_cast<float>(j % 3 * 8 - 8);
 
-    ActivityMeter meter(s.brain, s.program, *o.text);
+    ActivityMeter meter(s.model, s.program, *o.text);
     const Activity activity = meter.measure();
     ASSERT_GT(activity.tokens, 0);
     ASSERT_LT(activity.tokens, static_cast<std::int64_t>(o.ids.size()));
@@ -138,15 +141,15 @@ TEST(Sample, IsWhatAStreamOfTheSameBrainSays) {
     Observed o(seed);
     o.options.document_end = -1;
     o.session = o.make();
-    SampleWriter writer(o.session->brain, o.session->program, *o.text, {.temperature = 0});
+    SampleWriter writer(o.session->model, o.session->program, *o.text, {.temperature = 0});
     writer.silence(3);
     const auto said = writer.write();
     const std::vector<std::int32_t> made(said.begin(), said.end());
     ASSERT_GE(made.size(), 1u);
     EXPECT_TRUE(std::equal(writer.prompt().begin(), writer.prompt().end(), o.ids.begin()));
     Session single(planned(build_stream(o.architecture, o.options), kPlenty));
-    initialize(single.brain, single.program, 5);
-    Stream stream(single.brain, single.program);
+    initialize(single.model, single.program, 5);
+    Stream stream(single.model, single.program);
     TensorView logits;
     for (const std::int32_t id : writer.prompt()) logits = stream.step(id);
     for (const std::int32_t id : made) {
@@ -170,11 +173,11 @@ TEST(Observation, ChangesNoBit) {
     const auto outcome = [&](bool watched) {
       const auto session = o.make();
       Outcome result;
-      const Graph::Range train = session->brain.graph.program("train");
+      const Graph::Range train = session->model.programs.train;
       std::vector<double> times(train.end - train.begin, -1);
       session->program.prepare_times(train);
-      ActivityMeter meter(session->brain, session->program, *o.text);
-      SampleWriter writer(session->brain, session->program, *o.text, {});
+      ActivityMeter meter(session->model, session->program, *o.text);
+      SampleWriter writer(session->model, session->program, *o.text, {});
       for (int i = 0; i < 2; ++i) {
         if (watched) meter.measure(), writer.write(), session->program.time_next_run(times);
         steps(*session, batch, 1, result);

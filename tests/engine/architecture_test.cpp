@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "tests/engine/brains.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 
@@ -15,12 +16,12 @@ namespace {
 using nlohmann::json;
 using std::string;
 
-json tiny() { return json::parse(to_json(read_architecture("tiny"))); }
+json tiny() { return json::parse(to_json(read_brain("tiny"))); }
 
 // The sentence of a wrong architecture begins with the file, names the field, and says what to do.
 void refuses(const string& text, std::initializer_list<string> parts) {
-  EXPECT_ERROR(parse_architecture(text, "brain.json"), "brain.json: ", ": use ");
-  for (const string& part : parts) EXPECT_ERROR(parse_architecture(text, "brain.json"), part);
+  EXPECT_ERROR(parse_brain(text, "brain.json"), "brain.json: ", ": use ");
+  for (const string& part : parts) EXPECT_ERROR(parse_brain(text, "brain.json"), part);
 }
 void refuses_change(const std::function<void(json&)>& change, std::initializer_list<string> parts) {
   json a = tiny();
@@ -36,7 +37,7 @@ string with(const string& module, const string& field, const string& value) {
 }
 
 TEST(Architecture, PresetsAreWhatTheyPromise) {
-  const Architecture full = read_architecture("full"), small = read_architecture("small"), tiny = read_architecture("tiny");
+  const BrainShape full = read_brain("full"), small = read_brain("small"), tiny = read_brain("tiny");
   EXPECT_EQ(full.neurons(), 157'696);
   EXPECT_EQ(full.synapses(), 16'318'464);
   EXPECT_EQ(full.vocabulary, 32'000);
@@ -47,30 +48,30 @@ TEST(Architecture, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(small.modules[kThalamus].blocks_per_group(), 3);
   EXPECT_EQ(tiny.vocabulary, 4'096);
   EXPECT_EQ(std::tuple(full.pairs, small.pairs, tiny.pairs), std::tuple(65'536, 65'536, 16'384));
-  for (const Architecture& a : {full, small, tiny}) EXPECT_EQ(a.softcap, 30);
+  for (const BrainShape& a : {full, small, tiny}) EXPECT_EQ(a.softcap, 30);
   EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128 + 128);  // and the embedding
-  EXPECT_TRUE(is_preset("full") && is_preset("small") && is_preset("tiny") && !is_preset("Full"));
+  EXPECT_EQ(preset_names(), (std::vector<string>{"full", "small", "tiny"}));
 }
 
 TEST(Architecture, GoesToJsonAndBack) {
   for (const char* preset : {"full", "small", "tiny"}) {
-    const Architecture a = read_architecture(preset), b = parse_architecture(to_json(a), "again");
+    const BrainShape a = read_brain(preset), b = parse_brain(to_json(a), "again");
     EXPECT_EQ(to_json(a), to_json(b));
     EXPECT_EQ(a.name, b.name);
     for (int m = 0; m < kModules; ++m) EXPECT_EQ(a.modules[m].sources, b.modules[m].sources);
   }
   json plain = tiny();
   plain.erase("pairs"), plain.erase("softcap");
-  const Architecture without = parse_architecture(plain.dump(), "plain");
+  const BrainShape without = parse_brain(plain.dump(), "plain");
   EXPECT_EQ(std::tuple(without.pairs, without.softcap), std::tuple(0, 0.0));
   for (const double softcap : {1.0, 2.5, 12.345678901234567, 1e6}) {
     plain["softcap"] = softcap;
-    EXPECT_EQ(parse_architecture(to_json(parse_architecture(plain.dump(), "a")), "b").softcap, softcap);
+    EXPECT_EQ(parse_brain(to_json(parse_brain(plain.dump(), "a")), "b").softcap, softcap);
   }
   json odd = tiny();
   odd["name"] = "a \"quoted\" \\ name\n\xC3\xA4";
-  const Architecture a = parse_architecture(odd.dump(), "odd");
-  EXPECT_EQ(parse_architecture(to_json(a), "again").name, "a \"quoted\" \\ name\xC3\xA4");  // control characters are dropped
+  const BrainShape a = parse_brain(odd.dump(), "odd");
+  EXPECT_EQ(parse_brain(to_json(a), "again").name, "a \"quoted\" \\ name\xC3\xA4");  // control characters are dropped
 }
 
 TEST(Architecture, NamesTheFieldThatBreaksARule) {
@@ -133,7 +134,7 @@ TEST(Architecture, NamesTheFieldWhoseValueIsNoWholeNumber) {
 
 TEST(Architecture, RefusesUnknownMissingAndDoubledFields) {
   const auto refused = [](const json& a, const string& what) {
-    EXPECT_ERROR(parse_architecture(a.dump(), "brain.json"), "brain.json: ", what);
+    EXPECT_ERROR(parse_brain(a.dump(), "brain.json"), "brain.json: ", what);
   };
   json a = tiny();
   a["cortex"] = a["broca"];
@@ -152,9 +153,9 @@ TEST(Architecture, RefusesUnknownMissingAndDoubledFields) {
   a = tiny(), a.erase("vocabulary");
   refused(a, "vocabulary is 0");
   string text = tiny().dump();
-  EXPECT_ERROR(parse_architecture("{\"vocabulary\": 50," + text.substr(1), "b"), "b: vocabulary is given twice");
+  EXPECT_ERROR(parse_brain("{\"vocabulary\": 50," + text.substr(1), "b"), "b: vocabulary is given twice");
   text.replace(text.find("\"fan_in\""), 0, "\"fan_in\":32,");
-  EXPECT_ERROR(parse_architecture(text, "b"), "fan_in is given twice");
+  EXPECT_ERROR(parse_brain(text, "b"), "fan_in is given twice");
 }
 
 TEST(Architecture, RefusesWhatIsNoJson) {
@@ -174,26 +175,25 @@ TEST(Architecture, RefusesWhatIsNoJson) {
                                     string(1 << 20, ' '),
                                     string(100'000, '[')};
   for (const string& wrong : list) {
-    EXPECT_ERROR(parse_architecture(wrong, "brain.json"), "brain.json: not an architecture: ", ": see schemas/");
+    EXPECT_ERROR(parse_brain(wrong, "brain.json"), "brain.json: not an architecture: ", ": see schemas/");
   }
   string deep;
   for (int i = 0; i < 10'000; ++i) deep += "{\"broca\":";
-  EXPECT_ERROR(parse_architecture(deep, "b"), "b: broca.broca is ");
-  EXPECT_ERROR(parse_architecture(with("", "name", "\"\xFF\""), "b"), "invalid JSON");
-  EXPECT_ERROR(parse_architecture(with("", "softcap", "1e999"), "b"), "a number has too many digits");
+  EXPECT_ERROR(parse_brain(deep, "b"), "b: broca.broca is ");
+  EXPECT_ERROR(parse_brain(with("", "name", "\"\xFF\""), "b"), "invalid JSON");
+  EXPECT_ERROR(parse_brain(with("", "softcap", "1e999"), "b"), "a number has too many digits");
 }
 
 TEST(Architecture, RefusesWrongFilesByName) {
   const TemporaryDirectory directory;
-  EXPECT_EQ(to_json(read_architecture(directory.file("good.json", tiny().dump()))), to_json(read_architecture("tiny")));
-  EXPECT_ERROR(read_architecture(directory.path("none.json")), "none.json does not exist");
-  EXPECT_ERROR(read_architecture(directory.path("")), "is a directory");
-  EXPECT_ERROR(read_architecture("/dev/zero"), "/dev/zero is not a regular file");
-  EXPECT_ERROR(read_architecture(directory.file("empty.json", "")), "empty.json: not an architecture");
+  EXPECT_EQ(to_json(read_brain(directory.file("good.json", tiny().dump()))), to_json(read_brain("tiny")));
+  EXPECT_ERROR(read_brain(directory.path("none.json")), "none.json does not exist");
+  EXPECT_ERROR(read_brain(directory.path("")), "is a directory");
+  EXPECT_ERROR(read_brain("/dev/zero"), "/dev/zero is not a regular file");
+  EXPECT_ERROR(read_brain(directory.file("empty.json", "")), "empty.json: not an architecture");
   json large = tiny();
   large["name"] = string(50'000'000, 'x');
-  EXPECT_ERROR(read_architecture(directory.file("large.json", large.dump())),
-               "large.json: not an architecture: it is larger than 1 MiB");
+  EXPECT_ERROR(read_brain(directory.file("large.json", large.dump())), "large.json: not an architecture: it is larger than 1 MiB");
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The gradients between modules in the backward pass, as a plan shows them, without a GPU.
 #include <gtest/gtest.h>
 
-#include "engine/brain/brain.h"
+#include "tests/engine/brains.h"
 #include "tests/engine/small_brain.h"
 
 namespace neurogen {
@@ -11,8 +11,8 @@ TEST(Backward, GradientsOfOutputsAreBf16WhereProductsAre) {
   for (const DType compute : {DType::f32, DType::bf16, DType::f16})
     for (const DType storage : {compute, DType::f32})
       for (const bool keep_logits : {false, true}) {
-        BrainOptions options;
-        options.batch = 2, options.threads = 0;
+        StepOptions options;
+        options.batch = 2, options.target.gpu = true;
         options.compute = compute, options.decoder_storage = storage, options.schedule.keep_logits = keep_logits;
         const Graph graph = build_training(small_brain(), options).graph;
         const DType type = compute == DType::bf16 ? DType::bf16 : DType::f32;

@@ -12,8 +12,8 @@ RestartSettings settings_of(DType compute, DType storage) {
   s.options.window = 40;
   s.options.compute = compute;
   s.options.decoder_storage = storage;
-  s.options.threads = 0;
-  s.options.workspace = Bytes{32} << 20;
+  s.options.target.gpu = true;
+  s.options.target.workspace = Bytes{32} << 20;
   s.place = {true, 0};
   s.seed = 11;
   return s;
@@ -48,7 +48,7 @@ TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
     CheckpointDirectory saved(directory_.path(name_of(compute) + std::string(name_of(storage))), 1, false);
     run_part(s, plan_of(s), tokens, nullptr, 9, &saved, 3, parts);
     const Checkpoint from(checkpoint_file(saved.path()));
-    from.verify(from.tensors().size());
+    from.verify();
     run_part(s, plan_of(s, false), tokens, &from, s.steps, &saved, 5, parts);
     EXPECT_TRUE(parts == whole);
   }
@@ -57,8 +57,8 @@ TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
 TEST_F(CudaCheckpoint, FilesCrossBetweenDevices) {
   const RestartSettings gpu = settings_of(DType::f32, DType::f32);
   RestartSettings cpu = gpu;
-  cpu.options.threads = 2;
-  cpu.options.workspace = 0;
+  cpu.options.target.threads = 2;
+  cpu.options.target.workspace = 0;
   cpu.place = {};
   const Tokens tokens = text(gpu);
   for (const auto& [one, other] : {std::pair{gpu, cpu}, {cpu, gpu}}) {
@@ -66,7 +66,7 @@ TEST_F(CudaCheckpoint, FilesCrossBetweenDevices) {
     CheckpointDirectory saved(directory_.path(one.place.gpu ? "gpu" : "cpu"), 1, false);
     run_part(one, plan_of(one), tokens, nullptr, 2, &saved, 2, record);
     const Checkpoint from(checkpoint_file(saved.path()));
-    from.verify(from.tensors().size());
+    from.verify();
     Session session(plan_of(other), other.place, &from);
     restore(session, from);
     EXPECT_TRUE(persistent_bytes(session) == record.outcome.persistent);

@@ -20,7 +20,7 @@ struct Small {
   template <typename Run>
   void run(bool separate, Run mistake) {
     if (CudaDevice::count() == 0) GTEST_SKIP() << "no GPU";
-    graph.begin_program("mistake");
+    graph.begin_program();
     graph.gpu_operation("mistake", {wide}, {narrow, behind}, mistake);
     CudaDevice gpu;
     const Arena arena = Arena::on_gpu(plan_graph(graph, {1'000'000, 0, Snapshot::none, false}), separate);

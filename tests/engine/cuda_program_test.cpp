@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
 #include "kernels/step_control.h"
@@ -17,15 +17,15 @@ namespace {
 constexpr int kSteps = 4;
 constexpr Budget kPlenty{Bytes{1} << 34, 0}, kApart{Bytes{1} << 34, 0, Snapshot::none, false};
 
-BrainOptions options_of(DType compute) {
-  BrainOptions o;
+StepOptions options_of(DType compute) {
+  StepOptions o;
   o.batch = 4;
   o.window = 40;
   o.compute = o.decoder_storage = compute;
   o.vocabulary_tile = 72;
   o.document_end = 7;
-  o.threads = 0;
-  o.workspace = Bytes{32} << 20;
+  o.target.gpu = true;
+  o.target.workspace = Bytes{32} << 20;
   return o;
 }
 
@@ -40,26 +40,26 @@ struct Way {
   bool poison = false, separate = false, timed = false;
 };
 
-Session session_of(Brain brain, const Way& way = {}) {
-  const bool gpu = brain.options.threads == 0;
-  return {planned(std::move(brain), way.budget), {gpu, 0, way.separate}};
+Session session_of(Model model, const Way& way = {}) {
+  const bool gpu = model.options.target.threads == 0;
+  return {planned(std::move(model), way.budget), {gpu, 0, way.separate}};
 }
 
-Outcome train(const BrainOptions& o, const Way& way = {}, std::int64_t vocabulary = 200) {
+Outcome train(const StepOptions& o, const Way& way = {}, std::int64_t vocabulary = 200) {
   Session session = session_of(build_training(small_brain(vocabulary), o), way);
-  const Brain& brain = session.brain;
+  const Model& model = session.model;
   Program& program = session.program;
-  initialize(brain, program, 5);
+  initialize(model, program, 5);
   program.set_poison(way.poison);
-  const Graph::Range range = brain.graph.program("train");
+  const Graph::Range range = model.programs.train;
   std::vector<double> times(range.end - range.begin);
   if (way.timed) program.prepare_times(range);
   std::mt19937 random(9);
   Outcome outcome;
   for (int step = 0; step < kSteps; ++step) {
-    const TensorView batch = program.view(brain.host_batch);
+    const TensorView batch = program.view(model.ports.batch);
     for (std::int64_t i = 0; i < batch.elements(); ++i) batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(random() % 200);
-    *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
     const std::int64_t waits = program.synchronizations(), requests = Block::gpu_requests();
     std::fill(times.begin(), times.end(), -1.0);
     if (way.timed) program.time_next_run(times);
@@ -68,11 +68,11 @@ Outcome train(const BrainOptions& o, const Way& way = {}, std::int64_t vocabular
     if (session.gpu && way.poison) session.gpu->synchronize();
     else if (session.gpu) EXPECT_EQ(program.synchronizations() - waits, 1);
     EXPECT_EQ(Block::gpu_requests(), requests);
-    const double* loss = program.view(brain.host_loss).as<const double>();
+    const double* loss = program.view(model.ports.loss).as<const double>();
     EXPECT_TRUE(std::isfinite(loss[0]));
     outcome.metrics.insert(outcome.metrics.end(), {loss[0], loss[1]});
   }
-  for (const Parameter& p : brain.parameters) {
+  for (const Parameter& p : model.parameters) {
     const TensorView view = program.view(p.value);
     program.read(p.value, outcome.parameters.emplace_back(size_of(view.dtype, p.shape)).data(), size_of(view.dtype, p.shape));
   }
@@ -110,10 +110,10 @@ TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
   for (const std::int64_t vocabulary : {201, 203, 257})
     for (const std::int64_t tile : {31, 66, 1280})
       for (const bool keep : {true, false}) {
-        BrainOptions o = options_of(GetParam());
+        StepOptions o = options_of(GetParam());
         o.vocabulary_tile = tile;
         o.schedule.keep_logits = keep;
-        BrainOptions on_cpu = o;
+        StepOptions on_cpu = o;
         on_cpu.compute = on_cpu.decoder_storage = DType::f32;
         on_cpu.threads = 2;
         on_cpu.workspace = 0;
@@ -125,11 +125,11 @@ TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
 }
 
 // The logits of successive tokens, more than the ring holds and across the ends of documents.
-std::vector<float> speak(const BrainOptions& o, bool poison = false) {
+std::vector<float> speak(const StepOptions& o, bool poison = false) {
   Session session = session_of(build_stream(small_brain(), o));
-  initialize(session.brain, session.program, 5);
+  initialize(session.model, session.program, 5);
   session.program.set_poison(poison);
-  Stream stream(session.brain, session.program);
+  Stream stream(session.model, session.program);
   std::vector<float> logits;
   for (int t = 0; t < 60; ++t) {
     const TensorView row = stream.step(t % 50 == 30 ? 7 : 37 * t % 200);
@@ -141,7 +141,7 @@ std::vector<float> speak(const BrainOptions& o, bool poison = false) {
 TEST_P(CudaProgram, AStreamSaysWhatItSaysOnTheCpu) {
   const std::vector<float> logits = speak(options_of(GetParam()));
   EXPECT_EQ(logits, speak(options_of(GetParam()), true)) << "poisoned, operation by operation";
-  BrainOptions on_cpu = options_of(DType::f32);
+  StepOptions on_cpu = options_of(DType::f32);
   on_cpu.threads = 2;
   on_cpu.workspace = 0;
   const std::vector<float> expected = speak(on_cpu);

@@ -12,8 +12,8 @@ namespace {
 std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
   o.compute = o.decoder_storage = DType::f64;
   const auto vocabulary = static_cast<std::size_t>(a.vocabulary);
   std::vector<std::uint16_t> ids(static_cast<std::size_t>(2 * o.tokens() + random.between(2, 50)));
@@ -22,8 +22,8 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   const Tokens text({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
 
   Session single(planned(build_stream(a, o), kPlenty));
-  initialize_everything(single.brain, single.program, seed);
-  Stream stream(single.brain, single.program);
+  initialize_everything(single.model, single.program, seed);
+  Stream stream(single.model, single.program);
   Evaluation expected;
   for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
     if (i % static_cast<std::size_t>(o.window) == 0) stream.reset();
@@ -42,9 +42,9 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   const auto count = static_cast<std::int64_t>(ids.size()) - 1;
 
   Session whole(planned(build_evaluation(a, o), kPlenty));
-  initialize_everything(whole.brain, whole.program, seed);
+  initialize_everything(whole.model, whole.program, seed);
   whole.program.set_poison(true);
-  const Evaluation evaluation = Evaluator(whole.brain, whole.program).run(text);
+  const Evaluation evaluation = Evaluator(whole.model, whole.program).run(text);
   EXPECT_EQ(evaluation.tokens, count);
   EXPECT_NEAR(evaluation.loss, expected.loss / static_cast<double>(count), 1e-9);
   EXPECT_EQ(evaluation.right, expected.right);

@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "arena/error.h"
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "kernels/dispatch.h"
 #include "kernels/random.h"
 #include "kernels/step_control.h"
@@ -34,9 +34,9 @@ struct Outcome {
 };
 
 // A brain whose every tap hears something and whose pairs tell, as after some training.
-inline void initialize_everything(const Brain& brain, Program& program, std::uint64_t seed) {
-  initialize(brain, program, seed);
-  for (const Parameter& p : brain.parameters) {
+inline void initialize_everything(const Model& model, Program& program, std::uint64_t seed) {
+  initialize(model, program, seed);
+  for (const Parameter& p : model.parameters) {
     if (!p.name.ends_with(".taps") && !p.name.ends_with(".pairs")) continue;
     const TensorView values = program.view(p.value);
     dispatch_real(values.dtype, [&](auto zero) {
@@ -47,23 +47,23 @@ inline void initialize_everything(const Brain& brain, Program& program, std::uin
 }
 
 inline void steps(Session& session, const std::vector<std::int32_t>& batch, int count, Outcome& outcome) {
-  const Brain& brain = session.brain;
+  const Model& model = session.model;
   Program& program = session.program;
   for (int step = 0; step < count; ++step) {
-    std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
-    *program.view(brain.host_control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
-    program.run(brain.graph.program("train"));
-    outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
-    const TensorView norm = program.view(brain.host_norm);
+    std::copy(batch.begin(), batch.end(), program.view(model.ports.batch).as<std::int32_t>());
+    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    program.run(model.programs.train);
+    outcome.losses.push_back(program.view(model.ports.loss).as<double>()[0]);
+    const TensorView norm = program.view(model.ports.norm);
     dispatch_real(norm.dtype, [&](auto zero) { outcome.norms.push_back(norm.as<decltype(zero)>()[0]); });
   }
-  program.run(brain.graph.program("evaluate"));
-  outcome.losses.push_back(program.view(brain.host_loss).as<double>()[0]);
+  program.run(model.programs.evaluate);
+  outcome.losses.push_back(program.view(model.ports.loss).as<double>()[0]);
 }
 
 inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool poison = false, int count = 2) {
   Session session(std::move(fit));
-  initialize_everything(session.brain, session.program, 5);
+  initialize_everything(session.model, session.program, 5);
   session.program.set_poison(poison);
   Outcome outcome;
   steps(session, batch, count, outcome);
@@ -76,8 +76,8 @@ inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool 
 inline void check_smallest_budget(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  const BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  const StepOptions o = random_options(random, a);
   const Fit nothing = fit_training(a, o, {0, kOverhead});
   EXPECT_FALSE(nothing.fits());
   EXPECT_EQ(nothing.plan.total(), nothing.minimum);
@@ -99,15 +99,15 @@ inline void check_smallest_budget(std::uint64_t seed) {
 inline void check_equal_bits(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
   const auto batch = random_batch(random, a, o);
-  o.threads = 1;
+  o.target.threads = 1;
   const Outcome expected = outcome_of(planned(build_training(a, o), kApart), batch);
   for (const Schedule& schedule : schedules(o)) {
     o.schedule = schedule;
     for (std::int64_t threads : {1, 2, 3}) {
-      o.threads = threads;
+      o.target.threads = threads;
       for (bool overlay : {true, false}) {
         for (bool poison : {true, false}) {
           if (!overlay && !poison && threads != 2) continue;
@@ -135,13 +135,13 @@ inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
 inline void check_canary(std::uint64_t seed, bool overlay) {
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", overlay " << overlay);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
-  if (seed % 2 == 0) o.threads = 1;
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
+  if (seed % 2 == 0) o.target.threads = 1;
   const auto batch = random_batch(random, a, o);
   Session session(planned(build_training(a, o), overlay ? kPlenty : kApart));
   const Plan& plan = session.arena.plan();
-  initialize(session.brain, session.program, 5);
+  initialize(session.model, session.program, 5);
   // Runs twice with opposite patterns: a byte that a step writes differs from one of them.
   Bytes highest[2] = {0, 0};
   for (const auto pattern : {std::byte{0x5A}, std::byte{0xA5}}) {
@@ -166,7 +166,7 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
     }
   }
   EXPECT_LE(highest[0], plan.device.bytes);
-  if (o.threads > 1) return;
+  if (o.target.threads > 1) return;
   std::string top;  // the buffer there
   for (const Buffer& b : plan.buffers) {
     if (b.arena == ArenaKind::device && b.offset + align_up(b.bytes) == plan.device.bytes)
@@ -178,17 +178,17 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
 
 // Every line of the refusal page names settings that fit, among them the largest batch and the minimum budget. Returns the number
 // of settings besides that budget.
-inline int check_page(const Architecture& asked, const BrainOptions& o, const Fit& refused, Budget budget) {
-  std::istringstream page(refusal(asked, refused, budget));
+inline int check_page(const BrainShape& asked, const StepOptions& o, const Fit& refused, Budget budget) {
+  std::istringstream page(refusal(refused, budget));
   int suggestions = 0;
   Bytes minimum = 0;
   for (std::string line; std::getline(page, line);) {
-    Architecture a = asked;
-    BrainOptions with = o;
+    BrainShape a = asked;
+    StepOptions with = o;
     char preset[8];
     if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
     if (std::sscanf(line.c_str(), "  --arch %7s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
-      a = read_architecture(preset);
+      a = read_brain(preset);
     else if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);
@@ -203,8 +203,8 @@ inline int check_page(const Architecture& asked, const BrainOptions& o, const Fi
 inline void check_refusal(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
   o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
   const Bytes most = fit_training(a, o, {0, kOverhead}).minimum;
   o.window = 32, o.batch = 1;
@@ -223,8 +223,8 @@ enum class Whole { trained, refused };
 inline Whole check_whole(std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
   o.compute = random.one_of({DType::f32, DType::f32, DType::f64, DType::bf16, DType::f16});
   const bool wide = o.compute == DType::f32 || o.compute == DType::f64;
   o.decoder_storage = wide || random.one_of({true, false}) ? o.compute : DType::f32;
@@ -233,7 +233,7 @@ inline Whole check_whole(std::uint64_t seed) {
   const Fit fit = fit_training(a, o, budget);
   EXPECT_EQ(fit.fits(), budget.bytes >= fit.minimum);
   if (!fit.fits()) {
-    BrainOptions single = o;
+    StepOptions single = o;
     single.batch = 1;
     const int least = fit_training(a, single, budget).fits() ? 1 : 0;
     EXPECT_GE(check_page(a, o, fit, budget), least) << describe(a, o);
@@ -243,8 +243,8 @@ inline Whole check_whole(std::uint64_t seed) {
   const auto batch = random_batch(random, a, o);
   const Outcome outcome = outcome_of(fit, batch, false, 3);
   for (double loss : outcome.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
-  EXPECT_TRUE(outcome == outcome_of(planned(build_training(a, fit.brain.options), kApart), batch, false, 3))
-      << describe(a, fit.brain.options);
+  EXPECT_TRUE(outcome == outcome_of(planned(build_training(a, fit.model.options), kApart), batch, false, 3))
+      << describe(a, fit.model.options);
   return Whole::trained;
 }
 

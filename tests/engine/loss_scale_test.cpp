@@ -10,8 +10,8 @@ namespace {
 using State = std::vector<std::int32_t>;
 
 struct Scaled {
-  Architecture architecture;
-  BrainOptions options;
+  BrainShape architecture;
+  StepOptions options;
   std::vector<std::int32_t> batch;
 
   explicit Scaled(std::uint64_t seed) {
@@ -28,7 +28,7 @@ struct Scaled {
 
 State state_of(const Session& s) {
   State state(4);
-  s.program.read(s.brain.loss_scale, state.data(), sizeof(LossScaleState));
+  s.program.read(s.model.loss_scale, state.data(), sizeof(LossScaleState));
   return state;
 }
 
@@ -42,7 +42,7 @@ TEST(LossScaling, ChangesNoBitWhereNothingOverflows) {
     Session without = s.session();
     Outcome scaled, plain;
     for (const auto& [session, outcome] : {std::pair{&with, &scaled}, {&without, &plain}}) {
-      initialize(session->brain, session->program, 5);
+      initialize(session->model, session->program, 5);
       steps(*session, s.batch, 3, *outcome);
       outcome->persistent = persistent_bytes(*session);
     }
@@ -56,19 +56,19 @@ TEST(LossScaling, AnOverflowBeforeTheDecoderSkipsTheStep) {
   const Scaled s(3);
   Session overflows = s.session(), fresh = s.session();
   Outcome ignored;
-  for (Session* session : {&overflows, &fresh}) initialize(session->brain, session->program, 5);
+  for (Session* session : {&overflows, &fresh}) initialize(session->model, session->program, 5);
   const State largest = {kMostLossScale - kFirstLossScale, 0, 0, 0};  // too large for the gradient of so few tokens
-  overflows.program.write(overflows.brain.loss_scale, largest.data(), sizeof(LossScaleState));
+  overflows.program.write(overflows.model.loss_scale, largest.data(), sizeof(LossScaleState));
   const auto before = persistent_bytes(fresh);
-  const Bytes state = overflows.arena.plan().buffers[overflows.brain.loss_scale.index].offset;
+  const Bytes state = overflows.arena.plan().buffers[overflows.model.loss_scale.index].offset;
   int skipped = 0;
   while (skipped < 8 && state_of(overflows)[3] == skipped) {
     auto now = persistent_bytes(overflows);
     EXPECT_TRUE(std::equal(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(state), now.begin()));
-    const TensorView batch = overflows.program.view(overflows.brain.host_batch);
+    const TensorView batch = overflows.program.view(overflows.model.ports.batch);
     std::copy(s.batch.begin(), s.batch.end(), batch.as<std::int32_t>());
-    *overflows.program.view(overflows.brain.host_control).as<StepControl>() = {skipped, 4e-3f, 3e-2f, 1e-3f, 0};
-    overflows.program.run(overflows.brain.graph.program("train"));
+    *overflows.program.view(overflows.model.ports.control).as<StepControl>() = {skipped, 4e-3f, 3e-2f, 1e-3f, 0};
+    overflows.program.run(overflows.model.programs.train);
     ++skipped;
   }
   --skipped;
@@ -83,30 +83,30 @@ TEST(LossScaling, AnOverflowBeforeTheDecoderSkipsTheStep) {
 TEST(LossScaling, ALaterOverflowSkipsTheBrainAlone) {
   const Scaled s(4);
   Session session = s.session();
-  const Brain& brain = session.brain;
+  const Model& model = session.model;
   Program& program = session.program;
-  initialize(brain, program, 5);
+  initialize(model, program, 5);
   std::vector<std::vector<float>> before;
   const auto value = [&](TensorId id) {
     std::vector<float> values(static_cast<std::size_t>(program.view(id).elements()));
     program.read(id, values.data(), values.size() * sizeof(float));
     return values;
   };
-  for (const Parameter& p : brain.parameters) before.push_back(value(p.value));
-  std::copy(s.batch.begin(), s.batch.end(), program.view(brain.host_batch).as<std::int32_t>());
-  *program.view(brain.host_control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0};
-  const Graph::Range train = brain.graph.program("train");
+  for (const Parameter& p : model.parameters) before.push_back(value(p.value));
+  std::copy(s.batch.begin(), s.batch.end(), program.view(model.ports.batch).as<std::int32_t>());
+  *program.view(model.ports.control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0};
+  const Graph::Range train = model.programs.train;
   std::size_t norm = train.begin;
-  while (brain.graph.operations()[norm].name != "norm") ++norm;
+  while (model.graph.operations()[norm].name != "norm") ++norm;
   program.run({train.begin, norm});
   const float infinity = INFINITY;
-  program.write(brain.gradients[3], &infinity, sizeof infinity, 8);
+  program.write(model.parameters[3].gradient, &infinity, sizeof infinity, 8);
   program.run({norm, train.end});
   EXPECT_EQ(state_of(session), (State{-1, 0, 0, 1}));
-  EXPECT_EQ(step_control(program.view(brain.host_outcome)).overflow, kBrainOverflow);
-  EXPECT_EQ(step_control(program.view(brain.host_outcome)).loss_scale, 65536);
-  for (std::size_t i = 0; i < brain.parameters.size(); ++i) {
-    const Parameter& p = brain.parameters[i];
+  EXPECT_EQ(step_control(program.view(model.ports.outcome)).overflow, kBrainOverflow);
+  EXPECT_EQ(step_control(program.view(model.ports.outcome)).loss_scale, 65536);
+  for (std::size_t i = 0; i < model.parameters.size(); ++i) {
+    const Parameter& p = model.parameters[i];
     EXPECT_EQ(value(p.value) != before[i], p.rule == UpdateRule::adafactor) << p.name;
     if (p.m) {
       EXPECT_EQ(value(p.m), std::vector<float>(before[i].size())) << p.name;
@@ -124,7 +124,7 @@ class SavedScale : public testing::Test {
     settings_.options.compute = settings_.options.decoder_storage = DType::f16;
   }
   Session session(DType compute, const Checkpoint* from = nullptr) const {
-    BrainOptions o = settings_.options;
+    StepOptions o = settings_.options;
     o.compute = compute;
     return Session(planned(build_training(settings_.architecture, o), kPlenty), {}, from);
   }
@@ -132,7 +132,7 @@ class SavedScale : public testing::Test {
   std::string save(const Session& from) {
     const Tokens text = random_text(random_, directory_, settings_.architecture, 200);
     RestartSettings of_session = settings_;
-    of_session.options.compute = from.brain.options.compute;
+    of_session.options.compute = from.model.options.compute;
     const Manifest m = manifest_of(of_session, text);
     CheckpointDirectory saved(directory_.path("saved"), 1, false);
     EXPECT_EQ(Saver(from, m, saved).save({40, 100}), Saved::yes);
@@ -146,9 +146,9 @@ class SavedScale : public testing::Test {
 
 TEST_F(SavedScale, ComesBackAsItWas) {
   Session first = session(DType::f16);
-  initialize(first.brain, first.program, 3);
+  initialize(first.model, first.program, 3);
   const State state = {-5, 1234, 7, 11};
-  first.program.write(first.brain.loss_scale, state.data(), sizeof(LossScaleState));
+  first.program.write(first.model.loss_scale, state.data(), sizeof(LossScaleState));
   const Checkpoint from(save(first));
   Session again = session(DType::f16, &from);
   restore(again, from);
@@ -160,9 +160,9 @@ TEST_F(SavedScale, ComesBackAsItWas) {
 
 TEST_F(SavedScale, BeginsAfreshWhereAFileHasNone) {
   Session first = session(DType::bf16);
-  initialize(first.brain, first.program, 3);
+  initialize(first.model, first.program, 3);
   const Checkpoint from(save(first));
-  from.verify(from.tensors().size());
+  from.verify();
   Session again = session(DType::f16, &from);
   restore(again, from);
   EXPECT_EQ(state_of(again), State(4, 0));
@@ -175,8 +175,8 @@ TEST_F(SavedScale, IsRefusedWhereNoStepsLeadToIt) {
   for (const State& state :
        {State{9, 0, 0, 0}, State{-17, 0, 0, 0}, State{0, 2000, 0, 0}, State{0, -1, 0, 0}, State{0, 0, 41, 0}, State{0, 0, 0, -1}}) {
     Session first = session(DType::f16);
-    initialize(first.brain, first.program, 3);
-    first.program.write(first.brain.loss_scale, state.data(), sizeof(LossScaleState));
+    initialize(first.model, first.program, 3);
+    first.program.write(first.model.loss_scale, state.data(), sizeof(LossScaleState));
     const Checkpoint from(save(first));
     Session again = session(DType::f16, &from);
     EXPECT_ERROR(restore(again, from), "loss scale");

@@ -83,10 +83,10 @@ TEST(Planner, StaysWithinTwoPercentOfTheBoundForPresets) {
                              {"full", 8, true},
                              {"full", 32, true}}) {
       if (preset != std::string(s.preset)) continue;
-      const Architecture architecture = read_architecture(s.preset);
-      BrainOptions options;
+      const BrainShape architecture = read_brain(s.preset);
+      StepOptions options;
       options.batch = s.batch;
-      options.threads = s.cuda ? 0 : 2;
+      options.target.threads = s.cuda ? 0 : 2;
       if (s.cuda) options.compute = options.decoder_storage = DType::bf16;
       for (const Schedule& schedule : schedules(options)) {
         options.schedule = schedule;
@@ -102,9 +102,9 @@ TEST(Planner, ComesCloseToTheBoundForRandomBrains) {
   PlanQuality quality;
   for (std::uint64_t seed = 5000; seed < 6000; ++seed) {
     Random random(seed);
-    const Architecture a = random_architecture(random);
-    BrainOptions o = random_options(random, a);
-    if (random.one_of({true, false})) o.compute = o.decoder_storage = DType::bf16, o.threads = 0;  // on a GPU
+    const BrainShape a = random_architecture(random);
+    StepOptions o = random_options(random, a);
+    if (random.one_of({true, false})) o.compute = o.decoder_storage = DType::bf16, o.target.gpu = true;  // on a GPU
     const std::vector<Schedule> list = schedules(o);
     o.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
     EXPECT_LE(quality.add(build_training(a, o).graph), 1.03) << "seed " << seed << ": " << describe(a, o);

@@ -4,8 +4,8 @@
 #include <random>
 #include <vector>
 
-#include "engine/brain/brain.h"
 #include "engine/run/session.h"
+#include "tests/engine/brains.h"
 
 namespace neurogen {
 
@@ -25,10 +25,10 @@ class Random {
 };
 
 // Goes through JSON and the parser, so that each is valid by the engine's own rules.
-inline Architecture random_architecture(Random& random) {
+inline BrainShape random_architecture(Random& random) {
   const std::int64_t stripe = random.one_of({1, 2, 3}), opener = 32 * random.between(1, 6 / stripe), wide = stripe * opener;
   const std::int64_t outputs[kModules] = {32 * random.between(1, 6), wide, 64 * random.between(1, 3), opener, wide, wide};
-  Architecture a;
+  BrainShape a;
   a.name = "random";
   a.vocabulary = random.between(40, 300);
   a.embedding = 32 * random.between(1, 6);
@@ -38,21 +38,21 @@ inline Architecture random_architecture(Random& random) {
     const std::int64_t roles = random.between(m == kHippocampus ? 4 : 2, 5);
     a.modules[m] = {roles * outputs[m], outputs[m], 16 * random.between(1, 14)};
   }
-  return parse_architecture(to_json(a), "random");
+  return parse_brain(to_json(a), "random");
 }
 
-inline BrainOptions random_options(Random& random, const Architecture& a) {
-  BrainOptions o;
+inline StepOptions random_options(Random& random, const BrainShape& a) {
+  StepOptions o;
   o.batch = random.between(1, 5);
   o.window = random.one_of({1, 2, 7, 16, 33, 64, 130, 260});
   o.vocabulary_tile = random.one_of<std::int64_t>({1280, a.vocabulary, 7, 32, 100});
   o.document_end = random.one_of<std::int64_t>({-1, 3});
-  o.threads = random.between(1, 3);
+  o.target.threads = random.between(1, 3);
   return o;
 }
 
 // Tokens of `a` for whole batches of a training program: ids and targets, some of them masked.
-inline std::vector<std::int32_t> random_batch(Random& random, const Architecture& a, const BrainOptions& o) {
+inline std::vector<std::int32_t> random_batch(Random& random, const BrainShape& a, const StepOptions& o) {
   std::vector<std::int32_t> batch(static_cast<std::size_t>(2 * o.tokens()));
   for (auto& id : batch) id = static_cast<std::int32_t>(random.between(0, a.vocabulary - 1));
   for (std::size_t i = batch.size() / 2 + 1; i < batch.size(); i += 11) batch[i] = -1;

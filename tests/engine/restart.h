@@ -1,6 +1,6 @@
 // The law of restarts, checked on one random brain: a run that was cut anywhere and resumed equals one that was never cut.
 #pragma once
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "engine/run/restore.h"
 #include "engine/run/saver.h"
 #include "engine/run/trainer.h"
@@ -17,8 +17,8 @@ struct RunRecord {
 };
 
 struct RestartSettings {
-  Architecture architecture;
-  BrainOptions options;
+  BrainShape architecture;
+  StepOptions options;
   Rates rates{4e-3, 0.25, 1e-3, 5};
   std::uint64_t seed = 0;
   std::int64_t steps = 20;
@@ -27,13 +27,12 @@ struct RestartSettings {
 
 inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   Manifest m;
-  m.architecture = s.architecture;
-  m.options = s.options;
+  m.architecture = to_json(s.architecture);
+  m.options = saved_options(s.options);
   m.rates = s.rates;
   m.seed = s.seed;
   m.steps_per_epoch = Draws(text, s.options.window, s.options.batch, m.seed).steps_per_epoch();
   m.text = {text.size(), text.hash()};
-  m.tensors = persistent_layout(s.architecture, s.options.compute, s.options.decoder_storage);
   return m;
 }
 
@@ -54,15 +53,15 @@ inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, cons
                      CheckpointDirectory* directory, std::int64_t save_every, RunRecord& record) {
   Session session(std::move(fit), s.place, from);
   if (from) restore(session, *from);
-  else initialize(session.brain, session.program, s.seed);
+  else initialize(session.model, session.program, s.seed);
   std::optional<Saver> saver;
   if (directory) saver.emplace(session, manifest_of(s, text), *directory);
-  Trainer trainer(session.brain, session.program, text, s.rates, s.seed, from ? from->manifest().standing.steps : 0);
+  Trainer trainer(session.model, session.program, text, s.rates, s.seed, from ? from->manifest().standing.steps : 0);
   while (trainer.step() < end) {
     const StepResult result = trainer.run_step(s.steps);
     record.outcome.losses.push_back(result.loss);
     record.outcome.norms.push_back(static_cast<float>(result.grad_norm));
-    const TensorView batch = session.program.view(session.brain.host_batch);
+    const TensorView batch = session.program.view(session.model.ports.batch);
     record.batches.insert(record.batches.end(), batch.as<std::int32_t>(), batch.as<std::int32_t>() + batch.elements());
     if (save_every > 0 && trainer.step() % save_every == 0) {
       ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();  // the save before, if any
@@ -75,7 +74,7 @@ inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, cons
   record.outcome.persistent = persistent_bytes(session);
 }
 
-inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const Architecture& a, std::int64_t tokens) {
+inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const BrainShape& a, std::int64_t tokens) {
   std::vector<std::uint16_t> ids(static_cast<std::size_t>(tokens));
   for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, a.vocabulary - 1));
   return Tokens({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
@@ -94,7 +93,7 @@ inline void check_restart(std::uint64_t seed) {
   s.seed = static_cast<std::uint64_t>(random.between(0, INT64_MAX - 1));
   const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
   const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.tokens() + rest);
-  const auto plan = [&](const BrainOptions& o, bool overlay) {
+  const auto plan = [&](const StepOptions& o, bool overlay) {
     Budget budget = kPlenty;
     budget.snapshot = random.one_of({Snapshot::none, Snapshot::in_budget});
     budget.overlay = overlay;
@@ -107,13 +106,13 @@ inline void check_restart(std::uint64_t seed) {
   const std::string path = directory.path("checkpoints");
   CheckpointDirectory saved(path, 2, false);
   run_part(s, plan(s.options, true), text, nullptr, cut, &saved, every, parts);
-  BrainOptions other = s.options;
+  StepOptions other = s.options;
   const auto list = schedules(s.options);
   other.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
-  other.threads = random.between(1, 3);
+  other.target.threads = random.between(1, 3);
   const Checkpoint from(checkpoint_file(path));
   ASSERT_EQ(from.manifest().standing.steps, cut);
-  from.verify(from.tensors().size());
+  from.verify();
   run_part(s, plan(other, random.between(0, 1) == 1), text, &from, s.steps, &saved, random.between(2, 5), parts);
   EXPECT_TRUE(parts == whole) << describe(s.architecture, other) << ", cut after " << cut;
 }

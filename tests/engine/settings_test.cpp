@@ -41,7 +41,7 @@ TEST(SeparateBuffers, TakeTheLargestBatchThatFitsApart) {
   const Resolved resolved = resolve(separate("auto", std::to_string(all - 1)), true);
   const Fit found = fit(resolved);
   ASSERT_TRUE(found.fits());
-  BrainOptions more = found.brain.options;
+  StepOptions more = found.model.options;
   ++more.batch;
   EXPECT_FALSE(fit_training(resolved.architecture, more, resolved.budget).fits());
 }

@@ -45,22 +45,22 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
       : text_([this] {
           Random random(9);
           settings_.architecture = random_architecture(random);
-          settings_.options.batch = 2, settings_.options.window = 16, settings_.options.threads = GetParam();
+          settings_.options.batch = 2, settings_.options.window = 16, settings_.options.target = {GetParam() == 0, 2, 0};
           return random_text(random, directory_, settings_.architecture, 200);
         }()),
-        session_(planned(brain(), {kPlenty.bytes, kPlenty.overhead, Snapshot::in_budget})) {
-    initialize(session_.brain, session_.program, 5);
+        session_(planned(model(), {kPlenty.bytes, kPlenty.overhead, Snapshot::in_budget})) {
+    initialize(session_.model, session_.program, 5);
   }
-  Brain brain() const { return build_training(settings_.architecture, settings_.options); }
+  Model model() const { return build_training(settings_.architecture, settings_.options); }
   // The last saved number, and one that is not the first.
   float& value() const {
-    const TensorView weight = session_.program.view(session_.brain.parameter("broca.gain").value);
+    const TensorView weight = session_.program.view(session_.model.parameter("broca.gain").value);
     return weight.as<float>()[weight.elements() - 1];
   }
   Manifest manifest() const { return manifest_of(settings_, text_); }
   // A file of the current values, saved without a snapshot.
   string expected(const Standing& standing) const {
-    Session plain(planned(brain(), kPlenty));
+    Session plain(planned(model(), kPlenty));
     for (const TensorId id : persistent_tensors(plain.arena.plan())) {
       const TensorView from = session_.program.view(id);
       plain.program.write(id, from.data, plain.arena.plan().buffers[id.index].bytes);
@@ -78,7 +78,7 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
 INSTANTIATE_TEST_SUITE_P(Devices, Snapshots, testing::Values(2, 0));
 
 TEST_P(Snapshots, HoldWhatWasThereWhenASaveBegan) {
-  ASSERT_EQ(static_cast<bool>(session_.brain.staging), GetParam() == 0);
+  ASSERT_EQ(static_cast<bool>(session_.model.ports.staging), GetParam() == 0);
   SlowDisk disk(directory_.path("slow"));
   Saver saver(session_, manifest(), disk);
   EXPECT_FALSE(saver.result(true));

@@ -15,13 +15,13 @@
 namespace neurogen {
 
 inline void check_staging(Place place) {
-  BrainOptions o;
+  StepOptions o;
   o.batch = o.window = 4;
-  o.threads = 0;
-  o.workspace = Bytes{80} << 20;  // the memory copied to and from
+  o.target.gpu = true;
+  o.target.workspace = Bytes{80} << 20;  // the memory copied to and from
   Session session(planned(build_training(small_brain(), o), {Bytes{1} << 34, 0}), place);
   Program& program = session.program;
-  const TensorView staging = program.view(session.brain.staging), workspace = program.view(session.brain.workspace);
+  const TensorView staging = program.view(session.model.ports.staging), workspace = program.view(session.model.workspace);
   const Bytes slots = kStagingSlots, slot = static_cast<Bytes>(staging.row_elements());
   ASSERT_LT(9 * slot, static_cast<Bytes>(workspace.elements()));
   // Late copies find or leave these values.
@@ -35,7 +35,7 @@ inline void check_staging(Place place) {
       const std::uint64_t word = random();
       std::memcpy(sent.data() + at, &word, sizeof word);
     }
-    program.write(session.brain.workspace, clear.data(), clear.size());
+    program.write(session.model.workspace, clear.data(), clear.size());
     std::fill(received.begin(), received.end(), std::byte{0x5A});
     spoil();
     copy_to_gpu(session, sent.data(), workspace.as<std::byte>(), bytes);
@@ -44,7 +44,7 @@ inline void check_staging(Place place) {
     EXPECT_EQ(std::memcmp(received.data(), sent.data(), bytes), 0);
     EXPECT_EQ(received[bytes], std::byte{0x5A});
     std::byte behind{1};
-    program.read(session.brain.workspace, &behind, 1, bytes);
+    program.read(session.model.workspace, &behind, 1, bytes);
     EXPECT_EQ(behind, std::byte{0});
   }
 
@@ -55,7 +55,7 @@ inline void check_staging(Place place) {
   const MappedFile file(directory.file("bytes", std::string(begin, ' ').append(contents)));
   spoil();
   copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes}, workspace.as<std::byte>());
-  program.read(session.brain.workspace, received.data(), bytes);
+  program.read(session.model.workspace, received.data(), bytes);
   EXPECT_EQ(std::memcmp(received.data(), sent.data(), bytes), 0);
   EXPECT_ERROR(copy_to_gpu(session, FileRange{file.descriptor(), begin, bytes + 1}, workspace.as<std::byte>()), "truncated");
   EXPECT_ERROR(copy_to_gpu(session, FileRange{-1, begin, bytes, "gone.ngck"}, workspace.as<std::byte>()),

@@ -9,8 +9,8 @@
 namespace neurogen {
 namespace {
 
-Session* new_session(Brain brain, bool overlay = true) {
-  return new Session(planned(std::move(brain), overlay ? kPlenty : kApart));
+Session* new_session(Model model, bool overlay = true) {
+  return new Session(planned(std::move(model), overlay ? kPlenty : kApart));
 }
 using SessionPointer = std::unique_ptr<Session>;
 
@@ -20,9 +20,9 @@ double element(const TensorView& view, std::int64_t i) {
 
 // The decoder's products [N, V] of a batch, before a softcap, by the training program's forward pass.
 TensorView batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
-  const Graph& graph = session.brain.graph;
-  std::copy(batch.begin(), batch.end(), session.program.view(session.brain.host_batch).as<std::int32_t>());
-  const Graph::Range train = graph.program("train");
+  const Graph& graph = session.model.graph;
+  std::copy(batch.begin(), batch.end(), session.program.view(session.model.ports.batch).as<std::int32_t>());
+  const Graph::Range train = session.model.programs.train;
   std::size_t end = train.begin;
   while (graph.operations()[end].name != "loss") ++end;
   session.program.run({train.begin, end + 1});
@@ -35,8 +35,8 @@ TensorView batched_logits(Session& session, const std::vector<std::int32_t>& bat
 void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
   SCOPED_TRACE(seed);
   Random random(seed);
-  const Architecture a = random_architecture(random);
-  BrainOptions o = random_options(random, a);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
   o.window = random.between(2, 40);
   o.compute = o.decoder_storage = type;
   auto batch = random_batch(random, a, o);
@@ -47,11 +47,11 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
     }
   }
   const SessionPointer whole(new_session(build_training(a, o), false)), single(new_session(build_stream(a, o)));
-  initialize_everything(whole->brain, whole->program, seed);
-  initialize_everything(single->brain, single->program, seed);
+  initialize_everything(whole->model, whole->program, seed);
+  initialize_everything(single->model, single->program, seed);
   single->program.set_poison(true);
   const TensorView logits = batched_logits(*whole, batch);
-  Stream stream(single->brain, single->program);
+  Stream stream(single->model, single->program);
   double worst = 0;
   const std::int64_t tile = o.vocabulary_tile, pitch = (tile + 7) / 8 * 8;  // tiles are side by side, each padded
   for (std::int64_t n = 0; n < o.tokens(); ++n) {
@@ -73,15 +73,15 @@ TEST(Stream, EqualsTheWindow) {
 
 TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
   Random random(4);
-  const Architecture a = random_architecture(random);
-  BrainOptions o;
+  const BrainShape a = random_architecture(random);
+  StepOptions o;
   o.window = 6;
   o.compute = o.decoder_storage = DType::f64;
   const SessionPointer one(new_session(build_stream(a, o))), other(new_session(build_stream(a, o)));
-  for (Session* session : {one.get(), other.get()}) initialize(session->brain, session->program, 4);
-  Stream first(one->brain, one->program), second(other->brain, other->program);
-  const auto keys = [](Session& s) { return s.program.view(s.brain.state[0]); };
-  ASSERT_EQ(one->brain.graph.tensors()[one->brain.state[0].index].name, "hippocampus.keys");
+  for (Session* session : {one.get(), other.get()}) initialize(session->model, session->program, 4);
+  Stream first(one->model, one->program), second(other->model, other->program);
+  const auto keys = [](Session& s) { return s.program.view(s.model.state[0]); };
+  ASSERT_EQ(one->model.graph.tensors()[one->model.state[0].index].name, "hippocampus.keys");
   ASSERT_EQ(keys(*one)[1], 6);
   for (int t = 0; t < 100; ++t) {
     const TensorView logits = first.step(t % 40);
@@ -92,8 +92,8 @@ TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {
   for (int t = 0; t < 100; ++t) second.step(39 - t % 40);
   bool differs = false;
   for (int t = 0; t < 12; ++t) {
-    for (std::size_t s = 2; s < one->brain.state.size(); ++s) {
-      const TensorView from = one->program.view(one->brain.state[s]), to = other->program.view(other->brain.state[s]);
+    for (std::size_t s = 2; s < one->model.state.size(); ++s) {
+      const TensorView from = one->program.view(one->model.state[s]), to = other->program.view(other->model.state[s]);
       std::memcpy(to.data, from.data, size_of(from.dtype) * static_cast<std::size_t>(from.elements()));
     }
     const TensorView left = first.step(7 + t), right = second.step(7 + t);
@@ -112,9 +112,9 @@ class WeightFiles : public testing::Test {
     architecture_ = random_architecture(random);
     options_.batch = 1, options_.window = 8;
     session_.reset(new_session(build_training(architecture_, options_)));
-    initialize(session_->brain, session_->program, 1);
+    initialize(session_->model, session_->program, 1);
     file_ = directory_.path("brain.safetensors");
-    export_parameters(session_->brain, session_->program, file_, nullptr);
+    export_parameters(session_->model, session_->program, file_, nullptr);
   }
   std::vector<std::byte> persistent(Session& session) const {
     const std::byte* image = session.arena.data(ArenaKind::device);
@@ -137,33 +137,35 @@ class WeightFiles : public testing::Test {
   void refuses(const std::string& name, const std::function<void(TensorToWrite&)>& change, const std::string& part) {
     SCOPED_TRACE(name);
     const SessionPointer other(new_session(build_training(architecture_, options_)));
-    initialize(other->brain, other->program, 2);
+    initialize(other->model, other->program, 2);
     const auto before = persistent(*other);
-    EXPECT_ERROR(initialize_from(other->brain, other->program, changed(name, change)), "changed.safetensors", name, part);
+    EXPECT_ERROR(initialize_from(other->model, other->program, changed(name, change)), "changed.safetensors", name, part);
     EXPECT_TRUE(persistent(*other) == before);
   }
 
   TemporaryDirectory directory_;
-  Architecture architecture_;
-  BrainOptions options_;
+  BrainShape architecture_;
+  StepOptions options_;
   SessionPointer session_;
   std::string file_;
 };
 
 TEST_F(WeightFiles, GoOutAndComeBackBitForBit) {
   const SessionPointer other(new_session(build_training(architecture_, options_)));
-  initialize(other->brain, other->program, 2);
+  initialize(other->model, other->program, 2);
   EXPECT_FALSE(persistent(*other) == persistent(*session_));
-  initialize_from(other->brain, other->program, file_);
+  initialize_from(other->model, other->program, file_);
   EXPECT_TRUE(persistent(*other) == persistent(*session_));
   const std::string again = directory_.path("again.safetensors");
-  export_parameters(other->brain, other->program, again, nullptr);
+  export_parameters(other->model, other->program, again, nullptr);
   EXPECT_EQ(read_file(again), read_file(file_));
-  for (int m = 0; m < kModules; ++m) {  // rebuilt from the wiring
-    const TensorView a = session_->program.view(session_->brain.readers[m]), b = other->program.view(other->brain.readers[m]);
+  const auto& tensors = other->model.graph.tensors();  // rebuilt from the wiring
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!tensors[i].name.ends_with(".readers")) continue;
+    const TensorView a = session_->program.view({i}), b = other->program.view({i});
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.elements()) * 4), 0);
   }
-  EXPECT_EQ(to_json(parse_architecture(Safetensors(file_).metadata().at("architecture"), "file")), to_json(architecture_));
+  EXPECT_EQ(to_json(parse_brain(Safetensors(file_).metadata().at("architecture"), "file")), to_json(architecture_));
 }
 
 TEST_F(WeightFiles, AreRefusedWithTheTensorsNameAndNothingReplaced) {
@@ -188,16 +190,16 @@ TEST_F(WeightFiles, AreRefusedWithTheTensorsNameAndNothingReplaced) {
   refuses(
       "wiring.broca", [](TensorToWrite& t) { t.shape = {t.shape[0] * t.shape[1]}; }, "has shape");
   refuses(
-      "wiring.broca", [&](TensorToWrite& t) { t.data = wrong.data(); }, "names source block 1048576");
+      "wiring.broca", [&](TensorToWrite& t) { t.data = wrong.data(); }, "holds 1048576, but its values are below");
   refuses(
-      "wiring.broca", [&](TensorToWrite& t) { t.data = negative.data(); }, "names source block -1");
+      "wiring.broca", [&](TensorToWrite& t) { t.data = negative.data(); }, "holds -1, but");
   refuses(
       "wiring.broca", [](TensorToWrite& t) { t.dtype = DType::f32; }, "needed");
   refuses(
       "decoder.weight", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
   refuses(
       "broca.gain", [](TensorToWrite& t) { t.dtype = DType::i32; }, "needed");
-  EXPECT_ERROR(initialize_from(session_->brain, session_->program, directory_.path("none")), "none does not exist");
+  EXPECT_ERROR(initialize_from(session_->model, session_->program, directory_.path("none")), "none does not exist");
 }
 
 }  // namespace

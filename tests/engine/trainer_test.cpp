@@ -15,18 +15,18 @@ namespace {
 
 using Values = std::vector<double>;
 
-Architecture small_architecture() {
-  Architecture a;
+BrainShape small_architecture() {
+  BrainShape a;
   a.name = "small";
   a.vocabulary = 50;
   a.embedding = 32;
   a.pairs = 70;
   a.softcap = 3;
   a.modules = {Module{64, 32, 32}, {192, 64, 48}, {256, 64, 32}, {128, 32, 64}, {256, 64, 96}, {320, 64, 32}};
-  return parse_architecture(to_json(a), "small");
+  return parse_brain(to_json(a), "small");
 }
-BrainOptions small_options(std::int64_t batch = 3, std::int64_t window = 8) {
-  BrainOptions o;
+StepOptions small_options(std::int64_t batch = 3, std::int64_t window = 8) {
+  StepOptions o;
   o.batch = batch;
   o.window = window;
   return o;
@@ -74,28 +74,28 @@ TEST(RateFactor, FollowsTheFormula) {
 // The changes of every parameter in two steps match the formulas, given the engine's own gradients, for one tile and for many.
 void expect_updates_by_formula(std::int64_t tile) {
   SCOPED_TRACE(tile);
-  BrainOptions o = small_options();
+  StepOptions o = small_options();
   o.compute = o.decoder_storage = DType::f64;
   o.vocabulary_tile = tile;
   Session session(planned(build_training(small_architecture(), o), kApart));
-  const Brain& brain = session.brain;
+  const Model& model = session.model;
   Program& program = session.program;
-  initialize(brain, program, 9);
+  initialize(model, program, 9);
   const double rate = 4e-3, table_rate = 0.25, decoder_rate = 1e-3;
   const std::size_t width = 32, vocabulary = 50, outputs = 64;
   std::vector<Values> p, m, v;
-  for (const Parameter& parameter : brain.parameters) {
+  for (const Parameter& parameter : model.parameters) {
     p.push_back(values(program.view(parameter.value)));
     m.emplace_back(p.back().size(), 0), v.emplace_back(p.back().size(), 0);
   }
   Values row(vocabulary, 0), column(outputs, 0);
   for (int n = 1; n <= 2; ++n) {
     Random random(static_cast<std::uint64_t>(n));
-    const auto batch = random_batch(random, brain.architecture, o);
-    std::copy(batch.begin(), batch.end(), program.view(brain.host_batch).as<std::int32_t>());
-    *program.view(brain.host_control).as<StepControl>() = {n - 1, float(rate), float(table_rate), float(decoder_rate), 0};
-    program.run(brain.graph.program("train"));
-    const double norm = values(program.view(brain.host_norm))[0], clip = std::min(1.0, 1 / (norm + 1e-6));
+    const auto batch = random_batch(random, small_architecture(), o);
+    std::copy(batch.begin(), batch.end(), program.view(model.ports.batch).as<std::int32_t>());
+    *program.view(model.ports.control).as<StepControl>() = {n - 1, float(rate), float(table_rate), float(decoder_rate), 0};
+    program.run(model.programs.train);
+    const double norm = values(program.view(model.ports.norm))[0], clip = std::min(1.0, 1 / (norm + 1e-6));
     double squares = 0;
     const auto adam = [&](std::size_t i, std::size_t at, double g, double lr, double decay, double step) {
       squares += g * g;
@@ -106,11 +106,11 @@ void expect_updates_by_formula(std::int64_t tile) {
                  lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
     };
     for (std::size_t i = 0; i < p.size(); ++i) {
-      const Parameter& parameter = brain.parameters[i];
+      const Parameter& parameter = model.parameters[i];
       if (parameter.rule == UpdateRule::adafactor) {
         Values column_next(outputs, 0);
         std::size_t first = 0;
-        for (TensorId id : brain.decoder_gradients) {
+        for (TensorId id : model.decoder_gradients) {
           const Values g = values(program.view(id));
           const std::size_t rows = g.size() / outputs;
           Values estimate(outputs, 0), u(g.size());
@@ -136,7 +136,7 @@ void expect_updates_by_formula(std::int64_t tile) {
         for (std::size_t j = 0; j < outputs; ++j) column[j] = 0.99 * column[j] + 0.01 * column_next[j];
         continue;
       }
-      const Values g = values(program.view(brain.gradients[i]));
+      const Values g = values(program.view(parameter.gradient));
       if (parameter.rule != UpdateRule::rowwise_rmsprop) {
         for (std::size_t k = 0; k < g.size(); ++k)
           adam(i, k, g[k], float(rate), parameter.rule == UpdateRule::adamw_decay ? 0.05 : 0, n);
@@ -161,9 +161,9 @@ void expect_updates_by_formula(std::int64_t tile) {
     EXPECT_NEAR(std::sqrt(squares) / norm, 1, 1e-12);
   }
   for (std::size_t i = 0; i < p.size(); ++i) {
-    const Values actual = values(program.view(brain.parameters[i].value));
+    const Values actual = values(program.view(model.parameters[i].value));
     for (std::size_t k = 0; k < actual.size(); ++k) {
-      ASSERT_NEAR(actual[k], p[i][k], 1e-11) << brain.parameters[i].name << " " << k;
+      ASSERT_NEAR(actual[k], p[i][k], 1e-11) << model.parameters[i].name << " " << k;
     }
   }
 }
@@ -173,12 +173,12 @@ TEST_F(TrainerTest, EveryUpdateFollowsItsFormulaInTilesOfAnySize) {
 }
 
 TEST_F(TrainerTest, AnAbsentTokenKeepsItsRowAndForgetsItsSecondMoment) {
-  const Architecture a = small_architecture();
-  const BrainOptions o = small_options(1, 8);
+  const BrainShape a = small_architecture();
+  const StepOptions o = small_options(1, 8);
   Session session(planned(build_training(a, o), kPlenty));
-  const Brain& brain = session.brain;
-  initialize(brain, session.program, 9);
-  const Parameter& p = brain.parameter("embedding.weight");
+  const Model& model = session.model;
+  initialize(model, session.program, 9);
+  const Parameter& p = model.parameter("embedding.weight");
   const auto row = [&] {
     const float* at = session.program.view(p.value).as<float>() + 5 * 32;
     return std::vector<float>(at, at + 32);
@@ -204,12 +204,12 @@ TEST_F(TrainerTest, AnAbsentTokenKeepsItsRowAndForgetsItsSecondMoment) {
 }
 
 TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch) {
-  const Architecture a = small_architecture();
+  const BrainShape a = small_architecture();
   const auto evaluate = [&](const std::vector<std::uint16_t>& ids, std::int64_t batch, std::int64_t most = INT64_MAX) {
-    const BrainOptions o = small_options(batch, 8);
+    const StepOptions o = small_options(batch, 8);
     Session session(planned(build_evaluation(a, o), kPlenty));
-    initialize(session.brain, session.program, 3);
-    return Evaluator(session.brain, session.program).run(text(ids), most);
+    initialize(session.model, session.program, 3);
+    return Evaluator(session.model, session.program).run(text(ids), most);
   };
   for (std::size_t n : {2, 3, 8, 9, 10, 17, 29, 65}) {
     const auto ids = pattern(n);
@@ -233,21 +233,21 @@ TEST_F(TrainerTest, EvaluationPredictsEveryTokenButTheFirstOnceWhateverTheBatch)
 }
 
 TEST_F(TrainerTest, AnEpochVisitsEveryWindowOnce) {
-  const Architecture a = small_architecture();
-  const BrainOptions o = small_options(3, 8);
+  const BrainShape a = small_architecture();
+  const StepOptions o = small_options(3, 8);
   std::vector<std::uint16_t> ids(20 * 8 + 5, 49);  // 20 windows: 6 batches, 2 windows left out
   for (std::size_t w = 0; w < 20; ++w) ids[w * 8] = static_cast<std::uint16_t>(w);
   const Tokens train = text(ids);
   Session session(planned(build_training(a, o), kPlenty));
-  initialize(session.brain, session.program, 1);
-  Trainer trainer(session.brain, session.program, train, {}, 7);
+  initialize(session.model, session.program, 1);
+  Trainer trainer(session.model, session.program, train, {}, 7);
   ASSERT_EQ(trainer.steps_per_epoch(), 6);
   std::vector<std::vector<std::int32_t>> orders;
   for (int epoch = 0; epoch < 3; ++epoch) {
     std::vector<std::int32_t> order;
     for (int step = 0; step < 6; ++step) {
       trainer.run_step(18);
-      const auto* at = session.program.view(session.brain.host_batch).as<std::int32_t>();
+      const auto* at = session.program.view(session.model.ports.batch).as<std::int32_t>();
       for (int i = 0; i < 3; ++i) {
         order.push_back(at[i * 8]);
         for (int t = 0; t < 7; ++t) EXPECT_EQ(at[24 + i * 8 + t], at[i * 8 + t + 1]);  // targets: shifted by one token
@@ -259,18 +259,18 @@ TEST_F(TrainerTest, AnEpochVisitsEveryWindowOnce) {
   EXPECT_NE(orders[0], orders[1]);
   EXPECT_NE(orders[1], orders[2]);
   EXPECT_EQ(trainer.step(), 18);
-  EXPECT_ERROR(Trainer(session.brain, session.program, text(pattern(24)), {}, 7), "24 tokens", "needs 25");
+  EXPECT_ERROR(Trainer(session.model, session.program, text(pattern(24)), {}, 7), "24 tokens", "needs 25");
 }
 
 TEST_F(TrainerTest, RunsAreRepeatableAndLearn) {
-  const Architecture a = small_architecture();
+  const BrainShape a = small_architecture();
   const Tokens train = text(pattern(200));
   const auto losses = [&](std::uint64_t seed, std::int64_t threads, int count) {
-    BrainOptions o = small_options(4, 16);
-    o.threads = threads;
+    StepOptions o = small_options(4, 16);
+    o.target.threads = threads;
     Session session(planned(build_training(a, o), kPlenty));
-    initialize(session.brain, session.program, seed);
-    Trainer trainer(session.brain, session.program, train, {4e-3, 0.25, 1e-3, 4}, seed);
+    initialize(session.model, session.program, seed);
+    Trainer trainer(session.model, session.program, train, {4e-3, 0.25, 1e-3, 4}, seed);
     Values list;
     for (int i = 0; i < count; ++i) list.push_back(trainer.run_step(count).loss);
     return list;

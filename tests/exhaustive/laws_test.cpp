@@ -24,8 +24,8 @@ TEST(ManyLaws, WhateverIsAskedForEitherTrainsOrIsRefusedWithWhatFits) { check_wh
 
 TEST(ManyLaws, WhatARefusalSuggestsForPresetsFits) {
   for (const auto& [preset, budget] : {std::pair{"full", Bytes{1'700'000'000}}, {"full", 900'000'000}, {"small", 300'000'000}}) {
-    BrainOptions o;
-    const Architecture a = read_architecture(preset);
+    StepOptions o;
+    const BrainShape a = read_brain(preset);
     const Budget limits{budget, 128'000'000};
     const Fit fit = fit_training(a, o, limits);
     ASSERT_FALSE(fit.fits());

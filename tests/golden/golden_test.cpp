@@ -5,11 +5,12 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "engine/brain/initialize.h"
 #include "engine/files/safetensors.h"
+#include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "kernels/half.h"
 #include "kernels/step_control.h"
+#include "tests/engine/brains.h"
 #include "tests/folders.h"
 
 namespace neurogen {
@@ -17,7 +18,7 @@ namespace {
 
 std::string golden(const std::string& name) { return source_folder() + "/tests/golden/" + name + ".safetensors"; }
 
-Architecture fixture_architecture(const std::string& preset) {
+BrainShape fixture_architecture(const std::string& preset) {
   const auto p = nlohmann::json::parse(preset);
   nlohmann::json a = {{"name", "fixture"},
                       {"vocabulary", p["vocab"]},
@@ -28,7 +29,7 @@ Architecture fixture_architecture(const std::string& preset) {
     const auto& n = p[name_of(static_cast<ModuleIndex>(m))];
     a[name_of(static_cast<ModuleIndex>(m))] = {{"neurons", n[0]}, {"outputs", n[1]}, {"fan_in", n[2]}};
   }
-  return parse_architecture(a.dump(), "fixture");
+  return parse_brain(a.dump(), "fixture");
 }
 
 // The values of a tensor on either device, in any floating type.
@@ -100,38 +101,37 @@ TEST_P(Golden, MatchesTheReference) {
 #endif
   const Safetensors start(golden(c.fixture + ".start")), gradients(golden(c.fixture + ".gradients")),
       changes(golden(c.fixture + ".changes"));
-  BrainOptions options;
+  StepOptions options;
   options.batch = 3;
   options.window = 48;
   options.vocabulary_tile = 100;
-  options.threads = c.gpu ? 0 : 2;
-  options.workspace = c.gpu ? Bytes{32} << 20 : 0;
+  options.target = {c.gpu, 2, c.gpu ? Bytes{32} << 20 : 0};
   options.compute = options.decoder_storage = c.compute;
   options.schedule = c.schedule;
   const Budget apart{Bytes{1} << 32, 0, Snapshot::none, false};  // no overlay, so that every gradient can be read afterwards
   Session session(planned(build_training(fixture_architecture(start.metadata().at("preset")), options), apart), {c.gpu, 0});
-  const Brain& b = session.brain;
+  const Model& b = session.model;
   const auto now = [&](TensorId id) { return values(session.program, id); };
   initialize_from(b, session.program, golden(c.fixture + ".start"));
   std::vector<std::vector<double>> before;
   for (const Parameter& p : b.parameters) before.push_back(now(p.value));
 
-  const TensorView batch = session.program.view(b.host_batch);
+  const TensorView batch = session.program.view(b.ports.batch);
   start.read_as_int32("ids", {batch.as<std::int32_t>(), 144});
   start.read_as_int32("targets", {batch.as<std::int32_t>() + 144, 144});
   const auto losses = nlohmann::json::parse(start.metadata().at("losses"));
   const auto norms = nlohmann::json::parse(start.metadata().at("grad_norms"));
   for (int step = 0; step < 3; ++step) {
-    *session.program.view(b.host_control).as<StepControl>() = {step, 4e-3f, 0.02f, 1e-3f, 0};
-    session.program.run(b.graph.program("train"));
-    const double* loss = session.program.view(b.host_loss).as<const double>();
+    *session.program.view(b.ports.control).as<StepControl>() = {step, 4e-3f, 0.02f, 1e-3f, 0};
+    session.program.run(b.programs.train);
+    const double* loss = session.program.view(b.ports.loss).as<const double>();
     EXPECT_EQ(loss[1], 144);
     const double limit = step == 0 ? c.loss : std::max(1e-3, 3 * c.loss);
     EXPECT_NEAR(loss[0] / loss[1] / losses[step].get<double>(), 1, limit) << "step " << step;
-    EXPECT_NEAR(now(b.host_norm)[0] / norms[step].get<double>(), 1, std::max(limit, c.gradient)) << "step " << step;
+    EXPECT_NEAR(now(b.ports.norm)[0] / norms[step].get<double>(), 1, std::max(limit, c.gradient)) << "step " << step;
     if (step > 0) continue;
     EXPECT_LT(relative(now(b.features), values(start, "features")), c.gradient);
-    const StepControl outcome = b.host_outcome ? step_control(session.program.view(b.host_outcome)) : StepControl{};
+    const StepControl outcome = b.ports.outcome ? step_control(session.program.view(b.ports.outcome)) : StepControl{};
     EXPECT_EQ(outcome.overflow, 0) << "of a gradient times " << outcome.loss_scale;
     for (std::size_t i = 0; i < b.parameters.size(); ++i) {
       const Parameter& p = b.parameters[i];
@@ -142,7 +142,7 @@ TEST_P(Golden, MatchesTheReference) {
           gradient.insert(gradient.end(), part.begin(), part.end());
         }
       } else {
-        gradient = now(b.gradients[i]);
+        gradient = now(p.gradient);
       }
       std::vector<double> expected = values(gradients, p.name);
       if (p.rule == UpdateRule::rowwise_rmsprop) {  // only the touched rows, in the order of their ids

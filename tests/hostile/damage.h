@@ -5,6 +5,7 @@
 #include <fstream>
 #include <set>
 
+#include "engine/model/family.h"
 #include "engine/run/restore.h"
 #include "tests/expect_error.h"
 #include "tests/folders.h"
@@ -43,7 +44,22 @@ inline void change_every_word(std::size_t stride) {
   EXPECT_GT(refused, 0);
 }
 
+// The sentence with which a file is refused by whoever loads its weights into a model of its own architecture; empty if it is not.
+inline std::string refusal_to_load(const std::string& path) {
+  try {
+    const Checkpoint file(path);
+    StepOptions o;
+    o.batch = file.manifest().options.batch, o.window = file.manifest().options.window;
+    const ArchitecturePtr architecture = parse_architecture(file.manifest().architecture, path);
+    conversion(file, planned(build_evaluation(architecture, o), {}).plan);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 inline void change_architecture() {
+  const TemporaryDirectory directory;
   const std::string good = read_file(kVersion2);
   const std::size_t begin = good.find("{\"name\""), end = good.find("}}", begin) + 2;
   for (std::size_t at = begin; at < end; ++at) {
@@ -53,7 +69,7 @@ inline void change_architecture() {
     while (good[at + digits] >= '0' && good[at + digits] <= '9') ++digits;
     for (const std::string number : {"0", "1", "9999999", "32", "64", "96", "999999968"}) {
       SCOPED_TRACE(testing::Message() << number << " at " << at);
-      std::string bad = good, sentence;
+      std::string bad = good;
       // Shortens the name to make room for long numbers.
       const std::string changed = good.substr(begin, at - begin) + number + good.substr(at + digits, end - at - digits);
       const std::size_t name = std::string("{\"name\": \"").size();
@@ -63,8 +79,9 @@ inline void change_architecture() {
       bad.replace(begin, json.size(), json);
       seal(bad);
       if (bad == good) continue;
-      EXPECT_FALSE(accepts(bad, sentence));
-      EXPECT_TRUE(is_sentence(sentence)) << sentence;
+      const std::string sentence = refusal_to_load(directory.file("hostile", bad));
+      EXPECT_NE(sentence.find("hostile"), std::string::npos) << sentence;
+      EXPECT_EQ(sentence.find('\n'), std::string::npos) << sentence;
     }
   }
 }
@@ -79,10 +96,10 @@ inline void flip_every_byte(std::size_t stride) {
   for (std::size_t at = 0; at < std::min<std::size_t>(bytes.size(), 65536); at += stride) {
     put(at, static_cast<char>(bytes[at] ^ (1 << at % 8)));
     SCOPED_TRACE(testing::Message() << "byte " << at);
-    EXPECT_ERROR((Checkpoint(path).verify(Checkpoint(path).tensors().size())), path);
+    EXPECT_ERROR((Checkpoint(path).verify()), path);
     put(at, bytes[at]);
   }
-  Checkpoint(path).verify(Checkpoint(path).tensors().size());
+  Checkpoint(path).verify();
 }
 
 inline void cut_everywhere() {

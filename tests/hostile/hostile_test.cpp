@@ -49,6 +49,7 @@ TEST(Hostile, EveryNumberOfTheManifest) {
   CHECK(vocabulary_tile, "its decoder's tile", positive);
   CHECK(text_tokens, "its text's length", {0, 1, 2, INT64_MAX, std::uint64_t{1} << 31});
   CHECK(document_end, "its document end is not a token", {0, 1, 2, UINT64_MAX});
+  CHECK(weights, "its number of weights", {1, 2});
 #undef CHECK
   for (const double value : {-1.0, -HUGE_VAL, HUGE_VAL, std::nan(""), 1e300}) {
     const auto real = [&](bool (M::*mutate)(double), const string& part) {
@@ -65,6 +66,7 @@ TEST(Hostile, EveryNumberOfTheManifest) {
 }
 
 TEST(Hostile, EveryNumberOfATensor) {
+  const TemporaryDirectory directory;
   const string good = read_file(kVersion2);
   const std::vector<Buffer> tensors = Checkpoint(kVersion2).manifest().tensors;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -79,7 +81,11 @@ TEST(Hostile, EveryNumberOfATensor) {
         if (field == 3) tensor.mutable_shape()->Mutate(0, value);
         seal(bad);
         if (bad == good) continue;
-        EXPECT_FALSE(accepts(bad, sentence));
+        if (accepts(bad, sentence)) {  // another type of the same size: only a model's plan shows it
+          EXPECT_EQ(field, 2);
+          EXPECT_NE(refusal_to_load(directory.file("hostile", bad)).find(tensors[i].name), string::npos);
+          continue;
+        }
         const auto says = [&](const string& part) { return sentence.find(part) != string::npos; };
         const bool place = says("is not another tensor") || says("no tensor starts at offset 0") || says("a tensor's place is ");
         EXPECT_TRUE(field == 0 ? place : says(tensors[i].name + " is not ")) << sentence;
@@ -159,9 +165,9 @@ TEST(Hostile, ValuesThatAreNotFinite) {
           ->mutate_checksum(XXH3_64bits(begin, tensor.bytes));
       seal(bad);
       const Checkpoint file(directory.file("hostile", bad));
-      EXPECT_ERROR(file.verify(count), file.path() + " is damaged: " + tensor.name + " holds values that are not finite");
-      EXPECT_EQ(file.faults(count)[i], Checkpoint::Fault::not_finite);
-      file.verify(i);  // earlier tensors are intact
+      EXPECT_ERROR(file.verify(), file.path() + " is damaged: " + tensor.name + " holds values that are not finite");
+      EXPECT_EQ(file.faults()[i], Checkpoint::Fault::not_finite);
+      file.verify({good.tensors()[i == 0 ? 1 : 0].name});  // the others are intact
     }
   }
   EXPECT_GT(tried, 10);

@@ -2,7 +2,7 @@
 // --steps 3 --keep-best` from 500 random tokens, held out as well, for the brain that its manifest describes.
 #include <cmath>
 
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "tests/engine/restart.h"
 #include "tests/hostile/damage.h"
 
@@ -12,10 +12,12 @@ namespace {
 class Version2 : public testing::Test {
  protected:
   Session session(const Checkpoint* from, bool training = true) const {
-    BrainOptions options = file_.manifest().options;
-    options.threads = 1;
-    const auto brain = [&] { return (training ? build_training : build_evaluation)(file_.manifest().architecture, options); };
-    return Session(planned(brain(), {Bytes{1} << 40, 0}), {}, from);
+    const SavedOptions& saved = file_.manifest().options;
+    StepOptions options;
+    options.batch = saved.batch, options.window = saved.window, options.vocabulary_tile = saved.vocabulary_tile;
+    const ArchitecturePtr architecture = parse_architecture(file_.manifest().architecture, kVersion2);
+    const Budget plenty{Bytes{1} << 40, 0};
+    return {planned(training ? build_training(architecture, options) : build_evaluation(architecture, options), plenty), {}, from};
   }
 
   // Losses of four further steps, and the memory after them.
@@ -25,7 +27,7 @@ class Version2 : public testing::Test {
     const Tokens text({directory_.file("text.bin", ids)}, nullptr);
     Session s = session(&from);
     go_on(s, from, true, false);
-    Trainer trainer(s.brain, s.program, text, from.manifest().rates, from.manifest().seed, 3);
+    Trainer trainer(s.model, s.program, text, from.manifest().rates, from.manifest().seed, 3);
     Outcome outcome;
     for (int step = 0; step < 4; ++step) outcome.losses.push_back(trainer.run_step(8).loss);
     EXPECT_EQ(trainer.step(), 7);
@@ -58,10 +60,10 @@ class Version2 : public testing::Test {
 
 TEST_F(Version2, IsMapped) {
   const Manifest& m = file_.manifest();
-  EXPECT_EQ(m.architecture.vocabulary, 64);
+  EXPECT_EQ(parse_architecture(m.architecture, "it")->vocabulary(), 64);
   EXPECT_EQ(m.standing.steps, 3);
   EXPECT_EQ(m.seed, 7u);
-  file_.verify(file_.tensors().size());
+  file_.verify();
   // Its layout equals that of today's plan: nothing is copied.
   Session s = session(&file_);
   EXPECT_EQ(s.begins_with, &file_);
@@ -100,7 +102,7 @@ TEST_F(Version2, AnotherLayoutIsCopiedByName) {
     const std::vector<std::byte> weights = persistent_bytes(session(&file_, false));
     EXPECT_TRUE(persistent_bytes(evaluated) == weights);
     Session initialized = session(nullptr);
-    initialize_from(initialized.brain, initialized.program, older.path());
+    initialize_from(initialized.model, initialized.program, older.path());
     EXPECT_EQ(std::memcmp(persistent_bytes(initialized).data(), weights.data(), weights.size()), 0);
   }
 }

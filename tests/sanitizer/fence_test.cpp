@@ -15,7 +15,7 @@ struct Small {
 
   // The second operation writes element `at` of a tensor.
   void run(TensorId tensor, std::int64_t at, bool overlay = true) {
-    graph.begin_program("test");
+    graph.begin_program();
     graph.operation("one", {}, {first}, [](auto&, const Bindings&) {});
     graph.operation("two", {}, {second, kept}, [=](auto&, const Bindings& views) { views[tensor].template as<float>()[at] = 1; });
     const Arena arena(plan_graph(graph, {1'000'000, 0, Snapshot::none, overlay}));

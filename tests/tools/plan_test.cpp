@@ -168,7 +168,7 @@ TEST_F(PlanTest, FitsTheLargestBrainOfTheSameProportions) {
   }
   directory_.file("next.json", brain.dump());
   EXPECT_EQ(plan("--arch next.json" + common)["fits"], false);
-  refuses("--arch full --fit --device cpu --budget 130M", "no brain of the proportions of full fits into 130,000,000 bytes");
+  refuses("--arch full --fit --device cpu --budget 130M", "no model of the proportions of full fits into 130,000,000 bytes");
 }
 
 TEST_F(PlanTest, ComparesTwoSettings) {

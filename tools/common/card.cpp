@@ -75,11 +75,11 @@ double floor_seconds(const Operation& operation, double bytes_per_s, double flop
   return std::max(operation.cost.bytes / bytes_per_s, operation.cost.flops / flops_per_s);
 }
 
-double roofline_seconds(const Card& card, const Brain& brain) {
-  const Graph::Range train = brain.graph.program("train");
+double roofline_seconds(const Card& card, const Model& model) {
+  const Graph::Range train = model.programs.train;
   double seconds = 0;
   for (std::size_t o = train.begin; o < train.end; ++o)
-    seconds += floor_seconds(brain.graph.operations()[o], card.bytes_per_s, card.flops_per_s(brain.options.compute));
+    seconds += floor_seconds(model.graph.operations()[o], card.bytes_per_s, card.flops_per_s(model.options.compute));
   return seconds;
 }
 

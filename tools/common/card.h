@@ -31,7 +31,7 @@ void plan_for(const Card& card, bool budget_given, Settings& settings);
 double floor_seconds(const Operation& operation, double bytes_per_s, double flops_per_s);
 // The sum of floor_seconds over a training step (Williams, Waterman & Patterson 2009, "Roofline") by the card's datasheet: every
 // operand moves once, nothing overlaps, no time passes between operations.
-double roofline_seconds(const Card& card, const Brain& brain);
+double roofline_seconds(const Card& card, const Model& model);
 
 // Share of its roofline that the only card measured, an H200, reached in full and small (docs/history.md, e840bdb: 302,596 to
 // 310,762 and 960,092 to 960,182 tokens/s; other H200s 7 % less). Memory-bound cards should come closer: products, whose rate falls

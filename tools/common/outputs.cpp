@@ -23,8 +23,8 @@ std::optional<Identity> identity_of(const std::string& path, const std::string& 
 }
 
 // An output with its links followed. Empty if the directory does not exist: opening the file will report that.
-struct Target {
-  explicit Target(const std::string& path) {
+struct Destination {
+  explicit Destination(const std::string& path) {
     PathBuffer buffer{};
     if (path.empty() || path.size() >= buffer.size()) return;
     path.copy(buffer.data(), path.size());
@@ -50,7 +50,7 @@ std::vector<NamedFile> named(const std::string& name, const std::vector<std::str
 }
 
 void check_outputs(const std::vector<NamedFile>& inputs, const std::vector<NamedFile>& outputs, const std::string& checkpoints) {
-  std::vector<Target> targets;
+  std::vector<Destination> targets;
   for (const NamedFile& output : outputs) targets.emplace_back(output.path);
   for (const NamedFile& input : inputs) {
     const auto read = identity_of(input.path);

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "arena/error.h"
 #include "arena/report.h"
@@ -45,8 +46,8 @@ struct Planned {
     if (s.fit) resolved.architecture = largest_like(resolved);
     fit = neurogen::fit(resolved);
   }
-  double tokens() const { return static_cast<double>(fit.brain.options.tokens()); }
-  double roofline() const { return tokens() / roofline_seconds(*card, fit.brain); }  // tokens/s, with a card
+  double tokens() const { return static_cast<double>(fit.model.options.tokens()); }
+  double roofline() const { return tokens() / roofline_seconds(*card, fit.model); }  // tokens/s, with a card
 
   std::optional<Card> card;
   Resolved resolved;
@@ -57,7 +58,7 @@ void print_speed(const Planned& p) {
   const Card& card = *p.card;
   const double most = p.roofline();
   print_out("\n{}: {:.4g} GB/s, {:.4g} TFLOP/s in {}; {} of its {} used for the plan\n", card.title, card.bytes_per_s / 1e9,
-            card.flops_per_s(p.fit.brain.options.compute) / 1e12, name_of(p.fit.brain.options.compute),
+            card.flops_per_s(p.fit.model.options.compute) / 1e12, name_of(p.fit.model.options.compute),
             human(p.resolved.budget.bytes), human(card.memory));
   print_out(
       "at most {:.0f} tokens/s by its datasheet (a step of {:.1f} ms): every operand moved once, no time between operations\n",
@@ -70,7 +71,7 @@ void print_speed(const Planned& p) {
 // Prints the plan's JSON object, extended by the architecture (--fit) and the card (--card).
 void print_json(const PlanSettings& s, const Planned& p, const ReportFacts& facts) {
   auto out = nlohmann::ordered_json::parse(plan_json(p.fit.plan, facts));
-  if (s.fit) out["architecture"] = nlohmann::ordered_json::parse(to_json(p.resolved.architecture));
+  if (s.fit) out["architecture"] = nlohmann::ordered_json::parse(p.resolved.architecture->json());
   if (p.card) {
     const double most = p.roofline();
     out["card"] = {{"title", p.card->title},
@@ -96,23 +97,36 @@ Planned side(const PlanSettings& s, const std::string& words, bool budget_given)
   return Planned(own, budget_given || budget->count() > 0);
 }
 
+// "157,696", empty if the family has no such number.
+std::string count_of(const Architecture& architecture, const std::string& name) {
+  for (const Count& count : architecture.counts()) {
+    if (count.name == name) return with_commas(static_cast<Bytes>(count.value));
+  }
+  return "";
+}
+
 int compare(const PlanSettings& s, bool budget_given) {
   const Planned sides[] = {side(s, s.compare[0], budget_given), side(s, s.compare[1], budget_given)};
   const auto row = [&](const char* what, auto&& value) {
     print_out("{:<28}{:>24}{:>24}\n", what, value(sides[0]), value(sides[1]));
   };
   const auto bytes = [&](const char* what, auto&& value) { row(what, [&](const Planned& p) { return with_commas(value(p)); }); };
-  row("", [](const Planned& p) { return p.resolved.architecture.name; });
-  bytes("neurons", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.neurons()); });
-  bytes("synapses", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.synapses()); });
-  bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture.weights()); });
-  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.brain.options.batch, p.fit.brain.options.window); });
+  std::set<std::string> shown;
+  row("", [](const Planned& p) { return p.resolved.architecture->name(); });
+  for (const Planned& p : sides) {  // both families' counts, each once
+    for (const Count& count : p.resolved.architecture->counts()) {
+      if (!shown.insert(count.name).second) continue;
+      row(count.name, [&](const Planned& q) { return count_of(*q.resolved.architecture, count.name); });
+    }
+  }
+  bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture->weights()); });
+  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.model.options.batch, p.fit.model.options.window); });
   row("computes in, decoder in", [](const Planned& p) {
-    return fmt::format("{}, {}", name_of(p.fit.brain.options.compute), name_of(p.fit.brain.options.decoder_storage));
+    return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));
   });
   row("sections, logits", [](const Planned& p) {
-    return fmt::format("{}, {}", p.fit.brain.options.schedule.sections,
-                       p.fit.brain.options.schedule.keep_logits ? "kept" : "computed twice");
+    return fmt::format("{}, {}", p.fit.model.options.schedule.sections,
+                       p.fit.model.options.schedule.keep_logits ? "kept" : "computed twice");
   });
   bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
@@ -142,9 +156,11 @@ int plan(const PlanSettings& s, bool budget_given) {
   if (s.json) return 0;
   print_out("{}", plan_table(p.fit.plan, facts));
   if (p.card) print_speed(p);
-  if (s.fit)
-    print_out("\n{} neurons; the architecture, to be saved as FILE.json for --arch FILE.json:\n{}\n",
-              with_commas(static_cast<Bytes>(p.resolved.architecture.neurons())), to_json(p.resolved.architecture));
+  if (s.fit) {
+    const Count size = p.resolved.architecture->counts().front();
+    print_out("\n{} {}; the architecture, to be saved as FILE.json for --arch FILE.json:\n{}\n",
+              with_commas(static_cast<Bytes>(size.value)), size.name, p.resolved.architecture->json());
+  }
   return 0;
 }
 

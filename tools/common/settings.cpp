@@ -35,7 +35,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {
   print_error("{}: {} does not fit into {} bytes: change one of the settings below\n\n{}", program,
-              describe(r.architecture, fit.brain.options), with_commas(r.budget.bytes), refusal(r.architecture, fit, r.budget));
+              describe(*r.architecture, fit.model.options), with_commas(r.budget.bytes), refusal(fit, r.budget));
   return Error::kMisuse;
 }
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
-#include "engine/brain/initialize.h"
+#include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
 #include "kernels/random.h"
@@ -25,10 +25,10 @@ struct BenchSettings {
 
 // Tokens per second with each of a step's windows trained in a step of its own.
 double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
-  BrainOptions options = r.options;
+  StepOptions options = r.options;
   options.batch = 1;
   Session session(fit_training(r.architecture, options, r.budget), r.place);
-  initialize(session.brain, session.program, 1);
+  initialize(session.model, session.program, 1);
   training_step(session, 0);
   double seconds = 0;
   for (std::int64_t i = 1; i <= windows; ++i) seconds += training_step(session, i);
@@ -38,9 +38,9 @@ double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
 // Tokens per second through the stream, which only predicts.
 double one_token_at_a_time(const Resolved& r, std::int64_t tokens) {
   Session session(planned(build_stream(r.architecture, r.options), r.budget), r.place);
-  initialize(session.brain, session.program, 1);
-  Stream stream(session.brain, session.program);
-  const auto vocabulary = static_cast<std::uint64_t>(r.architecture.vocabulary);
+  initialize(session.model, session.program, 1);
+  Stream stream(session.model, session.program);
+  const auto vocabulary = static_cast<std::uint64_t>(r.architecture->vocabulary());
   double seconds = 0;
   for (std::int64_t i = 0; i <= tokens; ++i) {
     stream.step(static_cast<std::int32_t>(below(vocabulary, 1, 0, static_cast<std::uint64_t>(i))));
@@ -63,21 +63,21 @@ struct Measured {
 
 Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
   Measured m;
-  const BrainOptions options = fit.brain.options;
+  const StepOptions options = fit.model.options;
   m.tokens = static_cast<double>(options.tokens());
-  m.useful_flops = 6.0 * static_cast<double>(r.architecture.weights()) * m.tokens;
-  m.title = describe(r.architecture, options);
+  m.useful_flops = 6.0 * static_cast<double>(r.architecture->weights()) * m.tokens;
+  m.title = describe(*r.architecture, options);
   m.limits = measure_limits(r, options.tokens());
   {
     Session session(std::move(fit), r.place);
-    initialize(session.brain, session.program, 1);
+    initialize(session.model, session.program, 1);
     m.device = session.program.device_name();
     m.operations = time_operations(session, m.limits, s.repeats);
     for (const Family& f : m.operations) m.all += f;
     for (std::int64_t i = 1; i <= s.repeats; ++i)
       m.step = std::min(m.step, training_step(session, s.repeats + i));  // without timing single operations
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
-      session.program.run(session.brain.graph.program("evaluate"));
+      session.program.run(session.model.programs.evaluate);
       m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);
     }
   }
@@ -90,7 +90,7 @@ Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
 
 void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
   const double batched = m.tokens / m.step, forward = m.tokens / m.forward;
-  nlohmann::ordered_json out = {{"arch", r.architecture.name},
+  nlohmann::ordered_json out = {{"arch", r.architecture->name()},
                                 {"device", m.device},
                                 {"tokens_per_step", m.tokens},
                                 {"product_flops_per_s", m.limits.flops_per_s},

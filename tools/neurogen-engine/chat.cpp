@@ -40,7 +40,7 @@ class Chat {
   explicit Chat(SpeakingSettings& settings)
       : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {
     // A document's end would reset the memory of the conversation.
-    if (const std::int64_t end = voice_.session->brain.options.document_end; end >= 0)
+    if (const std::int64_t end = voice_.session->model.options.document_end; end >= 0)
       voice_.speaker->sampler().silence(static_cast<std::int32_t>(end));
   }
 

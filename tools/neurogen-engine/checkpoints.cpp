@@ -78,11 +78,11 @@ void Checkpoints::adopt(Settings& settings) const {
   if (settings.batch == "auto") settings.batch = std::to_string(from_->manifest().options.batch);
 }
 
-void Checkpoints::check(const Manifest& asked) const {
+void Checkpoints::check(const Manifest& asked, const Model& model) const {
   if (!from_) return;
   const Manifest& saved = from_->manifest();
   const std::string& path = from_->path();
-  check_architecture(*from_, asked.architecture);
+  check_architecture(*from_, *model.architecture);
   const auto same = [&](const char* what, const auto& then, const auto& now) {
     if (then == now) return;
     throw Error(
@@ -122,8 +122,8 @@ void Checkpoints::check(const Manifest& asked) const {
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
   note("type of the stored decoder", type(saved.options.decoder_storage), type(asked.options.decoder_storage));
-  const auto logits = [](const Manifest& m) { return std::string(m.options.schedule.keep_logits ? "kept" : "computed twice"); };
-  if (asked.options.compute != asked.options.real()) note("logits", logits(saved), logits(asked));
+  const auto logits = [](const Manifest& m) { return std::string(m.options.keep_logits ? "kept" : "computed twice"); };
+  if (asked.options.compute != model.options.real()) note("logits", logits(saved), logits(asked));
 }
 
 void Checkpoints::restore_into(Session& session) const {

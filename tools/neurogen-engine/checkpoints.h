@@ -32,7 +32,7 @@ class Checkpoints {
   // Takes from the file what the command line leaves open.
   void adopt(Settings& settings) const;
   // Throws Error if the run asked for is not the saved one. Prints the differences that only change last digits.
-  void check(const Manifest& asked) const;
+  void check(const Manifest& asked, const Model& model) const;
   // Fills the session from the file.
   void restore_into(Session& session) const;
 

@@ -10,8 +10,8 @@
 
 #include "arena/error.h"
 #include "arena/report.h"
-#include "engine/brain/initialize.h"
 #include "engine/data/draws.h"
+#include "engine/model/initialize.h"
 #include "engine/run/batch.h"
 #include "engine/run/process.h"
 #include "engine/run/stream.h"
@@ -83,8 +83,8 @@ struct Shares {
   double moving = 0, multiplying = 0;  // floor seconds set by bytes, and by products
 };
 Shares shares_of(Session& session, const Limits& limits, const std::vector<Family>& families) {
-  const Graph& graph = session.brain.graph;
-  const Graph::Range train = graph.program("train");
+  const Graph& graph = session.model.graph;
+  const Graph::Range train = session.model.programs.train;
   std::vector<std::string> copies;
   Shares s;
   for (std::size_t o = train.begin; o < train.end; ++o) {
@@ -113,27 +113,27 @@ struct Diagnosis {
 
 void measure_batched(const DiagnoseSettings& s, const Resolved& r, Fit fit, const Limits& limits, Diagnosis& d) {
   Session session(std::move(fit), r.place);
-  const BrainOptions& options = session.brain.options;
-  initialize(session.brain, session.program, 1);
+  const StepOptions& options = session.model.options;
+  initialize(session.model, session.program, 1);
   d.device = session.program.device_name();
   std::optional<Texts> texts;
   std::optional<Draws> draws;
   if (!s.text.data.empty()) {
-    texts.emplace(s.text, r.architecture.vocabulary);
+    texts.emplace(s.text, r.architecture->vocabulary());
     draws.emplace(texts->train, options.window, options.batch, 1);
   }
   d.text =
       texts ? fmt::format("{}", fmt::join(s.text.data, ", ")) : "random tokens (name a text with --data to see how it is read)";
   d.shares = shares_of(session, limits, time_operations(session, limits, 1));
   const double timed = d.shares.copying + d.shares.updating + d.shares.computing;
-  const Graph::Range train = session.brain.graph.program("train");
+  const Graph::Range train = session.model.programs.train;
   for (std::int64_t i = 0; i <= s.repeats; ++i) {
     if (i == 1) d.batched = {};  // drops the first step, the warm-up
     const Meter meter(d.batched, session.program);
     const double begin = now();
     if (draws) {
       for (std::int64_t b = 0; b < options.batch; ++b) {
-        fill_sequence(session.brain, session.program, texts->train, b, draws->begin(i % draws->steps_per_epoch(), b),
+        fill_sequence(session.model, session.program, texts->train, b, draws->begin(i % draws->steps_per_epoch(), b),
                       options.window);
       }
     } else {
@@ -155,16 +155,16 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, Fit fit, cons
 // step, and a new vector for the output.
 void measure_single(const Resolved& r, Diagnosis& d) {
   Session session(planned(build_stream(r.architecture, r.options), r.budget), r.place);
-  initialize(session.brain, session.program, 1);
-  Stream stream(session.brain, session.program);
-  const TensorId embedding = session.brain.parameter("embedding.weight").value;
+  initialize(session.model, session.program, 1);
+  Stream stream(session.model, session.program);
+  const TensorId embedding = session.model.parameter("embedding.weight").value;
   const Buffer& table = session.arena.plan().buffers[embedding.index];
   const Bytes row = table.bytes / static_cast<Bytes>(table.shape[0]);
   for (std::int64_t i = 0; i <= kTokens; ++i) {
     if (i == 1) d.single = {};
     const Meter meter(d.single, session.program);
     const auto token = static_cast<std::int32_t>(
-        below(static_cast<std::uint64_t>(r.architecture.vocabulary), 1, 0, static_cast<std::uint64_t>(i)));
+        below(static_cast<std::uint64_t>(r.architecture->vocabulary()), 1, 0, static_cast<std::uint64_t>(i)));
     const double begin = now();
     std::vector<std::byte> embedded(row);
     const double allocated = now();
@@ -235,9 +235,9 @@ int diagnose(DiagnoseSettings s) {
   Fit planned = fit(r);
   if (!planned.fits()) return refuse("neurogen-engine", r, planned);
   Diagnosis d;
-  d.title = describe(r.architecture, planned.brain.options);
-  d.window = static_cast<double>(planned.brain.options.window);
-  const Limits limits = measure_limits(r, planned.brain.options.tokens());
+  d.title = describe(*r.architecture, planned.model.options);
+  d.window = static_cast<double>(planned.model.options.window);
+  const Limits limits = measure_limits(r, planned.model.options.tokens());
   measure_batched(s, r, std::move(planned), limits, d);
   measure_single(r, d);
   const Verdict verdict = verdict_of(d);

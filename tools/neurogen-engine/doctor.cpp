@@ -88,7 +88,7 @@ class Doctor {
     Settings settings;
     settings.device = "cpu";
     const std::string finding =
-        fmt::format("{}, {} threads{}", name.empty() ? "unknown" : name, resolve(settings, true).options.threads, features);
+        fmt::format("{}, {} threads{}", name.empty() ? "unknown" : name, resolve(settings, true).options.target.threads, features);
     if (fast) fine("CPU", finding);
     else advise("CPU", finding + ": without AVX2 training is several times slower, use a newer CPU");
     try {

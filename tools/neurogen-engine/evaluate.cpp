@@ -69,11 +69,11 @@ Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& tex
   Fit fit = planned(build_evaluation(r.architecture, r.options), r.budget);
   if (!fit.fits()) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
-                            r.architecture.name, with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
+                            r.architecture->name(), with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
   }
   Session session(std::move(fit), r.place, weights.checkpoint());
   load(weights, session);
-  return Evaluator(session.brain, session.program).run(text);
+  return Evaluator(session.model, session.program).run(text);
 }
 
 // The most that counting holds, copies of the texts included. Counting starts after the model's memory is freed.
@@ -89,7 +89,7 @@ int evaluate(EvaluateSettings s) {
   const Tokenizer* tokenizer = weights.tokenizer();
   const Resolved r = resolve(s.common, false);
   const Tokens text(s.text.data, tokenizer);
-  text.check_vocabulary(r.architecture.vocabulary);
+  text.check_vocabulary(r.architecture->vocabulary());
   warn_of_other_tokenizer(s.text.data, tokenizer);
   warn_of_other_tokenizer(s.counted, tokenizer);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
@@ -113,11 +113,11 @@ int evaluate(EvaluateSettings s) {
   print_out("{} tokens predicted, {} per window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
-  table.line(r.architecture.name + " brain", result.loss, result.right, result.among_five);
+  table.line(r.architecture->name() + " brain", result.loss, result.right, result.among_five);
   if (counted) {
     const std::vector<TokenId> learned = counted->all();
     const auto count = [&](const char* name, int order) {
-      const KneserNey model(learned, order, r.architecture.vocabulary);
+      const KneserNey model(learned, order, r.architecture->vocabulary());
       const double loss = model.mean_loss(ids);
       const KneserNey::Hits hits = model.hits(ids);
       table.line(name, loss, hits.first, hits.among_five);

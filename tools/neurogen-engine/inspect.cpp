@@ -10,6 +10,7 @@
 #include "engine/data/tokenizer.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
+#include "engine/files/json.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -33,16 +34,18 @@ ordered_json range_of(const FileTensor& tensor) {
   return tensor.elements() > 0 ? ordered_json{low, high} : ordered_json(nullptr);
 }
 
+constexpr int kLevels = 16;  // of nesting in an architecture
+
 std::string hexadecimal(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 ordered_json describe(const Checkpoint& file, bool verify) {
   const Manifest& m = file.manifest();
-  const BrainOptions& o = m.options;
+  const SavedOptions& o = m.options;
   const bool evaluated = std::isfinite(m.standing.held_out_loss);
   ordered_json all = {
       {"file", file.path()},
       {"format_version", kCheckpointVersion},
-      {"architecture", ordered_json::parse(to_json(m.architecture))},
+      {"architecture", parse_json<ordered_json>(m.architecture, kLevels, file.path())},
       {"steps", m.standing.steps},
       {"schedule_steps", m.standing.schedule_steps},
       {"epoch", m.standing.steps / m.steps_per_epoch},
@@ -62,7 +65,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"vocabulary_tile", o.vocabulary_tile},
       {"compute", name_of(o.compute)},
       {"decoder_storage", name_of(o.decoder_storage)},
-      {"keep_logits", o.schedule.keep_logits},
+      {"keep_logits", o.keep_logits},
       {"text_tokens", m.text.tokens},
       {"text_hash", hexadecimal(m.text.hash)},
       {"text_weights", m.text.weights},
@@ -72,7 +75,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"image_bytes", image_bytes(m.tensors)},
       {"tensors", ordered_json::array()},
   };
-  const std::vector<Checkpoint::Fault> faults = file.faults(verify ? m.tensors.size() : 0);
+  const std::vector<Checkpoint::Fault> faults = verify ? file.faults() : std::vector<Checkpoint::Fault>();
   for (std::size_t i = 0; i < m.tensors.size(); ++i) {
     const Buffer& t = m.tensors[i];
     all["tensors"].push_back({{"name", t.name},
@@ -120,14 +123,14 @@ int export_weights(const std::string& name, const std::string& out) {
   const Checkpoint file(checkpoint_file(name));
   check_outputs({{"", file.path()}}, {{"--safetensors", out}}, std::filesystem::path(file.path()).parent_path());
   const Manifest& m = file.manifest();
-  const std::size_t count = parameters_and_wiring(m.architecture);
-  file.verify(count);
   std::vector<TensorToWrite> tensors;
-  for (std::size_t i = 0; i < count; ++i) {
-    const FileTensor& t = file.tensors()[i];
+  std::vector<std::string> names;
+  for (const FileTensor& t : std::span(file.tensors()).first(m.weights)) {
     tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
+    names.push_back(t.name);
   }
-  std::map<std::string, std::string> metadata = {{"architecture", to_json(m.architecture)},
+  file.verify(names);
+  std::map<std::string, std::string> metadata = {{"architecture", m.architecture},
                                                  {"document_end", std::to_string(m.options.document_end)}};
   if (m.tokenizer) metadata["tokenizer"] = hexadecimal(m.tokenizer);
   if (!m.tokenizer_model.empty()) {
@@ -135,7 +138,7 @@ int export_weights(const std::string& name, const std::string& out) {
         {kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(m.tokenizer_model.size())}, m.tokenizer_model.data()});
   }
   write_safetensors(out, metadata, tensors);
-  print_out("{} tensors written to {}\n", count, out);
+  print_out("{} tensors written to {}\n", m.weights, out);
   return 0;
 }
 

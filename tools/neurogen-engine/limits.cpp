@@ -13,37 +13,37 @@ namespace {
 constexpr int kRepeats = 5;
 
 // A graph of its own for measurements: operations on tensors filled with numbers of ordinary size.
-class Probe {
+class Measurement {
  public:
   // Begins a program, so that a GPU loads its code at the start, when the heap may still grow.
-  explicit Probe(const Resolved& r) : place_(r.place) {
-    brain_.options = r.options;
-    brain_.graph.begin_program("probe");
+  explicit Measurement(const Resolved& r) : place_(r.place) {
+    model_.options = r.options;
+    model_.graph.begin_program();
   }
 
   TensorId operand(std::int64_t rows, std::int64_t columns) {
     const std::string name = "operand" + std::to_string(operands_.size());
-    operands_.push_back(brain_.graph.tensor(name, brain_.options.compute, {rows, columns}, BufferKind::derived));
+    operands_.push_back(model_.graph.tensor(name, model_.options.compute, {rows, columns}, BufferKind::derived));
     return operands_.back();
   }
   TensorId result(DType type, std::int64_t rows, std::int64_t columns) {
-    return brain_.graph.transient("result", type, {rows, columns});
+    return model_.graph.transient("result", type, {rows, columns});
   }
   void product(TensorId a, TensorId b, TensorId c, Transpose transpose_a = Transpose::no, Transpose transpose_b = Transpose::no) {
-    brain_.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) {
+    model_.graph.operation("product", {a, b}, {c}, [=](auto& device, const Bindings& at) {
       matmul(device, {at[a], at[b], at[c], transpose_a, transpose_b, 0});
     });
   }
   void copying(TensorId from, TensorId to) {
-    brain_.graph.operation("copy", {from}, {to}, [=](auto& device, const Bindings& at) { copy(device, at[from], at[to]); });
+    model_.graph.operation("copy", {from}, {to}, [=](auto& device, const Bindings& at) { copy(device, at[from], at[to]); });
   }
 
   // The sum of the operations' best times.
   double seconds() {
-    Session session(planned(std::move(brain_), {UINT64_MAX, 0}), place_);
+    Session session(planned(std::move(model_), {UINT64_MAX, 0}), place_);
     for (const TensorId id : operands_) fill(session, id);
     double sum = 0;
-    for (std::size_t o = 0; o < session.brain.graph.operations().size(); ++o) {
+    for (std::size_t o = 0; o < session.model.graph.operations().size(); ++o) {
       double best = 1e30;
       for (int i = 0; i < kRepeats; ++i) {
         session.program.run({o, o + 1});
@@ -67,7 +67,7 @@ class Probe {
   }
 
   Place place_;
-  Brain brain_;
+  Model model_;
   std::vector<TensorId> operands_;
 };
 
@@ -78,29 +78,29 @@ Limits measure_limits(const Resolved& r, std::int64_t tokens) {
   Limits limits;
   {
     const std::int64_t n = limits.square = r.place.gpu ? 8192 : 2048;
-    Probe probe(r);
-    const TensorId a = probe.operand(n, n), b = probe.operand(n, n);
-    probe.product(a, b, probe.result(compute, n, n));
-    limits.flops_per_s = 2.0 * static_cast<double>(n * n * n) / probe.seconds();
+    Measurement run(r);
+    const TensorId a = run.operand(n, n), b = run.operand(n, n);
+    run.product(a, b, run.result(compute, n, n));
+    limits.flops_per_s = 2.0 * static_cast<double>(n * n * n) / run.seconds();
   }
   {
     const std::int64_t rows = r.place.gpu ? 262'144 : 65'536, columns = 1024;  // far more than any cache holds
-    Probe probe(r);
-    const TensorId a = probe.operand(rows, columns), b = probe.operand(rows, columns);
+    Measurement run(r);
+    const TensorId a = run.operand(rows, columns), b = run.operand(rows, columns);
     // Two copies: a program of one operation would be launched as a graph, whose copies a GPU makes at half the rate.
-    probe.copying(a, b);
-    probe.copying(b, a);
-    limits.bytes_per_s = 4.0 * static_cast<double>(size_of(compute, {rows, columns})) / probe.seconds();
+    run.copying(a, b);
+    run.copying(b, a);
+    limits.bytes_per_s = 4.0 * static_cast<double>(size_of(compute, {rows, columns})) / run.seconds();
   }
   {
-    const std::int64_t vocabulary = r.architecture.vocabulary, outputs = r.architecture.modules[kBroca].outputs;
-    Probe probe(r);
-    const TensorId features = probe.operand(tokens, outputs), decoder = probe.operand(vocabulary, outputs),
-                   d_logits = probe.operand(tokens, vocabulary);
-    probe.product(features, decoder, probe.result(compute, tokens, vocabulary), Transpose::no, Transpose::yes);
-    probe.product(d_logits, decoder, probe.result(compute, tokens, outputs));
-    probe.product(d_logits, features, probe.result(r.options.real(), vocabulary, outputs), Transpose::yes);
-    limits.decoder_seconds = probe.seconds();
+    const std::int64_t vocabulary = r.architecture->vocabulary(), outputs = r.architecture->features();
+    Measurement run(r);
+    const TensorId features = run.operand(tokens, outputs), decoder = run.operand(vocabulary, outputs),
+                   d_logits = run.operand(tokens, vocabulary);
+    run.product(features, decoder, run.result(compute, tokens, vocabulary), Transpose::no, Transpose::yes);
+    run.product(d_logits, decoder, run.result(compute, tokens, outputs));
+    run.product(d_logits, features, run.result(r.options.real(), vocabulary, outputs), Transpose::yes);
+    limits.decoder_seconds = run.seconds();
   }
   return limits;
 }

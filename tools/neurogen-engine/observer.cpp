@@ -24,18 +24,18 @@ void append_shown(std::string& line, std::string_view text) {
 
 Observer::Observer(Session& session, const Texts& texts, bool logged)
     : session_(session), tokenizer_(texts.tokenizer.get()), logged_(logged) {
-  const Brain& brain = session.brain;
+  const Model& model = session.model;
   if (logged) {
-    const Graph::Range train = brain.graph.program("train");
+    const Graph::Range train = model.programs.train;
     times_.resize(train.end - train.begin);
     session.program.prepare_times(train);
-    if (texts.valid) meter_.emplace(brain, session.program, *texts.valid);
+    if (texts.valid) meter_.emplace(model, session.program, *texts.valid);
   }
   line_.reserve(kLine + kTimeBytes * times_.size());
   if (!texts.valid || !tokenizer_) return;
-  writer_.emplace(brain, session.program, *texts.valid, kSampling);
+  writer_.emplace(model, session.program, *texts.valid, kSampling);
   std::size_t longest = 0;
-  for (std::int32_t id = 0; id < brain.architecture.vocabulary; ++id) {
+  for (std::int32_t id = 0; id < model.architecture->vocabulary(); ++id) {
     const std::size_t bytes = tokenizer_->piece_bytes(id).size();
     longest = std::max(longest, bytes);
     if (bytes == 0) writer_->silence(id);
@@ -64,21 +64,20 @@ void Observer::log_times(Log& log, std::int64_t step) {
 
 void Observer::log_activity(Log& log, std::int64_t step) {
   if (!meter_) return;
-  const Activity activity = meter_->measure();
+  const Activity& activity = meter_->measure();
   line_.clear();
-  fmt::format_to(std::back_inserter(line_), "{{\"event\":\"activity\",\"step\":{},\"tokens\":{},\"modules\":{{", step,
-                 activity.tokens);
-  for (int m = 0; m < kModules; ++m) {
-    const ModuleActivity& a = activity.modules[m];
-    fmt::format_to(
-        std::back_inserter(line_),
-        "{}\"{}\":{{\"mean\":{:.6g},\"spread\":{:.6g},\"dead\":{:.6g},\"saturated\":{:.6g},\"time_constants\":[{:.6g},{:.6g},"
-        "{:.6g},{:.6g},{:.6g}]}}",
-        m == 0 ? "" : ",", name_of(static_cast<ModuleIndex>(m)), a.mean, a.spread, a.dead, a.saturated, a.time_constants[0],
-        a.time_constants[1], a.time_constants[2], a.time_constants[3], a.time_constants[4]);
+  const auto out = std::back_inserter(line_);
+  fmt::format_to(out, "{{\"event\":\"activity\",\"step\":{},\"tokens\":{},\"modules\":{{", step, activity.tokens);
+  for (const ModuleActivity& m : activity.modules) {
+    fmt::format_to(out, "{}\"{}\":{{\"mean\":{:.6g},\"spread\":{:.6g},\"dead\":{:.6g},\"saturated\":{:.6g},\"time_constants\":",
+                   &m == activity.modules.data() ? "" : ",", m.name, m.mean, m.spread, m.dead, m.saturated);
+    const auto& t = m.time_constants;
+    fmt::format_to(out, "[{:.6g},{:.6g},{:.6g},{:.6g},{:.6g}]}}", t[0], t[1], t[2], t[3], t[4]);
   }
-  fmt::format_to(std::back_inserter(line_), "}},\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}}}",
-                 activity.gates.mean, activity.gates.open, activity.gates.shut);
+  line_ += '}';
+  if (const GateActivity& g = activity.gates; activity.gated)
+    fmt::format_to(out, ",\"gates\":{{\"mean\":{:.6g},\"open\":{:.6g},\"shut\":{:.6g}}}", g.mean, g.open, g.shut);
+  line_ += '}';
   log.line(line_);
 }
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "arena/error.h"
-#include "engine/brain/architecture.h"
 #include "engine/data/text.h"
 #include "engine/files/json.h"
 #include "engine/files/log.h"
@@ -81,14 +80,13 @@ Json plan_of(const Json& from) {
 
 Json activity_of(const Json& event) {
   Json out = numbers(event, {"step", "tokens"});
-  for (int m = 0; m < kModules; ++m) {
-    const char* name = name_of(static_cast<ModuleIndex>(m));
-    const Json& module = event.at("modules").at(name);
+  out["modules"] = Json::object();
+  for (const auto& [name, module] : event.at("modules").items()) {
     Json& to = out["modules"][name] = numbers(module, {"mean", "spread", "dead", "saturated"});
     to["time_constants"] = list_of_numbers(module.at("time_constants"));
     if (to["time_constants"].size() != 5) throw Error("five time constants are needed");
   }
-  out["gates"] = numbers(event.at("gates"), {"mean", "open", "shut"});
+  if (event.contains("gates")) out["gates"] = numbers(event.at("gates"), {"mean", "open", "shut"});
   return out;
 }
 

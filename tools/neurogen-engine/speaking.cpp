@@ -35,18 +35,18 @@ Voice::Voice(SpeakingSettings& s) {
   tokenizer = weights->tokenizer();
   if (!tokenizer) throw Error("these weights carry no tokenizer: name the one of their training with --tokenizer FILE.model");
   const Resolved r = resolve(s.common, false);
-  check_tokenizer(*tokenizer, r.architecture.vocabulary);
+  check_tokenizer(*tokenizer, r.architecture->vocabulary());
 
-  Brain brain = build_stream(r.architecture, r.options);
-  const SpeakerTensors tensors = Speaker::declare(brain, *tokenizer);
-  Fit fit = planned(std::move(brain), r.budget);
+  Model model = build_stream(r.architecture, r.options);
+  const SpeakerTensors tensors = Speaker::declare(model, *tokenizer);
+  Fit fit = planned(std::move(model), r.budget);
   if (!fit.fits()) {
     throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
-                            r.architecture.name, with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
+                            r.architecture->name(), with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
   }
   session = std::make_unique<Session>(std::move(fit), r.place, weights->checkpoint());
   load(*weights, *session);
-  speaker = std::make_unique<Speaker>(session->brain, session->program, tensors, *tokenizer, s.sampling);
+  speaker = std::make_unique<Speaker>(session->model, session->program, tensors, *tokenizer, s.sampling);
 }
 
 void put(std::string_view text) {

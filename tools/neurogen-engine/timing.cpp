@@ -11,26 +11,26 @@
 namespace neurogen {
 
 void random_batch(const Session& session, std::uint64_t index) {
-  const TensorView batch = session.program.view(session.brain.host_batch);
-  const auto vocabulary = static_cast<std::uint64_t>(session.brain.architecture.vocabulary);
+  const TensorView batch = session.program.view(session.model.ports.batch);
+  const auto vocabulary = static_cast<std::uint64_t>(session.model.architecture->vocabulary());
   for (std::int64_t i = 0; i < batch.elements(); ++i) {
     batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(below(vocabulary, 1, index, static_cast<std::uint64_t>(i)));
   }
 }
 
 double run_step(Session& session, Graph::Range train, std::int64_t i) {
-  *session.program.view(session.brain.host_control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+  *session.program.view(session.model.ports.control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
   session.program.run(train);
   return session.program.milliseconds() / 1e3;
 }
 
 double training_step(Session& session, std::int64_t i) {
   random_batch(session, static_cast<std::uint64_t>(i));
-  return run_step(session, session.brain.graph.program("train"), i);
+  return run_step(session, session.model.programs.train, i);
 }
 
 std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
-  const Graph::Range train = session.brain.graph.program("train");
+  const Graph::Range train = session.model.programs.train;
   std::vector<double> milliseconds(train.end - train.begin);
   session.program.prepare_times(train);
   std::map<std::string, Family> families;
@@ -39,7 +39,7 @@ std::vector<Family> time_operations(Session& session, const Limits& limits, std:
     session.program.time_next_run(milliseconds);
     run_step(session, train, i);
     for (std::size_t o = train.begin; o < train.end; ++o) {
-      const Operation& operation = session.brain.graph.operations()[o];
+      const Operation& operation = session.model.graph.operations()[o];
       Family& family = families[family_of(operation.name)];
       const Cost cost = operation.cost;
       const double floor = floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);

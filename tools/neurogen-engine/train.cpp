@@ -7,8 +7,8 @@
 
 #include "arena/error.h"
 #include "arena/report.h"
-#include "engine/brain/initialize.h"
 #include "engine/files/file_io.h"
+#include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/signals.h"
 #include "tools/common/output.h"
@@ -44,21 +44,17 @@ std::int64_t schedule_of(const TrainSettings& s, const Standing& before, std::in
 }
 
 // The manifest that this run would save before its first step. `before`: checkpoints of the run that it resumes.
-Manifest manifest_of(const TrainSettings& s, const Architecture& architecture, const BrainOptions& options, const Texts& texts,
-                     const Checkpoints& before) {
+Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& texts, const Checkpoints& before) {
+  const StepOptions& options = model.options;
   Manifest m;
-  m.architecture = architecture;
-  m.options = options;
+  m.architecture = model.architecture->json();
+  m.options = saved_options(options);
   m.rates = s.rates;
   m.seed = static_cast<std::uint64_t>(s.seed);
   m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
   m.standing.schedule_steps = schedule_of(s, before.standing(), m.steps_per_epoch);
   m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
-  if (const Checkpoint* from = before.from(); from && from->manifest().text.hash != m.text.hash && m.text.weights.empty()) {
-    m.text.hash = texts.train.hash_of_all();  // the hash that earlier versions saved for long texts
-  }
   if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
-  m.tensors = persistent_layout(architecture, options.compute, options.decoder_storage);
   return m;
 }
 
@@ -74,7 +70,7 @@ std::string default_export(const std::string& architecture) {
 
 void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
   if (s.export_file.empty()) return;
-  export_parameters(session.brain, session.program, s.export_file, texts.tokenizer.get());
+  export_parameters(session.model, session.program, s.export_file, texts.tokenizer.get());
   print_out("the model is in {}: try neurogen-engine {} --init {}\n", s.export_file, texts.tokenizer ? "chat" : "eval --data FILE",
             s.export_file);
 }
@@ -101,21 +97,21 @@ int train(TrainSettings s) {
     if (is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
-  if (initial) check_architecture(*initial, resolved.architecture);
+  if (initial) check_architecture(*initial, *resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
   else if (!s.init.empty()) carried = carried_tokenizer(s.init);
-  const Texts texts(s.text, resolved.architecture.vocabulary, std::move(carried));
-  const Manifest manifest = manifest_of(s, resolved.architecture, planned.brain.options, texts, checkpoints);
+  const Texts texts(s.text, resolved.architecture->vocabulary(), std::move(carried));
+  const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints);
   const std::int64_t steps = manifest.standing.schedule_steps;
-  checkpoints.check(manifest);
+  checkpoints.check(manifest, planned.model);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   // Checks that the output can be written before hours are spent on it.
-  if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture.name);
+  if (s.export_file.empty() && !checkpoints.on()) s.export_file = default_export(resolved.architecture->name());
   if (!s.export_file.empty()) AtomicFile probe(s.export_file);
-  const LoggedRun logged{to_json(resolved.architecture), s.seed, checkpoints.from() != nullptr};
+  const LoggedRun logged{resolved.architecture->json(), s.seed, checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
   if (!log.kept_as().empty()) print_out("{} was the log of an earlier run: it is kept as {}\n", s.log, log.kept_as());
   const ReportFacts facts = facts_of(resolved, planned);
@@ -125,8 +121,8 @@ int train(TrainSettings s) {
   if (checkpoints.from()) {
     checkpoints.restore_into(session);
   } else {
-    initialize(session.brain, session.program, static_cast<std::uint64_t>(s.seed));
-    if (!s.init.empty()) initialize_from(session.brain, session.program, s.init);
+    initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
+    if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
   }
   if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
     print_out("all {} steps are done: to train further, start a new schedule with --init {}\n", steps, checkpoints.from()->path());

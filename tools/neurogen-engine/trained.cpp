@@ -29,7 +29,7 @@ void load(const Weights& weights, Session& session) {
   if (!weights.load(session)) return;
   const Checkpoint& from = *weights.checkpoint();
   print_error("{}: the decoder, stored as {}, is rounded to {}\n", from.path(), name_of(from.manifest().options.decoder_storage),
-              name_of(session.brain.options.decoder_storage));
+              name_of(session.model.options.decoder_storage));
 }
 
 }  // namespace neurogen

@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "arena/error.h"
-#include "engine/brain/architecture.h"
 #include "engine/files/file_io.h"
 #include "engine/files/json.h"
 #include "engine/run/signals.h"
@@ -39,9 +38,9 @@ TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const 
       session_(session),
       texts_(texts),
       checkpoints_(checkpoints),
-      trainer_(session.brain, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
+      trainer_(session.model, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
                checkpoints.standing().steps),
-      evaluator_(session.brain, session.program),
+      evaluator_(session.model, session.program),
       observer_(session, texts, !settings.log.empty()),
       log_(std::move(log)),
       progress_(settings.progress),
@@ -56,7 +55,7 @@ void TrainingRun::log_start(const ReportFacts& facts) {
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
   log_.line(fmt::format("{{{},\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, plan_json(session_.arena.plan(), facts),
-                        json_text(session_.program.device_name()), to_json(session_.brain.architecture), settings_.seed));
+                        json_text(session_.program.device_name()), session_.model.architecture->json(), settings_.seed));
   if (log_.lost() > 0)
     throw Error(fmt::format("{}: cannot write the log: {}", log_.path(), std::strerror(log_.error())), Error::kRunTime);
   observer_.log_program(log_, first_);
@@ -141,13 +140,13 @@ bool TrainingRun::evaluates_after(std::int64_t step) const {
 // Most held-out tokens of the last evaluation: under --minutes a quarter as many as the run trains on, which takes about a tenth of
 // the time.
 std::int64_t TrainingRun::most_evaluated() const {
-  const std::int64_t step = session_.brain.options.tokens();
+  const std::int64_t step = session_.model.options.tokens();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
   return std::min(most, kEvaluatedTokens);
 }
 
 std::int64_t TrainingRun::batches(std::int64_t tokens) const {
-  const std::int64_t step = session_.brain.options.tokens();
+  const std::int64_t step = session_.model.options.tokens();
   return (tokens + step - 1) / step;
 }
 
@@ -195,9 +194,9 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
       "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
       "\"device_ms\":{:.3f},\"host_allocations\":{},\"driver_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
       trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
-      static_cast<double>(session_.brain.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
+      static_cast<double>(session_.model.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
       counts.allocations.driver, counts.device_allocations, counts.synchronizations);
-  const auto rest = session_.brain.loss_scale ? fmt::format_to_n(end.out, line + sizeof line - end.out,
+  const auto rest = session_.model.loss_scale ? fmt::format_to_n(end.out, line + sizeof line - end.out,
                                                                  ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
                                                                  result.overflow == 0                        ? "none"
                                                                  : (result.overflow & kDecoderOverflow) == 0 ? "brain"
@@ -214,7 +213,7 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
 // `whole`: on most_evaluated() tokens of the held-out text; otherwise, by default, on a smaller part that takes little time.
 void TrainingRun::evaluate(bool whole) {
   const bool by_default = settings_.eval_every < 0;
-  const std::int64_t step = session_.brain.options.tokens();
+  const std::int64_t step = session_.model.options.tokens();
   if (part_ == 0) part_ = batches(length_.steps() * step / kEvaluatedShare) * step;  // fixed, so that losses can be compared
   const Clock::time_point begin = Clock::now();
   const Evaluation result =

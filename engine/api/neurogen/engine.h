@@ -27,7 +27,7 @@
 
 namespace neurogen {
 
-struct EngineOptions : BrainSettings {
+struct EngineOptions : ModelSettings {
   Rates rates;
   std::int64_t steps = 0;  // length of the run; the rates decline after half of it. 0: the checkpoint's, else they never decline
   std::int64_t seed = 1;   // for initial weights and wiring
@@ -78,8 +78,9 @@ class NEUROGEN_API Engine {
   Status read_embedding_row(std::int64_t id, std::span<float> out) const;
   std::int64_t embedding_width() const;
 
-  // thalamus, wernicke, hippocampus, basal_ganglia, prefrontal, broca
-  static std::vector<std::string_view> modules();
+  // The parts of the model whose outputs can be read, in order of computation; a brain's: thalamus, wernicke, hippocampus,
+  // basal_ganglia, prefrontal, broca. The names live as long as the engine.
+  std::vector<std::string_view> modules() const;
   Result<std::int64_t> outputs(std::string_view module) const;
   // A module's outputs, [batch, window, outputs], on the latest batch of train_step_batch() or evaluate(), computed with the
   // current weights.

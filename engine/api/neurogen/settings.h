@@ -8,7 +8,7 @@ namespace neurogen {
 
 // Strings, as on the command line (the option's name is in the comment where it differs), so that invalid values get our own error
 // message.
-struct BrainSettings {
+struct ModelSettings {
   std::string architecture = "auto";     // --arch: full, small, tiny or FILE.json; auto: full on a GPU, tiny on a CPU
   std::string budget = "3200M";          // limit on all memory of the run; K, M, G are powers of 1,000, Ki, Mi, Gi of 1,024
   std::string overhead = "auto";         // the part of it for libraries and heap

@@ -1,0 +1,43 @@
+// What a model is: a family and its dimensions. Knows no family; each derives from this (brain/architecture.h), and families.h
+// lists them.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace neurogen {
+
+class Assembly;
+class Trunk;
+
+// A number to show with a model, such as its neurons.
+struct Count {
+  const char* name;
+  std::int64_t value;
+};
+
+// Immutable.
+class Architecture {
+ public:
+  virtual ~Architecture() = default;
+
+  virtual std::string_view family() const = 0;  // "brain"
+  virtual const std::string& name() const = 0;
+  virtual std::int64_t vocabulary() const = 0;
+  virtual std::int64_t features() const = 0;    // width of what the head reads
+  virtual double softcap() const { return 0; }  // of the logits: softcap tanh(logits / softcap); 0: none
+  virtual std::vector<Count> counts() const = 0;
+  virtual std::int64_t weights() const = 0;  // that multiply each token, the head's included
+  virtual std::string json() const = 0;      // what the family parses
+
+  // Declares nothing yet. `assembly` must outlive the trunk.
+  virtual std::unique_ptr<Trunk> trunk(Assembly& assembly) const = 0;
+  // A model of these proportions with every width `units` times the smallest possible step; null if that is invalid.
+  virtual std::shared_ptr<const Architecture> in_proportion(std::int64_t units) const = 0;
+};
+
+using ArchitecturePtr = std::shared_ptr<const Architecture>;
+
+}  // namespace neurogen

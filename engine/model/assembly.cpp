@@ -1,0 +1,114 @@
+#include "engine/model/assembly.h"
+
+#include <algorithm>
+
+#include "kernels/copy.h"
+#include "kernels/documents.h"
+#include "kernels/loss_scale.h"
+
+namespace neurogen {
+
+Assembly::Assembly(Model& m)
+    : model(m),
+      graph(m.graph),
+      options(m.options),
+      real(options.real()),
+      compute(options.compute),
+      gradient(compute == DType::bf16 ? compute : real),
+      element_bytes(static_cast<double>(size_of(compute))) {}
+
+ParameterId Assembly::parameter(ParameterSpec spec) {
+  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}};
+  p.value = persistent(p.name, p.rule == UpdateRule::adafactor ? options.decoder_storage : real, p.shape);
+  model.parameters.push_back(std::move(p));
+  return model.parameters.size() - 1;
+}
+
+TensorId Assembly::fixed(FixedTensor tensor) {
+  tensor.value = persistent(tensor.name, DType::i32, tensor.shape);
+  return model.fixed.emplace_back(std::move(tensor)).value;
+}
+
+TensorId Assembly::persistent(const std::string& name, DType type, const Shape& shape) {
+  return graph.tensor(name, type, shape, BufferKind::persistent);
+}
+
+TensorId Assembly::derived(const std::string& name, DType type, const Shape& shape) {
+  return graph.tensor(name, type, shape, BufferKind::derived);
+}
+
+TensorId Assembly::host(const char* name, DType type, const Shape& shape) {
+  return graph.tensor(name, type, shape, BufferKind::derived, ArenaKind::host);
+}
+
+TensorId Assembly::state(const std::string& name, DType type, const Shape& shape) {
+  return model.state.emplace_back(derived(name, type, shape));
+}
+
+TensorId Assembly::declare_gradient(ParameterId id) {
+  Parameter& p = model.parameters[id];
+  return p.gradient = graph.transient("d_" + p.name, real, p.shape);
+}
+
+TensorId Assembly::operand(ParameterId id) const {
+  const Parameter& p = model.parameters[id];
+  return p.low ? p.low : p.value;
+}
+
+std::int64_t Assembly::rows_per_product() const {
+  const std::int64_t sequences = std::max<std::int64_t>(1, 256 / options.window);
+  return std::min(sequences, options.batch) * options.window;
+}
+
+std::vector<Section> Assembly::sections() const {
+  const std::int64_t unit = rows_per_product(), units = (options.tokens() + unit - 1) / unit;
+  const std::int64_t count = std::min(options.schedule.sections, units);
+  std::vector<Section> list;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t begin = i * units / count * unit;
+    const std::int64_t end = std::min((i + 1) * units / count * unit, options.tokens());
+    list.push_back({begin, end - begin});
+  }
+  return list;
+}
+
+TensorId Assembly::scratch(const std::string& name, std::int64_t elements) {
+  if (options.target.gpu) return {};
+  return graph.transient(name + ".scratch", real, {options.target.threads, elements});
+}
+
+Cost Assembly::product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const {
+  const auto dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k), g = static_cast<double>(groups);
+  return {2 * g * dm * dn * dk, element_bytes * g * (dm * dk + dk * dn + dm * dn)};
+}
+
+void Assembly::read_control() {
+  const TensorId from = model.ports.control, to = control;
+  graph.operation("control", {from}, {to}, [=](auto& device, const Bindings& at) { copy(device, at[from], at[to]); });
+  const TensorId scale = model.loss_scale;
+  if (!scale) return;
+  graph.operation("loss_scale.begin", {scale}, {to}, [=](auto& device, const Bindings& at) {
+    loss_scale_begin(device, {at[scale], at[to]});
+  });
+}
+
+Batch Assembly::read_batch(const std::string& prefix, TensorId from, bool with_targets, bool with_documents) {
+  Batch batch;
+  const std::int64_t n = options.tokens();
+  const TensorId ids = batch.ids = graph.transient(prefix + "ids", DType::i32, {n});
+  if (with_targets) batch.targets = graph.transient(prefix + "targets", DType::i32, {n});
+  const TensorId targets = batch.targets;
+  graph.operation(prefix + "read_batch", {from}, {ids, targets}, [=](auto& device, const Bindings& at) {
+    copy(device, at[from].rows(0, 1), at[ids]);
+    if (targets) copy(device, at[from].rows(1, 1), at[targets]);
+  });
+  if (!with_documents) return batch;
+  const TensorId first = batch.first = graph.transient(prefix + "first", DType::i32, {n});
+  const std::int64_t window = options.window, document_end = options.document_end;
+  graph.operation(prefix + "documents", {ids}, {first}, [=](auto& device, const Bindings& at) {
+    documents(device, {at[ids], window, document_end, at[first]});
+  });
+  return batch;
+}
+
+}  // namespace neurogen

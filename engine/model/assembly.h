@@ -1,0 +1,64 @@
+// Adds a model's tensors and operations to its graph, for its trunk and head and for the families.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "engine/model/model.h"
+
+namespace neurogen {
+
+// A run of whole sequences: rows [begin, begin + rows) of every [N, ...] tensor.
+struct Section {
+  std::int64_t begin, rows;
+};
+
+// What a program reads, [N] i32.
+struct Batch {
+  TensorId ids, targets;  // targets are empty in a stream
+  TensorId first;         // row of the first token of each token's document in its window (kernels/documents.h)
+};
+
+// Parameters are named by their place in Model::parameters.
+using ParameterId = std::size_t;
+
+class Assembly {
+ public:
+  explicit Assembly(Model& model);
+
+  Model& model;
+  Graph& graph;
+  StepOptions options;  // of the program that is being added: a stream's differ from the model's
+  DType real, compute;
+  DType gradient;        // type of gradients of outputs and of norms' inputs: bf16 with bf16; f16 lacks the range
+  double element_bytes;  // of the compute type
+  TensorId control;      // StepControl, derived: the device's copy; with training
+
+  // Declaration.
+  ParameterId parameter(ParameterSpec spec);
+  TensorId fixed(FixedTensor tensor);
+  TensorId persistent(const std::string& name, DType type, const Shape& shape);
+  TensorId derived(const std::string& name, DType type, const Shape& shape);
+  TensorId host(const char* name, DType type, const Shape& shape);
+  // Memory that a stream keeps from token to token and that is cleared to start over.
+  TensorId state(const std::string& name, DType type, const Shape& shape);
+  // The transient gradient of a parameter, of its shape.
+  TensorId declare_gradient(ParameterId id);
+
+  TensorId value(ParameterId id) const { return model.parameters[id].value; }
+  TensorId operand(ParameterId id) const;  // what products read
+
+  // Runs of sequences in which the passes work, and rows of one product: sections begin at its multiples, so that no product, and
+  // no bit, depends on their number.
+  std::vector<Section> sections() const;
+  std::int64_t rows_per_product() const;
+
+  TensorId scratch(const std::string& name, std::int64_t elements);  // [threads, elements]; empty on a GPU
+  // `groups` products [m, k] x [k, n].
+  Cost product_cost(std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k) const;
+
+  // Operations.
+  void read_control();
+  Batch read_batch(const std::string& prefix, TensorId from, bool with_targets, bool with_documents);
+};
+
+}  // namespace neurogen

@@ -1,0 +1,79 @@
+#include "engine/model/embedding.h"
+
+#include <algorithm>
+
+#include "kernels/embedding.h"
+
+namespace neurogen {
+namespace {
+
+EmbeddingRows rows_at(const Bindings& at, TensorId ids, TensorId weight, TensorId pair_rows, TensorId pairs) {
+  return {at[ids], at[weight], at[pair_rows], at[pairs]};
+}
+
+}  // namespace
+
+Embedding::Embedding(Assembly& assembly, std::int64_t width, std::int64_t pairs) : s_(assembly), width_(width), pairs_(pairs) {}
+
+void Embedding::declare_parameters() {
+  const std::int64_t vocabulary = s_.model.architecture->vocabulary();
+  weight_ = s_.parameter({"embedding.weight", {vocabulary, width_}, UpdateRule::rowwise_rmsprop, normals(0.25)});
+  if (pairs_ > 0) pair_table_ = s_.parameter({"embedding.pairs", {pairs_, width_}, UpdateRule::rowwise_rmsprop, constant(0)});
+  gain_ = s_.parameter({"embedding.gain", {width_}, UpdateRule::adamw, constant(1)});
+}
+
+TensorId Embedding::forward(const Batch& batch, const std::string& prefix, bool stream) {
+  const std::int64_t n = s_.options.tokens();
+  const TensorId ids = ids_ = batch.ids, weight = s_.value(weight_), table = pairs(), gain = s_.value(gain_);
+  pair_rows_ = {};
+  if (table) {
+    pair_rows_ = s_.graph.transient(prefix + "embedding.pair_rows", DType::i32, {n});
+    const TensorId last = stream ? s_.state("embedding.last", DType::i32, {1}) : TensorId{};  // the token before this one
+    const TensorId first = batch.first, rows = pair_rows_;
+    const std::int64_t window = s_.options.window, count = pairs_;
+    s_.graph.operation(prefix + "embedding.pair_rows", {ids, first}, {rows, last}, [=](auto& device, const Bindings& at) {
+      pair_rows(device, {at[ids], at[first], window, count, at[last], at[rows]});
+    });
+  }
+  const TensorId out = s_.graph.transient(prefix + "embedding.output", s_.compute, {n, width_});
+  const TensorId scale = scale_ = s_.graph.transient(prefix + "embedding.scale", s_.real, {n}), rows = pair_rows_;
+  s_.graph.operation(prefix + "embedding", {ids, weight, rows, table, gain}, {out, scale}, [=](auto& device, const Bindings& at) {
+    embedding_forward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[out], at[scale]});
+  });
+  return out;
+}
+
+void Embedding::backward(TensorId d_output) {
+  const TensorId ids = ids_, weight = s_.value(weight_), rows = pair_rows_, table = pairs(), gain = s_.value(gain_), scale = scale_;
+  const TensorId d_gain = s_.declare_gradient(gain_);
+  s_.graph.operation(
+      "d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain}, [=](auto& device, const Bindings& at) {
+        embedding_backward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
+      });
+  table_gradient(weight_, ids, d_output, 1);
+  if (table) table_gradient(pair_table_, rows, d_output, kPairScale);
+}
+
+// Sums the gradient of x, [N, E], over the tokens of each row of a table that `ids` touch.
+void Embedding::table_gradient(ParameterId id, TensorId ids, TensorId d_x, double scale) {
+  Parameter& table = s_.model.parameters[id];
+  const std::int64_t n = s_.options.tokens(), rows = table.shape[0], most = std::min(n, rows);
+  const auto list = [&](const char* part, std::int64_t count) {
+    return s_.graph.transient("d_" + table.name + "." + part, DType::i32, {count});
+  };
+  const TensorId histogram = s_.options.target.gpu ? TensorId{} : list("histogram", rows);
+  const TensorId row_start = list("row_start", most + 1), order = list("order", n);
+  const TensorId touched = list("rows", most), count = list("count", 1);
+  const TensorId gradient = s_.graph.transient("d_" + table.name, s_.real, {most, table.shape[1]});
+  s_.graph.operation("d_" + table.name + ".rows", {ids}, {histogram, touched, row_start, order, count},
+                     [=](auto& device, const Bindings& at) {
+                       touched_rows(device, {at[ids], rows, at[histogram], at[touched], at[row_start], at[order], at[count]});
+                     });
+  s_.graph.operation("d_" + table.name, {d_x, row_start, order, count}, {gradient}, [=](auto& device, const Bindings& at) {
+    row_gradients(device, {at[d_x], at[row_start], at[order], at[count], scale, at[gradient]});
+  });
+  table.gradient = gradient;
+  table.touched = {touched, count};
+}
+
+}  // namespace neurogen

@@ -1,0 +1,265 @@
+#include "engine/model/head.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/adafactor.h"
+#include "kernels/cast.h"
+#include "kernels/copy.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/loss_scale.h"
+#include "kernels/matmul.h"
+
+namespace neurogen {
+namespace {
+
+// Elements from one row of logits to the next, padded for kernels that load 16 bytes or more at a time.
+std::int64_t padded(std::int64_t logits) { return (logits + 7) / 8 * 8; }
+
+}  // namespace
+
+Head::Head(Assembly& assembly)
+    : s_(assembly),
+      vocabulary_(assembly.model.architecture->vocabulary()),
+      width_(assembly.model.architecture->features()),
+      softcap_(assembly.model.architecture->softcap()) {}
+
+void Head::declare_parameters() {
+  const double deviation = 0.02 * std::sqrt(768.0 / static_cast<double>(width_));
+  decoder_ = s_.parameter({"decoder.weight", {vocabulary_, width_}, UpdateRule::adafactor, normals(deviation)});
+}
+
+void Head::declare_statistics() {
+  row_ = s_.persistent("decoder.row", s_.real, {vocabulary_});
+  column_ = s_.persistent("decoder.column", s_.real, {width_});
+}
+
+// Kept logits of all tiles are adjacent: without gaps if products take all of them at once, else each tile padded.
+std::vector<Head::Tile> Head::vocabulary_tiles() const {
+  const std::int64_t tile = s_.options.vocabulary_tile, pitch = at_once() ? tile : padded(tile);
+  std::vector<Tile> list;
+  for (std::int64_t v = 0; v < vocabulary_; v += tile) {
+    list.push_back({v, std::min(tile, vocabulary_ - v), v / tile * pitch});
+  }
+  return list;
+}
+
+// The tile's weights in the type that products read: the stored rows themselves, or a converted copy.
+Head::TileWeights Head::tile_weights(const std::string& name, Tile tile) {
+  if (s_.options.decoder_storage == s_.compute) return {s_.value(decoder_), tile.begin};
+  const TensorId copy = s_.graph.transient(name + ".weights", s_.compute, {tile.tokens, width_});
+  const TensorId decoder = s_.value(decoder_);
+  s_.graph.operation(name + ".cast", {decoder}, {copy},
+                     [=](auto& device, const Bindings& at) { cast(device, at[decoder].rows(tile.begin, tile.tokens), at[copy]); });
+  return {copy, 0};
+}
+
+// logits[:, tile] = features D_tile^T, into the tile's columns of `logits` (from `column` on).
+void Head::logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column) {
+  const TileWeights weights = tile_weights(name + ".logits", tile);
+  const std::int64_t n = s_.options.tokens(), outputs = width_;
+  s_.graph.operation(
+      name + ".logits", {features, weights.id}, {logits},
+      [=](auto& device, const Bindings& at) {
+        matmul(device, {at[features], at[weights.id].rows(weights.row, tile.tokens), at[logits].columns(column, tile.tokens),
+                        Transpose::no, Transpose::yes, 0});
+      },
+      s_.product_cost(1, n, tile.tokens, outputs));
+}
+
+// Forward pass over all tiles: the loss of every token, the statistics that its gradient needs, and the hits in evaluation. Kept
+// logits are in one [N, V] tensor, which is returned; otherwise each tile has its own short-lived tensor.
+TensorId Head::loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
+                            std::vector<LogitsTile>* tiles_of_logits) {
+  const std::int64_t n = s_.options.tokens();
+  const TensorId host = s_.model.ports.loss, host_hits = s_.model.ports.hits;
+  TensorId best_logit, best_token, hits;
+  if (host_hits) {
+    best_logit = s_.graph.transient(prefix + "likeliest.logit", s_.real, {n, kLikeliest});
+    best_token = s_.graph.transient(prefix + "likeliest.token", DType::i32, {n, kLikeliest});
+    hits = s_.graph.transient(prefix + "hits", DType::f64, {2});
+  }
+  l.maximum = s_.graph.transient(prefix + "softmax.maximum", s_.real, {n});
+  l.sum = s_.graph.transient(prefix + "softmax.sum", s_.real, {n});
+  l.target_logit = s_.graph.transient(prefix + "softmax.target_logit", s_.real, {n});
+  l.log_sum_exp = s_.graph.transient(prefix + "softmax.log_sum_exp", s_.real, {n});
+  l.loss = s_.graph.transient(prefix + "loss", s_.real, {n});
+  l.total = s_.graph.transient(prefix + "loss.total", DType::f64, {2});
+  const double softcap = softcap_;
+  const Tile last = vocabulary_tiles().back();
+  const TensorId kept =
+      keep ? s_.graph.transient(prefix + "logits", s_.compute, {n, padded(last.column + last.tokens)}) : TensorId{};
+  const auto statistics = [&](const std::string& name, TensorId logits, Tile tile, std::int64_t column) {
+    s_.graph.operation(name + ".softmax", {logits, targets}, {l.maximum, l.sum, l.target_logit},
+                       [=](auto& device, const Bindings& at) {
+                         softmax_statistics(device, {at[logits].columns(column, tile.tokens), at[targets], tile.begin,
+                                                     at[l.maximum], at[l.sum], at[l.target_logit], softcap});
+                       },
+                       {0, s_.element_bytes * static_cast<double>(n * tile.tokens)});
+    if (!host_hits) return;
+    s_.graph.operation(
+        name + ".likeliest", {logits}, {best_logit, best_token},
+        [=](auto& device, const Bindings& at) {
+          likeliest_tokens(device, {at[logits].columns(column, tile.tokens), tile.begin, at[best_logit], at[best_token]});
+        },
+        {0, s_.element_bytes * static_cast<double>(n * tile.tokens)});
+  };
+  if (keep && at_once()) {
+    const Tile all{0, vocabulary_};
+    logits_tile(prefix + "decoder", features, all, kept, 0);
+    statistics(prefix + "decoder", kept, all, 0);
+  } else {
+    const auto tiles = vocabulary_tiles();
+    for (std::size_t t = 0; t < tiles.size(); ++t) {
+      const Tile tile = tiles[t];
+      const std::string name = prefix + "decoder.tile" + std::to_string(t);
+      const TensorId logits = keep ? kept : s_.graph.transient(name + ".logits", s_.compute, {n, padded(tile.tokens)});
+      const std::int64_t column = keep ? tile.column : 0;
+      logits_tile(name, features, tile, logits, column);
+      if (tiles_of_logits) tiles_of_logits->push_back({s_.graph.operations().size(), logits, tile.tokens});
+      statistics(name, logits, tile, column);
+    }
+  }
+  if (host_hits) {
+    s_.graph.operation(prefix + "hits", {best_token, targets}, {hits, host_hits}, [=](auto& device, const Bindings& at) {
+      count_hits(device, {at[best_token], at[targets], at[hits]});
+      copy(device, at[hits], at[host_hits]);
+    });
+  }
+  s_.graph.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
+                     [=](auto& device, const Bindings& at) {
+                       cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
+                                                   at[l.loss], at[l.total]});
+                       copy(device, at[l.total], at[host]);
+                     });
+  return kept;
+}
+
+// Whether each product takes the whole vocabulary at once, which is faster than tile by tile. It needs kept logits and weights
+// stored in the type that products read. In 32 bits all is done tile by tile, so that the schedule changes no bit; in 16 bits
+// d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
+bool Head::at_once() const {
+  return s_.options.schedule.keep_logits && s_.compute != s_.real && s_.options.decoder_storage == s_.compute;
+}
+
+TensorId Head::train(TensorId features, TensorId targets) {
+  const std::int64_t n = s_.options.tokens(), outputs = width_;
+  Statistics l;
+  const TensorId kept = loss_forward("", features, targets, l, s_.options.schedule.keep_logits, nullptr);
+  const TensorId control = s_.control;
+  const TensorId row = row_, column = column_, decoder = s_.value(decoder_);
+  const bool whole = at_once();
+  const std::int64_t vocabulary = vocabulary_;
+  const double softcap = softcap_;
+  const TensorId d_features = s_.graph.transient("d_features", whole ? s_.compute : s_.real, {n, outputs});
+  const TensorId column_sum = s_.graph.transient("decoder.column_sum", s_.real, {outputs});
+  s_.graph.operation("decoder.column_sum.clear", {}, {column_sum},
+                     [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
+  const auto tiles = vocabulary_tiles();
+  const auto d_logits = [&](const std::string& name, Tile tile, TensorId logits, std::int64_t at_column) {
+    s_.graph.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
+                       [=](auto& device, const Bindings& at) {
+                         cross_entropy_backward(device, {at[logits].columns(at_column, tile.tokens), at[targets], at[l.log_sum_exp],
+                                                         at[l.total], tile.begin, at[control], softcap});
+                       },
+                       {0, 2 * s_.element_bytes * static_cast<double>(n * tile.tokens)});
+  };
+  if (whole) {
+    d_logits("decoder", {0, vocabulary_}, kept, 0);
+    s_.graph.operation(
+        "decoder.d_features", {kept, decoder}, {d_features},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[kept].columns(0, vocabulary), at[decoder], at[d_features], Transpose::no, Transpose::no, 0});
+        },
+        s_.product_cost(1, n, outputs, vocabulary));
+  }
+  if (s_.model.loss_scale) {
+    const TensorId rounded = whole ? d_features : TensorId{};
+    s_.graph.operation("loss_scale.decoder", {l.total, rounded}, {control}, [=](auto& device, const Bindings& at) {
+      loss_scale_decoder(device, {at[l.total], at[rounded], at[control]});
+    });
+  }
+  // With at_once(), a few neighbouring tiles share one product and one update, which then fill a large GPU; divided as evenly as
+  // possible.
+  constexpr std::int64_t kGradientElements = 21'000'000;
+  const auto most =
+      static_cast<std::size_t>(whole ? std::max<std::int64_t>(1, kGradientElements / (s_.options.vocabulary_tile * outputs)) : 1);
+  const std::size_t products = (tiles.size() + most - 1) / most, together = (tiles.size() + products - 1) / products;
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    const Tile tile = tiles[t];
+    const std::string name = "decoder.tile" + std::to_string(t);
+    const std::int64_t at_column = kept ? tile.column : 0;
+    TensorId logits = kept;
+    if (!kept) {
+      logits = s_.graph.transient(name + ".logits_again", s_.compute, {n, padded(tile.tokens)});
+      logits_tile(name + ".again", features, tile, logits, 0);
+    }
+    if (!whole) {
+      d_logits(name, tile, logits, at_column);
+      const TileWeights weights = tile_weights(name + ".d_features", tile);
+      const double beta = t == 0 ? 0 : 1;
+      s_.graph.operation(
+          name + ".d_features", {logits, weights.id}, {d_features},
+          [=](auto& device, const Bindings& at) {
+            matmul(device, {at[logits].columns(at_column, tile.tokens), at[weights.id].rows(weights.row, tile.tokens),
+                            at[d_features], Transpose::no, Transpose::no, beta});
+          },
+          s_.product_cost(1, n, outputs, tile.tokens));
+    }
+    if (t % together != 0) continue;
+    const std::size_t count = std::min(together, tiles.size() - t);
+    const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
+    const TensorId gradient = s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});
+    s_.graph.operation(
+        name + ".d_weights", {logits, features}, {gradient},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient], Transpose::yes, Transpose::no, 0});
+        },
+        s_.product_cost(1, rows, outputs, n));
+    const std::int64_t tile_rows = std::min(s_.options.vocabulary_tile, rows);
+    const TensorId sums = s_.graph.transient(name + ".adafactor.scratch", DType::f64,
+                                             {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
+    s_.graph.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
+                       [=](auto& device, const Bindings& at) {
+                         adafactor_tiles(device,
+                                         {at[control], at[gradient], at[decoder].rows(begin, rows), at[row].rows(begin, rows),
+                                          at[column], at[column_sum], at[sums], tile_rows, begin});
+                       },
+                       {0, 3 * s_.element_bytes * static_cast<double>(rows * outputs)});
+    s_.model.decoder_gradients.push_back(gradient);
+  }
+  s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
+    adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
+  });
+  if (whole || s_.gradient == s_.real) return d_features;
+  // Broca takes this gradient in the type that modules exchange; it is summed over tiles in `real` first.
+  const TensorId low = s_.graph.transient("d_features.low", s_.gradient, {n, outputs});
+  s_.graph.operation("d_features.cast", {d_features}, {low},
+                     [=](auto& device, const Bindings& at) { cast(device, at[d_features], at[low]); });
+  return low;
+}
+
+void Head::evaluate(const std::string& prefix, TensorId features, TensorId targets) {
+  Statistics l;
+  loss_forward(prefix, features, targets, l, false, &s_.model.logits_tiles);
+}
+
+void Head::step(const std::string& prefix, TensorId features) {
+  const TensorId logits = s_.graph.transient(prefix + "logits", s_.real, {1, vocabulary_});
+  // One tile if the weights need no converted copy.
+  const auto tiles = s_.options.decoder_storage == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
+  for (std::size_t t = 0; t < tiles.size(); ++t) {
+    logits_tile(prefix + "decoder.tile" + std::to_string(t), features, tiles[t], logits, tiles[t].begin);
+  }
+  if (const double softcap = softcap_; softcap > 0) {
+    s_.graph.operation(prefix + "softcap", {}, {logits}, [=](auto& device, const Bindings& at) {
+      softcap_logits(device, {at[logits], softcap});
+    });
+  }
+  const TensorId host = s_.model.ports.logits;
+  s_.graph.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {
+    copy(device, at[logits], at[host].reshaped({1, at[host].elements()}));
+  });
+}
+
+}  // namespace neurogen

@@ -1,0 +1,51 @@
+// The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Each tile of the decoder is
+// updated as soon as its gradient is complete, so that the decoder's gradient never exists whole.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "engine/model/assembly.h"
+
+namespace neurogen {
+
+class Head {
+ public:
+  // The assembly must outlive it.
+  explicit Head(Assembly& assembly);
+
+  void declare_parameters();  // decoder.weight [V, F]
+  void declare_statistics();  // Adafactor's, for training
+  // Adds the loss of features [N, F], the decoder's update, and returns the gradient of the features.
+  TensorId train(TensorId features, TensorId targets);
+  // Adds the loss and, if the model has a port for them, the hits.
+  void evaluate(const std::string& prefix, TensorId features, TensorId targets);
+  // Adds the logits of one token.
+  void step(const std::string& prefix, TensorId features);
+
+ private:
+  struct Tile {
+    std::int64_t begin, tokens;
+    std::int64_t column = 0;  // in the kept logits
+  };
+  struct TileWeights {
+    TensorId id;
+    std::int64_t row;  // of the tile's first token
+  };
+  struct Statistics {
+    TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
+  };
+  std::vector<Tile> vocabulary_tiles() const;
+  bool at_once() const;
+  TileWeights tile_weights(const std::string& name, Tile tile);
+  void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
+  TensorId loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
+                        std::vector<LogitsTile>* tiles_of_logits);
+
+  Assembly& s_;
+  std::int64_t vocabulary_, width_;  // V, F
+  double softcap_;
+  ParameterId decoder_ = 0;
+  TensorId row_, column_;  // [V], [F], persistent
+};
+
+}  // namespace neurogen

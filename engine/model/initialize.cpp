@@ -1,0 +1,181 @@
+#include "engine/model/initialize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <map>
+
+#include "arena/error.h"
+#include "engine/files/checkpoint.h"
+#include "engine/files/finite.h"
+#include "kernels/half.h"
+#include "kernels/thread_pool.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kPiece = 1 << 20;  // elements computed in host memory at a time
+constexpr double kLargestF16 = 65504;
+
+// Calls body(T{}), where T is the C++ type of `type`: float, double or one from half.h.
+template <typename Body>
+void dispatch_stored(DType type, Body&& body) {
+  switch (type) {
+    case DType::f64:
+      return body(double{});
+    case DType::bf16:
+      return body(Bf16{});
+    case DType::f16:
+      return body(F16{});
+    default:
+      return body(float{});
+  }
+}
+
+// Sets every element i of a tensor to value(i), computed on all cores and converted to its type, on either device.
+template <typename Value>
+void fill(Program& program, TensorId id, Value&& value) {
+  const TensorView view = program.view(id);
+  const std::int64_t n = view.elements(), threads = cores_of_this_process();
+  dispatch_stored(view.dtype, [&](auto zero) {
+    using Stored = decltype(zero);
+    std::vector<Stored> piece(static_cast<std::size_t>(std::min(n, kPiece)));
+    for (std::int64_t begin = 0; begin < n; begin += kPiece) {
+      const std::int64_t count = std::min(kPiece, n - begin);
+      const auto make = [&](std::int64_t thread) {
+        for (std::int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i) {
+          Stored& to = piece[static_cast<std::size_t>(i)];
+          if constexpr (sizeof(Stored) >= 4) to = static_cast<Stored>(value(begin + i));
+          else narrow(static_cast<float>(value(begin + i)), to);
+        }
+      };
+      on_threads(threads, make);
+      program.write(id, piece.data(), static_cast<Bytes>(count) * sizeof(Stored), static_cast<Bytes>(begin) * sizeof(Stored));
+    }
+  });
+}
+
+// Checks that a file's tensor is present, in this shape and with a floating-point or integer type.
+const FileTensor& require(const FileTensor* tensor, const std::string& name, const Shape& shape, bool floating,
+                          const std::string& file) {
+  if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of the model's weights", file, name));
+  if (tensor->shape != shape) {
+    throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
+                            tensor->name, to_string(tensor->shape), to_string(shape)));
+  }
+  if (is_floating(tensor->dtype) != floating) {
+    throw Error(fmt::format("{}: {} is {}, but {} numbers are needed: the file is damaged", file, tensor->name,
+                            name_of(tensor->dtype), floating ? "floating-point" : "whole"));
+  }
+  return *tensor;
+}
+
+}  // namespace
+
+void initialize(const Model& model, Program& program, std::uint64_t seed) {
+  for (std::size_t i = 0; i < model.parameters.size(); ++i) {
+    const Parameter& p = model.parameters[i];
+    fill(program, p.value, [&](std::int64_t element) { return p.first(seed, i, static_cast<std::uint64_t>(element)); });
+  }
+  for (const FixedTensor& tensor : model.fixed) {
+    const std::vector<std::int32_t> values = tensor.first(seed);
+    program.write(tensor.value, values.data(), values.size() * sizeof values[0]);
+  }
+  derive(model, program);
+}
+
+void derive(const Model& model, Program& program) { program.run(model.programs.derive); }
+
+void check_fixed(const Model& model, const FindTensor& find, const std::string& file) {
+  for (const FixedTensor& fixed : model.fixed) {
+    const FileTensor& tensor = require(find(fixed.name), fixed.name, fixed.shape, false, file);
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+      const std::int64_t value = tensor.integer(i);
+      if (value >= 0 && value < fixed.bound) continue;
+      throw Error(
+          fmt::format("{}: {} holds {}, but its values are below {}: the file is damaged", file, fixed.name, value, fixed.bound));
+    }
+  }
+}
+
+void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
+  if (!all_finite(tensor.dtype, tensor.data))
+    throw Error(fmt::format("{}: {} holds values that are not finite: use finite weights", file, tensor.name));
+  const bool f16 = stored == DType::f16;
+  if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` can represent them all
+  const double most = f16 ? kLargestF16 : FLT_MAX;
+  for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+    if (std::abs(tensor.real(i)) <= most) continue;
+    throw Error(fmt::format("{}: {} holds {:g}, which is infinite in {}: use another --compute or --decoder-storage", file,
+                            tensor.name, tensor.real(i), name_of(stored)));
+  }
+}
+
+void set_values(Program& program, TensorId id, const FileTensor& from) {
+  const DType to = program.view(id).dtype;
+  if (from.dtype == to) return program.write(id, from.data.data(), from.data.size());
+  if (is_floating(to)) return fill(program, id, [&](std::int64_t i) { return from.real(i); });
+  std::vector<std::int32_t> values(static_cast<std::size_t>(from.elements()));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::int32_t>(from.integer(static_cast<std::int64_t>(i)));
+  program.write(id, values.data(), values.size() * sizeof values[0]);
+}
+
+namespace {
+
+void take_weights(const Model& model, Program& program, const FindTensor& find, const std::string& file) {
+  // Check everything before replacing anything.
+  std::vector<const FileTensor*> values;
+  for (const Parameter& p : model.parameters) {
+    const FileTensor* tensor = find(p.name);
+    values.push_back(&require(tensor ? tensor : find("param." + p.name), p.name, p.shape, true, file));
+    require_finite(*values.back(), program.view(p.value).dtype, file);
+  }
+  check_fixed(model, find, file);  // weights are meaningless without the wiring that they were trained with
+  for (std::size_t i = 0; i < values.size(); ++i) set_values(program, model.parameters[i].value, *values[i]);
+  for (const FixedTensor& fixed : model.fixed) set_values(program, fixed.value, *find(fixed.name));
+  derive(model, program);
+}
+
+}  // namespace
+
+void initialize_from(const Model& model, Program& program, const std::string& file) {
+  if (is_checkpoint(file)) {
+    const Checkpoint source(file);
+    source.verify(weight_names(model));
+    take_weights(
+        model, program, [&](const std::string& name) { return source.find(name); }, file);
+  } else {
+    const Safetensors source(file);
+    take_weights(
+        model, program, [&](const std::string& name) { return source.find(name); }, file);
+  }
+}
+
+std::vector<std::string> weight_names(const Model& model) {
+  std::vector<std::string> names;
+  for (const Parameter& p : model.parameters) names.push_back(p.name);
+  for (const FixedTensor& fixed : model.fixed) names.push_back(fixed.name);
+  return names;
+}
+
+void export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer) {
+  std::vector<TensorToWrite> tensors;
+  const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
+    tensors.push_back({name, program.view(id).dtype, shape, nullptr,
+                       [&program, id](Bytes begin, std::span<std::byte> to) { program.read(id, to.data(), to.size(), begin); }});
+  };
+  for (const Parameter& p : model.parameters) put(p.name, p.value, p.shape);
+  for (const FixedTensor& fixed : model.fixed) put(fixed.name, fixed.value, fixed.shape);
+  std::map<std::string, std::string> metadata = {{"architecture", model.architecture->json()},
+                                                 {"document_end", std::to_string(model.options.document_end)}};
+  if (tokenizer) {
+    const std::string& bytes = tokenizer->model();
+    tensors.push_back({kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes.data()});
+    metadata["tokenizer"] = fmt::format("{:016x}", tokenizer->hash());
+  }
+  write_safetensors(file, metadata, tensors);
+}
+
+}  // namespace neurogen

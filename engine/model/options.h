@@ -1,0 +1,42 @@
+// How a model's graph is built, besides its architecture: the shape of a step, types, the recipe and the schedule.
+#pragma once
+#include <cstdint>
+
+#include "arena/tensor_view.h"
+
+namespace neurogen {
+
+// How much is kept and how much is recomputed. Decides how much memory a step needs, not what it computes: all schedules give the
+// same bits, except that 16-bit types differ with and without kept logits.
+struct Schedule {
+  bool keep_logits = true;        // false: the head's logits are recomputed for their gradient
+  std::int64_t sections = 1;      // parts of the batch in which the forward and backward passes run
+  Bytes tile_bytes = 16'000'000;  // approximate size of what a family computes at once, such as a brain's currents
+};
+
+// What the graph is for.
+struct Target {
+  bool gpu = false;
+  std::int64_t threads = 1;  // of a CPU; each needs scratch of its own
+  Bytes workspace = 0;       // for the matrix library of a GPU
+};
+
+struct StepOptions {
+  std::int64_t batch = 32, window = 256;  // B sequences of T tokens
+  DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
+  DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
+  std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
+  std::int64_t document_end = -1;         // token that ends a document, -1: none
+  Target target;
+  bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
+  double synapse_decay = 0.05, clip = 1.0;  // AdamW's weight decay, limit of the gradient norm
+  Schedule schedule;
+  bool stream = false;  // build_training: also the program that takes one token at a time, on the same parameters
+
+  std::int64_t tokens() const { return batch * window; }
+  bool scaled() const { return loss_scaling || compute == DType::f16; }
+  // Parameters, gradients and sums: float32, or float64 in a float64 model.
+  DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }
+};
+
+}  // namespace neurogen

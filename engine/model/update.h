@@ -1,0 +1,12 @@
+// Clips by the norm of all gradients but the decoder's, and updates: tables by row-wise RMSProp, the rest by AdamW.
+#pragma once
+#include "engine/model/assembly.h"
+
+namespace neurogen {
+
+// Declares the optimizer's state of every parameter but the decoder.
+void declare_moments(Assembly& assembly);
+// Adds the operations, after all gradients of the trunk.
+void add_update(Assembly& assembly);
+
+}  // namespace neurogen
