@@ -17,6 +17,7 @@ template <int R, int rounds>
 struct BackwardLayout {
   static constexpr bool kBeside = rounds > 1;
   static constexpr int kSourceTiles = kBeside ? 3 : 1, kGradientTiles = kBeside ? 2 : 1, kInputs = kGradientTiles;  // per round
+  static constexpr int kFirsts = kGradientTiles + 1;  // of this step, the one before and the one behind
   static constexpr int kMultiplyWarps =
       kBeside ? 8 : 4;  // four: with fewer threads, each has enough registers for both kinds of work
   static constexpr int kScanThreads = kPairThreads * rounds, kMultiplyThreads = 32 * kMultiplyWarps,
@@ -24,11 +25,11 @@ struct BackwardLayout {
   // Data at fixed addresses, before the group.
   struct Fixed {
     unsigned char gradients[kGradientTiles][rounds][GradientTile<R>::kBytes];
-    // By neuron: the gradient of a round's first current, for the sum before it; a window's gradients of the taps, of each round of
-    // a step.
-    float firsts[kGradientTiles][rounds][32 * R];
+    // The tokens of a step's rounds that begin a document, as bits. By neuron: the gradient of each round's first current, as the
+    // sum before heard it; a window's gradients of the taps.
+    unsigned starts[kGradientTiles][rounds];
+    std::uint16_t firsts[kFirsts][rounds][32 * R];
     float2 taps[rounds][32 * R];
-    std::uint32_t sums_before[2 * rounds][2 * R][8];  // by scanning warp: sums of the token before the round, in the upper half
     // A scanning lane's part of a window's sums: for each side those of the gain and of roles 2 and up, then those of the first two
     // roles of both sides.
     Neighbours<4, float> sums[2 * rounds][3][32];
@@ -48,7 +49,11 @@ struct BackwardLayout {
       : source_tile(source_bytes(fan_in, true)), inputs(RoundInputs::kBytes + opener_bytes(opener_vectors)) {}
   // After the group: sources, then inputs.
   __host__ __device__ std::size_t inputs_at() const { return rounds * kSourceTiles * source_tile; }
-  __host__ __device__ std::size_t bytes() const { return sizeof(Fixed) + inputs_at() + 2 * rounds * kInputs * inputs; }
+  // Then the sums of a step, each in the place of its current's gradient: one tile a round, or two if there is room.
+  __host__ __device__ std::size_t sums_at() const { return inputs_at() + 2 * rounds * kInputs * inputs; }
+  __host__ __device__ std::size_t bytes(int sums_tiles) const {
+    return sizeof(Fixed) + sums_at() + static_cast<std::size_t>(sums_tiles) * rounds * GradientTile<R>::kBytes;
+  }
 };
 
 constexpr std::size_t kDeclared = 64;  // upper bound of the kernel's own static shared memory
@@ -63,7 +68,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   // Both kinds of warps meet here. They come from different places in the code, so __syncthreads does not work.
   __shared__ cuda::barrier<cuda::thread_scope_block> meeting;
   if (threadIdx.x == 0) init(&meeting, Layout::kThreads);  // visible to all after the next barrier
-  static_assert(sizeof meeting <= kDeclared);
+  static_assert(sizeof meeting <= kDeclared && kRounds <= 2);
   auto& fixed = *reinterpret_cast<typename Layout::Fixed*>(shared_memory);
   const ColumnsArguments& a = b.forward;
   const int part = static_cast<int>(blockIdx.y), groups = static_cast<int>(gridDim.x);
@@ -71,7 +76,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
   const Layout layout(a.fan_in, a.opener_vectors);
   const Low* const sources = reinterpret_cast<const Low*>(x.behind());
   const unsigned source_tile = static_cast<unsigned>(layout.source_tile);
-  const unsigned gradients = shared_address(fixed.gradients);
+  const unsigned gradients = shared_address(fixed.gradients), sums_of_sources = shared_address(x.behind() + layout.sums_at());
   const auto inputs_of = [&](unsigned warp, unsigned turn) {
     return RoundInputs(x.behind() + layout.inputs_at() + (turn * 2 * kRounds + warp) * layout.inputs);
   };
@@ -127,30 +132,68 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       advance(loaded);
       close_stage();
     };
-    // To the gradient of each round's last sums adds what the first currents of the round behind it heard of them.
-    constexpr int kJoins = (GroupMemory<R>::kColumns + Layout::kMultiplyThreads - 1) / Layout::kMultiplyThreads;
-    float following[kJoins];  // of the step before, which is behind
-    const auto join = [&](int tiles) {
+    // Turns the gradients of currents into those of sums and adds up those of the taps: eight neurons of a round a warp at a time.
+    const auto hear_back = [&](int i) {  // the step's number
+      const unsigned lane = thread_again() % 32, quad = lane % 4;
+      const int tiles = i % Layout::kGradientTiles, sums_tile = i & (b.sums_tiles - 1);
+      const std::uint16_t* const firsts = fixed.firsts[i % Layout::kFirsts][0];
+      const std::uint16_t* const firsts_behind = fixed.firsts[(i + Layout::kFirsts - 1) % Layout::kFirsts][kRounds - 1];
+      const unsigned mine = GradientTile<R>::place(lane / 4, quad);
+      const bool odd = lane / 4 % 2 != 0;
+#pragma unroll 1
+      for (unsigned unit = (thread_again() - Layout::kScanThreads) / 32; unit < 4 * R * kRounds; unit += Layout::kMultiplyWarps) {
+        const unsigned round = unit % kRounds, eight = unit / kRounds, neuron = eight * 8 + lane / 4;
+        if (step.begin < static_cast<int>(round) * kRound) continue;
+        const unsigned place = round * GradientTile<R>::kBytes + eight * 8 * GradientTile<R>::kRow + mine;
+        const unsigned at = gradients + static_cast<unsigned>(tiles) * kRounds * GradientTile<R>::kBytes + place;
+        std::uint32_t d[4], sums[4], d_next[4], d_sums[4];
+        GradientTile<R>::load(at, d);
+        GradientTile<R>::load(sums_of_sources + static_cast<unsigned>(sums_tile) * kRounds * GradientTile<R>::kBytes + place, sums);
+        const Neuron n = x.neurons[neuron];
+        const unsigned starts = fixed.starts[tiles][round];
+        const unsigned behind = round > 0 ? firsts[neuron] : firsts_behind[neuron];  // two rounds at most
+        float2& d_taps = fixed.taps[round][neuron];
+        const float2 sum = d_taps;
+        unsigned next = to_previous_lane(d[0]);
+        if (quad == 3) next = round == 0 && step.begin == last_begin ? 0u : behind;
 #pragma unroll
-      for (int i = 0; i < kJoins; ++i) {
-        const int neuron = static_cast<int>(thread_again()) - Layout::kScanThreads + i * Layout::kMultiplyThreads;
-        if (neuron >= GroupMemory<R>::kColumns) break;
-        float next = step.begin == last_begin ? 0.0f : following[i];
+        for (int j = 0; j < 4; ++j)
+          d_next[j] = __byte_perm(d[j], j < 3 ? d[j + 1] : next, 0x5432);  // of tokens 2 j + 1 and 2 j + 2
+        if (starts >> 1) {                                                 // a document begins inside the round
+          const unsigned starts_next = starts >> quad * kQuadTokens >> 1;
 #pragma unroll
-        for (int round = 0; round < kRounds; ++round) {
-          if (step.begin < round * kRound) break;
-          const unsigned at = (static_cast<unsigned>(tiles + round)) * GradientTile<R>::kBytes +
-                              GradientTile<R>::place(static_cast<unsigned>(neuron), 3) + 2 * (kQuadTokens - 1);
-          Low& last = *reinterpret_cast<Low*>(&fixed.gradients[0][0][0] + at);
-          last = from_float<Low>(to_float(last) + x.neurons[neuron].before * next);
-          next = (&fixed.firsts[0][0][0])[(tiles + round) * GroupMemory<R>::kColumns + neuron];
+          for (int k = 0; k < kQuadTokens; ++k)
+            if (starts_next >> k & 1) d_next[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
         }
-        following[i] = next;
+        const std::uint32_t now = packed<Low>(n.now, n.now), before = packed<Low>(n.before, n.before);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) d_sums[j] = multiply_add_pairs(now, d[j], multiply_pairs(before, d_next[j]));
+        GradientTile<R>::store(at, d_sums);
+        // Products of all eight neurons with each other: the own ones are those of row and column lane / 4.
+        float early[4] = {}, late[4] = {};
+        multiply_add<Low>(early, {d[0], d_next[0], d[1], d_next[1]}, sums[0], sums[1]);
+        multiply_add<Low>(late, {d[2], d_next[2], d[3], d_next[3]}, sums[2], sums[3]);
+        if (quad == lane / 8)
+          d_taps = {sum.x + (odd ? early[1] + late[1] : early[0] + late[0]),
+                    sum.y + (odd ? early[3] + late[3] : early[2] + late[2])};
       }
       asm volatile("bar.sync 2, %0;" ::"n"(Layout::kMultiplyThreads) : "memory");
+      if (step.begin >= kRound * kRounds) return;
+      // The window's sums.
+      for (unsigned c = thread_again() - Layout::kScanThreads; c < GroupMemory<R>::kColumns; c += Layout::kMultiplyThreads) {
+        float2 sum{};
+#pragma unroll
+        for (int round = 0; round < kRounds; ++round) {
+          float2& of_round = fixed.taps[round][c];
+          sum = {sum.x + of_round.x, sum.y + of_round.y};
+          of_round = {};
+        }
+        float* const total = b.d_taps + (part * 2 * R + static_cast<int>(c) / kLanes) * b.d_taps_stride + x.group * kLanes +
+                             static_cast<int>(c) % kLanes;
+        total[0] += sum.x, total[R * b.d_taps_stride] += sum.y;
+      }
     };
     const auto take_gradients = [&](int source_tiles, int gradient_tiles) {
-      join(gradient_tiles);
 #pragma unroll 1
       for (int round = 0; round < kRounds && step.begin - round * kRound >= 0; ++round) {
         const int begin = step.begin - round * kRound;
@@ -173,6 +216,8 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
 #pragma unroll 1
     for (int i = 0; i < count + kBeside; ++i) {
       if constexpr (kBeside) {
+        if (i > 0) hear_back(i - 1);
+        if (i > 0 && i < count && b.sums_tiles == 1) asm volatile("bar.arrive 3, %0;" ::"n"(Layout::kThreads) : "memory");
         if (i + 1 < count) load(i + 1);
         if (i > 0) take_gradients((i - 1) % Layout::kSourceTiles * kRounds, (i - 1) % Layout::kGradientTiles * kRounds);
         await_stages<0>();
@@ -181,6 +226,7 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
         await_stages<0>();
         meeting.arrive_and_wait();
         meeting.arrive_and_wait();
+        hear_back(i);
         take_gradients(0, 0);
       }
       meeting.arrive_and_wait();
@@ -197,69 +243,41 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
     const int column = x.group * kLanes + static_cast<int>(warp) % 2 * kWarpOutputs;
     const auto place = fixed.places[thread_again() % kPairThreads];
     const unsigned to = place.gradients + (i % Layout::kGradientTiles * kRounds + warp / 2) * GradientTile<R>::kBytes;
+    const unsigned to_sums = place.gradients - gradients + sums_of_sources +
+                             ((i & static_cast<unsigned>(b.sums_tiles - 1)) * kRounds + warp / 2) * GradientTile<R>::kBytes;
     unsigned starts = 0;
-    // From the gradients of a neuron's currents to those of its sums, whose place holds the sums, and of its taps. Returns their
-    // sum.
-    const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {
-      const unsigned at = to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, neuron = role * kLanes + output + 8 * side;
-      std::uint32_t s[4], s_before[4], d_low[4];
-      GradientTile<R>::load(at, s);
-      std::uint32_t entering = to_next_lane(s[3]);
-      if (quad == 0) entering = fixed.sums_before[warp][2 * role + side][lane / 4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        s_before[j] = __byte_perm(j > 0 ? s[j - 1] : entering, s[j], 0x5432);  // tokens 2 j - 1 and 2 j
-        d_low[j] = packed<Low>(d[2 * j], d[2 * j + 1]);
-      }
-      const float next = to_previous_lane(d[0]);
-      const Neuron n = x.neurons[neuron];
-      float d_s[kQuadTokens];
-#pragma unroll
-      for (int k = 0; k < kQuadTokens; ++k)
-        d_s[k] = n.now * d[k] + n.before * (k + 1 < kQuadTokens ? d[k + 1] : quad < 3 ? next : 0.0f);
-      if (starts >> 1) {  // a document begins inside the round
-        const unsigned mine = starts >> quad * kQuadTokens;
-#pragma unroll
-        for (int k = 0; k < kQuadTokens; ++k) {
-          if (mine >> k & 1) s_before[k / 2] &= k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu;
-          if (mine >> (k + 1) & 1) d_s[k] = n.now * d[k];
-        }
-      }
-      GradientTile<R>::store(at, d_s);
-      // Products of all outputs of the warp's side with each other: the own ones are those of row and column lane / 4.
-      float d_taps[4] = {};
-      multiply_add<Low>(d_taps, {s[0], s_before[0], s[1], s_before[1]}, d_low[0], d_low[1]);
-      multiply_add<Low>(d_taps, {s[2], s_before[2], s[3], s_before[3]}, d_low[2], d_low[3]);
-      if (quad == lane / 8) {
-        float2& sum = fixed.taps[warp / 2][neuron];
-        const bool odd = lane / 4 % 2 != 0;
-        sum = {sum.x + (odd ? d_taps[1] : d_taps[0]), sum.y + (odd ? d_taps[3] : d_taps[2])};
-      }
-      if (quad == 0) fixed.firsts[i % Layout::kGradientTiles][warp / 2][neuron] = starts & 1 ? 0.0f : d[0];
+    const auto give = [&](unsigned role, unsigned side, const float(&d)[kQuadTokens]) {  // returns their sum
+      if (quad == 0)
+        fixed.firsts[i % Layout::kFirsts][warp / 2][role * kLanes + output + 8 * side] =
+            starts & 1 ? std::uint16_t{0} : static_cast<std::uint16_t>(packed<Low>(d[0], 0.0f));
+      GradientTile<R>::store(to + (role * kLanes + 8 * side) * GradientTile<R>::kRow, d);
       return (d[0] + d[1] + (d[2] + d[3])) + (d[4] + d[5] + (d[6] + d[7]));
+    };
+    const auto await_sums = [&] {  // until those of the step before are used up
+      if (kBeside && i > 0 && b.sums_tiles == 1) asm volatile("bar.sync 3, %0;" ::"n"(Layout::kThreads) : "memory");
     };
     RoundScan<R, gated> tokens;
     QuadScan<true> recurrence[2];
+    if (!present) await_sums();
     if (present) {
       const RoundInputs in = inputs_of(warp, i % Layout::kInputs);
       const RoundInputs::Token token = in.token(begin);
       starts = __ballot_sync(0xFFFFFFFFu, token.keep == 0.0f);
+      if (warp % 2 == 0 && lane == 0) fixed.starts[i % Layout::kGradientTiles][warp / 2] = starts;
       RoundCurrents<R> u;
       Accumulators<R, 1> before;
       CurrentsProduct<R>(x, place.rows, place.columns, place.before)
           .run(u, before, (i % Layout::kSourceTiles * kRounds + warp / 2) * source_tile);
+      await_sums();
 #pragma unroll
       for (int side = 0; side < 2; ++side)
         apply_taps<R>(u, side, x.neurons + output + 8 * side, starts, [&](int r) {
           float s[kQuadTokens];
 #pragma unroll
           for (int k = 0; k < kQuadTokens; ++k) s[k] = u.at(r, side, k);
-          GradientTile<R>::store(to + static_cast<unsigned>(r * kLanes + 8 * side) * GradientTile<R>::kRow, s);
+          GradientTile<R>::store(to_sums + static_cast<unsigned>(r * kLanes + 8 * side) * GradientTile<R>::kRow, s);
           const float entering = to_next_lane(s[kQuadTokens - 1]);
-          if (quad > 0) return entering;
-          const float of_before = starts & 1 ? 0.0f : before[r][0][2 * side];
-          fixed.sums_before[warp][2 * r + side][lane / 4] = packed<Low>(0.0f, of_before);
-          return of_before;
+          return quad > 0 ? entering : before[r][0][2 * side];
         });
       in.settle(token);
       tokens.keeps = in.keeps() + quad * kQuadTokens;
@@ -337,18 +355,6 @@ __global__ void __launch_bounds__(BackwardLayout<R, kRounds>::kThreads, 1) backw
       if (s == 1) b.d_retain[of_part] += sum;
       if (s == R) b.d_gain[of_part] += sum;
     }
-    for (unsigned c = thread_again(); c < GroupMemory<R>::kColumns; c += Layout::kScanThreads) {
-      float2 sum{};
-#pragma unroll
-      for (unsigned round = 0; round < kRounds; ++round) {
-        float2& of_round = fixed.taps[round][c];
-        sum = {sum.x + of_round.x, sum.y + of_round.y};
-        of_round = {};
-      }
-      float* const d_tap = b.d_taps + (part * 2 * R + static_cast<int>(c) / kLanes) * b.d_taps_stride + x.group * kLanes +
-                           static_cast<int>(c) % kLanes;
-      d_tap[0] += sum.x, d_tap[R * b.d_taps_stride] += sum.y;
-    }
   };
 
   Step step = first;
@@ -380,32 +386,36 @@ void cortical_columns_backward(CudaDevice& device, const CorticalColumnsBackward
   require_operands(a.parts > 0 && a.d_weight[0] == a.parts * a.columns.weight[0],
                    "cortical_columns_backward: the gradients have the wrong number of parts");
   if (a.columns.first[0] == 0) return;
-  const ColumnsBackward arguments{arguments_of(a.columns),
-                                  Columns<const Low>(a.d_out),
-                                  a.inverse_rms.as<const float>(),
-                                  a.dot.as<const float>(),
-                                  a.gain.as<const float>(),
-                                  a.d_selected.as<Low>(),
-                                  a.d_weight.as<float>(),
-                                  a.d_taps.as<float>(),
-                                  a.d_taps.row_stride,
-                                  a.d_bias.as<float>(),
-                                  a.d_bias.row_stride,
-                                  a.d_retain.as<float>(),
-                                  a.d_gain.as<float>(),
-                                  Columns<Low>(a.d_residual),
-                                  Columns<Low>(a.d_gate),
-                                  static_cast<int>(a.parts),
-                                  static_cast<int>(a.first_window),
-                                  a.residual_stored};
+  ColumnsBackward arguments{arguments_of(a.columns),
+                            Columns<const Low>(a.d_out),
+                            a.inverse_rms.as<const float>(),
+                            a.dot.as<const float>(),
+                            a.gain.as<const float>(),
+                            a.d_selected.as<Low>(),
+                            a.d_weight.as<float>(),
+                            a.d_taps.as<float>(),
+                            a.d_taps.row_stride,
+                            a.d_bias.as<float>(),
+                            a.d_bias.row_stride,
+                            a.d_retain.as<float>(),
+                            a.d_gain.as<float>(),
+                            Columns<Low>(a.d_residual),
+                            Columns<Low>(a.d_gate),
+                            static_cast<int>(a.parts),
+                            static_cast<int>(a.first_window),
+                            a.residual_stored,
+                            1};
   dispatch_roles(static_cast<int>(a.columns.weight[2] / kGroup), [&](auto roles) {
     constexpr int R = roles.value;
     const ColumnsArguments& forward = arguments.forward;
     const std::size_t group = GroupMemory<R>::bytes(forward.fan_in, forward.slots);
     const auto run = [&]<int kRounds>(std::integral_constant<int, kRounds>) {
       using Layout = BackwardLayout<R, kRounds>;
-      const std::size_t shared = group + Layout(forward.fan_in, forward.opener_vectors).bytes();
-      if (kRounds > 1 && shared + kDeclared > device.shared_memory()) return false;
+      const Layout layout(forward.fan_in, forward.opener_vectors);
+      const auto fits = [&](int sums_tiles) { return group + layout.bytes(sums_tiles) + kDeclared <= device.shared_memory(); };
+      if (kRounds > 1 && !fits(1)) return false;
+      arguments.sums_tiles = kRounds > 1 && fits(2) ? 2 : 1;
+      const std::size_t shared = group + layout.bytes(arguments.sums_tiles);
       const auto with = [&](auto kernel) {
         launch_with(device, "cortical_columns_backward", kernel,
                     dim3(static_cast<unsigned>(a.columns.weight[0]), static_cast<unsigned>(a.parts)), dim3(Layout::kThreads),

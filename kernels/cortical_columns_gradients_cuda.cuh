@@ -16,10 +16,12 @@ struct GradientTile {
     std::uint32_t pairs[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) pairs[j] = packed<Low>(d[2 * j], d[2 * j + 1]);
+    store(to, pairs);
+  }
+  static __device__ void store(unsigned to, const std::uint32_t (&pairs)[4]) {
     asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
                  : "memory");
   }
-  // Loads them as pairs.
   static __device__ void load(unsigned from, std::uint32_t (&pairs)[4]) {
     asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(pairs[0]), "=r"(pairs[1]), "=r"(pairs[2]), "=r"(pairs[3])

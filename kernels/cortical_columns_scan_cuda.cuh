@@ -18,6 +18,7 @@ struct ColumnsBackward {
   Columns<Low> d_residual, d_gate;
   int parts, first_window;
   bool residual_stored;
+  int sums_tiles;
 };
 
 // A scanning warp's inputs for its round besides the sources, in shared memory.

@@ -40,11 +40,11 @@ __device__ inline void apply_taps(RoundCurrents<R>& u, int side, const Neuron* n
 // From a lane's value to its neighbour's in the quad, and from the last lane's to the first: towards later or earlier tokens.
 template <typename T>
 __device__ inline T to_next_lane(T x) {
-  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 3) % 4, 4);
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>((thread_again() + 3) % 4), 4);
 }
 template <typename T>
 __device__ inline T to_previous_lane(T x) {
-  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>(thread_again() + 1) % 4, 4);
+  return __shfl_sync(0xFFFFFFFFu, x, static_cast<int>((thread_again() + 1) % 4), 4);
 }
 
 // The recurrence of a round, whose tokens a quad of lanes holds: each lane's map becomes that of its tokens and all before them (in
@@ -83,10 +83,15 @@ __device__ inline float element(const std::uint32_t (&pairs)[kQuadTokens / 2], i
   return __uint_as_float(k % 2 == 0 ? pairs[k / 2] << 16 : pairs[k / 2] & 0xFFFF0000u);
 }
 
-// Two sums, each rounded.
-__device__ inline std::uint32_t add_pairs(const std::uint32_t& a, const std::uint32_t& b) {
-  const __nv_bfloat162 sum = __hadd2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
-  return reinterpret_cast<const std::uint32_t&>(sum);
+// Two sums or products, each rounded.
+__device__ inline __nv_bfloat162 pair_of(const std::uint32_t& x) { return reinterpret_cast<const __nv_bfloat162&>(x); }
+__device__ inline std::uint32_t bits_of(const __nv_bfloat162& x) { return reinterpret_cast<const std::uint32_t&>(x); }
+__device__ inline std::uint32_t add_pairs(std::uint32_t a, std::uint32_t b) { return bits_of(__hadd2(pair_of(a), pair_of(b))); }
+__device__ inline std::uint32_t multiply_pairs(std::uint32_t a, std::uint32_t b) {
+  return bits_of(__hmul2_rn(pair_of(a), pair_of(b)));
+}
+__device__ inline std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  return bits_of(__hfma2(pair_of(a), pair_of(b), pair_of(c)));
 }
 
 // A warp's own [32 tokens, 16 outputs] tile in bf16.

@@ -5,10 +5,8 @@ namespace neurogen {
 namespace {
 
 constexpr int kStages = 4;
-__host__ __device__ constexpr int weight_stages(int capability) {
-  return capability < 80 ? 2 : 3;
-}  // wide stages: an old card has no room for more
-constexpr int kWeightRows = 96;  // most rows of the fan-in that a block takes, 32 for each four warps
+constexpr int kWeightStages = 3;  // wider stages: an old card has no room for more
+constexpr int kWeightRows = 128;  // most rows of the fan-in that a block takes, 32 for each two warps
 constexpr int kWarpTokens = 31, kSourceTokens = 4 * kWarpTokens, kSourceRows = 128;  // rows of a tile; one more than its tokens
 constexpr int kThreads = 128;
 
@@ -31,26 +29,22 @@ template <typename T, int R>
 struct WeightsStage {
   static constexpr int columns = 32 * R;
   static constexpr int source_pitch = pitch_of<T>(kWeightRows), current_pitch = pitch_of<T>(columns);
-  T sources[2][kChunk<T> * source_pitch];  // of the tokens, and of those before them as far as they are heard
+  T sources[kChunk<T> * source_pitch];
   T currents[kChunk<T> * current_pitch];
 };
 
-// A block takes up to 96 rows of one group's d_weight, as both taps have it, over one part's products. Four warps share 32 rows,
-// each with one tap and half the columns, and there are no more warps than rows need. Sums start from the stored values, so that
-// sections of a batch add up to the same bits as the whole.
+// A block takes up to 128 rows of one group's d_weight as one tap has it, over one part's products. The second tap's sources are
+// those of the tokens before. Two warps share 32 rows, each with half the columns, and there are no more warps than rows need. Sums
+// start from the stored values, so that sections of a batch add up to the same bits as the whole.
 template <typename T, int R>
-__global__ void __launch_bounds__(4 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
-#if defined(__CUDA_ARCH__)
-  constexpr int kWeightStages = weight_stages(__CUDA_ARCH__ / 10);
-#else
-  constexpr int kWeightStages = weight_stages(0);
-#endif
+__global__ void __launch_bounds__(2 * kWeightRows, 1) weights_kernel(const WeightsArguments a) {
   using Stage = WeightsStage<T, R>;
   constexpr int columns = Stage::columns;
   Stage* const stages = reinterpret_cast<Stage*>(shared_memory);
   auto* const slots = reinterpret_cast<BlockRows<const T>*>(stages + kWeightStages);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), warp = thread / 32;
-  const int begin = static_cast<int>(blockIdx.z) * kWeightRows, fan_in = min(a.fan_in - begin, kWeightRows);
+  const int tap = static_cast<int>(blockIdx.z) % 2, begin = static_cast<int>(blockIdx.z) / 2 * kWeightRows,
+            fan_in = min(a.fan_in - begin, kWeightRows);
   const int part = static_cast<int>(blockIdx.x), groups = static_cast<int>(gridDim.y), g = static_cast<int>(blockIdx.y);
 
   const int chunks = (a.rows + kChunk<T> - 1) / kChunk<T>;  // per product
@@ -60,23 +54,28 @@ __global__ void __launch_bounds__(4 * kWeightRows, 1) weights_kernel(const Weigh
   find_slots(a.sources, a.wiring + g * a.wiring_stride, a.slots, a.width, slots);
   __syncthreads();
 
-  // A thread copies the same columns and row of every chunk's sources. A chunk of d_currents is contiguous.
-  static_assert(kChunk<T> == 4 * kVector<T>);
-  const int vectors = threads / 4 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
+  // A thread copies the same columns of every chunk's sources.
+  const int vectors = threads / 2 / kVector<T>, f = thread % vectors * kVector<T>, source_row = thread / vectors;
   const bool inside = f < fan_in;
   const BlockRows<const T> from = slots[inside ? (begin + f) / a.width : 0];
   const T* const source = from.data + (inside ? (begin + f) % a.width : 0);
   const T* const d_currents = static_cast<const T*>(a.d_currents) + g * a.d_currents_stride;
   constexpr int kRow = columns / kVector<T>;
   int product = first, token = first * a.rows, product_end = min(token + a.rows, a.tokens), loaded_chunk = 0;
-  const auto first_of_row = [&] { return __ldg(a.first + min(token + source_row, a.tokens - 1)); };
-  int row_first = first_of_row();  // of the next chunk to load
+  constexpr int kRows = 2 * kVector<T>;  // copied at once
+  int firsts[kChunk<T> / kRows];         // of the next chunk to load
+  const auto read_firsts = [&] {
+#pragma unroll
+    for (int i = 0; i < kChunk<T> / kRows; ++i) firsts[i] = __ldg(a.first + min(token + source_row + i * kRows, a.tokens - 1));
+  };
+  read_firsts();
   const auto load = [&](int s) {
-    const int n = token + source_row;
-    const bool present = inside && n < product_end, heard = present && row_first < n % a.window;
-    T* const to = stages[s].sources[0] + source_row * Stage::source_pitch + f;
-    copy_behind(to, source + (present ? n : 0) * from.stride, present);
-    copy_behind(to + kChunk<T> * Stage::source_pitch, source + (heard ? n - 1 : 0) * from.stride, heard);
+#pragma unroll
+    for (int i = 0; i < kChunk<T> / kRows; ++i) {
+      const int row = source_row + i * kRows, n = token + row;
+      const bool present = inside && n < product_end && (tap == 0 || firsts[i] < n % a.window);
+      copy_behind(stages[s].sources + row * Stage::source_pitch + f, source + (present ? n - tap : 0) * from.stride, present);
+    }
     const T* const chunk = d_currents + static_cast<std::int64_t>(token) * columns;
     for (int v = thread; v < kChunk<T> * kRow; v += threads) {
       const int row = v / kRow;
@@ -86,10 +85,10 @@ __global__ void __launch_bounds__(4 * kWeightRows, 1) weights_kernel(const Weigh
     token += kChunk<T>;
     if (++loaded_chunk == chunks)
       loaded_chunk = 0, product += a.parts, token = product * a.rows, product_end = min(token + a.rows, a.tokens);
-    row_first = first_of_row();
+    read_firsts();
   };
 
-  const int row = warp / 4 * 32, tap = warp / 2 % 2, half = warp % 2 * (columns / 2);
+  const int row = warp / 2 * 32, half = warp % 2 * (columns / 2);
   float* const d_weight = a.d_weight + ((2 * part + tap) * groups + g) * a.d_weight_stride + begin * columns + half;
   Accumulators<2, 2 * R> sum;
   const auto each = [&](auto&& body) {
@@ -121,7 +120,7 @@ __global__ void __launch_bounds__(4 * kWeightRows, 1) weights_kernel(const Weigh
 
   int chunk = 0;
   pipeline<kWeightStages>(chunks * ((products - first + a.parts - 1) / a.parts), load, [&](int s) {
-    multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources[tap] + row, Stage::source_pitch,
+    multiply<T, 2, 2 * R, kChunk<T>, Along::across, Along::across>(sum, stages[s].sources + row, Stage::source_pitch,
                                                                    stages[s].currents + half, Stage::current_pitch);
     if (biased)
       for (int r = share; r < kChunk<T>; r += shares) {
@@ -340,14 +339,13 @@ void synapses_backward_weights(CudaDevice& device, const SynapsesBackwardWeights
                                    static_cast<int>(x.rows),
                                    static_cast<int>(a.parts),
                                    static_cast<int>(a.first_product % a.parts)};
-  const dim3 grid(static_cast<unsigned>(a.parts), static_cast<unsigned>(x.groups), pieces(x.fan_in, kWeightRows));
-  const dim3 block(128 * pieces(std::min(x.fan_in, kWeightRows), 32));
+  const dim3 grid(static_cast<unsigned>(a.parts), static_cast<unsigned>(x.groups), 2 * pieces(x.fan_in, kWeightRows));
+  const dim3 block(64 * pieces(std::min(x.fan_in, kWeightRows), 32));
   dispatch_float(a.d_currents.dtype, [&](auto zero) {
     using T = decltype(zero);
     dispatch_roles(x.roles, [&](auto roles) {
       const std::size_t shared =
-          static_cast<std::size_t>(weight_stages(device.capability())) * sizeof(WeightsStage<T, roles.value>) +
-          static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
+          kWeightStages * sizeof(WeightsStage<T, roles.value>) + static_cast<std::size_t>(x.slots) * sizeof(BlockRows<T>);
       launch_with(device, "synapses_backward_weights", weights_kernel<T, roles.value>, grid, block, shared, arguments);
     });
   });

@@ -173,15 +173,16 @@ TEST_F(CudaCorticalColumns, EqualTheCpu) {
     run_on_cpu(a);
     run_on_gpu(a, b, 0, a.windows);
     expect_close_in_norm(b.pre_norm, a.pre_norm, kRounded, "pre_norm");
-    expect_close_in_norm(b.d_weight, a.d_weight, kRounded, "d_weight");
-    expect_close_in_norm(b.d_taps, a.d_taps, kRounded, "d_taps");
+    // Rounded are gradients of currents, then those of sums; for d_taps sums as well.
+    expect_close_in_norm(b.d_weight, a.d_weight, 2 * kRounded, "d_weight");
+    expect_close_in_norm(b.d_taps, a.d_taps, 2 * kRounded, "d_taps");
     expect_close_in_norm(b.d_bias, a.d_bias, kExact, "d_bias");
     expect_close_in_norm(b.d_retain, a.d_retain, kExact, "d_retain");
     expect_close_in_norm(b.d_gain, a.d_gain, kExact, "d_gain");
     if (a.has_residual) expect_close_in_norm(b.d_residual, a.d_residual, kRounded, "d_residual");
     if (a.stripe) expect_close_in_norm(b.d_gate, a.d_gate, kRounded, "d_gate");
     for (std::size_t s = 0; s < a.sources.size(); ++s)
-      expect_close_in_norm(b.d_sources[s], a.d_sources[s], kRounded + rounding(DType::bf16), "d_source");
+      expect_close_in_norm(b.d_sources[s], a.d_sources[s], 2 * kRounded + rounding(DType::bf16), "d_source");
     if (HasFailure()) return;
   }
 }
