@@ -21,10 +21,7 @@ template <typename Logit, typename Cap, typename Body, typename Rest>
 __device__ void for_fours(const Logit* row, std::int64_t width, Cap cap, Body&& body, Rest&& rest) {
   const std::int64_t whole = width / 4 * 4;
 #pragma unroll 4
-  for (std::int64_t i = 4 * threadIdx.x; i < whole; i += 4 * kThreads) {
-    const float4 x = load_four(row + i);
-    body(i, float4{cap(x.x), cap(x.y), cap(x.z), cap(x.w)});
-  }
+  for (std::int64_t i = 4 * threadIdx.x; i < whole; i += 4 * kThreads) body(i, cap(load_four(row + i)));
   if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width, cap));
 }
 

@@ -25,6 +25,14 @@ struct Softcap {
   __host__ explicit Softcap(double bound)
       : cap(static_cast<float>(bound)), inverse(1 / cap), twice(static_cast<float>(2 * 1.4426950408889634 / bound)) {}
   __device__ float operator()(float x) const { return cap - 2 * cap * reciprocal(1.0f + exp2_of(x * twice)); }
+  // One reciprocal serves four: they take as long as exponentials, which bound the passes over logits. The bound of 2^30 keeps the
+  // product finite and changes no result; NaN stays NaN.
+  __device__ float4 operator()(float4 x) const {
+    const auto sum = [&](float z) { return 1.0f + exp2_of(z * twice > 30.0f ? 30.0f : z * twice); };
+    const float a = sum(x.x), b = sum(x.y), c = sum(x.z), d = sum(x.w);
+    const float all = 2 * cap * reciprocal(a * b * (c * d)), of_ab = all * (c * d), of_cd = all * (a * b);
+    return {cap - of_ab * b, cap - of_ab * a, cap - of_cd * d, cap - of_cd * c};
+  }
   __device__ float derivative(float capped) const {
     const float part = capped * inverse;
     return 1.0f - part * part;
@@ -32,6 +40,7 @@ struct Softcap {
 };
 struct Uncapped {
   __device__ float operator()(float x) const { return x; }
+  __device__ float4 operator()(float4 x) const { return x; }
   __device__ float derivative(float) const { return 1.0f; }
 };
 template <typename Body>

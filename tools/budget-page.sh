@@ -31,7 +31,8 @@ alive at the fullest moment, largest first; names that differ only in a section'
 ## full: 157,696 neurons inside 3.2 GB of GPU memory
 
 8,192 tokens per step, a 16-bit decoder and bf16 activations, on cards whose driver and libraries take 650 MB (Hopper) and
-200 MB (small cards). Half of the arena is the decoder and the embedding; the rest is a step's activations. It fits because
+200 MB (small cards). Two fifths of the arena are the decoder, the embedding and its pairs; most of the rest is a step's
+activations. It fits because
 
 - the decoder's gradient never exists whole: at most 2,560 of its rows exist at a time (42 MB instead of 524 MB);
 - only the modules' outputs are kept per token (64 KB); currents and recurrent states are recomputed, a range of column groups

@@ -40,7 +40,10 @@ struct Way {
   bool poison = false, separate = false, timed = false;
 };
 
-Session session_of(Model model, const Way& way = {}) { return {planned(std::move(brain), way.budget), {true, 0, way.separate}}; }
+Session session_of(Model model, const Way& way = {}) {
+  const bool gpu = model.options.target.threads == 0;
+  return {planned(std::move(model), way.budget), {gpu, 0, way.separate}};
+}
 
 Outcome train(const StepOptions& o, const Way& way = {}, std::int64_t vocabulary = 200) {
   Session session = session_of(build_training(small_brain(vocabulary), o), way);
@@ -112,8 +115,8 @@ TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
         o.schedule.keep_logits = keep;
         StepOptions on_cpu = o;
         on_cpu.compute = on_cpu.decoder_storage = DType::f32;
-        on_cpu.threads = 2;
-        on_cpu.workspace = 0;
+        on_cpu.target.threads = 2;
+        on_cpu.target.workspace = 0;
         const Outcome gpu = train(o, {}, vocabulary), cpu = train(on_cpu, {}, vocabulary);
         for (std::size_t i = 0; i < gpu.metrics.size(); ++i)
           EXPECT_NEAR(gpu.metrics[i], cpu.metrics[i], (GetParam() == DType::f32 ? 1e-4 : 1e-2) * cpu.metrics[i])
@@ -139,8 +142,8 @@ TEST_P(CudaProgram, AStreamSaysWhatItSaysOnTheCpu) {
   const std::vector<float> logits = speak(options_of(GetParam()));
   EXPECT_EQ(logits, speak(options_of(GetParam()), true)) << "poisoned, operation by operation";
   StepOptions on_cpu = options_of(DType::f32);
-  on_cpu.threads = 2;
-  on_cpu.workspace = 0;
+  on_cpu.target.threads = 2;
+  on_cpu.target.workspace = 0;
   const std::vector<float> expected = speak(on_cpu);
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {

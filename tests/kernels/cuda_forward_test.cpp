@@ -81,50 +81,81 @@ TEST_F(CudaDocuments, FindsTheFirstTokenOfEachDocument) {
     }
 }
 
+TEST_F(CudaEmbedding, PairRowsAreThoseOfTheCpu) {
+  for (const std::int64_t table : {1, 300, 65'536, 250'000}) {
+    auto ids = draws({5 * 100}, 65'536, static_cast<unsigned>(table));
+    for (int i = 0; i < 500; i += 7) ids[i] = 0;  // ends of documents
+    Tensor<std::int32_t> first({500}, 0), rows({500}, 0), one({1}, 70), last({1}, 65'535), row({1}, 0);
+    documents(device_of(1), {ids.view(), 100, 0, first.view()});
+    const OnGpu g_ids(ids), g_first(first), g_rows(DType::i32, {500}), g_one(one), g_last(last), g_row(DType::i32, {1});
+    pair_rows(device_of(1), {ids.view(), first.view(), 100, table, {}, rows.view()});
+    pair_rows(gpu(), {g_ids, g_first, 100, table, {}, g_rows});
+    expect_same_values(g_rows, rows, "rows");
+    for (int step = 0; step < 2; ++step) {
+      pair_rows(device_of(1), {one.view(), {}, 0, table, last.view(), row.view()});
+      pair_rows(gpu(), {g_one, {}, 0, table, g_last, g_row});
+      expect_same_values(g_row, row, "row of a stream");
+      expect_same_values(g_last, last, "the token before the next");
+    }
+  }
+}
+
+// The rows of a table that `ids` touch and their gradient, compared with the CPU's.
+void expect_rows_of_the_cpu(Tensor<std::int32_t>& ids, std::int64_t table, double scale, Tensor<float>& d_x, DType type) {
+  const std::int64_t tokens = ids.shape[0], width = d_x.shape[1], most = std::min(tokens, table);
+  Tensor<std::int32_t> histogram({table}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
+  touched_rows(device_of(1), {ids.view(), table, histogram.view(), rows.view(), start.view(), order.view(), count.view()});
+  const OnGpu g_ids(ids), g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}), g_order(DType::i32, {tokens}),
+      g_count(DType::i32, {1});
+  touched_rows(gpu(), {g_ids, table, {}, g_rows, g_start, g_order, g_count});
+  expect_same_values(g_rows, rows, "rows");
+  expect_same_values(g_start, start, "row_start");
+  expect_same_values(g_order, order, "order");
+  expect_same_values(g_count, count, "count");
+
+  auto d_rows = Tensor<float>::poisoned({most, width});
+  const OnGpu g_d_x(d_x, type), g_d_rows(DType::f32, d_rows.shape);
+  row_gradients(device_of(2), {d_x.view(), start.view(), order.view(), count.view(), scale, d_rows.view()});
+  row_gradients(gpu(), {g_d_x, g_start, g_order, g_count, scale, g_d_rows});
+  auto touched = g_d_rows.values();
+  const auto valid = static_cast<std::size_t>(count[0] * width);
+  EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(), [](double x) {
+    return std::isnan(x);
+  })) << "written behind the last row";
+  touched.data.resize(valid), d_rows.data.resize(valid);
+  touched.shape = d_rows.shape = {count[0], width};
+  expect_close(touched, d_rows, 5e-4, "d_rows");  // the frequent row is much larger than the others
+}
+
 TEST_F(CudaEmbedding, EqualsTheCpu) {
-  for (const auto [tokens, vocabulary, width] : {std::array{1, 2, 32}, std::array{300, 97, 64}, std::array{5000, 3000, 1056},
-                                                 std::array{9001, 65536, 32}, std::array{700, 50, 4096}})
+  for (const auto [tokens, vocabulary, pairs, width] :
+       {std::array{1, 2, 0, 32}, std::array{300, 97, 40, 64}, std::array{5000, 3000, 0, 1056},
+        std::array{9001, 65'536, 250'000, 32}, std::array{700, 50, 65'536, 1024}, std::array{90, 50, 70, 4096}})
     for (const DType type : kFloats) {
-      auto ids = draws({tokens}, vocabulary, 3);
-      for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = 1;  // one frequent id
-      auto weight = Tensor<float>::noise({vocabulary, width}, 4, 0.25), gain = Tensor<float>::noise({width}, 5, 0.2, 1);
+      auto ids = draws({tokens}, vocabulary, 3), pair_ids = draws({tokens}, std::max(pairs, 1), 7);
+      for (int i = 0; i < tokens / 4; ++i) ids[4 * i] = pair_ids[4 * i] = pairs == 0 ? 1 : 2;  // frequent rows
+      ids[0] = vocabulary - 1, pair_ids[0] = std::max(pairs, 1) - 1;
+      auto weight = Tensor<float>::noise({vocabulary, width}, 4, 0.25), table = Tensor<float>::noise({pairs, width}, 8, 0.5),
+           gain = Tensor<float>::noise({width}, 5, 0.2, 1);
       Tensor<float> out({tokens, width}, 0), inverse({tokens}, 0);
-      embedding_forward(device_of(2), {ids.view(), weight.view(), gain.view(), out.view(), inverse.view()});
-      const OnGpu g_ids(ids), g_weight(weight), g_gain(gain), g_out(type, out.shape), g_inverse(DType::f32, {tokens});
-      embedding_forward(gpu(), {g_ids, g_weight, g_gain, g_out, g_inverse});
+      const OnGpu g_ids(ids), g_weight(weight), g_pair_ids(pair_ids), g_table(table), g_gain(gain), g_out(type, out.shape),
+          g_inverse(DType::f32, {tokens});
+      const EmbeddingRows rows{ids.view(), weight.view(), pair_ids.view(), table.view()},
+          g_rows{g_ids, g_weight, g_pair_ids, g_table};
+      embedding_forward(device_of(2), {rows, gain.view(), out.view(), inverse.view()});
+      embedding_forward(gpu(), {g_rows, g_gain, g_out, g_inverse});
       expect_close(g_out.values(), out, tolerance_of(type), "out");
       expect_close(g_inverse.values(), inverse, 1e-5, "inverse rms");
-      if (type != DType::f32) continue;
 
-      const std::int64_t most = std::min(tokens, vocabulary);
-      Tensor<std::int32_t> histogram({vocabulary}, 0), rows({most}, -1), start({most + 1}, -1), order({tokens}, -1), count({1}, 0);
-      embedding_rows(device_of(1),
-                     {ids.view(), vocabulary, histogram.view(), rows.view(), start.view(), order.view(), count.view()});
-      const OnGpu g_rows(DType::i32, {most}), g_start(DType::i32, {most + 1}), g_order(DType::i32, {tokens}),
-          g_count(DType::i32, {1});
-      embedding_rows(gpu(), {g_ids, vocabulary, {}, g_rows, g_start, g_order, g_count});
-      expect_same_values(g_rows, rows, "rows");
-      expect_same_values(g_start, start, "row_start");
-      expect_same_values(g_order, order, "order");
-      expect_same_values(g_count, count, "count");
-
-      for (const DType gradient : {DType::f32, DType::bf16}) {
-        auto d_out = rounded(Tensor<float>::noise({tokens, width}, 6), gradient);
-        auto d_rows = Tensor<float>::poisoned({most, width}), d_gain = Tensor<float>::poisoned({width});
-        embedding_backward(device_of(2), {d_out.view(), weight.view(), gain.view(), inverse.view(), rows.view(), start.view(),
-                                          order.view(), count.view(), d_rows.view(), d_gain.view()});
-        const OnGpu g_d_out(d_out, gradient), g_d_rows(DType::f32, d_rows.shape), g_d_gain(DType::f32, d_gain.shape);
-        embedding_backward(gpu(), {g_d_out, g_weight, g_gain, g_inverse, g_rows, g_start, g_order, g_count, g_d_rows, g_d_gain});
-        expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
-        auto touched = g_d_rows.values();
-        const auto valid = static_cast<std::size_t>(count[0] * width);
-        EXPECT_TRUE(std::all_of(touched.data.begin() + static_cast<std::ptrdiff_t>(valid), touched.data.end(), [](double x) {
-          return std::isnan(x);
-        })) << "written behind the last row";
-        touched.data.resize(valid), d_rows.data.resize(valid);
-        touched.shape = d_rows.shape = {count[0], width};
-        expect_close(touched, d_rows, 5e-4, "d_rows");  // the frequent row is much larger than the others
-      }
+      auto d_out = rounded(Tensor<float>::noise({tokens, width}, 6), type), d_gain = Tensor<float>::poisoned({width});
+      const OnGpu g_d_out(d_out, type), g_d_gain(DType::f32, d_gain.shape);
+      embedding_backward(device_of(2), {rows, gain.view(), inverse.view(), d_out.view(), d_gain.view()});
+      embedding_backward(gpu(), {g_rows, g_gain, g_inverse, g_d_out, g_d_gain});
+      expect_close(g_d_gain.values(), d_gain, 2e-5, "d_gain");
+      expect_close(g_d_out.values(), d_out, tolerance_of(type), "d_x");
+      d_out = rounded(d_out, type);
+      expect_rows_of_the_cpu(ids, vocabulary, 1, d_out, type);
+      if (pairs > 0) expect_rows_of_the_cpu(pair_ids, pairs, kPairScale, d_out, type);
     }
 }
 
@@ -172,9 +203,10 @@ TEST_F(CudaMatmul, EqualsTheCpuInAllOrientationsAndTypes) {
 TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
   // Numbers after each row must be neither read nor written.
   constexpr std::int64_t kTokens = 301, kVocabulary = 997, kPitch = 1000;
-  for (const std::int64_t tile : {1000, 300, 4})
+  for (const auto& [tile, softcap] : {std::pair<std::int64_t, double>{1000, 0}, {1000, 5}, {300, 30}, {300, 0}, {4, 5}})
     for (const DType type : kFloats) {
       auto logits = rounded(Tensor<float>::noise({kTokens, kPitch}, 7, 4), type);
+      if (softcap > 0) logits[1] = 32768, logits[2] = -32768, logits[7] = 57344;  // near the end of f16, exact in each type
       auto targets = draws({kTokens}, kVocabulary, 8);
       for (int i = 0; i < kTokens; i += 9) targets[i] = -1;
       Tensor<float> maximum({kTokens}, 0), sum = maximum, target = maximum, log_sum = maximum, loss = maximum;
@@ -184,9 +216,9 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
           g_total(DType::f64, {2});
       for (std::int64_t v = 0; v < kVocabulary; v += tile) {
         const std::int64_t width = std::min(tile, kVocabulary - v);
-        softmax_statistics(device_of(1),
-                           {logits.view().columns(v, width), targets.view(), v, maximum.view(), sum.view(), target.view()});
-        softmax_statistics(gpu(), {g_logits.view().columns(v, width), g_targets, v, g_maximum, g_sum, g_target});
+        softmax_statistics(
+            device_of(1), {logits.view().columns(v, width), targets.view(), v, maximum.view(), sum.view(), target.view(), softcap});
+        softmax_statistics(gpu(), {g_logits.view().columns(v, width), g_targets, v, g_maximum, g_sum, g_target, softcap});
       }
       cross_entropy_loss(device_of(1),
                          {maximum.view(), sum.view(), target.view(), targets.view(), log_sum.view(), loss.view(), total.view()});
@@ -196,11 +228,20 @@ TEST_F(CudaCrossEntropy, EqualsTheCpuTileByTile) {
       expect_close(g_total.values(), total, 1e-6, "total");
       for (std::int64_t v = 0; v < kVocabulary; v += tile) {
         const std::int64_t width = std::min(tile, kVocabulary - v);
-        cross_entropy_backward(device_of(1), {logits.view().columns(v, width), targets.view(), log_sum.view(), total.view(), v});
-        cross_entropy_backward(gpu(), {g_logits.view().columns(v, width), g_targets, g_log_sum, g_total, v});
+        cross_entropy_backward(device_of(1),
+                               {logits.view().columns(v, width), targets.view(), log_sum.view(), total.view(), v, {}, softcap});
+        cross_entropy_backward(gpu(), {g_logits.view().columns(v, width), g_targets, g_log_sum, g_total, v, {}, softcap});
       }
       expect_close(g_logits.values(), logits, type == DType::f32 ? 1e-4 : 3 * tolerance_of(type), "d_logits");
     }
+}
+
+TEST_F(CudaCrossEntropy, CapsTheLogitsOfReadersAsTheCpu) {
+  auto logits = Tensor<float>::noise({3, 1001}, 12, 40);
+  const OnGpu g_logits(logits);
+  softcap_logits(device_of(1), {logits.view(), 30});
+  softcap_logits(gpu(), {g_logits, 30});
+  expect_close(g_logits.values(), logits, 1e-6, "capped logits");
 }
 
 TEST_F(CudaCrossEntropy, TheLikeliestTokensAndHitsAreThoseOfTheCpu) {

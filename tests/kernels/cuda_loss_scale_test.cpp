@@ -4,6 +4,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/gradient_norm.h"
 #include "kernels/loss_scale.h"
+#include "kernels/rowwise_rmsprop.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {
@@ -69,7 +70,7 @@ TEST_F(CudaLossScale, FindsOneNumberThatIsNotFinite) {
 }
 
 struct Updated {
-  Tensor<double> p, m, v, rows, decoder, row, column;
+  Tensor<double> p, m, v, rows, moments, decoder, row, column;
 };
 
 // Updates everything once, from gradients times a scale.
@@ -78,31 +79,34 @@ Updated update(StepControl step, float times) {
   const Control control(step);
   auto gradient = Tensor<float>::noise({V, O}, 2, 1e-3);
   for (float& g : gradient.data) g *= times;
-  Tensor<std::int32_t> first({V}, 0), count({1}, static_cast<std::int32_t>(V)), counts({V}, 4);
+  Tensor<std::int32_t> first({V}, 0), count({1}, static_cast<std::int32_t>(V));
   for (std::int64_t i = 0; i < V; ++i) first[i] = static_cast<std::int32_t>(i);
   auto p = Tensor<float>::noise({V, O}, 3), small = Tensor<float>::noise({V, O}, 4, 1e-3),
        decoder = Tensor<float>::noise({V, O}, 5);
   const Tensor<float> some({V, O}, 1e-6f), row({V}, 1e-6f), column({O}, 1e-6f), sum({O}, 0);
   const OnGpu g(gradient), partials(DType::f64, {norm_partials(V * O)}), norm(DType::f32, {2}), g_p(p), g_m(small), g_v(some),
-      g_rows(p), rows_m(small), rows_v(some), ids(first), ids_count(count), g_counts(counts), g_decoder(decoder, DType::f16),
-      g_row(row), g_column(column), g_sum(sum), scratch(DType::f64, {1, adafactor_scratch(V, O)});
+      g_rows(p), rows_v(row), ids(first), ids_count(count), g_decoder(decoder, DType::f16), g_row(row), g_column(column),
+      g_sum(sum), scratch(DType::f64, {1, adafactor_scratch(V, O)});
   sum_of_squares(gpu(), {{{g, {}}}, partials});
   clip_factor(gpu(), {partials, 1e-3, norm, control.memory});
   adamw(gpu(), {control.memory, norm, {{g, g_p, g_m, g_v, 0.05}}});
-  adamw_rows(gpu(), {control.memory, norm, ids, ids_count, g, g_rows, rows_m, rows_v, g_counts});
+  rowwise_rmsprop(gpu(), {control.memory, norm, ids, ids_count, g, g_rows, rows_v});
   adafactor_tiles(gpu(), {control.memory, g, g_decoder, g_row, g_column, g_sum, scratch, V, 0});
   adafactor_finish(gpu(), {g_sum, V, g_column, control.memory});
   gpu().synchronize();
-  return {g_p.values(), g_m.values(), g_v.values(), g_rows.values(), g_decoder.values(), g_row.values(), g_column.values()};
+  return {g_p.values(),    g_m.values(),       g_v.values(),   g_rows.values(),
+          rows_v.values(), g_decoder.values(), g_row.values(), g_column.values()};
 }
 
 void expect_same(const Updated& a, const Updated& b, bool brain, bool decoder) {
-  EXPECT_EQ(a.p.data == b.p.data && a.m.data == b.m.data && a.v.data == b.v.data && a.rows.data == b.rows.data, brain);
+  EXPECT_EQ(a.p.data == b.p.data && a.m.data == b.m.data && a.v.data == b.v.data && a.rows.data == b.rows.data &&
+                a.moments.data == b.moments.data,
+            brain);
   EXPECT_EQ(a.decoder.data == b.decoder.data && a.row.data == b.row.data && a.column.data == b.column.data, decoder);
 }
 
 TEST_F(CudaLossScale, ChangesNoBitOfAnUpdateAndLeavesSkippedOnesOut) {
-  StepControl step{.step = 3, .learning_rate = 1e-2f, .embedding_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f};
+  StepControl step{.step = 3, .learning_rate = 1e-2f, .table_learning_rate = 1e-2f, .decoder_learning_rate = 1e-2f};
   for (const std::int64_t number : {0, 3}) {
     step.step = number, step.loss_scale = 1;
     const Updated plain = update(step, 1);

@@ -3,6 +3,7 @@
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/rowwise_rmsprop.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {
@@ -10,6 +11,7 @@ namespace {
 
 using CudaNorm = CudaTest;
 using CudaAdamW = CudaTest;
+using CudaRowwiseRmsprop = CudaTest;
 using CudaAdafactor = CudaTest;
 
 // The step's scalars on both sides.
@@ -87,23 +89,24 @@ TEST_F(CudaAdamW, EqualsTheCpu) {
   }
 }
 
-TEST_F(CudaAdamW, UpdatesTheTouchedRowsAlone) {
-  constexpr std::int64_t kRows = 50, kWidth = 160;
-  Control control(3);
-  Tensor<std::int32_t> rows({20}, 0), count({1}, 13), steps({kRows}, 0);
-  for (int i = 0; i < 20; ++i) rows[i] = 2 * i + 1;
-  for (int i = 0; i < kRows; ++i) steps[i] = i % 5;
-  auto d_rows = Tensor<float>::noise({20, kWidth}, 1), p = Tensor<float>::noise({kRows, kWidth}, 2),
-       m = Tensor<float>::noise({kRows, kWidth}, 3, 0.1);
-  Tensor<float> v({kRows, kWidth}, 0.01f), norm({2}, 0.7f);
-  const OnGpu g_rows(rows), g_count(count), g_steps(steps), g_d_rows(d_rows), g_p(p), g_m(m), g_v(v), g_norm(norm);
-  adamw_rows(device_of(1),
-             {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), m.view(), v.view(), steps.view()});
-  adamw_rows(gpu(), {control.gpu_value, g_norm, g_rows, g_count, g_d_rows, g_p, g_m, g_v, g_steps});
-  expect_close(g_p.values(), p, 1e-6, "parameter");
-  expect_close(g_m.values(), m, 1e-6, "m");
-  expect_close(g_v.values(), v, 1e-6, "v");
-  expect_same_values(g_steps, steps, "steps");
+TEST_F(CudaRowwiseRmsprop, UpdatesTheTouchedRowsAndForgetsAll) {
+  for (const std::int64_t width : {8, 160, 1056}) {
+    constexpr std::int64_t kRows = 500;
+    Control control(3);
+    Tensor<std::int32_t> rows({20}, 0), count({1}, 13);
+    for (int i = 0; i < 20; ++i) rows[i] = 20 * i + 1;
+    auto d_rows = Tensor<float>::noise({20, width}, 1), p = Tensor<float>::noise({kRows, width}, 2);
+    for (std::int64_t e = 0; e < width; ++e) d_rows[e] = 0, d_rows[width + e] *= 1e-9f;
+    Tensor<float> v({kRows}, 0.01f), norm({2}, 0.7f);
+    v[1] = v[21] = 0;
+    const OnGpu g_rows(rows), g_count(count), g_d_rows(d_rows), g_p(p), g_v(v), g_norm(norm);
+    for (int step = 0; step < 3; ++step) {
+      rowwise_rmsprop(device_of(1), {control.host, norm.view(), rows.view(), count.view(), d_rows.view(), p.view(), v.view()});
+      rowwise_rmsprop(gpu(), {control.gpu_value, g_norm, g_rows, g_count, g_d_rows, g_p, g_v});
+    }
+    expect_close(g_p.values(), p, 1e-6, "table");
+    expect_close(g_v.values(), v, 1e-6, "second moments");
+  }
 }
 
 // Tiles, the last one shorter; on the GPU the weights have `type`, and the gradient may be narrow too.

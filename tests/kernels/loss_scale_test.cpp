@@ -5,6 +5,7 @@
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/rowwise_rmsprop.h"
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {
@@ -110,10 +111,15 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   struct Weights {
     Tensor<float> p = Tensor<float>::noise({V, O}, 3), m = Tensor<float>::noise({V, O}, 4, 1e-3), v{{V, O}, 1e-6f};
     Tensor<float> weight = Tensor<float>::noise({V, O}, 5), row{{V}, 1e-6f}, column{{O}, 1e-6f}, sum{{O}, 0};
+    Tensor<float> table = Tensor<float>::noise({V, O}, 6), moments{{V}, 1e-6f};
   };
   const auto update = [&](Tensor<float>& g, Tensor<float>& factor, StepControl& control) {
     Weights w;
     adamw(device_of(1), {view_of(control), factor.view(), {{g.view(), w.p.view(), w.m.view(), w.v.view(), 0.05}}});
+    Tensor<std::int32_t> rows({V}, 0), count({1}, 4);
+    for (std::int32_t i = 0; i < V; ++i) rows[i] = i;
+    rowwise_rmsprop(device_of(1),
+                    {view_of(control), factor.view(), rows.view(), count.view(), g.view(), w.table.view(), w.moments.view()});
     auto scratch = Tensor<double>::poisoned({adafactor_scratch(V, O)});
     adafactor_tiles(device_of(1),
                     {view_of(control), g.view(), w.weight.view(), w.row.view(), w.column.view(), w.sum.view(), scratch.view(), V});
@@ -124,6 +130,8 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
     expect_same_bits(a.p, b.p, "parameter");
     expect_same_bits(a.m, b.m, "m");
     expect_same_bits(a.v, b.v, "v");
+    expect_same_bits(a.table, b.table, "table");
+    expect_same_bits(a.moments, b.moments, "its second moments");
     expect_same_bits(a.weight, b.weight, "decoder");
     expect_same_bits(a.row, b.row, "row");
     expect_same_bits(a.column, b.column, "column");
@@ -146,6 +154,8 @@ TEST(LossScale, GradientsAreTimesTheScaleUntilTheyAreUsed) {
   const Weights decoder_alone = update(gradient_scaled, norm_scaled, scaled);
   expect_same_bits(decoder_alone.p, Weights{}.p, "parameter");
   expect_same_bits(decoder_alone.v, Weights{}.v, "v");
+  expect_same_bits(decoder_alone.table, Weights{}.table, "table");
+  expect_same_bits(decoder_alone.moments, Weights{}.moments, "its second moments");
   expect_same_bits(decoder_alone.weight, updated.weight, "decoder");
 }
 

@@ -12,7 +12,7 @@
 namespace neurogen {
 
 // A small brain, as an architecture file.
-inline constexpr char kTestBrain[] = R"({"name": "test", "vocabulary": 300, "embedding": 32,
+inline constexpr char kTestBrain[] = R"({"name": "test", "vocabulary": 300, "embedding": 32, "pairs": 40, "softcap": 30,
   "thalamus": {"neurons": 64, "outputs": 32, "fan_in": 32}, "wernicke": {"neurons": 192, "outputs": 64, "fan_in": 48},
   "hippocampus": {"neurons": 256, "outputs": 64, "fan_in": 32}, "basal_ganglia": {"neurons": 64, "outputs": 32, "fan_in": 32},
   "prefrontal": {"neurons": 256, "outputs": 64, "fan_in": 32}, "broca": {"neurons": 320, "outputs": 64, "fan_in": 32}})";
