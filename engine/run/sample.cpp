@@ -1,6 +1,7 @@
 #include "engine/run/sample.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace neurogen {
 namespace {
@@ -37,6 +38,9 @@ void SampleWriter::logits_behind(std::size_t length) {
     begin = tile.end;
     const std::span<const float> row = readout_.rows(tile.logits, static_cast<std::int64_t>(length) - 1, 1);
     to = std::copy_n(row.begin(), tile.tokens, to);
+  }
+  if (const auto cap = static_cast<float>(model_.architecture->softcap()); cap > 0) {  // the loss caps them as it reads them
+    for (float& logit : logits_) logit = cap * std::tanh(logit / cap);
   }
 }
 

@@ -74,7 +74,7 @@ TEST_F(CudaApi, ShowsWhatACpuShows) {
   ASSERT_TRUE(engine.save(directory_.path("three.ngck")));
   Engine cpu = made("cpu", directory_.path("three.ngck"));
   for (Engine* e : {&engine, &cpu}) ASSERT_TRUE(e->evaluate(text(65)));  // one batch
-  for (const std::string_view module : Engine::modules()) {
+  for (const std::string_view module : engine.modules()) {
     const auto width = static_cast<std::size_t>(engine.outputs(module).value());
     std::vector<float> out(width * 64), out_of_cpu(width * 64);
     ASSERT_TRUE(engine.read_output(module, out));
