@@ -57,8 +57,7 @@ TEST_F(CudaCheckpoint, ARunThatWasCutIsTheRunThatNeverWas) {
 TEST_F(CudaCheckpoint, FilesCrossBetweenDevices) {
   const RestartSettings gpu = settings_of(DType::f32, DType::f32);
   RestartSettings cpu = gpu;
-  cpu.options.target.threads = 2;
-  cpu.options.target.workspace = 0;
+  cpu.options.target = {.threads = 2};
   cpu.place = {};
   const Tokens tokens = text(gpu);
   for (const auto& [one, other] : {std::pair{gpu, cpu}, {cpu, gpu}}) {

@@ -41,7 +41,7 @@ struct Way {
 };
 
 Session session_of(Model model, const Way& way = {}) {
-  const bool gpu = model.options.target.threads == 0;
+  const bool gpu = model.options.target.gpu;
   return {planned(std::move(model), way.budget), {gpu, 0, way.separate}};
 }
 
@@ -115,8 +115,7 @@ TEST_P(CudaProgram, AnyVocabularyAndTileLearnWhatTheyLearnOnTheCpu) {
         o.schedule.keep_logits = keep;
         StepOptions on_cpu = o;
         on_cpu.compute = on_cpu.decoder_storage = DType::f32;
-        on_cpu.target.threads = 2;
-        on_cpu.target.workspace = 0;
+        on_cpu.target = {.threads = 2};
         const Outcome gpu = train(o, {}, vocabulary), cpu = train(on_cpu, {}, vocabulary);
         for (std::size_t i = 0; i < gpu.metrics.size(); ++i)
           EXPECT_NEAR(gpu.metrics[i], cpu.metrics[i], (GetParam() == DType::f32 ? 1e-4 : 1e-2) * cpu.metrics[i])
@@ -142,8 +141,7 @@ TEST_P(CudaProgram, AStreamSaysWhatItSaysOnTheCpu) {
   const std::vector<float> logits = speak(options_of(GetParam()));
   EXPECT_EQ(logits, speak(options_of(GetParam()), true)) << "poisoned, operation by operation";
   StepOptions on_cpu = options_of(DType::f32);
-  on_cpu.target.threads = 2;
-  on_cpu.target.workspace = 0;
+  on_cpu.target = {.threads = 2};
   const std::vector<float> expected = speak(on_cpu);
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {

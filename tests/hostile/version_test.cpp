@@ -35,11 +35,15 @@ class Version2 : public testing::Test {
     return outcome;
   }
 
-  // The same tensors in the opposite order, each at a multiple of `alignment`, as another version might have placed them.
+  // The same weights, then the same other tensors, in the opposite order, each at a multiple of `alignment`, as another version
+  // might have placed them.
   std::string laid_out_otherwise(Bytes alignment) const {
     Manifest m = file_.manifest();
-    std::reverse(m.tensors.begin(), m.tensors.end());
-    std::reverse(m.checksums.begin(), m.checksums.end());
+    const auto turn = [&](auto& list) {
+      const auto rest = list.begin() + static_cast<std::ptrdiff_t>(m.weights);
+      std::reverse(list.begin(), rest), std::reverse(rest, list.end());
+    };
+    turn(m.tensors), turn(m.checksums);
     std::string image;
     for (Buffer& tensor : m.tensors) {
       image.resize((image.size() + alignment - 1) / alignment * alignment);
