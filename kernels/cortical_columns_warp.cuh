@@ -88,10 +88,14 @@ __device__ inline __nv_bfloat162 pair_of(const std::uint32_t& x) { return reinte
 __device__ inline std::uint32_t bits_of(const __nv_bfloat162& x) { return reinterpret_cast<const std::uint32_t&>(x); }
 __device__ inline std::uint32_t add_pairs(std::uint32_t a, std::uint32_t b) { return bits_of(__hadd2(pair_of(a), pair_of(b))); }
 __device__ inline std::uint32_t multiply_pairs(std::uint32_t a, std::uint32_t b) {
-  return bits_of(__hmul2_rn(pair_of(a), pair_of(b)));
+  return bits_of(__hmul2(pair_of(a), pair_of(b)));
 }
 __device__ inline std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+#if __CUDA_ARCH__ >= 800
   return bits_of(__hfma2(pair_of(a), pair_of(b), pair_of(c)));
+#else
+  return add_pairs(multiply_pairs(a, b), c);  // for the compiler: the columns need 8.0
+#endif
 }
 
 // A warp's own [32 tokens, 16 outputs] tile in bf16.
