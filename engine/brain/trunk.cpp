@@ -40,7 +40,7 @@ void BrainTrunk::declare_parameters() {
     ModuleIds& ids = ids_[m];
     ids.synapses = s_.parameter({name + ".synapses",
                                  {module.groups(), module.reach(), kGroup * module.roles()},
-                                 UpdateRule::adamw_decay,
+                                 UpdateRule::muon,
                                  normals(deviation),
                                  true});
     ids.taps = s_.parameter({name + ".taps", {2, module.roles(), module.outputs}, UpdateRule::adamw, first_taps(module.neurons)});

@@ -62,7 +62,7 @@ class Decoder {
     m.options.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
-    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.table_rate()), real("a rate", from.decoder_rate()),
+    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.synapse_rate()), real("a rate", from.table_rate()), real("a rate", from.decoder_rate()),
                number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
     m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash(), weights(from)};
@@ -230,6 +230,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_held_out_loss(NAN);
   b.add_seed(m.seed);
   b.add_learning_rate(m.rates.learning_rate);
+  b.add_synapse_rate(m.rates.synapse);
   b.add_table_rate(m.rates.table);
   b.add_decoder_rate(m.rates.decoder);
   b.add_warmup(stored(m.rates.warmup));

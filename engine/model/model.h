@@ -13,7 +13,7 @@ namespace neurogen {
 
 inline constexpr std::int64_t kStagingSlots = 4;  // of Ports::staging
 
-enum class UpdateRule { adamw, adamw_decay, rowwise_rmsprop, adafactor };
+enum class UpdateRule { adamw, muon, rowwise_rmsprop, adafactor };
 
 // The first value of element i of a parameter, a function of seed and random stream, so that it depends on no device or thread.
 using FirstValue = std::function<double(std::uint64_t seed, std::uint64_t stream, std::uint64_t i)>;
@@ -30,7 +30,8 @@ struct ParameterSpec {
 
 struct Parameter : ParameterSpec {
   TensorId value;  // persistent
-  // Persistent, with training: AdamW's moments; a table has one second moment a row, v; the decoder has its own statistics.
+  // Persistent, with training: AdamW's moments; of a matrix under Muon the momentum m; of a table one second moment a row, v. The
+  // decoder has its own statistics.
   TensorId m, v;
   TensorId low;  // derived: the copy that products read; empty if they read the value itself
   // With training, transient: its gradient; of a table, of the `touched.count` rows in `touched.rows`. Empty for the decoder.

@@ -29,7 +29,7 @@ struct StepOptions {
   std::int64_t document_end = -1;         // token that ends a document, -1: none
   Target target;
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
-  double synapse_decay = 0.05, clip = 1.0;  // AdamW's weight decay, limit of the gradient norm
+  double synapse_decay = 0.05, clip = 1.0;  // Muon's weight decay, limit of the gradient norm
   Schedule schedule;
   bool stream = false;  // build_training: also the program that takes one token at a time, on the same parameters
 

@@ -1,9 +1,12 @@
 #include "engine/model/update.h"
 
+#include <algorithm>
+
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
 #include "kernels/loss_scale.h"
+#include "kernels/muon.h"
 #include "kernels/rowwise_rmsprop.h"
 
 namespace neurogen {
@@ -48,9 +51,9 @@ TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
 void declare_moments(Assembly& s) {
   for (Parameter& p : s.model.parameters) {
     if (p.rule == UpdateRule::adafactor) continue;
-    const bool table = p.rule == UpdateRule::rowwise_rmsprop;
+    const bool table = p.rule == UpdateRule::rowwise_rmsprop, matrix = p.rule == UpdateRule::muon;
     if (!table) p.m = s.persistent(p.name + ".m", s.real, p.shape);
-    p.v = s.persistent(p.name + ".v", s.real, table ? Shape{p.shape[0]} : p.shape);
+    if (!matrix) p.v = s.persistent(p.name + ".v", s.real, table ? Shape{p.shape[0]} : p.shape);
   }
 }
 
@@ -61,29 +64,46 @@ void add_update(Assembly& s) {
   }
   const TensorId control = s.control, norm = add_norm(s, parameters);
   struct Update {
-    TensorId gradient, value, m, v;
-    double decay;
-    TensorId low;
+    TensorId gradient, value, m, v, low;
   };
-  std::vector<Update> updates;
-  std::vector<TensorId> reads = {control, norm}, writes;
-  for (const Parameter& p : parameters) {
-    const TensorId gradient = p.gradient, value = p.value, v = p.v;
-    if (p.rule == UpdateRule::rowwise_rmsprop) {
-      const auto [rows, count] = p.touched;
-      s.graph.operation("update." + p.name, {control, norm, rows, count, gradient}, {value, v},
-                        [=, rows = rows, count = count](auto& device, const Bindings& at) {
-                          rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[value], at[v]});
-                        });
-      continue;
+  // Of all parameters under a rule that takes them at once.
+  struct Updates {
+    std::vector<Update> list;
+    std::vector<TensorId> reads, writes;
+    void add(const Parameter& p) {
+      list.push_back({p.gradient, p.value, p.m, p.v, p.low});
+      reads.push_back(p.gradient);
+      writes.insert(writes.end(), {p.value, p.m, p.v, p.low});
     }
-    updates.push_back({gradient, value, p.m, v, p.rule == UpdateRule::adamw_decay ? s.options.synapse_decay : 0, p.low});
-    reads.push_back(gradient);
-    writes.insert(writes.end(), {value, p.m, v, p.low});
+  };
+  Updates matrices{{}, {control, norm}, {}}, rest{{}, {control, norm}, {}};
+  std::int64_t scratch_elements = 0;
+  for (const Parameter& p : parameters) {
+    if (p.rule == UpdateRule::muon) {
+      matrices.add(p);
+      scratch_elements = std::max(scratch_elements, muon_scratch(p.shape[1]));
+    } else if (p.rule == UpdateRule::adamw) {
+      rest.add(p);
+    } else {
+      const TensorId gradient = p.gradient, value = p.value, v = p.v, rows = p.touched.rows, count = p.touched.count;
+      s.graph.operation("update." + p.name, {control, norm, rows, count, gradient}, {value, v}, [=](auto& device, const Bindings& at) {
+        rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[value], at[v]});
+      });
+    }
   }
-  s.graph.operation("update", reads, writes, [=](auto& device, const Bindings& at) {
+  if (!matrices.list.empty()) {
+    const TensorId scratch = s.scratch("update.matrices", scratch_elements);
+    matrices.writes.push_back(scratch);
+    const double decay = s.options.synapse_decay;
+    s.graph.operation("update.matrices", matrices.reads, matrices.writes, [=, list = matrices.list](auto& device, const Bindings& at) {
+      Muon all{at[control], at[norm], {}, at[scratch]};
+      for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], decay, at[u.low]});
+      muon(device, all);
+    });
+  }
+  s.graph.operation("update", rest.reads, rest.writes, [=, list = rest.list](auto& device, const Bindings& at) {
     AdamW all{at[control], at[norm], {}};
-    for (const Update& u : updates) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay, at[u.low]});
+    for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], 0, at[u.low]});
     adamw(device, all);
   });
 }

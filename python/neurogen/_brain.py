@@ -57,6 +57,7 @@ class Engine:
         init: PathLike = "",
         steps: int = 0,
         learning_rate: float = 4e-3,
+        synapse_rate: float = 0.01,
         table_rate: float = 0.25,
         decoder_rate: float = 1e-3,
         warmup: int = 100,
@@ -79,7 +80,7 @@ class Engine:
         end = None if document_end is None else ctypes.byref(ctypes.c_int64(whole("document_end", document_end)))
         texts = [encoded(str(text)) for text in (budget, device, batch)]
         run = whole("window", window), whole("seed", seed), encoded(checkpoint), encoded(init), whole("steps", steps)
-        rates = float(learning_rate), float(table_rate), float(decoder_rate), whole("warmup", warmup)
+        rates = float(learning_rate), float(synapse_rate), float(table_rate), float(decoder_rate), whole("warmup", warmup)
         types = [encoded(str(text)) for text in (overhead, compute, decoder_storage)]
         rest = whole("threads", threads), end, whole("decoder_tile", decoder_tile)
         check(library.neurogen_create(ctypes.byref(self._handle), encoded(arch), *texts, *run, *rates, *types, *rest))

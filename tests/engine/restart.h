@@ -19,7 +19,7 @@ struct RunRecord {
 struct RestartSettings {
   BrainShape architecture;
   StepOptions options;
-  Rates rates{4e-3, 0.25, 1e-3, 5};
+  Rates rates{4e-3, 0.01, 0.25, 1e-3, 5};
   std::uint64_t seed = 0;
   std::int64_t steps = 20;
   Place place{};

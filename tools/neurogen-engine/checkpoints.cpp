@@ -53,6 +53,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--decoder-tile", m.options.vocabulary_tile),
       is("--seed", m.seed),
       is("--lr", m.rates.learning_rate),
+      is("--synapse-lr", m.rates.synapse),
       is("--table-lr", m.rates.table),
       is("--decoder-lr", m.rates.decoder),
       is("--warmup", m.rates.warmup),

@@ -54,6 +54,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"held_out_loss", evaluated ? ordered_json(m.standing.held_out_loss) : ordered_json(nullptr)},
       {"seed", m.seed},
       {"learning_rate", m.rates.learning_rate},
+      {"synapse_rate", m.rates.synapse},
       {"table_rate", m.rates.table},
       {"decoder_rate", m.rates.decoder},
       {"warmup", m.rates.warmup},

@@ -5,8 +5,11 @@
 namespace neurogen {
 
 struct Rates {
-  double learning_rate = 4e-3, table = 0.25, decoder = 1e-3;  // table: of the embedding and its pairs
-  std::int64_t warmup = 100;                                  // steps
+  double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants
+  double synapse = 0.01;        // of the synapses' matrices, by Muon
+  double table = 0.25;          // of the embedding and its pairs
+  double decoder = 1e-3;
+  std::int64_t warmup = 100;  // steps
 };
 
 // The formulas are in engine/run/sampler.h.
