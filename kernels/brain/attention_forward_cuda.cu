@@ -1,5 +1,5 @@
 // The hippocampus over whole windows: a block takes a tile of queries of one head and window.
-#include "kernels/brain/attention_cuda.cuh"
+#include "kernels/brain/attention_tile_cuda.cuh"
 
 namespace neurogen {
 namespace {
