@@ -6,15 +6,16 @@
 // Products from the right need no transpose, for every F: x q(x^T x) = q(x x^T) x for every polynomial q.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/several.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/several.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 
 inline constexpr double kMuonMomentum = 0.95, kMuonEpsilon = 1e-7;
 inline constexpr double kMuonLinear = 3.4445, kMuonCubic = -4.7750, kMuonQuintic = 2.0315;  // coefficients of x, x a, x a a
 inline constexpr int kMuonSteps = 5;
+inline constexpr std::int64_t kMuonColumns = 32;     // of a matrix
 inline constexpr std::int64_t kMuonMostFanIn = 256;  // F that a GPU's shared memory has room for; a CPU takes any
 
 struct MuonUpdate {

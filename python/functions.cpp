@@ -41,9 +41,9 @@ PYTHON const char* neurogen_text() { return text.c_str(); }
 // `document_end`: null if not set.
 PYTHON int neurogen_create(Engine** made, const char* arch, const char* budget, const char* device, const char* batch,
                            std::int64_t window, std::int64_t seed, const char* checkpoint, const char* init, std::int64_t steps,
-                           double learning_rate, double synapse_rate, double table_rate, double decoder_rate, std::int64_t warmup, const char* overhead,
-                           const char* compute, const char* decoder_storage, std::int64_t threads, const std::int64_t* document_end,
-                           std::int64_t decoder_tile) {
+                           double learning_rate, double synapse_rate, double table_rate, double decoder_rate, std::int64_t warmup,
+                           const char* overhead, const char* compute, const char* decoder_storage, std::int64_t threads,
+                           const std::int64_t* document_end, std::int64_t decoder_tile) {
   neurogen::EngineOptions o;
   o.architecture = arch, o.budget = budget, o.device = device, o.batch = batch, o.window = window;
   o.seed = seed, o.checkpoint = checkpoint, o.init = init, o.steps = steps;

@@ -62,8 +62,8 @@ class Decoder {
     m.options.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
-    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.synapse_rate()), real("a rate", from.table_rate()), real("a rate", from.decoder_rate()),
-               number("its warm-up", from.warmup(), 0)};
+    m.rates = {real("a rate", from.learning_rate()), real("a rate", from.synapse_rate()), real("a rate", from.table_rate()),
+               real("a rate", from.decoder_rate()), number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
     m.text = {number("its text's length", from.text_tokens(), 0), from.text_hash(), weights(from)};
     m.tokenizer = from.tokenizer_hash();

@@ -1,7 +1,10 @@
 #include "engine/model/update.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
+#include "arena/error.h"
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
@@ -80,26 +83,32 @@ void add_update(Assembly& s) {
   std::int64_t scratch_elements = 0;
   for (const Parameter& p : parameters) {
     if (p.rule == UpdateRule::muon) {
+      if (s.options.target.gpu && p.shape[1] > kMuonMostFanIn) {
+        throw Error(fmt::format("{} has a fan-in of {}, training on a GPU takes up to {}: use --device cpu or another --arch",
+                                p.name, p.shape[1], kMuonMostFanIn));
+      }
       matrices.add(p);
       scratch_elements = std::max(scratch_elements, muon_scratch(p.shape[1]));
     } else if (p.rule == UpdateRule::adamw) {
       rest.add(p);
     } else {
       const TensorId gradient = p.gradient, value = p.value, v = p.v, rows = p.touched.rows, count = p.touched.count;
-      s.graph.operation("update." + p.name, {control, norm, rows, count, gradient}, {value, v}, [=](auto& device, const Bindings& at) {
-        rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[value], at[v]});
-      });
+      s.graph.operation("update." + p.name, {control, norm, rows, count, gradient}, {value, v},
+                        [=](auto& device, const Bindings& at) {
+                          rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[gradient], at[value], at[v]});
+                        });
     }
   }
   if (!matrices.list.empty()) {
     const TensorId scratch = s.scratch("update.matrices", scratch_elements);
     matrices.writes.push_back(scratch);
     const double decay = s.options.synapse_decay;
-    s.graph.operation("update.matrices", matrices.reads, matrices.writes, [=, list = matrices.list](auto& device, const Bindings& at) {
-      Muon all{at[control], at[norm], {}, at[scratch]};
-      for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], decay, at[u.low]});
-      muon(device, all);
-    });
+    s.graph.operation("update.matrices", matrices.reads, matrices.writes,
+                      [=, list = matrices.list](auto& device, const Bindings& at) {
+                        Muon all{at[control], at[norm], {}, at[scratch]};
+                        for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], decay, at[u.low]});
+                        muon(device, all);
+                      });
   }
   s.graph.operation("update", rest.reads, rest.writes, [=, list = rest.list](auto& device, const Bindings& at) {
     AdamW all{at[control], at[norm], {}};

@@ -1,4 +1,5 @@
-// Clips by the norm of all gradients but the decoder's, and updates: matrices by Muon, tables by row-wise RMSProp, the rest by AdamW.
+// Clips by the norm of all gradients but the decoder's, and updates: matrices by Muon, tables by row-wise RMSProp, the rest by
+// AdamW.
 #pragma once
 #include "engine/model/assembly.h"
 

@@ -21,11 +21,9 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
 
 StepResult TrainingStep::run(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
-  *program_.view(model_.ports.control).as<StepControl>() = {done_,
-                                                            static_cast<float>(factor * rates_.learning_rate),
-                                                            static_cast<float>(factor * rates_.table),
-                                                            static_cast<float>(factor * rates_.decoder),
-                                                            static_cast<float>(factor * rates_.synapse)};
+  *program_.view(model_.ports.control).as<StepControl>() = {
+      done_, static_cast<float>(factor * rates_.learning_rate), static_cast<float>(factor * rates_.table),
+      static_cast<float>(factor * rates_.decoder), static_cast<float>(factor * rates_.synapse)};
   program_.run(range_);
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
@@ -56,8 +54,10 @@ void check_finite(const StepResult& result, std::int64_t step) {
 
 void check_rates(const Rates& rates) {
   if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
-  for (const auto& [flag, value] :
-       {std::pair{"--lr", rates.learning_rate}, {"--synapse-lr", rates.synapse}, {"--table-lr", rates.table}, {"--decoder-lr", rates.decoder}}) {
+  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate},
+                                    {"--synapse-lr", rates.synapse},
+                                    {"--table-lr", rates.table},
+                                    {"--decoder-lr", rates.decoder}}) {
     if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate from 0 to 1000", flag, value));
   }
 }

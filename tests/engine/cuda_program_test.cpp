@@ -59,7 +59,7 @@ Outcome train(const StepOptions& o, const Way& way = {}, std::int64_t vocabulary
   for (int step = 0; step < kSteps; ++step) {
     const TensorView batch = program.view(model.ports.batch);
     for (std::int64_t i = 0; i < batch.elements(); ++i) batch.as<std::int32_t>()[i] = static_cast<std::int32_t>(random() % 200);
-    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0.01f};
     const std::int64_t waits = program.synchronizations(), requests = Block::gpu_requests();
     std::fill(times.begin(), times.end(), -1.0);
     if (way.timed) program.time_next_run(times);

@@ -51,7 +51,7 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
   Program& program = session.program;
   for (int step = 0; step < count; ++step) {
     std::copy(batch.begin(), batch.end(), program.view(model.ports.batch).as<std::int32_t>());
-    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0};
+    *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0.01f};
     program.run(model.programs.train);
     outcome.losses.push_back(program.view(model.ports.loss).as<double>()[0]);
     const TensorView norm = program.view(model.ports.norm);

@@ -67,7 +67,7 @@ TEST(LossScaling, AnOverflowBeforeTheDecoderSkipsTheStep) {
     EXPECT_TRUE(std::equal(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(state), now.begin()));
     const TensorView batch = overflows.program.view(overflows.model.ports.batch);
     std::copy(s.batch.begin(), s.batch.end(), batch.as<std::int32_t>());
-    *overflows.program.view(overflows.model.ports.control).as<StepControl>() = {skipped, 4e-3f, 3e-2f, 1e-3f, 0};
+    *overflows.program.view(overflows.model.ports.control).as<StepControl>() = {skipped, 4e-3f, 3e-2f, 1e-3f, 0.01f};
     overflows.program.run(overflows.model.programs.train);
     ++skipped;
   }
@@ -94,7 +94,7 @@ TEST(LossScaling, ALaterOverflowSkipsTheBrainAlone) {
   };
   for (const Parameter& p : model.parameters) before.push_back(value(p.value));
   std::copy(s.batch.begin(), s.batch.end(), program.view(model.ports.batch).as<std::int32_t>());
-  *program.view(model.ports.control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0};
+  *program.view(model.ports.control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0.01f};
   const Graph::Range train = model.programs.train;
   std::size_t norm = train.begin;
   while (model.graph.operations()[norm].name != "norm") ++norm;

@@ -8,6 +8,7 @@
 #include "kernels/adamw.h"
 #include "tests/engine/laws.h"
 #include "tests/expect_error.h"
+#include "tests/kernels/orthogonal.h"
 #include "tests/temporary_directory.h"
 
 namespace neurogen {
@@ -81,7 +82,7 @@ void expect_updates_by_formula(std::int64_t tile) {
   const Model& model = session.model;
   Program& program = session.program;
   initialize(model, program, 9);
-  const double rate = 4e-3, table_rate = 0.25, decoder_rate = 1e-3;
+  const double rate = 4e-3, table_rate = 0.25, decoder_rate = 1e-3, synapse_rate = 0.01;
   const std::size_t width = 32, vocabulary = 50, outputs = 64;
   std::vector<Values> p, m, v;
   for (const Parameter& parameter : model.parameters) {
@@ -93,17 +94,17 @@ void expect_updates_by_formula(std::int64_t tile) {
     Random random(static_cast<std::uint64_t>(n));
     const auto batch = random_batch(random, small_architecture(), o);
     std::copy(batch.begin(), batch.end(), program.view(model.ports.batch).as<std::int32_t>());
-    *program.view(model.ports.control).as<StepControl>() = {n - 1, float(rate), float(table_rate), float(decoder_rate), 0};
+    *program.view(model.ports.control).as<StepControl>() = {n - 1, float(rate), float(table_rate), float(decoder_rate),
+                                                            float(synapse_rate)};
     program.run(model.programs.train);
     const double norm = values(program.view(model.ports.norm))[0], clip = std::min(1.0, 1 / (norm + 1e-6));
     double squares = 0;
-    const auto adam = [&](std::size_t i, std::size_t at, double g, double lr, double decay, double step) {
+    const auto adam = [&](std::size_t i, std::size_t at, double g, double lr, double step) {
       squares += g * g;
       g *= clip;
       m[i][at] = 0.9 * m[i][at] + 0.1 * g;
       v[i][at] = 0.98 * v[i][at] + 0.02 * g * g;
-      p[i][at] = p[i][at] * (1 - lr * decay) -
-                 lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
+      p[i][at] -= lr * (m[i][at] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i][at] / (1 - std::pow(0.98, step))) + 1e-8);
     };
     for (std::size_t i = 0; i < p.size(); ++i) {
       const Parameter& parameter = model.parameters[i];
@@ -137,9 +138,30 @@ void expect_updates_by_formula(std::int64_t tile) {
         continue;
       }
       const Values g = values(program.view(parameter.gradient));
+      if (parameter.rule == UpdateRule::muon) {
+        const auto fan_in = static_cast<std::size_t>(parameter.shape[1]), wide = static_cast<std::size_t>(parameter.shape[2]);
+        for (std::size_t first = 0; first < g.size(); first += fan_in * wide) {
+          for (std::size_t role = 0; role < wide; role += 32) {
+            const auto at = [&](std::size_t f, std::size_t c) { return first + f * wide + role + c; };
+            Matrix u(fan_in, std::vector<double>(32));
+            for (std::size_t f = 0; f < fan_in; ++f) {
+              for (std::size_t c = 0; c < 32; ++c) {
+                const double own = g[at(f, c)] * clip;
+                squares += g[at(f, c)] * g[at(f, c)];
+                m[i][at(f, c)] = 0.95 * m[i][at(f, c)] + 0.05 * own;
+                u[f][c] = 0.05 * own + 0.95 * m[i][at(f, c)];
+              }
+            }
+            const Matrix turned = orthogonal(u);
+            for (std::size_t f = 0; f < fan_in; ++f)
+              for (std::size_t c = 0; c < 32; ++c)
+                p[i][at(f, c)] = p[i][at(f, c)] * (1 - float(synapse_rate) * 0.05) - float(synapse_rate) * turned[f][c];
+          }
+        }
+        continue;
+      }
       if (parameter.rule != UpdateRule::rowwise_rmsprop) {
-        for (std::size_t k = 0; k < g.size(); ++k)
-          adam(i, k, g[k], float(rate), parameter.rule == UpdateRule::adamw_decay ? 0.05 : 0, n);
+        for (std::size_t k = 0; k < g.size(); ++k) adam(i, k, g[k], float(rate), n);
         continue;
       }
       std::set<std::size_t> touched;

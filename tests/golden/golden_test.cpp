@@ -122,7 +122,7 @@ TEST_P(Golden, MatchesTheReference) {
   const auto losses = nlohmann::json::parse(start.metadata().at("losses"));
   const auto norms = nlohmann::json::parse(start.metadata().at("grad_norms"));
   for (int step = 0; step < 3; ++step) {
-    *session.program.view(b.ports.control).as<StepControl>() = {step, 4e-3f, 0.02f, 1e-3f, 0};
+    *session.program.view(b.ports.control).as<StepControl>() = {step, 4e-3f, 0.02f, 1e-3f, 0.01f};
     session.program.run(b.programs.train);
     const double* loss = session.program.view(b.ports.loss).as<const double>();
     EXPECT_EQ(loss[1], 144);

@@ -59,7 +59,8 @@ TEST(Hostile, EveryNumberOfTheManifest) {
       EXPECT_FALSE(accepts(bad, sentence)) << value;
       EXPECT_NE(sentence.find(part), string::npos) << sentence;
     };
-    real(&M::mutate_learning_rate, "a rate is"), real(&M::mutate_table_rate, "a rate is"), real(&M::mutate_synapse_rate, "a rate is");
+    real(&M::mutate_learning_rate, "a rate is"), real(&M::mutate_table_rate, "a rate is"),
+        real(&M::mutate_synapse_rate, "a rate is");
     real(&M::mutate_decoder_rate, "a rate is"), real(&M::mutate_synapse_decay, "its decay is"),
         real(&M::mutate_clip, "its clip is");
   }

@@ -20,7 +20,7 @@ struct Control {
   TensorView host;
   OnGpu gpu_value;
   explicit Control(std::int64_t step)
-      : value{step, 4e-3f, 3e-2f, 1e-3f, 0},
+      : value{step, 4e-3f, 3e-2f, 1e-3f, 0.01f},
         host(make_view(&value, DType::u8, {sizeof value})),
         gpu_value(DType::u8, {sizeof value}) {
     gpu().copy_now(&value, gpu_value.view().data, sizeof value);

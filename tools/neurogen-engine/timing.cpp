@@ -19,7 +19,7 @@ void random_batch(const Session& session, std::uint64_t index) {
 }
 
 double run_step(Session& session, Graph::Range train, std::int64_t i) {
-  *session.program.view(session.model.ports.control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 0};
+  *session.program.view(session.model.ports.control).as<StepControl>() = {i, 1e-4f, 1e-4f, 1e-4f, 1e-4f};
   session.program.run(train);
   return session.program.milliseconds() / 1e3;
 }
