@@ -3,6 +3,7 @@
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/muon.h"
 #include "kernels/rowwise_rmsprop.h"
 #include "tests/kernels/cuda_tensor.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 using CudaNorm = CudaTest;
 using CudaAdamW = CudaTest;
+using CudaMuon = CudaTest;
 using CudaRowwiseRmsprop = CudaTest;
 using CudaAdafactor = CudaTest;
 
@@ -20,7 +22,7 @@ struct Control {
   TensorView host;
   OnGpu gpu_value;
   explicit Control(std::int64_t step)
-      : value{step, 4e-3f, 3e-2f, 1e-3f, 0.01f},
+      : value{step, 4e-3f, 3e-2f, 1e-3f, 2e-2f},
         host(make_view(&value, DType::u8, {sizeof value})),
         gpu_value(DType::u8, {sizeof value}) {
     gpu().copy_now(&value, gpu_value.view().data, sizeof value);
@@ -87,6 +89,75 @@ TEST_F(CudaAdamW, EqualsTheCpu) {
       expect_close(one.g_v.values(), one.v, 1e-6, "v");
     }
   }
+}
+
+// Synapses of every fan-in that the presets have, and of the extremes, beside the CPU in float64.
+struct Synapses {
+  Tensor<double> gradient, value, momentum, before;
+  OnGpu g_gradient, g_value, g_momentum, g_low;
+  Synapses(Shape shape, unsigned seed, double size, DType low)
+      : gradient(Tensor<double>::noise(shape, seed, size)),
+        value(Tensor<double>::noise(shape, seed + 1, 0.02)),
+        momentum(Tensor<double>::noise(shape, seed + 2, size / 4)),
+        before(value),
+        g_gradient(gradient, DType::f32),
+        g_value(value, DType::f32),
+        g_momentum(momentum, DType::f32),
+        g_low(low, shape) {}
+};
+
+TEST_F(CudaMuon, EqualsTheCpu) {
+  for (const DType low : {DType::bf16, DType::f16}) {
+    Control control(3);
+    Tensor<double> norm({2}, 0.5);
+    const OnGpu g_norm(norm, DType::f32);
+    auto scratch = Tensor<double>::poisoned({1, muon_scratch(kMuonMostFanIn)});
+    Muon on_cpu{control.host, norm.view(), {}, scratch.view()}, on_gpu{control.gpu_value, g_norm, {}, {}};
+    std::vector<Synapses> all;
+    for (const std::int64_t fan_in : {16, 32, 48, 64, 96, 128, 160, 256}) {
+      const double size = all.size() == 3 ? 0 : all.size() == 4 ? 1e-6 : 0.1;
+      all.emplace_back(Shape{draw(1, 40), fan_in, 32 * draw(2, 5)}, static_cast<unsigned>(draw(1, 1000)), size, low);
+    }
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      Synapses& s = all[i];
+      const double decay = i % 2 == 0 ? 0.05 : 0;
+      on_cpu.updates.add({s.gradient.view(), s.value.view(), s.momentum.view(), decay});
+      on_gpu.updates.add({s.g_gradient, s.g_value, s.g_momentum, decay, i % 3 != 2 ? TensorView(s.g_low) : TensorView{}});
+    }
+    muon(device_of(1), on_cpu);
+    muon(gpu(), on_gpu);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      Synapses& s = all[i];
+      const testing::ScopedTrace trace(__FILE__, __LINE__, "fan-in " + std::to_string(s.value.shape[1]));
+      const Tensor<double> actual = s.g_value.values();
+      Tensor<double> change = actual, expected = s.value;
+      for (std::size_t e = 0; e < change.data.size(); ++e) change.data[e] -= s.before.data[e], expected.data[e] -= s.before.data[e];
+      if (i != 3) expect_close(change, expected, 1e-4, "change of the values");
+      expect_close(actual, s.value, 1e-5, "values");
+      expect_close(s.g_momentum.values(), s.momentum, 1e-6, "momentum");
+      if (i % 3 == 2) continue;
+      expect_same_values(s.g_low, rounded(actual, low), "its copy in 16 bits");
+    }
+  }
+}
+
+TEST_F(CudaMuon, GivesTheSameBitsAloneAndSkipsAnOverflow) {
+  Control control(3), overflow(3);
+  overflow.value.overflow = 2;
+  gpu().copy_now(&overflow.value, overflow.gpu_value.view().data, sizeof overflow.value);
+  Tensor<double> norm({2}, 0.5);
+  const OnGpu g_norm(norm, DType::f32);
+  Synapses alone({7, 96, 128}, 1, 0.1, DType::bf16), again({7, 96, 128}, 1, 0.1, DType::bf16);
+  Synapses skipped({7, 96, 128}, 1, 0.1, DType::bf16), wide({7, 256, 64}, 2, 0.1, DType::bf16);
+  const auto update = [](const Synapses& s) { return MuonUpdate{s.g_gradient, s.g_value, s.g_momentum, 0.05}; };
+  muon(gpu(), {control.gpu_value, g_norm, {update(alone)}, {}});
+  muon(gpu(), {control.gpu_value, g_norm, {update(wide), update(again)}, {}});
+  muon(gpu(), {overflow.gpu_value, g_norm, {update(skipped)}, {}});
+  expect_same_values(again.g_value, alone.g_value.values(), "value beside wider synapses");
+  expect_same_values(again.g_momentum, alone.g_momentum.values(), "momentum beside wider synapses");
+  expect_same_values(skipped.g_value, skipped.before, "skipped value");
+  const OnGpu high(DType::f32, {1, kMuonMostFanIn + 16, 64});
+  EXPECT_THROW(muon(gpu(), {control.gpu_value, g_norm, {{high, high, high}}, {}}), Error);
 }
 
 TEST_F(CudaRowwiseRmsprop, UpdatesTheTouchedRowsAndForgetsAll) {
