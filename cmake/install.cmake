@@ -7,7 +7,7 @@ foreach(program plan corpus)  # in an installation, short names get a prefix
 endforeach()
 install(TARGETS neurogen_shared LIBRARY DESTINATION ${libraries}/neurogen)
 install(TARGETS neurogen EXPORT neurogenTargets LIBRARY)
-install(DIRECTORY engine/api/neurogen TYPE INCLUDE)
+install(DIRECTORY include/neurogen TYPE INCLUDE)
 set(package_files ${libraries}/cmake/neurogen)
 install(EXPORT neurogenTargets NAMESPACE neurogen:: DESTINATION ${package_files})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/neurogenConfigVersion.cmake COMPATIBILITY SameMinorVersion)

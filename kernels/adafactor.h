@@ -10,8 +10,8 @@
 // bit are not lost on average.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 

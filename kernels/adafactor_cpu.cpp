@@ -2,9 +2,9 @@
 #include <cmath>
 
 #include "kernels/adafactor.h"
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/loss_scale.h"
-#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {

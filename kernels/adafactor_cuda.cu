@@ -1,6 +1,6 @@
 #include "kernels/adafactor_cuda.cuh"
+#include "kernels/base/stochastic_rounding.cuh"
 #include "kernels/loss_scale.h"
-#include "kernels/stochastic_rounding.cuh"
 
 namespace neurogen {
 namespace {

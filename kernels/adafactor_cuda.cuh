@@ -1,7 +1,7 @@
 // Scratch that Adafactor's kernels pass to each other (adafactor_scratch gives its size), and its layout by tiles.
 #pragma once
 #include "kernels/adafactor.h"
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/base/cuda_kernel.cuh"
 
 namespace neurogen {
 

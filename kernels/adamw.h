@@ -3,9 +3,9 @@
 //   p = p (1 - lr decay) - lr (m / (1-b1^n)) / (sqrt(v / (1-b2^n)) + eps)
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/several.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/several.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 

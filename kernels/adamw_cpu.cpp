@@ -1,7 +1,7 @@
 #include "kernels/adamw.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/cast.h"
-#include "kernels/dispatch.h"
-#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {

@@ -1,7 +1,7 @@
 // Changes a tensor's storage type: between f32 and the 16-bit types (rounded to nearest, ties to even), or a plain copy.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

@@ -1,8 +1,8 @@
 #include <cstring>
 
 #include "arena/error.h"
+#include "kernels/base/half.h"
 #include "kernels/cast.h"
-#include "kernels/half.h"
 
 namespace neurogen {
 namespace {

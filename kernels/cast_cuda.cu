@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "kernels/base/cuda_kernel.cuh"
 #include "kernels/cast.h"
-#include "kernels/cuda_kernel.cuh"
 
 namespace neurogen {
 namespace {

@@ -1,8 +1,8 @@
 // Copies and clears whole tensors.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/several.h"
+#include "kernels/base/device.h"
+#include "kernels/base/several.h"
 
 namespace neurogen {
 

@@ -1,7 +1,7 @@
 #include <cstring>
 
+#include "kernels/base/dispatch.h"
 #include "kernels/copy.h"
-#include "kernels/dispatch.h"
 
 namespace neurogen {
 namespace {

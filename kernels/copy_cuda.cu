@@ -1,5 +1,5 @@
+#include "kernels/base/cuda_several.cuh"
 #include "kernels/copy.h"
-#include "kernels/cuda_several.cuh"
 
 namespace neurogen {
 namespace {

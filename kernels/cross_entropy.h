@@ -8,8 +8,8 @@
 // that it is neither rounded nor written a second time.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 

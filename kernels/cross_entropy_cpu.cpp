@@ -1,8 +1,8 @@
 #include <limits>
 
+#include "kernels/base/dispatch.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/cross_entropy.h"
-#include "kernels/dispatch.h"
-#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {

@@ -1,6 +1,6 @@
+#include "kernels/base/cuda_kernel.cuh"
+#include "kernels/base/cuda_math.cuh"
 #include "kernels/cross_entropy.h"
-#include "kernels/cuda_kernel.cuh"
-#include "kernels/cuda_math.cuh"
 
 namespace neurogen {
 namespace {

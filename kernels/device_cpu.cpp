@@ -1,9 +1,9 @@
 #include <vector>
 
 #include "arena/error.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
+#include "kernels/base/openblas.h"
 #include "kernels/matmul.h"
-#include "kernels/openblas.h"
 
 namespace neurogen {
 namespace {

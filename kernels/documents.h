@@ -1,7 +1,7 @@
 // Finds where documents begin inside a window: recurrence and attention do not look across a document's end.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

@@ -1,4 +1,4 @@
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
 #include "kernels/documents.h"
 
 namespace neurogen {

@@ -6,7 +6,7 @@
 // so that the first module already tells a token by its context. Pairs that share a row do not tell.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

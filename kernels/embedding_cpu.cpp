@@ -1,8 +1,8 @@
 #include <utility>
 
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
 #include "kernels/embedding.h"
-#include "kernels/vector_math.h"
+#include "kernels/rms_norm_cpu.h"
 
 namespace neurogen {
 namespace {

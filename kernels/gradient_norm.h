@@ -3,9 +3,9 @@
 // Sums are taken in float64 over chunks of fixed size, so that the bits depend only on the shapes.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/several.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/several.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 

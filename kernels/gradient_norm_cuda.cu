@@ -1,4 +1,4 @@
-#include "kernels/cuda_several.cuh"
+#include "kernels/base/cuda_several.cuh"
 #include "kernels/gradient_norm.h"
 
 namespace neurogen {

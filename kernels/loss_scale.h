@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/step_control.h"
 
 // Functions that both devices compile.
 #ifdef __CUDACC__

@@ -2,7 +2,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/base/cuda_kernel.cuh"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {

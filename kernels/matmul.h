@@ -1,7 +1,7 @@
 // Dense matrix products: C = op(A) op(B) + beta C, row-major.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

@@ -2,9 +2,9 @@
 #include <limits>
 #include <type_traits>
 
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/openblas.h"
 #include "kernels/matmul.h"
-#include "kernels/openblas.h"
 
 namespace neurogen {
 namespace {

@@ -6,7 +6,7 @@
 // The first part is here; the second is fused into the operation that produced x (microcircuit.h, attention.h).
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

@@ -1,6 +1,7 @@
-#include "kernels/dispatch.h"
+#include "kernels/rms_norm_cpu.h"
+
+#include "kernels/base/dispatch.h"
 #include "kernels/rms_norm.h"
-#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/base/cuda_kernel.cuh"
 #include "kernels/rms_norm.h"
 
 namespace neurogen {

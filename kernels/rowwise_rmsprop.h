@@ -6,8 +6,8 @@
 // steps of sqrt(1-beta) lr. There is no momentum and no bias correction, so rows without gradient stay.
 #pragma once
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
-#include "kernels/step_control.h"
+#include "kernels/base/device.h"
+#include "kernels/base/step_control.h"
 
 namespace neurogen {
 

@@ -1,6 +1,6 @@
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/rowwise_rmsprop.h"
-#include "kernels/vector_math.h"
 
 namespace neurogen {
 namespace {

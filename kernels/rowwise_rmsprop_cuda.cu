@@ -1,4 +1,4 @@
-#include "kernels/cuda_kernel.cuh"
+#include "kernels/base/cuda_kernel.cuh"
 #include "kernels/rowwise_rmsprop.h"
 
 namespace neurogen {

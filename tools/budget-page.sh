@@ -24,13 +24,13 @@ A buffer is *persistent* (saved: parameters and optimizer state), *derived* (alw
 alive at the fullest moment, largest first; names that differ only in a section's or tile's number share a line.
 
 `tools/budget-page.sh` prints this page, with tables from `plan`; a test fails if they differ. The picture comes from
-`plan --arch full --device cuda --overhead 650M --svg docs/memory-full.svg`:
+`plan --arch full --device cuda --overhead 500M --svg docs/memory-full.svg`:
 
 ![memory map of full](docs/memory-full.svg)
 
 ## full: 157,696 neurons inside 3.2 GB of GPU memory
 
-8,192 tokens per step, a 16-bit decoder and bf16 activations, on cards whose driver and libraries take 650 MB (Hopper) and
+8,192 tokens per step, a 16-bit decoder and bf16 activations, on cards whose driver and libraries take 500 MB (Hopper) and
 200 MB (small cards). Two fifths of the arena are the decoder, the embedding and its pairs; most of the rest is a step's
 activations. It fits because
 
@@ -39,7 +39,7 @@ activations. It fits because
   at a time;
 - the backward pass runs in sections of the batch.
 END
-table --arch full --device cuda --budget 3200M --overhead 650M
+table --arch full --device cuda --budget 3200M --overhead 500M
 table --arch full --device cuda --budget 3200M --overhead 200M
 cat <<'END'
 

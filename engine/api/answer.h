@@ -2,7 +2,7 @@
 #pragma once
 #include <exception>
 
-#include "engine/api/neurogen/result.h"
+#include "neurogen/result.h"
 
 namespace neurogen {
 

@@ -1,4 +1,4 @@
-#include "engine/api/neurogen/engine.h"
+#include "neurogen/engine.h"
 
 #include <fmt/format.h>
 
@@ -23,7 +23,7 @@
 #include "engine/run/stream.h"
 #include "engine/run/training_step.h"
 #include "engine/run/weights.h"
-#include "kernels/openblas.h"
+#include "kernels/base/openblas.h"
 
 namespace neurogen {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/api/neurogen/tokenizer.h"
+#include "neurogen/tokenizer.h"
 
 #include <fmt/format.h>
 

@@ -6,7 +6,7 @@
 
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
-#include "kernels/attention.h"
+#include "kernels/brain/attention.h"
 #include "kernels/copy.h"
 #include "kernels/rms_norm.h"
 

@@ -3,7 +3,7 @@
 
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
-#include "kernels/cortical_columns.h"
+#include "kernels/brain/cortical_columns.h"
 
 namespace neurogen {
 

@@ -1,8 +1,8 @@
 // Forward pass from token ids to broca's outputs.
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
-#include "kernels/attention.h"
-#include "kernels/cortical_columns.h"
+#include "kernels/brain/attention.h"
+#include "kernels/brain/cortical_columns.h"
 #include "kernels/rms_norm.h"
 
 namespace neurogen {

@@ -1,9 +1,9 @@
 // Tensors and operations for a stream of single tokens.
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
-#include "kernels/attention.h"
+#include "kernels/brain/attention.h"
+#include "kernels/brain/cortical_columns.h"
 #include "kernels/copy.h"
-#include "kernels/cortical_columns.h"
 
 namespace neurogen {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "engine/brain/wiring.h"
-#include "kernels/random.h"
+#include "kernels/base/random.h"
 
 namespace neurogen {
 namespace {

@@ -5,8 +5,8 @@
 #include "engine/brain/architecture.h"
 #include "engine/model/embedding.h"
 #include "engine/model/trunk.h"
-#include "kernels/microcircuit.h"
-#include "kernels/synapses.h"
+#include "kernels/brain/microcircuit.h"
+#include "kernels/brain/synapses.h"
 
 namespace neurogen {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/random.h"
+#include "kernels/base/random.h"
 
 namespace neurogen {
 

@@ -11,7 +11,7 @@
 
 #include "arena/error.h"
 #include "engine/files/finite.h"
-#include "kernels/thread_pool.h"
+#include "kernels/base/thread_pool.h"
 
 namespace neurogen {
 namespace {

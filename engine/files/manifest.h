@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "arena/plan.h"
-#include "engine/api/neurogen/recipe.h"
+#include "neurogen/recipe.h"
 
 namespace neurogen {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/data/text.h"
+#include "engine/files/utf8.h"
 
 namespace neurogen {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "arena/plan.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #ifdef NEUROGEN_CUDA
-#include "kernels/cuda_device.h"
+#include "kernels/base/cuda_device.h"
 #endif
 #ifdef NEUROGEN_SANITIZE_ADDRESS
 #include <sanitizer/asan_interface.h>

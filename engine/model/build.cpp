@@ -5,10 +5,10 @@
 #include "engine/model/head.h"
 #include "engine/model/trunk.h"
 #include "engine/model/update.h"
+#include "kernels/base/random.h"
+#include "kernels/base/step_control.h"
 #include "kernels/cast.h"
 #include "kernels/loss_scale.h"
-#include "kernels/random.h"
-#include "kernels/step_control.h"
 
 namespace neurogen {
 namespace {

@@ -10,8 +10,8 @@
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/finite.h"
-#include "kernels/half.h"
-#include "kernels/thread_pool.h"
+#include "kernels/base/half.h"
+#include "kernels/base/thread_pool.h"
 
 namespace neurogen {
 namespace {

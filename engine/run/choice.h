@@ -5,7 +5,7 @@
 #include <string>
 #include <variant>
 
-#include "engine/api/neurogen/recipe.h"
+#include "neurogen/recipe.h"
 
 namespace neurogen {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "arena/error.h"
-#include "kernels/half.h"
+#include "kernels/base/half.h"
 
 namespace neurogen {
 

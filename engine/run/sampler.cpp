@@ -5,9 +5,9 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/dispatch.h"
-#include "kernels/random.h"
-#include "kernels/vector_math.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/random.h"
+#include "kernels/base/vector_math.h"
 
 namespace neurogen {
 namespace {

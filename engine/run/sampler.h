@@ -14,8 +14,8 @@
 #include <span>
 
 #include "arena/tensor_view.h"
-#include "engine/api/neurogen/recipe.h"
 #include "engine/graph/program.h"
+#include "neurogen/recipe.h"
 
 namespace neurogen {
 

@@ -8,7 +8,7 @@
 #include "engine/run/fit.h"
 #include "engine/run/process.h"
 #ifdef NEUROGEN_CUDA
-#include "kernels/cuda_device.h"
+#include "kernels/base/cuda_device.h"
 #endif
 
 namespace neurogen {

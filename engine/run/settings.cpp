@@ -10,7 +10,7 @@
 #include "arena/error.h"
 #include "engine/model/family.h"
 #include "engine/run/process.h"
-#include "kernels/thread_pool.h"
+#include "kernels/base/thread_pool.h"
 
 namespace neurogen {
 namespace {
@@ -19,13 +19,13 @@ constexpr std::int64_t kRecipeBatch = 32;
 constexpr std::int64_t kMostWindow = 1 << 20;
 constexpr std::int64_t kMostTile = 65'535;  // grid rows of a GPU kernel
 // Memory of a process besides its arenas. On a CPU: code, libraries' buffers and heap. On a GPU also the context, which grows with
-// the number of multiprocessors (measured: 132 of them, an H200), cuBLAS and the captured programs.
+// the number of multiprocessors (measured: 418 MB on an H200, which has 132), cuBLAS and the captured programs.
 constexpr Bytes kCpuOverhead = 128'000'000;
 struct GpuOverhead {
   int most_multiprocessors;
   Bytes bytes;
 };
-constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 650'000'000}}};
+constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 500'000'000}}};
 constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // cuBLAS's default on Hopper; 4 MiB on older GPUs
 
 std::int64_t whole_number(const std::string& text, const char* flag, std::int64_t least, std::int64_t most) {

@@ -4,9 +4,9 @@
 #include <string>
 
 #include "arena/report.h"
-#include "engine/api/neurogen/settings.h"
 #include "engine/run/fit.h"
 #include "engine/run/session.h"
+#include "neurogen/settings.h"
 
 namespace neurogen {
 

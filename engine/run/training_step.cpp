@@ -7,9 +7,9 @@
 #include <new>
 
 #include "arena/error.h"
-#include "kernels/dispatch.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/step_control.h"
 #include "kernels/loss_scale.h"
-#include "kernels/step_control.h"
 
 namespace neurogen {
 

@@ -2,9 +2,9 @@
 #pragma once
 #include <cstdint>
 
-#include "engine/api/neurogen/recipe.h"
 #include "engine/graph/program.h"
 #include "engine/model/model.h"
+#include "neurogen/recipe.h"
 
 namespace neurogen {
 

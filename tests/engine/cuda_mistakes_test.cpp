@@ -4,8 +4,8 @@
 
 #include "engine/graph/program.h"
 #include "engine/run/fit.h"
+#include "kernels/base/cuda_device.h"
 #include "kernels/cast.h"
-#include "kernels/cuda_device.h"
 
 namespace neurogen {
 namespace {

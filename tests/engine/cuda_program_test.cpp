@@ -8,7 +8,7 @@
 #include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
-#include "kernels/step_control.h"
+#include "kernels/base/step_control.h"
 #include "tests/engine/small_brain.h"
 
 namespace neurogen {

@@ -9,9 +9,9 @@
 
 #include "arena/error.h"
 #include "engine/model/initialize.h"
-#include "kernels/dispatch.h"
-#include "kernels/random.h"
-#include "kernels/step_control.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/random.h"
+#include "kernels/base/step_control.h"
 #include "tests/engine/random_architecture.h"
 
 namespace neurogen {

@@ -1,5 +1,5 @@
 // Signals to a run.
-#include "engine/run/signals.h"
+#include "tools/common/signals.h"
 
 #include <gtest/gtest.h>
 

@@ -8,8 +8,8 @@
 #include "engine/files/safetensors.h"
 #include "engine/model/initialize.h"
 #include "engine/run/session.h"
-#include "kernels/half.h"
-#include "kernels/step_control.h"
+#include "kernels/base/half.h"
+#include "kernels/base/step_control.h"
 #include "tests/engine/brains.h"
 #include "tests/folders.h"
 

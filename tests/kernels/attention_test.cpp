@@ -1,8 +1,8 @@
-#include "kernels/attention.h"
+#include "kernels/brain/attention.h"
 
 #include "arena/error.h"
+#include "kernels/brain/synapses.h"
 #include "kernels/rms_norm.h"
-#include "kernels/synapses.h"
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {

@@ -1,5 +1,5 @@
-#include "kernels/attention.h"
-#include "kernels/synapses.h"
+#include "kernels/brain/attention.h"
+#include "kernels/brain/synapses.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {

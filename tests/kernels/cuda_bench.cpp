@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "arena/error.h"
-#include "kernels/attention.h"
-#include "kernels/cortical_columns.h"
-#include "kernels/cuda_device.h"
-#include "kernels/microcircuit.h"
-#include "kernels/synapses.h"
+#include "kernels/base/cuda_device.h"
+#include "kernels/brain/attention.h"
+#include "kernels/brain/cortical_columns.h"
+#include "kernels/brain/microcircuit.h"
+#include "kernels/brain/synapses.h"
 
 namespace neurogen {
 namespace {

@@ -1,5 +1,5 @@
 // Compares synapses and microcircuit in one pass with the two operations on the CPU in float64.
-#include "kernels/cortical_columns.h"
+#include "kernels/brain/cortical_columns.h"
 #include "kernels/rms_norm.h"
 #include "tests/kernels/cuda_wiring.h"
 

@@ -1,6 +1,6 @@
-#include "kernels/microcircuit.h"
+#include "kernels/brain/microcircuit.h"
+#include "kernels/brain/synapses.h"
 #include "kernels/rms_norm.h"
-#include "kernels/synapses.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {

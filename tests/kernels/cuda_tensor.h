@@ -6,7 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include "arena/error.h"
-#include "kernels/cuda_device.h"
+#include "kernels/base/cuda_device.h"
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {

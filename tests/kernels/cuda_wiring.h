@@ -1,6 +1,6 @@
 // Helpers for tests of synapses on a GPU: random sources and a random wiring.
 #pragma once
-#include "kernels/cortical_columns.h"
+#include "kernels/brain/cortical_columns.h"
 #include "tests/kernels/cuda_tensor.h"
 
 namespace neurogen {

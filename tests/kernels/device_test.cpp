@@ -1,4 +1,4 @@
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "kernels/base/vector_math.h"
 #include "kernels/copy.h"
-#include "kernels/vector_math.h"
 #include "tests/expect_error.h"
 #include "tests/kernels/finite_difference.h"
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "arena/tensor_view.h"
-#include "kernels/device.h"
+#include "kernels/base/device.h"
 
 namespace neurogen {
 

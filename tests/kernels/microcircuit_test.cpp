@@ -1,8 +1,8 @@
-#include "kernels/microcircuit.h"
+#include "kernels/brain/microcircuit.h"
 
 #include "arena/error.h"
+#include "kernels/brain/synapses.h"
 #include "kernels/rms_norm.h"
-#include "kernels/synapses.h"
 #include "tests/kernels/finite_difference.h"
 
 namespace neurogen {

@@ -1,4 +1,4 @@
-#include "kernels/synapses.h"
+#include "kernels/brain/synapses.h"
 
 #include "arena/error.h"
 #include "tests/kernels/finite_difference.h"

@@ -241,7 +241,7 @@ class Module(unittest.TestCase):
 
     def test_everything_is_typed_and_documented(self):
         """Defaults are those of the C++ library."""
-        headers = "".join((SOURCE / f"engine/api/neurogen/{name}.h").read_text() for name in ("settings", "recipe", "engine"))
+        headers = "".join((SOURCE / f"include/neurogen/{name}.h").read_text() for name in ("settings", "recipe", "engine"))
         other_names = {"arch": "architecture", "table_rate": "table", "decoder_rate": "decoder"}
         not_in_headers = {"checkpoint": "", "init": "", "document_end": None, "max_tokens": 100, "out": None}
         for name in neurogen.__all__:

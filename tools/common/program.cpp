@@ -15,11 +15,11 @@
 #include "arena/error.h"
 #include "engine/files/one_line.h"
 #include "engine/run/process.h"
-#include "engine/run/signals.h"
 #include "tools/common/decimal.h"
 #include "tools/common/nearest.h"
 #include "tools/common/out_of_memory.h"
 #include "tools/common/output.h"
+#include "tools/common/signals.h"
 
 namespace neurogen {
 namespace {

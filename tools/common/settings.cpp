@@ -12,7 +12,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
       ->type_name("full|small|tiny|FILE.json");
   app.add_option("--budget", s.budget, "hard limit on everything the run holds, such as 3200M or 2.98Gi")->capture_default_str();
   app.add_option("--overhead", s.overhead,
-                 "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 650M on a GPU)");
+                 "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 500M on a GPU)");
   if (step)
     app.add_option("--batch", s.batch, "sequences per step; auto: as many as fit, at most 32")
         ->type_name("N|auto")

@@ -9,9 +9,9 @@
 #include "engine/data/text.h"
 #include "engine/data/tokenizer.h"
 #include "engine/files/atomic_file.h"
-#include "engine/run/signals.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
+#include "tools/common/signals.h"
 #include "tools/corpus/sources.h"
 #include "tools/corpus/token_output.h"
 

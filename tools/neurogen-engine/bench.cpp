@@ -9,7 +9,7 @@
 #include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
-#include "kernels/random.h"
+#include "kernels/base/random.h"
 #include "tools/common/output.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/timing.h"

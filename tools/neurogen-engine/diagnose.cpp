@@ -15,7 +15,7 @@
 #include "engine/run/batch.h"
 #include "engine/run/process.h"
 #include "engine/run/stream.h"
-#include "kernels/random.h"
+#include "kernels/base/random.h"
 #include "tools/common/card.h"
 #include "tools/common/output.h"
 #include "tools/common/settings.h"

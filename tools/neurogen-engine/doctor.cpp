@@ -12,7 +12,7 @@
 #include <sstream>
 
 #include "arena/error.h"
-#include "kernels/openblas.h"
+#include "kernels/base/openblas.h"
 #include "tools/common/output.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/commands.h"

@@ -8,10 +8,10 @@
 #include "arena/error.h"
 #include "engine/data/text.h"
 #include "engine/run/process.h"
-#include "engine/run/signals.h"
 #include "engine/run/speech.h"
 #include "tools/common/clock.h"
 #include "tools/common/output.h"
+#include "tools/common/signals.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/speaking.h"
 

@@ -14,7 +14,7 @@
 // (libgfortran). So a failed malloc ends the program at once with the same sentence, and so does a failed new in SentencePiece,
 // whose protobuf crashes when an exception destroys a half-made message. Memory that libraries map past both cannot be guarded:
 // glibc's for thread stacks and code, and OpenBLAS's for its buffers, which retries for ever if memory was there when
-// kernels/openblas_cpu.cpp tried and is gone later.
+// kernels/base/openblas_cpu.cpp tried and is gone later.
 //
 // Allocations by a GPU's driver are counted separately: those requested by its code, and those of its own threads, which have no
 // account.

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/base/random.h"
 #include "kernels/copy.h"
 #include "kernels/matmul.h"
-#include "kernels/random.h"
 
 namespace neurogen {
 namespace {

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <cwchar>
 
-#include "engine/run/signals.h"
+#include "tools/common/signals.h"
 
 namespace neurogen {
 namespace {

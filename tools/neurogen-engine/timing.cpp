@@ -4,8 +4,8 @@
 #include <map>
 
 #include "arena/report.h"
-#include "kernels/random.h"
-#include "kernels/step_control.h"
+#include "kernels/base/random.h"
+#include "kernels/base/step_control.h"
 #include "tools/common/card.h"
 
 namespace neurogen {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "engine/api/neurogen/recipe.h"
+#include "neurogen/recipe.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
 #include "tools/neurogen-engine/text.h"

@@ -11,10 +11,10 @@
 #include "arena/error.h"
 #include "engine/files/file_io.h"
 #include "engine/files/json.h"
-#include "engine/run/signals.h"
 #include "kernels/loss_scale.h"
 #include "tools/common/clock.h"
 #include "tools/common/output.h"
+#include "tools/common/signals.h"
 
 namespace neurogen {
 namespace {

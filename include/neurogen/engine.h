@@ -1,0 +1,104 @@
+// The NeuroGen engine as a library: a brain in planned memory, trained on the caller's batches.
+//
+//   neurogen::EngineOptions options;
+//   options.architecture = "tiny";
+//   auto engine = neurogen::Engine::create(options);
+//   if (!engine) return complain(engine.failure().sentence);
+//   for (...) engine.value().train_step_batch(ids, targets);
+//
+// create() allocates everything. Afterwards only load(), while it runs, and error messages allocate. create() and load() read a
+// file into memory of the file's size instead of mapping it: if the file is truncated meanwhile, the call fails, and no signal ends
+// the process. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
+// engine works, OpenBLAS is set to one thread; the engine's own threads share the work.) Engines are independent of each other.
+// An engine may be used from any thread, but only by one at a time.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "neurogen/export.h"
+#include "neurogen/recipe.h"
+#include "neurogen/result.h"
+#include "neurogen/settings.h"
+
+namespace neurogen {
+
+struct EngineOptions : ModelSettings {
+  Rates rates;
+  std::int64_t steps = 0;  // length of the run; the rates decline after half of it. 0: the checkpoint's, else they never decline
+  std::int64_t seed = 1;   // for initial weights and wiring
+  std::string checkpoint;  // resume from this file, or the newest in this directory: steps, weights, optimizer state
+  std::string init;        // or take initial weights from a safetensors file or a checkpoint
+};
+
+// Memory by purpose; in bytes, exact.
+struct MemoryPlan {
+  std::uint64_t device_arena = 0, host_arena = 0;
+  std::uint64_t overhead = 0;  // reserved for what no plan can place: libraries, heap, a GPU's context
+  std::uint64_t total = 0, budget = 0;
+  std::uint64_t minimum = 0;  // the smallest budget with which these settings run
+  std::int64_t batch = 0, window = 0;
+  std::string table, json;  // every buffer: as a table for people, as JSON for programs
+};
+
+class NEUROGEN_API Engine {
+ public:
+  // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
+  static Result<Engine> create(const EngineOptions& options);
+
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();
+
+  const MemoryPlan& plan() const;
+  std::string_view device() const;  // "cpu, 2 threads", "NVIDIA H200"
+  std::int64_t vocabulary() const;
+  std::int64_t steps() const;  // done
+
+  // One step on token ids [batch, window], row-major, and targets of the same shape, each the token that follows; -1 is not
+  // counted. Returns the mean loss in nats per target, of the weights before the step. After a failure at run time (a loss that is
+  // not finite) the weights are unusable: load() earlier ones.
+  Result<double> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
+
+  // Mean loss in nats per token of a text of any length. Every token but the first is predicted once, from the tokens before it in
+  // its window.
+  Result<double> evaluate(std::span<const std::int32_t> ids);
+
+  // Continues the prompt until `out` is full or a document ends, and returns the number of tokens generated. The window limits only
+  // attention: the recurrent state remembers what came before. Equal weights, prompts and settings give equal tokens.
+  Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
+
+  // A token's embedding row, in the engine's memory: it changes with every step and is valid as long as the engine. Refused on a
+  // GPU, whose memory the host cannot read; read_embedding_row works on both.
+  Result<std::span<const float>> embedding_row(std::int64_t id) const;
+  Status read_embedding_row(std::int64_t id, std::span<float> out) const;
+  std::int64_t embedding_width() const;
+
+  // The parts of the model whose outputs can be read, in order of computation; a brain's: thalamus, wernicke, hippocampus,
+  // basal_ganglia, prefrontal, broca. The names live as long as the engine.
+  std::vector<std::string_view> modules() const;
+  Result<std::int64_t> outputs(std::string_view module) const;
+  // A module's outputs, [batch, window, outputs], on the latest batch of train_step_batch() or evaluate(), computed with the
+  // current weights.
+  Status read_output(std::string_view module, std::span<float> out);
+
+  // Writes a checkpoint atomically: if it fails, an existing file stays. `neurogen-engine` reads it too.
+  Status save(std::string_view path);
+  // Resumes from a checkpoint of this architecture, or from the newest in a directory. A refused one changes nothing.
+  Status load(std::string_view path);
+
+  // Number of allocations by the engine's own code since create(): on the heap, by mmap or on a GPU. Allocations that libraries
+  // make internally are not counted.
+  std::uint64_t allocations_since_construction() const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace neurogen

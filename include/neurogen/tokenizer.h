@@ -1,0 +1,41 @@
+// Text to token ids and back with a SentencePiece model, such as `corpus train-tokenizer` makes. The ids are those that `corpus`
+// writes.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "neurogen/export.h"
+#include "neurogen/result.h"
+
+namespace neurogen {
+
+class Tokenizer;
+
+class NEUROGEN_API TextTokenizer {
+ public:
+  // Refuses a file that is not a SentencePiece model, has more than 65,536 pieces, or has no piece for a line end.
+  static Result<TextTokenizer> create(const std::string& path);
+
+  TextTokenizer(TextTokenizer&&) noexcept;
+  TextTokenizer& operator=(TextTokenizer&&) noexcept;
+  ~TextTokenizer();
+
+  std::int64_t vocabulary() const;
+  std::int64_t line_end() const;      // the piece "\n", or the byte <0x0A>
+  std::int64_t document_end() const;  // </s>, which decodes to no text; -1: none. See EngineOptions::document_end
+
+  // Refuses text that is not UTF-8.
+  Result<std::vector<std::int32_t>> encode(std::string_view text) const;
+  // Returns bytes: if ids begin or end inside a character, so does the text. Refuses ids outside the vocabulary.
+  Result<std::string> decode(std::span<const std::int32_t> ids) const;
+
+ private:
+  explicit TextTokenizer(std::unique_ptr<Tokenizer> tokenizer);
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+}  // namespace neurogen

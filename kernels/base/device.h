@@ -1,0 +1,17 @@
+// The CPU as a device: its threads, each ready to call the matrix library.
+#pragma once
+#include "kernels/base/thread_pool.h"
+
+namespace neurogen {
+
+// The GPU as a device (cuda_device.h). Every operation is declared for both; a build without CUDA defines only the CPU's.
+class CudaDevice;
+
+class CpuDevice : public ThreadPool {
+ public:
+  // 0 threads: one per core that this process may run on. Loads the matrix library and lets every thread call it once, so that
+  // later calls allocate nothing. Throws Error if the library is missing.
+  explicit CpuDevice(int threads = 0);
+};
+
+}  // namespace neurogen

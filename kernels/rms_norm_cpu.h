@@ -1,0 +1,24 @@
+// The root-mean-square norm of one row on a CPU, for the operations that contain it.
+#pragma once
+#include "kernels/base/vector_math.h"
+#include "kernels/rms_norm.h"
+
+namespace neurogen {
+
+// 1 / sqrt(mean(x^2) + epsilon)
+template <typename Real>
+NEUROGEN_INLINE Real inverse_rms_of(const Real* x, std::int64_t n) {
+  const Real sum = sum_over<Real>(n, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
+  return Real(1) / std::sqrt(sum / static_cast<Real>(n) + static_cast<Real>(kRmsEpsilon));
+}
+
+// out = x / rms(x) * gain
+template <typename Real>
+NEUROGEN_CLONES void rms_normalise(const Real* x, const Real* gain, Real* out, Real* inverse_rms, std::int64_t n) {
+  const Real inverse = inverse_rms_of(x, n);
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * gain[i];
+  *inverse_rms = inverse;
+}
+
+}  // namespace neurogen
