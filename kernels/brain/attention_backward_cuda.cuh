@@ -1,5 +1,5 @@
-// Parts of the hippocampus' backward pass (attention_backward_cuda.cu): its operands, and the way from rotated queries, keys and mixed
-// values back to their currents.
+// Parts of the hippocampus' backward pass (attention_backward_cuda.cu): its operands, and the way from rotated queries, keys and
+// mixed values back to their currents.
 #pragma once
 #include "kernels/brain/attention_tile_cuda.cuh"
 
