@@ -4,8 +4,8 @@
 namespace neurogen {
 namespace {
 
-// A block has one matrix x [F, 32], and a warp 32 of its rows (zeros beyond F). Of its rows, and of every square [32, 32], a lane has
-// a tile of eight vectors of four.
+// A block has one matrix x [F, 32], and a warp 32 of its rows (zeros beyond F). Of its rows, and of every square [32, 32], a lane
+// has a tile of eight vectors of four.
 constexpr int kMostWarps = kMuonMostFanIn / 32, kTile = 8;
 constexpr int kRow = kMuonColumns + 4;  // of a square in shared memory: vectors in neighbouring rows lie in different banks
 constexpr int kSquare = kMuonColumns * kRow;
@@ -97,14 +97,15 @@ __device__ void polynomial(const float* a, float* out, int threads) {
   constexpr float linear = kMuonLinear, cubic = kMuonCubic, quintic = kMuonQuintic;
   for (int tile = static_cast<int>(threadIdx.x); tile < 64; tile += threads) {
     const int row = tile / 8 * 4, column = tile % 8 * 4;
+    const float diagonal = row == column ? linear : 0;
     float4 sums[4] = {};
 #pragma unroll 4
     for (int k = 0; k < kMuonColumns; ++k) add_outer(sums, load_four(a + k * kRow + row), load_four(a + k * kRow + column));
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      float4 y = times(quintic, sums[e]);
+      float4 y = {e == 0 ? diagonal : 0, e == 1 ? diagonal : 0, e == 2 ? diagonal : 0, e == 3 ? diagonal : 0};
       add(y, cubic, load_four(a + (row + e) * kRow + column));
-      if (row == column) (&y.x)[e] += linear;
+      add(y, quintic, sums[e]);
       store_four(out + (row + e) * kRow + column, y);
     }
   }
@@ -199,9 +200,9 @@ void muon(CudaDevice& device, const Muon& a) {
       require_operands(u.value.dtype == DType::f32 && u.value.rank == 3 && u.value[2] % kMuonColumns == 0,
                        "muon: synapses are [G, F, 32R], in f32");
       const std::int64_t roles = u.value[2] / kMuonColumns;
-      tensors.add({u.gradient.as<const float>(), u.value.as<float>(), u.momentum.as<float>(), u.low.as<Low>(), u.value[1], roles,
-                   u.decay},
-                  static_cast<unsigned>(u.value[0] * roles));
+      tensors.add(
+          {u.gradient.as<const float>(), u.value.as<float>(), u.momentum.as<float>(), u.low.as<Low>(), u.value[1], roles, u.decay},
+          static_cast<unsigned>(u.value[0] * roles));
     }
     launch(device, "muon", update_all<Low>, dim3(tensors.blocks), dim3(32 * warps), (warps + 2) * kSquare * sizeof(float),
            a.control.as<const StepControl>(), a.norm.as<const float>(), tensors);
