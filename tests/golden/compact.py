@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder from the float64 fixtures that the reference model in PyTorch writes.
+"""Makes the golden files of this folder from the float64 fixtures that the reference model in PyTorch writes. Its three steps repeat one
+batch at constant rates: 4e-3 by AdamW, 0.01 by Muon for synapses (kernels/muon.h, in float64), 0.02 for tables, 1e-3 for the decoder.
 
   compact.py fixture5.safetensors fixture5
 
