@@ -12,7 +12,7 @@ using Order = std::vector<std::size_t>;
 enum class Fit { lowest, best };  // the lowest gap that is large enough, or the smallest
 
 // Number of variations of the best order: many if each is cheap, and independent of the clock, which would change the result.
-constexpr std::size_t kVariations = 256, kVariationWork = 100'000'000;
+constexpr std::size_t kVariations = 2048, kVariationWork = 100'000'000;
 
 struct Placed {
   Bytes offset, end;

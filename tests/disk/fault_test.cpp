@@ -103,8 +103,8 @@ class FullDiskOf : public FullDisk, public testing::WithParamInterface<const cha
 INSTANTIATE_TEST_SUITE_P(Saves, FullDiskOf, testing::Values("", " --snapshot"));
 
 TEST_P(FullDiskOf, OlderOnesStayAndTrainingGoesOn) {
-  if (!mount_disk("size=1600k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
-  // There is room for two of 712 kB.
+  if (!mount_disk("size=1200k")) GTEST_SKIP() << "mounting a small disk: " << std::strerror(errno);
+  // There is room for two of 526 kB.
   const ProgramResult result =
       train("--steps 9 --save-every 2 --keep 3 --checkpoint-dir disk/saved --log log.jsonl" + string(GetParam()));
   EXPECT_EQ(result.status, 1);

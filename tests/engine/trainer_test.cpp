@@ -292,7 +292,7 @@ TEST_F(TrainerTest, RunsAreRepeatableAndLearn) {
     o.target.threads = threads;
     Session session(planned(build_training(a, o), kPlenty));
     initialize(session.model, session.program, seed);
-    Trainer trainer(session.model, session.program, train, {4e-3, 0.25, 1e-3, 4}, seed);
+    Trainer trainer(session.model, session.program, train, {4e-3, 0.01, 0.25, 1e-3, 4}, seed);
     Values list;
     for (int i = 0; i < count; ++i) list.push_back(trainer.run_step(count).loss);
     return list;
