@@ -18,16 +18,16 @@ int main(int count, char** words) {
   if (!made) return std::fprintf(stderr, "train: %s\n", made.failure().sentence.c_str()), 1;
   neurogen::Engine& engine = made.value();
   std::vector<std::int32_t> inputs, targets, said(60);
-  for (std::int64_t step = 0; step < options.steps; ++step) {
+  for (std::int64_t i = 0; i < options.steps; ++i) {
     inputs.clear(), targets.clear();
     for (int sequence = 0; sequence < 4; ++sequence) {
-      const std::size_t begin = static_cast<std::size_t>(step * 4 + sequence) * 32 % (bytes.size() - 32);
+      const std::size_t begin = static_cast<std::size_t>(i * 4 + sequence) * 32 % (bytes.size() - 32);
       inputs.insert(inputs.end(), bytes.begin() + begin, bytes.begin() + begin + 32);
       targets.insert(targets.end(), bytes.begin() + begin + 1, bytes.begin() + begin + 33);
     }
-    const neurogen::Result<double> loss = engine.train_step_batch(inputs, targets);
-    if (!loss) return std::fprintf(stderr, "train: %s\n", loss.failure().sentence.c_str()), 1;
-    if (step % 10 == 9) std::printf("step %ld  loss %.3f\n", static_cast<long>(step + 1), loss.value());
+    const auto step = engine.train_step_batch(inputs, targets);
+    if (!step) return std::fprintf(stderr, "train: %s\n", step.failure().sentence.c_str()), 1;
+    if (i % 10 == 9) std::printf("step %ld  loss %.3f\n", static_cast<long>(i + 1), step->loss);
   }
   for (std::size_t i = 0, made = engine.generate(inputs, said).value(); i < made; ++i) std::putchar(said[i]);
   std::printf("\nallocations since construction: %lu\n", static_cast<unsigned long>(engine.allocations_since_construction()));

@@ -82,7 +82,7 @@ PYTHON const char* neurogen_modules(const Engine* engine) {
 PYTHON int neurogen_train(Engine* engine, const std::int32_t* inputs, std::int64_t input_size, const std::int32_t* targets,
                           std::int64_t target_size, double* loss) {
   return outcome(engine->train_step_batch(span(inputs, input_size), span(targets, target_size)),
-                 [&](double value) { *loss = value; });
+                 [&](const neurogen::TrainingStepReport& step) { *loss = step.loss; });
 }
 PYTHON int neurogen_evaluate(Engine* engine, const std::int32_t* tokens, std::int64_t size, double* loss) {
   return outcome(engine->evaluate(span(tokens, size)), [&](double value) { *loss = value; });

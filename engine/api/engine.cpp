@@ -5,170 +5,51 @@
 #include <algorithm>
 #include <optional>
 
-#include "arena/allocations.h"
 #include "arena/error.h"
 #include "engine/api/answer.h"
 #include "engine/api/check_ids.h"
-#include "engine/files/checkpoint_file.h"
+#include "engine/api/state.h"
 #include "engine/files/file_io.h"
 #include "engine/model/initialize.h"
-#include "engine/run/batch.h"
 #include "engine/run/choice.h"
-#include "engine/run/evaluator.h"
-#include "engine/run/process.h"
-#include "engine/run/readout.h"
 #include "engine/run/restore.h"
-#include "engine/run/sampler.h"
-#include "engine/run/saver.h"
-#include "engine/run/stream.h"
-#include "engine/run/training_step.h"
-#include "engine/run/weights.h"
-#include "kernels/base/openblas.h"
 
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRowsAtOnce = 64;  // rows of a module's outputs that are copied to the caller at once
-
-Settings settings_of(const EngineOptions& options) {
+// What options ask for. `weights`: those that they name, which automatic settings are taken from.
+Resolved resolve(const EngineOptions& options, std::optional<Weights>& weights, bool planning) {
+  check_rates(options.rates);
+  if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 if it is unknown", options.steps));
   Settings settings;
   static_cast<ModelSettings&>(settings) = options;
-  return settings;
+  if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
+  if (!options.init.empty() || !options.checkpoint.empty())
+    weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, "");
+  Resolved resolved = resolve(settings, planning);
+  resolved.options.stream = true;
+  return resolved;
 }
-
-void check_row(std::int64_t id, std::int64_t vocabulary) {
-  if (id < 0 || id >= vocabulary) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary - 1));
-}
-
-void check_size(const char* what, std::size_t size, std::int64_t needed, const char* shape) {
-  if (static_cast<std::int64_t>(size) != needed)
-    throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
-}
-
-// The place of a module among the probes. Throws Error that lists them.
-std::size_t module_of(const Model& model, std::string_view name) {
-  const auto found = std::find_if(model.probes.begin(), model.probes.end(), [&](const Probe& probe) { return probe.name == name; });
-  if (found != model.probes.end()) return static_cast<std::size_t>(found - model.probes.begin());
-  std::vector<std::string_view> names;
-  for (const Probe& probe : model.probes) names.push_back(probe.name);
-  throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(names, ", ")));
-}
-
-MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
-  const ReportFacts facts = facts_of(r, fit);
-  const Plan& p = fit.plan;
-  const StepOptions& o = fit.model.options;
-  return {p.device.bytes, p.host.bytes, p.overhead,           p.total(),          p.budget, fit.minimum,
-          o.batch,        o.window,     plan_table(p, facts), plan_json(p, facts)};
-}
-
-// State of the caller's thread while an engine works on it.
-class Working {
- public:
-  Working(AllocationAccount* account, [[maybe_unused]] const Place& place) : charge_(account) {
-    if (!place.gpu) products_.emplace();
-#ifdef NEUROGEN_CUDA
-    if (place.gpu) gpu_.emplace(place.ordinal);
-#endif
-  }
-
- private:
-  ChargeAllocations charge_;
-  std::optional<SerialProducts> products_;
-#ifdef NEUROGEN_CUDA
-  std::optional<CurrentGpu> gpu_;
-#endif
-};
 
 }  // namespace
 
-struct Engine::State {
-  State(std::unique_ptr<AllocationAccount> account, const EngineOptions& o, const Resolved& r, Fit planned)
-      : allocations(std::move(account)),
-        options(o),
-        place(r.place),
-        plan(memory_plan(r, planned)),
-        session(std::move(planned), r.place),
-        model(session.model),
-        program(session.program),
-        step(model, program, o.rates),
-        evaluator(model, program),
-        stream(model, program),
-        memory(vocabulary(), model.options.real()),
-        sampler(memory.memory(), {}),
-        embedding(model.parameter("embedding.weight").value),
-        readout(program, std::max(kRowsAtOnce * widest_module(), program.view(embedding)[1])),
-        device(program.device_name()) {}
+const char* version() { return NEUROGEN_VERSION; }
 
-  std::size_t vocabulary() const { return static_cast<std::size_t>(model.architecture->vocabulary()); }
-  std::int64_t width(const Probe& probe) const { return program.view(probe.output)[1]; }
-  std::int64_t widest_module() const {
-    std::int64_t widest = 1;
-    for (const Probe& probe : model.probes) widest = std::max(widest, width(probe));
-    return widest;
-  }
-  Working work() const { return Working(allocations.get(), place); }
-
-  // Makes the manifest of this run's checkpoints, without a text. `tokenizer`: of the loaded weights, may be null.
-  void prepare_to_save(const Tokenizer* tokenizer) {
-    Manifest m;
-    if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
-    m.architecture = model.architecture->json();
-    m.options = saved_options(model.options);
-    m.rates = options.rates;
-    m.seed = static_cast<std::uint64_t>(options.seed);
-    saver.emplace(session, m, file);
-  }
-
-  // Resumes a run.
-  void load(const Checkpoint& from) {
-    check_architecture(from, *model.architecture);
-    if (const std::int64_t saved = from.manifest().options.document_end;
-        !options.document_end && saved != model.options.document_end) {
-      throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to continue with", from.path(),
-                              saved, model.options.document_end));
-    }
-    go_on(session, from, true, false);
-    step.go_on_from(from.manifest().standing.steps);
-    schedule = options.steps > 0 ? options.steps : from.manifest().standing.schedule_steps;
-    batch_there = false;
-  }
-
-  std::unique_ptr<AllocationAccount> allocations;  // since the end of create()
-  const EngineOptions options;
-  const Place place;
-  const MemoryPlan plan;
-  Session session;
-  const Model& model;
-  Program& program;
-  TrainingStep step;
-  Evaluator evaluator;
-  Stream stream;
-  SamplerVectors memory;
-  Sampler sampler;
-  TensorId embedding;
-  mutable Readout readout;
-  std::string device;
-  CheckpointFile file;
-  std::optional<Saver> saver;
-  std::int64_t schedule = 0;  // steps of the whole run; 0: unknown
-  bool batch_there = false;
-};
+Result<MemoryPlan> Engine::plan(const EngineOptions& options) {
+  return answer<MemoryPlan>([&] {
+    const CopiedFiles copied;
+    std::optional<Weights> weights;
+    const Resolved resolved = resolve(options, weights, true);
+    return memory_plan(resolved, fit(resolved));
+  });
+}
 
 Result<Engine> Engine::create(const EngineOptions& options) {
   return answer<Engine>([&] {
     const CopiedFiles copied;
-    check_rates(options.rates);
-    if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 if it is unknown", options.steps));
-    Settings settings = settings_of(options);
     std::optional<Weights> weights;
-    if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
-    if (!options.init.empty() || !options.checkpoint.empty())
-      weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, "");
-    const Resolved resolved = resolve(settings, false);
-    Resolved speaking = resolved;
-    speaking.options.stream = true;
-    Fit planned = fit(speaking);
+    const Resolved resolved = resolve(options, weights, false);
+    Fit planned = fit(resolved);
     if (!planned.fits()) {
       throw Error(
           fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
@@ -176,7 +57,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     }
     auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
-    auto state = std::make_unique<State>(std::move(account), options, speaking, std::move(planned));
+    auto state = std::make_unique<State>(std::move(account), options, resolved, std::move(planned));
     state->schedule = options.steps;
     if (!options.checkpoint.empty()) {
       state->load(*weights->checkpoint());
@@ -184,7 +65,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
       initialize(state->model, state->program, static_cast<std::uint64_t>(options.seed));
       if (!options.init.empty()) initialize_from(state->model, state->program, options.init);
     }
-    state->prepare_to_save(weights ? weights->tokenizer() : nullptr);
+    if (weights) state->tokenizer = weights->take_tokenizer();
+    state->prepare_to_save();
     Engine engine(std::move(state));
     *engine.state_->allocations = 0;
     return engine;
@@ -215,24 +97,15 @@ std::int64_t Engine::steps() const { return state_->step.done(); }
 std::int64_t Engine::embedding_width() const { return state_->program.view(state_->embedding)[1]; }
 std::uint64_t Engine::allocations_since_construction() const { return *state_->allocations; }
 
-Result<double> Engine::train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
-  return answer<double>([&] {
+Result<TrainingStepReport> Engine::train_step_batch(std::span<const std::int32_t> input_ids,
+                                                    std::span<const std::int32_t> target_ids) {
+  return answer<TrainingStepReport>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    const std::int64_t tokens = s.model.options.tokens();
-    check_size("input_ids", input_ids.size(), tokens, "batch x window");
-    check_size("target_ids", target_ids.size(), tokens, "batch x window");
-    check_ids("input_ids", input_ids, 0, vocabulary());
-    check_ids("target_ids", target_ids, -1, vocabulary());
-    if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
-      throw Error("target_ids are all -1: give at least one target");
-    std::int32_t* const batch = s.program.view(s.model.ports.batch).as<std::int32_t>();
-    std::copy(input_ids.begin(), input_ids.end(), batch);
-    std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
-    s.batch_there = true;
+    s.take_batch(input_ids, target_ids);
     const StepResult result = s.step.run(s.schedule > 0 ? s.schedule : INT64_MAX);
     check_finite(result, s.step.done());
-    return result.loss;
+    return TrainingStepReport{result.loss, result.grad_norm, result.rate, result.overflow != 0};
   });
 }
 
@@ -246,8 +119,9 @@ Result<double> Engine::evaluate(std::span<const std::int32_t> ids) {
   });
 }
 
-Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling) {
-  return answer<std::size_t>([&] {
+Status Engine::generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
+                        const Sampling& sampling) {
+  return answer<std::monostate>([&] {
     const Working working = state_->work();
     State& s = *state_;
     if (prompt.empty()) throw Error("the prompt has no tokens: give at least one");
@@ -263,63 +137,22 @@ Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::
       s.sampler.note(token);
     };
     for (const std::int32_t token : prompt) take_in(token);
-    std::size_t made = 0;
-    while (made < out.size()) {
-      out[made++] = s.sampler.draw(logits);
-      if (out[made - 1] == s.model.options.document_end) break;
-      if (made < out.size()) take_in(out[made - 1]);
-    }
-    return made;
-  });
-}
-
-Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
-  using Row = std::span<const float>;
-  return answer<Row>([&] {
-    if (state_->place.gpu)
-      throw Error("the embedding is in GPU memory, which the host cannot read: copy the row with read_embedding_row");
-    check_row(id, vocabulary());
-    const TensorView row = state_->program.view(state_->embedding).rows(id, 1);
-    return Row(row.as<const float>(), static_cast<std::size_t>(row.elements()));
-  });
-}
-
-Status Engine::read_embedding_row(std::int64_t id, std::span<float> out) const {
-  return answer<std::monostate>([&] {
-    const Working working = state_->work();
-    check_row(id, vocabulary());
-    check_size("out", out.size(), embedding_width(), "the embedding's width");
-    const auto row = state_->readout.rows(state_->embedding, id, 1);
-    std::copy(row.begin(), row.end(), out.begin());
-    return std::monostate{};
-  });
-}
-
-std::vector<std::string_view> Engine::modules() const {
-  std::vector<std::string_view> names;
-  for (const Probe& probe : state_->model.probes) names.push_back(probe.name);
-  return names;
-}
-
-Result<std::int64_t> Engine::outputs(std::string_view module) const {
-  return answer<std::int64_t>([&] { return state_->width(state_->model.probes[module_of(state_->model, module)]); });
-}
-
-Status Engine::read_output(std::string_view module, std::span<float> out) {
-  return answer<std::monostate>([&] {
-    const Working working = state_->work();
-    State& s = *state_;
-    const Probe& probe = s.model.probes[module_of(s.model, module)];
-    const std::int64_t rows = s.model.options.tokens(), width = s.width(probe);
-    check_size("out", out.size(), rows * width, "batch x window x outputs");
-    if (!s.batch_there) throw Error("there is no batch yet: train or evaluate first");
-    s.program.run({s.model.programs.evaluate.begin, probe.end});
-    for (std::int64_t row = 0; row < rows; row += kRowsAtOnce) {
-      const auto values = s.readout.rows(probe.output, row, std::min(kRowsAtOnce, rows - row));
-      std::copy(values.begin(), values.end(), out.begin() + row * width);
+    for (;;) {
+      const std::int32_t token = s.sampler.draw(logits);
+      if (!take(token) || token == s.model.options.document_end) break;
+      take_in(token);
     }
     return std::monostate{};
   });
+}
+
+Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling) {
+  std::size_t made = 0;
+  const auto put = [&out, &made](std::int32_t token) { return out[made++] = token, made < out.size(); };
+  if (out.empty()) return made;
+  const Status status = generate(prompt, std::cref(put), sampling);
+  if (!status) return status.failure();
+  return made;
 }
 
 Status Engine::save(std::string_view path) {

@@ -242,6 +242,7 @@ TensorId Head::train(TensorId features, TensorId targets) {
 void Head::evaluate(const std::string& prefix, TensorId features, TensorId targets) {
   Statistics l;
   loss_forward(prefix, features, targets, l, false, &s_.model.logits_tiles);
+  s_.model.token_losses = l.loss;
 }
 
 void Head::step(const std::string& prefix, TensorId features) {

@@ -101,6 +101,7 @@ struct Model {
   Programs programs;
   std::vector<Probe> probes;             // in the order of "evaluate"
   std::vector<LogitsTile> logits_tiles;  // likewise
+  TensorId token_losses;                 // [N], of "evaluate", transient: readable after it has run
 
   std::vector<TensorId> state;  // a stream's memory, derived: cleared to start over
   TensorId loss_scale;          // LossScaleState, persistent; empty without loss scaling

@@ -36,7 +36,8 @@ class Weights {
   // not name their architecture or were trained with another tokenizer.
   Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer);
 
-  const Tokenizer* tokenizer() const { return tokenizer_.get(); }  // null: none given and none in the weights
+  std::unique_ptr<Tokenizer> take_tokenizer() { return std::move(tokenizer_); }  // leaves none
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }                // null: none given and none in the weights
   // The checkpoint, for the session to map; null if the weights are safetensors.
   const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }
   // Loads the weights; from a checkpoint only these, with verified checksums. Returns whether they were rounded.

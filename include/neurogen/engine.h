@@ -6,14 +6,15 @@
 //   if (!engine) return complain(engine.failure().sentence);
 //   for (...) engine.value().train_step_batch(ids, targets);
 //
-// create() allocates everything. Afterwards only load(), while it runs, and error messages allocate. create() and load() read a
-// file into memory of the file's size instead of mapping it: if the file is truncated meanwhile, the call fails, and no signal ends
-// the process. The library installs nothing in its process: no signal handlers, no allocator, no limits, no environment. (While an
-// engine works, OpenBLAS is set to one thread; the engine's own threads share the work.) Engines are independent of each other.
-// An engine may be used from any thread, but only by one at a time.
+// create() allocates everything. Afterwards only load(), write_parameter() and export_weights(), while they run, and error messages
+// allocate. create() and load() read a file into memory of the file's size instead of mapping it: if the file is truncated
+// meanwhile, the call fails, and no signal ends the process. The library installs nothing in its process: no signal handlers, no
+// allocator, no limits, no environment. (While an engine works, OpenBLAS is set to one thread; the engine's own threads share the
+// work.) Engines are independent of each other. An engine may be used from any thread, but only by one at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@
 #include "neurogen/recipe.h"
 #include "neurogen/result.h"
 #include "neurogen/settings.h"
+#include "neurogen/version.h"
 
 namespace neurogen {
 
@@ -43,10 +45,28 @@ struct MemoryPlan {
   std::uint64_t minimum = 0;  // the smallest budget with which these settings run
   std::int64_t batch = 0, window = 0;
   std::string table, json;  // every buffer: as a table for people, as JSON for programs
+  bool fits = true;
+  std::string refusal;  // if it does not fit: what is alive at the peak, and settings that would fit
+};
+
+// One training step.
+struct TrainingStepReport {
+  double loss = 0;           // mean nats per target, of the weights before the step
+  double gradient_norm = 0;  // before clipping, without the decoder
+  double learning_rate = 0;  // with warm-up and decline
+  bool skipped = false;      // with f16: a gradient overflowed, and not everything was updated
+};
+
+// A parameter of the model, in the order of `Engine::parameters`.
+struct ParameterInfo {
+  std::string name;  // "broca.gain"
+  std::vector<std::int64_t> shape;
 };
 
 class NEUROGEN_API Engine {
  public:
+  // What create() would take, without taking it. The device need not be present.
+  static Result<MemoryPlan> plan(const EngineOptions& options);
   // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
   static Result<Engine> create(const EngineOptions& options);
 
@@ -60,17 +80,31 @@ class NEUROGEN_API Engine {
   std::int64_t steps() const;  // done
 
   // One step on token ids [batch, window], row-major, and targets of the same shape, each the token that follows; -1 is not
-  // counted. Returns the mean loss in nats per target, of the weights before the step. After a failure at run time (a loss that is
-  // not finite) the weights are unusable: load() earlier ones.
-  Result<double> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
+  // counted. After a failure at run time (a loss that is not finite) the weights are unusable: load() earlier ones.
+  Result<TrainingStepReport> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
 
   // Mean loss in nats per token of a text of any length. Every token but the first is predicted once, from the tokens before it in
   // its window.
   Result<double> evaluate(std::span<const std::int32_t> ids);
 
+  // On a batch of the same shapes, without training: the loss of every target in nats, [batch, window], 0 where it is not counted;
+  // and the logits of the token after each input, [batch, window, vocabulary].
+  Status losses(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids, std::span<float> out);
+  Status logits(std::span<const std::int32_t> input_ids, std::span<float> out);
+
   // Continues the prompt until `out` is full or a document ends, and returns the number of tokens generated. The window limits only
   // attention: the recurrent state remembers what came before. Equal weights, prompts and settings give equal tokens.
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
+
+  // The same, token by token: `take` gets each as it is drawn and returns whether to go on.
+  Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
+                  const Sampling& sampling = {});
+
+  // The parameters in canonical order, and their values as float32, row-major. Writing rounds to the stored type and keeps the
+  // optimizer's state; values must be finite.
+  std::vector<ParameterInfo> parameters() const;
+  Status read_parameter(std::string_view name, std::span<float> out) const;
+  Status write_parameter(std::string_view name, std::span<const float> values);
 
   // A token's embedding row, in the engine's memory: it changes with every step and is valid as long as the engine. Refused on a
   // GPU, whose memory the host cannot read; read_embedding_row works on both.
@@ -88,6 +122,8 @@ class NEUROGEN_API Engine {
 
   // Writes a checkpoint atomically: if it fails, an existing file stays. `neurogen-engine` reads it too.
   Status save(std::string_view path);
+  // Writes parameters, wiring and the tokenizer that came with the weights as a safetensors file, atomically.
+  Status export_weights(std::string_view path);
   // Resumes from a checkpoint of this architecture, or from the newest in a directory. A refused one changes nothing.
   Status load(std::string_view path);
 

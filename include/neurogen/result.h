@@ -25,6 +25,12 @@ class [[nodiscard]] Result {
   const Value& value() const& { return held<0>(held_); }
   Value&& value() && { return std::move(held<0>(held_)); }
   const Failure& failure() const { return held<1>(held_); }
+  Value& operator*() & { return value(); }
+  const Value& operator*() const& { return value(); }
+  Value&& operator*() && { return std::move(*this).value(); }
+  Value* operator->() { return &value(); }
+  const Value* operator->() const { return &value(); }
+  Value value_or(Value other) const& { return ok() ? value() : std::move(other); }
 
  private:
   template <std::size_t index, typename Variant>

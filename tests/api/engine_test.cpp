@@ -54,9 +54,9 @@ class Api : public testing::Test {
     double loss = 0;
     for (int i = 0; i < steps; ++i) {
       const Batch b = batch(engine, first + i);
-      const Result<double> result = engine.train_step_batch(b.inputs, b.targets);
+      const Result<TrainingStepReport> result = engine.train_step_batch(b.inputs, b.targets);
       if (!result) ADD_FAILURE() << result.failure().sentence;
-      else loss = result.value();
+      else loss = result->loss;
     }
     return loss;
   }
@@ -373,6 +373,93 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
   trained(engine, 1);
 }
 
+TEST_F(Api, PlansWithoutTakingMemory) {
+  const Result<MemoryPlan> plan = Engine::plan(options());
+  ASSERT_TRUE(plan);
+  const Engine engine = made(options());
+  EXPECT_EQ(plan->json, engine.plan().json);
+  EXPECT_EQ(plan->table, engine.plan().table);
+  EXPECT_TRUE(plan->fits);
+  EngineOptions small = options();
+  small.overhead = "1M";
+  small.budget = std::to_string(Engine::plan(small)->minimum - 1);
+  EXPECT_FALSE(Engine::plan(small)->fits);
+  EXPECT_NE(Engine::plan(small)->refusal.find("settings that would fit"), std::string::npos);
+  EngineOptions elsewhere = options();
+  elsewhere.device = "cuda";  // present or not
+  EXPECT_GT(Engine::plan(elsewhere)->total, 0u);
+  elsewhere.batch = "none";
+  EXPECT_FALSE(Engine::plan(elsewhere));
+  EXPECT_EQ(Engine::plan(elsewhere).value_or(MemoryPlan{}).total, 0u);
+  EXPECT_STREQ(version(), NEUROGEN_VERSION);
+}
+
+TEST_F(Api, AStepSaysWhatItDid) {
+  EngineOptions o = options();
+  o.rates.warmup = 2;
+  Engine engine = made(o);
+  const Batch b = batch(engine);
+  const auto first = engine.train_step_batch(b.inputs, b.targets), second = engine.train_step_batch(b.inputs, b.targets);
+  ASSERT_TRUE(first && second);
+  EXPECT_GT(first->gradient_norm, 0);
+  EXPECT_NEAR(first->learning_rate, o.rates.learning_rate / 2, 1e-9);
+  EXPECT_NEAR(second->learning_rate, o.rates.learning_rate, 1e-9);
+  EXPECT_FALSE(second->skipped);
+}
+
+TEST_F(Api, LossesAndLogitsAreThoseOfTheEvaluation) {
+  Engine engine = made(options());
+  trained(engine, 3);
+  Batch b = batch(engine);
+  b.targets[5] = -1;
+  std::vector<float> losses(48), logits(48 * 300);
+  ASSERT_TRUE(engine.losses(b.inputs, b.targets, losses));
+  ASSERT_TRUE(engine.logits(b.inputs, logits));
+  EXPECT_EQ(engine.allocations_since_construction(), 0u);
+  EXPECT_EQ(losses[5], 0);
+  for (std::size_t n = 0; n < losses.size(); ++n) {
+    if (b.targets[n] < 0) continue;
+    const float* row = logits.data() + 300 * n;
+    double sum = 0;
+    for (int v = 0; v < 300; ++v) sum += std::exp(row[v] - row[b.targets[n]]);
+    EXPECT_NEAR(losses[n], std::log(sum), 1e-4);
+  }
+  expect_refused(engine.losses(b.inputs, b.targets, std::span(losses).first(9)), {"out has 9 elements"});
+  expect_refused(engine.logits(b.inputs, losses), {"batch x window x vocabulary"});
+}
+
+TEST_F(Api, ParametersAreReadWrittenAndExported) {
+  Engine engine = made(options()), other = made(options());
+  trained(engine, 3);
+  ASSERT_EQ(engine.parameters().front().name, "embedding.weight");
+  for (const ParameterInfo& p : engine.parameters()) {
+    const std::int64_t elements = std::accumulate(p.shape.begin(), p.shape.end(), std::int64_t{1}, std::multiplies<>());
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    ASSERT_TRUE(engine.read_parameter(p.name, values)) << p.name;
+    EXPECT_EQ(engine.allocations_since_construction(), 0u) << p.name;
+    ASSERT_TRUE(other.write_parameter(p.name, values)) << p.name;
+  }
+  EXPECT_EQ(other.evaluate(text(90)).value(), engine.evaluate(text(90)).value());  // equal seeds, hence wiring
+  std::vector<float> gain(64, NAN);
+  expect_refused(other.write_parameter("broca.gain", gain), {"not finite"});
+  expect_refused(other.write_parameter("broca.gain", std::span(gain).first(3)), {"values has 3 elements", "[64]"});
+  expect_refused(other.read_parameter("broca.loss", gain), {"there is no parameter broca.loss"});
+  const std::string file = directory_.path("w.safetensors");
+  ASSERT_TRUE(engine.export_weights(file));
+  EngineOptions from = options();
+  from.init = file;
+  EXPECT_EQ(made(from).evaluate(text(90)).value(), engine.evaluate(text(90)).value());
+}
+
+TEST_F(Api, SpeaksTokenByToken) {
+  Engine engine = made(options());
+  trained(engine, 3);
+  std::vector<std::int32_t> whole(20), some;
+  ASSERT_EQ(engine.generate(text(5), whole).value(), 20u);
+  ASSERT_TRUE(engine.generate(text(5), [&](std::int32_t token) { return some.push_back(token), some.size() < 7; }));
+  EXPECT_EQ(some, std::vector<std::int32_t>(whole.begin(), whole.begin() + 7));
+}
+
 TEST_F(Api, SaysWhenLearningFails) {
   EngineOptions o = options();
   o.rates.learning_rate = o.rates.table = o.rates.decoder = 1e3;
@@ -380,7 +467,7 @@ TEST_F(Api, SaysWhenLearningFails) {
   Engine engine = made(o);
   const std::string good = directory_.path("good.ngck");
   ASSERT_TRUE(engine.save(good));
-  Result<double> result = 0.0;
+  Result<TrainingStepReport> result = TrainingStepReport{};
   for (int i = 0; result.ok() && i < 50; ++i) {
     const Batch b = batch(engine, i);
     result = engine.train_step_batch(b.inputs, b.targets);
