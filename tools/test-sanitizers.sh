@@ -32,7 +32,7 @@ for sanitizer in ${@:-address,undefined thread}; do
   [ "$build" = build-address ] || continue
 
   "$build/bin/test_sanitizer" --gtest_brief=1
-  [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version1.*'
+  [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version2.*'
   mkdir "$work/corpus" && cp tests/hostile/version-2.ngck "$work/corpus"
   seconds=$([ $chosen -gt 0 ] && echo 10 || echo 600)
   "$build/bin/fuzz_checkpoint" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/corpus" \

@@ -21,7 +21,7 @@ struct Small {
     const Arena arena(plan_graph(graph, {1'000'000, 0, Snapshot::none, overlay}));
     CpuDevice cpu(1);
     Program program(graph, arena, cpu);
-    program.run(graph.program("test"));
+    program.run(graph.programs().front());
     for (const ArenaKind kind : {ArenaKind::device, ArenaKind::host}) {  // between runs all buffers are accessible
       for (Bytes i = 0; i < arena.block(kind).size(); ++i) EXPECT_LE(arena.data(kind)[i], std::byte{0xFF});
     }

@@ -57,8 +57,8 @@ struct Measured {
   double tokens = 0, useful_flops = 0;         // per step
   double step = 1e30, forward = 1e30;          // seconds of a whole step, and of evaluating the same batch
   double windows_apart = 0, tokens_apart = 0;  // tokens per second, with --compare
-  std::vector<Family> operations;
-  Family all;  // their sum
+  std::vector<OperationTimes> operations;
+  OperationTimes all;  // their sum
 };
 
 Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
@@ -73,7 +73,7 @@ Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
     initialize(session.model, session.program, 1);
     m.device = session.program.device_name();
     m.operations = time_operations(session, m.limits, s.repeats);
-    for (const Family& f : m.operations) m.all += f;
+    for (const OperationTimes& f : m.operations) m.all += f;
     for (std::int64_t i = 1; i <= s.repeats; ++i)
       m.step = std::min(m.step, training_step(session, s.repeats + i));  // without timing single operations
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
@@ -110,7 +110,7 @@ void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
     out["one_token_at_a_time"] = compared(m.tokens_apart, forward);
   }
   out["operations"] = nlohmann::json::array();
-  for (const Family& f : m.operations) {
+  for (const OperationTimes& f : m.operations) {
     out["operations"].push_back({{"name", f.name},
                                  {"count", f.count},
                                  {"seconds", f.seconds},
@@ -125,14 +125,14 @@ void print_json(const BenchSettings& s, const Resolved& r, const Measured& m) {
 void print_operations(const Measured& m) {
   print_out("\n{:<44}{:>6}{:>10}{:>8}{:>10}{:>9}{:>10}{:>9}\n", "operation", "count", "ms", "share", "floor ms", "x floor",
             "GFLOP/s", "GB/s");
-  const auto line = [&](const Family& f) {
+  const auto line = [&](const OperationTimes& f) {
     print_out("{:<44}{:>6}{:>10.2f}{:>7.1f}%{:>10.2f}{:>9.2f}{:>10.1f}{:>9.1f}\n", f.name, f.count, f.seconds * 1e3,
               100 * f.seconds / m.all.seconds, f.floor * 1e3, f.seconds / f.floor, f.flops / f.seconds / 1e9,
               f.bytes / f.seconds / 1e9);
   };
-  Family rest, all = m.all;
+  OperationTimes rest, all = m.all;
   std::size_t others = 0;
-  for (const Family& f : m.operations) {
+  for (const OperationTimes& f : m.operations) {
     if (f.seconds >= m.all.seconds * 5e-4) line(f);
     else rest += f, ++others;
   }

@@ -82,7 +82,7 @@ struct Shares {
   double copying = 0, updating = 0, computing = 0, copied_bytes = 0;
   double moving = 0, multiplying = 0;  // floor seconds set by bytes, and by products
 };
-Shares shares_of(Session& session, const Limits& limits, const std::vector<Family>& families) {
+Shares shares_of(Session& session, const Limits& limits, const std::vector<OperationTimes>& families) {
   const Graph& graph = session.model.graph;
   const Graph::Range train = session.model.programs.train;
   std::vector<std::string> copies;
@@ -96,7 +96,7 @@ Shares shares_of(Session& session, const Limits& limits, const std::vector<Famil
   for (const Buffer& tensor : graph.tensors()) {
     if (tensor.arena == ArenaKind::host) s.copied_bytes += static_cast<double>(size_of(tensor.dtype, tensor.shape));
   }
-  for (const Family& f : families) {
+  for (const OperationTimes& f : families) {
     const bool copy = std::find(copies.begin(), copies.end(), f.name) != copies.end();
     (copy ? s.copying : f.name.find("update") != std::string::npos ? s.updating : s.computing) += f.seconds;
   }

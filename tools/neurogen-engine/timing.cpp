@@ -29,30 +29,30 @@ double training_step(Session& session, std::int64_t i) {
   return run_step(session, session.model.programs.train, i);
 }
 
-std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
+std::vector<OperationTimes> time_operations(Session& session, const Limits& limits, std::int64_t repeats) {
   const Graph::Range train = session.model.programs.train;
   std::vector<double> milliseconds(train.end - train.begin);
   session.program.prepare_times(train);
-  std::map<std::string, Family> families;
+  std::map<std::string, OperationTimes> families;
   for (std::int64_t i = 0; i <= repeats; ++i) {
     random_batch(session, static_cast<std::uint64_t>(i));
     session.program.time_next_run(milliseconds);
     run_step(session, train, i);
     for (std::size_t o = train.begin; o < train.end; ++o) {
       const Operation& operation = session.model.graph.operations()[o];
-      Family& family = families[family_of(operation.name)];
+      OperationTimes& family = families[family_of(operation.name)];
       const Cost cost = operation.cost;
       const double floor = floor_seconds(operation, limits.bytes_per_s, limits.flops_per_s);
       if (i == 0) family += {"", 1, 0, floor, cost.flops, cost.bytes};
       else family.seconds += milliseconds[o - train.begin] / 1e3 / static_cast<double>(repeats);
     }
   }
-  std::vector<Family> sorted;
+  std::vector<OperationTimes> sorted;
   for (auto& [name, family] : families) {
     family.name = name;
     sorted.push_back(family);
   }
-  std::sort(sorted.begin(), sorted.end(), [](const Family& a, const Family& b) { return a.seconds > b.seconds; });
+  std::sort(sorted.begin(), sorted.end(), [](const OperationTimes& a, const OperationTimes& b) { return a.seconds > b.seconds; });
   return sorted;
 }
 

@@ -9,11 +9,11 @@
 namespace neurogen {
 
 // Operations whose names differ only in digits, or a sum of several families.
-struct Family {
+struct OperationTimes {
   std::string name;
   std::int64_t count = 0;
   double seconds = 0, floor = 0, flops = 0, bytes = 0;
-  Family& operator+=(const Family& other) {
+  OperationTimes& operator+=(const OperationTimes& other) {
     count += other.count, seconds += other.seconds, floor += other.floor, flops += other.flops, bytes += other.bytes;
     return *this;
   }
@@ -29,6 +29,6 @@ double training_step(Session& session, std::int64_t i);
 
 // Times every operation within whole steps: the mean of `repeats` after a warm-up, the longest first. An operation's floor is the
 // least time for its bytes or its products, whichever is longer.
-std::vector<Family> time_operations(Session& session, const Limits& limits, std::int64_t repeats);
+std::vector<OperationTimes> time_operations(Session& session, const Limits& limits, std::int64_t repeats);
 
 }  // namespace neurogen
