@@ -34,6 +34,15 @@ void check_values(const char* what, std::size_t size, const TensorView& view, co
   if (static_cast<std::int64_t>(size) != view.elements()) check_size(what, size, view.elements(), to_string(parameter.shape));
 }
 
+// Copies the first `rows` rows of a tensor to `out`, `at_once` at a time.
+void copy_rows(Readout& readout, TensorId tensor, std::int64_t rows, std::int64_t at_once, std::span<float> out) {
+  auto to = out.begin();
+  for (std::int64_t row = 0; row < rows; row += at_once) {
+    const auto values = readout.rows(tensor, row, std::min(at_once, rows - row));
+    to = std::copy(values.begin(), values.end(), to);
+  }
+}
+
 }  // namespace
 
 Result<std::span<const float>> Engine::embedding_row(std::int64_t id) const {
@@ -77,10 +86,7 @@ Status Engine::read_output(std::string_view module, std::span<float> out) {
     check_size("out", out.size(), rows * width, "batch x window x outputs");
     if (!s.batch_there) throw Error("there is no batch yet: train or evaluate first");
     s.program.run({s.model.programs.evaluate.begin, probe.end});
-    for (std::int64_t row = 0; row < rows; row += kRowsAtOnce) {
-      const auto values = s.readout.rows(probe.output, row, std::min(kRowsAtOnce, rows - row));
-      std::copy(values.begin(), values.end(), out.begin() + row * width);
-    }
+    copy_rows(s.readout, probe.output, rows, kRowsAtOnce, out);
     return std::monostate{};
   });
 }
@@ -93,10 +99,7 @@ Status Engine::losses(std::span<const std::int32_t> input_ids, std::span<const s
     check_size("out", out.size(), tokens, "batch x window");
     s.take_batch(input_ids, target_ids);
     s.program.run(s.model.programs.evaluate);
-    for (std::int64_t row = 0; row < tokens; row += kRowsAtOnce) {
-      const auto values = s.readout.rows(s.model.token_losses, row, std::min(kRowsAtOnce, tokens - row));
-      std::copy(values.begin(), values.end(), out.begin() + row);
-    }
+    copy_rows(s.readout, s.model.token_losses, tokens, kRowsAtOnce, out);
     return std::monostate{};
   });
 }
@@ -137,10 +140,7 @@ Status Engine::read_parameter(std::string_view name, std::span<float> out) const
     const Parameter& p = parameter_of(state_->model, name);
     const TensorView view = state_->program.view(p.value);
     check_values("out", out.size(), view, p);
-    for (std::int64_t row = 0; row < view[0]; ++row) {
-      const auto read = state_->readout.rows(p.value, row, 1);
-      std::copy(read.begin(), read.end(), out.begin() + row * view.row_elements());
-    }
+    copy_rows(state_->readout, p.value, view[0], 1, out);
     return std::monostate{};
   });
 }
