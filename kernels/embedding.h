@@ -56,12 +56,13 @@ struct TouchedRows {
   TensorView count;             // out [1] i32
 };
 
-// d_rows[i] = scale * sum of d_x over the tokens of rows[i]
+// d_rows[i] = scale * sum of d_x over the tokens of rows[i]; or, for the gradient of a whole table, d_rows[rows[i]] += that sum
 struct RowGradients {
   TensorView d_x;                      // [N, E]
   TensorView row_start, order, count;  // from TouchedRows
   double scale = 1;
   TensorView d_rows;  // out [U, E]: gradient of the table's rows[i]; only the first `count` are written
+  TensorView rows{};  // [U] i32, or empty: adds to d_rows [rows of the table, E] instead
 };
 
 void pair_rows(CpuDevice& device, const PairRows& arguments);

@@ -7,7 +7,8 @@ namespace neurogen {
 
 enum class Transpose : bool { no, yes };
 
-// c [m, n], op(a) [m, k], op(b) [k, n]; rows may be strided. On a CPU all are f32 or all f64; on a GPU a and b share one of f32,
+// c [m, n], op(a) [m, k], op(b) [k, n]; rows may be strided. Or all three have one dimension more in front, and are contiguous:
+// that many products, each with the bits that it has alone. On a CPU all are f32 or all f64; on a GPU a and b share one of f32,
 // bf16 and f16, c may have another, and sums are in f32. c must not overlap a or b. beta is 0 (c may hold anything, NaN included)
 // or 1.
 struct Matmul {
