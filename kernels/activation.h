@@ -2,8 +2,8 @@
 //   gelu_tanh   out = u/2 (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3)))     (Hendrycks & Gimpel 2016, arXiv:1606.08415)
 //   silu_gated  out = silu(g) u, silu(x) = x sigma(x)                   (Shazeer 2020, arXiv:2002.05202)
 //   relu2       out = max(0, u)^2                                       (So et al. 2021, arXiv:2109.08668)
-// `up` and `gate` stay as the products left them: the backward pass computes u and g again, and `out` too, which the product for the
-// next matrix' gradient reads. All of it in place, so that it needs no memory but d_out.
+// `up` and `gate` stay as the products left them: the backward pass computes u and g again, and `out` too, which the product for
+// the next matrix' gradient reads. All of it in place, so that it needs no memory but d_out.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/base/device.h"

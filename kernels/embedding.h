@@ -56,7 +56,8 @@ struct TouchedRows {
   TensorView count;             // out [1] i32
 };
 
-// d_rows[i] = scale * sum of d_x over the tokens of rows[i]; or, for the gradient of a whole table, d_rows[rows[i]] += that sum
+// d_rows[i] = scale * sum of d_x over the tokens of rows[i]; or, for the gradient of a whole table, d_rows[rows[i]] += that sum,
+// scale 1
 struct RowGradients {
   TensorView d_x;                      // [N, E]
   TensorView row_start, order, count;  // from TouchedRows

@@ -120,14 +120,16 @@ void touched_rows(CpuDevice&, const TouchedRows& a) {
 
 void row_gradients(CpuDevice& device, const RowGradients& a) {
   require_type("row_gradients", a.d_x.dtype, {a.d_rows});
+  require(!a.rows || a.scale == 1, "row_gradients: the gradient of a whole table has no scale");
   const std::int32_t* const row_start = a.row_start.as<const std::int32_t>();
   const std::int64_t width = a.d_x[1];
   dispatch_real(a.d_x.dtype, [&](auto zero) {
     using Real = decltype(zero);
     parallel_pieces(device, *a.count.as<const std::int32_t>(), kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) {
-        Real* const d_row = a.d_rows.as<Real>() + i * a.d_rows.row_stride;
-        std::fill_n(d_row, width, Real(0));
+        const std::int64_t row = a.rows ? a.rows.as<const std::int32_t>()[i] : i;
+        Real* const d_row = a.d_rows.as<Real>() + row * a.d_rows.row_stride;
+        if (!a.rows) std::fill_n(d_row, width, Real(0));
         for (std::int32_t n = row_start[i]; n < row_start[i + 1]; ++n)
           add<Real>(a.d_x.as<const Real>() + a.order.as<const std::int32_t>()[n] * a.d_x.row_stride, d_row, width);
         for (std::int64_t e = 0; e < width; ++e) d_row[e] *= static_cast<Real>(a.scale);

@@ -19,10 +19,11 @@ struct RotaryTable {
   TensorView table;     // out [T, d]: of positions in turn, the cosines of the d/2 angles, then the sines
 };
 
-// On a GPU qkv and d_qkv have the type of products, the rest is f32; d is a multiple of 16. On a CPU all types are equal, d is even.
+// On a GPU qkv and d_qkv have the type of products, the rest is f32; d is a multiple of 16. On a CPU all types are equal, d is
+// even.
 struct HeadsForward {
   HeadCounts heads;
-  TensorView query_bias, key_bias, value_bias;  // [H d], [K d], [K d], or empty
+  TensorView query_bias, key_bias, value_bias;  // [H d], [K d], [K d], or all empty
   TensorView table;                             // [T, d], row n % T for token n; empty: no rotation
   double epsilon = 1e-5;                        // of the norm
   TensorView inverse;                           // out [N, H + K]; empty: no norm
@@ -34,7 +35,7 @@ struct HeadsBackward {
   TensorView table, inverse;                          // as in the forward pass
   TensorView qkv;                                     // [N, (H + 2K) d], of the forward pass
   TensorView d_qkv;                                   // [N, (H + 2K) d] updated
-  TensorView d_query_bias, d_key_bias, d_value_bias;  // out, of the shapes of the biases, or empty
+  TensorView d_query_bias, d_key_bias, d_value_bias;  // out, of the shapes of the biases, or all empty
   TensorView sums;                                    // scratch [row_parts(N), (H + 2K) d], of the biases' type; empty without them
 };
 

@@ -12,16 +12,34 @@ namespace {
 // Output tiles: large enough for cheap packing of the operands, small enough for a few threads to share them evenly.
 constexpr std::int64_t kTileRows = 256, kTileColumns = 640;
 
+// One matrix of a batch of `count`.
+struct Operand {
+  TensorView all;
+  std::int64_t count, rows, columns, stride;
+
+  explicit Operand(const TensorView& x)
+      : all(x),
+        count(x.rank == 3 ? x[0] : 1),
+        rows(x[x.rank - 2]),
+        columns(x[x.rank - 1]),
+        stride(x.rank == 3 ? columns : x.row_stride) {}
+  template <typename Real>
+  Real* at(std::int64_t matrix, std::int64_t row, std::int64_t column) const {
+    return all.as<Real>() + matrix * rows * columns + row * stride + column;
+  }
+};
+
 template <typename Real>
-void matmul_tiles(CpuDevice& device, const Matmul& p, std::int64_t m, std::int64_t n, std::int64_t k) {
-  const std::int64_t across = (n + kTileColumns - 1) / kTileColumns, down = (m + kTileRows - 1) / kTileRows;
-  const std::int64_t lda = p.a.row_stride, ldb = p.b.row_stride, ldc = p.c.row_stride;
+void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Operand& b, const Operand& c) {
+  const std::int64_t across = (c.columns + kTileColumns - 1) / kTileColumns, down = (c.rows + kTileRows - 1) / kTileRows;
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  device.parallel(down * across, [&](std::int64_t tile, int) {
+  device.parallel(c.count * down * across, [&](std::int64_t item, int) {
+    const std::int64_t i = item / (down * across), tile = item % (down * across);
     const std::int64_t row = tile / across * kTileRows, column = tile % across * kTileColumns;
-    matmul_serial<Real>(p.transpose_a, p.transpose_b, std::min(kTileRows, m - row), std::min(kTileColumns, n - column), k,
-                        p.a.as<const Real>() + row * (ta ? 1 : lda), lda, p.b.as<const Real>() + column * (tb ? ldb : 1), ldb,
-                        static_cast<Real>(p.beta), p.c.as<Real>() + row * ldc + column, ldc);
+    matmul_serial<Real>(p.transpose_a, p.transpose_b, std::min(kTileRows, c.rows - row), std::min(kTileColumns, c.columns - column),
+                        ta ? a.rows : a.columns, ta ? a.at<const Real>(i, 0, row) : a.at<const Real>(i, row, 0), a.stride,
+                        tb ? b.at<const Real>(i, column, 0) : b.at<const Real>(i, 0, column), b.stride, static_cast<Real>(p.beta),
+                        c.at<Real>(i, row, column), c.stride);
   });
 }
 
@@ -45,14 +63,18 @@ template void matmul_serial<double>(Transpose, Transpose, std::int64_t, std::int
 
 void matmul(CpuDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  require(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: operands must be matrices");
-  const std::int64_t m = p.c[0], n = p.c[1], k = p.a[ta ? 0 : 1];
-  require(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k, "matmul: the operands' shapes do not match");
+  for (const TensorView& x : {p.a, p.b, p.c})
+    require(x.rank == 2 || (x.rank == 3 && x.contiguous()), "matmul: operands must be matrices, or contiguous batches of them");
+  const Operand a(p.a), b(p.b), c(p.c);
+  const std::int64_t k = ta ? a.rows : a.columns;
+  require((ta ? a.columns : a.rows) == c.rows && (tb ? b.rows : b.columns) == c.columns && (tb ? b.columns : b.rows) == k &&
+              a.count == c.count && b.count == c.count,
+          "matmul: the operands' shapes do not match");
   require(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_type("matmul", p.c.dtype, {p.a, p.b});
-  for (const std::int64_t extent : {k, p.a.row_stride, p.b.row_stride, p.c.row_stride})
+  for (const std::int64_t extent : {k, a.stride, b.stride, c.stride})
     require(extent <= std::numeric_limits<int>::max(), "matmul: a matrix is wider than 2^31: make the batch smaller");
-  dispatch_real(p.c.dtype, [&](auto zero) { matmul_tiles<decltype(zero)>(device, p, m, n, k); });
+  dispatch_real(p.c.dtype, [&](auto zero) { matmul_tiles<decltype(zero)>(device, p, a, b, c); });
 }
 
 }  // namespace neurogen

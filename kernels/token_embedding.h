@@ -2,8 +2,8 @@
 //   out = x inverse, inverse = 1 / sqrt(mean(x^2) + epsilon)
 // A token's place is counted from the first of its document.
 //
-// Backward through the norm: d_x = inverse (d - out mean(d out)). touched_rows and row_gradients (embedding.h) sum it by the rows of
-// both tables.
+// Backward through the norm: d_x = inverse (d - out mean(d out)). touched_rows and row_gradients (embedding.h) sum it by the rows
+// of both tables.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/base/device.h"

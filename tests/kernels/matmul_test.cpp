@@ -47,6 +47,20 @@ TEST(Matmul, EqualsTheFormulaInAllOrientations) {
         }
 }
 
+TEST(Matmul, ABatchHasTheBitsOfItsProducts) {
+  for (const Transpose ta : {Transpose::no, Transpose::yes})
+    for (const Transpose tb : {Transpose::no, Transpose::yes}) {
+      constexpr std::int64_t m = 300, n = 650, k = 40, count = 3;
+      Tensor<float> a = Tensor<float>::noise({count, ta == Transpose::yes ? k : m, ta == Transpose::yes ? m : k}, 1);
+      Tensor<float> b = Tensor<float>::noise({count, tb == Transpose::yes ? n : k, tb == Transpose::yes ? k : n}, 2);
+      Tensor<float> together = Tensor<float>::poisoned({count, m, n}), alone = together;
+      matmul(device_of(2), {a.view(), b.view(), together.view(), ta, tb, 0});
+      const auto one = [](Tensor<float>& x, std::int64_t i) { return x.view().rows(i, 1).reshaped({x.shape[1], x.shape[2]}); };
+      for (std::int64_t i = 0; i < count; ++i) matmul(device_of(2), {one(a, i), one(b, i), one(alone, i), ta, tb, 0});
+      expect_same_bits(together, alone, "batch");
+    }
+}
+
 TEST(Matmul, EveryNumberOfThreadsGivesEqualBits) {
   for (const Transpose ta : {Transpose::no, Transpose::yes}) {
     std::vector<Tensor<float>> results;

@@ -1,0 +1,79 @@
+#include "kernels/token_embedding.h"
+
+#include "kernels/base/dispatch.h"
+#include "kernels/base/vector_math.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kTokens = 16;  // tokens that one thread takes at a time
+
+template <typename Real>
+NEUROGEN_CLONES void look_up(const Real* token, const Real* position, Real* out, std::int64_t width) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) out[i] = token[i];
+  if (!position) return;
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) out[i] += position[i];
+}
+
+template <typename Real>
+NEUROGEN_CLONES void normalise(Real* x, std::int64_t width, Real epsilon, Real* inverse) {
+  const Real squares = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
+  *inverse = Real(1) / std::sqrt(squares / static_cast<Real>(width) + epsilon);
+  for (std::int64_t i = 0; i < width; ++i) x[i] *= *inverse;
+}
+
+template <typename Real>
+NEUROGEN_CLONES void through_norm(const Real* out, Real inverse, Real* d, std::int64_t width) {
+  const Real dot =
+      sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * out[i]; }) / static_cast<Real>(width);
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) d[i] = inverse * (d[i] - out[i] * dot);
+}
+
+template <typename Real>
+const Real* row_of(const TensorView& table, const TensorView& rows, std::int64_t n) {
+  return table ? table.as<const Real>() + rows.as<const std::int32_t>()[n] * table.row_stride : nullptr;
+}
+
+}  // namespace
+
+void token_places(CpuDevice&, const TokenPlaces& a) {
+  std::int32_t* const places = a.places.as<std::int32_t>();
+  if (a.position) {
+    const std::int64_t* const position = a.position.as<const std::int64_t>();
+    places[0] = static_cast<std::int32_t>(std::min(position[0] - position[1], a.most));
+    return;
+  }
+  for (std::int64_t n = 0; n < a.places[0]; ++n)
+    places[n] = static_cast<std::int32_t>(n % a.window) - a.first.as<const std::int32_t>()[n];
+}
+
+void token_embedding_forward(CpuDevice& device, const TokenEmbeddingForward& a) {
+  require_type("token_embedding_forward", a.out.dtype, {a.weight, a.positions, a.inverse});
+  dispatch_real(a.out.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    parallel_pieces(device, a.out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t n = begin; n < end; ++n) {
+        Real* const out = a.out.as<Real>() + n * a.out.row_stride;
+        look_up(row_of<Real>(a.weight, a.ids, n), row_of<Real>(a.positions, a.places, n), out, a.out[1]);
+        if (a.inverse) normalise(out, a.out[1], static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n);
+      }
+    });
+  });
+}
+
+void token_embedding_backward(CpuDevice& device, const TokenEmbeddingBackward& a) {
+  require_type("token_embedding_backward", a.out.dtype, {a.inverse, a.d_out});
+  dispatch_real(a.out.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    parallel_pieces(device, a.out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t n = begin; n < end; ++n)
+        through_norm(a.out.as<const Real>() + n * a.out.row_stride, a.inverse.as<const Real>()[n],
+                     a.d_out.as<Real>() + n * a.d_out.row_stride, a.out[1]);
+    });
+  });
+}
+
+}  // namespace neurogen
