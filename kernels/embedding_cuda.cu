@@ -149,12 +149,12 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
   });
 }
 
-// One block per touched row; blocks beyond `count` return at once. If there are more threads than columns, groups of threads share
+// One block per touched row; blocks beyond `count` return at once. With `rows`, sums are added to a whole table's gradient. If there are more threads than columns, groups of threads share
 // the tokens, and each thread loads several at once, since some tokens are very frequent.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads, 4)
     sum_tokens(const Gradient* d_x, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
-               const std::int32_t* count, float scale, float* d_rows, std::int64_t d_rows_stride, int width) {
+               const std::int32_t* count, float scale, const std::int32_t* rows, float* d_rows, std::int64_t d_rows_stride, int width) {
   constexpr int kColumns = 16 / sizeof(Gradient), kAhead = 4;
   using Sums = Neighbours<kColumns, float>;
   __shared__ Sums sums[kThreads];
@@ -187,7 +187,14 @@ __global__ void __launch_bounds__(kThreads, 4)
     }
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) sum.at[c] *= scale;
-    if (share == 0) *reinterpret_cast<Sums*>(d_rows + i * d_rows_stride + v * kColumns) = sum;
+    if (share > 0) continue;
+    Sums* const to = reinterpret_cast<Sums*>(d_rows + (rows ? rows[i] : i) * d_rows_stride + v * kColumns);
+    if (rows) {
+      const Sums before = *to;
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) sum.at[c] += before.at[c];
+    }
+    *to = sum;
   }
 }
 
@@ -277,9 +284,10 @@ void row_gradients(CudaDevice& device, const RowGradients& a) {
                    "row_gradients: the rows' gradient must be f32, rows a multiple of 8 wide");
   dispatch_float(a.d_x.dtype, [&](auto gradient) {
     using Gradient = decltype(gradient);
-    launch(device, "row_gradients", sum_tokens<Gradient>, dim3(pieces(a.d_rows[0], 1)), dim3(kThreads), 0,
+    launch(device, "row_gradients", sum_tokens<Gradient>, dim3(pieces(a.rows ? a.rows[0] : a.d_rows[0], 1)), dim3(kThreads), 0,
            a.d_x.as<const Gradient>(), a.d_x.row_stride, a.row_start.as<const std::int32_t>(), a.order.as<const std::int32_t>(),
-           a.count.as<const std::int32_t>(), a.scale, a.d_rows.as<float>(), a.d_rows.row_stride, a.d_x[1]);
+           a.count.as<const std::int32_t>(), a.scale, a.rows.as<const std::int32_t>(), a.d_rows.as<float>(), a.d_rows.row_stride,
+           a.d_x[1]);
   });
 }
 

@@ -57,16 +57,23 @@ void clear_products(CudaDevice& device) { device.native().clears_products = true
 
 // cuBLAS is column-major: its C^T = op(B)^T op(A)^T is our row-major C = op(A) op(B). Sums are in f32.
 void matmul(CudaDevice& device, const Matmul& p) {
-  const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;
-  require_operands(p.a.rank == 2 && p.b.rank == 2 && p.c.rank == 2, "matmul: operands must be matrices");
-  const std::int64_t m = p.c[0], n = p.c[1], k = p.a[ta ? 0 : 1];
-  require_operands(p.a[ta ? 1 : 0] == m && p.b[tb ? 0 : 1] == n && p.b[tb ? 1 : 0] == k,
+  const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes, batched = p.c.rank == 3;
+  require_operands(p.a.rank == p.c.rank && p.b.rank == p.c.rank && (p.c.rank == 2 || batched),
+                   "matmul: operands must be matrices, or all batches of them");
+  require_operands(!batched || (p.a.contiguous() && p.b.contiguous() && p.c.contiguous() && p.a[0] == p.c[0] && p.b[0] == p.c[0]),
+                   "matmul: batches must be contiguous and equally many");
+  // Of one matrix.
+  const auto rows = [&](const TensorView& x) { return x[batched ? 1 : 0]; };
+  const auto columns = [&](const TensorView& x) { return x[batched ? 2 : 1]; };
+  const auto stride = [&](const TensorView& x) { return batched ? x[2] : x.row_stride; };
+  const std::int64_t m = rows(p.c), n = columns(p.c), k = ta ? rows(p.a) : columns(p.a);
+  require_operands((ta ? columns(p.a) : rows(p.a)) == m && (tb ? rows(p.b) : columns(p.b)) == n && (tb ? columns(p.b) : rows(p.b)) == k,
                    "matmul: the operands' shapes do not match");
   require_operands(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
-  if (m == 0 || n == 0) return;
+  if (p.c.elements() == 0) return;
   const float alpha = 1, beta = static_cast<float>(p.beta);
-  if (is_row_product(p)) {
+  if (!batched && is_row_product(p)) {
     dispatch_float(p.a.dtype, [&](auto factor) {
       dispatch_float(p.c.dtype, [&](auto result) {
         using T = decltype(factor);
@@ -80,15 +87,19 @@ void matmul(CudaDevice& device, const Matmul& p) {
   }
   if (device.native().clears_products && p.beta == 0) {
     const std::size_t one = size_of(p.c.dtype);
-    require_cuda(cudaMemset2DAsync(p.c.data, one * static_cast<std::size_t>(p.c.row_stride), 0, one * static_cast<std::size_t>(n),
-                                   static_cast<std::size_t>(m), stream_of(device)),
+    require_cuda(cudaMemset2DAsync(p.c.data, one * static_cast<std::size_t>(stride(p.c)), 0, one * static_cast<std::size_t>(n),
+                                   static_cast<std::size_t>(batched ? p.c[0] * m : m), stream_of(device)),
                  "matmul");
   }
-  const auto transposed = [](bool yes) { return yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  const cublasHandle_t handle = device.native().cublas;
+  const cublasOperation_t op_b = tb ? CUBLAS_OP_T : CUBLAS_OP_N, op_a = ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cudaDataType factor = cuda_type(p.a.dtype), result = cuda_type(p.c.dtype);
   const cublasStatus_t status =
-      cublas().gemm_ex(device.native().cublas, transposed(tb), transposed(ta), n, m, k, &alpha, p.b.data, cuda_type(p.b.dtype),
-                       p.b.row_stride, p.a.data, cuda_type(p.a.dtype), p.a.row_stride, &beta, p.c.data, cuda_type(p.c.dtype),
-                       p.c.row_stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+      batched ? cublas().gemm_batched_ex(handle, op_b, op_a, n, m, k, &alpha, p.b.data, factor, stride(p.b), p.b.row_stride, p.a.data,
+                                         factor, stride(p.a), p.a.row_stride, &beta, p.c.data, result, stride(p.c), p.c.row_stride,
+                                         p.c[0], CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT)
+              : cublas().gemm_ex(handle, op_b, op_a, n, m, k, &alpha, p.b.data, factor, stride(p.b), p.a.data, factor, stride(p.a),
+                                 &beta, p.c.data, result, stride(p.c), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   if (status != CUBLAS_STATUS_SUCCESS) {
     throw Error(std::string("the GPU failed in matmul: ") + cublas().status_string(status), Error::kRunTime);
   }

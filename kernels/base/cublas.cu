@@ -25,6 +25,7 @@ Cublas load() {
   find(c.set_stream, "cublasSetStream_v2");
   find(c.set_workspace, "cublasSetWorkspace_v2");
   find(c.gemm_ex, "cublasGemmEx_64");
+  find(c.gemm_batched_ex, "cublasGemmStridedBatchedEx_64");
   find(c.status_string, "cublasGetStatusString");
   return c;
 }

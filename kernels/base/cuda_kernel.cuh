@@ -100,6 +100,19 @@ template <typename T>
 __device__ inline Eight<T> load_eight(const T* p) {
   return *reinterpret_cast<const Eight<T>*>(p);
 }
+template <typename T>
+__device__ inline void read_eight(float (&to)[8], const T* from) {
+  const Eight<T> x = load_eight(from);
+#pragma unroll
+  for (int e = 0; e < 8; ++e) to[e] = to_float(x.at[e]);
+}
+template <typename T>
+__device__ inline void write_eight(T* to, const float (&from)[8]) {
+  Eight<T> x;
+#pragma unroll
+  for (int e = 0; e < 8; ++e) x.at[e] = from_float<T>(from[e]);
+  *reinterpret_cast<Eight<T>*>(to) = x;
+}
 // A row for rms_normalise_row.
 template <typename T>
 struct RowAt {

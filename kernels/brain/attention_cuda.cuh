@@ -6,7 +6,7 @@
 // type. Between two 16-bit products, weights stay in registers.
 #pragma once
 #include "kernels/base/cuda_math.cuh"
-#include "kernels/base/cuda_tile.cuh"
+#include "kernels/base/cuda_attention.cuh"
 #include "kernels/brain/attention.h"
 #include "kernels/brain/synapses.h"
 #include "kernels/rms_norm.h"
@@ -16,8 +16,6 @@ namespace neurogen {
 enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
 inline constexpr int kDims = static_cast<int>(kHead);
-template <typename T>
-inline constexpr bool kHeld = sizeof(T) == 2;  // whether registers hold a product's left side
 template <typename T>                          // tokens: three tiles fit into an old card's shared memory
 inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));
 template <typename T>
@@ -243,72 +241,10 @@ struct TileLoad {
   }
 };
 
-// The left side of a product, a warp's 16 rows by K: in registers, or in shared memory.
-template <typename T, int K, bool held = kHeld<T>>
-struct Left {
-  using Room = T[kHeld<T> ? kVector<T> : 16 * pitch_of<T>(K)];  // a warp's shared memory for another product's result
-  std::uint32_t fragments[held ? K / 16 : 1][1][4];
-  static constexpr int pitch = pitch_of<T>(K);
-  T* rows;
-
-  explicit __device__ Left(T* rows_) : rows(rows_) {}
-  // Loads the rows into registers, if they are held there.
-  __device__ void read() {
-    if constexpr (held)
-#pragma unroll
-      for (int k = 0; k < K / 16; ++k) load_matrices<false>(fragments[k][0], row_of_a<Along::sum>(rows, pitch) + 16 * k);
-  }
-  // Accumulators of two neighbouring tiles have the layout of a left side's 16 columns.
-  __device__ void round(const Accumulators<1, K / 8>& x) {
-    if constexpr (held) {
-#pragma unroll
-      for (int k = 0; k < K / 16; ++k)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float* const pair = x[0][2 * k + i / 2] + i % 2 * 2;
-          fragments[k][0][i] = packed<T>(pair[0], pair[1]);
-        }
-    } else {
-      __syncwarp();
-#pragma unroll
-      for (int j = 0; j < K / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; e += 2) store_pair(rows + row_of(0, e) * pitch + column_of(j), x[0][j][e], x[0][j][e + 1]);
-      __syncwarp();
-    }
-  }
-  // The two values at elements e and e + 1 of the accumulators' tile j.
-  __device__ float2 at(int j, int e) const {
-    if constexpr (held) return unpacked<T>(fragments[j / 2][0][j % 2 * 2 + e / 2]);
-    else return {to_float(rows[row_of(0, e) * pitch + column_of(j)]), to_float(rows[row_of(0, e) * pitch + column_of(j) + 1])};
-  }
-  template <Along along, int N>
-  __device__ void multiply(Accumulators<1, N>& acc, const T* b, int b_pitch) const {
-    if constexpr (held) {
-      const T* const lane = row_of_b<along>(b, b_pitch);
-#pragma unroll
-      for (int k = 0; k < K / 16; ++k)
-        multiply_fragments<along>(acc, fragments[k], lane + (along == Along::sum ? 16 * k : 16 * k * b_pitch), b_pitch);
-    } else {
-      neurogen::multiply<T, 1, N, K, Along::sum, along>(acc, rows, pitch, b, b_pitch);
-    }
-  }
-};
-
-// Sum over the four lanes that share a row of accumulators.
-__device__ inline float row_sum(float x) {
-  x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
-  return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
-}
-
 inline void require_heads(const TensorView& currents, std::int64_t window) {
   require_operands(currents[0] % 2 == 0, "attention: the number of column groups must be even");
   require_operands(currents[2] == 4 * kGroup || currents[2] == 5 * kGroup, "attention: an output must have 4 or 5 neurons");
   require_operands(window > 0 && currents[1] % window == 0, "attention: the tokens must be whole windows");
-}
-
-inline void require_products(CudaDevice& device, DType type) {
-  require_operands(type != DType::bf16 || device.capability() >= 80, "attention: bf16 needs a GPU of compute capability 8.0");
 }
 
 }  // namespace neurogen

@@ -15,23 +15,6 @@ struct Windows {
   std::int64_t pre_norm_stride;
 };
 
-// This lane's pairs of accumulators of tiles j and j + 1, as part of a row's 16 columns, which a quad writes as whole sectors: of
-// 16-bit columns each lane writes four of one tile, two of them from its neighbour.
-template <typename Out>
-__device__ void store_sixteen(Out* row, int j, float2 low, float2 high, bool there) {
-  if constexpr (sizeof(Out) == 2) {
-    const bool upper = threadIdx.x % 2 != 0;
-    const std::uint32_t first = packed<Out>(low.x, low.y), second = packed<Out>(high.x, high.y),
-                        other = __shfl_xor_sync(0xFFFFFFFFu, upper ? first : second, 1);
-    if (there)
-      *reinterpret_cast<uint2*>(row + (upper ? column_of(j + 1) - 2 : column_of(j))) =
-          upper ? uint2{other, second} : uint2{first, other};
-  } else if (there) {
-    store_pair(row + column_of(j), low.x, low.y);
-    store_pair(row + column_of(j + 1), high.x, high.y);
-  }
-}
-
 // The tiles that see the most keys come first.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads<T>, kTileBlocks<T>) forward_kernel(const Windows<T> a) {

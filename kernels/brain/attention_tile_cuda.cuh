@@ -4,34 +4,6 @@
 
 namespace neurogen {
 
-// A warp's 16 queries from `begin` on, and the keys that they see. Document starts never decrease.
-struct Queries {
-  int begin, last, oldest_of_first, oldest_of_last;  // last: -1 if all are beyond the window
-  int token[2], oldest[2];                           // this thread's two queries
-
-  __device__ Queries(const int* first, int begin_, int window)
-      : begin(begin_),
-        last(begin < window ? min(begin + 15, window - 1) : -1),
-        oldest_of_first(first[min(begin, window - 1)]),
-        oldest_of_last(first[max(last, 0)]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      token[half] = begin + row_of(0, 2 * half);
-      oldest[half] = token[half] < window ? first[token[half]] : window;  // beyond the window: sees nothing
-    }
-  }
-  __device__ bool sees(int half, int key) const { return key >= oldest[half] && key <= token[half]; }
-  // Calls body(step's first row in the tile, whether all queries see all of its keys) for steps with a visible key.
-  template <int tile, int step, typename Body>
-  __device__ void steps(int tile_begin, Body&& body) const {
-#pragma unroll 1
-    for (int row = 0; row < tile; row += step) {
-      const int key = tile_begin + row;
-      if (key <= last && key + step > oldest_of_first) body(row, key + step - 1 <= begin && key >= oldest_of_last);
-    }
-  }
-};
-
 using Mixed = Accumulators<1, kDims / 8>;
 template <int step>
 using Scores = Accumulators<1, step / 8>;
