@@ -20,7 +20,7 @@ struct Forward {
 };
 
 template <typename Group, bool layer, typename X, typename T>
-__global__ void __launch_bounds__(kRowThreads) forward(const Forward<X, T> a) {
+__global__ void __launch_bounds__(kRowThreads) forward(const __grid_constant__ Forward<X, T> a) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Group::kGroups + Group::group(), at = row * a.width;
   const int width = row < a.rows ? a.width : 0;
   float v[Group::kVectors][8], sum = 0;
@@ -77,7 +77,7 @@ struct Backward {
 
 // A block takes a part of the rows. `all`: also the sums for both biases.
 template <typename Group, bool layer, bool all, typename X, typename T, typename D>
-__global__ void __launch_bounds__(kRowThreads) backward(const Backward<X, T, D> a) {
+__global__ void __launch_bounds__(kRowThreads) backward(const __grid_constant__ Backward<X, T, D> a) {
   constexpr int kVectors = Group::kVectors;
   const std::int64_t begin = blockIdx.x * a.rows_per_part, end = min(begin + a.rows_per_part, a.rows);
   float of_gain[kVectors][8] = {}, of_bias[all ? kVectors : 1][8] = {}, of_branch[all ? kVectors : 1][8] = {};

@@ -23,7 +23,7 @@ struct Forward {
 };
 
 template <typename Group, typename X>
-__global__ void __launch_bounds__(kRowThreads) forward(const Forward<X> a) {
+__global__ void __launch_bounds__(kRowThreads) forward(const __grid_constant__ Forward<X> a) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Group::kGroups + Group::group();
   const int width = row < a.rows ? a.width : 0;
   float v[Group::kVectors][8], sum = 0;
