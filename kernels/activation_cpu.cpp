@@ -141,8 +141,7 @@ void activation_forward(CpuDevice& device, const ActivationForward& a) {
 
 void activation_backward(CpuDevice& device, const ActivationBackward& a) {
   require_gate(a.activation, a.gate);
-  require_type("activation_backward", a.up.dtype,
-               {a.gate, a.up_bias, a.gate_bias, a.d_out, a.d_up_bias, a.d_gate_bias, a.sums});
+  require_type("activation_backward", a.up.dtype, {a.gate, a.up_bias, a.gate_bias, a.d_out, a.d_up_bias, a.d_gate_bias, a.sums});
   require(static_cast<bool>(a.sums) == static_cast<bool>(a.d_up_bias), "activation_backward: biases and their sums go together");
   dispatch_real(a.up.dtype, [&](auto zero) {
     using Real = decltype(zero);

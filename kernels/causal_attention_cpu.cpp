@@ -173,9 +173,9 @@ NEUROGEN_CLONES void step_head(const Real* q, const Real* keys, const Real* valu
 }
 
 void require_heads(const HeadCounts& heads, const TensorView& q, const TensorView& k) {
-  require(heads.keys > 0 && heads.queries % heads.keys == 0 && q[1] % heads.queries == 0 &&
-              k[1] * heads.queries == q[1] * heads.keys,
-          "causal_attention: the heads of keys must divide those of queries, and have their width");
+  require(
+      heads.keys > 0 && heads.queries % heads.keys == 0 && q[1] % heads.queries == 0 && k[1] * heads.queries == q[1] * heads.keys,
+      "causal_attention: the heads of keys must divide those of queries, and have their width");
 }
 
 void require_windows(const HeadCounts& heads, const TensorView& q, const TensorView& k, std::int64_t window,

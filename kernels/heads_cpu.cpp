@@ -22,8 +22,7 @@ NEUROGEN_CLONES void normalise(Real* x, std::int64_t width, Real epsilon, Real* 
 // x: the head as the forward pass left it. Before d is turned back: a turn is linear, and x is turned too.
 template <typename Real>
 NEUROGEN_CLONES void through_norm(Real* d, const Real* x, Real inverse, std::int64_t width) {
-  const Real dot =
-      sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * x[i]; }) / static_cast<Real>(width);
+  const Real dot = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * x[i]; }) / static_cast<Real>(width);
 #pragma omp simd
   for (std::int64_t i = 0; i < width; ++i) d[i] = inverse * (d[i] - x[i] * dot);
 }
@@ -116,8 +115,7 @@ void heads_forward(CpuDevice& device, const HeadsForward& a) {
 }
 
 void heads_backward(CpuDevice& device, const HeadsBackward& a) {
-  require_type("heads_backward", a.qkv.dtype,
-               {a.table, a.inverse, a.d_qkv, a.d_query_bias, a.d_key_bias, a.d_value_bias, a.sums});
+  require_type("heads_backward", a.qkv.dtype, {a.table, a.inverse, a.d_qkv, a.d_query_bias, a.d_key_bias, a.d_value_bias, a.sums});
   require(static_cast<bool>(a.sums) == static_cast<bool>(a.d_query_bias), "heads_backward: biases and their sums go together");
   dispatch_real(a.qkv.dtype, [&](auto zero) { backward<decltype(zero)>(device, a); });
 }

@@ -51,9 +51,9 @@ NEUROGEN_CLONES void backward_row(const BackwardRow<Real>& r, Statistics<Real> s
   const auto [mean, inverse] = s;
   const Real dot = sum_over<Real>(n, [&](std::int64_t i) NEUROGEN_LAMBDA { return d_out[i] * gain[i] * (y[i] - mean) * inverse; }) /
                    static_cast<Real>(n);
-  const Real level = layer ? sum_over<Real>(n, [&](std::int64_t i) NEUROGEN_LAMBDA { return d_out[i] * gain[i]; }) /
-                                 static_cast<Real>(n)
-                           : Real(0);
+  const Real level =
+      layer ? sum_over<Real>(n, [&](std::int64_t i) NEUROGEN_LAMBDA { return d_out[i] * gain[i]; }) / static_cast<Real>(n)
+            : Real(0);
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const Real normed = (y[i] - mean) * inverse, d = inverse * (d_out[i] * gain[i] - normed * dot - level);
@@ -97,8 +97,7 @@ void backward(CpuDevice& device, const ResidualNormBackward& a) {
 }  // namespace
 
 void residual_norm_forward(CpuDevice& device, const ResidualNormForward& a) {
-  require_type("residual_norm_forward", a.x.dtype,
-               {a.branch, a.branch_bias, a.y, a.gain, a.bias, a.out, a.mean, a.inverse});
+  require_type("residual_norm_forward", a.x.dtype, {a.branch, a.branch_bias, a.y, a.gain, a.bias, a.out, a.mean, a.inverse});
   const bool layer = a.norm == Norm::layer;
   require(layer == static_cast<bool>(a.mean), "residual_norm_forward: a layer norm has a mean, an rms norm has none");
   dispatch_real(a.x.dtype, [&](auto zero) {
@@ -123,8 +122,9 @@ void residual_norm_forward(CpuDevice& device, const ResidualNormForward& a) {
 }
 
 void residual_norm_backward(CpuDevice& device, const ResidualNormBackward& a) {
-  require_type("residual_norm_backward", a.y.dtype,
-               {a.mean, a.inverse, a.gain, a.bias, a.d_out, a.d_y, a.d_branch, a.normed, a.d_gain, a.d_bias, a.d_branch_bias, a.sums});
+  require_type(
+      "residual_norm_backward", a.y.dtype,
+      {a.mean, a.inverse, a.gain, a.bias, a.d_out, a.d_y, a.d_branch, a.normed, a.d_gain, a.d_bias, a.d_branch_bias, a.sums});
   dispatch_real(a.y.dtype, [&](auto zero) { backward<decltype(zero)>(device, a); });
 }
 

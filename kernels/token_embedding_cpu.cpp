@@ -1,7 +1,6 @@
-#include "kernels/token_embedding.h"
-
 #include "kernels/base/dispatch.h"
 #include "kernels/base/vector_math.h"
+#include "kernels/token_embedding.h"
 
 namespace neurogen {
 namespace {
@@ -26,8 +25,7 @@ NEUROGEN_CLONES void normalise(Real* x, std::int64_t width, Real epsilon, Real* 
 
 template <typename Real>
 NEUROGEN_CLONES void through_norm(const Real* out, Real inverse, Real* d, std::int64_t width) {
-  const Real dot =
-      sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * out[i]; }) / static_cast<Real>(width);
+  const Real dot = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * out[i]; }) / static_cast<Real>(width);
 #pragma omp simd
   for (std::int64_t i = 0; i < width; ++i) d[i] = inverse * (d[i] - out[i] * dot);
 }

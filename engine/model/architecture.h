@@ -2,10 +2,13 @@
 // lists them.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "engine/model/options.h"
 
 namespace neurogen {
 
@@ -28,6 +31,10 @@ class Architecture {
   virtual std::int64_t vocabulary() const = 0;
   virtual std::int64_t features() const = 0;    // width of what the head reads
   virtual double softcap() const { return 0; }  // of the logits: softcap tanh(logits / softcap); 0: none
+  virtual bool tied() const { return false; }   // the head has no weights of its own: it is "embedding.weight"
+  // Tokens that a document may have, for a model that knows a limited number of positions.
+  virtual std::int64_t context() const { return std::numeric_limits<std::int64_t>::max(); }
+  virtual std::vector<Optimizer> optimizers() const { return {Optimizer::muon}; }  // that train it, the default first
   virtual std::vector<Count> counts() const = 0;
   virtual std::int64_t weights() const = 0;  // that multiply each token, the head's included
   virtual std::string json() const = 0;      // what the family parses

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/copy.h"
 #include "kernels/embedding.h"
 
 namespace neurogen {
@@ -12,6 +13,35 @@ EmbeddingRows rows_at(const Bindings& at, TensorId ids, TensorId weight, TensorI
 }
 
 }  // namespace
+
+void add_table_gradient(Assembly& s, ParameterId id, TensorId ids, TensorId d_x, double scale) {
+  Parameter& table = s.model.parameters[id];
+  const std::int64_t n = s.options.tokens(), rows = table.shape[0], most = std::min(n, rows);
+  const bool whole = table.rule != UpdateRule::rowwise_rmsprop;
+  const auto list = [&](const char* part, std::int64_t count) {
+    return s.graph.transient("d_" + table.name + "." + part, DType::i32, {count});
+  };
+  const TensorId histogram = s.options.target.gpu ? TensorId{} : list("histogram", rows);
+  const TensorId row_start = list("row_start", most + 1), order = list("order", n);
+  const TensorId touched = list("rows", most), count = list("count", 1);
+  if (whole && !table.gradient) {
+    const TensorId gradient = s.declare_gradient(id);
+    s.graph.operation("d_" + table.name + ".clear", {}, {gradient},
+                      [=](auto& device, const Bindings& at) { clear(device, at[gradient]); });
+  }
+  if (!whole) {
+    table.gradient = s.graph.transient("d_" + table.name, s.real, {most, table.shape[1]});
+    table.touched = {touched, count};
+  }
+  s.graph.operation("d_" + table.name + ".rows", {ids}, {histogram, touched, row_start, order, count},
+                    [=](auto& device, const Bindings& at) {
+                      touched_rows(device, {at[ids], rows, at[histogram], at[touched], at[row_start], at[order], at[count]});
+                    });
+  const TensorId gradient = table.gradient, into = whole ? touched : TensorId{};
+  s.graph.operation("d_" + table.name, {d_x, row_start, order, count, into}, {gradient}, [=](auto& device, const Bindings& at) {
+    row_gradients(device, {at[d_x], at[row_start], at[order], at[count], scale, at[gradient], at[into]});
+  });
+}
 
 Embedding::Embedding(Assembly& assembly, std::int64_t width, std::int64_t pairs) : s_(assembly), width_(width), pairs_(pairs) {}
 
@@ -50,30 +80,8 @@ void Embedding::backward(TensorId d_output) {
       "d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain}, [=](auto& device, const Bindings& at) {
         embedding_backward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
       });
-  table_gradient(weight_, ids, d_output, 1);
-  if (table) table_gradient(pair_table_, rows, d_output, kPairScale);
-}
-
-// Sums the gradient of x, [N, E], over the tokens of each row of a table that `ids` touch.
-void Embedding::table_gradient(ParameterId id, TensorId ids, TensorId d_x, double scale) {
-  Parameter& table = s_.model.parameters[id];
-  const std::int64_t n = s_.options.tokens(), rows = table.shape[0], most = std::min(n, rows);
-  const auto list = [&](const char* part, std::int64_t count) {
-    return s_.graph.transient("d_" + table.name + "." + part, DType::i32, {count});
-  };
-  const TensorId histogram = s_.options.target.gpu ? TensorId{} : list("histogram", rows);
-  const TensorId row_start = list("row_start", most + 1), order = list("order", n);
-  const TensorId touched = list("rows", most), count = list("count", 1);
-  const TensorId gradient = s_.graph.transient("d_" + table.name, s_.real, {most, table.shape[1]});
-  s_.graph.operation("d_" + table.name + ".rows", {ids}, {histogram, touched, row_start, order, count},
-                     [=](auto& device, const Bindings& at) {
-                       touched_rows(device, {at[ids], rows, at[histogram], at[touched], at[row_start], at[order], at[count]});
-                     });
-  s_.graph.operation("d_" + table.name, {d_x, row_start, order, count}, {gradient}, [=](auto& device, const Bindings& at) {
-    row_gradients(device, {at[d_x], at[row_start], at[order], at[count], scale, at[gradient]});
-  });
-  table.gradient = gradient;
-  table.touched = {touched, count};
+  add_table_gradient(s_, weight_, ids, d_output, 1);
+  if (table) add_table_gradient(s_, pair_table_, rows, d_output, kPairScale);
 }
 
 }  // namespace neurogen

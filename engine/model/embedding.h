@@ -6,6 +6,10 @@
 
 namespace neurogen {
 
+// Adds the gradient of a table from d_x [N, E], the gradient of the rows that `ids` [N] look up, times `scale`: of a table under
+// row-wise RMSProp that of the touched rows alone; of any other the whole, on top of what is there if it has one already.
+void add_table_gradient(Assembly& assembly, ParameterId table, TensorId ids, TensorId d_x, double scale);
+
 class Embedding {
  public:
   // `pairs`: rows of the pair table, 0: none. The assembly must outlive it.
@@ -18,7 +22,6 @@ class Embedding {
   void backward(TensorId d_output);
 
  private:
-  void table_gradient(ParameterId table, TensorId ids, TensorId d_x, double scale);
   TensorId pairs() const { return pairs_ > 0 ? s_.value(pair_table_) : TensorId{}; }
 
   Assembly& s_;

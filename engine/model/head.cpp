@@ -25,11 +25,20 @@ Head::Head(Assembly& assembly)
       softcap_(assembly.model.architecture->softcap()) {}
 
 void Head::declare_parameters() {
-  const double deviation = 0.02 * std::sqrt(768.0 / static_cast<double>(width_));
-  decoder_ = s_.parameter({"decoder.weight", {vocabulary_, width_}, UpdateRule::adafactor, normals(deviation)});
+  if (s_.model.architecture->tied()) {
+    const auto& all = s_.model.parameters;
+    const auto embedding = std::find_if(all.begin(), all.end(), [](const Parameter& p) { return p.name == "embedding.weight"; });
+    decoder_ = static_cast<ParameterId>(embedding - all.begin());
+    return;
+  }
+  const FirstValue first = normals(0.02 * std::sqrt(768.0 / static_cast<double>(width_)));
+  const ParameterSpec spec{"decoder.weight", {vocabulary_, width_}, UpdateRule::adafactor, first};
+  const ParameterSpec whole{spec.name, spec.shape, UpdateRule::adamw, first, true, kMatrixDecay};
+  decoder_ = s_.parameter(s_.options.optimizer == Optimizer::adamw ? whole : spec);
 }
 
 void Head::declare_statistics() {
+  if (gathered()) return;
   row_ = s_.persistent("decoder.row", s_.real, {vocabulary_});
   column_ = s_.persistent("decoder.column", s_.real, {width_});
 }
@@ -46,7 +55,7 @@ std::vector<Head::Tile> Head::vocabulary_tiles() const {
 
 // The tile's weights in the type that products read: the stored rows themselves, or a converted copy.
 Head::TileWeights Head::tile_weights(const std::string& name, Tile tile) {
-  if (s_.options.decoder_storage == s_.compute) return {s_.value(decoder_), tile.begin};
+  if (stored() == s_.compute) return {s_.operand(decoder_), tile.begin};
   const TensorId copy = s_.graph.transient(name + ".weights", s_.compute, {tile.tokens, width_});
   const TensorId decoder = s_.value(decoder_);
   s_.graph.operation(name + ".cast", {decoder}, {copy},
@@ -138,23 +147,24 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
 // Whether each product takes the whole vocabulary at once, which is faster than tile by tile. It needs kept logits and weights
 // stored in the type that products read. In 32 bits all is done tile by tile, so that the schedule changes no bit; in 16 bits
 // d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
-bool Head::at_once() const {
-  return s_.options.schedule.keep_logits && s_.compute != s_.real && s_.options.decoder_storage == s_.compute;
-}
+bool Head::at_once() const { return s_.options.schedule.keep_logits && s_.compute != s_.real && stored() == s_.compute; }
 
 TensorId Head::train(TensorId features, TensorId targets) {
   const std::int64_t n = s_.options.tokens(), outputs = width_;
   Statistics l;
   const TensorId kept = loss_forward("", features, targets, l, s_.options.schedule.keep_logits, nullptr);
   const TensorId control = s_.control;
-  const TensorId row = row_, column = column_, decoder = s_.value(decoder_);
+  const TensorId row = row_, column = column_, decoder = s_.operand(decoder_);
   const bool whole = at_once();
+  const TensorId gathered_gradient = gathered() ? s_.declare_gradient(decoder_) : TensorId{};
   const std::int64_t vocabulary = vocabulary_;
   const double softcap = softcap_;
   const TensorId d_features = s_.graph.transient("d_features", whole ? s_.compute : s_.real, {n, outputs});
-  const TensorId column_sum = s_.graph.transient("decoder.column_sum", s_.real, {outputs});
-  s_.graph.operation("decoder.column_sum.clear", {}, {column_sum},
-                     [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
+  const TensorId column_sum = gathered() ? TensorId{} : s_.graph.transient("decoder.column_sum", s_.real, {outputs});
+  if (column_sum) {
+    s_.graph.operation("decoder.column_sum.clear", {}, {column_sum},
+                       [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
+  }
   const auto tiles = vocabulary_tiles();
   const auto d_logits = [&](const std::string& name, Tile tile, TensorId logits, std::int64_t at_column) {
     s_.graph.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
@@ -209,13 +219,16 @@ TensorId Head::train(TensorId features, TensorId targets) {
     if (t % together != 0) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
-    const TensorId gradient = s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});
+    const TensorId gradient = gathered() ? gathered_gradient : s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});
+    const std::int64_t first_row = gathered() ? begin : 0;
     s_.graph.operation(
         name + ".d_weights", {logits, features}, {gradient},
         [=](auto& device, const Bindings& at) {
-          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient], Transpose::yes, Transpose::no, 0});
+          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient].rows(first_row, rows), Transpose::yes,
+                          Transpose::no, 0});
         },
         s_.product_cost(1, rows, outputs, n));
+    if (gathered()) continue;
     const std::int64_t tile_rows = std::min(s_.options.vocabulary_tile, rows);
     const TensorId sums = s_.graph.transient(name + ".adafactor.scratch", DType::f64,
                                              {static_cast<std::int64_t>(count), adafactor_scratch(tile_rows, outputs)});
@@ -228,11 +241,13 @@ TensorId Head::train(TensorId features, TensorId targets) {
                        {0, 3 * s_.element_bytes * static_cast<double>(rows * outputs)});
     s_.model.decoder_gradients.push_back(gradient);
   }
-  s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
-    adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
-  });
+  if (!gathered()) {
+    s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
+      adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
+    });
+  }
   if (whole || s_.gradient == s_.real) return d_features;
-  // Broca takes this gradient in the type that modules exchange; it is summed over tiles in `real` first.
+  // The trunk takes this gradient in the type that its parts exchange; it is summed over tiles in `real` first.
   const TensorId low = s_.graph.transient("d_features.low", s_.gradient, {n, outputs});
   s_.graph.operation("d_features.cast", {d_features}, {low},
                      [=](auto& device, const Bindings& at) { cast(device, at[d_features], at[low]); });
@@ -248,7 +263,7 @@ void Head::evaluate(const std::string& prefix, TensorId features, TensorId targe
 void Head::step(const std::string& prefix, TensorId features) {
   const TensorId logits = s_.graph.transient(prefix + "logits", s_.real, {1, vocabulary_});
   // One tile if the weights need no converted copy.
-  const auto tiles = s_.options.decoder_storage == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
+  const auto tiles = stored() == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     logits_tile(prefix + "decoder.tile" + std::to_string(t), features, tiles[t], logits, tiles[t].begin);
   }

@@ -1,5 +1,6 @@
-// The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Each tile of the decoder is
-// updated as soon as its gradient is complete, so that the decoder's gradient never exists whole.
+// The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Under Adafactor each tile of
+// the decoder is updated as soon as its gradient is complete, so that the decoder's gradient never exists whole. Under AdamW it is
+// gathered, and updated with all others; so is that of a tied decoder, which is the embedding.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,9 +14,9 @@ class Head {
   // The assembly must outlive it.
   explicit Head(Assembly& assembly);
 
-  void declare_parameters();  // decoder.weight [V, F]
+  void declare_parameters();  // decoder.weight [V, F], unless it is tied
   void declare_statistics();  // Adafactor's, for training
-  // Adds the loss of features [N, F], the decoder's update, and returns the gradient of the features.
+  // Adds the loss of features [N, F], the decoder's update or its gradient, and returns the gradient of the features.
   TensorId train(TensorId features, TensorId targets);
   // Adds the loss and, if the model has a port for them, the hits.
   void evaluate(const std::string& prefix, TensorId features, TensorId targets);
@@ -35,6 +36,10 @@ class Head {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
   };
   std::vector<Tile> vocabulary_tiles() const;
+  bool gathered() const { return s_.model.parameters[decoder_].rule != UpdateRule::adafactor; }
+  DType stored() const {
+    return gathered() ? s_.compute : s_.options.decoder_storage;
+  }  // type of the weights that products begin from
   bool at_once() const;
   TileWeights tile_weights(const std::string& name, Tile tile);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);

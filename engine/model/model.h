@@ -20,12 +20,15 @@ using FirstValue = std::function<double(std::uint64_t seed, std::uint64_t stream
 FirstValue constant(double value);
 FirstValue normals(double deviation);  // N(0, deviation^2)
 
+inline constexpr double kMatrixDecay = 0.1;  // AdamW's, of matrices
+
 struct ParameterSpec {
   std::string name;  // "wernicke.synapses"
   Shape shape;
   UpdateRule rule;
   FirstValue first;
   bool operand = false;  // 16-bit products read a copy of it, Parameter::low
+  double decay = 0;      // by AdamW
 };
 
 struct Parameter : ParameterSpec {
@@ -34,7 +37,8 @@ struct Parameter : ParameterSpec {
   // decoder has its own statistics.
   TensorId m, v;
   TensorId low;  // derived: the copy that products read; empty if they read the value itself
-  // With training, transient: its gradient; of a table, of the `touched.count` rows in `touched.rows`. Empty for the decoder.
+  // With training, transient: its gradient; of a table under row-wise RMSProp, of the `touched.count` rows in `touched.rows`. Empty
+  // for a decoder under Adafactor, which is updated tile by tile.
   TensorId gradient;
   struct {
     TensorId rows, count;
@@ -106,7 +110,7 @@ struct Model {
   std::vector<TensorId> state;  // a stream's memory, derived: cleared to start over
   TensorId loss_scale;          // LossScaleState, persistent; empty without loss scaling
   TensorId workspace;           // for the matrix library, derived; empty on a CPU
-  // For checks: the head's input in "train", and its gradients, one per run of vocabulary rows.
+  // For checks: the head's input in "train", and, under Adafactor, its gradients, one per run of vocabulary rows.
   TensorId features;
   std::vector<TensorId> decoder_gradients;
 

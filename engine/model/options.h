@@ -21,6 +21,9 @@ struct Target {
   Bytes workspace = 0;       // for the matrix library of a GPU
 };
 
+// What updates a model: of its matrices Muon, of tables, head and vectors what suits each (update.h); or AdamW for all.
+enum class Optimizer { muon, adamw };
+
 struct StepOptions {
   std::int64_t batch = 32, window = 256;  // B sequences of T tokens
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
@@ -28,6 +31,7 @@ struct StepOptions {
   std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
   std::int64_t document_end = -1;         // token that ends a document, -1: none
   Target target;
+  Optimizer optimizer = Optimizer::muon;
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
   double synapse_decay = 0.05, clip = 1.0;  // Muon's weight decay, limit of the gradient norm
   Schedule schedule;

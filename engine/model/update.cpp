@@ -9,13 +9,13 @@
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
 #include "kernels/loss_scale.h"
-#include "kernels/muon.h"
+#include "kernels/matrix_muon.h"
 #include "kernels/rowwise_rmsprop.h"
 
 namespace neurogen {
 namespace {
 
-// Adds the norm of all gradients but the decoder's, which are not in `parameters`, and the factor that clips it. Returns both, [2].
+// Adds the norm of the gradients of `parameters`, and the factor that clips it. Returns both, [2].
 TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
   struct Part {
     TensorId gradient, count;
@@ -33,9 +33,18 @@ TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
   const double limit = s.options.clip;
   reads.push_back(control);
   s.graph.operation("norm", reads, {partials, norm, host}, [=](auto& device, const Bindings& at) {
-    SumOfSquares squares{{}, at[partials]};
-    for (const Part& part : parts) squares.tensors.add({at[part.gradient], at[part.count]});
-    sum_of_squares(device, squares);
+    std::int64_t begin = 0;
+    in_lots<SumOfSquares::Of>(
+        parts,
+        [&](const Part& part) {
+          return SumOfSquares::Of{at[part.gradient], at[part.count]};
+        },
+        [&](const Several<SumOfSquares::Of>& lot) {
+          std::int64_t count = 0;
+          for (const SumOfSquares::Of& one : lot) count += norm_partials(one.x.elements());
+          sum_of_squares(device, {lot, at[partials].rows(begin, count)});
+          begin += count;
+        });
     clip_factor(device, {at[partials], limit, at[norm], at[control]});
     copy(device, at[norm], at[host]);
   });
@@ -47,6 +56,54 @@ TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
     });
   }
   return norm;
+}
+
+struct Update {
+  TensorId gradient, value, m, v, low;
+  double decay;
+};
+
+// Of all parameters under a rule that takes them at once.
+struct Updates {
+  std::vector<Update> list;
+  std::vector<TensorId> reads, writes;
+  void add(const Parameter& p) {
+    list.push_back({p.gradient, p.value, p.m, p.v, p.low, p.decay});
+    reads.push_back(p.gradient);
+    writes.insert(writes.end(), {p.value, p.m, p.v, p.low});
+  }
+};
+
+// Muon of whole matrices: those of one shape together, as many at a time as the schedule has room for.
+void update_matrices(Assembly& s, TensorId norm, std::vector<Parameter> matrices) {
+  const TensorId control = s.control;
+  const DType type = s.options.target.gpu ? s.compute : s.real;
+  std::stable_sort(matrices.begin(), matrices.end(), [](const Parameter& a, const Parameter& b) { return a.shape < b.shape; });
+  for (std::size_t begin = 0, end; begin < matrices.size(); begin = end) {
+    const Shape& shape = matrices[begin].shape;
+    const std::int64_t rows = shape[0], columns = shape[1], side = std::min(rows, columns);
+    const Bytes each = 2 * (size_of(type, {rows, columns}) + size_of(type, {side, side}));
+    const Bytes most = std::clamp<Bytes>(s.options.schedule.tile_bytes / each, 1, kMostSeveral);
+    Updates lot{{}, {control, norm}, {}};
+    for (end = begin; end < matrices.size() && end - begin < most && matrices[end].shape == shape; ++end) lot.add(matrices[end]);
+    const std::string name = "update." + matrices[begin].name;
+    const auto count = static_cast<std::int64_t>(lot.list.size());
+    const TensorId x = s.graph.transient(name + ".x", type, {count, rows, columns}),
+                   next = s.graph.transient(name + ".next", type, {count, rows, columns}),
+                   gram = s.graph.transient(name + ".gram", type, {count, side, side}),
+                   square = s.graph.transient(name + ".square", type, {count, side, side}),
+                   sums = s.graph.transient(name + ".sums", DType::f64, {count, matrix_muon_sums(rows * columns)});
+    lot.writes.insert(lot.writes.end(), {x, next, gram, square, sums});
+    const auto products = static_cast<double>(count * kMuonSteps), m = static_cast<double>(side),
+               n = static_cast<double>(std::max(rows, columns));
+    s.graph.operation(name, lot.reads, lot.writes,
+                      [=, list = lot.list](auto& device, const Bindings& at) {
+                        MatrixMuon all{at[control], at[norm], {}, at[x], at[next], at[gram], at[square], at[sums]};
+                        for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], 0, at[u.low]});
+                        matrix_muon(device, all);
+                      },
+                      {2 * products * m * m * (2 * n + m)});
+  }
 }
 
 }  // namespace
@@ -66,28 +123,18 @@ void add_update(Assembly& s) {
     if (p.rule != UpdateRule::adafactor) parameters.push_back(p);
   }
   const TensorId control = s.control, norm = add_norm(s, parameters);
-  struct Update {
-    TensorId gradient, value, m, v, low;
-  };
-  // Of all parameters under a rule that takes them at once.
-  struct Updates {
-    std::vector<Update> list;
-    std::vector<TensorId> reads, writes;
-    void add(const Parameter& p) {
-      list.push_back({p.gradient, p.value, p.m, p.v, p.low});
-      reads.push_back(p.gradient);
-      writes.insert(writes.end(), {p.value, p.m, p.v, p.low});
-    }
-  };
-  Updates matrices{{}, {control, norm}, {}}, rest{{}, {control, norm}, {}};
+  Updates synapses{{}, {control, norm}, {}}, rest = synapses;
+  std::vector<Parameter> matrices;
   std::int64_t scratch_elements = 0;
   for (const Parameter& p : parameters) {
-    if (p.rule == UpdateRule::muon) {
+    if (p.rule == UpdateRule::muon && p.shape.size() == 2) {
+      matrices.push_back(p);
+    } else if (p.rule == UpdateRule::muon) {
       if (s.options.target.gpu && p.shape[1] > kMuonMostFanIn) {
         throw Error(fmt::format("{} has a fan-in of {}, training on a GPU takes up to {}: use --device cpu or another --arch",
                                 p.name, p.shape[1], kMuonMostFanIn));
       }
-      matrices.add(p);
+      synapses.add(p);
       scratch_elements = std::max(scratch_elements, muon_scratch(p.shape[1]));
     } else if (p.rule == UpdateRule::adamw) {
       rest.add(p);
@@ -99,21 +146,24 @@ void add_update(Assembly& s) {
                         });
     }
   }
-  if (!matrices.list.empty()) {
+  if (!synapses.list.empty()) {
     const TensorId scratch = s.scratch("update.matrices", scratch_elements);
-    matrices.writes.push_back(scratch);
+    synapses.writes.push_back(scratch);
     const double decay = s.options.synapse_decay;
-    s.graph.operation("update.matrices", matrices.reads, matrices.writes,
-                      [=, list = matrices.list](auto& device, const Bindings& at) {
+    s.graph.operation("update.matrices", synapses.reads, synapses.writes,
+                      [=, list = synapses.list](auto& device, const Bindings& at) {
                         Muon all{at[control], at[norm], {}, at[scratch]};
                         for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], decay, at[u.low]});
                         muon(device, all);
                       });
   }
+  update_matrices(s, norm, matrices);
   s.graph.operation("update", rest.reads, rest.writes, [=, list = rest.list](auto& device, const Bindings& at) {
-    AdamW all{at[control], at[norm], {}};
-    for (const Update& u : list) all.updates.add({at[u.gradient], at[u.value], at[u.m], at[u.v], 0, at[u.low]});
-    adamw(device, all);
+    in_lots<AdamW::Update>(
+        list, [&](const Update& u) { return AdamW::Update{at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay, at[u.low]}; },
+        [&](const Several<AdamW::Update>& lot) {
+          adamw(device, {at[control], at[norm], lot});
+        });
   });
 }
 

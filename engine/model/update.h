@@ -1,11 +1,11 @@
-// Clips by the norm of all gradients but the decoder's, and updates: matrices by Muon, tables by row-wise RMSProp, the rest by
-// AdamW.
+// Clips by the norm of all gradients but that of a decoder under Adafactor, and updates: matrices by Muon, tables by row-wise
+// RMSProp, the rest by AdamW.
 #pragma once
 #include "engine/model/assembly.h"
 
 namespace neurogen {
 
-// Declares the optimizer's state of every parameter but the decoder.
+// Declares the optimizer's state of every parameter but a decoder under Adafactor.
 void declare_moments(Assembly& assembly);
 // Adds the operations, after all gradients of the trunk.
 void add_update(Assembly& assembly);

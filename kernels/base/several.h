@@ -1,6 +1,7 @@
 // Operands of one kind for an operation that takes them all at once, which saves a GPU one launch for each. Uses no heap, and is
 // small enough to be a kernel's argument.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 
@@ -28,5 +29,15 @@ class Several {
   std::array<T, kMostSeveral> items_{};
   int count_ = 0;
 };
+
+// For a list of any length: calls run(Several<T>) with make(item) of all items in order, kMostSeveral at a time.
+template <typename T, typename List, typename Make, typename Run>
+void in_lots(const List& list, Make&& make, Run&& run) {
+  for (std::size_t begin = 0; begin < list.size(); begin += kMostSeveral) {
+    Several<T> lot;
+    for (std::size_t i = begin; i < std::min(list.size(), begin + kMostSeveral); ++i) lot.add(make(list[i]));
+    run(lot);
+  }
+}
 
 }  // namespace neurogen

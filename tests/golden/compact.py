@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder from the float64 fixtures that the reference model in PyTorch writes. Its three steps repeat one
-batch at constant rates: 4e-3 by AdamW, 0.01 by Muon for synapses (kernels/muon.h, in float64), 0.02 for tables, 1e-3 for the decoder.
+"""Makes the golden files of this folder from the float64 fixtures that the reference models in PyTorch write. Their three steps repeat
+one batch at constant rates: 4e-3 by AdamW, 0.01 by Muon for a brain's synapses (kernels/muon.h, in float64) and 0.02 for the matrices of
+`modern`, 0.02 for tables, 1e-3 for the decoder; `gpt2` and `llama` by AdamW alone, at 1e-3 with a decay of 0.1.
 
   compact.py fixture5.safetensors fixture5
 

@@ -29,8 +29,7 @@ struct Case {
 
   explicit Case(Kind k) : kind(k) {}
   void forward(int threads) {
-    activation_forward(device_of(threads),
-                       {kind.activation, up.view(), gate.view(), up_bias.view(), gate_bias.view(), out.view()});
+    activation_forward(device_of(threads), {kind.activation, up.view(), gate.view(), up_bias.view(), gate_bias.view(), out.view()});
   }
   void backward(int threads) {
     again = up, d_gate = gate, d_up = d_out;
@@ -50,7 +49,7 @@ TEST_P(ActivationOf, EqualsTheFormulaAndItsGradients) {
     const double gelu = u / 2 * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (u + 0.044715 * u * u * u)));
     const double relu2 = std::max(0.0, u) * std::max(0.0, u);
     EXPECT_NEAR(a.out[i],
-                a.kind.gated()                                  ? g / (1 + std::exp(-g)) * u
+                a.kind.gated()                               ? g / (1 + std::exp(-g)) * u
                 : a.kind.activation == Activation::gelu_tanh ? gelu
                                                              : relu2,
                 1e-13);

@@ -31,14 +31,26 @@ struct Attention {
   TensorView v(T& all) { return all.view().columns(q_width + k_width, k_width); }
   void forward(int threads) {
     T scratch = T::poisoned({threads, causal_attention_scratch(s.window)});
-    causal_attention_forward(device_of(threads), {{s.queries, s.keys}, q(qkv), k(qkv), v(qkv), first.view(), s.window, out.view(),
-                                                  sums.view(), scratch.view()});
+    causal_attention_forward(
+        device_of(threads),
+        {{s.queries, s.keys}, q(qkv), k(qkv), v(qkv), first.view(), s.window, out.view(), sums.view(), scratch.view()});
   }
   void backward(int threads) {
     T scratch = T::poisoned({threads, causal_attention_scratch(s.window)});
-    causal_attention_backward(device_of(threads),
-                              {{s.queries, s.keys}, q(qkv), k(qkv), v(qkv), first.view(), s.window, out.view(), sums.view(),
-                               d_out.view(), q(d_qkv), k(d_qkv), v(d_qkv), dot.view(), scratch.view()});
+    causal_attention_backward(device_of(threads), {{s.queries, s.keys},
+                                                   q(qkv),
+                                                   k(qkv),
+                                                   v(qkv),
+                                                   first.view(),
+                                                   s.window,
+                                                   out.view(),
+                                                   sums.view(),
+                                                   d_out.view(),
+                                                   q(d_qkv),
+                                                   k(d_qkv),
+                                                   v(d_qkv),
+                                                   dot.view(),
+                                                   scratch.view()});
   }
 };
 
@@ -58,9 +70,9 @@ std::vector<double> formula(const Attention<double>& a, std::int64_t n, std::int
   }
   for (std::size_t j = 0; j < weights.size(); ++j)
     for (std::int64_t i = 0; i < s.width; ++i)
-      out[static_cast<std::size_t>(i)] += weights[j] / total *
-                                          x[(n - t + a.first[n] + static_cast<std::int64_t>(j)) * columns + a.q_width + a.k_width +
-                                            key_head * s.width + i];
+      out[static_cast<std::size_t>(i)] +=
+          weights[j] / total *
+          x[(n - t + a.first[n] + static_cast<std::int64_t>(j)) * columns + a.q_width + a.k_width + key_head * s.width + i];
   return out;
 }
 
@@ -102,14 +114,23 @@ TEST_P(CausalAttention, OneTokenAtATimeSeesTheSame) {
   const Sizes& s = a.s;
   a.forward(1);
   const std::int64_t ring = s.window + 3;
-  Tensor<double> keys = Tensor<double>::poisoned({1, ring, a.k_width}), values = keys, out = Tensor<double>::poisoned({1, a.q_width});
+  Tensor<double> keys = Tensor<double>::poisoned({1, ring, a.k_width}), values = keys,
+                 out = Tensor<double>::poisoned({1, a.q_width});
   Tensor<std::int64_t> position({1}, 0), first({1}, 0);
   for (std::int64_t n = s.rows() - s.window; n < s.rows(); ++n) {
     const std::int64_t t = n % s.window;
     position[0] = 1000 + t, first[0] = 1000 + a.first[n];
     const auto row = [&](const TensorView& x) { return x.rows(n, 1); };
-    causal_attention_step(device_of(2), {{s.queries, s.keys}, row(a.q(a.qkv)), row(a.k(a.qkv)), row(a.v(a.qkv)), keys.view(),
-                                         values.view(), position.view(), first.view(), out.view(), {}});
+    causal_attention_step(device_of(2), {{s.queries, s.keys},
+                                         row(a.q(a.qkv)),
+                                         row(a.k(a.qkv)),
+                                         row(a.v(a.qkv)),
+                                         keys.view(),
+                                         values.view(),
+                                         position.view(),
+                                         first.view(),
+                                         out.view(),
+                                         {}});
     for (std::int64_t i = 0; i < a.q_width; ++i) EXPECT_NEAR(out[i], a.out[n * a.q_width + i], 1e-12);
   }
 }

@@ -34,13 +34,21 @@ struct Case {
   void forward(int threads) {
     if (parts.rotary) rotary_table(device_of(threads), {kTheta, {}, table.view()});
     out = x;
-    heads_forward(device_of(threads), {{kQueries, kKeys}, query_bias.view(), key_bias.view(), value_bias.view(), table.view(), 1e-3,
-                                       inverse.view(), out.view()});
+    heads_forward(
+        device_of(threads),
+        {{kQueries, kKeys}, query_bias.view(), key_bias.view(), value_bias.view(), table.view(), 1e-3, inverse.view(), out.view()});
   }
   void backward(int threads) {
     d_x = d_out;
-    heads_backward(device_of(threads), {{kQueries, kKeys}, table.view(), inverse.view(), out.view(), d_x.view(), d_query_bias.view(),
-                                        d_key_bias.view(), d_value_bias.view(), sums.view()});
+    heads_backward(device_of(threads), {{kQueries, kKeys},
+                                        table.view(),
+                                        inverse.view(),
+                                        out.view(),
+                                        d_x.view(),
+                                        d_query_bias.view(),
+                                        d_key_bias.view(),
+                                        d_value_bias.view(),
+                                        sums.view()});
   }
 };
 
@@ -67,8 +75,8 @@ TEST_P(Heads, EqualTheFormulaAndItsGradients) {
         const std::int64_t pair = i % (kWidth / 2);
         const double angle = static_cast<double>(n % kWindow) * std::pow(kTheta, -2.0 * static_cast<double>(pair) / kWidth);
         const double low = x[pair], high = x[pair + kWidth / 2];
-        const double turned = i < kWidth / 2 ? low * std::cos(angle) - high * std::sin(angle)
-                                             : high * std::cos(angle) + low * std::sin(angle);
+        const double turned =
+            i < kWidth / 2 ? low * std::cos(angle) - high * std::sin(angle) : high * std::cos(angle) + low * std::sin(angle);
         EXPECT_NEAR(a.out[n * kColumns + head * kWidth + i], a.parts.rotary && !value ? turned : x[i], 1e-13);
       }
     }

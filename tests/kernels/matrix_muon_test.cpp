@@ -27,8 +27,14 @@ void run(int threads, std::vector<Weights<Real>*> all, StepControl control = kSt
   Tensor<Real> norm({2}, static_cast<Real>(kClip)), x = Tensor<Real>::poisoned({count, rows, columns}), next = x,
                                                     gram = Tensor<Real>::poisoned({count, side, side}), square = gram;
   Tensor<double> sums = Tensor<double>::poisoned({count, matrix_muon_sums(rows * columns)});
-  MatrixMuon a{make_view(&control, DType::u8, {sizeof control}), norm.view(), {}, x.view(), next.view(), gram.view(),
-               square.view(), sums.view()};
+  MatrixMuon a{make_view(&control, DType::u8, {sizeof control}),
+               norm.view(),
+               {},
+               x.view(),
+               next.view(),
+               gram.view(),
+               square.view(),
+               sums.view()};
   for (Weights<Real>* w : all) a.updates.add({w->gradient.view(), w->value.view(), w->momentum.view()});
   matrix_muon(device_of(threads), a);
 }

@@ -78,10 +78,10 @@ TEST_P(ResidualNorm, ThreadsPrecisionAndPlaceChangeNothing) {
                                        in_place.x.view(), in_place.gain.view(), in_place.bias.view(), in_place.out.view(),
                                        in_place.mean.view(), in_place.inverse.view()});
   expect_same_bits(in_place.x, one.y, "y");
-  residual_norm_backward(device_of(2), {in_place.norm, in_place.x.view(), in_place.mean.view(), in_place.inverse.view(),
-                                        in_place.gain.view(), in_place.bias.view(), in_place.d_out.view(), in_place.d_y.view(), false,
-                                        TensorView{}, in_place.d_out.view(), in_place.d_gain.view(), in_place.d_bias.view(),
-                                        in_place.d_branch_bias.view(), in_place.sums.view()});
+  residual_norm_backward(
+      device_of(2), {in_place.norm, in_place.x.view(), in_place.mean.view(), in_place.inverse.view(), in_place.gain.view(),
+                     in_place.bias.view(), in_place.d_out.view(), in_place.d_y.view(), false, TensorView{}, in_place.d_out.view(),
+                     in_place.d_gain.view(), in_place.d_bias.view(), in_place.d_branch_bias.view(), in_place.sums.view()});
   expect_same_bits(in_place.d_out, one.out, "the norm's output once more");
   expect_same_bits(in_place.d_y, one.d_y, "d_y");
 }
@@ -93,9 +93,11 @@ TEST_P(ResidualNorm, StoresAGradientOrAddsToIt) {
   added.forward(1), stored.forward(1);
   added.backward(1), stored.backward(1, true);
   expect_same_bits(added.d_y, stored.d_y, "d_y");
-  EXPECT_THROW(residual_norm_forward(device_of(1), {Norm::layer, 1e-3, stored.x.view(), {}, {}, {}, stored.gain.view(), {},
-                                                    stored.out.view(), {}, stored.inverse.view()}),
-               Error);
+  EXPECT_THROW(
+      residual_norm_forward(
+          device_of(1),
+          {Norm::layer, 1e-3, stored.x.view(), {}, {}, {}, stored.gain.view(), {}, stored.out.view(), {}, stored.inverse.view()}),
+      Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Norms, ResidualNorm, testing::Values(Norm::layer, Norm::rms),

@@ -22,8 +22,8 @@ struct Case {
   }
   void forward(int threads) {
     token_places(device_of(threads), {first.view(), kWindow, {}, 0, places.view()});
-    token_embedding_forward(device_of(threads), {ids.view(), weight.view(), places.view(), positions.view(), 1e-3, out.view(),
-                                                 inverse.view()});
+    token_embedding_forward(device_of(threads),
+                            {ids.view(), weight.view(), places.view(), positions.view(), 1e-3, out.view(), inverse.view()});
   }
   void backward(int threads) {
     d_x = d_out;
