@@ -47,5 +47,45 @@ const Listed matmul_{{
         },
 }};
 
+// [C, m, n, k, transpose a, transpose b]
+const Listed matmul_batch{{
+    .name = "matmul_batch",
+    .shapes = {{3, 40, 56, 24, 0, 0}, {2, 48, 48, 80, 0, 1}, {2, 48, 48, 80, 1, 0}, {1, 8, 8, 8, 1, 1}},
+    .cpu_shapes = {{3, 300, 650, 40, 1, 1}},
+    .timed = {{8, 512, 512, 512, 0, 1}, {8, 512, 2048, 512, 0, 0}},
+    .body =
+        [](Case& c, const Shape& s) {
+          const std::int64_t count = s[0], m = s[1], n = s[2], k = s[3];
+          const auto ta = Transpose(s[4] != 0), tb = Transpose(s[5] != 0);
+          const auto a = c.input("a", ta == Transpose::yes ? Shape{count, k, m} : Shape{count, m, k}),
+                     b = c.input("b", tb == Transpose::yes ? Shape{count, n, k} : Shape{count, k, n});
+          const auto product = c.output("c", {count, m, n});
+          c.run(
+              "matmul", [=](auto& device, const Operands& at) { matmul(device, {at[a], at[b], at[product], ta, tb, 0}); },
+              2 * static_cast<double>(count * m * n * k));
+          // A GPU's library may divide a batch's products otherwise than a single one.
+          c.also("one after another", [=](auto& device, const Operands& at) {
+            if constexpr (kOnCpu<std::remove_reference_t<decltype(device)>>) {
+              const auto one = [](const TensorView& x, std::int64_t i) { return x.rows(i, 1).reshaped({x[1], x[2]}); };
+              for (std::int64_t i = 0; i < count; ++i) matmul(device, {one(at[a], i), one(at[b], i), one(at[product], i), ta, tb, 0});
+            } else {
+              matmul(device, {at[a], at[b], at[product], ta, tb, 0});
+            }
+          });
+          if (m * n * k > 200'000) return;
+          c.formula = [=](Values& v) {
+            for (std::int64_t i = 0; i < count; ++i)
+              for (std::int64_t r = 0; r < m; ++r)
+                for (std::int64_t j = 0; j < n; ++j) {
+                  double sum = 0;
+                  for (std::int64_t l = 0; l < k; ++l)
+                    sum += v[a][i * m * k + (ta == Transpose::yes ? l * m + r : r * k + l)] *
+                           v[b][i * k * n + (tb == Transpose::yes ? j * k + l : l * n + j)];
+                  v[product][(i * m + r) * n + j] = sum;
+                }
+          };
+        },
+}};
+
 }  // namespace
 }  // namespace neurogen
