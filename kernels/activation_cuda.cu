@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kRowThreads) backward(const Backward<T> a) {
   if (i >= a.count) return;
   const Place at(i, a.vectors);
   T *const up = a.up + at.row * a.up_stride, *const gate = a.gate + at.row * a.gate_stride,
-          *const d_out = a.d_out + at.row * a.d_stride + at.column;
+           *const d_out = a.d_out + at.row * a.d_stride + at.column;
   float u[8], g[8] = {}, d[8];
   read_sum(u, up, a.up_bias, at.column);
   if constexpr (kind == Activation::silu_gated) read_sum(g, gate, a.gate_bias, at.column);
@@ -106,7 +106,8 @@ void dispatch(Activation kind, DType type, Body&& body) {
   });
 }
 
-void require_hidden(const TensorView& up, const TensorView& gate, const TensorView& other, std::initializer_list<TensorView> biases) {
+void require_hidden(const TensorView& up, const TensorView& gate, const TensorView& other,
+                    std::initializer_list<TensorView> biases) {
   require_operands(up[1] % 8 == 0 && other.dtype == up.dtype && (!gate || gate.dtype == up.dtype),
                    "activation: the hidden layer must be a multiple of 8 wide, its matrices of one type");
   for (const TensorView& bias : biases) require_operands(!bias || bias.dtype == DType::f32, "activation: biases must be f32");

@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) queries_kernel(const 
     const int row = r + lane / kVectors, t = begin + warp * 16 + row, column = lane % kVectors * kVector<T>;
     float sum = 0;
     if (t < a.window && column < a.width) {
-      const auto x = *reinterpret_cast<const Neighbours<kVector<T>, T>*>(a.at(a.out, a.out_stride, head) + t * a.out_stride + column);
+      const auto x =
+          *reinterpret_cast<const Neighbours<kVector<T>, T>*>(a.at(a.out, a.out_stride, head) + t * a.out_stride + column);
 #pragma unroll
       for (int e = 0; e < kVector<T>; ++e) sum += to_float(x.at[e]) * to_float(d_out.rows[row * kPitch + column + e]);
     }
@@ -95,8 +96,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) queries_kernel(const 
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, tile + column_of(j) + e % 2), exponent, log2_sum[e / 2],
-              dot[e / 2]);
+        weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, tile + column_of(j) + e % 2), exponent,
+              log2_sum[e / 2], dot[e / 2]);
     d_scores.round(d_weights);
     d_scores.template multiply<Along::across>(d_q, keys, kPitch);
   };
@@ -191,7 +192,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) keys_kernel(const Win
                     [&](int stage) {
                       const auto [head, query] = loaded;
                       load_rows<D, kTile>(memory.queries[stage], a.at(a.q, a.q_stride, head), a.q_stride, query, a.window, a.width);
-                      load_rows<D, kTile>(memory.d_out[stage], a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, query, a.window, a.width);
+                      load_rows<D, kTile>(memory.d_out[stage], a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, query, a.window,
+                                          a.width);
                       if (threadIdx.x < kTile) {
                         const int row = static_cast<int>(threadIdx.x), t = min(query + row, a.window - 1);
                         const bool present = query + row < a.window;

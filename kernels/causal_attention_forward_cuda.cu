@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const 
     weights.round(scores);
     weights.template multiply<Along::across>(out, values, kPitch);
   };
-  const T *const k = a.k + token * a.k_stride + head / a.shared * a.width, *const v = a.v + token * a.v_stride + head / a.shared * a.width;
+  const T *const k = a.k + token * a.k_stride + head / a.shared * a.width, *const v =
+                                                                               a.v + token * a.v_stride + head / a.shared * a.width;
   const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T>, a.window);
   int loaded = oldest, tile = oldest;
   pipeline<kStages>((end - oldest + kTile - 1) / kTile,
@@ -112,13 +113,14 @@ void causal_attention_forward(CudaDevice& device, const CausalAttentionForward& 
   dispatch_heads(a.q.dtype, width, [&](auto zero, auto padded) {
     using T = decltype(zero);
     constexpr int D = padded.value;
-    launch_with(device, "causal_attention_forward", forward_kernel<T, D>,
-                dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T>)),
-                dim3(kAttentionThreads<T>), sizeof(Memory<T, D>),
-                Windows<T>{a.q.as<const T>(), a.k.as<const T>(), a.v.as<const T>(), a.q.row_stride, a.k.row_stride, a.v.row_stride,
-                           a.first.as<const int>(), a.out.as<T>(), a.out.row_stride, a.log_sum_exp.as<float>(), a.q[0],
-                           static_cast<int>(a.window), static_cast<int>(width), static_cast<int>(a.heads.queries / a.heads.keys),
-                           kLog2E / std::sqrt(static_cast<float>(width))});
+    launch_with(
+        device, "causal_attention_forward", forward_kernel<T, D>,
+        dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T>)),
+        dim3(kAttentionThreads<T>), sizeof(Memory<T, D>),
+        Windows<T>{a.q.as<const T>(), a.k.as<const T>(), a.v.as<const T>(), a.q.row_stride, a.k.row_stride, a.v.row_stride,
+                   a.first.as<const int>(), a.out.as<T>(), a.out.row_stride, a.log_sum_exp.as<float>(), a.q[0],
+                   static_cast<int>(a.window), static_cast<int>(width), static_cast<int>(a.heads.queries / a.heads.keys),
+                   kLog2E / std::sqrt(static_cast<float>(width))});
   });
 }
 

@@ -133,8 +133,9 @@ void causal_attention_step(CudaDevice& device, const CausalAttentionStep& a) {
                        kLog2E / std::sqrt(static_cast<float>(width))};
     launch(device, "causal_attention_step", part_kernel<T, padded.value>,
            dim3(kParts, static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(streams)), dim3(32 * kWarps), 0, step);
-    launch(device, "causal_attention_step", sum_kernel<T>, dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(streams)),
-           dim3(static_cast<unsigned>(width)), 0, step);
+    launch(device, "causal_attention_step", sum_kernel<T>,
+           dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(streams)), dim3(static_cast<unsigned>(width)), 0,
+           step);
   });
 }
 

@@ -149,12 +149,14 @@ __global__ void __launch_bounds__(kListThreads) list_rows(const std::int32_t* id
   });
 }
 
-// One block per touched row; blocks beyond `count` return at once. With `rows`, sums are added to a whole table's gradient. If there are more threads than columns, groups of threads share
-// the tokens, and each thread loads several at once, since some tokens are very frequent.
+// One block per touched row; blocks beyond `count` return at once. With `rows`, sums are added to a whole table's gradient. If
+// there are more threads than columns, groups of threads share the tokens, and each thread loads several at once, since some tokens
+// are very frequent.
 template <typename Gradient>
 __global__ void __launch_bounds__(kThreads, 4)
     sum_tokens(const Gradient* d_x, std::int64_t d_stride, const std::int32_t* row_start, const std::int32_t* order,
-               const std::int32_t* count, float scale, const std::int32_t* rows, float* d_rows, std::int64_t d_rows_stride, int width) {
+               const std::int32_t* count, float scale, const std::int32_t* rows, float* d_rows, std::int64_t d_rows_stride,
+               int width) {
   constexpr int kColumns = 16 / sizeof(Gradient), kAhead = 4;
   using Sums = Neighbours<kColumns, float>;
   __shared__ Sums sums[kThreads];

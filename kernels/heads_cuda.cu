@@ -126,7 +126,8 @@ void run(CudaDevice& device, const Heads<T>& heads) {
 // Width of a head, checked.
 std::int64_t width_of(const TensorView& qkv, HeadCounts heads) {
   const std::int64_t all = heads.queries + 2 * heads.keys, width = qkv[1] / all;
-  require_operands(qkv[1] % all == 0 && width % 16 == 0 && width <= 256, "heads: a GPU takes heads of a multiple of 16, at most 256");
+  require_operands(qkv[1] % all == 0 && width % 16 == 0 && width <= 256,
+                   "heads: a GPU takes heads of a multiple of 16, at most 256");
   return width;
 }
 
@@ -164,8 +165,7 @@ void heads_backward(CudaDevice& device, const HeadsBackward& a) {
   }
   if (!a.d_query_bias && !a.d_key_bias && !a.d_value_bias) return;
   sum_row_parts(device, "heads_backward", a.d_qkv, a.sums);
-  add_row_parts(device, "heads_backward", a.sums,
-                {{0, a.d_query_bias}, {queries, a.d_key_bias}, {queries + keys, a.d_value_bias}});
+  add_row_parts(device, "heads_backward", a.sums, {{0, a.d_query_bias}, {queries, a.d_key_bias}, {queries + keys, a.d_value_bias}});
 }
 
 }  // namespace neurogen

@@ -67,8 +67,9 @@ void matmul(CudaDevice& device, const Matmul& p) {
   const auto columns = [&](const TensorView& x) { return x[batched ? 2 : 1]; };
   const auto stride = [&](const TensorView& x) { return batched ? x[2] : x.row_stride; };
   const std::int64_t m = rows(p.c), n = columns(p.c), k = ta ? rows(p.a) : columns(p.a);
-  require_operands((ta ? columns(p.a) : rows(p.a)) == m && (tb ? rows(p.b) : columns(p.b)) == n && (tb ? columns(p.b) : rows(p.b)) == k,
-                   "matmul: the operands' shapes do not match");
+  require_operands(
+      (ta ? columns(p.a) : rows(p.a)) == m && (tb ? rows(p.b) : columns(p.b)) == n && (tb ? columns(p.b) : rows(p.b)) == k,
+      "matmul: the operands' shapes do not match");
   require_operands(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
   if (p.c.elements() == 0) return;
@@ -95,9 +96,9 @@ void matmul(CudaDevice& device, const Matmul& p) {
   const cublasOperation_t op_b = tb ? CUBLAS_OP_T : CUBLAS_OP_N, op_a = ta ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cudaDataType factor = cuda_type(p.a.dtype), result = cuda_type(p.c.dtype);
   const cublasStatus_t status =
-      batched ? cublas().gemm_batched_ex(handle, op_b, op_a, n, m, k, &alpha, p.b.data, factor, stride(p.b), p.b.row_stride, p.a.data,
-                                         factor, stride(p.a), p.a.row_stride, &beta, p.c.data, result, stride(p.c), p.c.row_stride,
-                                         p.c[0], CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT)
+      batched ? cublas().gemm_batched_ex(handle, op_b, op_a, n, m, k, &alpha, p.b.data, factor, stride(p.b), p.b.row_stride,
+                                         p.a.data, factor, stride(p.a), p.a.row_stride, &beta, p.c.data, result, stride(p.c),
+                                         p.c.row_stride, p.c[0], CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT)
               : cublas().gemm_ex(handle, op_b, op_a, n, m, k, &alpha, p.b.data, factor, stride(p.b), p.a.data, factor, stride(p.a),
                                  &beta, p.c.data, result, stride(p.c), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   if (status != CUBLAS_STATUS_SUCCESS) {

@@ -11,9 +11,9 @@ template <typename T, typename Low>
 struct Matrix {
   const float* gradient;
   float *value, *momentum;
-  T* x;       // of the update
+  T* x;  // of the update
   double* sums;
-  Low* low;   // may be null
+  Low* low;  // may be null
 };
 
 constexpr float kKeep = kMuonMomentum, kRest = 1 - kMuonMomentum;
@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(kThreads) polynomial(const T* gram, T* square,
 }
 
 template <typename T, typename Low>
-__global__ void __launch_bounds__(kThreads) subtract(const StepControl* control, PieceTable<Matrix<T, Low>> matrices,
-                                                     std::int64_t elements, float shape) {
+__global__ void __launch_bounds__(kThreads)
+    subtract(const StepControl* control, PieceTable<Matrix<T, Low>> matrices, std::int64_t elements, float shape) {
   if (control->overflow != 0) return;
   const auto [t, chunk] = matrices.mine();
   const float rate = control->synapse_learning_rate * shape;

@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(kRowThreads) backward(const __grid_constant__ 
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         const float of_out = to_float(d[k].at[e]), norm = (to_float(y[k].at[e]) - mean) * inverse;
-        d_y[e] = inverse * (of_out * g[e] - norm * product - (layer ? total : 0.0f)) + (a.stored ? 0.0f : to_float(before[k].at[e]));
+        d_y[e] =
+            inverse * (of_out * g[e] - norm * product - (layer ? total : 0.0f)) + (a.stored ? 0.0f : to_float(before[k].at[e]));
         normed[e] = norm * g[e] + b[e];
         of_gain[k][e] += of_out * norm;
         if constexpr (all) of_bias[k][e] += of_out, of_branch[k][e] += d_y[e];
@@ -170,8 +171,9 @@ void residual_norm_backward(CudaDevice& device, const ResidualNormBackward& a) {
   const auto with = [&]<typename X, typename T, typename D>(X, T, D) {
     dispatch_row_group(width, [&](auto group) {
       using Group = decltype(group);
-      const auto kernel = a.norm == Norm::layer ? (all ? backward<Group, true, true, X, T, D> : backward<Group, true, false, X, T, D>)
-                                                : (all ? backward<Group, false, true, X, T, D> : backward<Group, false, false, X, T, D>);
+      const auto kernel = a.norm == Norm::layer
+                              ? (all ? backward<Group, true, true, X, T, D> : backward<Group, true, false, X, T, D>)
+                              : (all ? backward<Group, false, true, X, T, D> : backward<Group, false, false, X, T, D>);
       launch(device, "residual_norm_backward", kernel, dim3(static_cast<unsigned>(row_parts(rows))), dim3(kRowThreads), 0,
              Backward<X, T, D>{a.y.as<const X>(), a.mean.as<const float>(), a.inverse.as<const float>(), a.gain.as<const float>(),
                                a.bias.as<const float>(), a.d_out.as<const D>(), a.d_y.as<X>(), a.d_branch.as<T>(), a.normed.as<T>(),
@@ -179,13 +181,15 @@ void residual_norm_backward(CudaDevice& device, const ResidualNormBackward& a) {
     });
   };
   if (a.y.dtype == DType::bf16) {
-    require_operands(products == DType::bf16 && a.d_out.dtype == DType::bf16, "residual_norm: beside a bf16 stream all matrices must be bf16");
+    require_operands(products == DType::bf16 && a.d_out.dtype == DType::bf16,
+                     "residual_norm: beside a bf16 stream all matrices must be bf16");
     with(__nv_bfloat16{}, __nv_bfloat16{}, __nv_bfloat16{});
   } else if (products == DType::f16) {
     if (a.d_out.dtype == DType::f16) with(float{}, __half{}, __half{});
     else with(float{}, __half{}, float{});
   } else {
-    require_operands(products == DType::f32 && a.d_out.dtype == DType::f32, "residual_norm: beside an f32 stream matrices must be f32 or f16");
+    require_operands(products == DType::f32 && a.d_out.dtype == DType::f32,
+                     "residual_norm: beside an f32 stream matrices must be f32 or f16");
     with(float{}, float{}, float{});
   }
   add_row_parts(device, "residual_norm_backward", a.sums, {{0, a.d_gain}, {width, a.d_bias}, {2 * width, a.d_branch_bias}});

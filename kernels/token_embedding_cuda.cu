@@ -87,14 +87,15 @@ void token_embedding_forward(CudaDevice& device, const TokenEmbeddingForward& a)
       using Group = decltype(group);
       launch(device, "token_embedding_forward", forward<Group, X>, dim3(pieces(a.out[0], Group::kGroups)), dim3(kRowThreads), 0,
              Forward<X>{a.ids.as<const std::int32_t>(), a.places.as<const std::int32_t>(), a.weight.as<const float>(),
-                        a.positions.as<const float>(), a.out.as<X>(), a.inverse.as<float>(), a.out[0],
-                        static_cast<int>(a.out[1]), static_cast<float>(a.epsilon)});
+                        a.positions.as<const float>(), a.out.as<X>(), a.inverse.as<float>(), a.out[0], static_cast<int>(a.out[1]),
+                        static_cast<float>(a.epsilon)});
     });
   });
 }
 
 void token_embedding_backward(CudaDevice& device, const TokenEmbeddingBackward& a) {
-  require_operands(a.out.dtype == a.d_out.dtype && a.out.contiguous(), "token_embedding: the stream and its gradient differ in type");
+  require_operands(a.out.dtype == a.d_out.dtype && a.out.contiguous(),
+                   "token_embedding: the stream and its gradient differ in type");
   dispatch_stream(a.d_out, [&](auto zero) {
     using X = decltype(zero);
     dispatch_row_group(a.out[1], [&](auto group) {

@@ -1,11 +1,34 @@
 #include "engine/transformer/trunk.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
+#include "arena/error.h"
+
 namespace neurogen {
+namespace {
+
+// What the kernels of a GPU take.
+void require_gpu_takes(const TransformerShape& shape) {
+  const std::int64_t head = shape.head_width();
+  if (head % 16 != 0 || head > 128) {
+    throw Error(fmt::format(
+        "a head is {} wide (width {}, heads {}), a GPU takes multiples of 16 up to 128: use --device cpu or another --arch", head,
+        shape.width, shape.heads));
+  }
+  if (shape.width > 8192) {
+    throw Error(fmt::format("a width of {} is too large for a GPU, which takes up to 8192: use --device cpu or another --arch",
+                            shape.width));
+  }
+}
+
+}  // namespace
 
 TransformerTrunk::TransformerTrunk(const TransformerShape& shape, Assembly& assembly)
-    : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {}
+    : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {
+  if (assembly.options.target.gpu) require_gpu_takes(shape);
+}
 
 TransformerTrunk::NormIds TransformerTrunk::declare_norm(const std::string& name) {
   NormIds ids;

@@ -7,8 +7,8 @@ constexpr int kLanes = 32, kGroups = kRowThreads / kLanes;
 
 // A block takes a part's 256 columns, eight a lane; each warp takes every kGroups-th row.
 template <typename T>
-__global__ void __launch_bounds__(kRowThreads)
-    part_sums(const T* x, std::int64_t stride, std::int64_t rows, std::int64_t per_part, int width, float* sums, std::int64_t sums_stride) {
+__global__ void __launch_bounds__(kRowThreads) part_sums(const T* x, std::int64_t stride, std::int64_t rows, std::int64_t per_part,
+                                                         int width, float* sums, std::int64_t sums_stride) {
   __shared__ float all[kGroups][8 * kLanes];
   const int lane = static_cast<int>(threadIdx.x) % kLanes, group = static_cast<int>(threadIdx.x) / kLanes;
   const int first = static_cast<int>(blockIdx.x) * 8 * kLanes, column = first + 8 * lane;
@@ -40,7 +40,8 @@ struct Totals {
 };
 
 // A warp takes every kGroups-th part of 32 columns, a lane each.
-__global__ void __launch_bounds__(kRowThreads) add_parts(const float* sums, std::int64_t stride, int parts, const __grid_constant__ Totals totals) {
+__global__ void __launch_bounds__(kRowThreads)
+    add_parts(const float* sums, std::int64_t stride, int parts, const __grid_constant__ Totals totals) {
   __shared__ float all[kGroups][kLanes];
   const int lane = static_cast<int>(threadIdx.x) % kLanes, group = static_cast<int>(threadIdx.x) / kLanes;
   const int column = static_cast<int>(blockIdx.x) * kLanes + lane;
@@ -80,8 +81,8 @@ void add_row_parts(CudaDevice& device, const char* name, const TensorView& sums,
     totals.begin[count] = begin, totals.out[count] = out.as<float>(), totals.columns[count++] = static_cast<int>(out.elements());
     widest = std::max(widest, out.elements());
   }
-  launch(device, name, add_parts, dim3(pieces(widest, kLanes), count), dim3(kRowThreads), 0, sums.as<const float>(), sums.row_stride,
-         sums[0], totals);
+  launch(device, name, add_parts, dim3(pieces(widest, kLanes), count), dim3(kRowThreads), 0, sums.as<const float>(),
+         sums.row_stride, sums[0], totals);
 }
 
 }  // namespace neurogen

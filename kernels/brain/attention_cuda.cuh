@@ -5,8 +5,8 @@
 // a time. Queries and keys are normalised, so no score exceeds 8 and the softmax needs no maximum: 2^(score / 8) is safe in every
 // type. Between two 16-bit products, weights stay in registers.
 #pragma once
-#include "kernels/base/cuda_math.cuh"
 #include "kernels/base/cuda_attention.cuh"
+#include "kernels/base/cuda_math.cuh"
 #include "kernels/brain/attention.h"
 #include "kernels/brain/synapses.h"
 #include "kernels/rms_norm.h"
@@ -16,7 +16,7 @@ namespace neurogen {
 enum Role { kQuery, kKey, kValue, kOpen, kStrength };
 
 inline constexpr int kDims = static_cast<int>(kHead);
-template <typename T>                          // tokens: three tiles fit into an old card's shared memory
+template <typename T>  // tokens: three tiles fit into an old card's shared memory
 inline constexpr int kTile = static_cast<int>(attention_tile(kHeld<T> ? DType::bf16 : DType::f32));
 template <typename T>
 inline constexpr int kTileThreads = 2 * kTile<T>;
