@@ -1,11 +1,20 @@
 #include "engine/transformer/trunk.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
+
+#include "arena/error.h"
 
 namespace neurogen {
 
 TransformerTrunk::TransformerTrunk(const TransformerShape& shape, Assembly& assembly)
-    : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {}
+    : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {
+  if (const std::int64_t width = shape.head_width(); assembly.options.target.gpu && width != 64 && width != 128) {
+    throw Error(
+        fmt::format("{} has heads of a width of {}, a GPU takes 64 or 128: use --device cpu or another --arch", shape.name, width));
+  }
+}
 
 TransformerTrunk::NormIds TransformerTrunk::declare_norm(const std::string& name) {
   NormIds ids;
