@@ -62,6 +62,7 @@ class Decoder {
     m.options.keep_logits = from.keep_logits();
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
+    m.options.optimizer = static_cast<std::uint8_t>(number("its optimizer", from.optimizer(), 0, 1));
     m.rates = {real("a rate", from.learning_rate()), real("a rate", from.synapse_rate()), real("a rate", from.table_rate()),
                real("a rate", from.decoder_rate()), number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
@@ -236,6 +237,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_warmup(stored(m.rates.warmup));
   b.add_synapse_decay(m.options.synapse_decay);
   b.add_clip(m.options.clip);
+  b.add_optimizer(m.options.optimizer);
   b.add_batch(stored(m.options.batch));
   b.add_window(stored(m.options.window));
   b.add_document_end(m.options.document_end);

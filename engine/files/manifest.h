@@ -36,6 +36,7 @@ struct SavedOptions {
   DType compute = DType::f32, decoder_storage = DType::f32;
   bool keep_logits = true;
   double synapse_decay = 0, clip = 0;
+  std::uint8_t optimizer = 0;  // an engine/model/options.h Optimizer
 };
 
 struct Manifest {

@@ -34,7 +34,14 @@ class Architecture {
   virtual bool tied() const { return false; }   // the head has no weights of its own: it is "embedding.weight"
   // Tokens that a document may have, for a model that knows a limited number of positions.
   virtual std::int64_t context() const { return std::numeric_limits<std::int64_t>::max(); }
+  // Blocks of which Schedule::computed_twice counts; 0: the model works in Schedule::sections instead.
+  virtual std::int64_t blocks() const { return 0; }
   virtual std::vector<Optimizer> optimizers() const { return {Optimizer::muon}; }  // that train it, the default first
+  // Learning rates at their peak: of vectors, or of all parameters under AdamW; and of matrices under Muon.
+  struct Rates {
+    double vectors = 4e-3, matrices = 0.01;
+  };
+  virtual Rates rates(Optimizer) const { return {}; }
   virtual std::vector<Count> counts() const = 0;
   virtual std::int64_t weights() const = 0;  // that multiply each token, the head's included
   virtual std::string json() const = 0;      // what the family parses

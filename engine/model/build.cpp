@@ -20,14 +20,14 @@ constexpr std::int64_t kStagingSlot = std::int64_t{8} << 20;
 // Options for one token at a time.
 StepOptions of_one_token(StepOptions options) {
   options.batch = options.window = 1;
-  options.schedule = {true, 1, Bytes{1} << 62};  // one token is small: no tiles
+  options.schedule = {.tile_bytes = Bytes{1} << 62};  // one token is small: no tiles
   return options;
 }
 
 class Build {
  public:
   Build(ArchitecturePtr architecture, const StepOptions& options)
-      : model_{std::move(architecture), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}, s_(model_), head_(s_) {}
+      : model_{std::move(architecture), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}, s_(model_), head_(s_) {}
 
   Model training() {
     const StepOptions& options = model_.options;

@@ -9,9 +9,10 @@ namespace neurogen {
 // How much is kept and how much is recomputed. Decides how much memory a step needs, not what it computes: all schedules give the
 // same bits, except that 16-bit types differ with and without kept logits.
 struct Schedule {
-  bool keep_logits = true;        // false: the head's logits are recomputed for their gradient
-  std::int64_t sections = 1;      // parts of the batch in which the forward and backward passes run
-  Bytes tile_bytes = 16'000'000;  // approximate size of what a family computes at once, such as a brain's currents
+  bool keep_logits = true;          // false: the head's logits are recomputed for their gradient
+  std::int64_t sections = 1;        // parts of the batch in which the forward and backward passes run
+  std::int64_t computed_twice = 0;  // of a model's blocks, the first: only their inputs are kept for the backward pass
+  Bytes tile_bytes = 16'000'000;    // approximate size of what a family computes at once, such as a brain's currents
 };
 
 // What the graph is for.

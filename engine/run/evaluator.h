@@ -1,4 +1,4 @@
-// Measures how well a brain predicts a text.
+// Measures how well a model predicts a text.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -17,7 +17,7 @@ struct Evaluation {
 
 class Evaluator {
  public:
-  // `brain` from build_training or build_evaluation; both must outlive the evaluator.
+  // `model` from build_training or build_evaluation; both must outlive the evaluator.
   Evaluator(const Model& model, Program& program);
 
   // Every token but the first is predicted once, from the tokens before it in its window. At most the first `most_tokens` are

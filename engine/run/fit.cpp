@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
 constexpr std::int64_t kMostSections = 32;      // more would save little: the modules' outputs remain
+constexpr std::int64_t kMostParts = 8;          // in which a model's blocks are computed twice: each is a plan to make
 constexpr Bytes kCpuTile = 8'000'000;           // fits in a core's share of the last-level cache
 constexpr Bytes kLeanCpuOverhead = 20'000'000;  // measured: 7 to 12 MB; a run that needs more reports how much
 constexpr Bytes kCudaTile = 128'000'000;        // fills a large GPU
@@ -28,7 +29,7 @@ PlanRequest request_of(const Graph& graph, Budget budget) {
 
 // Finds a plan that fits, trying the leanest schedules first: they are the likeliest to fit.
 std::optional<Plan> any_fit(const ArchitecturePtr& architecture, StepOptions options, Budget budget) {
-  const std::vector<Schedule> list = schedules(options);
+  const std::vector<Schedule> list = schedules(*architecture, options);
   for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
     options.schedule = *schedule;
     PlanRequest request = request_of(build_training(architecture, options).graph, budget);
@@ -67,22 +68,31 @@ Fit planned(Model model, Budget budget) {
   return {std::move(model), std::move(plan), minimum};
 }
 
-std::vector<Schedule> schedules(const StepOptions& options) {
+std::vector<Schedule> schedules(const Architecture& architecture, const StepOptions& options) {
   const Bytes tile = options.target.gpu ? kCudaTile : kCpuTile;
   std::vector<Schedule> list;
-  for (bool keep : {true, false}) {
-    for (std::int64_t sections = 1; sections <= std::min(options.batch, kMostSections); sections *= 2) {
-      list.push_back({keep, sections, tile});
-    }
+  if (const std::int64_t blocks = architecture.blocks(); blocks > 0) {
+    const std::int64_t head = architecture.vocabulary() * architecture.features(), block = (architecture.weights() - head) / blocks;
+    const std::int64_t some = (blocks + kMostParts - 1) / kMostParts;
+    for (bool keep : {true, false})
+      for (std::int64_t twice = 0; twice < blocks + some; twice += some)
+        list.push_back({.keep_logits = keep, .computed_twice = std::min(twice, blocks), .tile_bytes = tile});
+    const auto again = [&](const Schedule& s) { return s.computed_twice * block + (s.keep_logits ? 0 : head); };
+    std::stable_sort(list.begin(), list.end(), [&](const Schedule& a, const Schedule& b) { return again(a) < again(b); });
+    return list;
   }
-  list.push_back({false, kMostSections, tile / 8});
+  for (bool keep : {true, false}) {
+    for (std::int64_t sections = 1; sections <= std::min(options.batch, kMostSections); sections *= 2)
+      list.push_back({.keep_logits = keep, .sections = sections, .tile_bytes = tile});
+  }
+  list.push_back({.keep_logits = false, .sections = kMostSections, .tile_bytes = tile / 8});
   return list;
 }
 
 Fit fit_training(const ArchitecturePtr& architecture, StepOptions options, Budget budget) {
   std::optional<Fit> chosen, leanest;
   Bytes minimum = UINT64_MAX;
-  for (const Schedule& schedule : schedules(options)) {
+  for (const Schedule& schedule : schedules(*architecture, options)) {
     options.schedule = schedule;
     Fit fit = planned(build_training(architecture, options), budget);
     const bool first = !chosen && fit.fits(), least = fit.minimum < minimum;
@@ -99,7 +109,7 @@ std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions opti
   // Placing thousands of buffers is slow; the lower bound from lifetimes is fast and close.
   const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
-    options.schedule = schedules(options).back();
+    options.schedule = schedules(*architecture, options).back();
     return lower_bound_of(request_of(build_training(architecture, options).graph, budget)) <= budget.bytes;
   });
   return largest(guess, most, [&](std::int64_t batch) {
@@ -108,10 +118,16 @@ std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions opti
   });
 }
 
+std::string describe(const Schedule& schedule, std::int64_t blocks) {
+  const std::int64_t sections = schedule.sections;
+  return blocks > 0 ? fmt::format("{} of {} blocks computed twice", schedule.computed_twice, blocks)
+                    : fmt::format("{} section{}", sections, sections == 1 ? "" : "s");
+}
+
 std::string describe(const Architecture& architecture, const StepOptions& o) {
-  return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {} section{}, logits {}", architecture.name(), o.batch,
-                     o.window, with_commas(static_cast<Bytes>(o.tokens())), name_of(o.compute), name_of(o.decoder_storage),
-                     o.schedule.sections, o.schedule.sections == 1 ? "" : "s", o.schedule.keep_logits ? "kept" : "computed twice");
+  return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {}, logits {}", architecture.name(), o.batch, o.window,
+                     with_commas(static_cast<Bytes>(o.tokens())), name_of(o.compute), name_of(o.decoder_storage),
+                     describe(o.schedule, architecture.blocks()), o.schedule.keep_logits ? "kept" : "computed twice");
 }
 
 std::string refusal(const Fit& fit, Budget budget) {

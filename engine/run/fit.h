@@ -26,9 +26,8 @@ struct Fit {
 // Plans a model as it is built: its schedule, or none.
 Fit planned(Model model, Budget budget);
 
-// Schedules from the fastest to the leanest. Sections and tiles change no bit of the results; keeping logits does with 16-bit
-// types.
-std::vector<Schedule> schedules(const StepOptions& options);
+// Schedules from the fastest to the leanest. Only keeping logits changes bits of the results, and only with 16-bit types.
+std::vector<Schedule> schedules(const Architecture& architecture, const StepOptions& options);
 
 // Chooses the first schedule that fits.
 Fit fit_training(const ArchitecturePtr& architecture, StepOptions options, Budget budget);
@@ -39,6 +38,7 @@ std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions opti
 // The plan of a graph.
 Plan plan_graph(const Graph& graph, Budget budget);
 
+std::string describe(const Schedule& schedule, std::int64_t blocks);  // "2 sections", or "3 of 12 blocks computed twice"
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
 std::string describe(const Architecture& architecture, const StepOptions& options);
 

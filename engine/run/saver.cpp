@@ -35,8 +35,16 @@ Manifest with_tensors(Manifest manifest, const Session& session) {
 }  // namespace
 
 SavedOptions saved_options(const StepOptions& o) {
-  return {o.batch,         o.window, o.vocabulary_tile, o.document_end, o.compute, o.decoder_storage, o.schedule.keep_logits,
-          o.synapse_decay, o.clip};
+  return {o.batch,
+          o.window,
+          o.vocabulary_tile,
+          o.document_end,
+          o.compute,
+          o.decoder_storage,
+          o.schedule.keep_logits,
+          o.synapse_decay,
+          o.clip,
+          static_cast<std::uint8_t>(o.optimizer)};
 }
 
 struct Saver::Work {

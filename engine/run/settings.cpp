@@ -1,11 +1,13 @@
 #include "engine/run/settings.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <climits>
+#include <vector>
 
 #include "arena/error.h"
 #include "engine/model/family.h"
@@ -85,6 +87,23 @@ DType decoder_type(const std::string& text, std::optional<DType> saved, bool cud
   throw Error("--decoder-storage is \"" + text + "\": use auto, fp32 or 16bit");
 }
 
+// The name's place is the optimizer.
+constexpr std::array<const char*, 2> kOptimizers = {"muon", "adamw"};
+
+Optimizer optimizer_of(const std::string& text, std::optional<Optimizer> saved, const Architecture& architecture) {
+  const std::vector<Optimizer> able = architecture.optimizers();
+  if (text == "auto") return saved && std::count(able.begin(), able.end(), *saved) > 0 ? *saved : able.front();
+  const auto found = std::find(kOptimizers.begin(), kOptimizers.end(), text);
+  if (found == kOptimizers.end())
+    throw Error(fmt::format("--optimizer is \"{}\": use auto, {}", text, fmt::join(kOptimizers, " or ")));
+  const auto optimizer = static_cast<Optimizer>(found - kOptimizers.begin());
+  if (std::count(able.begin(), able.end(), optimizer) == 0) {
+    throw Error(fmt::format("--optimizer is {}: {} learns by {}", text, architecture.name(),
+                            kOptimizers[static_cast<std::size_t>(able.front())]));
+  }
+  return optimizer;
+}
+
 }  // namespace
 
 Resolved resolve(const Settings& s, bool planning) {
@@ -101,6 +120,10 @@ Resolved resolve(const Settings& s, bool planning) {
   else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
   else r.architecture = read_architecture(cuda ? "full" : "tiny");
   if (s.window < 1 || s.window > kMostWindow) throw Error(fmt::format("--seq is {}: use 1 to {} tokens", s.window, kMostWindow));
+  if (s.window > r.architecture->context()) {
+    throw Error(fmt::format("--seq is {}: {} knows {} positions: use at most that many tokens", s.window, r.architecture->name(),
+                            r.architecture->context()));
+  }
   if (s.decoder_tile < 1 || s.decoder_tile > kMostTile)
     throw Error(fmt::format("--decoder-tile is {}: use 1 to {} rows", s.decoder_tile, kMostTile));
   if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
@@ -117,6 +140,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
+  o.optimizer = optimizer_of(s.optimizer, s.saved_optimizer, *r.architecture);
   o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0};
   r.budget.bytes = parse_bytes(s.budget, "--budget");
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {

@@ -21,6 +21,7 @@ struct Settings : ModelSettings {
   std::string architecture_json;
   std::optional<DType> saved_compute, saved_decoder;
   std::int64_t saved_document_end = -1;
+  std::optional<Optimizer> saved_optimizer;
   bool snapshot = false;          // save checkpoints from a snapshot
   bool separate_buffers = false;  // Place::separate, and no overlay
   std::optional<Gpu> card;        // a GPU to plan for instead of this machine's

@@ -1,5 +1,9 @@
 #include "engine/run/stream.h"
 
+#include <fmt/format.h>
+
+#include "arena/error.h"
+
 namespace neurogen {
 
 Stream::Stream(const Model& model, Program& program) : model_(model), program_(program), range_(model.programs.step) { reset(); }
@@ -12,6 +16,10 @@ void Stream::reset() {
 
 TensorView Stream::step(std::int32_t token) {
   if (document_ended_) reset();
+  if (const std::int64_t most = model_.architecture->context(); position_ >= most) {
+    throw Error(fmt::format("the text is longer than the {} positions that {} knows: start a new one, or use fewer tokens", most,
+                            model_.architecture->name()));
+  }
   *program_.view(model_.ports.token).as<std::int32_t>() = token;
   auto* position = program_.view(model_.ports.position).as<std::int64_t>();
   position[0] = position_++;

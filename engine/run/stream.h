@@ -1,4 +1,4 @@
-// Runs a brain one token at a time, with memory in its recurrent state and a ring of keys and values instead of a window.
+// Runs a model one token at a time, with memory (Model::state), such as a ring of keys and values, instead of a window.
 #pragma once
 #include <span>
 
@@ -9,12 +9,13 @@ namespace neurogen {
 
 class Stream {
  public:
-  // `brain` has a program "step"; both must outlive the stream. Starts with empty memory.
+  // `model` has a program "step"; both must outlive the stream. Starts with empty memory.
   Stream(const Model& model, Program& program);
 
   void reset();
   // Feeds one token and returns the logits of the next, [V], valid until the next call. Allocates nothing. The token that ends a
-  // document (options.document_end) is still part of it; the memory is cleared before the token after it.
+  // document (options.document_end) is still part of it; the memory is cleared before the token after it. Throws Error if a
+  // document is longer than Architecture::context().
   TensorView step(std::int32_t token);
 
  private:

@@ -9,7 +9,7 @@ namespace neurogen {
 
 class Trainer {
  public:
-  // All must outlive the trainer; `brain` is from build_training. Windows are drawn by Draws. `step`: steps already done, if the
+  // All must outlive the trainer; `model` is from build_training. Windows are drawn by Draws. `step`: steps already done, if the
   // run is resumed; the following windows depend only on seed and step. Throws Error as Draws.
   Trainer(const Model& model, Program& program, const Tokens& train, const Rates& rates, std::uint64_t seed, std::int64_t step = 0);
 

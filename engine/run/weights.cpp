@@ -59,6 +59,7 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_compute = saved.options.compute;
   settings.saved_decoder = saved.options.decoder_storage;
   settings.saved_document_end = saved.options.document_end;
+  settings.saved_optimizer = static_cast<Optimizer>(saved.options.optimizer);
 }
 
 void adopt_document_end(Settings& settings, const std::string& weights) {

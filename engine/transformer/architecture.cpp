@@ -54,7 +54,8 @@ class Reader {
   void whole(const char* key, std::int64_t& to, std::int64_t most, bool optional = false) {
     const json value = take(key, optional);
     if (value.is_null()) return;
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() < 1 || value.get<std::uint64_t>() > static_cast<std::uint64_t>(most))
+    if (!value.is_number_unsigned() || value.get<std::uint64_t>() < 1 ||
+        value.get<std::uint64_t>() > static_cast<std::uint64_t>(most))
       fail(key, value.dump(), fmt::format("use a whole number from 1 to {}", most));
     to = value.get<std::int64_t>();
   }
@@ -110,10 +111,17 @@ void check(const TransformerShape& s, const Reader& reader) {
   if (s.head_width() % 2 != 0)
     reader.fail("heads", std::to_string(s.heads), fmt::format("use a divisor of half the width ({})", s.width / 2));
   for (const auto& [key, value] : {std::pair{"width", s.width}, {"hidden", s.hidden}})
-    if (value % 8 != 0) reader.fail(key, std::to_string(value), fmt::format("use a multiple of 8, such as {}", (value + 7) / 8 * 8));
+    if (value % 8 != 0)
+      reader.fail(key, std::to_string(value), fmt::format("use a multiple of 8, such as {}", (value + 7) / 8 * 8));
 }
 
 }  // namespace
+
+std::int64_t TransformerShape::parameters() const {
+  const std::int64_t norms = (2 * layers + 1) * (norm == Norm::layer ? 2 : 1) * width;
+  const std::int64_t biases = layers * ((qkv_bias ? qkv_width() : 0) + (bias ? 2 * width + (gated() ? 2 : 1) * hidden : 0));
+  return weights() + norms + biases + (tied ? 0 : vocabulary * width) + (rotary ? 0 : context * width);
+}
 
 TransformerShape parse_transformer(std::string_view json, const std::string& where) {
   Reader reader(json, where);
@@ -179,8 +187,12 @@ std::vector<Optimizer> TransformerArchitecture::optimizers() const {
   return {Optimizer::muon, Optimizer::adamw};
 }
 
+TransformerArchitecture::Rates TransformerArchitecture::rates(Optimizer optimizer) const {
+  return {optimizer == Optimizer::adamw ? 1e-3 : 4e-3, 0.02};
+}
+
 std::vector<Count> TransformerArchitecture::counts() const {
-  return {{"layers", shape_.layers}, {"weights in matrices", shape_.weights()}};
+  return {{"parameters", shape_.parameters()}, {"layers", shape_.layers}};
 }
 
 std::string TransformerArchitecture::json() const { return to_json(shape_); }
@@ -189,10 +201,12 @@ std::unique_ptr<Trunk> TransformerArchitecture::trunk(Assembly& assembly) const 
   return std::make_unique<TransformerTrunk>(shape_, assembly);
 }
 
-// The same number of heads a layer and the same ratio of widths; a head grows by two at a time.
+// Heads of the same width, `units` of keys, and the same layers and ratios.
 ArchitecturePtr TransformerArchitecture::in_proportion(std::int64_t units) const {
   TransformerShape to = shape_;
-  to.width = 2 * units * shape_.heads;
+  to.key_value_heads = units;
+  to.heads = units * (shape_.heads / shape_.key_value_heads);
+  to.width = to.heads * shape_.head_width();
   to.hidden = static_cast<std::int64_t>(static_cast<double>(shape_.hidden) * static_cast<double>(to.width) /
                                         static_cast<double>(shape_.width));
   to.name = fmt::format("{}-{}", shape_.name, to.width);

@@ -22,24 +22,23 @@ struct TransformerShape {
   std::int64_t hidden = 0;           // I, width of the hidden layer
   std::int64_t context = 0;          // tokens that the model was made for; learned positions have no more
   Norm norm = Norm::rms;
-  bool rotary = true;                              // positions: "rotary", or "learned"
-  double rotary_theta = 10000;                     // kernels/heads.h
-  Activation activation = Activation::relu2;       // of the hidden layer
-  bool qk_norm = false;                            // norm of queries and keys
-  bool qkv_bias = false, bias = false;             // of queries, keys and values; of the other matrices
-  bool tied = false;                               // the decoder is the embedding
-  bool embedding_norm = false;                     // norm of the embedding, without gain
-  double norm_eps = 1e-5;                          // of all norms
-  double softcap = 0;                              // bound of the logits, by tanh; 0: none
+  bool rotary = true;                         // positions: "rotary", or "learned"
+  double rotary_theta = 10000;                // kernels/heads.h
+  Activation activation = Activation::relu2;  // of the hidden layer
+  bool qk_norm = false;                       // norm of queries and keys
+  bool qkv_bias = false, bias = false;        // of queries, keys and values; of the other matrices
+  bool tied = false;                          // the decoder is the embedding
+  bool embedding_norm = false;                // norm of the embedding, without gain
+  double norm_eps = 1e-5;                     // of all norms
+  double softcap = 0;                         // bound of the logits, by tanh; 0: none
 
   std::int64_t head_width() const { return width / heads; }
   std::int64_t key_width() const { return key_value_heads * head_width(); }
   std::int64_t qkv_width() const { return width + 2 * key_width(); }
   bool gated() const { return activation == Activation::silu_gated; }
   // Of matrices, which each token is multiplied with, the decoder's included.
-  std::int64_t weights() const {
-    return layers * width * (width + qkv_width() + (gated() ? 3 : 2) * hidden) + vocabulary * width;
-  }
+  std::int64_t weights() const { return layers * width * (width + qkv_width() + (gated() ? 3 : 2) * hidden) + vocabulary * width; }
+  std::int64_t parameters() const;
 };
 
 class TransformerArchitecture final : public Architecture {
@@ -55,7 +54,9 @@ class TransformerArchitecture final : public Architecture {
   double softcap() const override { return shape_.softcap; }
   bool tied() const override { return shape_.tied; }
   std::int64_t context() const override;
+  std::int64_t blocks() const override { return shape_.layers; }
   std::vector<Optimizer> optimizers() const override;
+  Rates rates(Optimizer optimizer) const override;
   std::vector<Count> counts() const override;
   std::int64_t weights() const override { return shape_.weights(); }
   std::string json() const override;

@@ -1,5 +1,6 @@
-// Backward pass, from the gradient of the features to every parameter. The gradient of the stream stays in one tensor, to which each
-// norm adds its own; what reads a norm's output gets it computed once more.
+// Backward pass, from the gradient of the features to every parameter. The gradient of the stream stays in one tensor, to which
+// each norm adds its own; what reads a norm's output gets it computed once more. Of blocks that the schedule computes twice, only
+// the input is kept.
 #include "engine/model/embedding.h"
 #include "engine/transformer/trunk.h"
 #include "kernels/heads.h"
@@ -13,10 +14,24 @@ void TransformerTrunk::backward(TensorId d_features) {
   if (s_.gradient != s_.compute) d_stream_.d_branch = s_.graph.transient("d_branch", s_.compute, shape);
   norm_backward("d_final_norm", final_norm_, final_state_, d_features, true, false, &layers_.back().down);
   for (std::size_t l = layers_.size(); l-- > 0;) {
+    if (computed_twice(l)) compute_again(l);
     mlp_backward(l);
     attention_backward(l);
   }
   embedding_backward();
+}
+
+// From a block's input to all that its backward pass reads, which is less than its output: the last product is left out.
+void TransformerTrunk::compute_again(std::size_t layer) {
+  const LayerIds& ids = layers_[layer];
+  const std::string name = "again.layers." + std::to_string(layer) + ".";
+  Stream stream{kept_[layer].attention_norm.y, {}, {}};
+  LayerState state;
+  const TensorId to_attention = normed(name + "attention_norm", ids.attention_norm, stream, true, state.attention_norm);
+  attend(name, ids, to_attention, state, stream);
+  const TensorId to_mlp = normed(name + "mlp_norm", ids.mlp_norm, stream, true, state.mlp_norm);
+  hidden(name, ids, to_mlp, state);
+  kept_[layer] = state;
 }
 
 // Adds to the stream's gradient (first: writes it). again: leaves the norm's output in d_out. branch: the matrix whose product was
@@ -32,9 +47,9 @@ void TransformerTrunk::norm_backward(const std::string& name, const NormIds& ids
   const TensorId sums = s_.graph.transient(name + ".sums", s_.real, {row_parts(tokens()), 3 * shape_.width});
   s_.graph.operation(name, {y, mean, inverse, gain, bias, d_out}, {d_y, copy, normed, d_gain, d_bias, d_branch_bias, sums},
                      [=](auto& device, const Bindings& at) {
-                       residual_norm_backward(device, {norm, at[y], at[mean], at[inverse], at[gain], at[bias], at[d_out], at[d_y],
-                                                       first, at[copy], at[normed], at[d_gain], at[d_bias], at[d_branch_bias],
-                                                       at[sums]});
+                       residual_norm_backward(
+                           device, {norm, at[y], at[mean], at[inverse], at[gain], at[bias], at[d_out], at[d_y], first, at[copy],
+                                    at[normed], at[d_gain], at[d_bias], at[d_branch_bias], at[sums]});
                      });
 }
 
@@ -56,11 +71,11 @@ void TransformerTrunk::mlp_backward(std::size_t layer) {
       d_up_bias ? s_.graph.transient(name + "up.sums", s_.real, {row_parts(tokens()), 2 * shape_.hidden}) : TensorId{};
   const Activation activation = shape_.activation;
   // From here on `up` holds the hidden layer's output, and `gate` its own gradient.
-  s_.graph.operation(name + "up", {up_bias, gate_bias}, {up, gate, d_up, d_up_bias, d_gate_bias, sums},
-                     [=](auto& device, const Bindings& at) {
-                       activation_backward(device, {activation, at[up], at[gate], at[up_bias], at[gate_bias], at[d_up],
-                                                    at[d_up_bias], at[d_gate_bias], at[sums]});
-                     });
+  s_.graph.operation(
+      name + "up", {up_bias, gate_bias}, {up, gate, d_up, d_up_bias, d_gate_bias, sums}, [=](auto& device, const Bindings& at) {
+        activation_backward(
+            device, {activation, at[up], at[gate], at[up_bias], at[gate_bias], at[d_up], at[d_up_bias], at[d_gate_bias], at[sums]});
+      });
   weight_gradient(name + "down.weight", ids.down, whole(d_branch), up);
   const TensorId d_normed = s_.graph.transient(name + "mlp_norm", s_.compute, {tokens(), shape_.width});
   multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, whole(s_.operand(ids.up.weight)), Transpose::no, whole(d_normed), 0);
@@ -93,23 +108,21 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
       name + "attention", {qkv, first, mixed, sum, d_mixed}, {d_qkv, dot, scratch},
       [=](auto& device, const Bindings& at) {
         const auto columns = [&](Columns x) { return at[x.id].columns(x.begin, x.count); };
-        causal_attention_backward(device, {heads, columns(parts.query), columns(parts.key), columns(parts.value), at[first], window,
-                                           at[mixed], at[sum], at[d_mixed], columns(d_parts.query), columns(d_parts.key),
-                                           columns(d_parts.value), at[dot], at[scratch]});
+        causal_attention_backward(
+            device, {heads, columns(parts.query), columns(parts.key), columns(parts.value), at[first], window, at[mixed], at[sum],
+                     at[d_mixed], columns(d_parts.query), columns(d_parts.key), columns(d_parts.value), at[dot], at[scratch]});
       },
-      {5 * n * static_cast<double>(window) * width,
-       s_.element_bytes * n * 2 * (width + static_cast<double>(shape_.qkv_width()))});
+      {5 * n * static_cast<double>(window) * width, s_.element_bytes * n * 2 * (width + static_cast<double>(shape_.qkv_width()))});
 
   if (shape_.qkv_bias || shape_.qk_norm || table_) {
     const TensorId table = table_, inverse = state.inverse, query = d_bias_of(ids.query), key = d_bias_of(ids.key),
                    value = d_bias_of(ids.value);
     const TensorId sums =
         query ? s_.graph.transient(name + "heads.sums", s_.real, {row_parts(tokens()), shape_.qkv_width()}) : TensorId{};
-    s_.graph.operation(name + "heads", {table, inverse, qkv}, {d_qkv, query, key, value, sums},
-                       [=](auto& device, const Bindings& at) {
-                         heads_backward(device, {heads, at[table], at[inverse], at[qkv], at[d_qkv], at[query], at[key], at[value],
-                                                 at[sums]});
-                       });
+    s_.graph.operation(
+        name + "heads", {table, inverse, qkv}, {d_qkv, query, key, value, sums}, [=](auto& device, const Bindings& at) {
+          heads_backward(device, {heads, at[table], at[inverse], at[qkv], at[d_qkv], at[query], at[key], at[value], at[sums]});
+        });
   }
   const TensorId d_normed = s_.graph.transient(name + "attention_norm", s_.compute, {tokens(), shape_.width});
   const auto back = [&](const char* part, const LinearIds& of, Columns d_out, double beta) {

@@ -23,10 +23,12 @@ TensorId TransformerTrunk::forward(const Batch& batch, const std::string& prefix
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const std::string name = prefix + "layers." + std::to_string(l) + ".";
     LayerState& state = kept_[l];
-    const TensorId to_attention = normed(name + "attention_norm", layers_[l].attention_norm, stream, training, state.attention_norm);
+    const TensorId to_attention =
+        normed(name + "attention_norm", layers_[l].attention_norm, stream, training, state.attention_norm);
     attend(name, layers_[l], to_attention, state, stream);
     const TensorId to_mlp = normed(name + "mlp_norm", layers_[l].mlp_norm, stream, training, state.mlp_norm);
-    mlp(name, layers_[l], to_mlp, state, stream, training);
+    hidden(name, layers_[l], to_mlp, state);
+    mlp(name, layers_[l], state, stream, training && !computed_twice(l));
   }
   return normed(prefix + "final_norm", final_norm_, stream, training, final_state_);
 }
@@ -45,10 +47,9 @@ TensorId TransformerTrunk::embed(const Batch& batch, const std::string& prefix) 
   }
   const TensorId out = s_.graph.transient(prefix + "embedding.output", s_.gradient, {tokens(), shape_.width});
   if (shape_.embedding_norm) inverse = s_.graph.transient(prefix + "embedding.scale", s_.real, {tokens()});
-  s_.graph.operation(
-      prefix + "embedding", {ids, weight, places, positions}, {out, inverse}, [=](auto& device, const Bindings& at) {
-        token_embedding_forward(device, {at[ids], at[weight], at[places], at[positions], epsilon, at[out], at[inverse]});
-      });
+  s_.graph.operation(prefix + "embedding", {ids, weight, places, positions}, {out, inverse}, [=](auto& device, const Bindings& at) {
+    token_embedding_forward(device, {at[ids], at[weight], at[places], at[positions], epsilon, at[out], at[inverse]});
+  });
   embedded_ = {ids, places, out, inverse};
   return out;
 }
@@ -64,11 +65,10 @@ TensorId TransformerTrunk::normed(const std::string& name, const NormIds& ids, S
   const TensorId inverse = s_.graph.transient(name + ".scale", s_.real, {tokens()});
   const TensorId out = s_.graph.transient(name + ".output", s_.compute, {tokens(), shape_.width});
   const TensorId gain = s_.value(ids.gain), bias = bias_of(ids), sum = branch ? y : TensorId{};
-  s_.graph.operation(name, {x, branch, branch_bias, gain, bias}, {sum, mean, inverse, out},
-                     [=](auto& device, const Bindings& at) {
-                       residual_norm_forward(device, {norm, epsilon, at[x], at[branch], at[branch_bias], at[sum], at[gain],
-                                                      at[bias], at[out], at[mean], at[inverse]});
-                     });
+  s_.graph.operation(name, {x, branch, branch_bias, gain, bias}, {sum, mean, inverse, out}, [=](auto& device, const Bindings& at) {
+    residual_norm_forward(
+        device, {norm, epsilon, at[x], at[branch], at[branch_bias], at[sum], at[gain], at[bias], at[out], at[mean], at[inverse]});
+  });
   state = {y, mean, inverse};
   stream = {y, {}, {}};
   return out;
@@ -100,21 +100,20 @@ void TransformerTrunk::attend(const std::string& name, const LayerIds& ids, Tens
 }
 
 void TransformerTrunk::attention(const std::string& name, LayerState& state) {
-  const TensorId qkv = state.qkv, mixed = state.mixed = s_.graph.transient(name + "attention", s_.compute, {tokens(), shape_.width});
+  const TensorId qkv = state.qkv,
+                 mixed = state.mixed = s_.graph.transient(name + "attention", s_.compute, {tokens(), shape_.width});
   const HeadCounts heads{shape_.heads, shape_.key_value_heads};
   const QkvColumns parts = parts_of(qkv);
   const auto columns = [](const Bindings& at, Columns x) { return at[x.id].columns(x.begin, x.count); };
   if (ring_ > 0) {
     const TensorId keys = s_.state(name + "keys", s_.compute, {1, ring_, shape_.key_width()}),
                    values = s_.state(name + "values", s_.compute, {1, ring_, shape_.key_width()}), position = position_;
-    const TensorId sums = s_.options.target.gpu
-                              ? s_.graph.transient(name + "attention.parts", s_.real,
-                                                   {1, heads.queries, kStepParts, shape_.head_width() + 2})
-                              : TensorId{};
+    const TensorId sums = s_.options.target.gpu ? s_.graph.transient(name + "attention.parts", s_.real,
+                                                                     {1, heads.queries, kStepParts, shape_.head_width() + 2})
+                                                : TensorId{};
     s_.graph.operation(name + "attention", {qkv, position}, {keys, values, mixed, sums}, [=](auto& device, const Bindings& at) {
-      causal_attention_step(device,
-                            {heads, columns(at, parts.query), columns(at, parts.key), columns(at, parts.value), at[keys],
-                             at[values], at[position].rows(0, 1), at[position].rows(1, 1), at[mixed], at[sums]});
+      causal_attention_step(device, {heads, columns(at, parts.query), columns(at, parts.key), columns(at, parts.value), at[keys],
+                                     at[values], at[position].rows(0, 1), at[position].rows(1, 1), at[mixed], at[sums]});
     });
     return;
   }
@@ -129,28 +128,29 @@ void TransformerTrunk::attention(const std::string& name, LayerState& state) {
         causal_attention_forward(device, {heads, columns(at, parts.query), columns(at, parts.key), columns(at, parts.value),
                                           at[first], window, at[mixed], at[sums], at[scratch]});
       },
-      {2 * n * static_cast<double>(window) * width,
-       s_.element_bytes * n * (width + static_cast<double>(shape_.qkv_width()))});
+      {2 * n * static_cast<double>(window) * width, s_.element_bytes * n * (width + static_cast<double>(shape_.qkv_width()))});
 }
 
-void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state, Stream& stream,
-                           bool keep) {
-  const auto linear = [&](const char* part, const LinearIds& of, TensorId in, TensorId out) {
-    multiply(name + part, whole(in), Transpose::no, whole(s_.operand(of.weight)), Transpose::yes, whole(out), 0);
+void TransformerTrunk::hidden(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state) {
+  const auto linear = [&](const char* part, const LinearIds& of) {
+    const TensorId out = s_.graph.transient(name + part, s_.compute, {tokens(), shape_.hidden});
+    multiply(name + part, whole(normed), Transpose::no, whole(s_.operand(of.weight)), Transpose::yes, whole(out), 0);
+    return out;
   };
-  const Shape hidden = {tokens(), shape_.hidden};
-  const TensorId up = state.up = s_.graph.transient(name + "up", s_.compute, hidden);
-  const TensorId gate = state.gate = shape_.gated() ? s_.graph.transient(name + "gate", s_.compute, hidden) : TensorId{};
-  if (gate) linear("gate", ids.gate, normed, gate);
-  linear("up", ids.up, normed, up);
-  const TensorId active = keep ? s_.graph.transient(name + "active", s_.compute, hidden) : up;
+  state.gate = shape_.gated() ? linear("gate", ids.gate) : TensorId{};
+  state.up = linear("up", ids.up);
+}
+
+void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, LayerState& state, Stream& stream, bool keep) {
+  const TensorId up = state.up, gate = state.gate;
+  const TensorId active = keep ? s_.graph.transient(name + "active", s_.compute, {tokens(), shape_.hidden}) : up;
   const TensorId up_bias = bias_of(ids.up), gate_bias = bias_of(ids.gate), aside = keep ? up : TensorId{};
   const Activation activation = shape_.activation;
   s_.graph.operation(name + "active", {aside, gate, up_bias, gate_bias}, {active}, [=](auto& device, const Bindings& at) {
     activation_forward(device, {activation, at[up], at[gate], at[up_bias], at[gate_bias], at[active]});
   });
   const TensorId branch = s_.graph.transient(name + "down", s_.compute, {tokens(), shape_.width});
-  linear("down", ids.down, active, branch);
+  multiply(name + "down", whole(active), Transpose::no, whole(s_.operand(ids.down.weight)), Transpose::yes, whole(branch), 0);
   stream.branch = branch, stream.of = ids.down;
 }
 

@@ -62,7 +62,8 @@ class TransformerTrunk final : public Trunk {
   TensorId bias_of(const NormIds& norm) const { return shape_.norm == Norm::layer ? s_.value(norm.bias) : TensorId{}; }
   TensorId d_bias_of(const LinearIds& linear) { return linear.biased ? s_.declare_gradient(linear.bias) : TensorId{}; }
   // c = op(a) op(b) + beta c
-  void multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b, Columns c, double beta);
+  void multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b, Columns c,
+                double beta);
   Columns whole(TensorId id) const;
   QkvColumns parts_of(TensorId qkv) const;
   std::int64_t tokens() const { return s_.options.tokens(); }
@@ -72,7 +73,8 @@ class TransformerTrunk final : public Trunk {
   TensorId normed(const std::string& name, const NormIds& norm, Stream& stream, bool keep, NormState& state);
   void attend(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state, Stream& stream);
   void attention(const std::string& name, LayerState& state);
-  void mlp(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state, Stream& stream, bool keep);
+  void hidden(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state);
+  void mlp(const std::string& name, const LayerIds& ids, LayerState& state, Stream& stream, bool keep);
 
   // backward.cpp
   // The gradient of the stream, and its copy in the type of products (the same tensor if it has that type).
@@ -83,6 +85,8 @@ class TransformerTrunk final : public Trunk {
                      const LinearIds* branch);
   // The gradient of a matrix, d_out^T in, of y = in W^T.
   void weight_gradient(const std::string& name, const LinearIds& linear, Columns d_out, TensorId in);
+  bool computed_twice(std::size_t layer) const { return static_cast<std::int64_t>(layer) < s_.options.schedule.computed_twice; }
+  void compute_again(std::size_t layer);
   void mlp_backward(std::size_t layer);
   void attention_backward(std::size_t layer);
   void embedding_backward();

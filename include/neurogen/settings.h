@@ -9,7 +9,8 @@ namespace neurogen {
 // Strings, as on the command line (the option's name is in the comment where it differs), so that invalid values get our own error
 // message.
 struct ModelSettings {
-  std::string architecture = "auto";     // --arch: full, small, tiny or FILE.json; auto: full on a GPU, tiny on a CPU
+  std::string architecture = "auto";     // --arch: a preset or FILE.json; auto: full on a GPU, tiny on a CPU
+  std::string optimizer = "auto";        // auto: as the weights were trained, else the model's own; muon or adamw
   std::string budget = "3200M";          // limit on all memory of the run; K, M, G are powers of 1,000, Ki, Mi, Gi of 1,024
   std::string overhead = "auto";         // the part of it for libraries and heap
   std::string batch = "32";              // sequences per step; auto: as many of 32 as fit

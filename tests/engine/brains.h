@@ -19,6 +19,7 @@ inline Model build_stream(const BrainShape& shape, const StepOptions& o) { retur
 inline Fit fit_training(const BrainShape& shape, const StepOptions& o, Budget budget) {
   return fit_training(brain(shape), o, budget);
 }
+inline std::vector<Schedule> schedules(const StepOptions& o) { return schedules(BrainArchitecture({}), o); }
 inline std::string describe(const BrainShape& shape, const StepOptions& o) { return describe(BrainArchitecture(shape), o); }
 
 }  // namespace neurogen

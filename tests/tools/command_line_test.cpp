@@ -297,7 +297,7 @@ TEST_F(CommandLine, TrainsEvaluatesAndSpeaks) {
   string predicted_tokens = evaluated.out.substr(0, evaluated.out.find(' '));
   std::erase(predicted_tokens, ',');
   const double predicted = std::stod(predicted_tokens), words_there = 200 * 10, bytes = static_cast<double>(text.size());
-  for (const char* name : {"test brain", "Kneser-Ney bigram", "Kneser-Ney trigram"}) {
+  for (const char* name : {"test  ", "Kneser-Ney bigram", "Kneser-Ney trigram"}) {
     const auto at = evaluated.out.find(name);
     ASSERT_NE(at, string::npos) << evaluated.out;
     double loss, perplexity, per_word, bits, right, of_five;

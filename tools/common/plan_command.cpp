@@ -124,10 +124,8 @@ int compare(const PlanSettings& s, bool budget_given) {
   row("computes in, decoder in", [](const Planned& p) {
     return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));
   });
-  row("sections, logits", [](const Planned& p) {
-    return fmt::format("{}, {}", p.fit.model.options.schedule.sections,
-                       p.fit.model.options.schedule.keep_logits ? "kept" : "computed twice");
-  });
+  row("schedule", [](const Planned& p) { return describe(p.fit.model.options.schedule, p.resolved.architecture->blocks()); });
+  row("logits", [](const Planned& p) { return p.fit.model.options.schedule.keep_logits ? "kept" : "computed twice"; });
   bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
   bytes("host arena", [](const Planned& p) { return p.fit.plan.host.bytes; });

@@ -1,15 +1,20 @@
 #include "tools/common/settings.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdio>
 
 #include "arena/error.h"
+#include "engine/model/family.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
 
 void add_settings(CLI::App& app, Settings& s, bool step) {
-  app.add_option("--arch", s.architecture, "the model: a preset or an architecture file (default: full on a GPU, tiny on a CPU)")
-      ->type_name("full|small|tiny|FILE.json");
+  app.add_option("--arch", s.architecture,
+                 fmt::format("the model: {}, or an architecture file (default: full on a GPU, tiny on a CPU)",
+                             fmt::join(preset_names(), ", ")))
+      ->type_name("PRESET|FILE.json");
   app.add_option("--budget", s.budget, "hard limit on everything the run holds, such as 3200M or 2.98Gi")->capture_default_str();
   app.add_option("--overhead", s.overhead,
                  "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 500M on a GPU)");
@@ -27,6 +32,13 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
   app.add_option("--decoder-storage", s.decoder_storage, "type of the stored decoder; auto: fp32 on a CPU, 16bit on a GPU")
       ->type_name("auto|fp32|16bit")
       ->capture_default_str();
+  if (step) {
+    app.add_option(
+           "--optimizer", s.optimizer,
+           "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of "
+           "0.1 for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
+        ->type_name("auto|muon|adamw");
+  }
   if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder updated together")->capture_default_str();
   app.add_option("--threads", s.threads, "CPU threads (default: one per core)");
   app.add_option("--document-end", s.document_end,

@@ -7,7 +7,7 @@ namespace neurogen {
 
 void add_commands(CLI::App& app, int& status) {
   app.name("neurogen-engine");
-  app.description("Trains a brain-shaped language model inside a memory budget that is planned to the byte.");
+  app.description("Trains a language model, a brain or a transformer, inside a memory budget that is planned to the byte.");
   add_standard_options(app, app.get_name());
   app.require_subcommand(1);
   app.footer("Without a subcommand it trains. The program `corpus` prepares texts.");

@@ -116,7 +116,7 @@ class Doctor {
       if (batch == 0) continue;
       const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, device,
                                                         batch, r.options.window, bytes / 1'000'000);
-      return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger brains in days" : ""));
+      return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger models in days" : ""));
     }
     advise("fits", fmt::format("no preset fits into the free memory of {}: end other programs", device));
   }

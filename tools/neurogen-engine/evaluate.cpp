@@ -113,7 +113,7 @@ int evaluate(EvaluateSettings s) {
   print_out("{} tokens predicted, {} per window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
   const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
-  table.line(r.architecture->name() + " brain", result.loss, result.right, result.among_five);
+  table.line(r.architecture->name(), result.loss, result.right, result.among_five);
   if (counted) {
     const std::vector<TokenId> learned = counted->all();
     const auto count = [&](const char* name, int order) {
@@ -124,7 +124,7 @@ int evaluate(EvaluateSettings s) {
       return loss;
     };
     const double bigram = count("Kneser-Ney bigram", 2), trigram = count("Kneser-Ney trigram", 3);
-    print_out("the brain is {:.4f} nats {} the bigram and {:.4f} {} the trigram\n", std::abs(result.loss - bigram),
+    print_out("the model is {:.4f} nats {} the bigram and {:.4f} {} the trigram\n", std::abs(result.loss - bigram),
               result.loss < bigram ? "better than" : "worse than", std::abs(result.loss - trigram),
               result.loss < trigram ? "better than" : "worse than");
   }

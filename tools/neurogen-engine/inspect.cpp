@@ -59,6 +59,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"decoder_rate", m.rates.decoder},
       {"warmup", m.rates.warmup},
       {"synapse_decay", o.synapse_decay},
+      {"optimizer", o.optimizer == 0 ? "muon" : "adamw"},
       {"clip", o.clip},
       {"batch", o.batch},
       {"window", o.window},

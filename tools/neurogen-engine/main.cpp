@@ -1,4 +1,4 @@
-// neurogen-engine: trains a brain-shaped language model inside a fixed memory budget, evaluates it, generates text with it.
+// neurogen-engine: trains a language model inside a fixed memory budget, evaluates it, generates text with it.
 #include <string>
 #include <vector>
 

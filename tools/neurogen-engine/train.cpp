@@ -27,7 +27,9 @@ void check_settings(const TrainSettings& s) {
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9))
     throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
-  check_rates(s.rates);
+  Rates asked = s.rates;
+  asked.learning_rate = s.lr.value_or(asked.learning_rate), asked.synapse = s.synapse_lr.value_or(asked.synapse);
+  check_rates(asked);
   check_export_name("--export", s.export_file);
 }
 
@@ -104,6 +106,8 @@ int train(TrainSettings s) {
     if (is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
+  const Architecture::Rates usual = resolved.architecture->rates(resolved.options.optimizer);
+  s.rates.learning_rate = s.lr.value_or(usual.vectors), s.rates.synapse = s.synapse_lr.value_or(usual.matrices);
   if (initial) check_architecture(*initial, *resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
@@ -162,8 +166,11 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(above_zero());
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
       ->check(above_zero());
-  app.add_option("--lr", s->rates.learning_rate, "learning rate of taps, biases, gains and time constants")->capture_default_str();
-  app.add_option("--synapse-lr", s->rates.synapse, "learning rate of the synapses, by Muon")->capture_default_str();
+  app.add_option("--lr", s->lr,
+                 "learning rate of vectors, such as biases and gains; of everything with --optimizer adamw (default: 0.004; a "
+                 "transformer's with adamw 0.001)");
+  app.add_option("--synapse-lr", s->synapse_lr,
+                 "learning rate of matrices by Muon, a brain's synapses (default: 0.01; a transformer's 0.02)");
   app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();

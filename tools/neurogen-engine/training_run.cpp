@@ -198,8 +198,8 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
   const auto rest = session_.model.loss_scale ? fmt::format_to_n(end.out, line + sizeof line - end.out,
                                                                  ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
                                                                  result.overflow == 0                        ? "none"
-                                                                 : (result.overflow & kDecoderOverflow) == 0 ? "brain"
-                                                                                                             : "brain and decoder")
+                                                                 : (result.overflow & kDecoderOverflow) == 0 ? "trunk"
+                                                                                                             : "trunk and decoder")
                                               : fmt::format_to_n(end.out, line + sizeof line - end.out, "}}");
   log_.line({line, static_cast<std::size_t>(rest.out - line)});
   char* text = fmt::format_to(line, "step {}", trainer_.step());
