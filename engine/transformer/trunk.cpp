@@ -27,14 +27,7 @@ void require_gpu_takes(const TransformerShape& shape) {
 
 TransformerTrunk::TransformerTrunk(const TransformerShape& shape, Assembly& assembly)
     : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {
-<<<<<<< HEAD
   if (assembly.options.target.gpu) require_gpu_takes(shape);
-=======
-  if (const std::int64_t width = shape.head_width(); assembly.options.target.gpu && width != 64 && width != 128) {
-    throw Error(
-        fmt::format("{} has heads of a width of {}, a GPU takes 64 or 128: use --device cpu or another --arch", shape.name, width));
-  }
->>>>>>> transformer
 }
 
 TransformerTrunk::NormIds TransformerTrunk::declare_norm(const std::string& name) {
