@@ -28,6 +28,12 @@ struct Windows {
   }
 };
 
+// Tokens of a tile whose scores a warp holds at a time, and least number of blocks that a multiprocessor holds.
+template <typename T, int D>
+inline constexpr int kStepTokens = std::min(kCounterparts<T, D>, 32);
+template <typename T, int D>
+inline constexpr int kBlocks = kHeld<T>&& D == 64 ? 3 : 2;
+
 // Replaces a score by its softmax weight, or 0 if the key is not visible, and the weight's gradient by the score's.
 __device__ inline void weigh(float& score, float& d_weight, bool seen, float exponent, float log2_sum, float dot) {
   score = seen ? exp2_of(score * exponent - log2_sum) : 0.0f;
@@ -39,81 +45,86 @@ struct QueriesMemory {
   HeadRows<T, D, kCounterparts<T, D>> keys[kStages], values[kStages];
   HeadRows<T, D, kOwnRows<T>> queries, d_out;
   float dot[kOwnRows<T>];
-  typename Left<T, kCounterparts<T, D>>::Room weights[kOwnRows<T> / 16];
+  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T> / 16];
 };
 
 template <typename T, int D>
-__global__ void __launch_bounds__(kAttentionThreads<T>, 2) queries_kernel(const Windows<T> a) {
-  constexpr int kTile = kCounterparts<T, D>, kPitch = pitch_of<T>(D), kVectors = D / kVector<T>;
+__global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) queries_kernel(const __grid_constant__ Windows<T> a) {
+  constexpr int kTile = kCounterparts<T, D>, kStep = kStepTokens<T, D>, kPitch = pitch_of<T>(D), kVectors = D / kVector<T>;
   auto& memory = *reinterpret_cast<QueriesMemory<T, D>*>(shared_memory);
   const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T>,
             warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int* const first = a.first + static_cast<std::int64_t>(blockIdx.y) * a.window;
-  load_rows<D, kOwnRows<T>>(memory.queries, a.at(a.q, a.q_stride, head), a.q_stride, begin, a.window, a.width);
-  load_rows<D, kOwnRows<T>>(memory.d_out, a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, begin, a.window, a.width);
-  close_stage();
-  await_stages<0>();
-  __syncthreads();
   Left<T, D> q(memory.queries + warp * 16 * kPitch), d_out(memory.d_out + warp * 16 * kPitch);
-  q.read();
-  d_out.read();
-#pragma unroll
-  for (int r = 0; r < 16; r += 32 / kVectors) {
-    const int row = r + lane / kVectors, t = begin + warp * 16 + row, column = lane % kVectors * kVector<T>;
-    float sum = 0;
-    if (t < a.window && column < a.width) {
-      const auto x =
-          *reinterpret_cast<const Neighbours<kVector<T>, T>*>(a.at(a.out, a.out_stride, head) + t * a.out_stride + column);
-#pragma unroll
-      for (int e = 0; e < kVector<T>; ++e) sum += to_float(x.at[e]) * to_float(d_out.rows[row * kPitch + column + e]);
-    }
-#pragma unroll
-    for (int step = kVectors / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, step);
-    if (lane % kVectors == 0) memory.dot[warp * 16 + row] = sum;
-    if (lane % kVectors == 0 && t < a.window) a.row(a.dot, head)[t] = sum;
-  }
-  __syncwarp();
   const Queries queries(first, begin + warp * 16, a.window);
   const float exponent = a.scale * kLog2E;
   float log2_sum[2], dot[2];
+  // What a warp needs of its own queries, which come with the first keys.
+  const auto begin_queries = [&] {
+    q.read();
+    d_out.read();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    log2_sum[half] = a.row(a.log_sum_exp, head)[min(queries.token[half], a.window - 1)] * kLog2E;
-    dot[half] = memory.dot[warp * 16 + row_of(0, 2 * half)];
-  }
+    for (int r = 0; r < 16; r += 32 / kVectors) {
+      const int row = r + lane / kVectors, t = begin + warp * 16 + row, column = lane % kVectors * kVector<T>;
+      float sum = 0;
+      if (t < a.window && column < a.width) {
+        const auto x =
+            *reinterpret_cast<const Neighbours<kVector<T>, T>*>(a.at(a.out, a.out_stride, head) + t * a.out_stride + column);
+#pragma unroll
+        for (int e = 0; e < kVector<T>; ++e) sum += to_float(x.at[e]) * to_float(d_out.rows[row * kPitch + column + e]);
+      }
+#pragma unroll
+      for (int step = kVectors / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, step);
+      if (lane % kVectors == 0) memory.dot[warp * 16 + row] = sum;
+      if (lane % kVectors == 0 && t < a.window) a.row(a.dot, head)[t] = sum;
+    }
+    __syncwarp();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      log2_sum[half] = a.row(a.log_sum_exp, head)[min(queries.token[half], a.window - 1)] * kLog2E;
+      dot[half] = memory.dot[warp * 16 + row_of(0, 2 * half)];
+    }
+  };
   Accumulators<1, D / 8> d_q;
   clear_accumulators<1, D / 8>(d_q);
-  Left<T, kTile> d_scores(memory.weights[warp]);
+  Left<T, kStep> d_scores(memory.weights[warp]);
   const auto attend = [&](const T* keys, const T* values, int tile) {
-    if (tile > queries.last || tile + kTile <= queries.oldest_of_first) return;
-    const bool whole = tile + kTile - 1 <= queries.begin && tile >= queries.oldest_of_last;
-    Accumulators<1, kTile / 8> scores, d_weights;
-    clear_accumulators<1, kTile / 8>(scores);
-    clear_accumulators<1, kTile / 8>(d_weights);
-    q.template multiply<Along::sum>(scores, keys, kPitch);
-    d_out.template multiply<Along::sum>(d_weights, values, kPitch);
+    queries.steps<kTile, kStep>(tile, [&](int row, bool whole) {
+      const T *const k = keys + row * kPitch, *const v = values + row * kPitch;
+      Accumulators<1, kStep / 8> scores, d_weights;
+      clear_accumulators<1, kStep / 8>(scores);
+      clear_accumulators<1, kStep / 8>(d_weights);
+      q.template multiply<Along::sum>(scores, k, kPitch);
+      d_out.template multiply<Along::sum>(d_weights, v, kPitch);
 #pragma unroll
-    for (int j = 0; j < kTile / 8; ++j)
+      for (int j = 0; j < kStep / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, tile + column_of(j) + e % 2), exponent,
-              log2_sum[e / 2], dot[e / 2]);
-    d_scores.round(d_weights);
-    d_scores.template multiply<Along::across>(d_q, keys, kPitch);
+        for (int e = 0; e < 4; ++e)
+          weigh(scores[0][j][e], d_weights[0][j][e], whole || queries.sees(e / 2, tile + row + column_of(j) + e % 2), exponent,
+                log2_sum[e / 2], dot[e / 2]);
+      d_scores.round(d_weights);
+      d_scores.template multiply<Along::across>(d_q, k, kPitch);
+    });
   };
   const T *const k = a.at(a.k, a.k_stride, head / a.shared), *const v = a.at(a.v, a.v_stride, head / a.shared);
   const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T>, a.window);
   int loaded = oldest, tile = oldest;
-  pipeline<kStages>((end - oldest + kTile - 1) / kTile,
-                    [&](int stage) {
-                      load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
-                      load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
-                      loaded += kTile;
-                    },
-                    [&](int stage) {
-                      attend(memory.keys[stage], memory.values[stage], tile);
-                      tile += kTile;
-                    });
+  pipeline<kStages>(
+      (end - oldest + kTile - 1) / kTile,
+      [&](int stage) {
+        if (loaded == oldest) {
+          load_rows<D, kOwnRows<T>>(memory.queries, a.at(a.q, a.q_stride, head), a.q_stride, begin, a.window, a.width);
+          load_rows<D, kOwnRows<T>>(memory.d_out, a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, begin, a.window, a.width);
+        }
+        load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
+        load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
+        loaded += kTile;
+      },
+      [&](int stage) {
+        if (tile == oldest) begin_queries();
+        attend(memory.keys[stage], memory.values[stage], tile);
+        tile += kTile;
+      });
   store_rows<D>(a.at(a.d_q, a.d_q_stride, head), a.d_q_stride, d_q, {a.scale, a.scale}, queries.begin, a.window, a.width);
 }
 
@@ -122,91 +133,93 @@ struct KeysMemory {
   static constexpr int kTile = kCounterparts<T, D>;
   HeadRows<T, D, kTile> queries[kStages], d_out[kStages];
   float log_sum_exp[kStages][kTile], dot[kStages][kTile];
-  int oldest[kStages][kTile];
+  int oldest[kStages][kTile], begin[kStages];  // begin: first token of the stage's queries
   HeadRows<T, D, kOwnRows<T>> keys, values;
-  typename Left<T, kTile>::Room weights[kOwnRows<T> / 16];
+  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T> / 16];
 };
 
 // A block takes a tile of keys of one head and window, and all heads of queries that share it.
 template <typename T, int D>
-__global__ void __launch_bounds__(kAttentionThreads<T>, 2) keys_kernel(const Windows<T> a) {
-  constexpr int kTile = kCounterparts<T, D>, kPitch = pitch_of<T>(D);
-  constexpr bool kInRegisters = kHeld<T> && D == 64;  // wider heads leave no room for keys and values
+__global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) keys_kernel(const __grid_constant__ Windows<T> a) {
+  constexpr int kTile = kCounterparts<T, D>, kStep = kStepTokens<T, D>, kPitch = pitch_of<T>(D);
+  constexpr bool kInRegisters = kHeld<T> && D == 64;  // of wider heads there is no room for keys
   auto& memory = *reinterpret_cast<KeysMemory<T, D>*>(shared_memory);
   const int key_head = static_cast<int>(blockIdx.x), block_key = static_cast<int>(blockIdx.z) * kOwnRows<T>,
             warp = static_cast<int>(threadIdx.x) / 32, key = block_key + warp * 16;
   const int* const first = a.first + static_cast<std::int64_t>(blockIdx.y) * a.window;
-  load_rows<D, kOwnRows<T>>(memory.keys, a.at(a.k, a.k_stride, key_head), a.k_stride, block_key, a.window, a.width);
-  load_rows<D, kOwnRows<T>>(memory.values, a.at(a.v, a.v_stride, key_head), a.v_stride, block_key, a.window, a.width);
-  close_stage();
-  await_stages<0>();
-  __syncthreads();
-  Left<T, D, kInRegisters> k(memory.keys + warp * 16 * kPitch), v(memory.values + warp * 16 * kPitch);
-  k.read();
-  v.read();
+  Left<T, D, kInRegisters> k(memory.keys + warp * 16 * kPitch);
+  Left<T, D, false> v(memory.values + warp * 16 * kPitch);
   Accumulators<1, D / 8> d_k, d_v;
   clear_accumulators<1, D / 8>(d_k);
   clear_accumulators<1, D / 8>(d_v);
-  Left<T, kTile> weights(memory.weights[warp]);
+  Left<T, kStep> weights(memory.weights[warp]);
   const float exponent = a.scale * kLog2E;
-  const auto gather = [&](int stage, int query) {
-    const int last = min(query + kTile, a.window) - 1;
-    if (last < key || memory.oldest[stage][0] > key + 15) return;  // no query sees a key
-    const bool whole = query >= key + 15 && memory.oldest[stage][last - query] <= key;
-    const T *const q = memory.queries[stage], *const d_out = memory.d_out[stage];
-    Accumulators<1, kTile / 8> scores, d_weights;
-    clear_accumulators<1, kTile / 8>(scores);
-    clear_accumulators<1, kTile / 8>(d_weights);
-    k.template multiply<Along::sum>(scores, q, kPitch);
-    v.template multiply<Along::sum>(d_weights, d_out, kPitch);
+  const auto gather = [&](int stage, int tile) {
+#pragma unroll 1
+    for (int row = 0; row < kTile; row += kStep) {
+      const int query = tile + row, last = min(query + kStep, a.window) - 1;
+      const int* const oldest_seen = memory.oldest[stage] + row;
+      if (last < max(key, query) || oldest_seen[0] > key + 15) continue;  // no query sees a key
+      const bool whole = query >= key + 15 && oldest_seen[last - query] <= key;
+      const T *const q = memory.queries[stage] + row * kPitch, *const d_out = memory.d_out[stage] + row * kPitch;
+      Accumulators<1, kStep / 8> scores, d_weights;
+      clear_accumulators<1, kStep / 8>(scores);
+      clear_accumulators<1, kStep / 8>(d_weights);
+      k.template multiply<Along::sum>(scores, q, kPitch);
+      v.template multiply<Along::sum>(d_weights, d_out, kPitch);
 #pragma unroll
-    for (int j = 0; j < kTile / 8; ++j)
+      for (int j = 0; j < kStep / 8; ++j)
 #pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        const int column = column_of(j) + side, oldest = whole ? 0 : memory.oldest[stage][column];
-        const float log2_sum = memory.log_sum_exp[stage][column] * kLog2E, dot = memory.dot[stage][column];
+        for (int side = 0; side < 2; ++side) {
+          const int column = column_of(j) + side, oldest = whole ? 0 : oldest_seen[column];
+          const float log2_sum = memory.log_sum_exp[stage][row + column] * kLog2E, dot = memory.dot[stage][row + column];
 #pragma unroll
-        for (int e = side; e < 4; e += 2) {
-          const int mine = key + row_of(0, e);
-          weigh(scores[0][j][e], d_weights[0][j][e], whole || (mine <= query + column && mine >= oldest), exponent, log2_sum, dot);
+          for (int e = side; e < 4; e += 2) {
+            const int mine = key + row_of(0, e);
+            weigh(scores[0][j][e], d_weights[0][j][e], whole || (mine <= query + column && mine >= oldest), exponent, log2_sum,
+                  dot);
+          }
         }
-      }
-    weights.round(scores);
-    weights.template multiply<Along::across>(d_v, d_out, kPitch);
-    weights.round(d_weights);
-    weights.template multiply<Along::across>(d_k, q, kPitch);
+      weights.round(scores);
+      weights.template multiply<Along::across>(d_v, d_out, kPitch);
+      weights.round(d_weights);
+      weights.template multiply<Along::across>(d_k, q, kPitch);
+    }
   };
-  // Tiles of queries that may see a key, for each head in turn.
+  // Tiles of queries that may see a key, for each head in turn. Document starts never decrease, so the last such tile can be
+  // counted.
   const int begin = block_key / kTile * kTile, newest = block_key + kOwnRows<T> - 1;
-  int end = begin;
-  while (end < a.window && first[end] <= newest) end += kTile;
-  struct Place {
-    int head, query;
-  };
-  const auto advance = [&](Place& p) {
-    p.query += kTile;
-    if (p.query >= end) p = {p.head + 1, begin};
-  };
-  Place loaded{key_head * a.shared, begin}, taken = loaded;
-  pipeline<kStages>((end - begin) / kTile * a.shared,
-                    [&](int stage) {
-                      const auto [head, query] = loaded;
-                      load_rows<D, kTile>(memory.queries[stage], a.at(a.q, a.q_stride, head), a.q_stride, query, a.window, a.width);
-                      load_rows<D, kTile>(memory.d_out[stage], a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, query, a.window,
-                                          a.width);
-                      if (threadIdx.x < kTile) {
-                        const int row = static_cast<int>(threadIdx.x), t = min(query + row, a.window - 1);
-                        const bool present = query + row < a.window;
-                        copy_word_behind(memory.log_sum_exp[stage] + row, a.row(a.log_sum_exp, head) + t, present);
-                        copy_word_behind(memory.dot[stage] + row, static_cast<const float*>(a.row(a.dot, head)) + t, present);
-                        copy_word_behind(memory.oldest[stage] + row, first + t);
-                      }
-                      advance(loaded);
-                    },
-                    [&](int stage) {
-                      gather(stage, taken.query);
-                      advance(taken);
-                    });
+  int tiles = 0;
+  for (int t = begin; t < a.window; t += kTile * kAttentionThreads<T>) {
+    const int mine = t + static_cast<int>(threadIdx.x) * kTile;
+    tiles += __syncthreads_count(mine < a.window && first[mine] <= newest);
+  }
+  int loaded = 0;
+  bool fresh = true;
+  pipeline<kStages>(
+      tiles * a.shared,
+      [&](int stage) {
+        const int head = key_head * a.shared + loaded / tiles, query = begin + loaded % tiles * kTile;
+        if (loaded++ == 0) {
+          load_rows<D, kOwnRows<T>>(memory.keys, a.at(a.k, a.k_stride, key_head), a.k_stride, block_key, a.window, a.width);
+          load_rows<D, kOwnRows<T>>(memory.values, a.at(a.v, a.v_stride, key_head), a.v_stride, block_key, a.window, a.width);
+        }
+        load_rows<D, kTile>(memory.queries[stage], a.at(a.q, a.q_stride, head), a.q_stride, query, a.window, a.width);
+        load_rows<D, kTile>(memory.d_out[stage], a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, query, a.window, a.width);
+        if (threadIdx.x < kTile) {
+          const int row = static_cast<int>(threadIdx.x), t = min(query + row, a.window - 1);
+          const bool present = query + row < a.window;
+          copy_word_behind(memory.log_sum_exp[stage] + row, a.row(a.log_sum_exp, head) + t, present);
+          copy_word_behind(memory.dot[stage] + row, static_cast<const float*>(a.row(a.dot, head)) + t, present);
+          copy_word_behind(memory.oldest[stage] + row, first + t);
+        }
+        if (threadIdx.x == 0) memory.begin[stage] = query;
+      },
+      [&](int stage) {
+        if (fresh) k.read();
+        fresh = false;
+        gather(stage, memory.begin[stage]);
+      });
   store_rows<D>(a.at(a.d_k, a.d_k_stride, key_head), a.d_k_stride, d_k, {a.scale, a.scale}, key, a.window, a.width);
   store_rows<D>(a.at(a.d_v, a.d_v_stride, key_head), a.d_v_stride, d_v, {1, 1}, key, a.window, a.width);
 }

@@ -33,12 +33,7 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const 
             warp = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.y) * a.window;
   const int* const first = a.first + token;
-  load_rows<D, kOwnRows<T>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin, a.window, a.width);
-  close_stage();
-  await_stages<0>();
-  __syncthreads();
   Left<T, D> q(memory.queries + warp * 16 * kPitch);
-  q.read();
   Left<T, kTile> weights(memory.weights[warp]);
   const Queries queries(first, begin + warp * 16, a.window);
   Accumulators<1, D / 8> out;
@@ -85,11 +80,15 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const 
   int loaded = oldest, tile = oldest;
   pipeline<kStages>((end - oldest + kTile - 1) / kTile,
                     [&](int stage) {
+                      if (loaded == oldest)
+                        load_rows<D, kOwnRows<T>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin,
+                                                  a.window, a.width);
                       load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
                       load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
                       loaded += kTile;
                     },
                     [&](int stage) {
+                      if (tile == oldest) q.read();
                       attend(memory.keys[stage], memory.values[stage], tile);
                       tile += kTile;
                     });

@@ -74,6 +74,24 @@ void matmul(CudaDevice& device, const Matmul& p) {
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
   if (p.c.elements() == 0) return;
   const float alpha = 1, beta = static_cast<float>(p.beta);
+  // For an odd number of columns, or of summed elements, cuBLAS has only slow kernels: those beyond a multiple apart.
+  constexpr std::int64_t kWhole = 64;
+  if (!batched && m > 1 && n % 8 != 0 && n > kWhole) {
+    const auto part = [&](std::int64_t begin, std::int64_t count) {
+      matmul(device, {p.a, tb ? p.b.rows(begin, count) : p.b.columns(begin, count), p.c.columns(begin, count), p.transpose_a,
+                      p.transpose_b, p.beta});
+    };
+    part(0, n / kWhole * kWhole);
+    return part(n / kWhole * kWhole, n % kWhole);
+  }
+  if (!batched && m > 1 && k % 8 != 0 && k > kWhole) {
+    const auto part = [&](std::int64_t begin, std::int64_t count, double beta_of_part) {
+      matmul(device, {ta ? p.a.rows(begin, count) : p.a.columns(begin, count),
+                      tb ? p.b.columns(begin, count) : p.b.rows(begin, count), p.c, p.transpose_a, p.transpose_b, beta_of_part});
+    };
+    part(0, k / kWhole * kWhole, p.beta);
+    return part(k / kWhole * kWhole, k % kWhole, 1);
+  }
   if (!batched && is_row_product(p)) {
     dispatch_float(p.a.dtype, [&](auto factor) {
       dispatch_float(p.c.dtype, [&](auto result) {
