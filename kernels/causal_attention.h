@@ -14,7 +14,7 @@
 
 namespace neurogen {
 
-// Head h of the queries reads head h K / H of the keys. On a GPU d is 64 or 128, on a CPU any number.
+// Head h of the queries reads head h K / H of the keys. On a GPU d is a multiple of 16 up to 128, on a CPU any number.
 struct HeadCounts {
   std::int64_t queries = 0, keys = 0;  // H, K; K divides H
 };

@@ -63,7 +63,7 @@ const Listed causal_attention{{
           for (const Id id : {v, out, d_k, d_v}) c[id].before = 8;
           // Products of rounded weights, and of their rounded gradients.
           for (const Id id : {out, d_q, d_k, d_v}) c[id].roundings = 1;
-          c.tolerance = 2e-5;
+          c.tolerance = 5e-6;
           const double product = static_cast<double>(tokens * window * queries * width);  // a multiply-add for half of all pairs
           c.run(
               "causal_attention_forward",
@@ -145,7 +145,7 @@ const Listed causal_attention_step_{{
           const auto kept_keys = rings("keys"), kept_values = rings("values"), out = c.output("out", wide);
           const auto parts = c.scratch("parts", {streams, queries, kStepParts, width + 2}, Stored::f32);
           c[q].after = c[k].before = c[v].after = c[out].before = 8;
-          c.tolerance = 1e-5;
+          c.tolerance = 5e-6;
           c.run("causal_attention_step", [=](auto& device, const Operands& at) {
             for (std::int64_t t = 0; t < tokens; ++t) {
               const auto row = [&](Id id) { return at[id].rows(t * streams, streams); };
