@@ -4,13 +4,13 @@
 namespace neurogen {
 namespace {
 
-__global__ void angles(float theta_log2, const std::int64_t* position, float* table, std::int64_t rows, int half) {
+__global__ void angles(double theta_log2, const std::int64_t* position, float* table, std::int64_t rows, int half) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x, row = i / half;
   if (row >= rows) return;
   const int pair = static_cast<int>(i % half);
   const std::int64_t t = row + (position ? *position : 0);
   // In half turns and float64, since a stream's position may be large.
-  const double turn = static_cast<double>(t) * exp2(-static_cast<double>(theta_log2) * pair / half) * 0.31830988618379067;
+  const double turn = static_cast<double>(t) * exp2(-theta_log2 * pair / half) * 0.31830988618379067;
   float sine, cosine;
   sincospif(static_cast<float>(turn - 2.0 * rint(0.5 * turn)), &sine, &cosine);
   table[row * 2 * half + pair] = cosine;

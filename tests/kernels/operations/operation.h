@@ -47,6 +47,9 @@ Fill documents_in(std::int64_t window);  // for tokens in windows, the index of 
 
 double rounded(double value, DType type);  // as memory of that type holds it
 
+// The shape of an operand that may be absent.
+inline Shape shape_if(bool present, Shape shape) { return present ? std::move(shape) : Shape{0}; }
+
 // An operand of a case; empty for one that is absent.
 struct Id {
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
