@@ -11,8 +11,8 @@ namespace neurogen {
 struct Schedule {
   bool keep_logits = true;          // false: the head's logits are recomputed for their gradient
   std::int64_t sections = 1;        // parts of the batch in which the forward and backward passes run
-  std::int64_t computed_twice = 0;  // of a model's blocks, the first: only their inputs are kept for the backward pass
   Bytes tile_bytes = 16'000'000;    // approximate size of what a family computes at once, such as a brain's currents
+  std::int64_t computed_twice = 0;  // of a model's blocks, the first: only their inputs are kept for the backward pass
 };
 
 // What the graph is for.

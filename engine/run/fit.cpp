@@ -76,7 +76,7 @@ std::vector<Schedule> schedules(const Architecture& architecture, const StepOpti
     const std::int64_t some = (blocks + kMostParts - 1) / kMostParts;
     for (bool keep : {true, false})
       for (std::int64_t twice = 0; twice < blocks + some; twice += some)
-        list.push_back({.keep_logits = keep, .computed_twice = std::min(twice, blocks), .tile_bytes = tile});
+        list.push_back({.keep_logits = keep, .tile_bytes = tile, .computed_twice = std::min(twice, blocks)});
     const auto again = [&](const Schedule& s) { return s.computed_twice * block + (s.keep_logits ? 0 : head); };
     std::stable_sort(list.begin(), list.end(), [&](const Schedule& a, const Schedule& b) { return again(a) < again(b); });
     return list;

@@ -13,10 +13,12 @@ class CrashTest : public testing::Test {
  protected:
   CrashTest() {
     Random random(7);
-    settings_.architecture = random_architecture(random);
+    BrainShape shape = random_architecture(random);
+    settings_.architecture = brain(shape);
     settings_.options.batch = 2, settings_.options.window = 16;
     const Tokens text = random_text(random, directory_, settings_.architecture, 200);
-    settings_.architecture.name = "crash";
+    shape.name = "crash";
+    settings_.architecture = brain(shape);
     Session session(planned(build_training(settings_.architecture, settings_.options), kPlenty));
     initialize(session.model, session.program, 5);
     const string path = directory_.path("disk/under/checkpoints");

@@ -17,7 +17,7 @@ class FaultTest : public testing::Test {
   FaultTest()
       : text_([this] {
           Random random(8);
-          settings_.architecture = random_architecture(random);
+          settings_.architecture = random_brain(random);
           settings_.options.batch = 2, settings_.options.window = 16;
           return random_text(random, directory_, settings_.architecture, 200);
         }()),

@@ -27,7 +27,7 @@ class CheckpointTest : public testing::Test {
   CheckpointTest() : random_(7), text_(text()) {}
 
   Tokens text() {
-    settings_.architecture = random_architecture(random_);
+    settings_.architecture = random_brain(random_);
     settings_.options.batch = 2;
     settings_.options.window = 16;
     settings_.seed = 5;
@@ -36,8 +36,7 @@ class CheckpointTest : public testing::Test {
   Session session(const Checkpoint* from = nullptr, DType decoder = DType::f32) const {
     StepOptions o = settings_.options;
     o.decoder_storage = decoder;
-    const BrainShape& a = settings_.architecture;
-    return Session(planned(build_training(a, o), kPlenty), {}, from);
+    return Session(planned(build_training(settings_.architecture, o), kPlenty), {}, from);
   }
   // A checkpoint of the session's current values, and its bytes.
   string save(const Session& session, const Standing& standing = {3, 9, 2.5}) const {
@@ -232,7 +231,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   const std::vector<std::byte> encoded = encode_manifest(m);
   string whole(reinterpret_cast<const char*>(encoded.data()), encoded.size());
   whole.resize(image_offset(encoded.size()));
-  EXPECT_ERROR(check_architecture(Checkpoint(file(whole + bytes.substr(saved.image_begin()))), *brain(settings_.architecture)),
+  EXPECT_ERROR(check_architecture(Checkpoint(file(whole + bytes.substr(saved.image_begin()))), *settings_.architecture),
                "its architecture: not an architecture");
 }
 
@@ -275,9 +274,8 @@ TEST_F(CheckpointTest, ConvertsStorageTypesAndSaysWhatIsLost) {
 // Reading without training: a prefix of the file.
 TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
   const string bytes = fresh();
-  const BrainShape& a = settings_.architecture;
   const Checkpoint c(checkpoint_file(path()));
-  Session s(planned(build_evaluation(a, settings_.options), kPlenty), {}, &c);
+  Session s(planned(build_evaluation(settings_.architecture, settings_.options), kPlenty), {}, &c);
   EXPECT_EQ(s.begins_with, &c);
   restore(s, c);
   const Bytes prefix = s.arena.plan().device.persistent;
@@ -293,9 +291,9 @@ TEST_F(CheckpointTest, EvaluationTakesTheParametersAlone) {
 
 // Saves and loads like a GPU, but without one: through the slots of the staging buffer, in tensors larger and smaller than these.
 TEST_F(CheckpointTest, StagesWhatItCannotMap) {
-  string json = to_json(settings_.architecture);
+  string json = settings_.architecture->json();
   json.replace(json.find("\"embedding\": "), json.find(", \"thalamus") - json.find("\"embedding\": "), "\"embedding\": 20480");
-  settings_.architecture = parse_brain(json, "wide");
+  settings_.architecture = parse_architecture(json, "wide");
   settings_.options.target.gpu = true;
   Session s = session();
   ASSERT_TRUE(s.model.ports.staging);

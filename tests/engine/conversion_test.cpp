@@ -9,7 +9,7 @@ TEST(Conversion, RefusesWhatBecomesInfinite) {
   const TemporaryDirectory directory;
   Random random(7);
   RestartSettings settings;
-  settings.architecture = random_architecture(random);
+  settings.architecture = random_brain(random);
   settings.options.batch = 2, settings.options.window = 16;
   const Tokens text = random_text(random, directory, settings.architecture, 200);
   const auto session = [&](DType decoder) {

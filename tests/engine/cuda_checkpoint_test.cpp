@@ -7,7 +7,7 @@ namespace {
 
 RestartSettings settings_of(DType compute, DType storage) {
   RestartSettings s;
-  s.architecture = small_brain();
+  s.architecture = brain(small_brain());
   s.options.batch = 3;
   s.options.window = 40;
   s.options.compute = compute;

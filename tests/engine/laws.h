@@ -1,4 +1,4 @@
-// The laws of the plan, each checked on one random brain: on a few in the unit tests, on many in the exhaustive ones.
+// The laws of the plan, each checked on one random model: on a few in the unit tests, on many in the exhaustive ones.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ constexpr Bytes kOverhead = 1'000'000;
 constexpr Budget kPlenty{Bytes{1} << 40, kOverhead};
 constexpr Budget kApart{Bytes{1} << 40, kOverhead, Snapshot::none, false};  // without overlay
 
-// The results of a brain: the bits of losses, norms and, last, of every persistent tensor.
+// The results of a model: the bits of losses, norms and, last, of every persistent tensor.
 struct Outcome {
   std::vector<double> losses;  // of each training step and of the evaluation after it
   std::vector<double> norms;
@@ -33,11 +33,11 @@ struct Outcome {
   }
 };
 
-// A brain whose every tap hears something and whose pairs tell, as after some training.
+// A model that has trained a little: a brain's every tap hears something, its pairs tell, and no bias of a transformer is 0.
 inline void initialize_everything(const Model& model, Program& program, std::uint64_t seed) {
   initialize(model, program, seed);
   for (const Parameter& p : model.parameters) {
-    if (!p.name.ends_with(".taps") && !p.name.ends_with(".pairs")) continue;
+    if (!p.name.ends_with(".taps") && !p.name.ends_with(".pairs") && !(p.name.ends_with(".bias") && p.shape.size() == 1)) continue;
     const TensorView values = program.view(p.value);
     dispatch_real(values.dtype, [&](auto zero) {
       for (std::int64_t i = 0; i < values.elements(); ++i)
@@ -73,11 +73,11 @@ inline Outcome outcome_of(Fit fit, const std::vector<std::int32_t>& batch, bool 
 }
 
 // The printed minimum runs as the budget; one byte less is refused. Every budget gives the same bits.
-inline void check_smallest_budget(std::uint64_t seed) {
+inline void check_smallest_budget(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  const StepOptions o = random_options(random, a);
+  const ArchitecturePtr a = draw(random);
+  const StepOptions o = random_options(random, *a);
   const Fit nothing = fit_training(a, o, {0, kOverhead});
   EXPECT_FALSE(nothing.fits());
   EXPECT_EQ(nothing.plan.total(), nothing.minimum);
@@ -89,22 +89,22 @@ inline void check_smallest_budget(std::uint64_t seed) {
   ASSERT_TRUE(smallest.fits() && plenty.fits());
   EXPECT_EQ(smallest.plan.total(), nothing.minimum);
   EXPECT_EQ(plenty.minimum, nothing.minimum);
-  const auto batch = random_batch(random, a, o);
+  const auto batch = random_batch(random, *a, o);
   const Outcome tight = outcome_of(smallest, batch);
   for (double loss : tight.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
   EXPECT_TRUE(tight == outcome_of(plenty, batch));
 }
 
 // The same bits with and without overlay, in every schedule, on 1 to 3 threads, with and without poison.
-inline void check_equal_bits(std::uint64_t seed) {
+inline void check_equal_bits(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  StepOptions o = random_options(random, a);
-  const auto batch = random_batch(random, a, o);
+  const ArchitecturePtr a = draw(random);
+  StepOptions o = random_options(random, *a);
+  const auto batch = random_batch(random, *a, o);
   o.target.threads = 1;
   const Outcome expected = outcome_of(planned(build_training(a, o), kApart), batch);
-  for (const Schedule& schedule : schedules(o)) {
+  for (const Schedule& schedule : schedules(*a, o)) {
     o.schedule = schedule;
     for (std::int64_t threads : {1, 2, 3}) {
       o.target.threads = threads;
@@ -112,7 +112,7 @@ inline void check_equal_bits(std::uint64_t seed) {
         for (bool poison : {true, false}) {
           if (!overlay && !poison && threads != 2) continue;
           EXPECT_TRUE(outcome_of(planned(build_training(a, o), overlay ? kPlenty : kApart), batch, poison) == expected)
-              << describe(a, o) << ", tile " << schedule.tile_bytes << ", " << threads << " threads, overlay " << overlay
+              << describe(*a, o) << ", tile " << schedule.tile_bytes << ", " << threads << " threads, overlay " << overlay
               << ", poison " << poison;
         }
       }
@@ -132,13 +132,13 @@ inline std::vector<bool> owned_bytes(const Plan& plan, ArenaKind kind) {
 
 // Predicted bytes are used bytes, by the traces of the steps in memory: nothing outside the buffers is written, and with one thread
 // the very top of every arena is. Of several threads, the last may come too late to use its scratch.
-inline void check_canary(std::uint64_t seed, bool overlay) {
+inline void check_canary(std::uint64_t seed, bool overlay, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", overlay " << overlay);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  StepOptions o = random_options(random, a);
+  const ArchitecturePtr a = draw(random);
+  StepOptions o = random_options(random, *a);
   if (seed % 2 == 0) o.target.threads = 1;
-  const auto batch = random_batch(random, a, o);
+  const auto batch = random_batch(random, *a, o);
   Session session(planned(build_training(a, o), overlay ? kPlenty : kApart));
   const Plan& plan = session.arena.plan();
   initialize(session.model, session.program, 5);
@@ -178,17 +178,17 @@ inline void check_canary(std::uint64_t seed, bool overlay) {
 
 // Every line of the refusal page names settings that fit, among them the largest batch and the minimum budget. Returns the number
 // of settings besides that budget.
-inline int check_page(const BrainShape& asked, const StepOptions& o, const Fit& refused, Budget budget) {
+inline int check_page(const ArchitecturePtr& asked, const StepOptions& o, const Fit& refused, Budget budget) {
   std::istringstream page(refusal(refused, budget));
   int suggestions = 0;
   Bytes minimum = 0;
   for (std::string line; std::getline(page, line);) {
-    BrainShape a = asked;
+    ArchitecturePtr a = asked;
     StepOptions with = o;
-    char preset[8];
+    char preset[32];
     if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  --arch %7s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
-      a = read_brain(preset);
+    if (std::sscanf(line.c_str(), "  --arch %31s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
+      a = read_architecture(preset);
     else if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);
@@ -200,11 +200,11 @@ inline int check_page(const BrainShape& asked, const StepOptions& o, const Fit& 
   return suggestions;
 }
 
-inline void check_refusal(std::uint64_t seed) {
+inline void check_refusal(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  StepOptions o = random_options(random, a);
+  const ArchitecturePtr a = draw(random);
+  StepOptions o = random_options(random, *a);
   o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
   const Bytes most = fit_training(a, o, {0, kOverhead}).minimum;
   o.window = 32, o.batch = 1;
@@ -220,11 +220,11 @@ enum class Whole { trained, refused };
 
 // All together: any settings are either planned and train to the same bits as without overlay, or refused, and the refusal's
 // suggestions fit. 16-bit types, which need a GPU to train, are only planned.
-inline Whole check_whole(std::uint64_t seed) {
+inline Whole check_whole(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  StepOptions o = random_options(random, a);
+  const ArchitecturePtr a = draw(random);
+  StepOptions o = random_options(random, *a);
   o.compute = random.one_of({DType::f32, DType::f32, DType::f64, DType::bf16, DType::f16});
   const bool wide = o.compute == DType::f32 || o.compute == DType::f64;
   o.decoder_storage = wide || random.one_of({true, false}) ? o.compute : DType::f32;
@@ -236,21 +236,21 @@ inline Whole check_whole(std::uint64_t seed) {
     StepOptions single = o;
     single.batch = 1;
     const int least = fit_training(a, single, budget).fits() ? 1 : 0;
-    EXPECT_GE(check_page(a, o, fit, budget), least) << describe(a, o);
+    EXPECT_GE(check_page(a, o, fit, budget), least) << describe(*a, o);
     return Whole::refused;
   }
   if (!wide) return Whole::trained;
-  const auto batch = random_batch(random, a, o);
+  const auto batch = random_batch(random, *a, o);
   const Outcome outcome = outcome_of(fit, batch, false, 3);
   for (double loss : outcome.losses) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
   EXPECT_TRUE(outcome == outcome_of(planned(build_training(a, fit.model.options), kApart), batch, false, 3))
-      << describe(a, fit.model.options);
+      << describe(*a, fit.model.options);
   return Whole::trained;
 }
 
-inline void check_wholes(std::uint64_t begin, std::uint64_t end) {
+inline void check_wholes(std::uint64_t begin, std::uint64_t end, Draw draw = random_brain) {
   int refused = 0;
-  for (std::uint64_t seed = begin; seed < end; ++seed) refused += check_whole(seed) == Whole::refused;
+  for (std::uint64_t seed = begin; seed < end; ++seed) refused += check_whole(seed, draw) == Whole::refused;
   std::printf("seeds %lu to %lu: %d of %lu refused\n", begin, end - 1, refused, end - begin);
   EXPECT_GT(refused, 0);
   EXPECT_LT(refused, static_cast<int>(end - begin));

@@ -118,7 +118,7 @@ TEST(LossScaling, ALaterOverflowSkipsTheBrainAlone) {
 class SavedScale : public testing::Test {
  protected:
   SavedScale() {
-    settings_.architecture = random_architecture(random_);
+    settings_.architecture = random_brain(random_);
     settings_.options.batch = 2;
     settings_.options.window = 16;
     settings_.options.compute = settings_.options.decoder_storage = DType::f16;

@@ -1,4 +1,4 @@
-// The law of restarts, checked on one random brain: a run that was cut anywhere and resumed equals one that was never cut.
+// The law of restarts, checked on one random model: a run that was cut anywhere and resumed equals one that was never cut.
 #pragma once
 #include "engine/model/initialize.h"
 #include "engine/run/restore.h"
@@ -17,7 +17,7 @@ struct RunRecord {
 };
 
 struct RestartSettings {
-  BrainShape architecture;
+  ArchitecturePtr architecture;
   StepOptions options;
   Rates rates{4e-3, 0.01, 0.25, 1e-3, 5};
   std::uint64_t seed = 0;
@@ -27,7 +27,7 @@ struct RestartSettings {
 
 inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   Manifest m;
-  m.architecture = to_json(s.architecture);
+  m.architecture = s.architecture->json();
   m.options = saved_options(s.options);
   m.rates = s.rates;
   m.seed = s.seed;
@@ -74,21 +74,21 @@ inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, cons
   record.outcome.persistent = persistent_bytes(session);
 }
 
-inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const BrainShape& a, std::int64_t tokens) {
+inline Tokens random_text(Random& random, const TemporaryDirectory& directory, const ArchitecturePtr& a, std::int64_t tokens) {
   std::vector<std::uint16_t> ids(static_cast<std::size_t>(tokens));
-  for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, a.vocabulary - 1));
+  for (auto& id : ids) id = static_cast<std::uint16_t>(random.between(0, a->vocabulary() - 1));
   return Tokens({directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2})}, nullptr);
 }
 
 // Runs 20 steps, cut at a random one, across at least one end of an epoch; continues after the cut with any budget, schedule and
 // number of threads, overlaid or not.
-inline void check_restart(std::uint64_t seed) {
+inline void check_restart(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
   const TemporaryDirectory directory;
   RestartSettings s;
-  s.architecture = random_architecture(random);
-  s.options = random_options(random, s.architecture);
+  s.architecture = draw(random);
+  s.options = random_options(random, *s.architecture);
   s.options.window = random.one_of({1, 7, 16, 33, 64});
   s.seed = static_cast<std::uint64_t>(random.between(0, INT64_MAX - 1));
   const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
@@ -107,14 +107,14 @@ inline void check_restart(std::uint64_t seed) {
   CheckpointDirectory saved(path, 2, false);
   run_part(s, plan(s.options, true), text, nullptr, cut, &saved, every, parts);
   StepOptions other = s.options;
-  const auto list = schedules(s.options);
+  const auto list = schedules(*s.architecture, s.options);
   other.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
   other.target.threads = random.between(1, 3);
   const Checkpoint from(checkpoint_file(path));
   ASSERT_EQ(from.manifest().standing.steps, cut);
   from.verify();
   run_part(s, plan(other, random.between(0, 1) == 1), text, &from, s.steps, &saved, random.between(2, 5), parts);
-  EXPECT_TRUE(parts == whole) << describe(s.architecture, other) << ", cut after " << cut;
+  EXPECT_TRUE(parts == whole) << describe(*s.architecture, other) << ", cut after " << cut;
 }
 
 }  // namespace neurogen

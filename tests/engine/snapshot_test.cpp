@@ -44,7 +44,7 @@ class Snapshots : public testing::TestWithParam<std::int64_t> {
   Snapshots()
       : text_([this] {
           Random random(9);
-          settings_.architecture = random_architecture(random);
+          settings_.architecture = random_brain(random);
           settings_.options.batch = 2, settings_.options.window = 16, settings_.options.target = {GetParam() == 0, 2, 0};
           return random_text(random, directory_, settings_.architecture, 200);
         }()),

@@ -32,14 +32,14 @@ TensorView batched_logits(Session& session, const std::vector<std::int32_t>& bat
   return {};
 }
 
-void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
+void expect_stream_equals_window(std::uint64_t seed, DType type, double limit, Draw draw = random_brain) {
   SCOPED_TRACE(seed);
   Random random(seed);
-  const BrainShape a = random_architecture(random);
-  StepOptions o = random_options(random, a);
+  const ArchitecturePtr a = draw(random);
+  StepOptions o = random_options(random, *a);
   o.window = random.between(2, 40);
   o.compute = o.decoder_storage = type;
-  auto batch = random_batch(random, a, o);
+  auto batch = random_batch(random, *a, o);
   if (o.document_end >= 0) {  // somewhere inside every window, and twice in a row
     for (std::int64_t b = 0; b < o.batch; ++b) {
       const auto at = static_cast<std::size_t>(b * o.window + random.between(0, o.window - 2));
@@ -57,9 +57,10 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
   for (std::int64_t n = 0; n < o.tokens(); ++n) {
     if (n % o.window == 0) stream.reset();
     const TensorView row = stream.step(batch[static_cast<std::size_t>(n)]);
-    for (std::int64_t v = 0; v < a.vocabulary; ++v) {
+    for (std::int64_t v = 0; v < a->vocabulary(); ++v) {
       const std::int64_t column = v / tile * pitch + v % tile;
-      const double z = element(logits, n * logits[1] + column), logit = a.softcap > 0 ? a.softcap * std::tanh(z / a.softcap) : z;
+      const double z = element(logits, n * logits[1] + column), softcap = a->softcap();
+      const double logit = softcap > 0 ? softcap * std::tanh(z / softcap) : z;
       worst = std::max(worst, std::abs(element(row, v) - logit));
     }
   }
@@ -69,6 +70,41 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit) {
 TEST(Stream, EqualsTheWindow) {
   for (std::uint64_t seed = 0; seed < 16; ++seed) expect_stream_equals_window(seed, DType::f64, 1e-10);
   for (std::uint64_t seed = 20; seed < 26; ++seed) expect_stream_equals_window(seed, DType::f32, 1e-5);
+  for (std::uint64_t seed = 40; seed < 70; ++seed) expect_stream_equals_window(seed, DType::f64, 1e-10, random_transformer);
+  for (std::uint64_t seed = 70; seed < 80; ++seed) expect_stream_equals_window(seed, DType::f32, 1e-4, random_transformer);
+}
+
+TEST(Stream, OfATransformerWithRotaryPositionsAttendsToTheLastTokensAlone) {
+  TransformerShape a = parse_transformer(R"({"family": "transformer", "vocabulary": 40, "width": 32, "layers": 1, "heads": 2,
+    "hidden": 64, "context": 8, "norm": "rms", "positions": "rotary", "activation": "relu2", "qk_norm": true, "qkv_bias": false,
+    "bias": false, "tied": true, "embedding_norm": true})",
+                                         "test");
+  StepOptions o;
+  o.window = 6;
+  o.compute = o.decoder_storage = DType::f64;
+  const auto make = [&] {
+    SessionPointer session(new_session(build_stream(std::make_shared<TransformerArchitecture>(a), o)));
+    initialize(session->model, session->program, 4);
+    return session;
+  };
+  const SessionPointer one(make()), other(make());
+  Stream first(one->model, one->program), second(other->model, other->program);
+  for (int t = 0; t < 100; ++t) first.step(t % 40), second.step(39 - t % 40);  // two pasts of one length
+  bool differs = false;
+  for (int t = 0; t < 12; ++t) {
+    const TensorView left = first.step(7 + t), right = second.step(7 + t);
+    bool equal = true;
+    for (std::int64_t v = 0; v < a.vocabulary; ++v) equal = equal && element(left, v) == element(right, v);
+    differs = differs || !equal;
+    EXPECT_TRUE(t < 6 || equal) << t;  // a block sees six tokens
+  }
+  EXPECT_TRUE(differs);
+
+  a.rotary = false;  // learned positions end
+  const SessionPointer third(make());
+  Stream limited(third->model, third->program);
+  for (int t = 0; t < 8; ++t) limited.step(t);
+  EXPECT_ERROR(limited.step(8), "the text is longer than the 8 positions that test knows");
 }
 
 TEST(Stream, GoesOnBeyondItsRingAndAttendsToTheLastTokensAlone) {

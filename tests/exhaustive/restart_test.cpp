@@ -1,4 +1,4 @@
-// The law of restarts on many random brains.
+// The law of restarts on many random models.
 #include "tests/engine/restart.h"
 
 namespace neurogen {
@@ -6,6 +6,7 @@ namespace {
 
 TEST(Restart, ARunThatWasCutIsTheRunThatNeverWas) {
   for (std::uint64_t seed = 100; seed < 500; ++seed) check_restart(seed);
+  for (std::uint64_t seed = 600; seed < 1000; ++seed) check_restart(seed, random_transformer);
 }
 
 }  // namespace

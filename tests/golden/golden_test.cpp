@@ -212,8 +212,9 @@ TEST_P(Golden, MatchesTheReference) {
   }
 }
 
-// All fixtures in both types; kept and recomputed logits, one and several sections, small and large tiles.
-const Schedule kFast{true, 1, 16'000'000}, kLean{false, 3, 0};
+// All fixtures in both types; kept and recomputed logits, one and several sections, small and large tiles, no block and one
+// computed twice.
+const Schedule kFast{true, 1, 16'000'000}, kLean{false, 3, 0, 1};
 INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                          testing::Values(Case{"fixture4", DType::f64, kFast}, Case{"fixture5", DType::f64, kFast},
                                          Case{"fixture4", DType::f32, kFast}, Case{"fixture5", DType::f32, kFast},
