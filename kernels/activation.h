@@ -7,7 +7,7 @@
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/base/device.h"
-#include "kernels/row_parts.h"
+#include "kernels/base/row_parts.h"
 
 namespace neurogen {
 

@@ -8,8 +8,8 @@
 // Backward, in place: the gradient is turned back; then d_x = inverse (d - x^ mean(d x^)), for which the results of the forward
 // pass suffice: both factors of the mean are turned alike.
 #pragma once
+#include "kernels/base/row_parts.h"
 #include "kernels/causal_attention.h"
-#include "kernels/row_parts.h"
 
 namespace neurogen {
 

@@ -1,8 +1,8 @@
 // Sums over rows on a CPU, for the operations that contain them (row_parts.h).
 #pragma once
 #include "kernels/base/dispatch.h"
+#include "kernels/base/row_parts.h"
 #include "kernels/base/vector_math.h"
-#include "kernels/row_parts.h"
 
 namespace neurogen {
 

@@ -3,7 +3,7 @@
 #include <initializer_list>
 
 #include "kernels/base/cuda_kernel.cuh"
-#include "kernels/row_parts.h"
+#include "kernels/base/row_parts.h"
 
 namespace neurogen {
 
