@@ -1,6 +1,4 @@
 // Architecture files of transformers: the presets, the rules, and one sentence for every error.
-#include "engine/transformer/architecture.h"
-
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -9,6 +7,7 @@
 #include "engine/model/model.h"
 #include "engine/run/fit.h"
 #include "engine/run/settings.h"
+#include "engine/transformer/architecture.h"
 #include "tests/expect_error.h"
 
 namespace neurogen {

@@ -55,7 +55,8 @@ TEST_P(Transformers, LearnEvaluateAndSpeak) {
   EXPECT_NE(summary.find("allocations since the seal: 0"), string::npos) << summary;
   EXPECT_LT(loss_of("--init many.safetensors"), loss_of("--init few.safetensors") - 1);
   EXPECT_GT(run("generate --init many.safetensors --seq 32 --prompt line --max-tokens 20").size(), 10u);
-  const ProgramResult chat = run_program_in(directory_, "neurogen-engine chat --init many.safetensors --seq 32 --max-tokens 9 < text.txt");
+  const ProgramResult chat =
+      run_program_in(directory_, "neurogen-engine chat --init many.safetensors --seq 32 --max-tokens 9 < text.txt");
   EXPECT_EQ(chat.status, 0) << chat.err;
   run("report log.jsonl --out report.html");
   run("diagnose " + kShape + "--repeats 1");
@@ -79,7 +80,8 @@ TEST_P(Transformers, AreSavedAndResumedBitForBit) {
   EXPECT_GT(run("generate --checkpoint parts --prompt line --seq 16 --max-tokens 10").size(), 10u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, Transformers, testing::Values("tied", "untied"), [](const auto& test) { return string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Kinds, Transformers, testing::Values("tied", "untied"),
+                         [](const auto& test) { return string(test.param); });
 
 class TransformerMistakes : public CommandLine {
  protected:
@@ -101,7 +103,8 @@ TEST_F(TransformerMistakes, GetOneSentence) {
   EXPECT_NE(longer.err.find("longer than the 48 positions that tied knows"), string::npos) << longer.err;
   // Another optimizer is another run.
   ASSERT_EQ(run(kTrained + "--arch untied.json --seq 16 --steps 2 --checkpoint-dir saved").status, 0);
-  refuses(kTrained + "--arch untied.json --seq 16 --checkpoint-dir saved --resume --optimizer adamw --steps 2", "was trained with --optimizer muon, now it is adamw");
+  refuses(kTrained + "--arch untied.json --seq 16 --checkpoint-dir saved --resume --optimizer adamw --steps 2",
+          "was trained with --optimizer muon, now it is adamw");
 }
 
 }  // namespace
