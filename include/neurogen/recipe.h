@@ -4,9 +4,10 @@
 
 namespace neurogen {
 
+// Defaults are a brain's. A transformer's matrices learn at 0.02; under AdamW all of it at 0.001.
 struct Rates {
-  double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants
-  double synapse = 0.01;        // of the synapses' matrices, by Muon
+  double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants; of everything under AdamW
+  double synapse = 0.01;        // of matrices, by Muon: a brain's synapses
   double table = 0.25;          // of the embedding and its pairs
   double decoder = 1e-3;
   std::int64_t warmup = 100;  // steps

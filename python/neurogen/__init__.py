@@ -1,4 +1,4 @@
-"""Trains a brain-shaped language model inside a memory budget that is planned to the byte.
+"""Trains a language model, a brain or a transformer, inside a memory budget that is planned to the byte.
 
     engine = neurogen.Engine(arch="tiny", budget="400M", device="cpu", batch=8, window=64)
     loss = engine.train_step_batch(ids, next_ids)  # int32 arrays of [8, 64], contiguous

@@ -209,6 +209,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.options.document_end = -2; }, "its document end is not a token");
   refuses([](Manifest& m) { m.options.clip = NAN; }, "its clip is nan");
   refuses([](Manifest& m) { m.rates.table = -1; }, "a rate is -1");
+  refuses([](Manifest& m) { m.options.optimizer = 2; }, "its optimizer is 2");
   refuses([](Manifest& m) { m.standing.steps = INT64_MAX / 20; }, "its steps is");
   refuses([](Manifest& m) { m.standing.steps = -1; }, "its steps is");
 

@@ -112,5 +112,18 @@ TEST(Planner, ComesCloseToTheBoundForRandomBrains) {
   quality.print("random brains");
 }
 
+TEST(Planner, ComesCloseToTheBoundForRandomTransformers) {
+  PlanQuality quality;
+  for (std::uint64_t seed = 6000; seed < 7000; ++seed) {
+    Random random(seed);
+    const ArchitecturePtr a = random_transformer(random);
+    StepOptions o = random_options(random, *a);
+    const std::vector<Schedule> list = schedules(*a, o);
+    o.schedule = list[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(list.size()) - 1))];
+    EXPECT_LE(quality.add(build_training(a, o).graph), 1.03) << "seed " << seed << ": " << describe(*a, o);
+  }
+  quality.print("random transformers");
+}
+
 }  // namespace
 }  // namespace neurogen

@@ -11,10 +11,8 @@
 namespace neurogen {
 
 void add_settings(CLI::App& app, Settings& s, bool step) {
-  app.add_option("--arch", s.architecture,
-                 fmt::format("the model: {}, or an architecture file (default: full on a GPU, tiny on a CPU)",
-                             fmt::join(preset_names(), ", ")))
-      ->type_name("PRESET|FILE.json");
+  app.add_option("--arch", s.architecture, "the model: a preset or an architecture file (default: full on a GPU, tiny on a CPU)")
+      ->type_name(fmt::format("{}|FILE.json", fmt::join(preset_names(), "|")));
   app.add_option("--budget", s.budget, "hard limit on everything the run holds, such as 3200M or 2.98Gi")->capture_default_str();
   app.add_option("--overhead", s.overhead,
                  "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 500M on a GPU)");

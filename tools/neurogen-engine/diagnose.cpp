@@ -162,6 +162,7 @@ void measure_single(const Resolved& r, Diagnosis& d) {
   const Bytes row = table.bytes / static_cast<Bytes>(table.shape[0]);
   for (std::int64_t i = 0; i <= kTokens; ++i) {
     if (i == 1) d.single = {};
+    if (i % r.options.window == 0) stream.reset();  // a model may know no more positions
     const Meter meter(d.single, session.program);
     const auto token = static_cast<std::int32_t>(
         below(static_cast<std::uint64_t>(r.architecture->vocabulary()), 1, 0, static_cast<std::uint64_t>(i)));
