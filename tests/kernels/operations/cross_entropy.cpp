@@ -43,6 +43,7 @@ const Listed cross_entropy{{
                      log_sum = c.output("log_sum_exp", {tokens}, Stored::single), loss = c.output("loss", {tokens}, Stored::single),
                      total = c.output("total", {2}, Stored::f64);
           const auto control = c.control({.loss_scale = 1024});
+          c.tolerance = 1e-5;
           c.run("softmax_statistics", [=](auto& device, const Operands& at) {
             for_tiles(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
               softmax_statistics(device, {at[logits].columns(v, width), at[targets], v, at[maximum], at[sum], at[target], softcap});
@@ -51,6 +52,7 @@ const Listed cross_entropy{{
           c.run("cross_entropy_loss", [=](auto& device, const Operands& at) {
             cross_entropy_loss(device, {at[maximum], at[sum], at[target], at[targets], at[log_sum], at[loss], at[total]});
           });
+          c.loss_is([=](const Values&, const Values& after) { return 1024 * after[total][0] / after[total][1]; });
           c.run("cross_entropy_backward", [=](auto& device, const Operands& at) {
             for_tiles(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
               cross_entropy_backward(device,
@@ -65,8 +67,9 @@ const Listed cross_entropy{{
               const auto at = static_cast<std::int64_t>(v[targets][n]);
               const auto logit = [&](std::int64_t j) { return softcap > 0 ? softcap * std::tanh(z[j] / softcap) : z[j]; };
               double exponentials = 0;
+              v[maximum][n] = logit(std::max_element(z, z + vocabulary) - z);
               for (std::int64_t j = 0; j < vocabulary; ++j) exponentials += std::exp(logit(j));
-              v[log_sum][n] = std::log(exponentials);
+              v[log_sum][n] = std::log(exponentials), v[sum][n] = exponentials / std::exp(v[maximum][n]);
               if (at >= 0) v[target][n] = logit(at);
               v[loss][n] = at < 0 ? 0 : v[log_sum][n] - v[target][n];
               v[total][0] += v[loss][n];
@@ -76,7 +79,6 @@ const Listed cross_entropy{{
               }
             }
           };
-          c.loss = [=](const Values&, const Values& after) { return 1024 * after[total][0] / after[total][1]; };
           if (vocabulary > 1) c.gradient(logits, logits);  // one token alone is certain
         },
 }};

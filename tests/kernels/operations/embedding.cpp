@@ -75,9 +75,11 @@ const Listed embedding{{
           const auto d_out = c.updated("d_out", {tokens, width}, noise(), Stored::tested, Use::replaced);
           const auto d_gain = c.output("d_gain", {width}, Stored::single);
           const auto tables = [=](const Operands& at) { return EmbeddingRows{at[ids], at[weight], at[pair_ids], at[pairs]}; };
+          c.tolerance = 1e-5;
           c.run("embedding_forward", [=](auto& device, const Operands& at) {
             embedding_forward(device, {tables(at), at[gain], at[out], at[inverse]});
           });
+          c.loss_is(out, d_out);
           c.run("embedding_backward", [=](auto& device, const Operands& at) {
             embedding_backward(device, {tables(at), at[gain], at[inverse], at[d_out], at[d_gain]});
           });
@@ -103,7 +105,6 @@ const Listed embedding{{
                     scale * (v[gain][e] * v[d_out][n * width + e] - x[static_cast<std::size_t>(e)] * scale * dot);
             }
           };
-          c.loss_is(out, d_out);
           c.gradient(gain, d_gain);
           c.gradient(weight, add_rows(c, "weight", ids, vocabulary, d_out, 1));
           if (pairs) c.gradient(pairs, add_rows(c, "pairs", pair_ids, rows, d_out, kPairScale));

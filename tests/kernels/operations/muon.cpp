@@ -65,7 +65,7 @@ const Listed muon_{{
             most = std::max(most, fan_in);
           }
           const auto scratch = c.scratch("scratch", {3, muon_scratch(most)}, Stored::single);
-          c.tolerance = 2e-5;  // five steps multiply errors
+          c.tolerance = 4e-5;  // five steps multiply errors
           const auto update = [=](const Operands& at, const Synapses& u) {
             return MuonUpdate{at[u.gradient], at[u.value], at[u.momentum], u.decay, at[u.low]};
           };

@@ -128,6 +128,7 @@ class Case {
   Id control(const StepControl& value, Use use = Use::input);
   Operand& operator[](Id id) { return operands[id.index]; }
   Id add(Operand operand);
+  Id find(const std::string& name) const;  // the first of that name
 
   // `body(auto& device, const Operands& at)`, compiled for every device of the build.
   template <typename Body>
@@ -140,15 +141,16 @@ class Case {
     others.push_back(step_of(std::move(name), std::move(body), 0));
   }
 
-  // What the definition gives for the initial values, in plain loops in float64. Outputs that it leaves as they are are not
-  // compared.
+  // What the definition gives for the initial values, in plain loops in float64: of all outputs, or of those named.
   std::function<void(Values&)> formula;
-  // A number to differentiate, and its gradients, from the values before and after all steps. A gradient that is added to is its
-  // operand's change.
+  std::vector<Id> formula_gives;
+  // A number to differentiate, from the values before and after the steps so far, and its gradients, after all steps (inputs
+  // are among the values before alone). A gradient that is added to is its operand's change.
+  using Loss = std::function<double(const Values& before, const Values& after)>;
   using Gradient = std::function<Tensor<double>(const Values& before, const Values& after)>;
-  std::function<double(const Values& before, const Values& after)> loss;
+  void loss_is(Loss is) { loss = std::move(is), loss_steps = steps.size(); }
   void loss_is(Id out, Id d_out) {
-    loss = [=](const Values& before, const Values& after) { return inner(after[out], before[d_out]); };
+    loss_is([=](const Values& before, const Values& after) { return inner(after[out], before[d_out]); });
   }
   void gradient(Id of, Gradient is) {
     if (of) gradients.push_back({of, std::move(is)});
@@ -161,6 +163,8 @@ class Case {
   std::string name;
   std::vector<Operand> operands;
   std::vector<Step> steps, others;
+  Loss loss;
+  std::size_t loss_steps = 0;
   std::vector<std::pair<Id, Gradient>> gradients;
 
   // An operand's initial values, rounded to the type in which they are stored. Outputs and scratch have none.
