@@ -59,7 +59,14 @@ const Listed cast_{{
     .body =
         [](Case& c, const Shape& s) {
           const Stored stored = kTypes[static_cast<std::size_t>(s[3])];
-          const auto from = c.input("from", {s[0], s[1]}, noise(3), kTypes[static_cast<std::size_t>(s[2])]);
+          const auto some = [](Tensor<double>& x, Random& random) {
+            noise(3)(x, random);
+            constexpr double kEdges[] = {1 + 0x1p-8, 1 + 0x3p-8,      1 + 0x1p-11, 1 + 0x3p-11, 0x1p-25,  // between two neighbours
+                                         0x3p-25,    65519.0,         65520.0,     0x1p-140,    -0.0,     // and at the ends of f16
+                                         1e38,       3.3961775292e38, -INFINITY,   0x1p-24};
+            for (std::size_t i = 0; i < x.data.size(); i += 5) x.data[i] = kEdges[i / 5 % std::size(kEdges)];
+          };
+          const auto from = c.input("from", {s[0], s[1]}, some, kTypes[static_cast<std::size_t>(s[2])]);
           const auto to = c.output("to", {s[0], s[1]}, stored);
           if (s[4] != 0) c[from].before = 4, c[to].before = c[to].after = 8;
           c[to].exact = true;
