@@ -17,11 +17,14 @@ struct Part {
   TensorView range(const TensorView& x) const { return x.rows(group * kGroup, groups * kGroup); }
   TensorView columns(const TensorView& x) const { return x ? x.columns(group * kGroup, groups * kGroup) : x; }
   TensorView of(const TensorView& x) const { return columns(rows(x)); }
-  // Memory of [G, N, C] as a tensor of the part alone, and copies from and to the whole.
+  // Memory of [G, N, C] as a tensor of the part alone, filled with the part of the whole, and back. A part that is the whole needs
+  // none.
   TensorView packed(const TensorView& x) const { return make_view(x.data, x.dtype, {groups, tokens, x[2]}); }
   template <typename Device>
-  void pack(Device& device, const TensorView& whole, const TensorView& to) const {
-    for (std::int64_t g = 0; g < groups; ++g) copy(device, at(whole, group + g, token), at(packed(to), g, 0));
+  TensorView pack(Device& device, const TensorView& whole, const TensorView& memory) const {
+    if (whole[0] == groups && whole[1] == tokens) return whole;
+    for (std::int64_t g = 0; g < groups; ++g) copy(device, at(whole, group + g, token), at(packed(memory), g, 0));
+    return packed(memory);
   }
   template <typename Device>
   void unpack(Device& device, const TensorView& from, const TensorView& whole) const {

@@ -5,6 +5,7 @@
 // devices. Every check takes a case in one type; values are float64 on the way, and rounded to the type in which they are stored.
 #pragma once
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -195,6 +196,8 @@ struct Operation {
 
   Case at(const Shape& shape) const;
 };
+
+inline void PrintTo(const Operation* operation, std::ostream* out) { *out << operation->name; }
 
 // In the order of their names.
 const std::vector<const Operation*>& operations();
