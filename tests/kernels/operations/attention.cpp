@@ -106,6 +106,7 @@ const Listed attention_entry{{
     .gpu_shapes = {{5, 3, 300, 2}, {4, 2, 129, 4}, {5, 1, 256, 3}, {4, 1, 3, 4}},
     .timed = {{5, 64, 256, 32}},
     .body = attention_case,
+    .bf16_capability = 80,
 }};
 
 // [R, heads, streams, ring, tokens, first position, where a document begins]

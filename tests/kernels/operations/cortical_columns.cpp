@@ -150,11 +150,9 @@ void cortical_columns_case(Case& c, const Shape& s) {
   const Part whole{0, m.groups, 0, tokens};
   const double flops = 2 * static_cast<double>(tokens * m.groups * m.fan_in * m.columns);
   c.run("synapses_readers", readers);
-  c.run(
-      "cortical_columns_forward", [=](auto& device, const Operands& at) { forward(device, at, whole); }, flops);
+  c.run("cortical_columns_forward", [=](auto& device, const Operands& at) { forward(device, at, whole); }, {flops});
   c.run("begin", begin);
-  c.run(
-      "cortical_columns_backward", [=](auto& device, const Operands& at) { backward(device, at, whole); }, 3 * flops);
+  c.run("cortical_columns_backward", [=](auto& device, const Operands& at) { backward(device, at, whole); }, {3 * flops});
   c.run("cortical_columns_sources", [=](auto& device, const Operands& at) { to_sources(device, at, whole); });
   c.run("cortical_columns_sum", sum);
   c.also("in sections", [=](auto& device, const Operands& at) {

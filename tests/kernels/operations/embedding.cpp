@@ -70,13 +70,18 @@ void embedding_case(Case& c, const Shape& s) {
   const auto d_gain = c.output("d_gain", {width}, Stored::single);
   const auto tables = [=](const Operands& at) { return EmbeddingRows{at[ids], at[weight], at[pair_ids], at[pairs]}; };
   c.tolerance = 1e-5;
-  c.run("embedding_forward", [=](auto& device, const Operands& at) {
-    embedding_forward(device, {tables(at), at[gain], at[out], at[inverse]});
-  });
+  const double narrow = 2 * static_cast<double>(tokens * width), looked_up = (pairs ? 4 : 2) * narrow;
+  c.run("embedding_forward",
+        [=](auto& device, const Operands& at) {
+          embedding_forward(device, {tables(at), at[gain], at[out], at[inverse]});
+        },
+        {0, looked_up + narrow});
   c.loss_is(out, d_out);
-  c.run("embedding_backward", [=](auto& device, const Operands& at) {
-    embedding_backward(device, {tables(at), at[gain], at[inverse], at[d_out], at[d_gain]});
-  });
+  c.run("embedding_backward",
+        [=](auto& device, const Operands& at) {
+          embedding_backward(device, {tables(at), at[gain], at[inverse], at[d_out], at[d_gain]});
+        },
+        {0, looked_up + 2 * narrow});
   c.formula = [=](Values& v) {
     v[d_gain] = Tensor<double>({width}, 0);
     for (std::int64_t n = 0; n < tokens; ++n) {

@@ -23,12 +23,11 @@ void matmul_case(Case& c, const Shape& s) {
   const auto product = beta == 0 ? c.output("c", {m, n}, stored) : c.updated("c", {m, n}, noise(10), stored);
   c[a].before = c[product].before = c[product].after = 8;
   c.tolerance = 1e-5;  // tensor cores cut sums off instead of rounding them
-  c.run(
-      "matmul",
-      [=](auto& device, const Operands& at) {
-        matmul(device, {at[a], at[b], at[product], Transpose(ta), Transpose(tb), beta});
-      },
-      2 * static_cast<double>(m * n * k));
+  c.run("matmul",
+        [=](auto& device, const Operands& at) {
+          matmul(device, {at[a], at[b], at[product], Transpose(ta), Transpose(tb), beta});
+        },
+        {2 * static_cast<double>(m * n * k)});
   if (m * n * k > 2'000'000) return;
   c.formula = [=](Values& v) {
     for (std::int64_t i = 0; i < m; ++i)

@@ -149,6 +149,6 @@ const std::vector<const Operation*>& operations() {
   return list();
 }
 
-Listed::Listed(Operation operation) { list().push_back(new Operation(std::move(operation))); }
+Listed::Listed(Operation entered) : operation(std::move(entered)) { list().push_back(&operation); }
 
 }  // namespace neurogen

@@ -95,9 +95,15 @@ class Operands {
   mutable std::vector<bool> touched;
 };
 
+// The least work that a step takes, to compare its time with.
+struct Cost {
+  double flops = 0;   // of its products, 2 for a multiply-add
+  double bytes = -1;  // read and written; -1: all operands that it asks for, but scratch
+};
+
 struct Step {
   std::string name;
-  double flops = 0;  // of its products, 2 for a multiply-add
+  Cost cost;
   std::function<void(CpuDevice&, const Operands&)> on_cpu{};
 #ifdef NEUROGEN_CUDA
   std::function<void(CudaDevice&, const Operands&)> on_cuda{};
@@ -133,13 +139,13 @@ class Case {
 
   // `body(auto& device, const Operands& at)`, compiled for every device of the build.
   template <typename Body>
-  void run(std::string name, Body body, double flops = 0) {
-    steps.push_back(step_of(std::move(name), std::move(body), flops));
+  void run(std::string name, Body body, Cost cost = {}) {
+    steps.push_back(step_of(std::move(name), std::move(body), cost));
   }
   // Another way to the same bits in all operands but scratch, such as the parts of a batch one after another.
   template <typename Body>
   void also(std::string name, Body body) {
-    others.push_back(step_of(std::move(name), std::move(body), 0));
+    others.push_back(step_of(std::move(name), std::move(body), {}));
   }
 
   // What the definition gives for the initial values, in plain loops in float64: of all outputs, or of those named.
@@ -173,8 +179,8 @@ class Case {
 
  private:
   template <typename Body>
-  static Step step_of(std::string name, Body body, double flops) {
-    Step step{.name = std::move(name), .flops = flops, .on_cpu = body};
+  static Step step_of(std::string name, Body body, Cost cost) {
+    Step step{.name = std::move(name), .cost = cost, .on_cpu = body};
 #ifdef NEUROGEN_CUDA
     step.on_cuda = std::move(body);
 #endif
@@ -202,9 +208,10 @@ inline void PrintTo(const Operation* operation, std::ostream* out) { *out << ope
 // In the order of their names.
 const std::vector<const Operation*>& operations();
 
-// A file's entry: a static object.
+// An entry: a static object.
 struct Listed {
-  explicit Listed(Operation operation);
+  explicit Listed(Operation entered);
+  Operation operation;
 };
 
 }  // namespace neurogen

@@ -27,9 +27,11 @@ void rowwise_rmsprop_case(Case& c, const Shape& s) {
   };
   const auto v = c.updated("v", {table_rows}, past, Stored::single);
   c.tolerance = 1e-5;
-  c.run("rowwise_rmsprop", [=](auto& device, const Operands& at) {
-    rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[d_rows], at[table], at[v]});
-  });
+  c.run("rowwise_rmsprop",
+        [=](auto& device, const Operands& at) {
+          rowwise_rmsprop(device, {at[control], at[norm], at[rows], at[count], at[d_rows], at[table], at[v]});
+        },
+        {0, static_cast<double>(12 * s[3] * width + 8 * table_rows)});
   c.formula = [=](Values& x) {
     if (now.overflow != 0) return;
     for (double& moment : x[v].data) moment *= 0.98;

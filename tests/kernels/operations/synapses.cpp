@@ -78,15 +78,12 @@ void synapses_case(Case& c, const Shape& s) {
   c.run("synapses_readers", [=](auto& device, const Operands& at) {
     synapses_readers(device, {at[w.wiring], at[w.reader_start], at[w.readers]});
   });
-  c.run(
-      "synapses_forward", [=](auto& device, const Operands& at) { forward(device, at, 0, groups); }, flops);
+  c.run("synapses_forward", [=](auto& device, const Operands& at) { forward(device, at, 0, groups); }, {flops});
   c.loss_is(currents, d_currents);
   c.run("begin", begin);
-  c.run(
-      "synapses_backward_weights", [=](auto& device, const Operands& at) { backward_weights(device, at, tokens); }, flops);
+  c.run("synapses_backward_weights", [=](auto& device, const Operands& at) { backward_weights(device, at, tokens); }, {flops});
   c.run("synapses_backward_taps", backward_taps);
-  c.run(
-      "synapses_backward_sources", [=](auto& device, const Operands& at) { backward_sources(device, at, tokens); }, flops);
+  c.run("synapses_backward_sources", [=](auto& device, const Operands& at) { backward_sources(device, at, tokens); }, {flops});
   c.also("in ranges and sections", [=](auto& device, const Operands& at) {
     synapses_readers(device, {at[w.wiring], at[w.reader_start], at[w.readers]});
     for (std::int64_t g = groups - 1; g >= 0; --g) forward(device, at, g, 1);
