@@ -27,7 +27,8 @@ class CudaOperations : public CudaTest, public testing::WithParamInterface<const
           std::vector<DType> stored;
           for (const Operand& operand : c.operands) stored.push_back(type_of(operand.stored, type));
           if (!done.insert(stored).second || (type == DType::bf16 && gpu().capability() < GetParam()->bf16_capability)) continue;
-          for (const std::string& fault : check(c, type)) ADD_FAILURE() << c.name << " in " << name_of(type) << ": " << fault;
+          for (const std::string& fault : faults_of([&] { return check(c, type); }))
+            ADD_FAILURE() << c.name << " in " << name_of(type) << ": " << fault;
         }
       }
   }

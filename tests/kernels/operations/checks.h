@@ -6,6 +6,16 @@ namespace neurogen {
 
 using Faults = std::vector<std::string>;
 
+// A check's faults; an operation that refuses its case has one.
+template <typename Check>
+Faults faults_of(Check&& check) {
+  try {
+    return check();
+  } catch (const std::exception& error) {
+    return {error.what()};
+  }
+}
+
 // Adds a fault for each operand whose values differ by more than their type and the case's tolerance explain: in the norm, and
 // twelve times that for each entry.
 void compare(Faults& faults, const Case& c, DType tested, const std::string& what, const Values& actual, const Values& expected,
