@@ -50,10 +50,6 @@ std::string difference(const Tensor<double>& x, const Tensor<double>& y, const T
                      where, x.data[where], y.data[where], worst, norm);
 }
 
-}  // namespace
-
-namespace {
-
 // Calls body(zero) with a number of the type.
 template <typename Body>
 void dispatch(DType type, Body&& body) {
