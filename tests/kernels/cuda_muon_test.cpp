@@ -1,5 +1,5 @@
 #include "kernels/muon.h"
-#include "tests/kernels/cuda_tensor.h"
+#include "tests/kernels/gpu.h"
 
 namespace neurogen {
 namespace {
@@ -7,8 +7,10 @@ namespace {
 using CudaMuon = CudaTest;
 
 TEST_F(CudaMuon, RefusesAFanInThatSharedMemoryHasNoRoomFor) {
-  const OnGpu high(DType::f32, {1, kMuonMostFanIn + 16, 64}), norm(DType::f32, {2}), control(DType::u8, {sizeof(StepControl)});
-  EXPECT_THROW(muon(gpu(), {control, norm, {{high, high, high}}, {}}), Error);
+  const Shape shape{1, kMuonMostFanIn + 16, 64};
+  const Block memory = Block::on_gpu(size_of(DType::f32, shape));
+  const TensorView high = make_view(memory.data(), DType::f32, shape);
+  EXPECT_THROW(muon(gpu(), {high, high, {{high, high, high}}, {}}), Error);
 }
 
 }  // namespace

@@ -1,18 +1,21 @@
 // Every operation of the list on a GPU, in each of its types.
 #include <set>
 
-#include "tests/kernels/cuda_tensor.h"
+#include "tests/kernels/gpu.h"
 #include "tests/kernels/operations/checks.h"
 #include "tests/kernels/operations/wrong.h"
 
 namespace neurogen {
 namespace {
 
-class CudaOperations : public testing::TestWithParam<const Operation*> {
+// Limits the shared memory per block during its lifetime.
+struct SharedMemory {
+  explicit SharedMemory(Bytes bytes) { gpu().limit_shared_memory(bytes); }
+  ~SharedMemory() { gpu().limit_shared_memory(UINT64_MAX); }
+};
+
+class CudaOperations : public CudaTest, public testing::WithParamInterface<const Operation*> {
  protected:
-  void SetUp() override {
-    if (CudaDevice::count() == 0) GTEST_SKIP() << "there is no GPU here";
-  }
   // `check(case, type)` for all shapes and types; types in which every operand is stored as in an earlier one add nothing.
   template <typename Check>
   void expect_no_fault(Check&& check) {
@@ -24,7 +27,8 @@ class CudaOperations : public testing::TestWithParam<const Operation*> {
           std::vector<DType> stored;
           for (const Operand& operand : c.operands) stored.push_back(type_of(operand.stored, type));
           if (!done.insert(stored).second || (type == DType::bf16 && gpu().capability() < GetParam()->bf16_capability)) continue;
-          for (const std::string& fault : check(c, type)) ADD_FAILURE() << c.name << " in " << name_of(type) << ": " << fault;
+          for (const std::string& fault : faults_of([&] { return check(c, type); }))
+            ADD_FAILURE() << c.name << " in " << name_of(type) << ": " << fault;
         }
       }
   }

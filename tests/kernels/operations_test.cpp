@@ -14,7 +14,7 @@ class Operations : public testing::TestWithParam<const Operation*> {
     for (const auto* shapes : {&GetParam()->shapes, &GetParam()->cpu_shapes})
       for (const Shape& shape : *shapes) {
         const Case c = GetParam()->at(shape);
-        for (const std::string& fault : check(c)) ADD_FAILURE() << c.name << ": " << fault;
+        for (const std::string& fault : faults_of([&] { return check(c); })) ADD_FAILURE() << c.name << ": " << fault;
       }
   }
 };

@@ -47,15 +47,19 @@ class Layout {
         before(operand.before),
         pitch(before + row + operand.after) {}
   Bytes bytes() const { return static_cast<Bytes>(2 * fence + rows * pitch * size); }
-  std::int64_t at(std::int64_t element) const { return fence + (element / row * pitch + before + element % row) * size; }
+  std::int64_t at(std::int64_t element) const {
+    return fence + (pitch == row ? element : element / row * pitch + before + element % row) * size;
+  }
   std::int64_t elements() const { return rows * row; }
+  bool plain() const { return type == DType::f64 && pitch == row; }  // as float64 tensors are
 
   DType type;
   std::int64_t fence, size, rows, row, before, pitch;
 };
 
-double load(const std::byte* from, DType type);
-void save(double value, std::byte* to, DType type);
+// Values in an operand's memory.
+void load(const Layout& layout, const std::vector<std::byte>& from, Tensor<double>& x);
+void save(const Layout& layout, const Tensor<double>& x, std::vector<std::byte>& to);
 
 inline constexpr std::byte kNothing{0xFF}, kSomething{0x3C};  // what memory holds before it is written: NaN or -1, or small numbers
 inline constexpr Bytes kFence = 1024;
@@ -72,30 +76,33 @@ class Instance {
       const Layout& layout = layouts.back();
       pieces_.push_back(std::make_unique<Piece<Device>>(layout.bytes()));
       std::vector<std::byte> bytes(layout.bytes(), held);
-      encode(layout, c.initial(Id{i}, tested), bytes);
+      save(layout, c.initial(Id{i}, tested), bytes);
       move(device, bytes.data(), pieces_.back()->data, bytes.size());
       TensorView& view = at.views[i] = make_view(pieces_.back()->data + layout.at(0), layout.type, operand.shape);
       view.row_stride = layout.pitch;
     }
   }
 
-  void run() {
-    for (const Step& step : case_.steps) step.run(device_, at);
+  void run(std::size_t steps = static_cast<std::size_t>(-1)) {
+    for (std::size_t i = 0; i < std::min(steps, case_.steps.size()); ++i) case_.steps[i].run(device_, at);
   }
-  Values values() const {
+  // Of all operands but scratch, or of those that may change.
+  Values values(bool inputs = true) const {
     Values result(layouts.size());
     for (std::size_t i = 0; i < layouts.size(); ++i) {
-      const std::vector<std::byte> bytes = memory(i);
-      Tensor<double>& x = result[Id{i}] = Tensor<double>(case_.operands[i].shape, 0);
-      for (std::int64_t e = 0; e < layouts[i].elements(); ++e)
-        x[e] = load(&bytes[static_cast<std::size_t>(layouts[i].at(e))], layouts[i].type);
+      const Use use = case_.operands[i].use;
+      if (use == Use::scratch || (use == Use::input && !inputs)) continue;
+      result[Id{i}] = Tensor<double>(case_.operands[i].shape, 0);
+      load(layouts[i], memory(i), result[Id{i}]);
     }
     return result;
   }
+  // Operands without values stay as they are.
   void set(const Values& values) {
     for (std::size_t i = 0; i < layouts.size(); ++i) {
+      if (values[Id{i}].data.empty()) continue;
       std::vector<std::byte> bytes = memory(i);
-      encode(layouts[i], values[Id{i}], bytes);
+      save(layouts[i], values[Id{i}], bytes);
       move(device_, bytes.data(), pieces_[i]->data, bytes.size());
     }
   }
@@ -110,11 +117,6 @@ class Instance {
   std::vector<Layout> layouts;
 
  private:
-  static void encode(const Layout& layout, const Tensor<double>& x, std::vector<std::byte>& bytes) {
-    for (std::int64_t e = 0; e < static_cast<std::int64_t>(x.data.size()); ++e)
-      save(x[e], &bytes[static_cast<std::size_t>(layout.at(e))], layout.type);
-  }
-
   Device& device_;
   const Case& case_;
   std::vector<std::unique_ptr<Piece<Device>>> pieces_;

@@ -111,6 +111,11 @@ Id Case::add(Operand operand) {
   return {operands.size() - 1};
 }
 
+Id Case::find(const std::string& operand) const {
+  const auto found = std::find_if(operands.begin(), operands.end(), [&](const Operand& one) { return one.name == operand; });
+  return found == operands.end() ? Id{} : Id{static_cast<std::size_t>(found - operands.begin())};
+}
+
 void Case::gradient(Id of, Id is) {
   if (!of) return;
   const bool added = (*this)[is].use == Use::updated;
@@ -144,6 +149,6 @@ const std::vector<const Operation*>& operations() {
   return list();
 }
 
-Listed::Listed(Operation operation) { list().push_back(new Operation(std::move(operation))); }
+Listed::Listed(Operation entered) : operation(std::move(entered)) { list().push_back(&operation); }
 
 }  // namespace neurogen

@@ -5,6 +5,7 @@
 // devices. Every check takes a case in one type; values are float64 on the way, and rounded to the type in which they are stored.
 #pragma once
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -97,9 +98,15 @@ class Operands {
   mutable std::vector<bool> touched;
 };
 
+// The least work that a step takes, to compare its time with.
+struct Cost {
+  double flops = 0;   // of its products, 2 for a multiply-add
+  double bytes = -1;  // read and written; -1: all operands that it asks for, but scratch
+};
+
 struct Step {
   std::string name;
-  double flops = 0;  // of its products, 2 for a multiply-add
+  Cost cost;
   std::function<void(CpuDevice&, const Operands&)> on_cpu{};
 #ifdef NEUROGEN_CUDA
   std::function<void(CudaDevice&, const Operands&)> on_cuda{};
@@ -131,27 +138,29 @@ class Case {
   Id control(const StepControl& value, Use use = Use::input);
   Operand& operator[](Id id) { return operands[id.index]; }
   Id add(Operand operand);
+  Id find(const std::string& name) const;  // the first of that name
 
   // `body(auto& device, const Operands& at)`, compiled for every device of the build.
   template <typename Body>
-  void run(std::string name, Body body, double flops = 0) {
-    steps.push_back(step_of(std::move(name), std::move(body), flops));
+  void run(std::string name, Body body, Cost cost = {}) {
+    steps.push_back(step_of(std::move(name), std::move(body), cost));
   }
   // Another way to the same bits in all operands but scratch, such as the parts of a batch one after another.
   template <typename Body>
   void also(std::string name, Body body) {
-    others.push_back(step_of(std::move(name), std::move(body), 0));
+    others.push_back(step_of(std::move(name), std::move(body), {}));
   }
 
-  // What the definition gives for the initial values, in plain loops in float64. Outputs that it leaves as they are are not
-  // compared.
+  // What the definition gives for the initial values, in plain loops in float64: of all outputs, or of those named.
   std::function<void(Values&)> formula;
-  // A number to differentiate, and its gradients, from the values before and after all steps. A gradient that is added to is its
-  // operand's change.
+  std::vector<Id> formula_gives;
+  // A number to differentiate, from the values before and after the steps so far, and its gradients, after all steps (inputs
+  // are among the values before alone). A gradient that is added to is its operand's change.
+  using Loss = std::function<double(const Values& before, const Values& after)>;
   using Gradient = std::function<Tensor<double>(const Values& before, const Values& after)>;
-  std::function<double(const Values& before, const Values& after)> loss;
+  void loss_is(Loss is) { loss = std::move(is), loss_steps = steps.size(); }
   void loss_is(Id out, Id d_out) {
-    loss = [=](const Values& before, const Values& after) { return inner(after[out], before[d_out]); };
+    loss_is([=](const Values& before, const Values& after) { return inner(after[out], before[d_out]); });
   }
   void gradient(Id of, Gradient is) {
     if (of) gradients.push_back({of, std::move(is)});
@@ -164,6 +173,8 @@ class Case {
   std::string name;
   std::vector<Operand> operands;
   std::vector<Step> steps, others;
+  Loss loss;
+  std::size_t loss_steps = 0;
   std::vector<std::pair<Id, Gradient>> gradients;
 
   // An operand's initial values, rounded to the type in which they are stored. Outputs and scratch have none.
@@ -171,8 +182,8 @@ class Case {
 
  private:
   template <typename Body>
-  static Step step_of(std::string name, Body body, double flops) {
-    Step step{.name = std::move(name), .flops = flops, .on_cpu = body};
+  static Step step_of(std::string name, Body body, Cost cost) {
+    Step step{.name = std::move(name), .cost = cost, .on_cpu = body};
 #ifdef NEUROGEN_CUDA
     step.on_cuda = std::move(body);
 #endif
@@ -195,12 +206,15 @@ struct Operation {
   Case at(const Shape& shape) const;
 };
 
+inline void PrintTo(const Operation* operation, std::ostream* out) { *out << operation->name; }
+
 // In the order of their names.
 const std::vector<const Operation*>& operations();
 
-// A file's entry: a static object.
+// An entry: a static object.
 struct Listed {
-  explicit Listed(Operation operation);
+  explicit Listed(Operation entered);
+  Operation operation;
 };
 
 }  // namespace neurogen

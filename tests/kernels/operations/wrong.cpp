@@ -53,6 +53,7 @@ Case product_that(How how) {
     matmul(device, {at[d_c], at[b], at[d_a], Transpose::no, Transpose::yes});
     if (how == How::into_an_input) clear(device, at[d_c]);
   });
+  c.loss_is(product, d_c);
   c.also("another way", [=](auto& device, const Operands& at) {
     matmul(device, {at[a], at[b], at[product]});
     matmul(device, {at[d_c], at[b], at[d_a], Transpose::no, Transpose::yes});
@@ -63,7 +64,7 @@ Case product_that(How how) {
     for (std::int64_t i = 0; i < m * n * k; ++i)
       v[product][i / k / n * n + i / k % n] += v[a][i / k / n * k + i % k] * v[b][i % k * n + i / k % n];
   };
-  c.loss_is(product, d_c);
+  c.formula_gives = {product};
   c.gradient(a, [=](const Values&, const Values& after) {
     Tensor<double> gradient = after[d_a];
     for (double& x : gradient.data) x *= how == How::wrong_sign ? -1 : 1;
