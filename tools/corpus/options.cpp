@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "arena/bytes.h"
 #include "engine/data/tokenizer.h"
 #include "engine/data/tokens.h"
