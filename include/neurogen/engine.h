@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,6 +29,9 @@
 #include "neurogen/version.h"
 
 namespace neurogen {
+
+// "3200M", "2.98Gi" or "12345" in bytes: K, M, G, T are powers of 1,000, Ki, Mi, Gi, Ti of 1,024. `field` names it in a failure.
+NEUROGEN_API Result<std::uint64_t> parse_bytes(std::string_view text, std::string_view field = "text");
 
 struct EngineOptions : ModelSettings {
   Rates rates;
@@ -46,7 +50,7 @@ struct MemoryPlan {
   std::int64_t batch = 0, window = 0;
   std::string table, json;  // every buffer: as a table for people, as JSON for programs
   bool fits = true;
-  std::string refusal;  // if it does not fit: what is alive at the peak, and settings that would fit
+  std::string refusal;  // if it does not fit: a page that says so, with what is alive at the peak and settings that would fit
 };
 
 // One training step.
@@ -97,8 +101,17 @@ class NEUROGEN_API Engine {
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
   // The same, token by token: `take` gets each as it is drawn and returns whether to go on.
-  Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
+  Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t token)>& take,
                   const Sampling& sampling = {});
+  // Several prompts, one after the other, each with the tokens that it would get alone. If `take` returns false, the next prompt
+  // is begun. If one of the prompts is refused, none is begun.
+  Status generate(std::span<const std::vector<std::int32_t>> prompts,
+                  const std::function<bool(std::size_t prompt, std::int32_t token)>& take, const Sampling& sampling = {});
+
+  // The same at the caller's pace: begin() takes a prompt in, and each next() draws a token, none after a document's end. Other
+  // calls may come between, except one that begins another text.
+  Status begin(std::span<const std::int32_t> prompt, const Sampling& sampling = {});
+  Result<std::optional<std::int32_t>> next();
 
   // The parameters in canonical order, and their values as float32, row-major. Writing rounds to the stored type and keeps the
   // optimizer's state; values must be finite.

@@ -1,4 +1,6 @@
 // Text and tokens on the command line: characters, documents' ends and tokenizers that must belong together.
+#include <fmt/format.h>
+
 #include "tests/tools/command_line.h"
 
 namespace neurogen {
