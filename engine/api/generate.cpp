@@ -74,7 +74,8 @@ Status Engine::generate(std::span<const std::vector<std::int32_t>> prompts,
   });
   if (!all) return all;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const Status one = generate(prompts[i], [&](std::int32_t token) { return take(i, token); }, sampling);
+    const Status one = generate(
+        prompts[i], [&](std::int32_t token) { return take(i, token); }, sampling);
     if (!one) return one;
   }
   return std::monostate{};

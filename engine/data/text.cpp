@@ -68,9 +68,9 @@ std::string_view TextStream::next() {
         break;
       }
       if (!replace_) {
-        throw Error(
-            fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or use corpus make --replace-invalid",
-                        name_, read_ - rest.size()));
+        throw Error({fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or use corpus make ", name_,
+                                 read_ - rest.size()),
+                     Field("replace_invalid")});
       }
       std::size_t bytes = 1;
       while (bytes < rest.size() && incomplete_utf8(rest.substr(0, bytes + 1))) ++bytes;

@@ -4,9 +4,9 @@
 //   options.architecture = "tiny";
 //   auto engine = neurogen::Engine::create(options);
 //   if (!engine) return complain(engine.failure().sentence);
-//   for (...) engine.value().train_step_batch(ids, targets);
+//   for (...) engine->train_step_batch(ids, targets);
 //
-// create() allocates everything. Afterwards only load(), write_parameter() and export_weights(), while they run, and error messages
+// create() allocates everything. Afterwards only load(), write_parameter() and export_weights(), while they run, and failures
 // allocate. create() and load() read a file into memory of the file's size instead of mapping it: if the file is truncated
 // meanwhile, the call fails, and no signal ends the process. The library installs nothing in its process: no signal handlers, no
 // allocator, no limits, no environment. (While an engine works, OpenBLAS is set to one thread; the engine's own threads share the
@@ -69,11 +69,13 @@ struct ParameterInfo {
 
 class NEUROGEN_API Engine {
  public:
-  // What create() would take, without taking it. The device need not be present.
+  // What create() would take, without taking it. The device need not be present: a GPU that is not is taken for a small one with
+  // bf16.
   static Result<MemoryPlan> plan(const EngineOptions& options);
   // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
   static Result<Engine> create(const EngineOptions& options);
 
+  // An engine that was moved from can only be destroyed or assigned to; assigning frees the engine that was there.
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
@@ -100,7 +102,8 @@ class NEUROGEN_API Engine {
   // attention: the recurrent state remembers what came before. Equal weights, prompts and settings give equal tokens.
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
-  // The same, token by token: `take` gets each as it is drawn and returns whether to go on.
+  // The same, token by token: `take` gets each as it is drawn and returns whether to go on. It may use the engine, but not for
+  // another text; its exceptions reach the caller.
   Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t token)>& take,
                   const Sampling& sampling = {});
   // Several prompts, one after the other, each with the tokens that it would get alone. If `take` returns false, the next prompt
@@ -129,8 +132,7 @@ class NEUROGEN_API Engine {
   // basal_ganglia, prefrontal, broca. The names live as long as the engine.
   std::vector<std::string_view> modules() const;
   Result<std::int64_t> outputs(std::string_view module) const;
-  // A module's outputs, [batch, window, outputs], on the latest batch of train_step_batch() or evaluate(), computed with the
-  // current weights.
+  // A module's outputs, [batch, window, outputs], on the latest batch that the engine was given, computed with the current weights.
   Status read_output(std::string_view module, std::span<float> out);
 
   // Writes a checkpoint atomically: if it fails, an existing file stays. `neurogen-engine` reads it too.

@@ -8,9 +8,9 @@ namespace neurogen {
 
 enum class Device { automatic, cpu, cuda };                   // automatic: the first GPU if there is one
 enum class Compute { automatic, fp32, bf16, fp16 };           // automatic: fp32 on a CPU, bf16 or fp16 on a GPU
-enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32 on a CPU, sixteen_bits on a GPU
+enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32 on a CPU, the 16 bits of `compute` on a GPU
 
-// What is automatic is as the weights were trained, where a run starts from some and the device supports it.
+// A run that starts from weights takes what is automatic from them, where the device supports it.
 struct ModelSettings {
   std::string architecture = "auto";      // full, small, tiny or FILE.json; auto: full on a GPU, tiny on a CPU
   std::uint64_t budget = 3'200'000'000;   // limit on all memory of the run, in bytes
@@ -18,10 +18,10 @@ struct ModelSettings {
   std::int64_t batch = 32;                // sequences per step; 0: as many of 32 as fit
   std::int64_t window = 256;              // tokens in a sequence
   Device device = Device::automatic;
-  std::int64_t gpu = 0;                  // which GPU, with Device::cuda
-  Compute compute = Compute::automatic;  // type of matrix products
-  DecoderStorage decoder_storage = DecoderStorage::automatic;
-  std::int64_t threads = 0;  // CPU threads; 0: one per core
+  std::int64_t gpu = 0;                                        // which GPU, with Device::cuda
+  Compute compute = Compute::automatic;                        // type of matrix products
+  DecoderStorage decoder_storage = DecoderStorage::automatic;  // type of the stored decoder
+  std::int64_t threads = 0;                                    // CPU threads; 0: one per core
   // Token that ends a document: the model's memory is reset after it; -1: none. Not set: as the weights were trained, else none.
   std::optional<std::int64_t> document_end;
   std::int64_t decoder_tile = 1280;  // rows of the decoder updated together

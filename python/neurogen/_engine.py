@@ -36,7 +36,7 @@ class Engine:
     engine: calls run one at a time, while other threads run Python."""
 
     def __init__(self, **options: Unpack[Options]) -> None:
-        """Plans, allocates and initializes; see Options."""
+        """Plans, allocates and initializes. neurogen.Options explains the options."""
         self._busy = threading.Lock()
         self._texts = 0  # begun by generate
         self._memory: Optional[_Memory] = None  # while open
@@ -71,8 +71,8 @@ class Engine:
         """Device, step size and memory."""
         if self._memory is None:
             return "<neurogen.Engine, closed>"
-        plan = self._plan
-        return f"<neurogen.Engine on {self.device}: {plan.batch} x {plan.window} tokens a step, {plan.total} bytes, step {self.steps}>"
+        step = f"{self._plan.batch} x {self._plan.window} tokens a step"
+        return f"<neurogen.Engine on {self.device}: {step}, {self._plan.total} bytes, step {self.steps}>"
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
         with self._busy:
@@ -177,8 +177,9 @@ class Engine:
     def generate(self, prompt: NDArray[np.int32], max_tokens: int = 100, **sampling: Unpack[Sampling]) -> Iterator[int]:
         """Continues a prompt, int32 [tokens], and returns an iterator of tokens, each drawn when it is asked for.
 
-        Ends after max_tokens or after document_end. Equal weights, prompts and settings give equal tokens. Other calls may come
-        between; an engine generates one text at a time, so that an iterator raises Refused once another has been begun."""
+        neurogen.Sampling explains the other arguments. Ends after max_tokens or after document_end. Equal weights, prompts and
+        settings give equal tokens. Other calls may come between, but an engine generates one text at a time: an iterator raises
+        Refused once another has been begun."""
         most = whole("max_tokens", max_tokens)
         if most < 0:
             raise Refused(f"max_tokens is {most}: use 0 or more", "max_tokens")

@@ -86,7 +86,8 @@ _declare("int", "decode", "ptr ptr i64 ptr ptr")
 def check(outcome: int) -> None:
     """Raises Refused for a refusal, in which nothing was done, and Failed for a failure, with their sentence and field."""
     if outcome:
-        raise (Refused if outcome == 2 else Failed)(library.neurogen_text().decode(errors="replace"), library.neurogen_field().decode())
+        sentence, field = library.neurogen_text().decode(errors="replace"), library.neurogen_field().decode()
+        raise (Refused if outcome == 2 else Failed)(sentence, field)
 
 
 def encoded(name: str, text: PathLike) -> bytes:

@@ -9,38 +9,66 @@ from neurogen._library import NOT_SET, NativeOptions, NativeSampling, PathLike, 
 
 
 class Options(TypedDict, total=False):
-    """Options of an engine. Defaults are those of the C++ library."""
+    """Options of an engine, with their defaults.
 
-    architecture: PathLike  # "full", "small", "tiny" or a file; "auto": that of the weights, else full on a GPU, tiny on a CPU
-    budget: Union[str, int]  # limit on all memory: "3200M", or a number of bytes
-    overhead: Union[str, int]  # the part of it for libraries and heap; "auto": by the device
-    device: str  # "auto", "cpu", "cuda" or "cuda:K"
-    batch: Union[str, int]  # sequences per step; "auto": as many of 32 as fit
-    window: int  # tokens in a sequence
-    compute: str  # type of matrix products: "auto", "fp32", "bf16" or "fp16"
-    decoder_storage: str  # "auto", "fp32" or "16bit"
-    threads: int  # CPU threads; 0: one per core
-    document_end: Optional[int]  # token that ends a document; -1: none; None: as the weights were trained
-    decoder_tile: int  # rows of the decoder updated together
-    checkpoint: PathLike  # resume from this file, or the newest in this directory
-    init: PathLike  # or take initial weights from a safetensors file or a checkpoint
-    steps: int  # length of the run; the rates decline after half of it. 0: the checkpoint's, else they never decline
-    seed: int  # for initial weights and wiring
-    learning_rate: float  # of vectors: biases, taps, gains, time constants
-    synapse_rate: float  # of the synapses' matrices
-    table_rate: float  # of the embedding and its pairs
+    architecture ("auto"): "full", "small", "tiny" or a file; "auto": that of the weights, else full on a GPU, tiny on a CPU.
+    budget ("3200M"): limit on all memory, such as "2.98Gi", or a number of bytes.
+    overhead ("auto"): the part of it for libraries and heap; "auto": by the device.
+    device ("auto"): "cpu", "cuda" or "cuda:K"; "auto": the first GPU if there is one.
+    batch (32): sequences per step; "auto": as many of 32 as fit.
+    window (256): tokens in a sequence.
+    compute ("auto"): type of matrix products: "fp32", "bf16" or "fp16"; "auto": fp32 on a CPU, bf16 or fp16 on a GPU.
+    decoder_storage ("auto"): type of the stored decoder: "fp32" or "16bit"; "auto": fp32 on a CPU, 16bit on a GPU.
+    threads (0): CPU threads; 0: one per core.
+    document_end (None): token that ends a document; -1: none; None: as the weights were trained, else none.
+    decoder_tile (1280): rows of the decoder updated together.
+    checkpoint (""): resume from this file, or the newest in this directory.
+    init (""): or take initial weights from this safetensors file or checkpoint.
+    steps (0): length of the run; the rates decline after half of it. 0: the checkpoint's, else they never decline.
+    seed (1): for initial weights and wiring.
+    learning_rate (4e-3): of vectors: biases, taps, gains, time constants.
+    synapse_rate (0.01): of the synapses' matrices.
+    table_rate (0.25): of the embedding and its pairs.
+    decoder_rate (1e-3): of the decoder.
+    warmup (100): steps in which the rates rise."""
+
+    architecture: PathLike
+    budget: Union[str, int]
+    overhead: Union[str, int]
+    device: str
+    batch: Union[str, int]
+    window: int
+    compute: str
+    decoder_storage: str
+    threads: int
+    document_end: Optional[int]
+    decoder_tile: int
+    checkpoint: PathLike
+    init: PathLike
+    steps: int
+    seed: int
+    learning_rate: float
+    synapse_rate: float
+    table_rate: float
     decoder_rate: float
-    warmup: int  # steps
+    warmup: int
 
 
 class Sampling(TypedDict, total=False):
-    """How tokens are drawn. Defaults are those of the C++ library."""
+    """How tokens are drawn, with defaults.
 
-    temperature: float  # 0: only the likeliest token
-    top_k: int  # 0: all
-    top_p: float  # 1: all
-    min_p: float  # 0: all
-    repetition_penalty: float  # 1: none
+    temperature (0.8): 0 takes the likeliest token, higher is bolder.
+    top_k (0): draw from the K likeliest tokens; 0: all.
+    top_p (1.0): draw from the likeliest tokens that together hold this share.
+    min_p (0.0): draw from tokens at least this likely relative to the likeliest.
+    repetition_penalty (1.0): above 1 discourages tokens that the text already has.
+    seed (1): equal seeds give equal tokens."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
     seed: int
 
 

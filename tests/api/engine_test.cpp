@@ -199,7 +199,7 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
     }
   });
   int failed = 0;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 100 || (failed == 0 && i < 10'000); ++i) {  // on a busy machine the two may long miss each other
     failed += !engine.load(file).ok();
     if (i % 50 == 0) static_cast<void>(Engine::create(from));
   }

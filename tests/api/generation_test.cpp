@@ -71,7 +71,8 @@ TEST_F(Api, EachOfSeveralPromptsGetsWhatItWouldGetAlone) {
   int taken = 0;
   const auto take = [&](std::size_t, std::int32_t) { return ++taken, false; };
   expect_refused(engine.generate(std::vector<Ids>{{1}, {}}, take), "prompts", {"prompts[1] has no tokens"});
-  expect_refused(engine.generate(std::vector<Ids>{{1}, {2, 300}}, take), "prompts", {"prompts[1][1] is 300: use ids from 0 to 299"});
+  expect_refused(engine.generate(std::vector<Ids>{{1}, {2, 300}}, take), "prompts",
+                 {"prompts[1][1] is 300: use ids from 0 to 299"});
   Sampling wrong;
   wrong.min_p = 3;
   expect_refused(engine.generate(prompts, take, wrong), "min_p", {"min_p is 3"});

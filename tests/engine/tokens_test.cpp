@@ -184,7 +184,7 @@ TEST(TextStreams, KnowCharactersAcrossBorders) {
         TextStream replacing(path, true), refusing(path, false);
         EXPECT_EQ(all_of(replacing).substr(before), wrong.replaced + end) << before << end;
         EXPECT_EQ(replacing.replaced(), (wrong.replaced.size() - (wrong.replaced.back() == '(')) / 3);
-        EXPECT_ERROR(all_of(refusing), path + " is not UTF-8 text at byte " + std::to_string(before) + ":", "--replace-invalid");
+        EXPECT_ERROR(all_of(refusing), path + " is not UTF-8 text at byte " + std::to_string(before) + ":", "replace_invalid");
       }
     }
   }

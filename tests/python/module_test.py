@@ -1,5 +1,6 @@
 """The Python module as a user sees it: sentences, threads, the tokenizer, types and the example."""
 
+import ast
 import inspect
 import pathlib
 import re
@@ -9,6 +10,7 @@ import threading
 import unittest
 
 from engines import SOURCE, EngineTest, neurogen, np, text
+from neurogen._records import native_options, native_sampling
 
 
 class Module(EngineTest):
@@ -138,10 +140,15 @@ class Module(EngineTest):
             self.assertEqual(processor.decode(tokenizer.encode(written).tolist()), written)
 
     def test_everything_is_typed_and_documented(self):
-        """Options have the names of the C++ library."""
+        """Options have the names and the defaults of the C++ library."""
         headers = "".join((SOURCE / f"include/neurogen/{name}.h").read_text() for name in ("settings", "recipe", "engine"))
         for name in [*neurogen.Options.__annotations__, *neurogen.Sampling.__annotations__]:
             self.assertRegex(headers, rf"[ ,]{name}(;| = )")
+        for kind, native in ((neurogen.Options, native_options), (neurogen.Sampling, native_sampling)):
+            defaults = re.findall(r"^    (\w+) \((.*?)\): ", kind.__doc__, re.M)
+            self.assertEqual([name for name, _ in defaults], list(kind.__annotations__))
+            for name, default in defaults:
+                self.assertEqual(getattr(native({name: ast.literal_eval(default)}), name), getattr(native({}), name), name)
         for name in neurogen.__all__:
             real = getattr(neurogen, name)
             self.assertTrue(real.__doc__)

@@ -7,15 +7,14 @@
 namespace neurogen {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kOtherNames = {
-    {{"architecture", "arch"},
-     {"window", "seq"},
-     {"learning_rate", "lr"},
-     {"synapse_rate", "synapse-lr"},
-     {"table_rate", "table-lr"},
-     {"decoder_rate", "decoder-lr"}}};
-constexpr std::array<std::string_view, 7> kSampling = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed",
-                                                       "max_tokens"};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kOtherNames = {{{"architecture", "arch"},
+                                                                                       {"window", "seq"},
+                                                                                       {"learning_rate", "lr"},
+                                                                                       {"synapse_rate", "synapse-lr"},
+                                                                                       {"table_rate", "table-lr"},
+                                                                                       {"decoder_rate", "decoder-lr"}}};
+constexpr std::array<std::string_view, 7> kSampling = {"temperature",        "top_k", "top_p",     "min_p",
+                                                       "repetition_penalty", "seed",  "max_tokens"};
 
 }  // namespace
 
