@@ -1,4 +1,6 @@
 // Prompts that the engine continues.
+#include <stdexcept>
+
 #include "tests/api/engines.h"
 
 namespace neurogen {
@@ -11,6 +13,21 @@ TEST_F(Api, SpeaksTokenByToken) {
   ASSERT_EQ(engine.generate(text(5), whole).value(), 20u);
   ASSERT_TRUE(engine.generate(text(5), [&](std::int32_t token) { return some.push_back(token), some.size() < 7; }));
   EXPECT_EQ(some, std::vector<std::int32_t>(whole.begin(), whole.begin() + 7));
+}
+
+TEST_F(Api, MayBeUsedByWhatTakesItsTokens) {
+  Engine engine = made(options());
+  trained(engine, 3);
+  Ids whole(9), some;
+  ASSERT_EQ(engine.generate(text(5), whole).value(), 9u);
+  const auto evaluating = [&](std::int32_t token) {
+    EXPECT_TRUE(engine.evaluate(text(90)));
+    some.push_back(token);
+    if (some.size() == 9) throw std::domain_error("enough");
+    return true;
+  };
+  EXPECT_THROW(static_cast<void>(engine.generate(text(5), evaluating)), std::domain_error);
+  EXPECT_EQ(some, whole);
 }
 
 TEST_F(Api, SpeaksAtTheCallersPace) {
