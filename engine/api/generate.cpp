@@ -57,7 +57,7 @@ Result<std::optional<std::int32_t>> Engine::next() {
 
 Status Engine::generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
                         const Sampling& sampling) {
-  if (const Status begun = begin(prompt, sampling); !begun) return begun;
+  if (Status begun = begin(prompt, sampling); !begun) return begun;
   for (;;) {
     const auto drawn = next();
     if (!drawn) return drawn.failure();
@@ -67,14 +67,14 @@ Status Engine::generate(std::span<const std::int32_t> prompt, const std::functio
 
 Status Engine::generate(std::span<const std::vector<std::int32_t>> prompts,
                         const std::function<bool(std::size_t, std::int32_t)>& take, const Sampling& sampling) {
-  const Status all = answer<std::monostate>([&] {
+  Status all = answer<std::monostate>([&] {
     for (std::size_t i = 0; i < prompts.size(); ++i) check_prompt("prompts", prompts[i], vocabulary(), fmt::format("[{}]", i));
     check_sampling(sampling);
     return std::monostate{};
   });
   if (!all) return all;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const Status one = generate(
+    Status one = generate(
         prompts[i], [&](std::int32_t token) { return take(i, token); }, sampling);
     if (!one) return one;
   }

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstdio>
+#include <functional>
 
 #include "arena/error.h"
 #include "tools/common/output.h"
@@ -46,7 +47,7 @@ DecoderStorage decoder_storage_of(std::string_view text) {
 }
 
 // An option whose text `set` turns into a setting.
-CLI::Option* add_text(CLI::App& app, const char* name, std::function<void(const std::string&)> set, const char* meaning) {
+CLI::Option* add_text(CLI::App& app, const char* name, const std::function<void(const std::string&)>& set, const char* meaning) {
   return app.add_option_function<std::string>(name, set, meaning);
 }
 
