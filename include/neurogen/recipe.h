@@ -6,9 +6,9 @@ namespace neurogen {
 
 struct Rates {
   double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants
-  double synapse = 0.01;        // of the synapses' matrices, by Muon
-  double table = 0.25;          // of the embedding and its pairs
-  double decoder = 1e-3;
+  double synapse_rate = 0.01;   // of the synapses' matrices, by Muon
+  double table_rate = 0.25;     // of the embedding and its pairs
+  double decoder_rate = 1e-3;
   std::int64_t warmup = 100;  // steps
 };
 

@@ -163,9 +163,9 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
       ->check(above_zero());
   app.add_option("--lr", s->rates.learning_rate, "learning rate of taps, biases, gains and time constants")->capture_default_str();
-  app.add_option("--synapse-lr", s->rates.synapse, "learning rate of the synapses, by Muon")->capture_default_str();
-  app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
-  app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
+  app.add_option("--synapse-lr", s->rates.synapse_rate, "learning rate of the synapses, by Muon")->capture_default_str();
+  app.add_option("--table-lr", s->rates.table_rate, "learning rate of the embedding and its pair table")->capture_default_str();
+  app.add_option("--decoder-lr", s->rates.decoder_rate, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
   app.add_option("--init", s->init, "start from these weights: a safetensors file, or a checkpoint of another run");
