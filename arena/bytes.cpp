@@ -4,8 +4,6 @@
 
 #include <charconv>
 
-#include "arena/error.h"
-
 namespace neurogen {
 namespace {
 
@@ -47,7 +45,7 @@ Bytes multiply(Bytes a, Bytes b) {
 
 Bytes align_up(Bytes size) { return add(size, kAlignment - 1) / kAlignment * kAlignment; }
 
-Bytes parse_bytes(std::string_view text, std::string_view what) {
+Bytes parse_bytes(std::string_view text, Field field) {
   std::string_view rest = text;
   const std::string_view whole = take_digits(rest);
   const bool dotted = !whole.empty() && rest.starts_with('.');
@@ -56,10 +54,9 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
   if (rest.ends_with('B')) rest.remove_suffix(1);
   const Bytes factor = factor_of(rest);
   if (whole.empty() || factor == 0 || (dotted && (decimals.empty() || factor == 1))) {
-    throw Error(
-        fmt::format("{} \"{}\" is not a size: write bytes, as in 12345, or a number with a unit (K, M, G, T, "
-                    "Ki, Mi, Gi, Ti), as in 3200M or 2.98Gi",
-                    what, text));
+    throw Error({field, fmt::format(" \"{}\" is not a size: write bytes, as in 12345, or a number with a unit (K, M, G, T, Ki, Mi, "
+                                    "Gi, Ti), as in 3200M or 2.98Gi",
+                                    text)});
   }
   // floor(factor * 0.d1 d2 ... dk), from the last digit on: nested floors of tenths lose nothing.
   Bytes fraction = 0;
@@ -69,7 +66,7 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
   Bytes bytes = 0;
   const bool too_long = std::from_chars(whole.data(), whole.data() + whole.size(), bytes).ec != std::errc();
   if (too_long || __builtin_mul_overflow(bytes, factor, &bytes) || __builtin_add_overflow(bytes, fraction, &bytes)) {
-    throw Error(fmt::format("{} \"{}\" does not fit 64 bits: give at most {} bytes", what, text, UINT64_MAX));
+    throw Error({field, fmt::format(" \"{}\" does not fit 64 bits: give at most {} bytes", text, UINT64_MAX)});
   }
   return bytes;
 }

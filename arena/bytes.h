@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "arena/error.h"
+
 namespace neurogen {
 
 using Bytes = std::uint64_t;
@@ -17,9 +19,9 @@ Bytes multiply(Bytes a, Bytes b);
 Bytes align_up(Bytes size);
 
 // Parses "3200M", "2.98Gi", "64K", "12345": K, M, G, T are powers of 1,000, Ki, Mi, Gi, Ti of 1,024; a trailing B is allowed. A
-// fraction needs a unit and rounds down to whole bytes. For anything else (empty, negative, not a number, more than 64 bits) throws
-// Error that starts with `what` ("--budget").
-Bytes parse_bytes(std::string_view text, std::string_view what);
+// fraction needs a unit and rounds down to whole bytes. Throws Error that starts with the field for anything else: empty, negative,
+// not a number, more than 64 bits.
+Bytes parse_bytes(std::string_view text, Field field);
 
 // 3200000000 -> "3,200,000,000".
 std::string with_commas(Bytes bytes);

@@ -13,7 +13,7 @@ target_link_libraries(neurogen_python PRIVATE neurogen)
 set_target_properties(neurogen_python PROPERTIES PREFIX "" OUTPUT_NAME _functions LIBRARY_OUTPUT_DIRECTORY ${package}
   CXX_VISIBILITY_PRESET hidden INSTALL_RPATH "$ORIGIN/${libraries}:$ORIGIN/../../${libraries}")
 install(TARGETS neurogen_python LIBRARY DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
-foreach(file __init__.py _brain.py _library.py _programs.py _tokenizer.py py.typed)
+foreach(file __init__.py _engine.py _errors.py _library.py _programs.py _records.py _tokenizer.py py.typed)
   configure_file(python/neurogen/${file} ${package}/${file} COPYONLY)
   install(FILES python/neurogen/${file} DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
 endforeach()

@@ -10,8 +10,8 @@ int main(int count, char** words) {
   std::ifstream file(count > 1 ? words[1] : "", std::ios::binary);
   const std::vector<unsigned char> bytes{std::istreambuf_iterator<char>(file), {}};
   neurogen::EngineOptions options;
-  options.architecture = "tiny", options.device = "cpu", options.budget = "400M";
-  options.batch = "4", options.window = 32, options.steps = count > 2 ? std::atol(words[2]) : 50;
+  options.architecture = "tiny", options.device = neurogen::Device::cpu, options.budget = 400'000'000;
+  options.batch = 4, options.window = 32, options.steps = count > 2 ? std::atol(words[2]) : 50;
   if (bytes.size() < 34) return std::fprintf(stderr, "train: no text: name a file of 34 bytes or more\n"), 2;
 
   neurogen::Result<neurogen::Engine> made = neurogen::Engine::create(options);

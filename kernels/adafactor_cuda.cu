@@ -248,8 +248,7 @@ void adafactor_tiles(CudaDevice& device, const AdafactorTiles& a) {
   const std::int64_t rows = a.gradient[0], outputs = a.gradient[1];
   require_operands(a.gradient.contiguous() && a.row.dtype == DType::f32 && outputs % kEight == 0,
                    "adafactor_tiles: the gradient must be contiguous, its rows a multiple of 8 wide, and statistics f32");
-  require_operands(a.tile > 0 && a.tile <= 65535,
-                   "adafactor_tiles: a tile has more than 65,535 rows: use a smaller --decoder-tile");
+  require_operands(a.tile > 0 && a.tile <= 65535, "adafactor_tiles: a tile has more than 65,535 rows: use a smaller tile");
   const unsigned tiles = pieces(rows, a.tile);
   require_operands(a.scratch.elements() >= tiles * adafactor_scratch(a.tile, outputs), "adafactor_tiles: too little scratch");
   const AdafactorTile t = tile_of(a);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that includes run one way: a file of a room includes files of its own room and of those that the room names here.
+"""Checks that includes run one way: a file of a room includes files of its own room and of those that the room names here. And
+that only tools speak of a command line: sentences of the others name a Field (arena/error.h).
 
-  rooms.py SOURCE     exit status 1, and a line for each include that goes another way
+  rooms.py SOURCE     exit status 1, and a line for each include that goes another way and each option that is spelled
 
 A room is a folder; a file belongs to the deepest one that holds it. No cycle can arise, since each room names only rooms before it.
 Tests may include everything.
@@ -20,7 +21,7 @@ ROOMS = {  # from the ground up
     "engine/files": ["include", "arena", "kernels/base"],
     "engine/data": ["arena", "kernels/base", "engine/files"],
     "engine/baseline": ["arena", "engine/data"],
-    "engine/model": ["arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/data"],
+    "engine/model": ["include", "arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/data"],
     "engine/brain": ["arena", "kernels/base", "kernels", "kernels/brain", "engine/graph", "engine/files", "engine/model"],
     "engine/transformer": ["arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/model"],
     "engine/families": ["engine/model", "engine/brain", "engine/transformer"],
@@ -34,6 +35,7 @@ ROOMS = {  # from the ground up
     "tools/manual": ["tools/common", "tools/plan", "tools/corpus", "tools/neurogen-engine"],
     "python": ["include"],
 }
+OPTION = re.compile(r'^(?! *//).*"[^"]*--[a-z]')  # in a text
 GENERATED = re.compile(r"^(\w+_generated|embedded/\w+)\.h$")  # from schemas/, which includes nothing
 
 
@@ -57,6 +59,8 @@ def check(source):
                 yield f"{path}: belongs to no room"
                 continue
             for line in file.read_text().splitlines():
+                if top != "tools" and OPTION.match(line):
+                    yield f"{path}: spells an option: {line.strip()}"
                 found = re.match(r'#include "(.+)"', line)
                 if not found or GENERATED.match(found[1]):
                     continue

@@ -6,7 +6,6 @@
 
 namespace neurogen {
 
-// Messages name options as on the command line; the result names the field: --decoder-tile becomes decoder_tile.
 Failure failure_of(const std::exception_ptr& thrown);
 
 // Returns the value of `body`, or its failure.

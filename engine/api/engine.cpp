@@ -11,7 +11,6 @@
 #include "engine/api/state.h"
 #include "engine/files/file_io.h"
 #include "engine/model/initialize.h"
-#include "engine/run/choice.h"
 #include "engine/run/restore.h"
 
 namespace neurogen {
@@ -20,10 +19,12 @@ namespace {
 // What options ask for. `weights`: those that they name, which automatic settings are taken from.
 Resolved resolve(const EngineOptions& options, std::optional<Weights>& weights, bool planning) {
   check_rates(options.rates);
-  if (options.steps < 0) throw Error(fmt::format("steps is {}: use a number of steps, or 0 if it is unknown", options.steps));
+  if (options.steps < 0)
+    throw Error({Field("steps"), fmt::format(" is {}: use a number of steps, or 0 if it is unknown", options.steps)});
   Settings settings;
   static_cast<ModelSettings&>(settings) = options;
-  if (!options.init.empty() && !options.checkpoint.empty()) throw Error("init and checkpoint exclude each other: give one");
+  if (!options.init.empty() && !options.checkpoint.empty())
+    throw Error({Field("init"), " and ", Field("checkpoint"), " exclude each other: give one"});
   if (!options.init.empty() || !options.checkpoint.empty())
     weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, "");
   Resolved resolved = resolve(settings, planning);
@@ -34,6 +35,10 @@ Resolved resolve(const EngineOptions& options, std::optional<Weights>& weights, 
 }  // namespace
 
 const char* version() { return NEUROGEN_VERSION; }
+
+Result<std::uint64_t> parse_bytes(std::string_view text, std::string_view field) {
+  return answer<std::uint64_t>([&] { return parse_bytes(text, Field(field)); });
+}
 
 Result<MemoryPlan> Engine::plan(const EngineOptions& options) {
   return answer<MemoryPlan>([&] {
@@ -51,9 +56,8 @@ Result<Engine> Engine::create(const EngineOptions& options) {
     const Resolved resolved = resolve(options, weights, false);
     Fit planned = fit(resolved);
     if (!planned.fits()) {
-      throw Error(
-          fmt::format("{} does not fit into {} bytes: use a budget of at least {}, or a smaller batch, window or architecture",
-                      describe(*resolved.architecture, planned.model.options), with_commas(planned.plan.budget), planned.minimum));
+      throw Error({misfit(planned) + ": use a ", Field("budget"), fmt::format(" of at least {}, or a smaller ", planned.minimum),
+                   Field("batch"), ", ", Field("window"), " or ", Field("architecture")});
     }
     auto account = std::make_unique<AllocationAccount>(0);  // before the engine's threads start
     const Working working(account.get(), resolved.place);
@@ -112,47 +116,12 @@ Result<TrainingStepReport> Engine::train_step_batch(std::span<const std::int32_t
 Result<double> Engine::evaluate(std::span<const std::int32_t> ids) {
   return answer<double>([&] {
     const Working working = state_->work();
-    if (ids.size() < 2) throw Error(fmt::format("ids has {} elements: give at least two tokens to evaluate", ids.size()));
+    if (ids.size() < 2)
+      throw Error({Field("ids"), fmt::format(" has {} elements: give at least two tokens to evaluate", ids.size())});
     check_ids("ids", ids, 0, vocabulary());
     state_->batch_there = true;
     return state_->evaluator.run(ids).loss;
   });
-}
-
-Status Engine::generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
-                        const Sampling& sampling) {
-  return answer<std::monostate>([&] {
-    const Working working = state_->work();
-    State& s = *state_;
-    if (prompt.empty()) throw Error("the prompt has no tokens: give at least one");
-    check_ids("prompt", prompt, 0, vocabulary());
-    Sampling checked = sampling;
-    for (const Choice& choice : choices(checked)) choice.check();
-    s.stream.reset();
-    s.sampler.forget();
-    s.sampler.use(sampling);
-    TensorView logits;
-    const auto take_in = [&](std::int32_t token) {
-      logits = s.stream.step(token);
-      s.sampler.note(token);
-    };
-    for (const std::int32_t token : prompt) take_in(token);
-    for (;;) {
-      const std::int32_t token = s.sampler.draw(logits);
-      if (!take(token) || token == s.model.options.document_end) break;
-      take_in(token);
-    }
-    return std::monostate{};
-  });
-}
-
-Result<std::size_t> Engine::generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling) {
-  std::size_t made = 0;
-  const auto put = [&out, &made](std::int32_t token) { return out[made++] = token, made < out.size(); };
-  if (out.empty()) return made;
-  const Status status = generate(prompt, std::cref(put), sampling);
-  if (!status) return status.failure();
-  return made;
 }
 
 Status Engine::save(std::string_view path) {
@@ -163,8 +132,9 @@ Status Engine::save(std::string_view path) {
     const Saved saved = s.saver->save({s.step.done(), s.schedule});
     if (saved == Saved::no) throw Error(s.saver->error(), Error::kRunTime);
     if (saved == Saved::not_finite) {
-      throw Error(fmt::format("the parameters after step {} are not finite: train with a lower --lr", s.step.done()),
-                  Error::kRunTime);
+      throw Error(
+          {fmt::format("the parameters after step {} are not finite: train with a lower ", s.step.done()), Field("learning_rate")},
+          Error::kRunTime);
     }
     return std::monostate{};
   });

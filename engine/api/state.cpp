@@ -11,12 +11,12 @@
 namespace neurogen {
 
 void check_row(std::int64_t id, std::int64_t vocabulary) {
-  if (id < 0 || id >= vocabulary) throw Error(fmt::format("id is {}: use 0 to {}", id, vocabulary - 1));
+  if (id < 0 || id >= vocabulary) throw Error({Field("id"), fmt::format(" is {}: use 0 to {}", id, vocabulary - 1)});
 }
 
-void check_size(const char* what, std::size_t size, std::int64_t needed, std::string_view shape) {
+void check_size(const char* field, std::size_t size, std::int64_t needed, std::string_view shape) {
   if (static_cast<std::int64_t>(size) != needed)
-    throw Error(fmt::format("{} has {} elements: it needs {}, {}", what, size, needed, shape));
+    throw Error({Field(field), fmt::format(" has {} elements: it needs {}, {}", size, needed, shape)});
 }
 
 MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
@@ -29,7 +29,7 @@ MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
   plan.batch = o.batch, plan.window = o.window;
   plan.table = plan_table(p, facts);
   plan.json = plan_json(p, facts);
-  if (!plan.fits) plan.refusal = refusal(fit, r.budget);
+  if (!plan.fits) plan.refusal = refusal(fit, r.budget, plain);
   return plan;
 }
 
@@ -62,7 +62,7 @@ void Engine::State::prepare_to_save() {
   if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
   m.architecture = model.architecture->json();
   m.options = saved_options(model.options);
-  m.rates = options.rates;
+  m.rates = complete(options.rates, model);
   m.seed = static_cast<std::uint64_t>(options.seed);
   saver.emplace(session, m, file);
 }
@@ -74,7 +74,7 @@ void Engine::State::take_batch(std::span<const std::int32_t> input_ids, std::spa
   check_ids("input_ids", input_ids, 0, pieces);
   check_ids("target_ids", target_ids, -1, pieces);
   if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
-    throw Error("target_ids are all -1: give at least one target");
+    throw Error({Field("target_ids"), " are all -1: give at least one target"});
   std::int32_t* const batch = program.view(model.ports.batch).as<std::int32_t>();
   std::copy(input_ids.begin(), input_ids.end(), batch);
   std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
@@ -85,8 +85,8 @@ void Engine::State::load(const Checkpoint& from) {
   check_architecture(from, *model.architecture);
   if (const std::int64_t saved = from.manifest().options.document_end;
       !options.document_end && saved != model.options.document_end) {
-    throw Error(fmt::format("{} was trained with --document-end {}, here it is {}: name the one to continue with", from.path(),
-                            saved, model.options.document_end));
+    throw Error({from.path() + " was trained with ", Field("document_end"),
+                 fmt::format(" {}, here it is {}: name the one to continue with", saved, model.options.document_end)});
   }
   go_on(session, from, true, false);
   step.go_on_from(from.manifest().standing.steps);

@@ -21,7 +21,7 @@ inline constexpr std::int64_t kRowsAtOnce = 64;  // rows of a tensor that are co
 
 // Throw Error that names the argument.
 void check_row(std::int64_t id, std::int64_t vocabulary);
-void check_size(const char* what, std::size_t size, std::int64_t needed, std::string_view shape);
+void check_size(const char* field, std::size_t size, std::int64_t needed, std::string_view shape);
 
 MemoryPlan memory_plan(const Resolved& resolved, const Fit& fit);
 
@@ -77,6 +77,7 @@ struct Engine::State {
   std::optional<Saver> saver;
   std::int64_t schedule = 0;  // steps of the whole run; 0: unknown
   bool batch_there = false;
+  std::optional<std::int32_t> unread;    // the latest token of the text in generation; none: no text is begun, or it has ended
   std::unique_ptr<Tokenizer> tokenizer;  // of the loaded weights, may be null
 };
 

@@ -30,7 +30,7 @@ std::int64_t TextTokenizer::document_end() const { return tokenizer_->document_e
 Result<std::vector<std::int32_t>> TextTokenizer::encode(std::string_view text) const {
   return answer<std::vector<std::int32_t>>([&] {
     if (const std::size_t wrong = find_invalid_utf8(text); wrong != std::string_view::npos)
-      throw Error(fmt::format("text is not UTF-8 at byte {}: convert it", wrong));
+      throw Error({Field("text"), fmt::format(" is not UTF-8 at byte {}: convert it", wrong)});
     return tokenizer_->encode(text);
   });
 }

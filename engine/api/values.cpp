@@ -19,19 +19,19 @@ std::size_t module_of(const Model& model, std::string_view name) {
   if (found != model.probes.end()) return static_cast<std::size_t>(found - model.probes.begin());
   std::vector<std::string_view> names;
   for (const Probe& probe : model.probes) names.push_back(probe.name);
-  throw Error(fmt::format("there is no module {}: use {}", name, fmt::join(names, ", ")));
+  throw Error({Field("module"), fmt::format(" is \"{}\": use {}", name, fmt::join(names, ", "))});
 }
 
 const Parameter& parameter_of(const Model& model, std::string_view name) {
   for (const Parameter& p : model.parameters) {
     if (p.name == name) return p;
   }
-  throw Error(fmt::format("there is no parameter {}: parameters() lists them", name));
+  throw Error({Field("name"), fmt::format(" is \"{}\": use one that parameters() lists", name)});
 }
 
 // The shape becomes text, which allocates, only where it is wrong.
-void check_values(const char* what, std::size_t size, const TensorView& view, const Parameter& parameter) {
-  if (static_cast<std::int64_t>(size) != view.elements()) check_size(what, size, view.elements(), to_string(parameter.shape));
+void check_values(const char* field, std::size_t size, const TensorView& view, const Parameter& parameter) {
+  if (static_cast<std::int64_t>(size) != view.elements()) check_size(field, size, view.elements(), to_string(parameter.shape));
 }
 
 // Copies the first `rows` rows of a tensor to `out`, `at_once` at a time.
@@ -153,7 +153,7 @@ Status Engine::write_parameter(std::string_view name, std::span<const float> val
     const TensorView view = s.program.view(p.value);
     check_values("values", values.size(), view, p);
     const FileTensor from{p.name, DType::f32, p.shape, std::as_bytes(values)};
-    require_finite(from, view.dtype, "values");
+    require_finite(from, view.dtype, Field("values"));
     set_values(s.program, p.value, from);
     derive(s.model, s.program);
     return std::monostate{};

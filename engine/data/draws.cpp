@@ -23,18 +23,18 @@ Draws::Draws(const Tokens& text, std::int64_t window, std::int64_t batch, std::u
     const Tokens::File file = text.file(f);
     const File drawn{file.begin, windows(file.tokens, window), text.weights()[f], weights_};
     if (drawn.windows == 0) {
-      throw Error(fmt::format("{} has {} tokens, a window needs {}: leave it out or use a shorter --seq", file.path, file.tokens,
-                              window + 1));
+      throw Error(
+          {fmt::format("{} has {} tokens, a window needs {}: leave it out or use a shorter ", file.path, file.tokens, window + 1),
+           Field("window")});
     }
     files_.push_back(drawn);
     windows_ += drawn.windows;
     weights_ += drawn.weight;
   }
   if (windows_ < batch) {
-    throw Error(
-        fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller --batch or a "
-                    "shorter --seq",
-                    text.size(), batch, batch * window + 1));
+    throw Error({fmt::format("the training text has {} tokens, a batch of {} windows needs {}: use more text, a smaller ",
+                             text.size(), batch, batch * window + 1),
+                 Field("batch"), " or a shorter ", Field("window")});
   }
 }
 

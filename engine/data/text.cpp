@@ -68,9 +68,9 @@ std::string_view TextStream::next() {
         break;
       }
       if (!replace_) {
-        throw Error(
-            fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or use corpus make --replace-invalid",
-                        name_, read_ - rest.size()));
+        throw Error({fmt::format("{} is not UTF-8 text at byte {}: convert it with iconv -t UTF-8, or use corpus make ", name_,
+                                 read_ - rest.size()),
+                     Field("replace_invalid")});
       }
       std::size_t bytes = 1;
       while (bytes < rest.size() && incomplete_utf8(rest.substr(0, bytes + 1))) ++bytes;
@@ -92,8 +92,9 @@ std::size_t count_lines(std::string_view text) {
 std::uint64_t held_out_lines(std::uint64_t lines, double held_out, const std::string& name) {
   const auto last = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(static_cast<double>(lines) * held_out)));
   if (last >= lines) {
-    throw Error(fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller --held-out", name,
-                            lines, lines == 1 ? "" : "s", std::min(last, lines)));
+    throw Error({fmt::format("{} has {} line{}, of which {} would be held out: give a longer text or a smaller ", name, lines,
+                             lines == 1 ? "" : "s", std::min(last, lines)),
+                 Field("held_out")});
   }
   return last;
 }

@@ -136,7 +136,7 @@ Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer
     } else {
       const TextFile text(path);
       if (tokenizer == nullptr) {
-        throw Error(fmt::format("{} is read as text: give --tokenizer FILE.model, or tokens in a .bin file", path));
+        throw Error({path + " is read as text: give ", Field("tokenizer"), " FILE.model, or tokens in a .bin file"});
       }
       parts_.push_back({path, StoredTokens(std::span<const std::uint16_t>(texts_.emplace_back(encoded(text.text(), *tokenizer))))});
     }

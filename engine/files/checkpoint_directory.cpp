@@ -109,7 +109,8 @@ CheckpointDirectory::CheckpointDirectory(std::string path, std::int64_t keep, bo
     const int why = errno;
     close(directory_);
     if (lock_ >= 0) close(lock_);
-    if (why == EWOULDBLOCK) throw Error(path_ + " is in use by another run: wait until it ends or name another --checkpoint-dir");
+    if (why == EWOULDBLOCK)
+      throw Error({path_ + " is in use by another run: wait until it ends or name another ", Field("checkpoint_dir")});
     throw Error(fmt::format("{} cannot be locked for checkpoints: {}", path_, std::strerror(why)));
   }
   unlinkat(directory_, kPart, 0);

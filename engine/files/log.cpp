@@ -47,11 +47,11 @@ std::string claim(const std::string& path, const LoggedRun& run) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error) || std::filesystem::file_size(path, error) == 0) return "";
   const MappedFile file(path);
-  if (!is_log(file.text())) throw Error(path + " already exists and is not a log: name another file with --log");
+  if (!is_log(file.text())) throw Error({path + " already exists and is not a log: name another file with ", Field("log")});
   if (run.from_checkpoint && is_of(file.text(), run, path)) return "";
   const std::string kept = name_beside(path);
   std::filesystem::rename(path, kept, error);
-  if (error) throw Error(fmt::format("{} cannot be kept as {}: {}: name another --log", path, kept, error.message()));
+  if (error) throw Error({fmt::format("{} cannot be kept as {}: {}: name another ", path, kept, error.message()), Field("log")});
   return kept;
 }
 

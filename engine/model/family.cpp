@@ -58,8 +58,8 @@ ArchitecturePtr read_architecture(const std::string& preset_or_file) {
   }
   std::error_code unknown;
   if (preset_or_file.find_first_of("./") == std::string::npos && !std::filesystem::exists(preset_or_file, unknown)) {
-    throw Error(
-        fmt::format("--arch is \"{}\": use {} or an architecture file FILE.json", preset_or_file, fmt::join(preset_names(), ", ")));
+    throw Error({Field("architecture"), fmt::format(" is \"{}\": use {} or an architecture file FILE.json", preset_or_file,
+                                                    fmt::join(preset_names(), ", "))});
   }
   return parse_architecture(MappedFile(preset_or_file).text(), preset_or_file);
 }

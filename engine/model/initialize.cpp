@@ -62,8 +62,9 @@ const FileTensor& require(const FileTensor* tensor, const std::string& name, con
                           const std::string& file) {
   if (!tensor) throw Error(fmt::format("{}: {} is missing: use a file with all of the model's weights", file, name));
   if (tensor->shape != shape) {
-    throw Error(fmt::format("{}: {} has shape {}, this architecture's is {}: use the --arch that the file was made with", file,
-                            tensor->name, to_string(tensor->shape), to_string(shape)));
+    throw Error({fmt::format("{}: {} has shape {}, this architecture's is {}: use the ", file, tensor->name,
+                             to_string(tensor->shape), to_string(shape)),
+                 Field("architecture"), " that the file was made with"});
   }
   if (is_floating(tensor->dtype) != floating) {
     throw Error(fmt::format("{}: {} is {}, but {} numbers are needed: the file is damaged", file, tensor->name,
@@ -100,16 +101,17 @@ void check_fixed(const Model& model, const FindTensor& find, const std::string& 
   }
 }
 
-void require_finite(const FileTensor& tensor, DType stored, const std::string& file) {
+void require_finite(const FileTensor& tensor, DType stored, const Error::Piece& from) {
   if (!all_finite(tensor.dtype, tensor.data))
-    throw Error(fmt::format("{}: {} holds values that are not finite: use finite weights", file, tensor.name));
+    throw Error({from, fmt::format(": {} holds values that are not finite: use finite weights", tensor.name)});
   const bool f16 = stored == DType::f16;
   if (tensor.dtype == stored || (tensor.dtype != DType::f64 && !f16)) return;  // `stored` can represent them all
   const double most = f16 ? kLargestF16 : FLT_MAX;
   for (std::int64_t i = 0; i < tensor.elements(); ++i) {
     if (std::abs(tensor.real(i)) <= most) continue;
-    throw Error(fmt::format("{}: {} holds {:g}, which is infinite in {}: use another --compute or --decoder-storage", file,
-                            tensor.name, tensor.real(i), name_of(stored)));
+    throw Error(
+        {from, fmt::format(": {} holds {:g}, which is infinite in {}: use another ", tensor.name, tensor.real(i), name_of(stored)),
+         Field("compute"), " or ", Field("decoder_storage")});
   }
 }
 

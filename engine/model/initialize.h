@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "arena/error.h"
 #include "engine/data/tokenizer.h"
 #include "engine/files/safetensors.h"
 #include "engine/graph/program.h"
@@ -25,8 +26,9 @@ using FindTensor = std::function<const FileTensor*(const std::string& name)>;
 
 // Throws Error that names `file` if a fixed tensor is missing or holds a value out of its bound, which would lead astray.
 void check_fixed(const Model& model, const FindTensor& find, const std::string& file);
-// Throws Error that names file and tensor if a value is not finite, or would not be once it is stored in this type.
-void require_finite(const FileTensor& tensor, DType stored, const std::string& file);
+// Throws Error that names the tensor and what it is from, a file or an argument, if a value is not finite, or would not be once it
+// is stored in this type.
+void require_finite(const FileTensor& tensor, DType stored, const Error::Piece& from);
 
 // Sets a tensor to the values of a file's tensor of the same shape: converted if both are floating-point or both whole numbers.
 void set_values(Program& program, TensorId id, const FileTensor& from);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "arena/tensor_view.h"
+#include "neurogen/settings.h"
 
 namespace neurogen {
 
@@ -21,9 +22,6 @@ struct Target {
   std::int64_t threads = 1;  // of a CPU; each needs scratch of its own
   Bytes workspace = 0;       // for the matrix library of a GPU
 };
-
-// What updates a model: of its matrices Muon, of tables, head and vectors what suits each (update.h); or AdamW for all.
-enum class Optimizer { muon, adamw };
 
 struct StepOptions {
   std::int64_t batch = 32, window = 256;  // B sequences of T tokens

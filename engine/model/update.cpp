@@ -131,8 +131,9 @@ void add_update(Assembly& s) {
       matrices.push_back(p);
     } else if (p.rule == UpdateRule::muon) {
       if (s.options.target.gpu && p.shape[1] > kMuonMostFanIn) {
-        throw Error(fmt::format("{} has a fan-in of {}, training on a GPU takes up to {}: use --device cpu or another --arch",
-                                p.name, p.shape[1], kMuonMostFanIn));
+        throw Error(
+            {fmt::format("{} has a fan-in of {}, training on a GPU takes up to {}: use ", p.name, p.shape[1], kMuonMostFanIn),
+             Field("device"), " cpu or another ", Field("architecture")});
       }
       synapses.add(p);
       scratch_elements = std::max(scratch_elements, muon_scratch(p.shape[1]));

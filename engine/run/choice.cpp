@@ -11,7 +11,7 @@ namespace {
 
 void check_range(const Choice& choice, double number) {
   if (number >= choice.least && number <= choice.most) return;
-  throw Error(fmt::format("{} is {}: use {:.16g} to {:.16g}", choice.name, number, choice.least, choice.most));
+  throw Error({Field(choice.name), fmt::format(" is {}: use {:.16g} to {:.16g}", number, choice.least, choice.most)});
 }
 
 }  // namespace
@@ -31,7 +31,7 @@ void Choice::set(const std::string& text) const {
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), wanted);
         if (error != std::errc{} || end != text.data() + text.size()) {
           throw Error(
-              fmt::format("{} is \"{}\": use a {}number", name, text, std::is_integral_v<decltype(wanted)> ? "whole " : ""));
+              {Field(name), fmt::format(" is \"{}\": use a {}number", text, std::is_integral_v<decltype(wanted)> ? "whole " : "")});
         }
         check_range(*this, static_cast<double>(wanted));
         *number = wanted;
@@ -41,10 +41,10 @@ void Choice::set(const std::string& text) const {
 
 std::array<Choice, 6> choices(Sampling& d) {
   return {{{"temperature", "0 takes the likeliest token, higher is bolder", 0, 100, &d.temperature},
-           {"top-k", "draw from the K likeliest tokens, 0: all", 0, 65536, &d.top_k},
-           {"top-p", "draw from the likeliest tokens that together hold this share", 0, 1, &d.top_p},
-           {"min-p", "draw from tokens at least this likely relative to the likeliest", 0, 1, &d.min_p},
-           {"repetition-penalty", "above 1 discourages tokens that the text already has, 1: off", 0.01, 100, &d.repetition_penalty},
+           {"top_k", "draw from the K likeliest tokens, 0: all", 0, 65536, &d.top_k},
+           {"top_p", "draw from the likeliest tokens that together hold this share", 0, 1, &d.top_p},
+           {"min_p", "draw from tokens at least this likely relative to the likeliest", 0, 1, &d.min_p},
+           {"repetition_penalty", "above 1 discourages tokens that the text already has, 1: off", 0.01, 100, &d.repetition_penalty},
            {"seed", "seed of the draws", 0, 9e15, &d.seed}}};
 }
 

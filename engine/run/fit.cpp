@@ -130,15 +130,21 @@ std::string describe(const Architecture& architecture, const StepOptions& o) {
                      describe(o.schedule, architecture.blocks()), o.schedule.keep_logits ? "kept" : "computed twice");
 }
 
-std::string refusal(const Fit& fit, Budget budget) {
-  std::string page = refusal_table(fit.plan);
+std::string misfit(const Fit& fit) {
+  return fmt::format("{} does not fit into {} bytes", describe(*fit.model.architecture, fit.model.options),
+                     with_commas(fit.plan.budget));
+}
+
+std::string refusal(const Fit& fit, Budget budget, Spelling spelling) {
+  std::string page = misfit(fit) + ": change one of the settings below\n\n" + refusal_table(fit.plan);
   page += "\nsettings that would fit, each with its largest batch:\n";
   bool any = false;
-  const auto suggest = [&](const ArchitecturePtr& a, const StepOptions& options, Budget with, const std::string& flags) {
+  const auto set = [&](const char* field, const auto& value) { return fmt::format(" {} {}", spelling(field), value); };
+  const auto suggest = [&](const ArchitecturePtr& a, const StepOptions& options, Budget with, const std::string& settings) {
     const std::int64_t batch = largest_batch(a, options, with, kMostSequences);
     if (batch == 0) return;
-    const std::string overhead = with.overhead == budget.overhead ? "" : fmt::format(" --overhead {}", with.overhead);
-    page += fmt::format("  {}{} --batch {}\n", flags, overhead, batch);
+    const std::string overhead = with.overhead == budget.overhead ? "" : set("overhead", with.overhead);
+    page += " " + settings + overhead + set("batch", batch) + "\n";
     any = true;
   };
   const auto smaller_settings = [&](Budget with) {
@@ -146,10 +152,10 @@ std::string refusal(const Fit& fit, Budget budget) {
     for (std::int64_t window = asked; window == asked || (window >= 32 && window * 8 >= asked); window /= 2) {
       StepOptions options = fit.model.options;
       options.window = window;
-      suggest(fit.model.architecture, options, with, fmt::format("--seq {}", window));
+      suggest(fit.model.architecture, options, with, set("window", window));
     }
     for (const ArchitecturePtr& smaller : smaller_presets(*fit.model.architecture))
-      suggest(smaller, fit.model.options, with, fmt::format("--arch {} --seq {}", smaller->name(), asked));
+      suggest(smaller, fit.model.options, with, set("architecture", smaller->name()) + set("window", asked));
   };
   smaller_settings(budget);
   Budget lean = budget;
@@ -157,7 +163,7 @@ std::string refusal(const Fit& fit, Budget budget) {
   const bool cpu = !fit.model.options.target.gpu;
   if (!any && cpu && lean.overhead < budget.overhead) smaller_settings(lean);
   if (!any) page += "  nothing smaller: this budget holds none of the presets\n";
-  page += fmt::format("  --budget {}  (the minimum for these settings)\n", fit.minimum);
+  page += " " + set("budget", fit.minimum) + "  (the minimum for these settings)\n";
   return page;
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "arena/error.h"
 #include "arena/plan.h"
 #include "engine/model/model.h"
 
@@ -42,8 +43,11 @@ std::string describe(const Schedule& schedule, std::int64_t blocks);  // "2 sect
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
 std::string describe(const Architecture& architecture, const StepOptions& options);
 
+// "full, 32 x 256 = ... does not fit into 1,000,000 bytes"
+std::string misfit(const Fit& fit);
+
 // A page for settings that do not fit: budget, needed, missing, buffers alive at the peak, and settings that would fit, each with
 // its largest batch.
-std::string refusal(const Fit& fit, Budget budget);
+std::string refusal(const Fit& fit, Budget budget, Spelling spelling);
 
 }  // namespace neurogen

@@ -2,14 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 #include "arena/bytes.h"
 
 namespace neurogen {
-
-// Error message of a failed allocation.
-inline constexpr std::string_view kOutOfMemory = "out of memory: close other programs, or use a smaller --budget or a shorter text";
 
 // Heap limit of neurogen-engine; beyond it the program ends with one sentence and status 1. Part of the overhead allowance, and a
 // line of the plan.

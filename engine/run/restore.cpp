@@ -29,8 +29,8 @@ void check_known(const Checkpoint& from, const Plan& plan, std::size_t count) {
   for (const FileTensor& tensor : std::span(from.tensors()).first(count)) {
     const auto same = [&](const Buffer& b) { return b.kind == BufferKind::persistent && b.name == tensor.name; };
     if (tensor.name == kLossScaleName || std::any_of(plan.buffers.begin(), plan.buffers.end(), same)) continue;
-    throw Error(
-        fmt::format("{} has {}, which this architecture has not: use the --arch that it was made with", from.path(), tensor.name));
+    throw Error({fmt::format("{} has {}, which this architecture has not: use the ", from.path(), tensor.name),
+                 Field("architecture"), " that it was made with"});
   }
 }
 
@@ -67,7 +67,8 @@ Conversion conversion(const Checkpoint& from, const Plan& plan) {
     const FileTensor* tensor = from.find(to.name);
     if (!tensor && to.name == kLossScaleName) continue;  // starts at its initial value
     if (!tensor || tensor->shape != to.shape) {
-      throw Error(fmt::format("{} has no {} {}: use the --arch that it was made with", from.path(), to.name, to_string(to.shape)));
+      throw Error({fmt::format("{} has no {} {}: use the ", from.path(), to.name, to_string(to.shape)), Field("architecture"),
+                   " that it was made with"});
     }
     if (tensor->dtype == to.dtype) continue;
     if (!is_floating(tensor->dtype) || !is_floating(to.dtype)) {
@@ -105,10 +106,9 @@ void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) 
   check_known(from, session.arena.plan(), from.tensors().size());
   if (verify) from.verify();
   if (!convert && conversion(from, session.arena.plan()) == Conversion::rounding) {
-    throw Error(
-        fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add --convert, or choose another "
-                    "--decoder-storage",
-                    from.path(), name_of(from.manifest().options.decoder_storage), name_of(session.model.options.decoder_storage)));
+    throw Error({fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add ", from.path(),
+                             name_of(from.manifest().options.decoder_storage), name_of(session.model.options.decoder_storage)),
+                 Field("convert"), ", or choose another ", Field("decoder_storage")});
   }
   restore(session, from);
 }

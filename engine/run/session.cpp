@@ -46,7 +46,7 @@ Session::Session(Fit fit, Place place, const Checkpoint* from)
 #else
 Session::Session(Fit fit, Place place, const Checkpoint* from)
     : model(std::move(fit.model)),
-      cpu(place.gpu ? throw Error("this build has no CUDA: use --device cpu, or build with make CUDA=native")
+      cpu(place.gpu ? throw Error({"this build has no CUDA: use ", Field("device"), " cpu, or build with make CUDA=native"})
                     : std::make_unique<CpuDevice>(static_cast<int>(model.options.target.threads))),
       begins_with(from && from->image(fit.plan).bytes > 0 ? from : nullptr),
       arena(take(std::move(fit.plan), from)),

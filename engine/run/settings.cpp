@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <climits>
 #include <vector>
 
@@ -30,13 +29,17 @@ struct GpuOverhead {
 constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 500'000'000}}};
 constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // cuBLAS's default on Hopper; 4 MiB on older GPUs
 
-std::int64_t whole_number(const std::string& text, const char* flag, std::int64_t least, std::int64_t most) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
-    throw Error(fmt::format("{} is \"{}\": use a whole number from {} to {}", flag, text, least, most));
-  }
-  return value;
+constexpr Field kOptimizer("optimizer");
+constexpr Field kDevice("device"), kCompute("compute"), kDecoderStorage("decoder_storage");
+
+void check_range(const char* field, std::int64_t value, std::int64_t least, std::int64_t most, const char* of = "") {
+  if (value < least || value > most) throw Error({Field(field), fmt::format(" is {}: use {} to {}{}", value, least, most, of)});
+}
+
+// A number that is none of an enumeration's.
+template <typename Enumeration>
+Error unknown(Field field, Enumeration value, const char* known) {
+  return Error({field, fmt::format(" is {}: use {}", static_cast<int>(value), known)});
 }
 
 #ifdef NEUROGEN_CUDA
@@ -50,103 +53,95 @@ int gpus() { return 0; }
 Gpu gpu_of(int) { return {}; }
 #endif
 
-Place place_of(const std::string& text, bool planning) {
-  if (text == "cpu") return {};
-  if (text == "auto") return {gpus() > 0, 0};
-  if (text != "cuda" && text.rfind("cuda:", 0) != 0) throw Error("--device is \"" + text + "\": use auto, cpu, cuda or cuda:K");
-  const int ordinal = text == "cuda" ? 0 : static_cast<int>(whole_number(text.substr(5), "K of --device cuda:K", 0, 1 << 16));
+Place place_of(Device device, std::int64_t gpu, bool planning) {
+  if (device == Device::cpu) return {};
+  if (device == Device::automatic) return {gpus() > 0, 0};
+  if (device != Device::cuda) throw unknown(kDevice, device, "automatic, cpu or cuda");
+  check_range("gpu", gpu, 0, kMostGpu);
+  const std::string name = gpu == 0 ? " cuda" : fmt::format(" cuda:{}", gpu);
 #ifndef NEUROGEN_CUDA
-  if (!planning) throw Error("--device " + text + ": this build has no CUDA: use --device cpu, or build with make CUDA=native");
+  if (!planning) throw Error({kDevice, name + ": this build has no CUDA: use ", kDevice, " cpu, or build with make CUDA=native"});
 #else
-  if (!planning && gpus() <= ordinal) throw Error(fmt::format("--device {}: this machine has no such GPU: use --device cpu", text));
+  if (!planning && gpus() <= gpu) throw Error({kDevice, name + ": this machine has no such GPU: use ", kDevice, " cpu"});
 #endif
-  return {true, ordinal};
+  return {true, static_cast<int>(gpu)};
 }
 
-DType compute_type(const std::string& text, std::optional<DType> saved, bool cuda, const Gpu& gpu) {
-  if (text == "auto" && cuda && (saved == DType::f32 || saved == DType::f16)) return *saved;
-  if (text == "auto") return !cuda ? DType::f32 : gpu.bf16 ? DType::bf16 : DType::f16;
-  if (text == "fp32") return DType::f32;
-  if (text == "bf16" || text == "fp16") {
-    if (!cuda) throw Error("--compute " + text + " needs a GPU: use --compute fp32 on a CPU");
-    if (text == "bf16" && !gpu.bf16) throw Error("--compute bf16 needs a GPU of compute capability 8.0: use --compute fp16");
-    return text == "bf16" ? DType::bf16 : DType::f16;
-  }
-  throw Error("--compute is \"" + text + "\": use auto, fp32, bf16 or fp16");
+DType compute_type(Compute compute, std::optional<DType> saved, bool cuda, const Gpu& gpu) {
+  if (compute == Compute::automatic && cuda && (saved == DType::f32 || saved == DType::f16)) return *saved;
+  if (compute == Compute::automatic) return !cuda ? DType::f32 : gpu.bf16 ? DType::bf16 : DType::f16;
+  if (compute == Compute::fp32) return DType::f32;
+  const bool bf16 = compute == Compute::bf16;
+  if (!bf16 && compute != Compute::fp16) throw unknown(kCompute, compute, "automatic, fp32, bf16 or fp16");
+  if (!cuda) throw Error({kCompute, bf16 ? " bf16" : " fp16", " needs a GPU: use ", kCompute, " fp32 on a CPU"});
+  if (bf16 && !gpu.bf16) throw Error({kCompute, " bf16 needs a GPU of compute capability 8.0: use ", kCompute, " fp16"});
+  return bf16 ? DType::bf16 : DType::f16;
 }
 
-DType decoder_type(const std::string& text, std::optional<DType> saved, bool cuda, DType compute) {
+DType decoder_type(DecoderStorage storage, std::optional<DType> saved, bool cuda, DType compute) {
   const DType narrow = compute == DType::f16 ? DType::f16 : DType::bf16;
-  if (text == "auto" && saved == DType::f32) return DType::f32;
-  if (text == "auto") return cuda ? narrow : DType::f32;
-  if (text == "fp32") return DType::f32;
-  if (text == "16bit") {
-    if (!cuda) throw Error("--decoder-storage 16bit needs a GPU: use --decoder-storage fp32 on a CPU");
-    return narrow;
-  }
-  throw Error("--decoder-storage is \"" + text + "\": use auto, fp32 or 16bit");
+  if (storage == DecoderStorage::automatic) return cuda && saved != DType::f32 ? narrow : DType::f32;
+  if (storage == DecoderStorage::fp32) return DType::f32;
+  if (storage != DecoderStorage::sixteen_bits) throw unknown(kDecoderStorage, storage, "automatic, fp32 or sixteen_bits");
+  if (!cuda) throw Error({kDecoderStorage, " 16bit needs a GPU: use ", kDecoderStorage, " fp32 on a CPU"});
+  return narrow;
 }
 
-// The name's place is the optimizer.
-constexpr std::array<const char*, 2> kOptimizers = {"muon", "adamw"};
-
-Optimizer optimizer_of(const std::string& text, std::optional<Optimizer> saved, const Architecture& architecture) {
+Optimizer optimizer_of(std::optional<Optimizer> asked, std::optional<Optimizer> saved, const Architecture& architecture) {
   const std::vector<Optimizer> able = architecture.optimizers();
-  if (text == "auto") return saved && std::count(able.begin(), able.end(), *saved) > 0 ? *saved : able.front();
-  const auto found = std::find(kOptimizers.begin(), kOptimizers.end(), text);
-  if (found == kOptimizers.end())
-    throw Error(fmt::format("--optimizer is \"{}\": use auto, {}", text, fmt::join(kOptimizers, " or ")));
-  const auto optimizer = static_cast<Optimizer>(found - kOptimizers.begin());
-  if (std::count(able.begin(), able.end(), optimizer) == 0) {
-    throw Error(fmt::format("--optimizer is {}: {} learns by {}", text, architecture.name(),
-                            kOptimizers[static_cast<std::size_t>(able.front())]));
+  const auto is_able = [&](Optimizer optimizer) { return std::count(able.begin(), able.end(), optimizer) > 0; };
+  if (!asked) return saved && is_able(*saved) ? *saved : able.front();
+  const auto name = [](Optimizer optimizer) { return optimizer == Optimizer::muon ? "muon" : "adamw"; };
+  if (*asked != Optimizer::muon && *asked != Optimizer::adamw) throw unknown(kOptimizer, *asked, "muon or adamw");
+  if (!is_able(*asked)) {
+    throw Error({kOptimizer, fmt::format(" is {}: {} learns by {}", name(*asked), architecture.name(), name(able.front()))});
   }
-  return optimizer;
+  return *asked;
 }
 
 }  // namespace
 
 Resolved resolve(const Settings& s, bool planning) {
   Resolved r;
-  r.place = place_of(s.device, planning);
+  r.place = place_of(s.device, s.gpu, planning);
   r.place.separate = s.separate_buffers;
   const bool cuda = r.place.gpu;
   if (s.separate_buffers && !cuda) {
-    throw Error(
-        "--separate-buffers is for tools that check a GPU's memory: pass --device cuda, or use make test-sanitizers for a CPU");
+    throw Error({Field("separate_buffers"), " is for tools that check a GPU's memory: pass ", kDevice,
+                 " cuda, or use make test-sanitizers for a CPU"});
   }
   const Gpu gpu = s.card ? *s.card : cuda && gpus() > r.place.ordinal ? gpu_of(r.place.ordinal) : Gpu{};
   if (s.architecture != "auto") r.architecture = read_architecture(s.architecture);
   else if (!s.architecture_json.empty()) r.architecture = parse_architecture(s.architecture_json, "the saved architecture");
   else r.architecture = read_architecture(cuda ? "full" : "tiny");
-  if (s.window < 1 || s.window > kMostWindow) throw Error(fmt::format("--seq is {}: use 1 to {} tokens", s.window, kMostWindow));
+  check_range("window", s.window, 1, kMostWindow, " tokens");
   if (s.window > r.architecture->context()) {
-    throw Error(fmt::format("--seq is {}: {} knows {} positions: use at most that many tokens", s.window, r.architecture->name(),
-                            r.architecture->context()));
+    throw Error({Field("window"), fmt::format(" is {}: {} knows {} positions: use at most that many tokens", s.window,
+                                              r.architecture->name(), r.architecture->context())});
   }
-  if (s.decoder_tile < 1 || s.decoder_tile > kMostTile)
-    throw Error(fmt::format("--decoder-tile is {}: use 1 to {} rows", s.decoder_tile, kMostTile));
-  if (s.threads < 0 || s.threads > 1024) throw Error(fmt::format("--threads is {}: use 1 to 1024", s.threads));
+  check_range("decoder_tile", s.decoder_tile, 1, kMostTile, " rows");
+  if (s.threads != 0) check_range("threads", s.threads, 1, 1024);
+  if (s.batch != 0) check_range("batch", s.batch, 1, kMostBatch, " sequences, or 0 for as many as fit");
   const std::int64_t document_end = s.document_end.value_or(s.saved_document_end);
   if (document_end < -1 || document_end >= r.architecture->vocabulary()) {
-    throw Error(fmt::format("--document-end is {}: use a token below the vocabulary's {}, or -1 for none", document_end,
-                            r.architecture->vocabulary()));
+    throw Error({Field("document_end"), fmt::format(" is {}: use a token below the vocabulary's {}, or -1 for none", document_end,
+                                                    r.architecture->vocabulary())});
   }
   StepOptions& o = r.options;
   o.window = s.window;
-  r.automatic_batch = s.batch == "auto";
-  o.batch = r.automatic_batch ? kRecipeBatch : whole_number(s.batch, "--batch", 1, 1 << 20);
+  r.automatic_batch = s.batch == 0;
+  o.batch = r.automatic_batch ? kRecipeBatch : s.batch;
   o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
   o.optimizer = optimizer_of(s.optimizer, s.saved_optimizer, *r.architecture);
   o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0};
-  r.budget.bytes = parse_bytes(s.budget, "--budget");
+  r.budget.bytes = s.budget;
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
                                                    return gpu.multiprocessors <= o.most_multiprocessors;
                                                  })->bytes;
-  r.budget.overhead = s.overhead == "auto" ? automatic : parse_bytes(s.overhead, "--overhead");
+  r.budget.overhead = s.overhead.value_or(automatic);
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
   r.budget.overlay = !s.separate_buffers;
   return r;

@@ -16,6 +16,8 @@ struct Gpu {
   int multiprocessors = 0;
 };
 
+inline constexpr std::int64_t kMostBatch = 1 << 20, kMostGpu = 1 << 16;
+
 struct Settings : ModelSettings {
   // From a file of weights: defaults for what is automatic above, if this device supports them.
   std::string architecture_json;

@@ -19,11 +19,18 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
   return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
 }
 
+Rates complete(Rates rates, const Model& model) {
+  const Architecture::Rates usual = model.architecture->rates(model.options.optimizer);
+  if (!rates.learning_rate) rates.learning_rate = usual.vectors;
+  if (!rates.synapse_rate) rates.synapse_rate = usual.matrices;
+  return rates;
+}
+
 StepResult TrainingStep::run(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
   *program_.view(model_.ports.control).as<StepControl>() = {
-      done_, static_cast<float>(factor * rates_.learning_rate), static_cast<float>(factor * rates_.table),
-      static_cast<float>(factor * rates_.decoder), static_cast<float>(factor * rates_.synapse)};
+      done_, static_cast<float>(factor * *rates_.learning_rate), static_cast<float>(factor * rates_.table_rate),
+      static_cast<float>(factor * rates_.decoder_rate), static_cast<float>(factor * *rates_.synapse_rate)};
   program_.run(range_);
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
@@ -32,7 +39,7 @@ StepResult TrainingStep::run(std::int64_t steps) {
   StepResult result;
   const double* loss = program_.view(model_.ports.loss).as<const double>();
   result.loss = loss[0] / loss[1];
-  result.rate = factor * rates_.learning_rate;
+  result.rate = factor * *rates_.learning_rate;
   const TensorView norm = program_.view(model_.ports.norm);
   dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
   if (model_.ports.outcome) {
@@ -47,18 +54,19 @@ void check_finite(const StepResult& result, std::int64_t step) {
   // A gradient that overflowed under the loss scale was not applied; at the smallest scale the overflow has another cause.
   const bool skipped = result.overflow != 0 && result.loss_scale > std::exp2(kLeastLossScale);
   if (std::isfinite(result.loss) && (std::isfinite(result.grad_norm) || skipped)) return;
-  throw Error(fmt::format("the {} of step {} is not finite: train with a lower --lr",
-                          std::isfinite(result.loss) ? "gradient" : "loss", step),
-              Error::kRunTime);
+  throw Error(
+      {fmt::format("the {} of step {} is not finite: train with a lower ", std::isfinite(result.loss) ? "gradient" : "loss", step),
+       Field("learning_rate")},
+      Error::kRunTime);
 }
 
 void check_rates(const Rates& rates) {
-  if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
-  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate},
-                                    {"--synapse-lr", rates.synapse},
-                                    {"--table-lr", rates.table},
-                                    {"--decoder-lr", rates.decoder}}) {
-    if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate from 0 to 1000", flag, value));
+  if (rates.warmup < 0) throw Error({Field("warmup"), fmt::format(" is {}: use a number of steps", rates.warmup)});
+  for (const auto& [name, value] : {std::pair{"learning_rate", rates.learning_rate.value_or(0)},
+                                    {"synapse_rate", rates.synapse_rate.value_or(0)},
+                                    {"table_rate", rates.table_rate},
+                                    {"decoder_rate", rates.decoder_rate}}) {
+    if (!(value >= 0 && value <= 1e3)) throw Error({Field(name), fmt::format(" is {}: use a rate from 0 to 1000", value)});
   }
 }
 

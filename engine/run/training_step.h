@@ -21,11 +21,14 @@ struct StepResult {
   int overflow = 0;
 };
 
+// With the model's own for rates that are not set.
+Rates complete(Rates rates, const Model& model);
+
 class TrainingStep {
  public:
   // Model and program must outlive it; `model` is from build_training. `done`: steps already done, if the run is resumed.
   TrainingStep(const Model& model, Program& program, const Rates& rates, std::int64_t done = 0)
-      : model_(model), program_(program), rates_(rates), done_(done), range_(model.programs.train) {}
+      : model_(model), program_(program), rates_(complete(rates, model)), done_(done), range_(model.programs.train) {}
 
   std::int64_t done() const { return done_; }
   void go_on_from(std::int64_t done) { done_ = done; }

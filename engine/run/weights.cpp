@@ -37,12 +37,12 @@ void adopt_safetensors(Settings& settings, const std::string& weights, const Tok
   if (settings.architecture == "auto") {
     settings.architecture_json = metadata(file, "architecture");
     if (settings.architecture_json.empty()) {
-      throw Error(weights + ": does not name the architecture of its weights: name it with --arch");
+      throw Error({weights + ": does not name the architecture of its weights: name it with ", Field("architecture")});
     }
   }
   const std::string trained_with = metadata(file, "tokenizer");
   if (tokenizer && !trained_with.empty() && trained_with != fmt::format("{:016x}", tokenizer->hash())) {
-    throw Error(weights + ": was trained with another tokenizer: name that one with --tokenizer");
+    throw Error({weights + ": was trained with another tokenizer: name that one with ", Field("tokenizer")});
   }
 }
 
@@ -75,18 +75,18 @@ void check_architecture(const Checkpoint& from, const Architecture& asked) {
     if (key == "/name" || now[key] == value) continue;
     std::string field = key.substr(1);
     std::replace(field.begin(), field.end(), '/', '.');
-    throw Error(fmt::format("{} holds the model {} with {} {}, requested is {} with {}: use the --arch that it was made with",
-                            from.path(), saved->name(), field, value.dump(), asked.name(), now[key].dump()));
+    throw Error({fmt::format("{} holds the model {} with {} {}, requested is {} with {}: use the ", from.path(), saved->name(),
+                             field, value.dump(), asked.name(), now[key].dump()),
+                 Field("architecture"), " that it was made with"});
   }
 }
 
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
   const std::uint64_t saved = from.manifest().tokenizer;
   if (!tokenizer || !saved || tokenizer->hash() == saved) return;
-  throw Error(
-      fmt::format("{} was trained with another tokenizer (XXH3 {:016x}, this one's is {:016x}): name that one with "
-                  "--tokenizer",
-                  from.path(), saved, tokenizer->hash()));
+  throw Error({fmt::format("{} was trained with another tokenizer (XXH3 {:016x}, this one's is {:016x}): name that one with ",
+                           from.path(), saved, tokenizer->hash()),
+               Field("tokenizer")});
 }
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {

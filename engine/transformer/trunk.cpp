@@ -11,16 +11,15 @@ namespace {
 
 // What the kernels of a GPU take.
 void require_gpu_takes(const TransformerShape& shape) {
+  const auto refuse = [](const std::string& what) {
+    throw Error({what + ": use ", Field("device"), " cpu or another ", Field("architecture")});
+  };
   const std::int64_t head = shape.head_width();
   if (head % 16 != 0 || head > 128) {
-    throw Error(fmt::format(
-        "a head is {} wide (width {}, heads {}), a GPU takes multiples of 16 up to 128: use --device cpu or another --arch", head,
-        shape.width, shape.heads));
+    refuse(fmt::format("a head is {} wide (width {}, heads {}), a GPU takes multiples of 16 up to 128", head, shape.width,
+                       shape.heads));
   }
-  if (shape.width > 8192) {
-    throw Error(fmt::format("a width of {} is too large for a GPU, which takes up to 8192: use --device cpu or another --arch",
-                            shape.width));
-  }
+  if (shape.width > 8192) refuse(fmt::format("a width of {} is too large for a GPU, which takes up to 8192", shape.width));
 }
 
 }  // namespace

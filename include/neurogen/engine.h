@@ -4,9 +4,9 @@
 //   options.architecture = "tiny";
 //   auto engine = neurogen::Engine::create(options);
 //   if (!engine) return complain(engine.failure().sentence);
-//   for (...) engine.value().train_step_batch(ids, targets);
+//   for (...) engine->train_step_batch(ids, targets);
 //
-// create() allocates everything. Afterwards only load(), write_parameter() and export_weights(), while they run, and error messages
+// create() allocates everything. Afterwards only load(), write_parameter() and export_weights(), while they run, and failures
 // allocate. create() and load() read a file into memory of the file's size instead of mapping it: if the file is truncated
 // meanwhile, the call fails, and no signal ends the process. The library installs nothing in its process: no signal handlers, no
 // allocator, no limits, no environment. (While an engine works, OpenBLAS is set to one thread; the engine's own threads share the
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,6 +29,9 @@
 #include "neurogen/version.h"
 
 namespace neurogen {
+
+// "3200M", "2.98Gi" or "12345" in bytes: K, M, G, T are powers of 1,000, Ki, Mi, Gi, Ti of 1,024. `field` names it in a failure.
+NEUROGEN_API Result<std::uint64_t> parse_bytes(std::string_view text, std::string_view field = "text");
 
 struct EngineOptions : ModelSettings {
   Rates rates;
@@ -46,7 +50,7 @@ struct MemoryPlan {
   std::int64_t batch = 0, window = 0;
   std::string table, json;  // every buffer: as a table for people, as JSON for programs
   bool fits = true;
-  std::string refusal;  // if it does not fit: what is alive at the peak, and settings that would fit
+  std::string refusal;  // if it does not fit: a page that says so, with what is alive at the peak and settings that would fit
 };
 
 // One training step.
@@ -65,11 +69,12 @@ struct ParameterInfo {
 
 class NEUROGEN_API Engine {
  public:
-  // What create() would take, without taking it. The device need not be present.
+  // What create() would take, without taking it. An absent GPU is planned for as a small one that has bf16.
   static Result<MemoryPlan> plan(const EngineOptions& options);
   // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
   static Result<Engine> create(const EngineOptions& options);
 
+  // An engine that was moved from can only be destroyed or assigned to; assigning frees the engine that was there.
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
@@ -96,9 +101,19 @@ class NEUROGEN_API Engine {
   // attention: the recurrent state remembers what came before. Equal weights, prompts and settings give equal tokens.
   Result<std::size_t> generate(std::span<const std::int32_t> prompt, std::span<std::int32_t> out, const Sampling& sampling = {});
 
-  // The same, token by token: `take` gets each as it is drawn and returns whether to go on.
-  Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t)>& take,
+  // The same, token by token: `take` gets each as it is drawn and returns whether to go on. It may use the engine, but not for
+  // another text; its exceptions reach the caller.
+  Status generate(std::span<const std::int32_t> prompt, const std::function<bool(std::int32_t token)>& take,
                   const Sampling& sampling = {});
+  // Several prompts, one after the other, each with the tokens that it would get alone. If `take` returns false, the next prompt
+  // is begun. If one of the prompts is refused, none is begun.
+  Status generate(std::span<const std::vector<std::int32_t>> prompts,
+                  const std::function<bool(std::size_t prompt, std::int32_t token)>& take, const Sampling& sampling = {});
+
+  // The same at the caller's pace: begin() takes a prompt in, and each next() draws a token, none after a document's end. Other
+  // calls may come between, except one that begins another text.
+  Status begin(std::span<const std::int32_t> prompt, const Sampling& sampling = {});
+  Result<std::optional<std::int32_t>> next();
 
   // The parameters in canonical order, and their values as float32, row-major. Writing rounds to the stored type and keeps the
   // optimizer's state; values must be finite.
@@ -116,8 +131,7 @@ class NEUROGEN_API Engine {
   // basal_ganglia, prefrontal, broca. The names live as long as the engine.
   std::vector<std::string_view> modules() const;
   Result<std::int64_t> outputs(std::string_view module) const;
-  // A module's outputs, [batch, window, outputs], on the latest batch of train_step_batch() or evaluate(), computed with the
-  // current weights.
+  // A module's outputs, [batch, window, outputs], on the latest batch that the engine was given, computed with the current weights.
   Status read_output(std::string_view module, std::span<float> out);
 
   // Writes a checkpoint atomically: if it fails, an existing file stays. `neurogen-engine` reads it too.

@@ -1,15 +1,17 @@
 // Learning rates, and how tokens are sampled from predictions.
 #pragma once
 #include <cstdint>
+#include <optional>
 
 namespace neurogen {
 
-// Defaults are a brain's. A transformer's matrices learn at 0.02; under AdamW all of it at 0.001.
+// At their peak. Those that are not set are the model's own: a brain's 4e-3 and 0.01, a transformer's 4e-3 and 0.02, under AdamW
+// 1e-3.
 struct Rates {
-  double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants; of everything under AdamW
-  double synapse = 0.01;        // of matrices, by Muon: a brain's synapses
-  double table = 0.25;          // of the embedding and its pairs
-  double decoder = 1e-3;
+  std::optional<double> learning_rate;  // of vectors: biases, taps, gains, time constants; of everything under AdamW
+  std::optional<double> synapse_rate;   // of matrices, by Muon: a brain's synapses
+  double table_rate = 0.25;             // of the embedding and its pairs
+  double decoder_rate = 1e-3;
   std::int64_t warmup = 100;  // steps
 };
 

@@ -10,6 +10,7 @@ namespace neurogen {
 struct Failure {
   std::string sentence;  // "what is wrong: what to do"
   bool refused = false;  // true: misuse, nothing was done; false: failed at run time, such as a full disk or a loss not finite
+  std::string field;     // the option or argument that the sentence names first, such as "window"; empty if it names none
 };
 
 template <typename Value = std::monostate>

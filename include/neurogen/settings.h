@@ -6,19 +6,25 @@
 
 namespace neurogen {
 
-// Strings, as on the command line (the option's name is in the comment where it differs), so that invalid values get our own error
-// message.
+// What trains a model: its matrices by Muon, tables, head and vectors by what suits each; or AdamW for all.
+enum class Optimizer { muon, adamw };
+enum class Device { automatic, cpu, cuda };                   // automatic: the first GPU if there is one
+enum class Compute { automatic, fp32, bf16, fp16 };           // automatic: fp32 on a CPU, bf16 or fp16 on a GPU
+enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32 on a CPU, the 16 bits of `compute` on a GPU
+
+// A run that starts from weights takes what is automatic from them, where the device supports it.
 struct ModelSettings {
-  std::string architecture = "auto";     // --arch: a preset or FILE.json; auto: full on a GPU, tiny on a CPU
-  std::string optimizer = "auto";        // auto: as the weights were trained, else the model's own; muon or adamw
-  std::string budget = "3200M";          // limit on all memory of the run; K, M, G are powers of 1,000, Ki, Mi, Gi of 1,024
-  std::string overhead = "auto";         // the part of it for libraries and heap
-  std::string batch = "32";              // sequences per step; auto: as many of 32 as fit
-  std::string device = "auto";           // auto, cpu or cuda[:K]
-  std::string compute = "auto";          // auto, fp32, bf16 or fp16
-  std::string decoder_storage = "auto";  // auto, fp32 or 16bit
-  std::int64_t window = 256;             // --seq: tokens in a sequence
-  std::int64_t threads = 0;              // CPU threads; 0: one per core
+  std::string architecture = "auto";      // a preset or FILE.json; auto: full on a GPU, tiny on a CPU
+  std::optional<Optimizer> optimizer;     // not set: as the weights were trained, else the model's own
+  std::uint64_t budget = 3'200'000'000;   // limit on all memory of the run, in bytes
+  std::optional<std::uint64_t> overhead;  // the part of it for libraries and heap; not set: automatic, by the device
+  std::int64_t batch = 32;                // sequences per step; 0: as many of 32 as fit
+  std::int64_t window = 256;              // tokens in a sequence
+  Device device = Device::automatic;
+  std::int64_t gpu = 0;                                        // which GPU, with Device::cuda
+  Compute compute = Compute::automatic;                        // type of matrix products
+  DecoderStorage decoder_storage = DecoderStorage::automatic;  // type of the stored decoder
+  std::int64_t threads = 0;                                    // CPU threads; 0: one per core
   // Token that ends a document: the model's memory is reset after it; -1: none. Not set: as the weights were trained, else none.
   std::optional<std::int64_t> document_end;
   std::int64_t decoder_tile = 1280;  // rows of the decoder updated together

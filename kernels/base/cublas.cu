@@ -14,11 +14,12 @@ Cublas load() {
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) library = dlopen(("/usr/local/cuda/lib64/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library)
-    throw Error(name + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass --device cpu");
+    throw Error({name + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass ",
+                 Field("device"), " cpu"});
   Cublas c;
   const auto find = [&](auto& function, const char* symbol) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
-    if (!function) throw Error(name + " lacks " + symbol + ": install a newer cuBLAS, or pass --device cpu");
+    if (!function) throw Error({name + " lacks " + symbol + ": install a newer cuBLAS, or pass ", Field("device"), " cpu"});
   };
   find(c.create, "cublasCreate_v2");
   find(c.destroy, "cublasDestroy_v2");

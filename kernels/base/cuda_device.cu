@@ -114,7 +114,8 @@ CudaDevice::CudaDevice(int ordinal) : native_(std::make_unique<Native>()) {
   usable(cudaStreamCreateWithFlags(&n.stream, cudaStreamNonBlocking));
   for (cudaEvent_t& mark : n.marks) usable(cudaEventCreate(&mark));
   if (cublas().create(&n.cublas) != CUBLAS_STATUS_SUCCESS || cublas().set_stream(n.cublas, n.stream) != CUBLAS_STATUS_SUCCESS) {
-    throw Error("cuBLAS cannot start on " + name() + ": free some of its memory, or pass --device cpu", Error::kRunTime);
+    throw Error({"cuBLAS cannot start on " + name() + ": free some of its memory, or pass ", Field("device"), " cpu"},
+                Error::kRunTime);
   }
 }
 

@@ -107,8 +107,9 @@ void reserve_openblas_buffers(int threads) {
   const std::size_t bytes = kBuffer * static_cast<std::size_t>(threads);
   void* const room = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) {
-    throw Error(std::string("the system cannot allocate the matrix library's buffers (") + std::strerror(errno) +
-                    "): free some memory or use fewer --threads",
+    throw Error({std::string("the system cannot allocate the matrix library's buffers (") + std::strerror(errno) +
+                     "): free some memory or use fewer ",
+                 Field("threads")},
                 Error::kRunTime);
   }
   munmap(room, bytes);

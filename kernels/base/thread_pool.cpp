@@ -131,8 +131,9 @@ ThreadPool::ThreadPool(int threads, void (*prepare)()) : pool_(std::make_unique<
         pool_->work(thread, prepare);
       });
   } catch (const std::system_error& error) {
-    throw Error("the system cannot start " + std::to_string(threads_) + " threads (" + error.code().message() +
-                    "): raise the limit (ulimit -u), or on a CPU use fewer --threads",
+    throw Error({"the system cannot start " + std::to_string(threads_) + " threads (" + error.code().message() +
+                     "): raise the limit (ulimit -u), or on a CPU use fewer ",
+                 Field("threads")},
                 Error::kRunTime);
   }
   while (pool_->ready.load(std::memory_order_acquire) + 1 < threads_) std::this_thread::yield();

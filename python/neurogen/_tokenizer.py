@@ -17,7 +17,7 @@ class Tokenizer:
     def __init__(self, path: PathLike) -> None:
         """Reads a SentencePiece model."""
         self._handle = ctypes.c_void_p()
-        check(library.neurogen_create_tokenizer(ctypes.byref(self._handle), encoded(path)))
+        check(library.neurogen_create_tokenizer(ctypes.byref(self._handle), encoded("path", path)))
         weakref.finalize(self, library.neurogen_destroy_tokenizer, self._handle)
 
     @property

@@ -13,15 +13,15 @@ class CudaApi : public testing::Test {
  protected:
   void SetUp() override {
     directory_.file("brain.json", kTestBrain);
-    if (made("auto").device().starts_with("cpu")) GTEST_SKIP() << "there is no GPU here";
+    if (made(Device::automatic).device().starts_with("cpu")) GTEST_SKIP() << "there is no GPU here";
   }
-  Engine made(const char* device, const std::string& checkpoint = "") const {
+  Engine made(Device device, const std::string& checkpoint = "") const {
     EngineOptions o;
     o.architecture = directory_.path("brain.json");
     o.device = device;
-    o.batch = "2";
+    o.batch = 2;
     o.window = 32;
-    o.compute = o.decoder_storage = "fp32";
+    o.compute = Compute::fp32, o.decoder_storage = DecoderStorage::fp32;
     o.checkpoint = checkpoint;
     Result<Engine> engine = Engine::create(o);
     if (!engine) ADD_FAILURE() << engine.failure().sentence;
@@ -43,11 +43,11 @@ class CudaApi : public testing::Test {
 };
 
 TEST_F(CudaApi, LearnsEvaluatesAndSpeaksAsACpuDoes) {
-  Engine engine = made("cuda");
+  Engine engine = made(Device::cuda);
   EXPECT_EQ(engine.vocabulary(), 300);
   trained(engine, 60);
   ASSERT_TRUE(engine.save(directory_.path("learned.ngck")));
-  Engine cpu = made("cpu", directory_.path("learned.ngck"));
+  Engine cpu = made(Device::cpu, directory_.path("learned.ngck"));
   EXPECT_EQ(cpu.steps(), 60);
 
   const Ids held_out = text(200, 1000);
@@ -69,10 +69,10 @@ TEST_F(CudaApi, LearnsEvaluatesAndSpeaksAsACpuDoes) {
 }
 
 TEST_F(CudaApi, ShowsWhatACpuShows) {
-  Engine engine = made("cuda");
+  Engine engine = made(Device::cuda);
   trained(engine, 3);
   ASSERT_TRUE(engine.save(directory_.path("three.ngck")));
-  Engine cpu = made("cpu", directory_.path("three.ngck"));
+  Engine cpu = made(Device::cpu, directory_.path("three.ngck"));
   for (Engine* e : {&engine, &cpu}) ASSERT_TRUE(e->evaluate(text(65)));  // one batch
   for (const std::string_view module : engine.modules()) {
     const auto width = static_cast<std::size_t>(engine.outputs(module).value());
@@ -91,7 +91,7 @@ TEST_F(CudaApi, ShowsWhatACpuShows) {
 }
 
 TEST_F(CudaApi, AsksForNoMemoryAfterwards) {
-  Engine engine = made("cuda"), other = made("cuda");
+  Engine engine = made(Device::cuda), other = made(Device::cuda);
   trained(engine, 1), trained(other, 1);
   const std::uint64_t before = engine.allocations_since_construction();
   trained(engine, 20);

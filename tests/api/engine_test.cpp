@@ -1,7 +1,5 @@
-// The engine only through its public header, as the shared library offers it to any program.
+// The engine only through its public header: training, checkpoints, memory, and the process around it.
 #include <dlfcn.h>
-#include <gtest/gtest.h>
-#include <neurogen/engine.h>
 #include <signal.h>
 
 #include <atomic>
@@ -9,69 +7,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <thread>
 
-#include "tests/tools/run_program.h"
+#include "tests/api/engines.h"
 
 namespace neurogen {
 namespace {
-
-using Ids = std::vector<std::int32_t>;
-
-class Api : public testing::Test {
- protected:
-  Api() { directory_.file("brain.json", kTestBrain); }
-
-  EngineOptions options(std::int64_t batch = 2, std::int64_t window = 24) const {
-    EngineOptions o;
-    o.architecture = directory_.path("brain.json");
-    o.device = "cpu";
-    o.threads = 2;
-    o.batch = std::to_string(batch);
-    o.window = window;
-    return o;
-  }
-  static Engine made(const EngineOptions& options) {
-    Result<Engine> engine = Engine::create(options);
-    if (!engine) ADD_FAILURE() << engine.failure().sentence;
-    return std::move(engine).value();
-  }
-  // A simple text: each token says much about the next.
-  static Ids text(std::int64_t tokens, int from = 0) {
-    Ids ids(static_cast<std::size_t>(tokens));
-    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>((i + static_cast<std::size_t>(from)) * 7 % 50);
-    return ids;
-  }
-  struct Batch {
-    Ids inputs, targets;
-  };
-  static Batch batch(const Engine& engine, int from = 0) {
-    const std::int64_t tokens = engine.plan().batch * engine.plan().window;
-    return {text(tokens, from), text(tokens, from + 1)};
-  }
-  static double trained(Engine& engine, int steps, int first = 0) {
-    double loss = 0;
-    for (int i = 0; i < steps; ++i) {
-      const Batch b = batch(engine, first + i);
-      const Result<TrainingStepReport> result = engine.train_step_batch(b.inputs, b.targets);
-      if (!result) ADD_FAILURE() << result.failure().sentence;
-      else loss = result->loss;
-    }
-    return loss;
-  }
-  template <typename Value>
-  static void expect_refused(const Result<Value>& result, std::initializer_list<const char*> parts) {
-    ASSERT_FALSE(result.ok());
-    EXPECT_TRUE(result.failure().refused);
-    const std::string& sentence = result.failure().sentence;
-    EXPECT_EQ(sentence.find('\n'), std::string::npos) << sentence;
-    EXPECT_EQ(sentence.find("--"), std::string::npos) << sentence;
-    for (const char* part : parts) EXPECT_NE(sentence.find(part), std::string::npos) << sentence << "\nlacks: " << part;
-  }
-
-  TemporaryDirectory directory_;
-};
 
 TEST_F(Api, LearnsFromBatches) {
   Engine engine = made(options());
@@ -184,53 +125,7 @@ TEST_F(Api, AllocatesNothingAfterwards) {
   EXPECT_GT(engine.allocations_since_construction(), 0u);
   EXPECT_EQ(other.allocations_since_construction(), 0u);
   EXPECT_FALSE(other.evaluate({}));
-  EXPECT_EQ(other.allocations_since_construction(), 1u);  // the exception
-}
-
-TEST_F(Api, ShowsWhatModulesPutOut) {
-  Engine engine = made(options());
-  EXPECT_EQ(engine.modules(),
-            (std::vector<std::string_view>{"thalamus", "wernicke", "hippocampus", "basal_ganglia", "prefrontal", "broca"}));
-  const Batch b = batch(engine);
-  ASSERT_TRUE(engine.train_step_batch(b.inputs, b.targets));
-  for (const std::string_view module : engine.modules()) {
-    const auto width = static_cast<std::size_t>(engine.outputs(module).value());
-    std::vector<float> out(width * 48, NAN), again(width * 48);
-    ASSERT_TRUE(engine.read_output(module, out));
-    double squares = 0;
-    for (const float x : out) squares += double(x) * x;
-    EXPECT_NEAR(squares / static_cast<double>(out.size()), 1, 0.1) << module;  // normalised, gains near 1
-    EXPECT_NE(out.front(), out[width]) << module;
-    ASSERT_TRUE(engine.evaluate(b.inputs));  // the same tokens except the last window's last
-    ASSERT_TRUE(engine.read_output(module, again));
-    EXPECT_TRUE(std::equal(out.begin(), out.end() - static_cast<std::ptrdiff_t>(width), again.begin())) << module;
-  }
-}
-
-TEST_F(Api, EmbeddingRowsLieInTheEngine) {
-  Engine engine = made(options());
-  const std::span<const float> row = engine.embedding_row(14).value();
-  ASSERT_EQ(static_cast<std::int64_t>(row.size()), engine.embedding_width());
-  std::vector<float> before(row.begin(), row.end()), copy(row.size());
-  ASSERT_TRUE(engine.read_embedding_row(14, copy));
-  EXPECT_EQ(copy, before);
-  EXPECT_EQ(engine.embedding_row(15).value().data(), row.data() + row.size());
-  trained(engine, 1);  // token 14 is in the batch
-  EXPECT_FALSE(std::equal(row.begin(), row.end(), before.begin()));
-}
-
-TEST_F(Api, PlansItsMemory) {
-  Engine engine = made(options());
-  const MemoryPlan& plan = engine.plan();
-  EXPECT_EQ(plan.total, plan.device_arena + plan.host_arena + plan.overhead);
-  EXPECT_EQ(plan.budget, 3'200'000'000u);
-  EXPECT_NE(plan.table.find("embedding.weight"), std::string::npos);
-  EXPECT_NE(plan.json.find("\"device_arena_bytes\":" + std::to_string(plan.device_arena)), std::string::npos);
-  EngineOptions least = options();
-  least.budget = std::to_string(plan.minimum);
-  trained(*std::make_unique<Engine>(made(least)), 1);
-  least.budget = std::to_string(plan.minimum - 1);
-  expect_refused(Engine::create(least), {"does not fit", std::to_string(plan.minimum).c_str()});
+  EXPECT_GT(other.allocations_since_construction(), 0u);  // the sentence
 }
 
 TEST_F(Api, TwoEnginesInOneProcess) {
@@ -285,63 +180,6 @@ TEST_F(Api, SavesUnderEveryNameAndThroughLinks) {
   EXPECT_TRUE(engine.load(directory_.path("target")));
 }
 
-TEST_F(Api, RefusesInSentences) {
-  const auto refused = [&](auto change, std::initializer_list<const char*> parts) {
-    EngineOptions o = options();
-    change(o);
-    expect_refused(Engine::create(o), parts);
-  };
-  refused([](auto& o) { o.architecture = "huge"; }, {"huge"});
-  refused([](auto& o) { o.batch = "0"; }, {"batch is \"0\""});
-  refused([](auto& o) { o.window = 0; }, {"window is 0"});
-  refused([](auto& o) { o.device = "tpu"; }, {"device is \"tpu\""});
-  refused([](auto& o) { o.budget = "lots"; }, {"budget"});
-  refused([](auto& o) { o.budget = "1M"; }, {"does not fit into 1,000,000 bytes", "at least"});
-  refused([](auto& o) { o.rates.learning_rate = -1; }, {"learning_rate is -1"});
-  refused([](auto& o) { o.steps = -1; }, {"steps is -1"});
-  refused([](auto& o) { o.checkpoint = "a", o.init = "b"; }, {"exclude each other"});
-  refused([&](auto& o) { o.init = directory_.path("brain.json"); }, {"brain.json"});
-  refused([&](auto& o) { o.checkpoint = directory_.path("none"); }, {"none"});
-
-  Engine engine = made(options());
-  const double expected = trained(engine, 2);
-  Engine other = made(options());
-  trained(other, 1);
-  std::vector<float> few(3);
-  expect_refused(other.read_output("cerebellum", few), {"no module cerebellum", "broca"});
-  expect_refused(other.read_output("broca", few), {"out has 3 elements", "3072"});
-  expect_refused(other.outputs(""), {"no module"});
-  expect_refused(other.embedding_row(300), {"id is 300", "0 to 299"});
-  expect_refused(other.embedding_row(-1), {"id is -1"});
-  expect_refused(other.read_embedding_row(1, few), {"out has 3 elements"});
-  Batch b = batch(other);
-  expect_refused(other.train_step_batch(few.empty() ? Ids{} : Ids(47), b.targets), {"input_ids has 47 elements", "48"});
-  expect_refused(other.train_step_batch(b.inputs, Ids(49)), {"target_ids has 49 elements"});
-  expect_refused(other.train_step_batch(b.inputs, Ids(48, -1)), {"all -1"});
-  b.inputs[7] = 300;
-  expect_refused(other.train_step_batch(b.inputs, b.targets), {"input_ids[7] is 300", "0 to 299"});
-  b = batch(other);
-  b.targets[9] = 300;
-  expect_refused(other.train_step_batch(b.inputs, b.targets), {"target_ids[9] is 300", "-1 to 299"});
-  b.targets[9] = -2;
-  expect_refused(other.train_step_batch(b.inputs, b.targets), {"target_ids[9] is -2"});
-  expect_refused(other.evaluate(Ids(1)), {"two tokens"});
-  Ids said(4);
-  expect_refused(other.generate({}, said), {"prompt"});
-  Sampling wrong;
-  wrong.top_p = 2;
-  expect_refused(other.generate(Ids{1}, said, wrong), {"top-p is 2"});
-  expect_refused(other.load(directory_.path("none")), {"none"});
-  expect_refused(other.load(directory_.path("brain.json")), {"brain.json"});
-  const Status unsaved = other.save(directory_.path("no/such/directory"));
-  ASSERT_FALSE(unsaved.ok());
-  EXPECT_FALSE(unsaved.failure().refused);
-  EXPECT_NE(unsaved.failure().sentence.find("No such file"), std::string::npos) << unsaved.failure().sentence;
-  expect_refused(other.save(""), {"name"});
-  EXPECT_FALSE(other.save(directory_.path("")).ok());
-  EXPECT_EQ(trained(other, 1, 1), expected);  // nothing was lost
-}
-
 // Another thread rewrites the checkpoint again and again while it is read: loading may fail, but never raise a signal.
 TEST_F(Api, OutlivesAFileThatIsCutShort) {
   Engine engine = made(options());
@@ -361,7 +199,7 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
     }
   });
   int failed = 0;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 100 || (failed == 0 && i < 10'000); ++i) {  // on a busy machine the two may long miss each other
     failed += !engine.load(file).ok();
     if (i % 50 == 0) static_cast<void>(Engine::create(from));
   }
@@ -373,27 +211,6 @@ TEST_F(Api, OutlivesAFileThatIsCutShort) {
   trained(engine, 1);
 }
 
-TEST_F(Api, PlansWithoutTakingMemory) {
-  const Result<MemoryPlan> plan = Engine::plan(options());
-  ASSERT_TRUE(plan);
-  const Engine engine = made(options());
-  EXPECT_EQ(plan->json, engine.plan().json);
-  EXPECT_EQ(plan->table, engine.plan().table);
-  EXPECT_TRUE(plan->fits);
-  EngineOptions small = options();
-  small.overhead = "1M";
-  small.budget = std::to_string(Engine::plan(small)->minimum - 1);
-  EXPECT_FALSE(Engine::plan(small)->fits);
-  EXPECT_NE(Engine::plan(small)->refusal.find("settings that would fit"), std::string::npos);
-  EngineOptions elsewhere = options();
-  elsewhere.device = "cuda";  // present or not
-  EXPECT_GT(Engine::plan(elsewhere)->total, 0u);
-  elsewhere.batch = "none";
-  EXPECT_FALSE(Engine::plan(elsewhere));
-  EXPECT_EQ(Engine::plan(elsewhere).value_or(MemoryPlan{}).total, 0u);
-  EXPECT_STREQ(version(), NEUROGEN_VERSION);
-}
-
 TEST_F(Api, AStepSaysWhatItDid) {
   EngineOptions o = options();
   o.rates.warmup = 2;
@@ -402,82 +219,9 @@ TEST_F(Api, AStepSaysWhatItDid) {
   const auto first = engine.train_step_batch(b.inputs, b.targets), second = engine.train_step_batch(b.inputs, b.targets);
   ASSERT_TRUE(first && second);
   EXPECT_GT(first->gradient_norm, 0);
-  EXPECT_NEAR(first->learning_rate, o.rates.learning_rate / 2, 1e-9);
-  EXPECT_NEAR(second->learning_rate, o.rates.learning_rate, 1e-9);
+  EXPECT_NEAR(first->learning_rate, 4e-3 / 2, 1e-9);
+  EXPECT_NEAR(second->learning_rate, 4e-3, 1e-9);
   EXPECT_FALSE(second->skipped);
-}
-
-TEST_F(Api, LossesAndLogitsAreThoseOfTheEvaluation) {
-  Engine engine = made(options());
-  trained(engine, 3);
-  Batch b = batch(engine);
-  b.targets[5] = -1;
-  std::vector<float> losses(48), logits(48 * 300);
-  ASSERT_TRUE(engine.losses(b.inputs, b.targets, losses));
-  ASSERT_TRUE(engine.logits(b.inputs, logits));
-  EXPECT_EQ(engine.allocations_since_construction(), 0u);
-  EXPECT_EQ(losses[5], 0);
-  for (std::size_t n = 0; n < losses.size(); ++n) {
-    if (b.targets[n] < 0) continue;
-    const float* row = logits.data() + 300 * n;
-    double sum = 0;
-    for (int v = 0; v < 300; ++v) sum += std::exp(row[v] - row[b.targets[n]]);
-    EXPECT_NEAR(losses[n], std::log(sum), 1e-4);
-  }
-  expect_refused(engine.losses(b.inputs, b.targets, std::span(losses).first(9)), {"out has 9 elements"});
-  expect_refused(engine.logits(b.inputs, losses), {"batch x window x vocabulary"});
-}
-
-TEST_F(Api, ParametersAreReadWrittenAndExported) {
-  Engine engine = made(options()), other = made(options());
-  trained(engine, 3);
-  ASSERT_EQ(engine.parameters().front().name, "embedding.weight");
-  for (const ParameterInfo& p : engine.parameters()) {
-    const std::int64_t elements = std::accumulate(p.shape.begin(), p.shape.end(), std::int64_t{1}, std::multiplies<>());
-    std::vector<float> values(static_cast<std::size_t>(elements));
-    ASSERT_TRUE(engine.read_parameter(p.name, values)) << p.name;
-    EXPECT_EQ(engine.allocations_since_construction(), 0u) << p.name;
-    ASSERT_TRUE(other.write_parameter(p.name, values)) << p.name;
-  }
-  EXPECT_EQ(other.evaluate(text(90)).value(), engine.evaluate(text(90)).value());  // equal seeds, hence wiring
-  std::vector<float> gain(64, NAN);
-  expect_refused(other.write_parameter("broca.gain", gain), {"not finite"});
-  expect_refused(other.write_parameter("broca.gain", std::span(gain).first(3)), {"values has 3 elements", "[64]"});
-  expect_refused(other.read_parameter("broca.loss", gain), {"there is no parameter broca.loss"});
-  const std::string file = directory_.path("w.safetensors");
-  ASSERT_TRUE(engine.export_weights(file));
-  EngineOptions from = options();
-  from.init = file;
-  EXPECT_EQ(made(from).evaluate(text(90)).value(), engine.evaluate(text(90)).value());
-}
-
-TEST_F(Api, SpeaksTokenByToken) {
-  Engine engine = made(options());
-  trained(engine, 3);
-  std::vector<std::int32_t> whole(20), some;
-  ASSERT_EQ(engine.generate(text(5), whole).value(), 20u);
-  ASSERT_TRUE(engine.generate(text(5), [&](std::int32_t token) { return some.push_back(token), some.size() < 7; }));
-  EXPECT_EQ(some, std::vector<std::int32_t>(whole.begin(), whole.begin() + 7));
-}
-
-TEST_F(Api, SaysWhenLearningFails) {
-  EngineOptions o = options();
-  o.rates.learning_rate = o.rates.table = o.rates.decoder = 1e3;
-  o.rates.warmup = 0;
-  Engine engine = made(o);
-  const std::string good = directory_.path("good.ngck");
-  ASSERT_TRUE(engine.save(good));
-  Result<TrainingStepReport> result = TrainingStepReport{};
-  for (int i = 0; result.ok() && i < 50; ++i) {
-    const Batch b = batch(engine, i);
-    result = engine.train_step_batch(b.inputs, b.targets);
-  }
-  if (!result.ok()) {
-    EXPECT_FALSE(result.failure().refused);
-    EXPECT_NE(result.failure().sentence.find("not finite: train with a lower learning_rate"), std::string::npos);
-  }
-  EXPECT_TRUE(engine.load(good));
-  EXPECT_NEAR(engine.evaluate(text(90)).value(), std::log(300), 0.5);
 }
 
 TEST_F(Api, LeavesItsProcessAlone) {

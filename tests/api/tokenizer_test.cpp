@@ -27,7 +27,7 @@ TEST(TextTokenizer, EncodesDecodesAndRefuses) {
 
   EXPECT_EQ(tokenizer.encode("ok \xFF").failure().sentence, "text is not UTF-8 at byte 3: convert it");
   EXPECT_NE(tokenizer.decode(Ids{1, 300}).failure().sentence.find("ids[1] is 300: use ids from 0 to 299"), std::string::npos);
-  EXPECT_FALSE(tokenizer.decode(Ids{-1}));
+  EXPECT_EQ(tokenizer.decode(Ids{-1}).failure().field, "ids");
   const Result<TextTokenizer> none = TextTokenizer::create(directory.path("none.model"));
   ASSERT_FALSE(none);
   EXPECT_TRUE(none.failure().refused);

@@ -33,7 +33,7 @@ TEST(Bytes, ParsesWhatPeopleWrite) {
       {"0.99999999999999999999999999999999999999T", 999999999999},
       {"0.333333333333333333333333333333333333333Ti", 366503875925},
   };
-  for (const auto& [text, bytes] : cases) EXPECT_EQ(parse_bytes(text, "--budget"), bytes) << text;
+  for (const auto& [text, bytes] : cases) EXPECT_EQ(parse_bytes(text, Field("budget")), bytes) << text;
 }
 
 TEST(Bytes, RefusesEverythingElseInASentenceThatNamesTheOption) {
@@ -69,10 +69,10 @@ TEST(Bytes, RefusesEverythingElseInASentenceThatNamesTheOption) {
                            "1,000",
                            "9999999999999999999999999999999"}) {
     try {
-      parse_bytes(text, "--budget");
+      parse_bytes(text, Field("budget"));
       ADD_FAILURE() << text;
     } catch (const Error& error) {
-      EXPECT_EQ(std::string(error.what()).find("--budget \"" + std::string(text) + "\" "), 0u) << error.what();
+      EXPECT_EQ(std::string(error.what()).find("budget \"" + std::string(text) + "\" "), 0u) << error.what();
       EXPECT_EQ(error.status(), Error::kMisuse);
     }
   }

@@ -89,7 +89,8 @@ TEST_F(CheckpointTest, KeepsEveryByteAndEveryFact) {
             std::tuple(5u, expected.steps_per_epoch, expected.text, 0u));
   EXPECT_EQ(std::tuple(m.options.batch, m.options.window, m.options.vocabulary_tile, m.options.document_end),
             std::tuple(2, 16, 1280, -1));
-  EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.table, m.rates.decoder, m.rates.warmup), std::tuple(4e-3, 0.25, 1e-3, 5));
+  EXPECT_EQ(std::tuple(m.rates.learning_rate, m.rates.table_rate, m.rates.decoder_rate, m.rates.warmup),
+            std::tuple(4e-3, 0.25, 1e-3, 5));
   EXPECT_EQ(bytes.size(), c.image_begin() + s.arena.plan().device.persistent);
   EXPECT_EQ(c.image_begin() % 4096, 0u);
   EXPECT_EQ(std::memcmp(bytes.data() + c.image_begin(), s.arena.data(ArenaKind::device), s.arena.plan().device.persistent), 0);
@@ -208,7 +209,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.options.batch = INT64_MAX; }, "its batch is");
   refuses([](Manifest& m) { m.options.document_end = -2; }, "its document end is not a token");
   refuses([](Manifest& m) { m.options.clip = NAN; }, "its clip is nan");
-  refuses([](Manifest& m) { m.rates.table = -1; }, "a rate is -1");
+  refuses([](Manifest& m) { m.rates.table_rate = -1; }, "a rate is -1");
   refuses([](Manifest& m) { m.options.optimizer = 2; }, "its optimizer is 2");
   refuses([](Manifest& m) { m.standing.steps = INT64_MAX / 20; }, "its steps is");
   refuses([](Manifest& m) { m.standing.steps = -1; }, "its steps is");

@@ -179,17 +179,17 @@ inline void check_canary(std::uint64_t seed, bool overlay, Draw draw = random_br
 // Every line of the refusal page names settings that fit, among them the largest batch and the minimum budget. Returns the number
 // of settings besides that budget.
 inline int check_page(const ArchitecturePtr& asked, const StepOptions& o, const Fit& refused, Budget budget) {
-  std::istringstream page(refusal(refused, budget));
+  std::istringstream page(refusal(refused, budget, plain));
   int suggestions = 0;
   Bytes minimum = 0;
   for (std::string line; std::getline(page, line);) {
     ArchitecturePtr a = asked;
     StepOptions with = o;
     char preset[32];
-    if (std::sscanf(line.c_str(), "  --budget %lu  (the least", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  --arch %31s --seq %ld --batch %ld", preset, &with.window, &with.batch) == 3)
+    if (std::sscanf(line.c_str(), "  budget %lu  (the minimum", &minimum) == 1) continue;
+    if (std::sscanf(line.c_str(), "  architecture %31s window %ld batch %ld", preset, &with.window, &with.batch) == 3)
       a = read_architecture(preset);
-    else if (std::sscanf(line.c_str(), "  --seq %ld --batch %ld", &with.window, &with.batch) != 2) continue;
+    else if (std::sscanf(line.c_str(), "  window %ld batch %ld", &with.window, &with.batch) != 2) continue;
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);
     EXPECT_TRUE(fit.fits()) << line;

@@ -8,10 +8,12 @@
 namespace neurogen {
 namespace {
 
-Settings separate(const std::string& batch, const std::string& budget) {
+constexpr Bytes kPlenty = 8'000'000'000;
+
+Settings separate(std::int64_t batch, Bytes budget) {
   Settings s;
   s.architecture = "tiny";
-  s.device = "cuda";
+  s.device = Device::cuda;
   s.window = 64;
   s.batch = batch;
   s.budget = budget;
@@ -20,7 +22,7 @@ Settings separate(const std::string& batch, const std::string& budget) {
 }
 
 TEST(SeparateBuffers, ArePlannedWithoutSharing) {
-  const Resolved resolved = resolve(separate("2", "8G"), true);
+  const Resolved resolved = resolve(separate(2, kPlenty), true);
   EXPECT_TRUE(resolved.place.separate);
   const Fit found = fit(resolved);
   ASSERT_TRUE(found.fits());
@@ -31,14 +33,14 @@ TEST(SeparateBuffers, ArePlannedWithoutSharing) {
   EXPECT_EQ(found.plan.device.bytes, sum);
   EXPECT_EQ(facts_of(resolved, found).title,
             "tiny, 2 x 64 = 128 tokens a step, bf16, decoder bf16, 1 section, logits kept, CUDA, separate buffers");
-  Settings shared = separate("2", "8G");
+  Settings shared = separate(2, kPlenty);
   shared.separate_buffers = false;
   EXPECT_LT(fit(resolve(shared, true)).plan.device.bytes, sum);
 }
 
 TEST(SeparateBuffers, TakeTheLargestBatchThatFitsApart) {
-  const Bytes all = fit(resolve(separate("32", "8G"), true)).minimum;
-  const Resolved resolved = resolve(separate("auto", std::to_string(all - 1)), true);
+  const Bytes all = fit(resolve(separate(32, kPlenty), true)).minimum;
+  const Resolved resolved = resolve(separate(0, all - 1), true);
   const Fit found = fit(resolved);
   ASSERT_TRUE(found.fits());
   StepOptions more = found.model.options;
@@ -47,9 +49,9 @@ TEST(SeparateBuffers, TakeTheLargestBatchThatFitsApart) {
 }
 
 TEST(SeparateBuffers, NeedAGpu) {
-  Settings s = separate("2", "8G");
-  s.device = "cpu";
-  EXPECT_ERROR(resolve(s, true), "--separate-buffers is for tools that check a GPU's memory: pass --device cuda");
+  Settings s = separate(2, kPlenty);
+  s.device = Device::cpu;
+  EXPECT_ERROR(resolve(s, true), "separate_buffers is for tools that check a GPU's memory: pass device cuda");
 }
 
 }  // namespace

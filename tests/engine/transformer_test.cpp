@@ -72,22 +72,20 @@ TEST(Transformer, NamesTheKeyThatBreaksARule) {
 
 TEST(Transformer, SettingsFollowTheArchitecture) {
   Settings s;
-  s.architecture = "gpt2", s.device = "cpu";
+  s.architecture = "gpt2", s.device = Device::cpu;
   EXPECT_EQ(resolve(s, true).options.optimizer, Optimizer::adamw);  // tied
   s.window = 1025;
-  EXPECT_ERROR(resolve(s, true), "--seq is 1025: gpt2 knows 1024 positions");
-  s.window = 64, s.optimizer = "muon";
-  EXPECT_ERROR(resolve(s, true), "--optimizer is muon: gpt2 learns by adamw");
-  s.architecture = "transformer-tiny", s.optimizer = "auto";
+  EXPECT_ERROR(resolve(s, true), "window is 1025: gpt2 knows 1024 positions");
+  s.window = 64, s.optimizer = Optimizer::muon;
+  EXPECT_ERROR(resolve(s, true), "optimizer is muon: gpt2 learns by adamw");
+  s.architecture = "transformer-tiny", s.optimizer.reset();
   EXPECT_EQ(resolve(s, true).options.optimizer, Optimizer::muon);
   s.saved_optimizer = Optimizer::adamw;
   EXPECT_EQ(resolve(s, true).options.optimizer, Optimizer::adamw);
   s.architecture = "tiny";
   EXPECT_EQ(resolve(s, true).options.optimizer, Optimizer::muon);
-  s.optimizer = "adamw";
-  EXPECT_ERROR(resolve(s, true), "--optimizer is adamw: tiny learns by muon");
-  s.optimizer = "sgd";
-  EXPECT_ERROR(resolve(s, true), "--optimizer is \"sgd\": use auto, muon or adamw");
+  s.optimizer = Optimizer::adamw;
+  EXPECT_ERROR(resolve(s, true), "optimizer is adamw: tiny learns by muon");
 }
 
 TEST(Transformer, OfAnyWidthOfHeadsNeedsACpu) {

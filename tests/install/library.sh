@@ -37,5 +37,5 @@ sentence=$("$work/example/train" /dev/null 2>&1) || status=$?
 # The library must bring no matrix library, allocator or signal handler into a program.
 symbols=$(nm -D --undefined-only "$work"/elsewhere/lib*/libneurogen.so)
 grep -qE ' (sigaction|signal|mi_)' <<< "$symbols" && fail "the library handles signals or brings an allocator"
-visible=$(nm -DC --defined-only "$work"/elsewhere/lib*/libneurogen.so | cut -d' ' -f3- | grep -vE '^neurogen::((Engine|TextTokenizer)::|version\(\))' || true)
+visible=$(nm -DC --defined-only "$work"/elsewhere/lib*/libneurogen.so | cut -d' ' -f3- | grep -vE '^neurogen::((Engine|TextTokenizer)::|(version|parse_bytes)\()' || true)
 [ -z "$visible" ] || fail "the library shows more than its interface: $visible"

@@ -27,7 +27,7 @@ perl -e 'print pack("v*", map { $_ % 50 } 1 .. 200)' > text.bin
 grep -q "trained 3 steps" out || fail "the program does not train: $(cat out)"
 package=$("$bin/python" -c 'import neurogen, os; print(os.path.dirname(neurogen.__file__))')
 "$bin/python" -c 'import neurogen, numpy
-print(neurogen.Engine(arch="tiny", device="cpu", budget="400M", batch=1, window=8).generate(numpy.array([1, 2], numpy.int32), 3))' ||
+print(*neurogen.Engine(architecture="tiny", device="cpu", budget="400M", batch=1, window=8).generate(numpy.array([1, 2], numpy.int32), 3))' ||
   fail "the module does not work"
 
 # Every library is either in the wheel or among those that manylinux expects of a system.

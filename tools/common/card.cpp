@@ -66,9 +66,9 @@ Card read_card(const std::string& name) {
 
 void plan_for(const Card& card, bool budget_given, Settings& settings) {
   require_capability(card.title, card.capability, true);
-  settings.device = "cuda";
+  settings.device = Device::cuda;
   settings.card = {card.capability >= 80, card.multiprocessors};
-  if (!budget_given) settings.budget = std::to_string(card.usable());
+  if (!budget_given) settings.budget = card.usable();
 }
 
 double floor_seconds(const Operation& operation, double bytes_per_s, double flops_per_s) {

@@ -7,7 +7,6 @@
 #include <new>
 
 #include "arena/error.h"
-#include "engine/run/process.h"
 
 namespace neurogen {
 namespace {

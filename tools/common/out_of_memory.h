@@ -5,6 +5,8 @@
 
 namespace neurogen {
 
+inline constexpr std::string_view kOutOfMemory = "out of memory: close other programs, or use a smaller --budget or a shorter text";
+
 // `program`: its name, which must outlive it.
 void expect_no_memory(const char* program);
 

@@ -20,6 +20,7 @@
 #include "tools/common/out_of_memory.h"
 #include "tools/common/output.h"
 #include "tools/common/signals.h"
+#include "tools/common/spelling.h"
 
 namespace neurogen {
 namespace {
@@ -80,7 +81,7 @@ int status_of(CLI::App& app, int argc, char** argv, const int& status) {
   } catch (const CLI::ParseError& error) {
     return failed(misuse(app, error), Error::kMisuse);
   } catch (const Error& error) {
-    return failed(error.what(), error.status());
+    return failed(error.sentence(option_of), error.status());
   } catch (const std::bad_alloc&) {
     return complain(program, kOutOfMemory, Error::kRunTime);
   } catch (const std::system_error& error) {

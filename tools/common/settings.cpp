@@ -1,40 +1,109 @@
 #include "tools/common/settings.h"
 
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <charconv>
 #include <cstdio>
+#include <functional>
 
 #include "arena/error.h"
 #include "engine/model/family.h"
 #include "tools/common/output.h"
+#include "tools/common/spelling.h"
 
 namespace neurogen {
+namespace {
+
+std::int64_t whole_number(std::string_view text, const char* what, std::int64_t least, std::int64_t most) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
+    throw Error(fmt::format("{} is \"{}\": use a whole number from {} to {}", what, text, least, most));
+  }
+  return value;
+}
+
+void set_device(Settings& s, std::string_view text) {
+  s.gpu = 0;
+  if (text == "auto") s.device = Device::automatic;
+  else if (text == "cpu") s.device = Device::cpu;
+  else if (text == "cuda" || text.starts_with("cuda:")) s.device = Device::cuda;
+  else throw Error(fmt::format("--device is \"{}\": use auto, cpu, cuda or cuda:K", text));
+  if (text.starts_with("cuda:")) s.gpu = whole_number(text.substr(5), "K of --device cuda:K", 0, kMostGpu);
+}
+
+Compute compute_of(std::string_view text) {
+  if (text == "auto") return Compute::automatic;
+  if (text == "fp32") return Compute::fp32;
+  if (text == "bf16") return Compute::bf16;
+  if (text == "fp16") return Compute::fp16;
+  throw Error(fmt::format("--compute is \"{}\": use auto, fp32, bf16 or fp16", text));
+}
+
+DecoderStorage decoder_storage_of(std::string_view text) {
+  if (text == "auto") return DecoderStorage::automatic;
+  if (text == "fp32") return DecoderStorage::fp32;
+  if (text == "16bit") return DecoderStorage::sixteen_bits;
+  throw Error(fmt::format("--decoder-storage is \"{}\": use auto, fp32 or 16bit", text));
+}
+
+std::optional<Optimizer> optimizer_of(std::string_view text) {
+  if (text == "auto") return std::nullopt;
+  if (text == "muon") return Optimizer::muon;
+  if (text == "adamw") return Optimizer::adamw;
+  throw Error(fmt::format("--optimizer is \"{}\": use auto, muon or adamw", text));
+}
+
+// An option whose text `set` turns into a setting.
+CLI::Option* add_text(CLI::App& app, const char* name, const std::function<void(const std::string&)>& set, const char* meaning) {
+  return app.add_option_function<std::string>(name, set, meaning);
+}
+
+}  // namespace
 
 void add_settings(CLI::App& app, Settings& s, bool step) {
   app.add_option("--arch", s.architecture, "the model: a preset or an architecture file (default: full on a GPU, tiny on a CPU)")
       ->type_name(fmt::format("{}|FILE.json", fmt::join(preset_names(), "|")));
-  app.add_option("--budget", s.budget, "hard limit on everything the run holds, such as 3200M or 2.98Gi")->capture_default_str();
-  app.add_option("--overhead", s.overhead,
-                 "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 500M on a GPU)");
+  add_text(
+      app, "--budget", [&s](const std::string& text) { s.budget = parse_bytes(text, Field("budget")); },
+      "hard limit on everything the run holds, such as 3200M or 2.98Gi")
+      ->default_str("3200M");
+  add_text(
+      app, "--overhead",
+      [&s](const std::string& text) {
+        if (text != "auto") s.overhead = parse_bytes(text, Field("overhead"));
+      },
+      "part of the budget set aside for libraries and heap (default: 128M on a CPU, 200M to 500M on a GPU)");
   if (step)
-    app.add_option("--batch", s.batch, "sequences per step; auto: as many as fit, at most 32")
+    add_text(
+        app, "--batch",
+        [&s](const std::string& text) { s.batch = text == "auto" ? 0 : whole_number(text, "--batch", 1, kMostBatch); },
+        "sequences per step; auto: as many as fit, at most 32")
         ->type_name("N|auto")
-        ->capture_default_str();
+        ->default_str("32");
   app.add_option("--seq", s.window, "context length: tokens per sequence")->capture_default_str();
-  app.add_option("--device", s.device, "device to run on; auto: the first GPU if there is one")
+  add_text(
+      app, "--device", [&s](const std::string& text) { set_device(s, text); },
+      "device to run on; auto: the first GPU if there is one")
       ->type_name("auto|cpu|cuda[:K]")
-      ->capture_default_str();
-  app.add_option("--compute", s.compute, "type of matrix products; auto: fp32 on a CPU, bf16 or fp16 on a GPU")
+      ->default_str("auto");
+  add_text(
+      app, "--compute", [&s](const std::string& text) { s.compute = compute_of(text); },
+      "type of matrix products; auto: fp32 on a CPU, bf16 or fp16 on a GPU")
       ->type_name("auto|fp32|bf16|fp16")
-      ->capture_default_str();
-  app.add_option("--decoder-storage", s.decoder_storage, "type of the stored decoder; auto: fp32 on a CPU, 16bit on a GPU")
+      ->default_str("auto");
+  add_text(
+      app, "--decoder-storage", [&s](const std::string& text) { s.decoder_storage = decoder_storage_of(text); },
+      "type of the stored decoder; auto: fp32 on a CPU, 16bit on a GPU")
       ->type_name("auto|fp32|16bit")
-      ->capture_default_str();
+      ->default_str("auto");
   if (step) {
-    app.add_option(
-           "--optimizer", s.optimizer,
-           "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of "
-           "0.1 for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
+    add_text(
+        app, "--optimizer", [&s](const std::string& text) { s.optimizer = optimizer_of(text); },
+        "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of 0.1 "
+        "for "
+        "matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
         ->type_name("auto|muon|adamw");
   }
   if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder updated together")->capture_default_str();
@@ -44,8 +113,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {
-  print_error("{}: {} does not fit into {} bytes: change one of the settings below\n\n{}", program,
-              describe(*r.architecture, fit.model.options), with_commas(r.budget.bytes), refusal(fit, r.budget));
+  print_error("{}: {}", program, refusal(fit, r.budget, option_of));
   return Error::kMisuse;
 }
 

@@ -16,6 +16,7 @@
 #include "engine/run/speech.h"
 #include "tools/common/output.h"
 #include "tools/common/signals.h"
+#include "tools/common/spelling.h"
 #include "tools/neurogen-engine/commands.h"
 #include "tools/neurogen-engine/line_input.h"
 #include "tools/neurogen-engine/speaking.h"
@@ -67,7 +68,7 @@ class Chat {
           else if (!line->empty()) answer(*line);
         } catch (const Error& error) {
           if (!command && error.status() != Error::kMisuse) throw;
-          print_error("neurogen-engine: {}\n", error.what());
+          print_error("neurogen-engine: {}\n", error.sentence(option_of));
         }
       }
     }
@@ -127,7 +128,7 @@ class Chat {
 
   void show_choices() {
     for (const Choice& choice : choices(settings_))
-      put(fmt::format("{:<20}{:<10}{}\n", choice.name, choice.text(), choice.meaning));
+      put(fmt::format("{:<20}{:<10}{}\n", dashed(choice.name), choice.text(), choice.meaning));
     put(fmt::format("allocations while answering: {}\n", allocations_));
   }
 
@@ -135,7 +136,7 @@ class Chat {
     const std::size_t space = words.find(' ');
     const std::string name = words.substr(0, space);
     for (const Choice& choice : choices(settings_)) {
-      if (name != choice.name || space == std::string::npos) continue;
+      if (name != dashed(choice.name) || space == std::string::npos) continue;
       choice.set(words.substr(space + 1));
       voice_.speaker->sampler().use(settings_.sampling);
       return;

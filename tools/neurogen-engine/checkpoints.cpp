@@ -53,10 +53,10 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--decoder-tile", m.options.vocabulary_tile),
       is("--optimizer", m.options.optimizer == 0 ? "muon" : "adamw"),
       is("--seed", m.seed),
-      is("--lr", m.rates.learning_rate),
-      is("--synapse-lr", m.rates.synapse),
-      is("--table-lr", m.rates.table),
-      is("--decoder-lr", m.rates.decoder),
+      is("--lr", m.rates.learning_rate.value()),
+      is("--synapse-lr", m.rates.synapse_rate.value()),
+      is("--table-lr", m.rates.table_rate),
+      is("--decoder-lr", m.rates.decoder_rate),
       is("--warmup", m.rates.warmup),
       is("a decay of", m.options.synapse_decay),
       is("a gradient's limit of", m.options.clip),
@@ -117,7 +117,7 @@ std::string Checkpoints::newest() const {
 void Checkpoints::adopt(Settings& settings) const {
   if (!from_) return;
   adopt_checkpoint(settings, *from_);
-  if (settings.batch == "auto") settings.batch = std::to_string(from_->manifest().options.batch);
+  if (settings.batch == 0) settings.batch = from_->manifest().options.batch;
 }
 
 void Checkpoints::check(const Manifest& asked, const Model& model) const {

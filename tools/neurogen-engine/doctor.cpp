@@ -15,6 +15,7 @@
 #include "kernels/base/openblas.h"
 #include "tools/common/output.h"
 #include "tools/common/settings.h"
+#include "tools/common/spelling.h"
 #include "tools/neurogen-engine/commands.h"
 
 namespace neurogen {
@@ -86,7 +87,7 @@ class Doctor {
     if (fast) features += ", AVX2 and FMA";
     if (__builtin_cpu_supports("avx512f")) features += ", AVX-512";
     Settings settings;
-    settings.device = "cpu";
+    settings.device = Device::cpu;
     const std::string finding =
         fmt::format("{}, {} threads{}", name.empty() ? "unknown" : name, resolve(settings, true).options.target.threads, features);
     if (fast) fine("CPU", finding);
@@ -94,7 +95,7 @@ class Doctor {
     try {
       fine("OpenBLAS", openblas_description());
     } catch (const Error& error) {
-      fail("OpenBLAS", error.what());
+      fail("OpenBLAS", error.sentence(option_of));
     }
   }
 
@@ -103,22 +104,24 @@ class Doctor {
     const Bytes total = kilobytes_of(facts, "MemTotal"), free = kilobytes_of(facts, "MemAvailable");
     if (total == 0) return advise("memory", "the system does not say: choose --budget yourself");
     fine("memory", fmt::format("{} of {} free", human(free), human(total)));
-    fits("cpu", free);
+    fits(Device::cpu, 0, free);
   }
 
   // Finds the largest preset that trains in `bytes`, and its largest batch up to the recipe's.
-  void fits(const std::string& device, Bytes bytes) {
+  void fits(Device device, int gpu, Bytes bytes) {
+    const bool cpu = device == Device::cpu;
+    const std::string name = cpu ? "cpu" : fmt::format("cuda:{}", gpu);
     for (const char* preset : {"full", "small", "tiny"}) {
       Settings settings;
-      settings.architecture = preset, settings.device = device, settings.batch = "auto", settings.budget = std::to_string(bytes);
+      settings.architecture = preset, settings.device = device, settings.gpu = gpu, settings.batch = 0, settings.budget = bytes;
       const Resolved r = resolve(settings, true);
       const std::int64_t batch = largest_batch(r.architecture, r.options, r.budget, r.options.batch);
       if (batch == 0) continue;
-      const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, device,
+      const std::string settings_that_fit = fmt::format("--arch {} --device {} --batch {} --seq {} --budget {}M", preset, name,
                                                         batch, r.options.window, bytes / 1'000'000);
-      return fine("fits", settings_that_fit + (device == "cpu" ? "; a CPU learns tiny in minutes, larger models in days" : ""));
+      return fine("fits", settings_that_fit + (cpu ? "; a CPU learns tiny in minutes, larger models in days" : ""));
     }
-    advise("fits", fmt::format("no preset fits into the free memory of {}: end other programs", device));
+    advise("fits", fmt::format("no preset fits into the free memory of {}: end other programs", name));
   }
 
   void libraries() {
@@ -143,7 +146,7 @@ class Doctor {
       if (count == 0) fine("GPU", "none usable: training runs on the CPU");
       for (int ordinal = 0; ordinal < count; ++ordinal) gpu(ordinal);
     } catch (const Error& error) {
-      fail("GPU", error.what());
+      fail("GPU", error.sentence(option_of));
     }
 #else
     if (there > 0 || !driver.empty())
@@ -167,9 +170,9 @@ class Doctor {
         fine("GPU memory", fmt::format("{} of {} free, {} used by others; starting this program takes {}", human(left),
                                        human(total), human(total - left), human(ours)));
       }
-      fits(fmt::format("cuda:{}", ordinal), left);
+      fits(Device::cuda, ordinal, left);
     } catch (const Error& error) {
-      fail("GPU", fmt::format("{} {}", ordinal, error.what()));
+      fail("GPU", fmt::format("{} {}", ordinal, error.sentence(option_of)));
     }
   }
 #endif

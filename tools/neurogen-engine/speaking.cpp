@@ -7,12 +7,13 @@
 #include <cstring>
 
 #include "arena/error.h"
+#include "tools/common/spelling.h"
 #include "tools/neurogen-engine/text.h"
 
 namespace neurogen {
 
 std::vector<Choice> choices(SpeakingSettings& s) {
-  std::vector<Choice> all = {{"max-tokens", "most tokens to generate", 1, 1e9, &s.max_tokens}};
+  std::vector<Choice> all = {{"max_tokens", "most tokens to generate", 1, 1e9, &s.max_tokens}};
   for (const Choice& choice : choices(s.sampling)) all.push_back(choice);
   return all;
 }
@@ -22,9 +23,8 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   add_weight_settings(app, s.weights);
   app.add_option("--tokenizer", s.tokenizer, "a SentencePiece model (default: the one in the file of weights)");
   for (const Choice& choice : choices(s)) {
-    std::visit(
-        [&](auto* number) { app.add_option(std::string("--") + choice.name, *number, choice.meaning)->capture_default_str(); },
-        choice.value);
+    std::visit([&](auto* number) { app.add_option("--" + dashed(choice.name), *number, choice.meaning)->capture_default_str(); },
+               choice.value);
   }
 }
 
