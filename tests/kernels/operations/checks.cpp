@@ -146,8 +146,9 @@ Faults check_gradients(const Case& c, bool* checked) {
   const Values start = instance.values(false);
   instance.run();
   const Values after = instance.values(false);
-  for (const auto& [of, gradient_of_it] : c.gradients) {
-    const Tensor<double> gradient = gradient_of_it(before, after);
+  for (const auto& one : c.gradients) {
+    const Id of = one.first;
+    const Tensor<double> gradient = one.second(before, after);
     Values moved = start;
     Tensor<double>& x = moved[of] = before[of];
     constexpr double kStep = 1e-4;

@@ -142,13 +142,13 @@ class Case {
 
   // `body(auto& device, const Operands& at)`, compiled for every device of the build.
   template <typename Body>
-  void run(std::string name, Body body, Cost cost = {}) {
-    steps.push_back(step_of(std::move(name), std::move(body), cost));
+  void run(const std::string& name, Body body, Cost cost = {}) {
+    steps.push_back(step_of(name, std::move(body), cost));
   }
   // Another way to the same bits in all operands but scratch, such as the parts of a batch one after another.
   template <typename Body>
-  void also(std::string name, Body body) {
-    others.push_back(step_of(std::move(name), std::move(body), {}));
+  void also(const std::string& name, Body body) {
+    others.push_back(step_of(name, std::move(body), {}));
   }
 
   // What the definition gives for the initial values, in plain loops in float64: of all outputs, or of those named.
@@ -182,8 +182,8 @@ class Case {
 
  private:
   template <typename Body>
-  static Step step_of(std::string name, Body body, Cost cost) {
-    Step step{.name = std::move(name), .cost = cost, .on_cpu = body};
+  static Step step_of(const std::string& name, Body body, Cost cost) {
+    Step step{.name = name, .cost = cost, .on_cpu = body};
 #ifdef NEUROGEN_CUDA
     step.on_cuda = std::move(body);
 #endif
