@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) queries_k
         attend(memory.keys[stage], memory.values[stage], tile);
         tile += kTile;
       });
-  store_rows<D, 1>(a.at(a.d_q, a.d_q_stride, head), a.d_q_stride, d_q, {a.scale, a.scale}, queries.begin, a.window, a.width);
+  store_rows<D>(a.at(a.d_q, a.d_q_stride, head), a.d_q_stride, d_q, {a.scale, a.scale}, queries.begin, a.window, a.width);
 }
 
 template <typename T, int D>
@@ -220,8 +220,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) keys_kern
         fresh = false;
         gather(stage, memory.begin[stage]);
       });
-  store_rows<D, 1>(a.at(a.d_k, a.d_k_stride, key_head), a.d_k_stride, d_k, {a.scale, a.scale}, key, a.window, a.width);
-  store_rows<D, 1>(a.at(a.d_v, a.d_v_stride, key_head), a.d_v_stride, d_v, {1, 1}, key, a.window, a.width);
+  store_rows<D>(a.at(a.d_k, a.d_k_stride, key_head), a.d_k_stride, d_k, {a.scale, a.scale}, key, a.window, a.width);
+  store_rows<D>(a.at(a.d_v, a.d_v_stride, key_head), a.d_v_stride, d_v, {1, 1}, key, a.window, a.width);
 }
 
 }  // namespace

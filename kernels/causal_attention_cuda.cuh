@@ -33,18 +33,17 @@ __device__ inline void load_rows(T* tile, const T* head, std::int64_t stride, in
 }
 
 // Stores a warp's rows from token `begin` on, times `scale`.
-template <int D, int M, typename T>
-__device__ inline void store_rows(T* head, std::int64_t stride, const Accumulators<M, D / 8>& rows, const float (&scale)[2 * M],
+template <int D, typename T>
+__device__ inline void store_rows(T* head, std::int64_t stride, const Accumulators<1, D / 8>& rows, const float (&scale)[2],
                                   int begin, int window, int width) {
 #pragma unroll
-  for (int i = 0; i < 2 * M; ++i) {
-    const int t = begin + row_of(i / 2, i % 2 * 2);
+  for (int half = 0; half < 2; ++half) {
+    const int t = begin + row_of(0, 2 * half);
     T* const row = head + min(t, window - 1) * stride;
 #pragma unroll
     for (int j = 0; j < D / 8; j += 2) {
       const auto pair = [&](int at) {
-        const float* const two = rows[i / 2][at] + i % 2 * 2;
-        return float2{two[0] * scale[i], two[1] * scale[i]};
+        return float2{rows[0][at][2 * half] * scale[half], rows[0][at][2 * half + 1] * scale[half]};
       };
       store_sixteen(row, j, pair(j), pair(j + 1), t < window && 8 * j < width);
     }

@@ -17,84 +17,72 @@ struct Windows {
   float exponent;             // 1 / sqrt(d), for powers of two
 };
 
-// A warp takes 16 kMany queries: two products for each operand that it reads from shared memory, where there are enough registers.
-template <typename T, int D>
-inline constexpr int kMany = D == 64 && kHeld<T> ? 2 : 1;
-template <typename T, int D>
-inline constexpr int kQueries = kMany<T, D> == 2 ? 2 * kOwnRows<T> : kOwnRows<T>;  // of a block
-template <typename T, int D>
-inline constexpr int kStep = kCounterparts<T, D> / kMany<T, D>;  // keys whose scores a warp holds at a time
-
 template <typename T, int D>
 struct Memory {
   HeadRows<T, D, kCounterparts<T, D>> keys[kStages], values[kStages];
-  HeadRows<T, D, kQueries<T, D>> queries;
-  typename Left<T, kStep<T, D>>::Room weights[kOwnRows<T> / 16];
+  HeadRows<T, D, kOwnRows<T>> queries;
+  typename Left<T, kCounterparts<T, D>>::Room weights[kOwnRows<T> / 16];
 };
 
 // The tiles that see the most keys come first.
 template <typename T, int D>
 __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const Windows<T> a) {
-  constexpr int kTile = kCounterparts<T, D>, kPitch = pitch_of<T>(D), M = kMany<T, D>, kKeys = kStep<T, D>;
+  constexpr int kTile = kCounterparts<T, D>, kPitch = pitch_of<T>(D);
   auto& memory = *reinterpret_cast<Memory<T, D>*>(shared_memory);
-  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kQueries<T, D>,
+  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T>,
             warp = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.y) * a.window;
   const int* const first = a.first + token;
-  Left<T, D, kHeld<T>, M> q(memory.queries + warp * 16 * M * kPitch);
-  Left<T, kKeys, kHeld<T>, M> weights(memory.weights[warp]);
-  const QueriesOf<M> queries(first, begin + warp * 16 * M, a.window);
-  Accumulators<M, D / 8> out;
-  clear_accumulators<M, D / 8>(out);
-  float maximum[2 * M], sum[2 * M];  // of each of the thread's queries
-#pragma unroll
-  for (int i = 0; i < 2 * M; ++i) maximum[i] = -INFINITY, sum[i] = 0;
+  Left<T, D> q(memory.queries + warp * 16 * kPitch);
+  Left<T, kTile> weights(memory.weights[warp]);
+  const Queries queries(first, begin + warp * 16, a.window);
+  Accumulators<1, D / 8> out;
+  clear_accumulators<1, D / 8>(out);
+  float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 
   const auto attend = [&](const T* keys, const T* values, int tile) {
-    queries.template steps<kTile, kKeys>(tile, [&](int row, bool whole) {
-      Accumulators<M, kKeys / 8> scores;
-      clear_accumulators<M, kKeys / 8>(scores);
-      q.template multiply<Along::sum>(scores, keys + row * kPitch, kPitch);
+    if (tile > queries.last || tile + kTile <= queries.oldest_of_first) return;
+    const bool whole = tile + kTile - 1 <= queries.begin && tile >= queries.oldest_of_last;
+    Accumulators<1, kTile / 8> scores;
+    clear_accumulators<1, kTile / 8>(scores);
+    q.template multiply<Along::sum>(scores, keys, kPitch);
+    float largest[2] = {maximum[0], maximum[1]}, base[2];
 #pragma unroll
-      for (int i = 0; i < 2 * M; ++i) {
-        float largest = maximum[i];
+    for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
-        for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            float& score = scores[i / 2][j][i % 2 * 2 + side];
-            if (!whole && !queries.sees(i, tile + row + column_of(j) + side)) score = -INFINITY;
-            largest = fmaxf(largest, score);
-          }
-        largest = row_maximum(largest);
-        const float base = largest == -INFINITY ? 0.0f : largest * a.exponent;  // no key seen yet
-        const float shrink = exp2_of(maximum[i] * a.exponent - base);
-        maximum[i] = largest;
-        sum[i] *= shrink;
-#pragma unroll
-        for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            float& score = scores[i / 2][j][i % 2 * 2 + side];
-            score = exp2_of(score * a.exponent - base);
-            sum[i] += score;
-          }
-#pragma unroll
-        for (int j = 0; j < D / 8; ++j) out[i / 2][j][i % 2 * 2] *= shrink, out[i / 2][j][i % 2 * 2 + 1] *= shrink;
+      for (int e = 0; e < 4; ++e) {
+        if (!whole && !queries.sees(e / 2, tile + column_of(j) + e % 2)) scores[0][j][e] = -INFINITY;
+        largest[e / 2] = fmaxf(largest[e / 2], scores[0][j][e]);
       }
-      weights.round(scores);
-      weights.template multiply<Along::across>(out, values + row * kPitch, kPitch);
-    });
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      largest[half] = row_maximum(largest[half]);
+      base[half] = largest[half] == -INFINITY ? 0.0f : largest[half] * a.exponent;  // no key seen yet
+      const float shrink = exp2_of(maximum[half] * a.exponent - base[half]);
+      maximum[half] = largest[half];
+      sum[half] *= shrink;
+#pragma unroll
+      for (int j = 0; j < D / 8; ++j) out[0][j][2 * half] *= shrink, out[0][j][2 * half + 1] *= shrink;
+    }
+#pragma unroll
+    for (int j = 0; j < kTile / 8; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        scores[0][j][e] = exp2_of(scores[0][j][e] * a.exponent - base[e / 2]);
+        sum[e / 2] += scores[0][j][e];
+      }
+    weights.round(scores);
+    weights.template multiply<Along::across>(out, values, kPitch);
   };
   const T *const k = a.k + token * a.k_stride + head / a.shared * a.width, *const v =
                                                                                a.v + token * a.v_stride + head / a.shared * a.width;
-  const int oldest = first[begin] / kTile * kTile, end = min(begin + kQueries<T, D>, a.window);
+  const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T>, a.window);
   int loaded = oldest, tile = oldest;
   pipeline<kStages>((end - oldest + kTile - 1) / kTile,
                     [&](int stage) {
                       if (loaded == oldest)
-                        load_rows<D, kQueries<T, D>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin,
-                                                     a.window, a.width);
+                        load_rows<D, kOwnRows<T>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin,
+                                                  a.window, a.width);
                       load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
                       load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
                       loaded += kTile;
@@ -104,16 +92,16 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const 
                       attend(memory.keys[stage], memory.values[stage], tile);
                       tile += kTile;
                     });
-  float inverse[2 * M];
+  float inverse[2];
 #pragma unroll
-  for (int i = 0; i < 2 * M; ++i) {
-    sum[i] = row_sum(sum[i]);
-    inverse[i] = reciprocal(sum[i]);
-    const int t = queries.token[i];
+  for (int half = 0; half < 2; ++half) {
+    sum[half] = row_sum(sum[half]);
+    inverse[half] = reciprocal(sum[half]);
+    const int t = queries.token[half];
     if (a.log_sum_exp && t < a.window && threadIdx.x % 4 == 0)
-      a.log_sum_exp[head * a.tokens + token + t] = (maximum[i] * a.exponent + __log2f(sum[i])) / kLog2E;
+      a.log_sum_exp[head * a.tokens + token + t] = (maximum[half] * a.exponent + __log2f(sum[half])) / kLog2E;
   }
-  store_rows<D, M>(a.out + token * a.out_stride + head * a.width, a.out_stride, out, inverse, queries.begin, a.window, a.width);
+  store_rows<D>(a.out + token * a.out_stride + head * a.width, a.out_stride, out, inverse, queries.begin, a.window, a.width);
 }
 
 }  // namespace
@@ -126,7 +114,7 @@ void causal_attention_forward(CudaDevice& device, const CausalAttentionForward& 
     constexpr int D = padded.value;
     launch_with(
         device, "causal_attention_forward", forward_kernel<T, D>,
-        dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kQueries<T, D>)),
+        dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T>)),
         dim3(kAttentionThreads<T>), sizeof(Memory<T, D>),
         Windows<T>{a.q.as<const T>(), a.k.as<const T>(), a.v.as<const T>(), a.q.row_stride, a.k.row_stride, a.v.row_stride,
                    a.first.as<const int>(), a.out.as<T>(), a.out.row_stride, a.log_sum_exp.as<float>(), a.q[0],

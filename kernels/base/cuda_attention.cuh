@@ -1,4 +1,4 @@
-// Shared by the attention kernels, whose warps take 16 M queries or keys each: a product's left side in registers, the keys that a
+// Shared by the attention kernels, whose warps take 16 queries or keys each: a product's left side in registers, the keys that a
 // warp's queries see, and rows of accumulators.
 #pragma once
 #include "kernels/base/cuda_tile.cuh"
@@ -8,11 +8,11 @@ namespace neurogen {
 template <typename T>
 inline constexpr bool kHeld = sizeof(T) == 2;  // whether registers hold a product's left side
 
-// The left side of a product, a warp's 16 M rows by K: in registers, or in shared memory.
-template <typename T, int K, bool held = kHeld<T>, int M = 1>
+// The left side of a product, a warp's 16 rows by K: in registers, or in shared memory.
+template <typename T, int K, bool held = kHeld<T>>
 struct Left {
-  using Room = T[kHeld<T> ? kVector<T> : 16 * M * pitch_of<T>(K)];  // a warp's shared memory for another product's result
-  std::uint32_t fragments[held ? K / 16 : 1][M][4];
+  using Room = T[kHeld<T> ? kVector<T> : 16 * pitch_of<T>(K)];  // a warp's shared memory for another product's result
+  std::uint32_t fragments[held ? K / 16 : 1][1][4];
   static constexpr int pitch = pitch_of<T>(K);
   T* rows;
 
@@ -21,47 +21,41 @@ struct Left {
   __device__ void read() {
     if constexpr (held)
 #pragma unroll
-      for (int k = 0; k < K / 16; ++k)
-#pragma unroll
-        for (int m = 0; m < M; ++m)
-          load_matrices<false>(fragments[k][m], row_of_a<Along::sum>(rows, pitch) + 16 * m * pitch + 16 * k);
+      for (int k = 0; k < K / 16; ++k) load_matrices<false>(fragments[k][0], row_of_a<Along::sum>(rows, pitch) + 16 * k);
   }
   // Accumulators of two neighbouring tiles have the layout of a left side's 16 columns.
-  __device__ void round(const Accumulators<M, K / 8>& x) {
-    if constexpr (!held) __syncwarp();
+  __device__ void round(const Accumulators<1, K / 8>& x) {
+    if constexpr (held) {
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-      if constexpr (held) {
+      for (int k = 0; k < K / 16; ++k)
 #pragma unroll
-        for (int k = 0; k < K / 16; ++k)
+        for (int i = 0; i < 4; ++i) {
+          const float* const pair = x[0][2 * k + i / 2] + i % 2 * 2;
+          fragments[k][0][i] = packed<T>(pair[0], pair[1]);
+        }
+    } else {
+      __syncwarp();
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float* const pair = x[m][2 * k + i / 2] + i % 2 * 2;
-            fragments[k][m][i] = packed<T>(pair[0], pair[1]);
-          }
-      } else {
+      for (int j = 0; j < K / 8; ++j)
 #pragma unroll
-        for (int j = 0; j < K / 8; ++j)
-#pragma unroll
-          for (int e = 0; e < 4; e += 2) store_pair(rows + row_of(m, e) * pitch + column_of(j), x[m][j][e], x[m][j][e + 1]);
-      }
+        for (int e = 0; e < 4; e += 2) store_pair(rows + row_of(0, e) * pitch + column_of(j), x[0][j][e], x[0][j][e + 1]);
+      __syncwarp();
     }
-    if constexpr (!held) __syncwarp();
   }
-  // The two values at elements e and e + 1 of the first rows' tile j.
+  // The two values at elements e and e + 1 of the accumulators' tile j.
   __device__ float2 at(int j, int e) const {
     if constexpr (held) return unpacked<T>(fragments[j / 2][0][j % 2 * 2 + e / 2]);
     else return {to_float(rows[row_of(0, e) * pitch + column_of(j)]), to_float(rows[row_of(0, e) * pitch + column_of(j) + 1])};
   }
   template <Along along, int N>
-  __device__ void multiply(Accumulators<M, N>& acc, const T* b, int b_pitch) const {
+  __device__ void multiply(Accumulators<1, N>& acc, const T* b, int b_pitch) const {
     if constexpr (held) {
       const T* const lane = row_of_b<along>(b, b_pitch);
 #pragma unroll
       for (int k = 0; k < K / 16; ++k)
         multiply_fragments<along>(acc, fragments[k], lane + (along == Along::sum ? 16 * k : 16 * k * b_pitch), b_pitch);
     } else {
-      neurogen::multiply<T, M, N, K, Along::sum, along>(acc, rows, pitch, b, b_pitch);
+      neurogen::multiply<T, 1, N, K, Along::sum, along>(acc, rows, pitch, b, b_pitch);
     }
   }
 };
@@ -76,24 +70,23 @@ __device__ inline float row_maximum(float x) {
   return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
 }
 
-// A warp's 16 M queries from `begin` on, and the keys that they see. Document starts never decrease.
-template <int M>
-struct QueriesOf {
+// A warp's 16 queries from `begin` on, and the keys that they see. Document starts never decrease.
+struct Queries {
   int begin, last, oldest_of_first, oldest_of_last;  // last: -1 if all are beyond the window
-  int token[2 * M], oldest[2 * M];                   // this thread's queries: two of each 16
+  int token[2], oldest[2];                           // this thread's two queries
 
-  __device__ QueriesOf(const int* first, int begin_, int window)
+  __device__ Queries(const int* first, int begin_, int window)
       : begin(begin_),
-        last(begin < window ? min(begin + 16 * M - 1, window - 1) : -1),
+        last(begin < window ? min(begin + 15, window - 1) : -1),
         oldest_of_first(first[min(begin, window - 1)]),
         oldest_of_last(first[max(last, 0)]) {
 #pragma unroll
-    for (int q = 0; q < 2 * M; ++q) {
-      token[q] = begin + row_of(q / 2, q % 2 * 2);
-      oldest[q] = token[q] < window ? first[token[q]] : window;  // beyond the window: sees nothing
+    for (int half = 0; half < 2; ++half) {
+      token[half] = begin + row_of(0, 2 * half);
+      oldest[half] = token[half] < window ? first[token[half]] : window;  // beyond the window: sees nothing
     }
   }
-  __device__ bool sees(int q, int key) const { return key >= oldest[q] && key <= token[q]; }
+  __device__ bool sees(int half, int key) const { return key >= oldest[half] && key <= token[half]; }
   // Calls body(step's first row in the tile, whether all queries see all of its keys) for steps with a visible key.
   template <int tile, int step, typename Body>
   __device__ void steps(int tile_begin, Body&& body) const {
@@ -104,7 +97,6 @@ struct QueriesOf {
     }
   }
 };
-using Queries = QueriesOf<1>;
 
 // This lane's pairs of accumulators of tiles j and j + 1, as part of a row's 16 columns, which a quad writes as whole sectors: of
 // 16-bit columns each lane writes four of one tile, two of them from its neighbour.

@@ -6,7 +6,7 @@
 
 namespace neurogen {
 
-inline constexpr std::int64_t kMostRowParts = 512;
+inline constexpr std::int64_t kMostRowParts = 256;
 
 constexpr std::int64_t rows_per_part(std::int64_t rows) {
   return std::max<std::int64_t>(16, (rows + kMostRowParts - 1) / kMostRowParts);

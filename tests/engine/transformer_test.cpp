@@ -90,11 +90,11 @@ TEST(Transformer, SettingsFollowTheArchitecture) {
 
 TEST(Transformer, OfAnyWidthOfHeadsNeedsACpu) {
   TransformerShape a = preset("transformer-tiny");
-  a.heads = a.key_value_heads = 6;
+  a.heads = a.key_value_heads = 24;
   StepOptions o;
   o.target.gpu = true;
   EXPECT_ERROR(build_training(std::make_shared<TransformerArchitecture>(a), o),
-               "transformer-tiny has heads of a width of 32, a GPU takes 64 or 128");
+               "a head is 8 wide (width 192, heads 24), a GPU takes multiples of 16 up to 128: use device cpu");
 }
 
 TEST(Transformer, KeepsItsProportions) {

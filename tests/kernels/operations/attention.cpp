@@ -61,8 +61,8 @@ void attention_case(Case& c, const Shape& s) {
   };
   const auto norm = [=](auto& device, const Operands& at) {
     rms_norm_forward(device, {at[pre_norm], at[gain], at[out], at[inverse]});
-    rms_norm_backward_dot(device, {at[d_out], at[out], at[dot]});
   };
+  const auto norm_dot = [=](auto& device, const Operands& at) { rms_norm_backward_dot(device, {at[d_out], at[out], at[dot]}); };
   const auto backward = [=](auto& device, const Operands& at, const Part& p, const TensorView& u, const TensorView& d_u) {
     const auto own = [&](Id id, const Shape& shape) { return make_view(at[id].data, at[id].dtype, shape); };
     const std::int64_t width = p.groups * kGroup;
@@ -74,12 +74,14 @@ void attention_case(Case& c, const Shape& s) {
   const Part all{0, groups, 0, tokens};
   c.run("attention_forward", [=](auto& device, const Operands& at) { forward(device, at, all, at[currents]); });
   c.run("norm", norm);
+  c.run("norm_dot", norm_dot);
   c.loss_is(out, d_out);
   c.run("attention_backward", [=](auto& device, const Operands& at) { backward(device, at, all, at[currents], at[d_currents]); });
   c.also("in ranges and sections", [=](auto& device, const Operands& at) {
     const auto parts = parts_of(groups, 2, tokens, window);
     for (const Part& p : parts) forward(device, at, p, p.pack(device, at[currents], at[section]));
     norm(device, at);
+    norm_dot(device, at);
     for (const Part& p : parts) {
       backward(device, at, p, p.pack(device, at[currents], at[section]), p.packed(at[d_section]));
       p.unpack(device, at[d_section], at[d_currents]);

@@ -65,21 +65,19 @@ const Listed causal_attention{{
           for (const Id id : {out, d_q, d_k, d_v}) c[id].roundings = 1;
           c.tolerance = 5e-6;
           const double product = static_cast<double>(tokens * window * queries * width);  // a multiply-add for half of all pairs
-          c.run(
-              "causal_attention_forward",
-              [=](auto& device, const Operands& at) {
-                causal_attention_forward(device,
-                                         {heads, at[q], at[k], at[v], at[first], window, at[out], at[log_sum_exp], at[scratch]});
-              },
-              2 * product);
+          c.run("causal_attention_forward",
+                [=](auto& device, const Operands& at) {
+                  causal_attention_forward(device,
+                                           {heads, at[q], at[k], at[v], at[first], window, at[out], at[log_sum_exp], at[scratch]});
+                },
+                {2 * product});
           c.loss_is(out, d_out);
-          c.run(
-              "causal_attention_backward",
-              [=](auto& device, const Operands& at) {
-                causal_attention_backward(device, {heads, at[q], at[k], at[v], at[first], window, at[out], at[log_sum_exp],
-                                                   at[d_out], at[d_q], at[d_k], at[d_v], at[dot], at[scratch]});
-              },
-              5 * product);
+          c.run("causal_attention_backward",
+                [=](auto& device, const Operands& at) {
+                  causal_attention_backward(device, {heads, at[q], at[k], at[v], at[first], window, at[out], at[log_sum_exp],
+                                                     at[d_out], at[d_q], at[d_k], at[d_v], at[dot], at[scratch]});
+                },
+                {5 * product});
           c.formula = [=](Values& x) {
             for (const Id id : {out, d_q, d_k, d_v}) x[id] = Tensor<double>(x[id].shape, 0);
             for (std::int64_t i = 0; i < tokens * queries; ++i) {

@@ -6,7 +6,7 @@ namespace neurogen {
 namespace {
 
 // [m, n, k, transpose a, transpose b, beta, c is of the factors' type]
-std::vector<Shape> variants(const std::vector<Shape>& products) {
+std::vector<Shape> products(const std::vector<Shape>& products) {
   std::vector<Shape> all;
   for (const Shape& p : products)
     for (std::int64_t bits = 0; bits < 16; ++bits)
@@ -41,9 +41,9 @@ void matmul_case(Case& c, const Shape& s) {
 
 const Listed matmul_entry{{
     .name = "matmul",
-    .shapes = variants({{1, 8, 16}, {56, 72, 40}}),
+    .shapes = products({{1, 8, 16}, {56, 72, 40}}),
     .cpu_shapes = {{1, 1, 1, 0, 0, 0, 0}, {5, 7, 3, 1, 0, 1, 0}, {33, 700, 65, 0, 1, 0, 0}, {700, 1500, 130, 1, 1, 0, 0}},
-    .gpu_shapes = variants({{300, 72, 40}, {264, 1280, 512}}),
+    .gpu_shapes = products({{300, 72, 40}, {264, 1280, 512}}),
     .timed = {{8192, 1280, 8192, 0, 1, 0, 1}, {8192, 8192, 1280, 0, 0, 1, 1}, {1280, 8192, 8192, 1, 0, 0, 0}},
     .body = matmul_case,
 }};
@@ -61,14 +61,17 @@ const Listed matmul_batch{{
           const auto a = c.input("a", ta == Transpose::yes ? Shape{count, k, m} : Shape{count, m, k}),
                      b = c.input("b", tb == Transpose::yes ? Shape{count, n, k} : Shape{count, k, n});
           const auto product = c.output("c", {count, m, n});
-          c.run(
-              "matmul", [=](auto& device, const Operands& at) { matmul(device, {at[a], at[b], at[product], ta, tb, 0}); },
-              2 * static_cast<double>(count * m * n * k));
+          c.run("matmul",
+                [=](auto& device, const Operands& at) {
+                  matmul(device, {at[a], at[b], at[product], ta, tb, 0});
+                },
+                {2 * static_cast<double>(count * m * n * k)});
           // A GPU's library may divide a batch's products otherwise than a single one.
           c.also("one after another", [=](auto& device, const Operands& at) {
             if constexpr (kOnCpu<std::remove_reference_t<decltype(device)>>) {
               const auto one = [](const TensorView& x, std::int64_t i) { return x.rows(i, 1).reshaped({x[1], x[2]}); };
-              for (std::int64_t i = 0; i < count; ++i) matmul(device, {one(at[a], i), one(at[b], i), one(at[product], i), ta, tb, 0});
+              for (std::int64_t i = 0; i < count; ++i)
+                matmul(device, {one(at[a], i), one(at[b], i), one(at[product], i), ta, tb, 0});
             } else {
               matmul(device, {at[a], at[b], at[product], ta, tb, 0});
             }

@@ -47,7 +47,7 @@ const Listed matrix_muon_{{
             for (const Weights& w : list) arguments.updates.add(update(at, w));
             matrix_muon(device, arguments);
           };
-          c.run("matrix_muon", together, 2.0 * kMuonSteps * static_cast<double>(count * side * side * (2 * longer + side)));
+          c.run("matrix_muon", together, {2.0 * kMuonSteps * static_cast<double>(count * side * side * (2 * longer + side))});
           // A GPU's library may divide a batch's products otherwise than a single one.
           c.also("alone", [=](auto& device, const Operands& at) {
             if constexpr (kOnCpu<std::remove_reference_t<decltype(device)>>) {
