@@ -3,6 +3,9 @@
 #include <neurogen/engine.h>
 #include <neurogen/tokenizer.h>
 
+#include <cmath>
+#include <optional>
+
 using neurogen::Engine;
 using neurogen::TextTokenizer;
 
@@ -38,17 +41,18 @@ std::span<T> span(T* data, std::int64_t size) {
 
 PYTHON const char* neurogen_text() { return text.c_str(); }
 
-// `document_end`: null if not set.
+// `document_end`: null if not set. A NaN for a rate: not set.
 PYTHON int neurogen_create(Engine** made, const char* arch, const char* budget, const char* device, const char* batch,
                            std::int64_t window, std::int64_t seed, const char* checkpoint, const char* init, std::int64_t steps,
                            double learning_rate, double synapse_rate, double table_rate, double decoder_rate, std::int64_t warmup,
-                           const char* overhead, const char* compute, const char* decoder_storage, std::int64_t threads,
-                           const std::int64_t* document_end, std::int64_t decoder_tile) {
+                           const char* overhead, const char* compute, const char* decoder_storage, const char* optimizer,
+                           std::int64_t threads, const std::int64_t* document_end, std::int64_t decoder_tile) {
   neurogen::EngineOptions o;
   o.architecture = arch, o.budget = budget, o.device = device, o.batch = batch, o.window = window;
   o.seed = seed, o.checkpoint = checkpoint, o.init = init, o.steps = steps;
-  o.rates = {learning_rate, synapse_rate, table_rate, decoder_rate, warmup};
-  o.overhead = overhead, o.compute = compute, o.decoder_storage = decoder_storage;
+  const auto rate = [](double given) { return std::isnan(given) ? std::nullopt : std::optional(given); };
+  o.rates = {rate(learning_rate), rate(synapse_rate), table_rate, decoder_rate, warmup};
+  o.overhead = overhead, o.compute = compute, o.decoder_storage = decoder_storage, o.optimizer = optimizer;
   o.threads = threads, o.decoder_tile = decoder_tile;
   if (document_end) o.document_end = *document_end;
   return outcome(Engine::create(o), [&](Engine engine) { *made = new Engine(std::move(engine)); });

@@ -62,7 +62,7 @@ void Engine::State::prepare_to_save() {
   if (tokenizer) m.tokenizer = tokenizer->hash(), m.tokenizer_model = tokenizer->model();
   m.architecture = model.architecture->json();
   m.options = saved_options(model.options);
-  m.rates = options.rates;
+  m.rates = complete(options.rates, model);
   m.seed = static_cast<std::uint64_t>(options.seed);
   saver.emplace(session, m, file);
 }

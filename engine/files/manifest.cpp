@@ -230,8 +230,8 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_steps_per_epoch(stored(m.steps_per_epoch));
   b.add_held_out_loss(NAN);
   b.add_seed(m.seed);
-  b.add_learning_rate(m.rates.learning_rate);
-  b.add_synapse_rate(m.rates.synapse);
+  b.add_learning_rate(m.rates.learning_rate.value());
+  b.add_synapse_rate(m.rates.synapse.value());
   b.add_table_rate(m.rates.table);
   b.add_decoder_rate(m.rates.decoder);
   b.add_warmup(stored(m.rates.warmup));

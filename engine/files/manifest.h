@@ -42,7 +42,7 @@ struct SavedOptions {
 struct Manifest {
   std::string architecture;  // JSON, which whoever loads the file parses
   SavedOptions options;
-  Rates rates;
+  Rates rates;  // complete
   std::uint64_t seed = 0;
   std::int64_t steps_per_epoch = 1;
   TextIdentity text;

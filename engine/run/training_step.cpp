@@ -19,11 +19,19 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
   return up * (s < all / 2 ? 1.0 : std::max(0.05, 2 - 2 * s / all));
 }
 
+Rates complete(const Rates& rates, const Model& model) {
+  const Architecture::Rates usual = model.architecture->rates(model.options.optimizer);
+  Rates all = rates;
+  if (!all.learning_rate) all.learning_rate = usual.vectors;
+  if (!all.synapse) all.synapse = usual.matrices;
+  return all;
+}
+
 StepResult TrainingStep::run(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
   *program_.view(model_.ports.control).as<StepControl>() = {
-      done_, static_cast<float>(factor * rates_.learning_rate), static_cast<float>(factor * rates_.table),
-      static_cast<float>(factor * rates_.decoder), static_cast<float>(factor * rates_.synapse)};
+      done_, static_cast<float>(factor * *rates_.learning_rate), static_cast<float>(factor * rates_.table),
+      static_cast<float>(factor * rates_.decoder), static_cast<float>(factor * *rates_.synapse)};
   program_.run(range_);
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
@@ -32,7 +40,7 @@ StepResult TrainingStep::run(std::int64_t steps) {
   StepResult result;
   const double* loss = program_.view(model_.ports.loss).as<const double>();
   result.loss = loss[0] / loss[1];
-  result.rate = factor * rates_.learning_rate;
+  result.rate = factor * *rates_.learning_rate;
   const TensorView norm = program_.view(model_.ports.norm);
   dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
   if (model_.ports.outcome) {
@@ -54,8 +62,8 @@ void check_finite(const StepResult& result, std::int64_t step) {
 
 void check_rates(const Rates& rates) {
   if (rates.warmup < 0) throw Error(fmt::format("--warmup is {}: use a number of steps", rates.warmup));
-  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate},
-                                    {"--synapse-lr", rates.synapse},
+  for (const auto& [flag, value] : {std::pair{"--lr", rates.learning_rate.value_or(0)},
+                                    {"--synapse-lr", rates.synapse.value_or(0)},
                                     {"--table-lr", rates.table},
                                     {"--decoder-lr", rates.decoder}}) {
     if (!(value >= 0 && value <= 1e3)) throw Error(fmt::format("{} is {}: use a rate from 0 to 1000", flag, value));

@@ -12,6 +12,9 @@ namespace neurogen {
 // min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
 double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup);
 
+// The rates, with the model's own where one is not set.
+Rates complete(const Rates& rates, const Model& model);
+
 struct StepResult {
   double loss = 0;       // mean nats per token, with the parameters before this step
   double grad_norm = 0;  // before clipping, without the decoder
@@ -25,7 +28,7 @@ class TrainingStep {
  public:
   // Model and program must outlive it; `model` is from build_training. `done`: steps already done, if the run is resumed.
   TrainingStep(const Model& model, Program& program, const Rates& rates, std::int64_t done = 0)
-      : model_(model), program_(program), rates_(rates), done_(done), range_(model.programs.train) {}
+      : model_(model), program_(program), rates_(complete(rates, model)), done_(done), range_(model.programs.train) {}
 
   std::int64_t done() const { return done_; }
   void go_on_from(std::int64_t done) { done_ = done; }

@@ -1,14 +1,16 @@
 // Learning rates, and how tokens are sampled from predictions.
 #pragma once
 #include <cstdint>
+#include <optional>
 
 namespace neurogen {
 
-// Defaults are a brain's. A transformer's matrices learn at 0.02; under AdamW all of it at 0.001.
 struct Rates {
-  double learning_rate = 4e-3;  // of vectors: biases, taps, gains, time constants; of everything under AdamW
-  double synapse = 0.01;        // of matrices, by Muon: a brain's synapses
-  double table = 0.25;          // of the embedding and its pairs
+  // Of vectors (biases, taps, gains, time constants), or of everything under AdamW. Not set: 0.004; a transformer's under AdamW
+  // 0.001.
+  std::optional<double> learning_rate;
+  std::optional<double> synapse;  // of matrices, by Muon: a brain's synapses. Not set: 0.01; a transformer's 0.02
+  double table = 0.25;            // of the embedding and its pairs
   double decoder = 1e-3;
   std::int64_t warmup = 100;  // steps
 };

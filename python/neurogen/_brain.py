@@ -1,4 +1,4 @@
-"""A brain in planned memory."""
+"""A model in planned memory."""
 
 import ctypes
 import dataclasses
@@ -16,7 +16,7 @@ from neurogen._library import PathLike, check, contiguous, encoded, library, who
 class MemoryPlan:
     """Memory by purpose: sizes in bytes, exact. As text it is a table of all buffers.
 
-    device_arena: the brain, in GPU memory or ordinary memory. host_arena: batches and results. overhead: reserved for what no plan
+    device_arena: the model, in GPU memory or ordinary memory. host_arena: batches and results. overhead: reserved for what no plan
     can place: libraries, heap, a GPU's context. total: sum of the three. budget: limit on the total. minimum: the smallest budget
     with which these settings run. batch, window: sequences per step, and tokens in each. json: every buffer."""
 
@@ -37,7 +37,7 @@ class MemoryPlan:
 
 
 class Engine:
-    """A brain in planned memory.
+    """A model in planned memory.
 
     The constructor allocates everything. It raises ValueError, with one sentence, for settings that are invalid or do not fit into
     the budget. Ids are contiguous int32 arrays, read in place. An invalid argument raises ValueError or TypeError and changes
@@ -56,32 +56,35 @@ class Engine:
         checkpoint: PathLike = "",
         init: PathLike = "",
         steps: int = 0,
-        learning_rate: float = 4e-3,
-        synapse_rate: float = 0.01,
+        learning_rate: Optional[float] = None,
+        synapse_rate: Optional[float] = None,
         table_rate: float = 0.25,
         decoder_rate: float = 1e-3,
         warmup: int = 100,
         overhead: Union[str, int] = "auto",
         compute: str = "auto",
         decoder_storage: str = "auto",
+        optimizer: str = "auto",
         threads: int = 0,
         document_end: Optional[int] = None,
         decoder_tile: int = 1280,
     ) -> None:
         """Plans, allocates and initializes.
 
-        arch: "full", "small", "tiny" or an architecture file; "auto": full on a GPU, tiny on a CPU, or that of the weights.
+        arch: a preset, such as "tiny", or an architecture file; "auto": full on a GPU, tiny on a CPU, or that of the weights.
         budget: limit on all memory, such as "3200M" or a number of bytes; overhead: the part of it for libraries and heap.
         device: "auto", "cpu" or "cuda[:K]". batch, window: sequences per step and tokens in each; batch "auto" takes as many of 32
         as fit. checkpoint: a file, or a directory (its newest), to resume from. init: initial weights, from a safetensors file or a
-        checkpoint. steps: the run's length; the rates decline after half of it. 0: the checkpoint's, else they never decline."""
+        checkpoint. steps: the run's length; the rates decline after half of it. 0: the checkpoint's, else they never decline.
+        optimizer: "auto", "muon" or "adamw" (a transformer's); learning_rate, synapse_rate: None for the model's own."""
         self._handle = ctypes.c_void_p()
         self._busy = threading.Lock()
         end = None if document_end is None else ctypes.byref(ctypes.c_int64(whole("document_end", document_end)))
         texts = [encoded(str(text)) for text in (budget, device, batch)]
         run = whole("window", window), whole("seed", seed), encoded(checkpoint), encoded(init), whole("steps", steps)
-        rates = float(learning_rate), float(synapse_rate), float(table_rate), float(decoder_rate), whole("warmup", warmup)
-        types = [encoded(str(text)) for text in (overhead, compute, decoder_storage)]
+        usual = [float("nan") if rate is None else float(rate) for rate in (learning_rate, synapse_rate)]
+        rates = *usual, float(table_rate), float(decoder_rate), whole("warmup", warmup)
+        types = [encoded(str(text)) for text in (overhead, compute, decoder_storage, optimizer)]
         rest = whole("threads", threads), end, whole("decoder_tile", decoder_tile)
         check(library.neurogen_create(ctypes.byref(self._handle), encoded(arch), *texts, *run, *rates, *types, *rest))
         weakref.finalize(self, library.neurogen_destroy, self._handle)

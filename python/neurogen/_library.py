@@ -23,7 +23,7 @@ def _declare(result: Optional[str], name: str, arguments: str) -> None:
 
 
 _declare("str", "text", "")
-_declare("int", "create", "ptr str str str str i64 i64 str str i64 f64 f64 f64 f64 i64 str str str i64 ptr i64")
+_declare("int", "create", "ptr str str str str i64 i64 str str i64 f64 f64 f64 f64 i64 str str str str i64 ptr i64")
 _declare(None, "destroy", "ptr")
 _declare(None, "plan", "ptr ptr")
 for _name in ("plan_json", "plan_table", "device", "modules"):

@@ -402,9 +402,35 @@ TEST_F(Api, AStepSaysWhatItDid) {
   const auto first = engine.train_step_batch(b.inputs, b.targets), second = engine.train_step_batch(b.inputs, b.targets);
   ASSERT_TRUE(first && second);
   EXPECT_GT(first->gradient_norm, 0);
-  EXPECT_NEAR(first->learning_rate, o.rates.learning_rate / 2, 1e-9);
-  EXPECT_NEAR(second->learning_rate, o.rates.learning_rate, 1e-9);
+  EXPECT_NEAR(first->learning_rate, 4e-3 / 2, 1e-9);  // a brain's
+  EXPECT_NEAR(second->learning_rate, 4e-3, 1e-9);
   EXPECT_FALSE(second->skipped);
+}
+
+TEST_F(Api, ATransformerHasItsOwnRatesAndOptimizer) {
+  const std::string file = directory_.file("t.json", R"({"family": "transformer", "vocabulary": 300, "width": 64, "layers": 2,
+    "heads": 4, "hidden": 128, "context": 32, "norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": false,
+    "qkv_bias": true, "bias": true, "tied": true, "embedding_norm": false})");
+  EngineOptions o = options();
+  o.architecture = file, o.rates.warmup = 0;
+  Engine engine = made(o);
+  const Batch b = batch(engine);
+  EXPECT_NEAR(engine.train_step_batch(b.inputs, b.targets)->learning_rate, 1e-3, 1e-9);  // AdamW's
+  const double before = engine.evaluate(text(90)).value();
+  trained(engine, 40);
+  EXPECT_LT(engine.evaluate(text(90)).value(), before - 1);
+  Ids said(10);
+  EXPECT_EQ(engine.generate(text(20), said).value(), 10u);
+  Ids long_said(40);  // beyond the positions that it knows
+  expect_refused(engine.generate(text(20), long_said), {"longer than the 32 positions"});
+  ASSERT_TRUE(engine.save(directory_.path("saved")));
+  Engine again = made(o);
+  EXPECT_TRUE(again.load(directory_.path("saved")));
+  EXPECT_EQ(again.evaluate(text(90)).value(), engine.evaluate(text(90)).value());
+  o.optimizer = "muon";
+  expect_refused(Engine::create(o), {"optimizer is muon", "learns by adamw"});
+  o.architecture = directory_.path("brain.json"), o.optimizer = "adamw";
+  expect_refused(Engine::create(o), {"optimizer is adamw", "learns by muon"});
 }
 
 TEST_F(Api, LossesAndLogitsAreThoseOfTheEvaluation) {

@@ -27,9 +27,7 @@ void check_settings(const TrainSettings& s) {
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9))
     throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
-  Rates asked = s.rates;
-  asked.learning_rate = s.lr.value_or(asked.learning_rate), asked.synapse = s.synapse_lr.value_or(asked.synapse);
-  check_rates(asked);
+  check_rates(s.rates);
   check_export_name("--export", s.export_file);
 }
 
@@ -52,7 +50,7 @@ Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& te
   Manifest m;
   m.architecture = model.architecture->json();
   m.options = saved_options(options);
-  m.rates = s.rates;
+  m.rates = complete(s.rates, model);
   m.seed = static_cast<std::uint64_t>(s.seed);
   m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
   m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
@@ -106,8 +104,6 @@ int train(TrainSettings s) {
     if (is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
-  const Architecture::Rates usual = resolved.architecture->rates(resolved.options.optimizer);
-  s.rates.learning_rate = s.lr.value_or(usual.vectors), s.rates.synapse = s.synapse_lr.value_or(usual.matrices);
   if (initial) check_architecture(*initial, *resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
@@ -166,10 +162,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(above_zero());
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
       ->check(above_zero());
-  app.add_option("--lr", s->lr,
+  app.add_option("--lr", s->rates.learning_rate,
                  "learning rate of vectors, such as biases and gains; of everything with --optimizer adamw (default: 0.004; a "
                  "transformer's with adamw 0.001)");
-  app.add_option("--synapse-lr", s->synapse_lr,
+  app.add_option("--synapse-lr", s->rates.synapse,
                  "learning rate of matrices by Muon, a brain's synapses (default: 0.01; a transformer's 0.02)");
   app.add_option("--table-lr", s->rates.table, "learning rate of the embedding and its pair table")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder, "learning rate of the decoder")->capture_default_str();
