@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains and evaluates `tiny` under each sanitizer; any finding ends the program with an error. Under AddressSanitizer also tests the
-# fences around buffers, hostile checkpoints, and failing allocations, which must end in one sentence without leaks.
+# Trains and evaluates `tiny` and `transformer-tiny` under each sanitizer; any finding ends the program with an error. Under
+# AddressSanitizer also tests the fences around buffers, hostile checkpoints, and failing allocations, which must end in one sentence
+# without leaks.
 #   test-sanitizers.sh [SANITIZER...]   only those, and fuzzes hostile checkpoints for only ten seconds instead of ten minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,11 +24,13 @@ for sanitizer in ${@:-address,undefined thread}; do
     { cat "$work/log"; exit 1; }
   engine="$build/bin/neurogen-engine"
   room="--overhead 3G --budget 4G"
-  "$engine" train --arch tiny --batch 3 --seq 96 --steps 4 --threads 3 $room --eval-every 2 \
-    --data "$work/tokens.bin" --valid "$work/tokens.bin" --log "$work/log.jsonl" --export "$work/brain.safetensors" --progress none \
-    --checkpoint-dir "$work/saved-$build" --save-every 1 --snapshot |
-    tail -n 4
-  "$engine" eval --init "$work/brain.safetensors" --data "$work/tokens.bin" $room | tail -n 1
+  for arch in tiny transformer-tiny; do
+    "$engine" train --arch $arch --batch 3 --seq 96 --steps 4 --threads 3 $room --eval-every 2 \
+      --data "$work/tokens.bin" --valid "$work/tokens.bin" --log "$work/log.jsonl" --export "$work/$arch.safetensors" --progress none \
+      --checkpoint-dir "$work/saved-$build-$arch" --save-every 1 --snapshot |
+      tail -n 4
+    "$engine" eval --init "$work/$arch.safetensors" --data "$work/tokens.bin" $room | tail -n 1
+  done
   echo "$sanitizer: clean"
   [ "$build" = build-address ] || continue
 

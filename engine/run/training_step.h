@@ -12,6 +12,9 @@ namespace neurogen {
 // min(1, (s+1)/warmup) (s < steps/2 ? 1 : max(0.05, 2 - 2 s/steps)).
 double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup);
 
+// The rates, with the model's own where one is not set.
+Rates complete(Rates rates, const Model& model);
+
 struct StepResult {
   double loss = 0;       // mean nats per token, with the parameters before this step
   double grad_norm = 0;  // before clipping, without the decoder
@@ -20,9 +23,6 @@ struct StepResult {
   double loss_scale = 1;
   int overflow = 0;
 };
-
-// With the model's own for rates that are not set.
-Rates complete(Rates rates, const Model& model);
 
 class TrainingStep {
  public:

@@ -1,7 +1,6 @@
 // The options of `neurogen-engine train`.
 #pragma once
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "neurogen/recipe.h"
