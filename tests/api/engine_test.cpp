@@ -419,6 +419,7 @@ TEST_F(Api, ATransformerHasItsOwnRatesAndOptimizer) {
   const double before = engine.evaluate(text(90)).value();
   trained(engine, 40);
   EXPECT_LT(engine.evaluate(text(90)).value(), before - 1);
+  EXPECT_EQ(engine.modules(), (std::vector<std::string_view>{"layers.0", "layers.1"}));
   Ids said(10);
   EXPECT_EQ(engine.generate(text(20), said).value(), 10u);
   Ids long_said(40);  // beyond the positions that it knows

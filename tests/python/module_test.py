@@ -243,7 +243,7 @@ class Module(unittest.TestCase):
         """Defaults are those of the C++ library."""
         headers = "".join((SOURCE / f"include/neurogen/{name}.h").read_text() for name in ("settings", "recipe", "engine"))
         other_names = {"arch": "architecture", "synapse_rate": "synapse", "table_rate": "table", "decoder_rate": "decoder"}
-        not_in_headers = {"checkpoint": "", "init": "", "document_end": None, "max_tokens": 100, "out": None}
+        not_in_headers = {"learning_rate": None, "synapse_rate": None, "checkpoint": "", "init": "", "document_end": None, "max_tokens": 100, "out": None}
         for name in neurogen.__all__:
             real = getattr(neurogen, name)
             self.assertTrue(real.__doc__)
