@@ -79,7 +79,7 @@ struct Programs {
 
 // A part of "evaluate" whose outputs can be read when the operations before `end` have run.
 struct Probe {
-  std::string name;  // "wernicke"
+  std::string name;  // "wernicke", or "layers.0", of which the outputs are the hidden layer's
   std::size_t end;
   TensorId output;  // [N, O]
   // Parameters that say something about these outputs, if the family has them: 1 + exp(retain) is an output's time constant in

@@ -8,6 +8,7 @@ namespace neurogen {
 
 TensorId TransformerTrunk::forward(const Batch& batch, const std::string& prefix, bool training) {
   first_ = batch.first;
+  evaluating_ = !training && ring_ == 0;
   table_ = {};
   if (shape_.rotary) {
     const std::int64_t rows = ring_ > 0 ? 1 : s_.options.window;
@@ -149,6 +150,10 @@ void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, LayerSt
   s_.graph.operation(name + "active", {aside, gate, up_bias, gate_bias}, {active}, [=](auto& device, const Bindings& at) {
     activation_forward(device, {activation, at[up], at[gate], at[up_bias], at[gate_bias], at[active]});
   });
+  if (evaluating_) {  // how much of the hidden layer is alive
+    const std::string layer = "layers." + std::to_string(s_.model.probes.size());
+    s_.model.probes.push_back({layer, s_.graph.operations().size(), active, {}, {}});
+  }
   const TensorId branch = s_.graph.transient(name + "down", s_.compute, {tokens(), shape_.width});
   multiply(name + "down", whole(active), Transpose::no, whole(s_.operand(ids.down.weight)), Transpose::yes, whole(branch), 0);
   stream.branch = branch, stream.of = ids.down;

@@ -106,6 +106,7 @@ class TransformerTrunk final : public Trunk {
   NormState final_state_;
   StreamGradient d_stream_;
 
+  bool evaluating_ = false;
   std::int64_t ring_ = 0;  // tokens in a stream's ring; 0: not a stream
   TensorId position_;      // [2] i64
 };

@@ -224,6 +224,33 @@ TEST_F(Api, AStepSaysWhatItDid) {
   EXPECT_FALSE(second->skipped);
 }
 
+TEST_F(Api, ATransformerHasItsOwnRatesAndOptimizer) {
+  const std::string file = directory_.file("t.json", R"({"family": "transformer", "vocabulary": 300, "width": 64, "layers": 2,
+    "heads": 4, "hidden": 128, "context": 32, "norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": false,
+    "qkv_bias": true, "bias": true, "tied": true, "embedding_norm": false})");
+  EngineOptions o = options();
+  o.architecture = file, o.rates.warmup = 0;
+  Engine engine = made(o);
+  const Batch b = batch(engine);
+  EXPECT_NEAR(engine.train_step_batch(b.inputs, b.targets)->learning_rate, 1e-3, 1e-9);  // AdamW's
+  const double before = engine.evaluate(text(90)).value();
+  trained(engine, 40);
+  EXPECT_LT(engine.evaluate(text(90)).value(), before - 1);
+  EXPECT_EQ(engine.modules(), (std::vector<std::string_view>{"layers.0", "layers.1"}));
+  Ids said(10);
+  EXPECT_EQ(engine.generate(text(20), said).value(), 10u);
+  Ids long_said(40);  // beyond the positions that it knows
+  expect_refused(engine.generate(text(20), long_said), "", {"longer than the 32 positions"});
+  ASSERT_TRUE(engine.save(directory_.path("saved")));
+  Engine again = made(o);
+  EXPECT_TRUE(again.load(directory_.path("saved")));
+  EXPECT_EQ(again.evaluate(text(90)).value(), engine.evaluate(text(90)).value());
+  o.optimizer = Optimizer::muon;
+  expect_refused(Engine::create(o), "optimizer", {"optimizer is muon", "learns by adamw"});
+  o.architecture = directory_.path("brain.json"), o.optimizer = Optimizer::adamw;
+  expect_refused(Engine::create(o), "optimizer", {"optimizer is adamw", "learns by muon"});
+}
+
 TEST_F(Api, LeavesItsProcessAlone) {
   const auto handler = [](int signal) {
     struct sigaction action;

@@ -54,6 +54,8 @@ TEST_P(Transformers, LearnEvaluateAndSpeak) {
   const string summary = train("--steps 150 --export many.safetensors --valid text.txt --log log.jsonl");
   EXPECT_NE(summary.find("allocations since the seal: 0"), string::npos) << summary;
   EXPECT_LT(loss_of("--init many.safetensors"), loss_of("--init few.safetensors") - 1);
+  const string log = read_file(directory_.path("log.jsonl"));  // of the hidden layers
+  for (const char* layer : {R"("layers.0":{"mean":)", R"("layers.1":{"mean":)"}) EXPECT_NE(log.find(layer), string::npos) << log;
   EXPECT_GT(run("generate --init many.safetensors --seq 32 --prompt line --max-tokens 20").size(), 10u);
   const ProgramResult chat =
       run_program_in(directory_, "neurogen-engine chat --init many.safetensors --seq 32 --max-tokens 9 < text.txt");

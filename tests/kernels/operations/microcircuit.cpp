@@ -43,8 +43,8 @@ void microcircuit_case(Case& c, const Shape& s) {
   };
   const auto norm = [=](auto& device, const Operands& at) {
     rms_norm_forward(device, {at[pre_norm], at[gain], at[out], at[inverse]});
-    rms_norm_backward_dot(device, {at[d_out], at[out], at[dot]});
   };
+  const auto norm_dot = [=](auto& device, const Operands& at) { rms_norm_backward_dot(device, {at[d_out], at[out], at[dot]}); };
   const auto backward = [=](auto& device, const Operands& at, const Part& p, const TensorView& u, const TensorView& d_u) {
     microcircuit_backward(device, {u, p.range(at[retain]), p.rows(at[first]), window, gate(at, p), p.of(at[residual]),
                                    p.of(at[d_out]), p.rows(at[inverse]), p.rows(at[dot]), p.range(at[gain]), p.packed(at[hidden]),
@@ -58,6 +58,7 @@ void microcircuit_case(Case& c, const Shape& s) {
   const Part all{0, groups, 0, tokens};
   c.run("microcircuit_forward", [=](auto& device, const Operands& at) { forward(device, at, all, at[currents]); });
   c.run("norm", norm);
+  c.run("norm_dot", norm_dot);
   c.loss_is(out, d_out);
   c.run("microcircuit_backward",
         [=](auto& device, const Operands& at) { backward(device, at, all, at[currents], at[d_currents]); });
@@ -66,6 +67,7 @@ void microcircuit_case(Case& c, const Shape& s) {
     const auto parts = parts_of(groups, 1, tokens, window);
     for (const Part& p : parts) forward(device, at, p, p.pack(device, at[currents], at[section]));
     norm(device, at);
+    norm_dot(device, at);
     for (const Part& p : parts) {
       backward(device, at, p, p.pack(device, at[currents], at[section]), p.packed(at[d_section]));
       p.unpack(device, at[d_section], at[d_currents]);
