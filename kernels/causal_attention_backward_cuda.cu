@@ -28,11 +28,17 @@ struct Windows {
   }
 };
 
-// Tokens of a tile whose scores a warp holds at a time, and least number of blocks that a multiprocessor holds.
+// Tokens of a tile whose scores a warp holds at a time, and least number of blocks that a multiprocessor holds: an old card's
+// shared memory has no room for three.
 template <typename T, int D>
 inline constexpr int kStepTokens = std::min(kCounterparts<T, D>, 32);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <typename T, int D>
-inline constexpr int kBlocks = kHeld<T>&& D == 64 ? 3 : 2;
+inline constexpr int kBlocks = 1;
+#else
+template <typename T, int D>
+inline constexpr int kBlocks = D == 64 && kHeld<T> ? 3 : 2;
+#endif
 
 // Replaces a score by its softmax weight, or 0 if the key is not visible, and the weight's gradient by the score's.
 __device__ inline void weigh(float& score, float& d_weight, bool seen, float exponent, float log2_sum, float dot) {
@@ -43,16 +49,16 @@ __device__ inline void weigh(float& score, float& d_weight, bool seen, float exp
 template <typename T, int D>
 struct QueriesMemory {
   HeadRows<T, D, kCounterparts<T, D>> keys[kStages], values[kStages];
-  HeadRows<T, D, kOwnRows<T>> queries, d_out;
-  float dot[kOwnRows<T>];
-  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T> / 16];
+  HeadRows<T, D, kOwnRows<T, D>> queries, d_out;
+  float dot[kOwnRows<T, D>];
+  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T, D> / 16];
 };
 
 template <typename T, int D>
-__global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) queries_kernel(const __grid_constant__ Windows<T> a) {
+__global__ void __launch_bounds__(kAttentionThreads<T, D>, kBlocks<T, D>) queries_kernel(const __grid_constant__ Windows<T> a) {
   constexpr int kTile = kCounterparts<T, D>, kStep = kStepTokens<T, D>, kPitch = pitch_of<T>(D), kVectors = D / kVector<T>;
   auto& memory = *reinterpret_cast<QueriesMemory<T, D>*>(shared_memory);
-  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T>,
+  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T, D>,
             warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int* const first = a.first + static_cast<std::int64_t>(blockIdx.y) * a.window;
   Left<T, D> q(memory.queries + warp * 16 * kPitch), d_out(memory.d_out + warp * 16 * kPitch);
@@ -107,14 +113,14 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) queries_k
     });
   };
   const T *const k = a.at(a.k, a.k_stride, head / a.shared), *const v = a.at(a.v, a.v_stride, head / a.shared);
-  const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T>, a.window);
+  const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T, D>, a.window);
   int loaded = oldest, tile = oldest;
   pipeline<kStages>(
       (end - oldest + kTile - 1) / kTile,
       [&](int stage) {
         if (loaded == oldest) {
-          load_rows<D, kOwnRows<T>>(memory.queries, a.at(a.q, a.q_stride, head), a.q_stride, begin, a.window, a.width);
-          load_rows<D, kOwnRows<T>>(memory.d_out, a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, begin, a.window, a.width);
+          load_rows<D, kOwnRows<T, D>>(memory.queries, a.at(a.q, a.q_stride, head), a.q_stride, begin, a.window, a.width);
+          load_rows<D, kOwnRows<T, D>>(memory.d_out, a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, begin, a.window, a.width);
         }
         load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
         load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
@@ -134,17 +140,17 @@ struct KeysMemory {
   HeadRows<T, D, kTile> queries[kStages], d_out[kStages];
   float log_sum_exp[kStages][kTile], dot[kStages][kTile];
   int oldest[kStages][kTile], begin[kStages];  // begin: first token of the stage's queries
-  alignas(16) HeadRows<T, D, kOwnRows<T>> keys, values;
-  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T> / 16];
+  alignas(16) HeadRows<T, D, kOwnRows<T, D>> keys, values;
+  typename Left<T, kStepTokens<T, D>>::Room weights[kOwnRows<T, D> / 16];
 };
 
 // A block takes a tile of keys of one head and window, and all heads of queries that share it.
 template <typename T, int D>
-__global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) keys_kernel(const __grid_constant__ Windows<T> a) {
+__global__ void __launch_bounds__(kAttentionThreads<T, D>, kBlocks<T, D>) keys_kernel(const __grid_constant__ Windows<T> a) {
   constexpr int kTile = kCounterparts<T, D>, kStep = kStepTokens<T, D>, kPitch = pitch_of<T>(D);
   constexpr bool kInRegisters = kHeld<T> && D == 64;  // of wider heads there is no room for keys
   auto& memory = *reinterpret_cast<KeysMemory<T, D>*>(shared_memory);
-  const int key_head = static_cast<int>(blockIdx.x), block_key = static_cast<int>(blockIdx.z) * kOwnRows<T>,
+  const int key_head = static_cast<int>(blockIdx.x), block_key = static_cast<int>(blockIdx.z) * kOwnRows<T, D>,
             warp = static_cast<int>(threadIdx.x) / 32, key = block_key + warp * 16;
   const int* const first = a.first + static_cast<std::int64_t>(blockIdx.y) * a.window;
   Left<T, D, kInRegisters> k(memory.keys + warp * 16 * kPitch);
@@ -188,9 +194,9 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) keys_kern
   };
   // Tiles of queries that may see a key, for each head in turn. Document starts never decrease, so the last such tile can be
   // counted.
-  const int begin = block_key / kTile * kTile, newest = block_key + kOwnRows<T> - 1;
+  const int begin = block_key / kTile * kTile, newest = block_key + kOwnRows<T, D> - 1;
   int tiles = 0;
-  for (int t = begin; t < a.window; t += kTile * kAttentionThreads<T>) {
+  for (int t = begin; t < a.window; t += kTile * kAttentionThreads<T, D>) {
     const int mine = t + static_cast<int>(threadIdx.x) * kTile;
     tiles += __syncthreads_count(mine < a.window && first[mine] <= newest);
   }
@@ -201,8 +207,8 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, kBlocks<T, D>) keys_kern
       [&](int stage) {
         const int head = key_head * a.shared + loaded / tiles, query = begin + loaded % tiles * kTile;
         if (loaded++ == 0) {
-          load_rows<D, kOwnRows<T>>(memory.keys, a.at(a.k, a.k_stride, key_head), a.k_stride, block_key, a.window, a.width);
-          load_rows<D, kOwnRows<T>>(memory.values, a.at(a.v, a.v_stride, key_head), a.v_stride, block_key, a.window, a.width);
+          load_rows<D, kOwnRows<T, D>>(memory.keys, a.at(a.k, a.k_stride, key_head), a.k_stride, block_key, a.window, a.width);
+          load_rows<D, kOwnRows<T, D>>(memory.values, a.at(a.v, a.v_stride, key_head), a.v_stride, block_key, a.window, a.width);
         }
         load_rows<D, kTile>(memory.queries[stage], a.at(a.q, a.q_stride, head), a.q_stride, query, a.window, a.width);
         load_rows<D, kTile>(memory.d_out[stage], a.at(a.d_out, a.d_out_stride, head), a.d_out_stride, query, a.window, a.width);
@@ -258,8 +264,8 @@ void causal_attention_backward(CudaDevice& device, const CausalAttentionBackward
                              1 / std::sqrt(static_cast<float>(width))};
     const auto run = [&](auto kernel, std::int64_t heads, std::size_t shared) {
       launch_with(device, "causal_attention_backward", kernel,
-                  dim3(static_cast<unsigned>(heads), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T>)),
-                  dim3(kAttentionThreads<T>), shared, windows);
+                  dim3(static_cast<unsigned>(heads), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T, D>)),
+                  dim3(kAttentionThreads<T, D>), shared, windows);
     };
     run(queries_kernel<T, D>, a.heads.queries, sizeof(QueriesMemory<T, D>));
     run(keys_kernel<T, D>, a.heads.keys, sizeof(KeysMemory<T, D>));

@@ -8,10 +8,10 @@
 
 namespace neurogen {
 
-template <typename T>
-inline constexpr int kOwnRows = kHeld<T> ? 64 : 32;  // queries or keys of a block
-template <typename T>
-inline constexpr int kAttentionThreads = 2 * kOwnRows<T>;
+template <typename T, int D>
+inline constexpr int kOwnRows = D == 64 && kHeld<T> ? 64 : 32;  // queries or keys of a block
+template <typename T, int D>
+inline constexpr int kAttentionThreads = 2 * kOwnRows<T, D>;
 template <typename T, int D>
 inline constexpr int kCounterparts = kHeld<T> ? (D == 64 ? 64 : 32) : 16;  // tokens of a tile: two stages fit into an old card
 template <typename T, int D, int rows>
@@ -21,7 +21,7 @@ inline constexpr int kStages = 2;
 // Starts loading tokens `begin` ... of one head; `head` points at its first column of the window's first token.
 template <int D, int rows, typename T>
 __device__ inline void load_rows(T* tile, const T* head, std::int64_t stride, int begin, int window, int width) {
-  constexpr int kVectors = D / kVector<T>, kThreads = kAttentionThreads<T>;
+  constexpr int kVectors = D / kVector<T>, kThreads = kAttentionThreads<T, D>;
   static_assert(rows * kVectors % kThreads == 0);
   const int column = static_cast<int>(threadIdx.x) % kVectors * kVector<T>;
 #pragma unroll

@@ -20,16 +20,16 @@ struct Windows {
 template <typename T, int D>
 struct Memory {
   HeadRows<T, D, kCounterparts<T, D>> keys[kStages], values[kStages];
-  HeadRows<T, D, kOwnRows<T>> queries;
-  typename Left<T, kCounterparts<T, D>>::Room weights[kOwnRows<T> / 16];
+  HeadRows<T, D, kOwnRows<T, D>> queries;
+  typename Left<T, kCounterparts<T, D>>::Room weights[kOwnRows<T, D> / 16];
 };
 
 // The tiles that see the most keys come first.
 template <typename T, int D>
-__global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const Windows<T> a) {
+__global__ void __launch_bounds__(kAttentionThreads<T, D>, 2) forward_kernel(const Windows<T> a) {
   constexpr int kTile = kCounterparts<T, D>, kPitch = pitch_of<T>(D);
   auto& memory = *reinterpret_cast<Memory<T, D>*>(shared_memory);
-  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T>,
+  const int head = static_cast<int>(blockIdx.x), begin = static_cast<int>(gridDim.z - 1 - blockIdx.z) * kOwnRows<T, D>,
             warp = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.y) * a.window;
   const int* const first = a.first + token;
@@ -76,13 +76,13 @@ __global__ void __launch_bounds__(kAttentionThreads<T>, 2) forward_kernel(const 
   };
   const T *const k = a.k + token * a.k_stride + head / a.shared * a.width, *const v =
                                                                                a.v + token * a.v_stride + head / a.shared * a.width;
-  const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T>, a.window);
+  const int oldest = first[begin] / kTile * kTile, end = min(begin + kOwnRows<T, D>, a.window);
   int loaded = oldest, tile = oldest;
   pipeline<kStages>((end - oldest + kTile - 1) / kTile,
                     [&](int stage) {
                       if (loaded == oldest)
-                        load_rows<D, kOwnRows<T>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin,
-                                                  a.window, a.width);
+                        load_rows<D, kOwnRows<T, D>>(memory.queries, a.q + token * a.q_stride + head * a.width, a.q_stride, begin,
+                                                     a.window, a.width);
                       load_rows<D, kTile>(memory.keys[stage], k, a.k_stride, loaded, a.window, a.width);
                       load_rows<D, kTile>(memory.values[stage], v, a.v_stride, loaded, a.window, a.width);
                       loaded += kTile;
@@ -114,8 +114,8 @@ void causal_attention_forward(CudaDevice& device, const CausalAttentionForward& 
     constexpr int D = padded.value;
     launch_with(
         device, "causal_attention_forward", forward_kernel<T, D>,
-        dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T>)),
-        dim3(kAttentionThreads<T>), sizeof(Memory<T, D>),
+        dim3(static_cast<unsigned>(a.heads.queries), static_cast<unsigned>(a.q[0] / a.window), pieces(a.window, kOwnRows<T, D>)),
+        dim3(kAttentionThreads<T, D>), sizeof(Memory<T, D>),
         Windows<T>{a.q.as<const T>(), a.k.as<const T>(), a.v.as<const T>(), a.q.row_stride, a.k.row_stride, a.v.row_stride,
                    a.first.as<const int>(), a.out.as<T>(), a.out.row_stride, a.log_sum_exp.as<float>(), a.q[0],
                    static_cast<int>(a.window), static_cast<int>(width), static_cast<int>(a.heads.queries / a.heads.keys),

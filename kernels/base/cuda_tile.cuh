@@ -223,6 +223,10 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 template <typename... Parameters, typename... Arguments>
 void launch_with(CudaDevice& device, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
                  Arguments... arguments) {
+  if (shared > device.shared_memory()) {
+    throw Error({std::string(name) + ": this GPU has too little shared memory: use ", Field("compute"), " fp16, or ",
+                 Field("device"), " cpu"});
+  }
   if (shared > 40 * 1024)
     require_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), name);
   launch(device, name, kernel, grid, block, shared, arguments...);
