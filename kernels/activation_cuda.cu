@@ -5,7 +5,7 @@
 namespace neurogen {
 namespace {
 
-// What a hidden layer computes of u and g, and its derivatives: f, df/du and, if gated, df/dg.
+// A hidden layer's f(u, g), and its derivatives df/du and, if gated, df/dg.
 struct Value {
   float out, d_u, d_g;
 };

@@ -17,7 +17,7 @@ struct Windows {
   int window, width, shared;  // shared: heads of queries that share one of keys
   float scale;                // 1 / sqrt(d)
 
-  // Of one window and head.
+  // The address of this block's window and of a head.
   template <typename Real>
   __device__ Real* at(Real* x, std::int64_t stride, int head) const {
     return x + blockIdx.y * static_cast<std::int64_t>(window) * stride + head * width;
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kAttentionThreads<T, D>, kBlocks<T, D>) querie
   const Queries queries(first, begin + warp * 16, a.window);
   const float exponent = a.scale * kLog2E;
   float log2_sum[2], dot[2];
-  // What a warp needs of its own queries, which come with the first keys.
+  // Reads this warp's queries, which are loaded together with the first keys.
   const auto begin_queries = [&] {
     q.read();
     d_out.read();

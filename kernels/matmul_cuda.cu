@@ -62,7 +62,7 @@ void matmul(CudaDevice& device, const Matmul& p) {
                    "matmul: operands must be matrices, or all batches of them");
   require_operands(!batched || (p.a.contiguous() && p.b.contiguous() && p.c.contiguous() && p.a[0] == p.c[0] && p.b[0] == p.c[0]),
                    "matmul: batches must be contiguous and equally many");
-  // Of one matrix.
+  // Extents of one matrix of a batch.
   const auto rows = [&](const TensorView& x) { return x[batched ? 1 : 0]; };
   const auto columns = [&](const TensorView& x) { return x[batched ? 2 : 1]; };
   const auto stride = [&](const TensorView& x) { return batched ? x[2] : x.row_stride; };

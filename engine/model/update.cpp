@@ -63,7 +63,7 @@ struct Update {
   double decay;
 };
 
-// Of all parameters under a rule that takes them at once.
+// The parameters under one rule, which are updated in one operation.
 struct Updates {
   std::vector<Update> list;
   std::vector<TensorId> reads, writes;

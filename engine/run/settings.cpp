@@ -36,7 +36,7 @@ void check_range(const char* field, std::int64_t value, std::int64_t least, std:
   if (value < least || value > most) throw Error({Field(field), fmt::format(" is {}: use {} to {}{}", value, least, most, of)});
 }
 
-// A number that is none of an enumeration's.
+// Refuses a number that is not a value of the enumeration.
 template <typename Enumeration>
 Error unknown(Field field, Enumeration value, const char* known) {
   return Error({field, fmt::format(" is {}: use {}", static_cast<int>(value), known)});

@@ -36,7 +36,7 @@ struct TransformerShape {
   std::int64_t key_width() const { return key_value_heads * head_width(); }
   std::int64_t qkv_width() const { return width + 2 * key_width(); }
   bool gated() const { return activation == Activation::silu_gated; }
-  // Of matrices, which each token is multiplied with, the decoder's included.
+  // Number of weights in matrices, the decoder's included: each token is multiplied with all of them.
   std::int64_t weights() const { return layers * width * (width + qkv_width() + (gated() ? 3 : 2) * hidden) + vocabulary * width; }
   std::int64_t parameters() const;
 };

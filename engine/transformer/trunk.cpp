@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-// What the kernels of a GPU take.
+// Throws Error for a shape that the CUDA kernels do not support.
 void require_gpu_takes(const TransformerShape& shape) {
   const auto refuse = [](const std::string& what) {
     throw Error({what + ": use ", Field("device"), " cpu or another ", Field("architecture")});

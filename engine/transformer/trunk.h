@@ -33,7 +33,7 @@ class TransformerTrunk final : public Trunk {
     NormIds attention_norm, mlp_norm;
     LinearIds query, key, value, attention_output, gate, up, down;
   };
-  // What the backward pass reads of a norm and of the residual sum before it.
+  // Kept for a norm's backward pass.
   struct NormState {
     TensorId y, mean, inverse;  // [N, D], [N], [N]
   };

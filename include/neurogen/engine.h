@@ -69,7 +69,7 @@ struct ParameterInfo {
 
 class NEUROGEN_API Engine {
  public:
-  // What create() would take, without taking it. An absent GPU is planned for as a small one that has bf16.
+  // The memory that create() would take, without taking it. An absent GPU is planned for as a small one that has bf16.
   static Result<MemoryPlan> plan(const EngineOptions& options);
   // Plans, allocates and initializes. Settings that do not fit into the budget are refused before any memory is allocated.
   static Result<Engine> create(const EngineOptions& options);

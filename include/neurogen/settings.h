@@ -6,7 +6,7 @@
 
 namespace neurogen {
 
-// What trains a model: its matrices by Muon, tables, head and vectors by what suits each; or AdamW for all.
+// muon: Muon for matrices, other rules for tables, head and vectors (engine/model/update.h). adamw: AdamW for all.
 enum class Optimizer { muon, adamw };
 enum class Device { automatic, cpu, cuda };                   // automatic: the first GPU if there is one
 enum class Compute { automatic, fp32, bf16, fp16 };           // automatic: fp32 on a CPU, bf16 or fp16 on a GPU
