@@ -46,7 +46,7 @@ void adamw(CpuDevice& device, const AdamW& a) {
             "adamw: tensors must be contiguous");
     dispatch_real(u.parameter.dtype, [&](auto zero) {
       using Real = decltype(zero);
-      const Update<Real> by(a.norm, control.learning_rate, u.decay, control.step + 1 - control.brain_skips);
+      const Update<Real> by(a.norm, control.learning_rate, u.decay, control.step + 1 - control.trunk_skips);
       parallel_pieces(device, u.parameter.elements(), kElements, [&](std::int64_t begin, std::int64_t end, int) {
         update<Real>(by, u.gradient.as<const Real>() + begin, u.parameter.as<Real>() + begin, u.m.as<Real>() + begin,
                      u.v.as<Real>() + begin, end - begin);

@@ -53,7 +53,7 @@ __global__ void update_all(const StepControl* control, const float* norm, PieceT
   const auto [t, piece] = tensors.mine();
   __shared__ Update u;
   if (threadIdx.x == 0)
-    u = update_of(norm[1], control->learning_rate, t.decay, static_cast<double>(control->step + 1 - control->brain_skips));
+    u = update_of(norm[1], control->learning_rate, t.decay, static_cast<double>(control->step + 1 - control->trunk_skips));
   __syncthreads();
   const std::int64_t end = min(t.elements, (piece + 1) * kPiece);
   for (std::int64_t i = piece * kPiece + 4 * threadIdx.x; i < end; i += 4 * kThreads) {

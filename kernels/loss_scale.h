@@ -2,8 +2,8 @@
 // small ones do not vanish; if one overflows, the update is skipped and the scale halved. After kLossScaleInterval steps without an
 // overflow it doubles. It is a power of two, so scaling rounds nothing.
 //
-// The decoder is updated before the brain's gradients are known, so there are two domains: an overflow in the gradient of the
-// logits or of broca's outputs skips both updates, a later one only the brain's.
+// The decoder is updated before the trunk's gradients are known, so there are two domains: an overflow in the gradient of the
+// logits or of the features skips both updates, a later one only the trunk's.
 #pragma once
 #include <cstdint>
 
@@ -20,7 +20,7 @@
 
 namespace neurogen {
 
-inline constexpr std::int32_t kDecoderOverflow = 1, kBrainOverflow = 2;               // bits of StepControl::overflow
+inline constexpr std::int32_t kDecoderOverflow = 1, kTrunkOverflow = 2;               // bits of StepControl::overflow
 inline constexpr int kFirstLossScale = 16, kLeastLossScale = 0, kMostLossScale = 24;  // powers of two
 inline constexpr int kLossScaleInterval = 2000;
 inline constexpr float kLargestHalf = 65504;
@@ -30,13 +30,13 @@ inline constexpr char kLossScaleName[] = "loss_scale";  // the state's name amon
 struct LossScaleState {
   std::int32_t doublings;                   // scale = 2^(kFirstLossScale + doublings)
   std::int32_t clean;                       // steps since an overflow or a change
-  std::int32_t decoder_skips, brain_skips;  // updates skipped so far
+  std::int32_t decoder_skips, trunk_skips;  // updates skipped so far
 };
 
 // Returns the state after a step.
 NEUROGEN_BOTH inline LossScaleState after_step(LossScaleState s, std::int32_t overflow) {
   s.decoder_skips += (overflow & kDecoderOverflow) != 0;
-  s.brain_skips += (overflow & kBrainOverflow) != 0;
+  s.trunk_skips += (overflow & kTrunkOverflow) != 0;
   const bool grown = overflow == 0 && s.clean + 1 == kLossScaleInterval;
   if (overflow != 0 && s.doublings > kLeastLossScale - kFirstLossScale) --s.doublings;
   if (grown && s.doublings < kMostLossScale - kFirstLossScale) ++s.doublings;
@@ -61,7 +61,7 @@ NEUROGEN_BOTH inline bool logits_overflow(double loss, double counted, float sca
   return !(loss - loss == 0) || static_cast<double>(scale) > static_cast<double>(kLargestHalf) * counted;
 }
 
-// Runs before the brain's first update: detects overflow in the gradients' norm and computes the next step's state.
+// Runs before the trunk's first update: detects overflow in the gradients' norm and computes the next step's state.
 struct LossScaleEnd {
   TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
   TensorView control;  // StepControl: overflow is set

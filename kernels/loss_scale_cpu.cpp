@@ -20,7 +20,7 @@ void loss_scale_begin(CpuDevice&, const LossScaleBegin& a) {
   control.overflow = 0;
   control.loss_scale = std::ldexp(1.0f, kFirstLossScale + state.doublings);
   control.decoder_skips = state.decoder_skips;
-  control.brain_skips = state.brain_skips;
+  control.trunk_skips = state.trunk_skips;
 }
 
 void loss_scale_decoder(CpuDevice& device, const LossScaleDecoder& a) {
@@ -37,13 +37,13 @@ void loss_scale_decoder(CpuDevice& device, const LossScaleDecoder& a) {
       });
     });
   }
-  if (overflow) control_of(a.control).overflow = kDecoderOverflow | kBrainOverflow;
+  if (overflow) control_of(a.control).overflow = kDecoderOverflow | kTrunkOverflow;
 }
 
 void loss_scale_end(CpuDevice&, const LossScaleEnd& a) {
   StepControl& control = control_of(a.control);
   dispatch_real(a.norm.dtype, [&](auto zero) {
-    if (!std::isfinite(a.norm.as<const decltype(zero)>()[0])) control.overflow |= kBrainOverflow;
+    if (!std::isfinite(a.norm.as<const decltype(zero)>()[0])) control.overflow |= kTrunkOverflow;
   });
   LossScaleState& state = *a.state.as<LossScaleState>();
   state = after_step(state, control.overflow);

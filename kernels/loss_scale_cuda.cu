@@ -12,7 +12,7 @@ __global__ void begin(const LossScaleState* state, StepControl* control) {
   control->overflow = 0;
   control->loss_scale = ldexpf(1.0f, kFirstLossScale + state->doublings);
   control->decoder_skips = state->decoder_skips;
-  control->brain_skips = state->brain_skips;
+  control->trunk_skips = state->trunk_skips;
 }
 
 template <typename T>
@@ -23,11 +23,11 @@ __global__ void check_decoder(const double* total, const T* d_features, std::int
     const float4 x = load_four(d_features + 4 * i);
     finite = finite && isfinite(x.x) && isfinite(x.y) && isfinite(x.z) && isfinite(x.w);
   }
-  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kBrainOverflow);  // integers: the order does not matter
+  if (!finite) atomicOr(&control->overflow, kDecoderOverflow | kTrunkOverflow);  // integers: the order does not matter
 }
 
 __global__ void end(const float* norm, StepControl* control, LossScaleState* state) {
-  if (!isfinite(norm[0])) control->overflow |= kBrainOverflow;
+  if (!isfinite(norm[0])) control->overflow |= kTrunkOverflow;
   *state = after_step(*state, control->overflow);
 }
 

@@ -1,4 +1,4 @@
-// The NeuroGen engine as a library: a brain in planned memory, trained on the caller's batches.
+// The NeuroGen engine as a library: a language model in planned memory, trained on the caller's batches.
 //
 //   neurogen::EngineOptions options;
 //   options.architecture = "tiny";

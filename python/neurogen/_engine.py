@@ -1,4 +1,4 @@
-"""A brain in planned memory."""
+"""A language model in planned memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Memory:
 
 
 class Engine:
-    """A brain in planned memory.
+    """A language model in planned memory.
 
     The constructor allocates everything. It raises Refused, a ValueError with one sentence, for options that are invalid or do not
     fit into the budget. Ids are contiguous int32 arrays, read in place. An invalid argument raises Refused or TypeError and changes

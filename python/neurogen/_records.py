@@ -78,7 +78,7 @@ class Sampling(TypedDict, total=False):
 class MemoryPlan:
     """Memory by purpose: sizes in bytes, exact. As text it is a table of all buffers.
 
-    device_arena: the brain, in GPU memory or ordinary memory. host_arena: batches and results. overhead: reserved for what no plan
+    device_arena: the model, in GPU memory or ordinary memory. host_arena: batches and results. overhead: reserved for what no plan
     can place: libraries, heap, a GPU's context. total: sum of the three. budget: limit on the total. minimum: the smallest budget
     with which these settings run. batch, window: sequences per step, and tokens in each. fits: whether total is within the budget.
     json: every buffer. refusal: if it does not fit, a page with what is alive at the peak and settings that would fit."""

@@ -103,7 +103,7 @@ TEST(LossScaling, ALaterOverflowSkipsTheBrainAlone) {
   program.write(model.parameters[3].gradient, &infinity, sizeof infinity, 8);
   program.run({norm, train.end});
   EXPECT_EQ(state_of(session), (State{-1, 0, 0, 1}));
-  EXPECT_EQ(step_control(program.view(model.ports.outcome)).overflow, kBrainOverflow);
+  EXPECT_EQ(step_control(program.view(model.ports.outcome)).overflow, kTrunkOverflow);
   EXPECT_EQ(step_control(program.view(model.ports.outcome)).loss_scale, 65536);
   for (std::size_t i = 0; i < model.parameters.size(); ++i) {
     const Parameter& p = model.parameters[i];

@@ -7,13 +7,13 @@ namespace {
 
 TEST(LossScale, HalvesAtAnOverflowAndDoublesAfterALongWhileWithout) {
   LossScaleState s{};
-  s = after_step(s, kBrainOverflow);
+  s = after_step(s, kTrunkOverflow);
   EXPECT_EQ(s.doublings, -1);
-  EXPECT_EQ(s.brain_skips, 1);
+  EXPECT_EQ(s.trunk_skips, 1);
   EXPECT_EQ(s.decoder_skips, 0);
-  s = after_step(s, kBrainOverflow | kDecoderOverflow);
+  s = after_step(s, kTrunkOverflow | kDecoderOverflow);
   EXPECT_EQ(s.doublings, -2);
-  EXPECT_EQ(s.brain_skips, 2);
+  EXPECT_EQ(s.trunk_skips, 2);
   EXPECT_EQ(s.decoder_skips, 1);
   for (int i = 1; i < kLossScaleInterval; ++i) s = after_step(s, 0);
   EXPECT_EQ(s.doublings, -2);
@@ -21,7 +21,7 @@ TEST(LossScale, HalvesAtAnOverflowAndDoublesAfterALongWhileWithout) {
   EXPECT_EQ(s.doublings, -1);
   EXPECT_EQ(s.clean, 0);
   // Never beyond its bounds.
-  for (int i = 0; i < 40; ++i) s = after_step(s, kBrainOverflow);
+  for (int i = 0; i < 40; ++i) s = after_step(s, kTrunkOverflow);
   EXPECT_EQ(kFirstLossScale + s.doublings, kLeastLossScale);
   for (int i = 0; i < 40 * kLossScaleInterval; ++i) s = after_step(s, 0);
   EXPECT_EQ(kFirstLossScale + s.doublings, kMostLossScale);

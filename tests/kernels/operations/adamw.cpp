@@ -8,7 +8,7 @@ namespace {
 // [step, earlier skips, overflow, lengths ...]: every third has decay, every second a copy in 16 bits. A GPU takes multiples of 4.
 void adamw_case(Case& c, const Shape& s) {
   StepControl now{.step = s[0], .learning_rate = 4e-3f, .table_learning_rate = 99};
-  now.brain_skips = static_cast<std::int32_t>(s[1]), now.overflow = static_cast<std::int32_t>(s[2]);
+  now.trunk_skips = static_cast<std::int32_t>(s[1]), now.overflow = static_cast<std::int32_t>(s[2]);
   const auto control = c.control(now), norm = c.input("norm", {2}, constant(0.25), Stored::single);
   struct One {
     Id gradient, parameter, m, v, low;

@@ -9,7 +9,7 @@ namespace {
 // a logit's bound; X]
 void loss_scale_case(Case& c, const Shape& s) {
   const auto state = c.updated("state", {4}, values({static_cast<double>(s[0]), static_cast<double>(s[1]), 1, 2}), Stored::i32);
-  const auto control = c.control({.step = 9, .overflow = kBrainOverflow}, Use::updated);
+  const auto control = c.control({.step = 9, .overflow = kTrunkOverflow}, Use::updated);
   const double counted = s[2] == 4 ? 1 : 1e6;
   const auto total = c.input("total", {2}, values({s[2] == 2 ? INFINITY : 100, counted}), Stored::f64);
   const auto one_wrong = [=](Tensor<double>& x, Random& random) {
@@ -27,12 +27,12 @@ void loss_scale_case(Case& c, const Shape& s) {
     StepControl now = control_of(v[control]);
     const auto whole = [&](std::int64_t i) { return static_cast<std::int32_t>(v[state][i]); };
     now.loss_scale = std::ldexp(1.0f, 16 + whole(0));
-    now.decoder_skips = whole(2), now.brain_skips = whole(3);
-    now.overflow = s[2] == 0 ? 0 : s[2] == 3 ? kBrainOverflow : kDecoderOverflow | kBrainOverflow;
+    now.decoder_skips = whole(2), now.trunk_skips = whole(3);
+    now.overflow = s[2] == 0 ? 0 : s[2] == 3 ? kTrunkOverflow : kDecoderOverflow | kTrunkOverflow;
     const LossScaleState after = after_step({whole(0), whole(1), whole(2), whole(3)}, now.overflow);
     store(now, v[control]);
     v[state].data = {static_cast<double>(after.doublings), static_cast<double>(after.clean),
-                     static_cast<double>(after.decoder_skips), static_cast<double>(after.brain_skips)};
+                     static_cast<double>(after.decoder_skips), static_cast<double>(after.trunk_skips)};
   };
 }
 
