@@ -64,9 +64,9 @@ check-format:
 
 # Takes an hour of one core; FILES='arena/plan.cpp ...' checks only these.
 check: configure
-	@tools/setup.sh clang-tidy-14 && mkdir -p $(BUILD)/clang-tidy
+	@tools/setup.sh clang-tidy-16 && mkdir -p $(BUILD)/clang-tidy
 	@sed "s/-include [^ ]*cmake_pch.hxx//" $(BUILD)/compile_commands.json > $(BUILD)/clang-tidy/compile_commands.json  # GCC's precompiled headers
-	@$(if $(FILES),echo $(FILES),git ls-files 'arena/*.cpp' 'kernels/*.cpp' 'engine/*.cpp' 'tools/*.cpp') | xargs -n 4 -P 2 clang-tidy-14 -p $(BUILD)/clang-tidy --quiet
+	@$(if $(FILES),echo $(FILES),git ls-files 'arena/*.cpp' 'kernels/*.cpp' 'engine/*.cpp' 'tools/*.cpp') | xargs -n 4 -P 2 clang-tidy-16 -p $(BUILD)/clang-tidy --quiet
 
 # Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.
 test-sanitizers:

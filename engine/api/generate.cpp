@@ -61,7 +61,8 @@ Status Engine::generate(std::span<const std::int32_t> prompt, const std::functio
   for (;;) {
     const auto drawn = next();
     if (!drawn) return drawn.failure();
-    if (!*drawn || !take(**drawn)) return std::monostate{};
+    const std::optional<std::int32_t> token = drawn.value();
+    if (!token || !take(*token)) return std::monostate{};
   }
 }
 

@@ -35,7 +35,7 @@ NEUROGEN_CLONES bool copy_finite(const Real* logits, Real* weights, std::int64_t
   Real nothing = 0;
 #pragma omp simd reduction(+ : nothing)
   for (std::int64_t i = 0; i < n; ++i) {
-    nothing += logits[i] - logits[i];  // NaN for an infinity
+    nothing += logits[i] - logits[i];  // NaN for an infinity; NOLINT(misc-redundant-expression)
     weights[i] = logits[i];
   }
   return nothing == 0;

@@ -8,7 +8,7 @@
 namespace neurogen {
 namespace {
 
-constexpr int kMostCopiers = 12;  // enough to saturate a bus of 50 GB/s (docs/history.md)
+[[maybe_unused]] constexpr int kMostCopiers = 12;  // enough to saturate a bus of 50 GB/s (docs/history.md)
 
 Arena take(Plan plan, const Checkpoint* from) {
   const FileRange front = from ? from->image(plan) : FileRange{};

@@ -39,8 +39,7 @@ void TransformerTrunk::compute_again(std::size_t layer) {
 void TransformerTrunk::norm_backward(const std::string& name, const NormIds& ids, const NormState& state, TensorId d_out,
                                      bool first, bool again, const LinearIds* branch) {
   const Norm norm = shape_.norm;
-  const auto [y, mean, inverse] = state;
-  const auto [d_y, d_branch] = d_stream_;
+  const TensorId y = state.y, mean = state.mean, inverse = state.inverse, d_y = d_stream_.d_y, d_branch = d_stream_.d_branch;
   const TensorId gain = s_.value(ids.gain), bias = bias_of(ids), copy = d_branch.index == d_y.index ? TensorId{} : d_branch;
   const TensorId d_gain = s_.declare_gradient(ids.gain), d_bias = bias ? s_.declare_gradient(ids.bias) : TensorId{};
   const TensorId d_branch_bias = branch ? d_bias_of(*branch) : TensorId{}, normed = again ? d_out : TensorId{};
