@@ -1,5 +1,5 @@
 # make            build everything into build/
-# make demo       set up, build, train a small model on the King James Bible, write text with it
+# make demo       set up, build, train a brain and a transformer on the King James Bible, compare them
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
 # make install    build, and install programs, library, documents, manual pages and completion into PREFIX (/usr/local)

@@ -50,6 +50,6 @@ END
 table --arch small --device cpu --threads 2 --batch 8 --budget 3200M
 cat <<'END'
 
-## tiny: what `make demo` trains
+## tiny: the brain that `make demo` trains
 END
 table --arch tiny --device cpu --threads 2 --batch 16 --seq 64 --budget 256M

@@ -26,7 +26,7 @@ ldd "$build/bin/neurogen-engine" | awk '/libstdc|libgcc_s/ { print $3 }' | xargs
 cp tests/golden/*.safetensors "$to/source/tests/golden/"
 cp tests/hostile/*.ngck "$to/source/tests/hostile/"
 cp -r schemas/presets schemas/cards.json "$to/source/schemas/"
-cp tools/budget-page.sh "$to/source/tools/"
+cp tools/budget-page.sh tools/demo* "$to/source/tools/"
 cp budget.md "$to/source/"
 cp README.md LICENSE THIRD_PARTY.md "$to/"
 cp tools/run-tests.sh "$to/run-tests"

@@ -1,5 +1,5 @@
-// The synapses' way forth. A block keeps one group's weights in shared memory and takes 124 tokens at a time, without pausing the
-// copies of their sources; each of its eight warps takes 31 of them, the token before them, and half the columns.
+// The synapses' forward pass. A block keeps one group's weights in shared memory and takes 124 tokens at a time, without pausing
+// the copies of their sources; each of its eight warps takes 31 of them, the token before them, and half the columns.
 #include <algorithm>
 
 #include "kernels/brain/synapses_row_cuda.cuh"

@@ -48,13 +48,13 @@ Extent extent_of(std::span<const TokenId> ids, const Tokenizer& tokenizer) {
 class Table {
  public:
   Table(std::int64_t tokens, std::optional<Extent> extent) : tokens_(static_cast<double>(tokens)), extent_(extent) {
-    print_out("{:<24}{:>10}{:>13}{}{:>10}{:>10}\n", "", "nats/token", "perplexity", extent ? "     per word   bits per byte" : "",
-              "right", "of five");
+    print_out("{:<24}{:>10}{:>13}{}{:>10}{:>10}\n", "", "nats/token", "perplexity",
+              extent ? "  word perplexity   bits per byte" : "", "top 1", "top 5");
   }
   void line(const std::string& name, double loss, std::int64_t right, std::int64_t among_five) const {
     print_out("{:<24}{:>10.4f}{:>13.2f}", name, loss, std::exp(loss));
     if (extent_)
-      print_out("{:>13.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words),
+      print_out("{:>#17.5g}{:>16.4f}", std::exp(loss * tokens_ / extent_->words),
                 loss * tokens_ / extent_->bytes / std::numbers::ln2);
     print_out("{:>8.2f} %{:>8.2f} %\n", 100 * static_cast<double>(right) / tokens_,
               100 * static_cast<double>(among_five) / tokens_);

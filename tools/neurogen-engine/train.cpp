@@ -75,6 +75,12 @@ std::string default_export(const std::string& architecture) {
   return file;
 }
 
+Bytes parameters_of(const Session& session) {
+  std::int64_t count = 0;
+  for (const Parameter& p : session.model.parameters) count += session.program.view(p.value).elements();
+  return static_cast<Bytes>(count);
+}
+
 void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
   if (s.export_file.empty()) return;
   export_parameters(session.model, session.program, s.export_file, texts.tokenizer.get());
@@ -140,8 +146,9 @@ int train(TrainSettings s) {
   checkpoints.start(session, manifest);
   TrainingRun run(s, session, texts, steps, checkpoints, std::move(log));
   run.log_start(facts, logged.identity);
-  print_out("training on {} tokens of {}, seed {}, on {}\n", with_commas(static_cast<Bytes>(texts.train.size())),
-            fmt::join(s.text.data, ", "), s.seed, session.program.device_name());
+  print_out("training {} parameters on {} tokens of {}, seed {}, on {}\n", with_commas(parameters_of(session)),
+            with_commas(static_cast<Bytes>(texts.train.size())), fmt::join(s.text.data, ", "), s.seed,
+            session.program.device_name());
   flush_out();
   const int status = run.train();
   if (exported_by_default) s.export_file = default_export(resolved.architecture->name());  // another run may have taken the name
