@@ -15,7 +15,8 @@ class AccumulateCommand : public CommandLine {
     return list;
   }
   string train_as(const string& arguments) const {
-    const ProgramResult result = run("neurogen-engine train " + arguments + " --seq 16 --threads 2 --data text.bin --progress none");
+    const ProgramResult result =
+        run("neurogen-engine train " + arguments + " --seq 16 --threads 2 --data text.bin --progress none");
     EXPECT_EQ(result.status, 0) << arguments << "\n" << result.err;
     return result.out;
   }
@@ -72,8 +73,7 @@ TEST_F(AccumulateCommand, ResumesInAnotherSplitOfTheSameStep) {
   EXPECT_EQ(json::parse(run("neurogen-engine inspect parts --json").out)["batch"], 1);
   const auto whole = events("whole.jsonl", "step"), parts = events("parts.jsonl", "step");
   ASSERT_EQ(parts.size(), 8u);
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    EXPECT_NEAR(parts[i]["loss"].get<double>(), whole[i]["loss"].get<double>(), 2e-3);
+  for (std::size_t i = 0; i < parts.size(); ++i) EXPECT_NEAR(parts[i]["loss"].get<double>(), whole[i]["loss"].get<double>(), 2e-3);
   refuses_training("--checkpoint-dir parts --resume --steps 8 --accumulate 4",
                    "was trained with --batch times --accumulate of 6, now it is 8");
 }
