@@ -51,14 +51,15 @@ struct LossScaleBegin {
 };
 
 // Runs before the decoder's first update. A logit's gradient is at most scale / counted tokens, and finite if the loss is; the
-// gradient of broca's outputs is a sum in f32, which can overflow only when it is rounded to 16 bits.
+// gradient of broca's outputs is a sum in f32, which can overflow only when it is rounded to 16 bits. Of several micro-batches in a
+// step, each sets the bits, so that an overflow in any of them counts.
 struct LossScaleDecoder {
   TensorView total;       // [2] f64: sum of losses, counted tokens (cross_entropy.h)
   TensorView d_features;  // [N, O], or empty if it is not rounded
   TensorView control;     // StepControl: overflow is set
 };
 NEUROGEN_BOTH inline bool logits_overflow(double loss, double counted, float scale) {
-  return !(loss - loss == 0) || static_cast<double>(scale) > static_cast<double>(kLargestHalf) * counted;
+  return !(loss - loss == 0) || (counted > 0 && static_cast<double>(scale) > static_cast<double>(kLargestHalf) * counted);
 }
 
 // Runs before the trunk's first update: detects overflow in the gradients' norm and computes the next step's state.

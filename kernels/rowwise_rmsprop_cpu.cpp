@@ -31,13 +31,15 @@ void rowwise_rmsprop(CpuDevice& device, const RowwiseRmsprop& a) {
     const Real clip = a.norm.as<const Real>()[1];
     const auto rate = static_cast<Real>(static_cast<double>(control.table_learning_rate) * std::sqrt(1 - kRowwiseBeta));
     for (std::int64_t r = 0; r < a.v.elements(); ++r) v[r] *= static_cast<Real>(kRowwiseBeta);
-    parallel_pieces(device, *a.count.as<const std::int32_t>(), kRows, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row = a.rows.as<const std::int32_t>()[i];
-        update_row<Real>(a.d_rows.as<const Real>() + i * a.d_rows.row_stride, clip, rate,
-                         a.table.as<Real>() + row * a.table.row_stride, v + row, a.table[1]);
-      }
-    });
+    const auto* const rows = a.rows.as<const std::int32_t>();
+    parallel_pieces(device, rows ? *a.count.as<const std::int32_t>() : a.v.elements(), kRows,
+                    [&](std::int64_t begin, std::int64_t end, int) {
+                      for (std::int64_t i = begin; i < end; ++i) {
+                        const std::int64_t row = rows ? rows[i] : i;
+                        update_row<Real>(a.d_rows.as<const Real>() + i * a.d_rows.row_stride, clip, rate,
+                                         a.table.as<Real>() + row * a.table.row_stride, v + row, a.table[1]);
+                      }
+                    });
   });
 }
 

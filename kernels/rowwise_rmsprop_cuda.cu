@@ -11,13 +11,13 @@ __global__ void forget(const StepControl* control, float* v, std::int64_t rows) 
   if (row < rows && control->overflow == 0) v[row] *= static_cast<float>(kRowwiseBeta);
 }
 
-// One block per touched row; blocks beyond `count` return at once.
+// One block per touched row; blocks beyond `count` return at once. Without `rows` and `count`, one per row of the table.
 __global__ void __launch_bounds__(kThreads)
     update_rows(const StepControl* control, const float* norm, const std::int32_t* rows, const std::int32_t* count,
                 const float* d_rows, std::int64_t d_stride, float* table, std::int64_t stride, float* v, std::int64_t width) {
   const std::int64_t i = blockIdx.x;
-  if (i >= *count || control->overflow != 0) return;
-  const std::int64_t row = rows[i];
+  if ((rows && i >= *count) || control->overflow != 0) return;
+  const std::int64_t row = rows ? rows[i] : i;
   const float* gradient = d_rows + i * d_stride;
   float* p = table + row * stride;
   const float clip = norm[1], before = v[row];
@@ -47,7 +47,7 @@ void rowwise_rmsprop(CudaDevice& device, const RowwiseRmsprop& a) {
   const auto* control = a.control.as<const StepControl>();
   launch(device, "rowwise_rmsprop", forget, dim3(pieces(a.v.elements(), kThreads)), dim3(kThreads), 0, control, a.v.as<float>(),
          a.v.elements());
-  launch(device, "rowwise_rmsprop", update_rows, dim3(pieces(a.rows[0], 1)), dim3(kThreads), 0, control, a.norm.as<const float>(),
+  launch(device, "rowwise_rmsprop", update_rows, dim3(pieces(a.d_rows[0], 1)), dim3(kThreads), 0, control, a.norm.as<const float>(),
          a.rows.as<const std::int32_t>(), a.count.as<const std::int32_t>(), a.d_rows.as<const float>(), a.d_rows.row_stride,
          a.table.as<float>(), a.table.row_stride, a.v.as<float>(), a.table[1]);
 }

@@ -44,8 +44,8 @@ constexpr double kNoNumber = -HUGE_VAL;
 struct NativeOptions {
   const char *architecture, *checkpoint, *init;
   std::uint64_t budget;
-  std::int64_t overhead, batch, window, device, gpu, compute, decoder_storage, optimizer, threads, document_end, decoder_tile,
-      steps, seed;
+  std::int64_t overhead, batch, window, accumulate, device, gpu, compute, decoder_storage, optimizer, threads, document_end,
+      decoder_tile, steps, seed;
   double learning_rate, synapse_rate, table_rate, decoder_rate;
   std::int64_t warmup;
 };
@@ -54,7 +54,7 @@ EngineOptions options_of(const NativeOptions& n) {
   EngineOptions o;
   o.architecture = n.architecture, o.checkpoint = n.checkpoint, o.init = n.init, o.budget = n.budget;
   if (n.overhead != kNotSet) o.overhead = static_cast<std::uint64_t>(n.overhead);
-  o.batch = n.batch, o.window = n.window;
+  o.batch = n.batch, o.window = n.window, o.accumulate = n.accumulate;
   o.device = static_cast<neurogen::Device>(n.device), o.gpu = n.gpu;
   o.compute = static_cast<neurogen::Compute>(n.compute);
   o.decoder_storage = static_cast<neurogen::DecoderStorage>(n.decoder_storage);
@@ -87,6 +87,7 @@ PYTHON void neurogen_default_options(NativeOptions* n) {
         kNotSet,
         o.batch,
         o.window,
+        o.accumulate,
         static_cast<std::int64_t>(o.device),
         o.gpu,
         static_cast<std::int64_t>(o.compute),
@@ -121,6 +122,7 @@ PYTHON void neurogen_plan_numbers(const MemoryPlan* plan, std::uint64_t* numbers
   for (const std::uint64_t bytes : {p.device_arena, p.host_arena, p.overhead, p.total, p.budget, p.minimum}) *numbers++ = bytes;
   *numbers++ = static_cast<std::uint64_t>(p.batch);
   *numbers++ = static_cast<std::uint64_t>(p.window);
+  *numbers++ = static_cast<std::uint64_t>(p.accumulate);
   *numbers = p.fits;
 }
 PYTHON const char* neurogen_plan_json(const MemoryPlan* plan) { return plan->json.c_str(); }

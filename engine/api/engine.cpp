@@ -106,8 +106,12 @@ Result<TrainingStepReport> Engine::train_step_batch(std::span<const std::int32_t
   return answer<TrainingStepReport>([&] {
     const Working working = state_->work();
     State& s = *state_;
-    s.take_batch(input_ids, target_ids);
-    const StepResult result = s.step.run(s.schedule > 0 ? s.schedule : INT64_MAX);
+    s.check_batches(input_ids, target_ids, s.model.options.accumulate);
+    const auto tokens = static_cast<std::size_t>(s.model.options.tokens());
+    const StepResult result = s.step.run(s.schedule > 0 ? s.schedule : INT64_MAX, [&](std::int64_t k) {
+      const std::size_t begin = static_cast<std::size_t>(k) * tokens;
+      s.put_batch(input_ids.subspan(begin, tokens), target_ids.subspan(begin, tokens));
+    });
     check_finite(result, s.step.done());
     return TrainingStepReport{result.loss, result.grad_norm, result.rate, result.overflow != 0};
   });

@@ -26,7 +26,7 @@ MemoryPlan memory_plan(const Resolved& r, const Fit& fit) {
   MemoryPlan plan;
   plan.device_arena = p.device.bytes, plan.host_arena = p.host.bytes, plan.overhead = p.overhead;
   plan.total = p.total(), plan.budget = p.budget, plan.minimum = fit.minimum, plan.fits = p.fits();
-  plan.batch = o.batch, plan.window = o.window;
+  plan.batch = o.batch, plan.window = o.window, plan.accumulate = o.accumulate;
   plan.table = plan_table(p, facts);
   plan.json = plan_json(p, facts);
   if (!plan.fits) plan.refusal = refusal(fit, r.budget, plain);
@@ -67,18 +67,28 @@ void Engine::State::prepare_to_save() {
   saver.emplace(session, m, file);
 }
 
-void Engine::State::take_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
-  const std::int64_t tokens = model.options.tokens(), pieces = model.architecture->vocabulary();
-  check_size("input_ids", input_ids.size(), tokens, "batch x window");
-  check_size("target_ids", target_ids.size(), tokens, "batch x window");
+void Engine::State::check_batches(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids,
+                                  std::int64_t count) const {
+  const std::int64_t tokens = count * model.options.tokens(), pieces = model.architecture->vocabulary();
+  const char* const shape = count > 1 ? "accumulate x batch x window" : "batch x window";
+  check_size("input_ids", input_ids.size(), tokens, shape);
+  check_size("target_ids", target_ids.size(), tokens, shape);
   check_ids("input_ids", input_ids, 0, pieces);
   check_ids("target_ids", target_ids, -1, pieces);
   if (std::count(target_ids.begin(), target_ids.end(), -1) == tokens)
     throw Error({Field("target_ids"), " are all -1: give at least one target"});
+}
+
+void Engine::State::put_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
   std::int32_t* const batch = program.view(model.ports.batch).as<std::int32_t>();
   std::copy(input_ids.begin(), input_ids.end(), batch);
-  std::copy(target_ids.begin(), target_ids.end(), batch + tokens);
+  std::copy(target_ids.begin(), target_ids.end(), batch + model.options.tokens());
   batch_there = true;
+}
+
+void Engine::State::take_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids) {
+  check_batches(input_ids, target_ids, 1);
+  put_batch(input_ids, target_ids);
 }
 
 void Engine::State::load(const Checkpoint& from) {

@@ -53,7 +53,9 @@ struct Engine::State {
 
   // Makes the manifest of this run's checkpoints, without a text.
   void prepare_to_save();
-  // Copies a batch of the caller's into the engine's.
+  // Checks `count` batches of the caller's; copies one into the engine's; both.
+  void check_batches(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids, std::int64_t count) const;
+  void put_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
   void take_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
   // Resumes a run.
   void load(const Checkpoint& from);

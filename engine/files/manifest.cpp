@@ -56,6 +56,7 @@ class Decoder {
     m.options.decoder_storage = floating("the type of its decoder", from.decoder_storage());
     m.options.batch = number("its batch", from.batch(), 1, 1 << 20);
     m.options.window = number("its window", from.window(), 1, 1 << 20);
+    m.options.accumulate = number("its number of batches in a step", from.accumulate(), 1, 1 << 20);
     m.options.vocabulary_tile = number("its decoder's tile", from.vocabulary_tile(), 1);
     m.options.document_end = from.document_end();
     if (m.options.document_end < -1 || m.options.document_end > INT32_MAX) damaged("its document end is not a token");
@@ -74,7 +75,7 @@ class Decoder {
       if (XXH3_64bits(model, m.tokenizer_model.size()) != m.tokenizer) damaged("its tokenizer's checksum does not match");
     }
     // The number of trained tokens must fit 64 bits, including future steps.
-    const std::int64_t most_steps = INT64_MAX / 2 / (m.options.batch * m.options.window);
+    const std::int64_t most_steps = INT64_MAX / 2 / (m.options.accumulate * m.options.batch * m.options.window);
     m.standing.steps = number("its steps", from.steps(), 0, most_steps);
     m.standing.schedule_steps = number("its schedule", from.schedule_steps(), 0);
     m.standing.held_out_loss = from.held_out_loss();
@@ -240,6 +241,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_optimizer(m.options.optimizer);
   b.add_batch(stored(m.options.batch));
   b.add_window(stored(m.options.window));
+  b.add_accumulate(stored(m.options.accumulate));
   b.add_document_end(m.options.document_end);
   b.add_vocabulary_tile(stored(m.options.vocabulary_tile));
   b.add_compute(stored(m.options.compute));

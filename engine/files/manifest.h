@@ -30,7 +30,7 @@ struct Standing {
 
 // What decides a step's arithmetic, besides the architecture.
 struct SavedOptions {
-  std::int64_t batch = 1, window = 1;
+  std::int64_t batch = 1, window = 1, accumulate = 1;
   std::int64_t vocabulary_tile = 1;
   std::int64_t document_end = -1;
   DType compute = DType::f32, decoder_storage = DType::f32;

@@ -33,6 +33,17 @@ Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, cons
   return operation;
 }
 
+void Graph::hoist() {
+  const Operation& latest = operations_.back();
+  const auto reads = [&](TensorId id) {
+    return std::any_of(latest.reads.begin(), latest.reads.end(), [&](TensorId other) { return other.index == id.index; });
+  };
+  std::size_t place = operations_.size() - 1;
+  const auto gives = [&](const Operation& before) { return std::any_of(before.writes.begin(), before.writes.end(), reads); };
+  while (place > programs_.back() && !gives(operations_[place - 1])) --place;
+  std::rotate(operations_.begin() + static_cast<std::ptrdiff_t>(place), operations_.end() - 1, operations_.end());
+}
+
 std::size_t Graph::begin_program() { return programs_.emplace_back(operations_.size()); }
 
 std::vector<Graph::Range> Graph::programs() const {

@@ -74,6 +74,10 @@ class Graph {
 #endif
   }
 
+  // Moves the latest operation of the latest program to directly behind the last one that writes what it reads, so that this need
+  // not live on. No operation in between may touch what it writes.
+  void hoist();
+
   // Operations added from here on belong to a program of their own, a range that runs as a unit. Returns where it begins.
   std::size_t begin_program();
   struct Range {

@@ -28,7 +28,7 @@ Program::Program(const Graph& graph, const Arena& arena, CudaDevice& device)
 Program::~Program() = default;
 
 void Program::run(Graph::Range range) {
-  if (!times_.empty()) {
+  if (!times_.empty() && range == timed_) {
     milliseconds_ = machine_->run_timed(graph_, range, bindings_, std::exchange(times_, {}));
     return;
   }
@@ -45,7 +45,10 @@ void Program::run(Graph::Range range) {
   }
 }
 
-void Program::prepare_times(Graph::Range range) { machine_->prepare_times(graph_, range, bindings_); }
+void Program::prepare_times(Graph::Range range) {
+  timed_ = range;
+  machine_->prepare_times(graph_, range, bindings_);
+}
 
 void Program::copy(const void* from, void* to, Bytes bytes) const { machine_->copy(from, to, bytes); }
 void Program::wait() const { machine_->wait(); }

@@ -23,8 +23,8 @@ class Program {
 
   // Runs every operation of a range in order (on a GPU, a whole program in one launch) and waits for the last. Allocates nothing.
   void run(Graph::Range range);
-  // time_next_run makes the next run, which must be of the prepared range, store each operation's time. This costs a little time
-  // and changes no bit. Call prepare_times once, before anything is sealed; `milliseconds` has one element per operation of the
+  // time_next_run makes the next run of the range that was prepared last store each operation's time. This costs a little time
+  // and changes no bit. Call prepare_times before anything is sealed; `milliseconds` has one element per operation of the
   // range.
   void prepare_times(Graph::Range range);
   void time_next_run(std::span<double> milliseconds) { times_ = milliseconds; }
@@ -65,6 +65,7 @@ class Program {
   bool poison_ = false;
   double milliseconds_ = 0;
   std::span<double> times_;
+  Graph::Range timed_;
 };
 
 }  // namespace neurogen

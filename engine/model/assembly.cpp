@@ -5,6 +5,7 @@
 #include "kernels/copy.h"
 #include "kernels/documents.h"
 #include "kernels/loss_scale.h"
+#include "kernels/running_mean.h"
 
 namespace neurogen {
 
@@ -50,6 +51,11 @@ TensorId Assembly::declare_gradient(ParameterId id) {
   return p.gradient = graph.transient("d_" + p.name, real, p.shape);
 }
 
+TensorId Assembly::declare_mean_gradient(ParameterId id) {
+  Parameter& p = model.parameters[id];
+  return p.gradient = derived("mean_d_" + p.name, real, p.shape);
+}
+
 TensorId Assembly::operand(ParameterId id) const {
   const Parameter& p = model.parameters[id];
   return p.low ? p.low : p.value;
@@ -89,6 +95,22 @@ void Assembly::read_control() {
   if (!scale) return;
   graph.operation("loss_scale.begin", {scale}, {to}, [=](auto& device, const Bindings& at) {
     loss_scale_begin(device, {at[scale], at[to]});
+  });
+}
+
+void Assembly::add_share(TensorId total) {
+  const TensorId all = counted, part = share = graph.transient("share", DType::f64, {1});
+  graph.operation("share", {total}, {all, part}, [=](auto& device, const Bindings& at) {
+    running_mean_share(device, {at[total], at[all], at[part]});
+  });
+}
+
+void Assembly::add_to_mean(const std::string& name, TensorId value, TensorId mean, std::int64_t begin, TensorId rows,
+                           TensorId count) {
+  const TensorId part = share;
+  graph.operation(name, {part, value, rows, count}, {mean}, [=](auto& device, const Bindings& at) {
+    const TensorView to = rows ? at[mean] : at[mean].rows(begin, at[value][0]);
+    running_mean(device, {at[part], at[value], to, at[rows], at[count]});
   });
 }
 

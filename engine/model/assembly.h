@@ -32,6 +32,8 @@ class Assembly {
   DType gradient;        // type of gradients of outputs and of norms' inputs: bf16 with bf16; f16 lacks the range
   double element_bytes;  // of the compute type
   TensorId control;      // StepControl, derived: the device's copy; with training
+  // With training in micro-batches: tokens counted so far in the step, derived; this micro-batch's share of them, transient.
+  TensorId counted, share;
 
   // Declaration.
   ParameterId parameter(ParameterSpec spec);
@@ -43,6 +45,8 @@ class Assembly {
   TensorId state(const std::string& name, DType type, const Shape& shape);
   // The transient gradient of a parameter, of its shape.
   TensorId declare_gradient(ParameterId id);
+  // The derived one that collects the micro-batches' (kernels/running_mean.h), of the parameter's shape.
+  TensorId declare_mean_gradient(ParameterId id);
 
   TensorId value(ParameterId id) const { return model.parameters[id].value; }
   TensorId operand(ParameterId id) const;  // what products read
@@ -58,6 +62,12 @@ class Assembly {
 
   // Operations.
   void read_control();
+  // The gradient of a step in micro-batches (kernels/running_mean.h): the share of one, from its total; and `value`, of one, into
+  // `mean`: its rows from `begin` on, or those of a table.
+  bool accumulates() const { return model.options.accumulate > 1; }
+  void add_share(TensorId total);
+  void add_to_mean(const std::string& name, TensorId value, TensorId mean, std::int64_t begin = 0, TensorId rows = {},
+                   TensorId count = {});
   Batch read_batch(const std::string& prefix, TensorId from, bool with_targets, bool with_documents);
 };
 

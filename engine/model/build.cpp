@@ -8,6 +8,7 @@
 #include "kernels/base/random.h"
 #include "kernels/base/step_control.h"
 #include "kernels/cast.h"
+#include "kernels/copy.h"
 #include "kernels/loss_scale.h"
 
 namespace neurogen {
@@ -41,12 +42,14 @@ class Build {
     declare_weights(true);
 
     begin(model_.programs.train);
-    s_.read_control();
+    if (!s_.accumulates()) s_.read_control();
     const Batch batch = s_.read_batch("", ports.batch, true, true);
     model_.features = trunk_->forward(batch, "", true);
     trunk_->backward(head_.train(model_.features, batch.targets));
+    if (s_.accumulates()) end_micro_batch();
     add_update(s_);
-    end(model_.programs.train);
+    end(s_.accumulates() ? model_.programs.end_step : model_.programs.train);
+    if (s_.accumulates()) begin_step();
 
     evaluate();
     derive();
@@ -100,6 +103,7 @@ class Build {
       if (model_.options.scaled())
         model_.loss_scale = s_.persistent(kLossScaleName, DType::i32, {sizeof(LossScaleState) / sizeof(std::int32_t)});
       s_.control = s_.derived("control", DType::u8, {sizeof(StepControl)});
+      if (s_.accumulates()) s_.counted = s_.derived("counted", DType::f64, {1});
       trunk_->declare_derived();
     }
     if (const Bytes workspace = model_.options.target.workspace; workspace > 0)
@@ -111,6 +115,20 @@ class Build {
 
   void begin(Graph::Range& program) { program.begin = model_.graph.begin_program(); }
   void end(Graph::Range& program) { program.end = model_.graph.operations().size(); }
+
+  void end_micro_batch() {
+    collect_gradients(s_);
+    end(model_.programs.train);
+    begin(model_.programs.end_step);
+    head_.update();
+  }
+  void begin_step() {
+    begin(model_.programs.begin_step);
+    s_.read_control();
+    const TensorId counted = s_.counted;
+    model_.graph.operation("counted.clear", {}, {counted}, [=](auto& device, const Bindings& at) { clear(device, at[counted]); });
+    end(model_.programs.begin_step);
+  }
 
   void evaluate() {
     begin(model_.programs.evaluate);

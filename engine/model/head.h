@@ -1,6 +1,7 @@
 // The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Under Adafactor each tile of
 // the decoder is updated as soon as its gradient is complete, so that the decoder's gradient never exists whole. Under AdamW it is
-// gathered, and updated with all others; so is that of a tied decoder, which is the embedding.
+// gathered, and updated with all others; so is that of a tied decoder, which is the embedding. If a step has several micro-batches,
+// the gradients of all must be known before the first update: they are collected in one of the decoder's size.
 #pragma once
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ class Head {
   void declare_statistics();  // Adafactor's, for training
   // Adds the loss of features [N, F], the decoder's update or its gradient, and returns the gradient of the features.
   TensorId train(TensorId features, TensorId targets);
+  // Adds the decoder's update at the end of a step in micro-batches, unless it is updated with all others.
+  void update();
   // Adds the loss and, if the model has a port for them, the hits.
   void evaluate(const std::string& prefix, TensorId features, TensorId targets);
   // Adds the logits of one token.
@@ -41,6 +44,12 @@ class Head {
     return gathered() ? s_.compute : s_.options.decoder_storage;
   }  // type of the weights that products begin from
   bool at_once() const;
+  std::int64_t tiles_together() const;
+  // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, whose gradient is in rows from `first_row` on; and
+  // what follows the last.
+  TensorId begin_update();
+  void update_tiles(const std::string& name, Tile tiles, TensorId gradient, std::int64_t first_row, TensorId column_sum);
+  void end_update(TensorId column_sum);
   TileWeights tile_weights(const std::string& name, Tile tile);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
   TensorId loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,

@@ -37,8 +37,9 @@ struct Parameter : ParameterSpec {
   // decoder has its own statistics.
   TensorId m, v;
   TensorId low;  // derived: the copy that products read; empty if they read the value itself
-  // With training, transient: its gradient; of a table under row-wise RMSProp, of the `touched.count` rows in `touched.rows`. Empty
-  // for a decoder under Adafactor, which is updated tile by tile.
+  // With training: its gradient. In steps of one batch it is transient; of a table under row-wise RMSProp, of the `touched.count`
+  // rows in `touched.rows`; empty for a decoder under Adafactor, which is updated tile by tile. With several micro-batches it is
+  // derived, whole, and the mean over those so far.
   TensorId gradient;
   struct {
     TensorId rows, count;
@@ -71,7 +72,10 @@ struct Ports {
 
 // Each range is empty if the model was built without that program.
 struct Programs {
-  Graph::Range train{};     // reads batch and control, updates every parameter, writes loss and norm
+  Graph::Range train{};  // reads batch and control, updates every parameter, writes loss and norm
+  // A step in micro-batches is begin_step, which reads control; train for each, which reads batch and writes loss; and end_step,
+  // which updates every parameter and writes norm. Otherwise these two are empty, and train is the whole step.
+  Graph::Range begin_step{}, end_step{};
   Graph::Range evaluate{};  // reads batch, writes loss
   Graph::Range step{};      // reads token and position, writes logits
   Graph::Range derive{};    // computes the derived tensors

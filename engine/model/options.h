@@ -25,6 +25,7 @@ struct Target {
 
 struct StepOptions {
   std::int64_t batch = 32, window = 256;  // B sequences of T tokens
+  std::int64_t accumulate = 1;            // K of these, micro-batches, make a step
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
   DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
   std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
@@ -37,6 +38,8 @@ struct StepOptions {
   bool stream = false;  // build_training: also the program that takes one token at a time, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
+  std::int64_t step_sequences() const { return accumulate * batch; }
+  std::int64_t step_tokens() const { return accumulate * tokens(); }
   bool scaled() const { return loss_scaling || compute == DType::f16; }
   // Parameters, gradients and sums: float32, or float64 in a float64 model.
   DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }

@@ -117,6 +117,17 @@ void declare_moments(Assembly& s) {
   }
 }
 
+void collect_gradients(Assembly& s) {
+  for (ParameterId id = 0; id < s.model.parameters.size(); ++id) {
+    Parameter& p = s.model.parameters[id];
+    if (p.rule == UpdateRule::adafactor) continue;
+    const TensorId value = p.gradient, rows = p.touched.rows, count = p.touched.count;
+    p.touched = {};
+    s.add_to_mean("mean_d_" + p.name, value, s.declare_mean_gradient(id), 0, rows, count);
+    s.graph.hoist();
+  }
+}
+
 void add_update(Assembly& s) {
   std::vector<Parameter> parameters;
   for (const Parameter& p : s.model.parameters) {

@@ -125,8 +125,9 @@ std::string describe(const Schedule& schedule, std::int64_t blocks) {
 }
 
 std::string describe(const Architecture& architecture, const StepOptions& o) {
-  return fmt::format("{}, {} x {} = {} tokens a step, {}, decoder {}, {}, logits {}", architecture.name(), o.batch, o.window,
-                     with_commas(static_cast<Bytes>(o.tokens())), name_of(o.compute), name_of(o.decoder_storage),
+  const std::string batches = o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "";
+  return fmt::format("{}, {}{} x {} = {} tokens a step, {}, decoder {}, {}, logits {}", architecture.name(), batches, o.batch,
+                     o.window, with_commas(static_cast<Bytes>(o.step_tokens())), name_of(o.compute), name_of(o.decoder_storage),
                      describe(o.schedule, architecture.blocks()), o.schedule.keep_logits ? "kept" : "computed twice");
 }
 

@@ -40,7 +40,7 @@ std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions opti
 Plan plan_graph(const Graph& graph, Budget budget);
 
 std::string describe(const Schedule& schedule, std::int64_t blocks);  // "2 sections", or "3 of 12 blocks computed twice"
-// "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"
+// "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"; with micro-batches "full, 4 x 8 x 256 = ..."
 std::string describe(const Architecture& architecture, const StepOptions& options);
 
 // "full, 32 x 256 = ... does not fit into 1,000,000 bytes"

@@ -37,6 +37,7 @@ Manifest with_tensors(Manifest manifest, const Session& session) {
 SavedOptions saved_options(const StepOptions& o) {
   return {o.batch,
           o.window,
+          o.accumulate,
           o.vocabulary_tile,
           o.document_end,
           o.compute,

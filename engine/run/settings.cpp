@@ -122,6 +122,7 @@ Resolved resolve(const Settings& s, bool planning) {
   check_range("decoder_tile", s.decoder_tile, 1, kMostTile, " rows");
   if (s.threads != 0) check_range("threads", s.threads, 1, 1024);
   if (s.batch != 0) check_range("batch", s.batch, 1, kMostBatch, " sequences, or 0 for as many as fit");
+  check_range("accumulate", s.accumulate, 1, kMostBatch, " batches per step");
   const std::int64_t document_end = s.document_end.value_or(s.saved_document_end);
   if (document_end < -1 || document_end >= r.architecture->vocabulary()) {
     throw Error({Field("document_end"), fmt::format(" is {}: use a token below the vocabulary's {}, or -1 for none", document_end,
@@ -131,6 +132,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.window = s.window;
   r.automatic_batch = s.batch == 0;
   o.batch = r.automatic_batch ? kRecipeBatch : s.batch;
+  o.accumulate = s.accumulate;
   o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
@@ -155,7 +157,7 @@ Fit fit(const Resolved& r) {
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.tokens(), fit.minimum, kHeapCap};
+  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum, kHeapCap};
 }
 
 }  // namespace neurogen

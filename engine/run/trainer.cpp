@@ -9,14 +9,15 @@ Trainer::Trainer(const Model& model, Program& program, const Tokens& train, cons
     : model_(model),
       program_(program),
       train_(train),
-      draws_(train, model.options.window, model.options.batch, seed),
+      draws_(train, model.options.window, model.options.step_sequences(), seed),
       step_(model, program, rates, step) {}
 
 StepResult Trainer::run_step(std::int64_t steps) {
-  for (std::int64_t i = 0; i < model_.options.batch; ++i) {
-    fill_sequence(model_, program_, train_, i, draws_.begin(step(), i), model_.options.window);
-  }
-  return step_.run(steps);
+  const std::int64_t batch = model_.options.batch;
+  return step_.run(steps, [&](std::int64_t k) {
+    for (std::int64_t i = 0; i < batch; ++i)
+      fill_sequence(model_, program_, train_, i, draws_.begin(step(), k * batch + i), model_.options.window);
+  });
 }
 
 }  // namespace neurogen

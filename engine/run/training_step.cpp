@@ -26,20 +26,20 @@ Rates complete(Rates rates, const Model& model) {
   return rates;
 }
 
-StepResult TrainingStep::run(std::int64_t steps) {
+void TrainingStep::set_control(std::int64_t steps) {
   const double factor = rate_factor(done_, steps, rates_.warmup);
   *program_.view(model_.ports.control).as<StepControl>() = {
       done_, static_cast<float>(factor * *rates_.learning_rate), static_cast<float>(factor * rates_.table_rate),
       static_cast<float>(factor * rates_.decoder_rate), static_cast<float>(factor * *rates_.synapse_rate)};
-  program_.run(range_);
+  rate_ = factor * *rates_.learning_rate;
+}
+
+void TrainingStep::finish(StepResult& result) {
   ++done_;
 #ifdef NEUROGEN_FAULT_ALLOCATE  // fault build of tests/allocation: its counter must see this
   if (done_ == 3) ::operator delete(::operator new (Bytes{1} << 25));
 #endif
-  StepResult result;
-  const double* loss = program_.view(model_.ports.loss).as<const double>();
-  result.loss = loss[0] / loss[1];
-  result.rate = factor * *rates_.learning_rate;
+  result.rate = rate_;
   const TensorView norm = program_.view(model_.ports.norm);
   dispatch_real(norm.dtype, [&](auto zero) { result.grad_norm = static_cast<double>(norm.as<const decltype(zero)>()[0]); });
   if (model_.ports.outcome) {
@@ -47,7 +47,6 @@ StepResult TrainingStep::run(std::int64_t steps) {
     result.loss_scale = static_cast<double>(outcome.loss_scale);
     result.overflow = outcome.overflow;
   }
-  return result;
 }
 
 void check_finite(const StepResult& result, std::int64_t step) {

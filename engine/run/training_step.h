@@ -16,32 +16,65 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup);
 Rates complete(Rates rates, const Model& model);
 
 struct StepResult {
-  double loss = 0;       // mean nats per token, with the parameters before this step
-  double grad_norm = 0;  // before clipping, without the decoder
-  double rate = 0;       // learning rate of the synapses
+  double loss = 0;          // mean nats per token, with the parameters before this step
+  double grad_norm = 0;     // before clipping, without the decoder
+  double rate = 0;          // learning rate of the synapses
+  double milliseconds = 0;  // device time
   // With f16 (kernels/loss_scale.h): the gradients' scale in this step, and a bit set of what overflowed and was not updated.
   double loss_scale = 1;
   int overflow = 0;
 };
 
+// Runs the programs of a step whose control is there: calls fill(k), which writes micro-batch k to ports.batch, before it is read.
+// Returns the loss and the time. Allocates nothing.
+template <typename Fill>
+StepResult run_programs(const Model& model, Program& program, Fill&& fill) {
+  StepResult result;
+  const auto run = [&](Graph::Range range) {
+    if (range.begin == range.end) return;
+    program.run(range);
+    result.milliseconds += program.milliseconds();
+  };
+  double losses = 0, counted = 0;
+  run(model.programs.begin_step);
+  for (std::int64_t k = 0; k < model.options.accumulate; ++k) {
+    fill(k);
+    run(model.programs.train);
+    const double* loss = program.view(model.ports.loss).as<const double>();
+    losses += loss[0], counted += loss[1];
+  }
+  run(model.programs.end_step);
+  result.loss = losses / counted;
+  return result;
+}
+
 class TrainingStep {
  public:
   // Model and program must outlive it; `model` is from build_training. `done`: steps already done, if the run is resumed.
   TrainingStep(const Model& model, Program& program, const Rates& rates, std::int64_t done = 0)
-      : model_(model), program_(program), rates_(complete(rates, model)), done_(done), range_(model.programs.train) {}
+      : model_(model), program_(program), rates_(complete(rates, model)), done_(done) {}
 
   std::int64_t done() const { return done_; }
   void go_on_from(std::int64_t done) { done_ = done; }
-  // Runs one step on host_batch, of a run of `steps` steps in total (INT64_MAX: unknown, the rates do not decline). Allocates
-  // nothing. The results may be non-finite.
-  StepResult run(std::int64_t steps);
+  // Runs one step, of a run of `steps` steps in total (INT64_MAX: unknown, the rates do not decline), on what fill(k) writes to
+  // ports.batch for each micro-batch k. Allocates nothing. The results may be non-finite.
+  template <typename Fill>
+  StepResult run(std::int64_t steps, Fill&& fill) {
+    set_control(steps);
+    StepResult result = run_programs(model_, program_, fill);
+    finish(result);
+    return result;
+  }
 
  private:
+  void set_control(std::int64_t steps);
+  void finish(StepResult& result);
+
   const Model& model_;
   Program& program_;
   Rates rates_;
   std::int64_t done_;
-  Graph::Range range_;
+  double rate_ = 0;  // of the current step
 };
 
 // Throws Error if the loss or the gradient of the step just done is not finite.

@@ -47,7 +47,7 @@ struct MemoryPlan {
   std::uint64_t overhead = 0;  // reserved for what no plan can place: libraries, heap, a GPU's context
   std::uint64_t total = 0, budget = 0;
   std::uint64_t minimum = 0;  // the smallest budget with which these settings run
-  std::int64_t batch = 0, window = 0;
+  std::int64_t batch = 0, window = 0, accumulate = 1;
   std::string table, json;  // every buffer: as a table for people, as JSON for programs
   bool fits = true;
   std::string refusal;  // if it does not fit: a page that says so, with what is alive at the peak and settings that would fit
@@ -84,15 +84,15 @@ class NEUROGEN_API Engine {
   std::int64_t vocabulary() const;
   std::int64_t steps() const;  // done
 
-  // One step on token ids [batch, window], row-major, and targets of the same shape, each the token that follows; -1 is not
-  // counted. After a failure at run time (a loss that is not finite) the weights are unusable: load() earlier ones.
+  // One step on token ids [accumulate * batch, window], row-major, and targets of the same shape, each the token that follows; -1
+  // is not counted. After a failure at run time (a loss that is not finite) the weights are unusable: load() earlier ones.
   Result<TrainingStepReport> train_step_batch(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids);
 
   // Mean loss in nats per token of a text of any length. Every token but the first is predicted once, from the tokens before it in
   // its window.
   Result<double> evaluate(std::span<const std::int32_t> ids);
 
-  // On a batch of the same shapes, without training: the loss of every target in nats, [batch, window], 0 where it is not counted;
+  // On a batch [batch, window], without training: the loss of every target in nats, [batch, window], 0 where it is not counted;
   // and the logits of the token after each input, [batch, window, vocabulary].
   Status losses(std::span<const std::int32_t> input_ids, std::span<const std::int32_t> target_ids, std::span<float> out);
   Status logits(std::span<const std::int32_t> input_ids, std::span<float> out);

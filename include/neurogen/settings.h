@@ -18,7 +18,8 @@ struct ModelSettings {
   std::optional<Optimizer> optimizer;     // not set: as the weights were trained, else the model's own
   std::uint64_t budget = 3'200'000'000;   // limit on all memory of the run, in bytes
   std::optional<std::uint64_t> overhead;  // the part of it for libraries and heap; not set: automatic, by the device
-  std::int64_t batch = 32;                // sequences per step; 0: as many of 32 as fit
+  std::int64_t batch = 32;                // sequences at once; 0: as many of 32 as fit
+  std::int64_t accumulate = 1;            // batches per step: their gradients are averaged before the update
   std::int64_t window = 256;              // tokens in a sequence
   Device device = Device::automatic;
   std::int64_t gpu = 0;                                        // which GPU, with Device::cuda

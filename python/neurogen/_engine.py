@@ -71,7 +71,9 @@ class Engine:
         """Device, step size and memory."""
         if self._memory is None:
             return "<neurogen.Engine, closed>"
-        step = f"{self._plan.batch} x {self._plan.window} tokens a step"
+        plan = self._plan
+        batches = f"{plan.accumulate} x " if plan.accumulate > 1 else ""
+        step = f"{batches}{plan.batch} x {plan.window} tokens a step"
         return f"<neurogen.Engine on {self.device}: {step}, {self._plan.total} bytes, step {self.steps}>"
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
@@ -134,7 +136,7 @@ class Engine:
         return {name: Parameter(self, name, shape) for name, shape in found}
 
     def train_step_batch(self, input_ids: NDArray[np.int32], target_ids: NDArray[np.int32]) -> TrainingStepReport:
-        """Trains one step on int32 [batch, window].
+        """Trains one step on int32 [accumulate * batch, window].
 
         Targets are the tokens that follow; -1 is not counted."""
         inputs, targets = contiguous("input_ids", input_ids, "int32"), contiguous("target_ids", target_ids, "int32")

@@ -23,8 +23,8 @@ class NativeOptions(ctypes.Structure):
 
     _fields_ = [(name, ctypes.c_char_p) for name in ("architecture", "checkpoint", "init")]
     _fields_ += [("budget", ctypes.c_uint64)]
-    _fields_ += [(name, ctypes.c_int64) for name in ("overhead", "batch", "window", "device", "gpu", "compute", "decoder_storage")]
-    _fields_ += [("optimizer", ctypes.c_int64)]
+    _fields_ += [(name, ctypes.c_int64) for name in ("overhead", "batch", "window", "accumulate", "device", "gpu")]
+    _fields_ += [(name, ctypes.c_int64) for name in ("compute", "decoder_storage", "optimizer")]
     _fields_ += [(name, ctypes.c_int64) for name in ("threads", "document_end", "decoder_tile", "steps", "seed")]
     _fields_ += [(name, ctypes.c_double) for name in ("learning_rate", "synapse_rate", "table_rate", "decoder_rate")]
     _fields_ += [("warmup", ctypes.c_int64)]

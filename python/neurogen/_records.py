@@ -15,7 +15,8 @@ class Options(TypedDict, total=False):
     budget ("3200M"): limit on all memory, such as "2.98Gi", or a number of bytes.
     overhead ("auto"): the part of it for libraries and heap; "auto": by the device.
     device ("auto"): "cpu", "cuda" or "cuda:K"; "auto": the first GPU if there is one.
-    batch (32): sequences per step; "auto": as many of 32 as fit.
+    batch (32): sequences at once; "auto": as many of 32 as fit.
+    accumulate (1): batches per step: their gradients are averaged before the update.
     window (256): tokens in a sequence.
     compute ("auto"): type of matrix products: "fp32", "bf16" or "fp16"; "auto": fp32 on a CPU, bf16 or fp16 on a GPU.
     decoder_storage ("auto"): type of the stored decoder: "fp32" or "16bit"; "auto": fp32 on a CPU, 16bit on a GPU.
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     overhead: Union[str, int]
     device: str
     batch: Union[str, int]
+    accumulate: int
     window: int
     compute: str
     decoder_storage: str
@@ -80,8 +82,8 @@ class MemoryPlan:
 
     device_arena: the model, in GPU memory or ordinary memory. host_arena: batches and results. overhead: reserved for what no plan
     can place: libraries, heap, a GPU's context. total: sum of the three. budget: limit on the total. minimum: the smallest budget
-    with which these settings run. batch, window: sequences per step, and tokens in each. fits: whether total is within the budget.
-    json: every buffer. refusal: if it does not fit, a page with what is alive at the peak and settings that would fit."""
+    with which these settings run. batch, window: sequences at once, and tokens in each. accumulate: batches per step. fits: whether
+    total is within the budget. json: every buffer. refusal: if it does not fit, a page with what is alive at the peak and settings that would fit."""
 
     device_arena: int
     host_arena: int
@@ -91,6 +93,7 @@ class MemoryPlan:
     minimum: int
     batch: int
     window: int
+    accumulate: int
     fits: bool
     json: str = dataclasses.field(repr=False)
     refusal: str = dataclasses.field(repr=False)
@@ -116,11 +119,11 @@ class TrainingStepReport:
 
 def memory_plan(pointer: Optional[int]) -> MemoryPlan:
     """Copies a MemoryPlan of the library."""
-    numbers = (ctypes.c_uint64 * 9)()
+    numbers = (ctypes.c_uint64 * 10)()
     library.neurogen_plan_numbers(pointer, numbers)
     json, refusal, table = (getattr(library, f"neurogen_plan_{text}")(pointer).decode() for text in ("json", "refusal", "table"))
-    device, host, overhead, total, budget, minimum, batch, window, fits = numbers
-    return MemoryPlan(device, host, overhead, total, budget, minimum, batch, window, bool(fits), json, refusal, table)
+    device, host, overhead, total, budget, minimum, batch, window, accumulate, fits = numbers
+    return MemoryPlan(device, host, overhead, total, budget, minimum, batch, window, accumulate, bool(fits), json, refusal, table)
 
 
 _CHOICES = {"compute": ("auto", "fp32", "bf16", "fp16"), "decoder_storage": ("auto", "fp32", "16bit")}

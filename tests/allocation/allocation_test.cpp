@@ -169,6 +169,13 @@ TEST_F(Allocation, TheEngineCountsNone) {
   EXPECT_EQ(checkpoints("checkpoint"), 10);
 }
 
+TEST_F(Allocation, StepsInMicroBatchesCountNoneEither) {
+  const ProgramResult result = train(30, "", programs_folder() + "/neurogen-engine", " --accumulate 3");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(logged(), std::vector<int>(30, 0));
+  EXPECT_NE(result.out.find("allocations since the seal: 0\n"), string::npos) << result.out;
+}
+
 // With a thread that saves during training.
 TEST_F(Allocation, SavesBesideTrainingCountNoneEither) {
   const ProgramResult result = train(30, has_strace() ? kTrace : "", programs_folder() + "/neurogen-engine", " --snapshot");

@@ -32,6 +32,27 @@ TEST_F(Api, LearnsFromBatches) {
   EXPECT_EQ(said, text(10, 20));
 }
 
+TEST_F(Api, TakesAStepInSeveralMicroBatches) {
+  EngineOptions parts = options(2);
+  parts.accumulate = 3;
+  Engine engine = made(parts), whole = made(options(6));
+  EXPECT_EQ(engine.plan().accumulate, 3);
+  const Batch all = batch(whole), third = batch(engine);
+  for (int i = 0; i < 3; ++i) {
+    const Result<TrainingStepReport> expected = whole.train_step_batch(all.inputs, all.targets);
+    const Result<TrainingStepReport> got = engine.train_step_batch(all.inputs, all.targets);
+    ASSERT_TRUE(expected && got);
+    EXPECT_NEAR(got->loss, expected->loss, 1e-4);
+    EXPECT_NEAR(got->gradient_norm, expected->gradient_norm, 1e-3 * expected->gradient_norm);
+  }
+  EXPECT_EQ(engine.allocations_since_construction(), 0u);
+  expect_refused(engine.train_step_batch(third.inputs, third.targets), "input_ids", {"48 elements", "144", "accumulate x batch"});
+  std::vector<float> losses(third.inputs.size());
+  EXPECT_TRUE(engine.losses(third.inputs, third.targets, losses));
+  parts.accumulate = 0;
+  expect_refused(Engine::create(parts), "accumulate", {"use 1 to"});
+}
+
 // The command line trains on the same batches to the same bits, and each resumes from the other's checkpoint.
 TEST_F(Api, EqualsTheCommandLine) {
   const std::int64_t window = 24;

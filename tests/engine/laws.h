@@ -9,6 +9,7 @@
 
 #include "arena/error.h"
 #include "engine/model/initialize.h"
+#include "engine/run/training_step.h"
 #include "kernels/base/dispatch.h"
 #include "kernels/base/random.h"
 #include "kernels/base/step_control.h"
@@ -50,10 +51,13 @@ inline void steps(Session& session, const std::vector<std::int32_t>& batch, int 
   const Model& model = session.model;
   Program& program = session.program;
   for (int step = 0; step < count; ++step) {
-    std::copy(batch.begin(), batch.end(), program.view(model.ports.batch).as<std::int32_t>());
     *program.view(model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0.01f};
-    program.run(model.programs.train);
-    outcome.losses.push_back(program.view(model.ports.loss).as<double>()[0]);
+    const StepResult result = run_programs(model, program, [&](std::int64_t k) {
+      std::int32_t* const to = program.view(model.ports.batch).as<std::int32_t>();
+      std::copy(batch.begin(), batch.end(), to);
+      std::fill_n(to + model.options.tokens(), k, -1);  // so that counts differ
+    });
+    outcome.losses.push_back(result.loss);
     const TensorView norm = program.view(model.ports.norm);
     dispatch_real(norm.dtype, [&](auto zero) { outcome.norms.push_back(norm.as<decltype(zero)>()[0]); });
   }
@@ -83,7 +87,7 @@ inline void check_smallest_budget(std::uint64_t seed, Draw draw = random_brain) 
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
   const ArchitecturePtr a = draw(random);
-  const StepOptions o = random_options(random, *a);
+  const StepOptions o = random_step(random, *a);
   const Fit nothing = fit_training(a, o, {0, kOverhead});
   EXPECT_FALSE(nothing.fits());
   EXPECT_EQ(nothing.plan.total(), nothing.minimum);
@@ -106,7 +110,7 @@ inline void check_equal_bits(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
   const ArchitecturePtr a = draw(random);
-  StepOptions o = random_options(random, *a);
+  StepOptions o = random_step(random, *a);
   const auto batch = random_batch(random, *a, o);
   o.target.threads = 1;
   const Outcome expected = outcome_of(planned(build_training(a, o), kApart), batch);
@@ -142,7 +146,7 @@ inline void check_canary(std::uint64_t seed, bool overlay, Draw draw = random_br
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", overlay " << overlay);
   Random random(seed);
   const ArchitecturePtr a = draw(random);
-  StepOptions o = random_options(random, *a);
+  StepOptions o = random_step(random, *a);
   if (seed % 2 == 0) o.target.threads = 1;
   const auto batch = random_batch(random, *a, o);
   Session session(planned(build_training(a, o), overlay ? kPlenty : kApart));
@@ -210,7 +214,7 @@ inline void check_refusal(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
   const ArchitecturePtr a = draw(random);
-  StepOptions o = random_options(random, *a);
+  StepOptions o = random_step(random, *a);
   o.window = random.one_of({32, 64, 100, 256}), o.batch = 40;
   const Bytes most = fit_training(a, o, {0, kOverhead}).minimum;
   const std::int64_t window = random.one_of({32, 64, 100, 256});
@@ -231,7 +235,7 @@ inline Whole check_whole(std::uint64_t seed, Draw draw = random_brain) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Random random(seed);
   const ArchitecturePtr a = draw(random);
-  StepOptions o = random_options(random, *a);
+  StepOptions o = random_step(random, *a);
   o.compute = random.one_of({DType::f32, DType::f32, DType::f64, DType::bf16, DType::f16});
   const bool wide = o.compute == DType::f32 || o.compute == DType::f64;
   o.decoder_storage = wide || random.one_of({true, false}) ? o.compute : DType::f32;

@@ -80,6 +80,13 @@ inline StepOptions random_options(Random& random, const Architecture& a) {
 inline StepOptions random_options(Random& random, const BrainShape& a) { return random_options(random, BrainArchitecture(a)); }
 
 // Tokens of `a` for whole batches of a training program: ids and targets, some of them masked.
+// The same, some with several micro-batches in a step.
+inline StepOptions random_step(Random& random, const Architecture& a) {
+  StepOptions o = random_options(random, a);
+  if (o.batch == 3) o.accumulate = 3;
+  return o;
+}
+
 inline std::vector<std::int32_t> random_batch(Random& random, const Architecture& a, const StepOptions& o) {
   std::vector<std::int32_t> batch(static_cast<std::size_t>(2 * o.tokens()));
   for (auto& id : batch) id = static_cast<std::int32_t>(random.between(0, a.vocabulary() - 1));

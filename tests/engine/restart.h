@@ -31,7 +31,7 @@ inline Manifest manifest_of(const RestartSettings& s, const Tokens& text) {
   m.options = saved_options(s.options);
   m.rates = s.rates;
   m.seed = s.seed;
-  m.steps_per_epoch = Draws(text, s.options.window, s.options.batch, m.seed).steps_per_epoch();
+  m.steps_per_epoch = Draws(text, s.options.window, s.options.step_sequences(), m.seed).steps_per_epoch();
   m.text = {text.size(), text.hash()};
   return m;
 }
@@ -88,11 +88,11 @@ inline void check_restart(std::uint64_t seed, Draw draw = random_brain) {
   const TemporaryDirectory directory;
   RestartSettings s;
   s.architecture = draw(random);
-  s.options = random_options(random, *s.architecture);
+  s.options = random_step(random, *s.architecture);
   s.options.window = random.one_of({1, 7, 16, 33, 64});
   s.seed = static_cast<std::uint64_t>(random.between(0, INT64_MAX - 1));
-  const std::int64_t per_epoch = random.between(3, 15), rest = s.options.tokens() / 2 + 1;
-  const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.tokens() + rest);
+  const std::int64_t per_epoch = random.between(3, 15), rest = s.options.step_tokens() / 2 + 1;
+  const Tokens text = random_text(random, directory, s.architecture, per_epoch * s.options.step_tokens() + rest);
   const auto plan = [&](const StepOptions& o, bool overlay) {
     Budget budget = kPlenty;
     budget.snapshot = random.one_of({Snapshot::none, Snapshot::in_budget});

@@ -76,11 +76,13 @@ double floor_seconds(const Operation& operation, double bytes_per_s, double flop
 }
 
 double roofline_seconds(const Card& card, const Model& model) {
-  const Graph::Range train = model.programs.train;
-  double seconds = 0;
-  for (std::size_t o = train.begin; o < train.end; ++o)
-    seconds += floor_seconds(model.graph.operations()[o], card.bytes_per_s, card.flops_per_s(model.options.compute));
-  return seconds;
+  const auto sum = [&](Graph::Range range) {
+    double seconds = 0;
+    for (std::size_t o = range.begin; o < range.end; ++o)
+      seconds += floor_seconds(model.graph.operations()[o], card.bytes_per_s, card.flops_per_s(model.options.compute));
+    return seconds;
+  };
+  return static_cast<double>(model.options.accumulate) * sum(model.programs.train) + sum(model.programs.end_step);
 }
 
 }  // namespace neurogen

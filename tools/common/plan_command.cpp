@@ -29,6 +29,7 @@ struct PlanSettings {
 
 CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
+  add_accumulate(app, s.common);
   app.add_option("--card", s.card,
                  "plan for another machine's card, with its memory as the budget, and estimate its speed: gtx1650, rtx3060, h200 "
                  "or another of schemas/cards.json, or FILE.json")
@@ -46,7 +47,7 @@ struct Planned {
     if (s.fit) resolved.architecture = largest_like(resolved);
     fit = neurogen::fit(resolved);
   }
-  double tokens() const { return static_cast<double>(fit.model.options.tokens()); }
+  double tokens() const { return static_cast<double>(fit.model.options.step_tokens()); }
   double roofline() const { return tokens() / roofline_seconds(*card, fit.model); }  // tokens/s, with a card
 
   std::optional<Card> card;
@@ -120,7 +121,10 @@ int compare(const PlanSettings& s, bool budget_given) {
     }
   }
   bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture->weights()); });
-  row("step", [](const Planned& p) { return fmt::format("{} x {}", p.fit.model.options.batch, p.fit.model.options.window); });
+  row("step", [](const Planned& p) {
+    const StepOptions& o = p.fit.model.options;
+    return fmt::format("{}{} x {}", o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "", o.batch, o.window);
+  });
   row("computes in, decoder in", [](const Planned& p) {
     return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));
   });

@@ -79,7 +79,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
     add_text(
         app, "--batch",
         [&s](const std::string& text) { s.batch = text == "auto" ? 0 : whole_number(text, "--batch", 1, kMostBatch); },
-        "sequences per step; auto: as many as fit, at most 32")
+        "sequences at once; auto: as many as fit, at most 32")
         ->type_name("N|auto")
         ->default_str("32");
   app.add_option("--seq", s.window, "context length: tokens per sequence")->capture_default_str();
@@ -110,6 +110,13 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
   app.add_option("--threads", s.threads, "CPU threads (default: one per core)");
   app.add_option("--document-end", s.document_end,
                  "token that ends a document and resets the model's memory; -1: none (default: that of the weights)");
+}
+
+void add_accumulate(CLI::App& app, Settings& s) {
+  app.add_option("--accumulate", s.accumulate,
+                 "batches per step: a step of K x batch sequences in the memory of one batch and of every weight's gradient")
+      ->type_name("K")
+      ->capture_default_str();
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {

@@ -26,7 +26,7 @@ struct BenchSettings {
 // Tokens per second with each of a step's windows trained in a step of its own.
 double one_window_at_a_time(const Resolved& r, std::int64_t windows) {
   StepOptions options = r.options;
-  options.batch = 1;
+  options.batch = options.accumulate = 1;
   Session session(fit_training(r.architecture, options, r.budget), r.place);
   initialize(session.model, session.program, 1);
   training_step(session, 0);
@@ -55,7 +55,7 @@ struct Measured {
   Limits limits;
   std::string title, device;
   double tokens = 0, useful_flops = 0;         // per step
-  double step = 1e30, forward = 1e30;          // seconds of a whole step, and of evaluating the same batch
+  double step = 1e30, forward = 1e30;          // seconds of a whole step, and of evaluating as many tokens
   double windows_apart = 0, tokens_apart = 0;  // tokens per second, with --compare
   std::vector<OperationTimes> operations;
   OperationTimes all;  // their sum
@@ -64,7 +64,7 @@ struct Measured {
 Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
   Measured m;
   const StepOptions options = fit.model.options;
-  m.tokens = static_cast<double>(options.tokens());
+  m.tokens = static_cast<double>(options.step_tokens());
   m.useful_flops = 6.0 * static_cast<double>(r.architecture->weights()) * m.tokens;
   m.title = describe(*r.architecture, options);
   m.limits = measure_limits(r, options.tokens());
@@ -78,11 +78,11 @@ Measured measure(const BenchSettings& s, const Resolved& r, Fit fit) {
       m.step = std::min(m.step, training_step(session, s.repeats + i));  // without timing single operations
     for (std::int64_t i = 0; s.compare && i < s.repeats; ++i) {
       session.program.run(session.model.programs.evaluate);
-      m.forward = std::min(m.forward, session.program.milliseconds() / 1e3);
+      m.forward = std::min(m.forward, static_cast<double>(options.accumulate) * session.program.milliseconds() / 1e3);
     }
   }
   if (s.compare) {
-    m.windows_apart = one_window_at_a_time(r, options.batch);
+    m.windows_apart = one_window_at_a_time(r, options.step_sequences());
     m.tokens_apart = one_token_at_a_time(r, kStreamedTokens);
   }
   return m;
@@ -180,6 +180,7 @@ int bench(const BenchSettings& s) {
 void add_bench(CLI::App& app, int& status) {
   auto s = std::make_shared<BenchSettings>();
   add_settings(app, s->common);
+  add_accumulate(app, s->common);
   app.add_option("--repeats", s->repeats, "steps to average")->capture_default_str();
   app.add_flag("--compare", s->compare, "also time the sequences one at a time, and the tokens one at a time");
   app.add_flag("--json", s->json, "print one JSON object");

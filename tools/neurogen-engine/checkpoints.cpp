@@ -47,7 +47,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
   return {
       is("--data weights", weights.empty() ? "none" : weights),
       is("the tokenizer", m.tokenizer ? fmt::format("of XXH3 {:016x}", m.tokenizer) : "none"),
-      is("--batch", m.options.batch),
+      is("--batch times --accumulate of", m.options.batch * m.options.accumulate),
       is("--seq", m.options.window),
       is("--document-end", m.options.document_end),
       is("--decoder-tile", m.options.vocabulary_tile),
@@ -117,7 +117,9 @@ std::string Checkpoints::newest() const {
 void Checkpoints::adopt(Settings& settings) const {
   if (!from_) return;
   adopt_checkpoint(settings, *from_);
-  if (settings.batch == 0) settings.batch = from_->manifest().options.batch;
+  const SavedOptions& saved = from_->manifest().options;
+  if (settings.batch == 0 && settings.accumulate > 0)
+    settings.batch = std::max<std::int64_t>(1, saved.batch * saved.accumulate / settings.accumulate);
 }
 
 void Checkpoints::check(const Manifest& asked, const Model& model) const {

@@ -126,7 +126,6 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, Fit fit, cons
       texts ? fmt::format("{}", fmt::join(s.text.data, ", ")) : "random tokens (name a text with --data to see how it is read)";
   d.shares = shares_of(session, limits, time_operations(session, limits, 1));
   const double timed = d.shares.copying + d.shares.updating + d.shares.computing;
-  const Graph::Range train = session.model.programs.train;
   for (std::int64_t i = 0; i <= s.repeats; ++i) {
     if (i == 1) d.batched = {};  // drops the first step, the warm-up
     const Meter meter(d.batched, session.program);
@@ -139,7 +138,7 @@ void measure_batched(const DiagnoseSettings& s, const Resolved& r, Fit fit, cons
     } else {
       random_batch(session, static_cast<std::uint64_t>(i));
     }
-    const double filled = now(), worked = run_step(session, train, i);
+    const double filled = now(), worked = run_step(session, i);
     d.batched.tokens += static_cast<double>(options.tokens());
     d.batched.device += worked;
     d.batched.input += filled - begin;

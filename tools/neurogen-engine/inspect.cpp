@@ -63,6 +63,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"clip", o.clip},
       {"batch", o.batch},
       {"window", o.window},
+      {"accumulate", o.accumulate},
       {"document_end", o.document_end},
       {"vocabulary_tile", o.vocabulary_tile},
       {"compute", name_of(o.compute)},

@@ -21,9 +21,8 @@ struct OperationTimes {
 
 // Fills the batch with random tokens, different for every index.
 void random_batch(const Session& session, std::uint64_t index);
-// Runs step `i` on the batch as it is; `train` is the program's range. Returns the seconds that the device worked. Allocates
-// nothing.
-double run_step(Session& session, Graph::Range train, std::int64_t i);
+// Runs step `i` on the batch as it is, in each micro-batch. Returns the seconds that the device worked. Allocates nothing.
+double run_step(Session& session, std::int64_t i);
 // Runs step `i` on random tokens.
 double training_step(Session& session, std::int64_t i);
 

@@ -52,7 +52,7 @@ Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& te
   m.options = saved_options(options);
   m.rates = complete(s.rates, model);
   m.seed = static_cast<std::uint64_t>(s.seed);
-  m.steps_per_epoch = Draws(texts.train, options.window, options.batch, m.seed).steps_per_epoch();
+  m.steps_per_epoch = Draws(texts.train, options.window, options.step_sequences(), m.seed).steps_per_epoch();
   m.standing.schedule_steps = schedule_of(s, before, m.steps_per_epoch);
   m.text = {texts.train.size(), texts.train.hash(), texts.train.weights()};
   if (texts.tokenizer) m.tokenizer = texts.tokenizer->hash(), m.tokenizer_model = texts.tokenizer->model();
@@ -162,6 +162,7 @@ int train(TrainSettings s) {
 void add_train(CLI::App& app, int& status) {
   auto s = std::make_shared<TrainSettings>();
   add_settings(app, s->common);
+  add_accumulate(app, s->common);
   add_text_settings(app, s->text);
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");

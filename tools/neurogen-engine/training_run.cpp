@@ -139,21 +139,22 @@ bool TrainingRun::evaluates_after(std::int64_t step) const {
 // Most held-out tokens of the last evaluation: under --minutes a quarter as many as the run trains on, which takes about a tenth of
 // the time.
 std::int64_t TrainingRun::most_evaluated() const {
-  const std::int64_t step = session_.model.options.tokens();
+  const std::int64_t step = session_.model.options.step_tokens();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
   return std::min(most, kEvaluatedTokens);
 }
 
 std::int64_t TrainingRun::batches(std::int64_t tokens) const {
-  const std::int64_t step = session_.model.options.tokens();
-  return (tokens + step - 1) / step;
+  const std::int64_t batch = session_.model.options.tokens();
+  return (tokens + batch - 1) / batch;
 }
 
 // Time to reserve for evaluating and saving after the last step.
 double TrainingRun::seconds_for_the_end() const {
   if (!texts_.valid) return save_seconds_;
   const double batch = evaluation_seconds_ > 0 ? evaluation_seconds_
-                                               : kForwardByTraining * length_.training_seconds() / static_cast<double>(own_steps());
+                                               : kForwardByTraining * length_.training_seconds() /
+                                                     static_cast<double>(own_steps() * session_.model.options.accumulate);
   return save_seconds_ + batch * static_cast<double>(batches(std::min(most_evaluated(), texts_.valid->size())));
 }
 
@@ -193,7 +194,7 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
       "{{\"event\":\"step\",\"step\":{},\"tokens\":{},\"loss\":{:.6f},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"tokens_per_s\":{:.1f},"
       "\"device_ms\":{:.3f},\"host_allocations\":{},\"driver_allocations\":{},\"device_allocations\":{},\"synchronizations\":{}",
       trainer_.step(), tokens(), result.loss, result.rate, std::isfinite(result.grad_norm) ? result.grad_norm : 0,
-      static_cast<double>(session_.model.options.tokens()) / seconds, session_.program.milliseconds(), counts.allocations.host,
+      static_cast<double>(session_.model.options.step_tokens()) / seconds, result.milliseconds, counts.allocations.host,
       counts.allocations.driver, counts.device_allocations, counts.synchronizations);
   const auto rest = session_.model.loss_scale ? fmt::format_to_n(end.out, line + sizeof line - end.out,
                                                                  ",\"loss_scale\":{},\"skipped\":\"{}\"}}", result.loss_scale,
@@ -212,8 +213,10 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
 // `whole`: on most_evaluated() tokens of the held-out text; otherwise, by default, on a smaller part that takes little time.
 void TrainingRun::evaluate(bool whole) {
   const bool by_default = settings_.eval_every < 0;
-  const std::int64_t step = session_.model.options.tokens();
-  if (part_ == 0) part_ = batches(length_.steps() * step / kEvaluatedShare) * step;  // fixed, so that losses can be compared
+  const StepOptions& options = session_.model.options;
+  if (part_ == 0)
+    part_ = batches(length_.steps() * options.step_tokens() / kEvaluatedShare) *
+            options.tokens();  // fixed, so that losses can be compared
   const Clock::time_point begin = Clock::now();
   const Evaluation result =
       evaluator_.run(*texts_.valid, whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));

@@ -45,9 +45,9 @@ class TrainingRun {
   Bytes measured_overhead() const;  // memory outside the arenas: on the GPU if there is one, else of the process
   Allocations allocations_since_the_seal() const;
 
-  std::int64_t tokens() const { return trainer_.step() * session_.model.options.tokens(); }
+  std::int64_t tokens() const { return trainer_.step() * session_.model.options.step_tokens(); }
   std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
-  std::int64_t own_tokens() const { return own_steps() * session_.model.options.tokens(); }
+  std::int64_t own_tokens() const { return own_steps() * session_.model.options.step_tokens(); }
   double rate() const { return static_cast<double>(own_tokens()) / std::max(length_.training_seconds(), 1e-9); }
 
   bool evaluates_after(std::int64_t step) const;
