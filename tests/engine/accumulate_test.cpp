@@ -128,7 +128,7 @@ TEST_P(Accumulate, AnOverflowInOneMicroBatchSkipsTheStep) {
   targets[3 * kWindow] = 1;
   step(session, ids, 0);
   EXPECT_EQ(state(session), before);
-  EXPECT_EQ(step_control(session.program.view(session.model.ports.outcome)).overflow, kDecoderOverflow | kBrainOverflow);
+  EXPECT_EQ(step_control(session.program.view(session.model.ports.outcome)).overflow, kDecoderOverflow | kTrunkOverflow);
   // At half the scale it trains; a micro-batch without counted tokens is no overflow.
   targets[3 * kWindow] = -1;
   const StepResult result = step(session, ids, 1);
