@@ -35,6 +35,8 @@ class Assembly {
   // With training in micro-batches: tokens counted so far in the step, derived; this micro-batch's share of them, transient.
   TensorId counted, share;
 
+  bool accumulates() const { return model.options.accumulate > 1; }  // whether a step has several micro-batches
+
   // Declaration.
   ParameterId parameter(ParameterSpec spec);
   TensorId fixed(FixedTensor tensor);
@@ -64,7 +66,6 @@ class Assembly {
   void read_control();
   // The gradient of a step in micro-batches (kernels/running_mean.h): the share of one, from its total; and `value`, of one, into
   // `mean`: its rows from `begin` on, or those of a table.
-  bool accumulates() const { return model.options.accumulate > 1; }
   void add_share(TensorId total);
   void add_to_mean(const std::string& name, TensorId value, TensorId mean, std::int64_t begin = 0, TensorId rows = {},
                    TensorId count = {});

@@ -122,6 +122,7 @@ class Build {
     begin(model_.programs.end_step);
     head_.update();
   }
+  // Comes behind the others, so that train stays the first program: logs count its operations from 0.
   void begin_step() {
     begin(model_.programs.begin_step);
     s_.read_control();

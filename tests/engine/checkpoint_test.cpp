@@ -207,6 +207,7 @@ TEST_F(CheckpointTest, RefusesAManifestThatItWouldNotWrite) {
   refuses([](Manifest& m) { m.options.decoder_storage = DType::u8; }, "the type of its decoder");
   refuses([](Manifest& m) { m.options.window = 0; }, "its window is 0");
   refuses([](Manifest& m) { m.options.batch = INT64_MAX; }, "its batch is");
+  refuses([](Manifest& m) { m.options.accumulate = 0; }, "its number of batches in a step is 0");
   refuses([](Manifest& m) { m.options.document_end = -2; }, "its document end is not a token");
   refuses([](Manifest& m) { m.options.clip = NAN; }, "its clip is nan");
   refuses([](Manifest& m) { m.rates.table_rate = -1; }, "a rate is -1");

@@ -49,6 +49,14 @@ class Engine(EngineTest):
         self.assertAlmostEqual(steps[1].learning_rate, 1e-3)
         self.assertIs(steps[1].skipped, False)
 
+    def test_takes_a_step_in_several_micro_batches(self):
+        parts, whole = self.engine(accumulate=3), self.engine(batch=6)
+        self.assertEqual(parts.memory_plan.accumulate, 3)
+        self.assertIn("3 x 2 x 24 tokens a step", repr(parts))
+        for i in range(3):
+            both = [engine.train_step_batch(text(144, i), text(144, i + 1)) for engine in (parts, whole)]
+            self.assertAlmostEqual(both[0].loss, both[1].loss, places=4)
+
     def test_gives_losses_and_logits(self):
         engine, inputs, targets = self.engine(), text(48), text(48, 1)
         self.train(engine, 3)

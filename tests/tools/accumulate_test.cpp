@@ -74,6 +74,7 @@ TEST_F(AccumulateCommand, ResumesInAnotherSplitOfTheSameStep) {
   const auto whole = events("whole.jsonl", "step"), parts = events("parts.jsonl", "step");
   ASSERT_EQ(parts.size(), 8u);
   for (std::size_t i = 0; i < parts.size(); ++i) EXPECT_NEAR(parts[i]["loss"].get<double>(), whole[i]["loss"].get<double>(), 2e-3);
+  EXPECT_FALSE(std::filesystem::exists(directory_.path("parts.jsonl.1")));  // the same run's log goes on
   refuses_training("--checkpoint-dir parts --resume --steps 8 --accumulate 4",
                    "was trained with --batch times --accumulate of 6, now it is 8");
 }

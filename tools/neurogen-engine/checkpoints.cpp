@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "arena/error.h"
 #include "engine/files/file_io.h"
@@ -47,7 +48,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
   return {
       is("--data weights", weights.empty() ? "none" : weights),
       is("the tokenizer", m.tokenizer ? fmt::format("of XXH3 {:016x}", m.tokenizer) : "none"),
-      is("--batch times --accumulate of", m.options.batch * m.options.accumulate),
+      is(m.options.accumulate > 1 ? "--batch times --accumulate of" : "--batch", m.options.batch * m.options.accumulate),
       is("--seq", m.options.window),
       is("--document-end", m.options.document_end),
       is("--decoder-tile", m.options.vocabulary_tile),
@@ -66,7 +67,8 @@ std::vector<Fact> facts_of(const Manifest& m) {
 
 }  // namespace
 
-std::string identity_of(const Manifest& run) {
+std::string identity_of(Manifest run) {
+  run.options.batch *= std::exchange(run.options.accumulate, 1);  // a step may be split otherwise when the run is resumed
   auto architecture = nlohmann::ordered_json::parse(run.architecture);
   architecture.erase("name");
   std::string all = fmt::format("{} {} {}", architecture.dump(), run.text.tokens, run.text.hash);

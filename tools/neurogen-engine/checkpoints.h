@@ -20,7 +20,7 @@ struct CheckpointSettings {
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& settings);
 
 // A hash of all that --resume must find unchanged, in hexadecimal: equal for the parts of one run.
-std::string identity_of(const Manifest& run);
+std::string identity_of(Manifest run);
 
 class Checkpoints {
  public:

@@ -23,7 +23,7 @@ class Observer {
   // `step`: the step after which the run begins. Allocates, so call it before the seal.
   void log_program(Log& log, std::int64_t step) const;
   void time_next_step();
-  // Logs {"event":"times","step","ms":[...]}, one time per operation of a step.
+  // Logs {"event":"times","step","ms":[...]}, one time per operation of a step, or of its first micro-batch.
   void log_times(Log& log, std::int64_t step);
   // Logs {"event":"activity","step","tokens","modules":{NAME:{"mean","spread","dead","saturated","time_constants":[5]}},
   //  "gates":{"mean","open","shut"}}; engine/run/activity.h defines them. Does nothing without a held-out text.
