@@ -57,18 +57,21 @@ bool Draft::link(const char* name) const {
   return linkat(AT_FDCWD, link_to(descriptor_).data(), AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0;
 }
 
-bool Draft::put_in_place() {
+bool Draft::put_in_place(Existing existing) {
   if (uninterrupted([&] { return fsync(descriptor_); }) != 0) return false;
   if (!named_) {
     if (link(path_.data())) return true;
-    if (errno != EEXIST || !take_temporary_name()) return false;  // only a rename replaces a file
+    if (errno != EEXIST || existing == Existing::kept || !take_temporary_name()) return false;  // only a rename replaces a file
+  } else if (existing == Existing::kept) {
+    if (::link(temporary_.data(), path_.data()) == 0) return true;  // discard() removes the other name
+    if (errno == EEXIST || access(path_.data(), F_OK) == 0) return errno = EEXIST, false;
   }
   named_ = uninterrupted([&] { return rename(temporary_.data(), path_.data()); }) != 0;
   return !named_;
 }
 
-bool Draft::publish() {
-  const bool in_place = put_in_place();
+bool Draft::publish(Existing existing) {
+  const bool in_place = put_in_place(existing);
   discard();
   if (!in_place) return false;
   const int directory = ::open(directory_.data(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -117,8 +120,10 @@ void AtomicFile::cut(std::size_t begin) {
     fail("written");
 }
 
-void AtomicFile::commit() {
-  if (!draft_.publish()) fail("written");
+bool AtomicFile::commit(Existing existing) {
+  if (draft_.publish(existing)) return true;
+  if (existing == Existing::kept && errno == EEXIST) return false;
+  fail("written");
 }
 
 void AtomicFile::fail(const char* verb, const char* advice) const {

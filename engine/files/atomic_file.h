@@ -7,6 +7,8 @@
 
 namespace neurogen {
 
+enum class Existing { replaced, kept };  // what becomes of a file that already has the name
+
 // A file that is being written. It has no name, so that nothing is left of it however the program ends. A file system without such
 // files (NFS, FAT, FUSE) gives it a temporary name beside the final one, which a killed program leaves behind. Allocates nothing;
 // functions that return false set errno.
@@ -24,14 +26,15 @@ class Draft {
   int descriptor() const { return descriptor_; }
   // Syncs the file to disk, gives it the path in one step, in place of an existing file, and syncs the directory. If that fails,
   // the existing file stays; if only the last sync fails, the new one does. Replacing takes a temporary name for the time of two
-  // calls of the system: a kill between them leaves the complete file under it.
-  bool publish();
+  // calls of the system: a kill between them leaves the complete file under it. Existing::kept: fails with EEXIST if there is one,
+  // also one that another program has just made (on a file system without hard links only an earlier one).
+  bool publish(Existing existing = Existing::replaced);
   void discard();  // preserves errno
 
  private:
   bool take_temporary_name();  // creates the file if it is not open
   bool link(const char* name) const;
-  bool put_in_place();
+  bool put_in_place(Existing existing);
 
   int descriptor_ = -1;
   bool named_ = false;  // temporarily
@@ -49,7 +52,8 @@ class AtomicFile {
   // Reads written bytes from `begin` on into `to`, at most `bytes`, and returns their number.
   std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
   void cut(std::size_t begin);  // truncates to `begin` bytes
-  void commit();
+  // Returns whether the file is there: false if an existing one was kept.
+  bool commit(Existing existing = Existing::replaced);
 
  private:
   [[noreturn]] void fail(const char* verb, const char* advice = "") const;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arena/tensor_view.h"
+#include "engine/files/atomic_file.h"
 #include "engine/files/file_io.h"
 
 namespace neurogen {
@@ -60,8 +61,9 @@ struct TensorToWrite {
   std::function<void(Bytes begin, std::span<std::byte> to)> read{};  // fetches the bytes piece by piece, from any device
 };
 
-// Writes tensors in the given order, atomically (AtomicFile). Throws Error for a name that occurs twice or cannot be written.
-void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
-                       std::span<const TensorToWrite> tensors);
+// Writes tensors in the given order, atomically (AtomicFile), and returns whether the file is there: false if an existing one was
+// kept. Throws Error for a name that occurs twice or cannot be written.
+bool write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::span<const TensorToWrite> tensors, Existing existing = Existing::replaced);
 
 }  // namespace neurogen

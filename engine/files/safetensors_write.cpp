@@ -15,8 +15,8 @@ constexpr Bytes kPiece = 4 << 20;  // fetched at a time from memory that the hos
 
 }  // namespace
 
-void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
-                       std::span<const TensorToWrite> tensors) {
+bool write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::span<const TensorToWrite> tensors, Existing existing) {
   nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   Bytes end = 0;
@@ -55,7 +55,7 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
       file.write(piece.data(), piece.size());
     }
   }
-  file.commit();
+  return file.commit(existing);
 }
 
 }  // namespace neurogen

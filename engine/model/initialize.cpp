@@ -162,7 +162,8 @@ std::vector<std::string> weight_names(const Model& model) {
   return names;
 }
 
-void export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer) {
+bool export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer,
+                       Existing existing) {
   std::vector<TensorToWrite> tensors;
   const auto put = [&](const std::string& name, TensorId id, const Shape& shape) {
     tensors.push_back({name, program.view(id).dtype, shape, nullptr,
@@ -177,7 +178,7 @@ void export_parameters(const Model& model, const Program& program, const std::st
     tensors.push_back({kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes.data()});
     metadata["tokenizer"] = fmt::format("{:016x}", tokenizer->hash());
   }
-  write_safetensors(file, metadata, tensors);
+  return write_safetensors(file, metadata, tensors, existing);
 }
 
 }  // namespace neurogen

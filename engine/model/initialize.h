@@ -40,7 +40,8 @@ void derive(const Model& model, Program& program);
 std::vector<std::string> weight_names(const Model& model);
 
 // Writes parameters and fixed tensors, then the tokenizer (may be null) as kTokenizerTensor. Metadata: "architecture",
-// "document_end", and "tokenizer", the tokenizer's hash.
-void export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer);
+// "document_end", and "tokenizer", the tokenizer's hash. Returns whether the file is there: false if an existing one was kept.
+bool export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer,
+                       Existing existing = Existing::replaced);
 
 }  // namespace neurogen

@@ -49,6 +49,17 @@ TEST(AtomicFile, ReplacesFilesAloneAndWritesThroughLinks) {
   EXPECT_ERROR(AtomicFile(directory.path("")), "is a directory");
 }
 
+TEST(AtomicFile, KeepsAFileThatCameMeanwhile) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.path("model");
+  AtomicFile first(path), second(path);  // both find the name free
+  first.write("first"), second.write("second");
+  EXPECT_TRUE(first.commit(Existing::kept));
+  EXPECT_FALSE(second.commit(Existing::kept));
+  EXPECT_EQ(read_file(path), "first");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path("")), {}), 1);
+}
+
 TEST(AtomicFile, TakesEveryNameThatTheSystemTakes) {
   const TemporaryDirectory directory;
   for (std::size_t length = 245; length <= 255; ++length) {

@@ -32,7 +32,8 @@ string found(const string& text, const string& pattern) {
 
 Bytes parameters_in(const string& file) {
   std::int64_t count = 0;
-  for (const FileTensor& tensor : Safetensors(file).tensors()) count += is_floating(tensor.dtype) ? tensor.elements() : 0;
+  const Safetensors weights(file);
+  for (const FileTensor& tensor : weights.tensors()) count += is_floating(tensor.dtype) ? tensor.elements() : 0;
   return static_cast<Bytes>(count);
 }
 

@@ -44,9 +44,9 @@ TEST_F(FirstRun, TheModelIsKeptUnderANameOfItsOwn) {
   const string both =
       "--arch brain.json --batch 2 --seq 16 --threads 1 --data text.txt --tokenizer t.model --progress none --steps ";
   const string engine = programs_folder() + "/neurogen-engine " + both;
-  run("corpus --version && ( " + engine + "150 & " + engine + "60; wait )");
+  const ProgramResult two = run("corpus --version && ( " + engine + "150 & " + engine + "60; wait )");
   EXPECT_TRUE(exists("neurogen-test-3.safetensors"));
-  EXPECT_TRUE(exists("neurogen-test-4.safetensors")) << "one run's model replaced the other's";
+  EXPECT_TRUE(exists("neurogen-test-4.safetensors")) << "one run's model replaced the other's: " << two.out << two.err;
 }
 
 TEST_F(FirstRun, WeightsCarryTheirTokenizer) {

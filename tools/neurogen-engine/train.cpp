@@ -81,9 +81,12 @@ Bytes parameters_of(const Session& session) {
   return static_cast<Bytes>(count);
 }
 
-void export_to(const TrainSettings& s, const Session& session, const Texts& texts) {
+// `by_default`: under a name that nobody chose, so that another run may take it first.
+void export_to(TrainSettings& s, const Session& session, const Texts& texts, bool by_default) {
   if (s.export_file.empty()) return;
-  export_parameters(session.model, session.program, s.export_file, texts.tokenizer.get());
+  const Existing existing = by_default ? Existing::kept : Existing::replaced;
+  while (!export_parameters(session.model, session.program, s.export_file, texts.tokenizer.get(), existing))
+    s.export_file = default_export(session.model.architecture->name());
   print_out("the model is in {}: try neurogen-engine {} --init {}\n", s.export_file, texts.tokenizer ? "chat" : "eval --data FILE",
             s.export_file);
 }
@@ -140,7 +143,7 @@ int train(TrainSettings s) {
   }
   if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
     print_out("all {} steps are done: to train further, start a new schedule with --init {}\n", steps, checkpoints.from()->path());
-    export_to(s, session, texts);
+    export_to(s, session, texts, exported_by_default);
     return 0;
   }
   checkpoints.start(session, manifest);
@@ -151,9 +154,8 @@ int train(TrainSettings s) {
             session.program.device_name());
   flush_out();
   const int status = run.train();
-  if (exported_by_default) s.export_file = default_export(resolved.architecture->name());  // another run may have taken the name
   if (checkpoints.on() && !checkpoints.newest().empty()) print_out("the newest checkpoint is {}\n", checkpoints.newest());
-  export_to(s, session, texts);
+  export_to(s, session, texts, exported_by_default);
   return status;
 }
 
