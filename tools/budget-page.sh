@@ -57,8 +57,8 @@ cat <<'END'
 
 ## gpt2: GPT-2 with 124 M parameters inside 3.2 GB of GPU memory
 
-8 windows of 1,024 tokens a step, by AdamW, on a card whose driver and libraries take 500 MB. More than half of the arena are the weights and their
-two moments in float32. It fits because
+8 windows of 1,024 tokens a step, by AdamW, on a card whose driver and libraries take 500 MB. More than half of the arena is
+weights and their two moments in float32. It fits because
 
 - of some blocks only the input is kept; they are computed twice, as few as the budget allows;
 - logits exist for 1,280 tokens of the vocabulary at a time, and are computed twice too;
