@@ -207,8 +207,8 @@ TEST_F(Chat, PastedLinesAreOneTurnAndCommandsAreCompleted) {
   Terminal terminal(directory_->path(""), kVoice + "--temperature 0");
   terminal.until("> ");
   terminal.type("line 7\nline 8\nline 9\n");
-  terminal.until("line 9\r\n");
-  terminal.until("> ");
+  terminal.until("> line 9\r\n");  // not the terminal's own echo, which may come first
+  terminal.until("\r\n> ");        // after the answer
   terminal.type("/sa\tpasted.txt\n");
   terminal.until("saved to pasted.txt");
   terminal.type("/par\t\n");
