@@ -1,5 +1,5 @@
 #include "kernels/activation.h"
-#include "kernels/row_parts_cpu.h"
+#include "kernels/base/row_parts_cpu.h"
 
 namespace neurogen {
 namespace {

@@ -1,5 +1,6 @@
+#include "kernels/base/row_parts_cpu.h"
 #include "kernels/heads.h"
-#include "kernels/row_parts_cpu.h"
+#include "kernels/rms_norm_cpu.h"
 
 namespace neurogen {
 namespace {
@@ -10,21 +11,6 @@ template <typename Real>
 NEUROGEN_CLONES void add(const Real* from, Real* to, std::int64_t n) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];
-}
-
-template <typename Real>
-NEUROGEN_CLONES void normalise(Real* x, std::int64_t width, Real epsilon, Real* inverse) {
-  const Real squares = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
-  *inverse = Real(1) / std::sqrt(squares / static_cast<Real>(width) + epsilon);
-  for (std::int64_t i = 0; i < width; ++i) x[i] *= *inverse;
-}
-
-// x: the head as the forward pass left it. Before d is turned back: a turn is linear, and x is turned too.
-template <typename Real>
-NEUROGEN_CLONES void through_norm(Real* d, const Real* x, Real inverse, std::int64_t width) {
-  const Real dot = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * x[i]; }) / static_cast<Real>(width);
-#pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) d[i] = inverse * (d[i] - x[i] * dot);
 }
 
 // Turns the pairs (i, i + half) of x by the angles of a row of the table; direction -1 turns back.
@@ -61,7 +47,7 @@ void forward(CpuDevice& device, const HeadsForward& a) {
       }
       for (std::int64_t head = 0; head < e.normed; ++head) {
         Real* const x = a.qkv.as<Real>() + n * a.qkv.row_stride + head * e.width;
-        if (a.inverse) normalise(x, e.width, static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n * e.normed + head);
+        if (a.inverse) rms_normalise(x, static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n * e.normed + head, e.width);
         if (a.table) turn(x, a.table.as<const Real>() + n % a.table[0] * e.width, Real(1), e.width / 2);
       }
     }
@@ -77,7 +63,8 @@ void backward(CpuDevice& device, const HeadsBackward& a) {
       for (std::int64_t head = 0; head < e.normed && (a.inverse || a.table); ++head) {
         Real* const d = d_row + head * e.width;
         const Real* const x = a.qkv.as<const Real>() + n * a.qkv.row_stride + head * e.width;
-        if (a.inverse) through_norm(d, x, a.inverse.as<const Real>()[n * e.normed + head], e.width);
+        // Before d is turned back: a turn is linear, and x is turned too.
+        if (a.inverse) rms_norm_backward(d, x, a.inverse.as<const Real>()[n * e.normed + head], e.width);
         if (a.table) turn(d, a.table.as<const Real>() + n % a.table[0] * e.width, Real(-1), e.width / 2);
       }
       if (sums) add(d_row, sums, a.qkv[1]);

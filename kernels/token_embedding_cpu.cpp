@@ -1,5 +1,5 @@
 #include "kernels/base/dispatch.h"
-#include "kernels/base/vector_math.h"
+#include "kernels/rms_norm_cpu.h"
 #include "kernels/token_embedding.h"
 
 namespace neurogen {
@@ -14,20 +14,6 @@ NEUROGEN_CLONES void look_up(const Real* token, const Real* position, Real* out,
   if (!position) return;
 #pragma omp simd
   for (std::int64_t i = 0; i < width; ++i) out[i] += position[i];
-}
-
-template <typename Real>
-NEUROGEN_CLONES void normalise(Real* x, std::int64_t width, Real epsilon, Real* inverse) {
-  const Real squares = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return x[i] * x[i]; });
-  *inverse = Real(1) / std::sqrt(squares / static_cast<Real>(width) + epsilon);
-  for (std::int64_t i = 0; i < width; ++i) x[i] *= *inverse;
-}
-
-template <typename Real>
-NEUROGEN_CLONES void through_norm(const Real* out, Real inverse, Real* d, std::int64_t width) {
-  const Real dot = sum_over<Real>(width, [=](std::int64_t i) NEUROGEN_LAMBDA { return d[i] * out[i]; }) / static_cast<Real>(width);
-#pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) d[i] = inverse * (d[i] - out[i] * dot);
 }
 
 template <typename Real>
@@ -56,7 +42,7 @@ void token_embedding_forward(CpuDevice& device, const TokenEmbeddingForward& a) 
       for (std::int64_t n = begin; n < end; ++n) {
         Real* const out = a.out.as<Real>() + n * a.out.row_stride;
         look_up(row_of<Real>(a.weight, a.ids, n), row_of<Real>(a.positions, a.places, n), out, a.out[1]);
-        if (a.inverse) normalise(out, a.out[1], static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n);
+        if (a.inverse) rms_normalise(out, static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n, a.out[1]);
       }
     });
   });
@@ -68,8 +54,8 @@ void token_embedding_backward(CpuDevice& device, const TokenEmbeddingBackward& a
     using Real = decltype(zero);
     parallel_pieces(device, a.out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n)
-        through_norm(a.out.as<const Real>() + n * a.out.row_stride, a.inverse.as<const Real>()[n],
-                     a.d_out.as<Real>() + n * a.d_out.row_stride, a.out[1]);
+        rms_norm_backward(a.d_out.as<Real>() + n * a.d_out.row_stride, a.out.as<const Real>() + n * a.out.row_stride,
+                          a.inverse.as<const Real>()[n], a.out[1]);
     });
   });
 }

@@ -1,7 +1,6 @@
 #include "engine/run/settings.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -29,8 +28,7 @@ struct GpuOverhead {
 constexpr std::array<GpuOverhead, 3> kGpuOverhead = {{{40, 200'000'000}, {80, 400'000'000}, {INT_MAX, 500'000'000}}};
 constexpr Bytes kCudaWorkspace = Bytes{32} << 20;  // cuBLAS's default on Hopper; 4 MiB on older GPUs
 
-constexpr Field kOptimizer("optimizer");
-constexpr Field kDevice("device"), kCompute("compute"), kDecoderStorage("decoder_storage");
+constexpr Field kOptimizer("optimizer"), kDevice("device"), kCompute("compute"), kDecoderStorage("decoder_storage");
 
 void check_range(const char* field, std::int64_t value, std::int64_t least, std::int64_t most, const char* of = "") {
   if (value < least || value > most) throw Error({Field(field), fmt::format(" is {}: use {} to {}{}", value, least, most, of)});
@@ -91,15 +89,16 @@ Optimizer optimizer_of(std::optional<Optimizer> asked, std::optional<Optimizer> 
   const std::vector<Optimizer> able = architecture.optimizers();
   const auto is_able = [&](Optimizer optimizer) { return std::count(able.begin(), able.end(), optimizer) > 0; };
   if (!asked) return saved && is_able(*saved) ? *saved : able.front();
-  const auto name = [](Optimizer optimizer) { return optimizer == Optimizer::muon ? "muon" : "adamw"; };
   if (*asked != Optimizer::muon && *asked != Optimizer::adamw) throw unknown(kOptimizer, *asked, "muon or adamw");
   if (!is_able(*asked)) {
-    throw Error({kOptimizer, fmt::format(" is {}: {} learns by {}", name(*asked), architecture.name(), name(able.front()))});
+    throw Error({kOptimizer, fmt::format(" is {}: {} learns by {}", name_of(*asked), architecture.name(), name_of(able.front()))});
   }
   return *asked;
 }
 
 }  // namespace
+
+const char* name_of(Optimizer optimizer) { return optimizer == Optimizer::muon ? "muon" : "adamw"; }
 
 Resolved resolve(const Settings& s, bool planning) {
   Resolved r;

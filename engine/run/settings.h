@@ -46,4 +46,6 @@ Fit fit(const Resolved& resolved);
 // Facts about these settings for a report, besides the plan.
 ReportFacts facts_of(const Resolved& resolved, const Fit& fit);
 
+const char* name_of(Optimizer optimizer);  // "muon"
+
 }  // namespace neurogen

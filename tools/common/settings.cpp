@@ -102,8 +102,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
     add_text(
         app, "--optimizer", [&s](const std::string& text) { s.optimizer = optimizer_of(text); },
         "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of 0.1 "
-        "for "
-        "matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
+        "for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
         ->type_name("auto|muon|adamw");
   }
   if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder updated together")->capture_default_str();

@@ -52,7 +52,7 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--seq", m.options.window),
       is("--document-end", m.options.document_end),
       is("--decoder-tile", m.options.vocabulary_tile),
-      is("--optimizer", m.options.optimizer == 0 ? "muon" : "adamw"),
+      is("--optimizer", name_of(static_cast<Optimizer>(m.options.optimizer))),
       is("--seed", m.seed),
       is("--lr", m.rates.learning_rate.value()),
       is("--synapse-lr", m.rates.synapse_rate.value()),

@@ -11,6 +11,7 @@
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/json.h"
+#include "engine/run/settings.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -59,7 +60,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"decoder_rate", m.rates.decoder_rate},
       {"warmup", m.rates.warmup},
       {"synapse_decay", o.synapse_decay},
-      {"optimizer", o.optimizer == 0 ? "muon" : "adamw"},
+      {"optimizer", name_of(static_cast<Optimizer>(o.optimizer))},
       {"clip", o.clip},
       {"batch", o.batch},
       {"window", o.window},
