@@ -48,7 +48,7 @@ StepOptions options_of(const Case& c, bool gpu) {
   o.vocabulary_tile = 72;
   o.document_end = 7;
   o.optimizer = c.optimizer;
-  if (gpu) o.target = {true, 1, Bytes{32} << 20};
+  if (gpu) o.target = {true, 1, Bytes{32} << 20}, o.logits_part = 1;  // five parts
   else o.target = {.threads = 2};
   return o;
 }
