@@ -7,6 +7,7 @@
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/fp8_matmul.h"
 #include "kernels/loss_scale.h"
 #include "kernels/matmul.h"
 
@@ -80,6 +81,24 @@ void Head::logits_tile(const std::string& name, TensorId features, Tile tile, Te
       s_.product_cost(1, n, tile.tokens, outputs));
 }
 
+// The logits of a whole batch in one product: of a wide decoder in 8 bits, since the rounding errors of so many features cancel.
+void Head::all_logits(const std::string& name, TensorId features, TensorId logits) {
+  constexpr std::int64_t kWide = 4096, kRows = 4096;
+  const Tile all{0, vocabulary_};
+  if (s_.compute != DType::bf16 || width_ < kWide || width_ % 16 != 0 || vocabulary_ % 16 != 0)
+    return logits_tile(name, features, all, logits, 0);
+  const std::int64_t n = s_.options.tokens();
+  const TensorId decoder = s_.operand(decoder_), a8 = s_.graph.transient(name + ".features8", DType::u8, {n, width_}),
+                 workspace = s_.model.workspace,
+                 b8 = s_.graph.transient(name + ".weights8", DType::u8, {std::min(vocabulary_, kRows), width_});
+  s_.graph.operation(
+      name + ".logits", {features, decoder}, {logits, a8, b8, workspace},
+      [=](auto& device, const Bindings& at) {
+        fp8_matmul(device, {at[features], at[decoder], at[logits].columns(0, all.tokens), at[a8], at[b8], at[workspace]});
+      },
+      s_.product_cost(1, n, vocabulary_, width_));
+}
+
 Head::Statistics Head::declare_softmax(const std::string& prefix) {
   const Shape shape = {s_.options.tokens()};
   const auto add = [&](const char* name) { return s_.graph.transient(prefix + name, s_.real, shape); };
@@ -132,7 +151,7 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
   };
   if (keep && at_once()) {
     const Tile all{0, vocabulary_};
-    logits_tile(prefix + "decoder", features, all, kept, 0);
+    all_logits(prefix + "decoder", features, kept);
     statistics(prefix + "decoder", kept, all, 0);
   } else {
     const auto tiles = vocabulary_tiles();
