@@ -7,6 +7,7 @@
 
 #include "arena/report.h"
 #include "engine/model/family.h"
+#include "engine/run/leaner.h"
 
 namespace neurogen {
 namespace {
@@ -160,6 +161,17 @@ std::string refusal(const Fit& fit, Budget budget, Spelling spelling) {
     for (const ArchitecturePtr& smaller : smaller_presets(*fit.model.architecture))
       suggest(smaller, fit.model.options, with, set("architecture", smaller->name()) + set("window", asked));
   };
+  // As few leaner ways of storage as these settings need to fit, or all.
+  StepOptions stored = fit.model.options;
+  std::string storage;
+  const std::vector<Leaner> ways = leaner(stored);
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    ways[i].apply(stored);
+    storage += set(ways[i].field, ways[i].value);
+    if (i + 1 < ways.size() && !any_fit(fit.model.architecture, stored, budget)) continue;
+    suggest(fit.model.architecture, stored, budget, storage);
+    break;
+  }
   smaller_settings(budget);
   Budget lean = budget;
   lean.overhead = kLeanCpuOverhead;
