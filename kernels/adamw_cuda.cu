@@ -37,8 +37,8 @@ __device__ void update_four(const Update& u, float4 g, float4& p, float4& m, flo
 template <typename Low>
 struct Tensor {
   const float* gradient;
-  float* parameter;      // null: the parameter is `low`
-  void *m, *v;           // f32, or u8 with scales
+  float* parameter;  // null: the parameter is `low`
+  void *m, *v;       // f32, or u8 with scales
   float *m_scale, *v_scale;
   Low* low;  // may be null
   std::int64_t elements;
@@ -57,9 +57,9 @@ __device__ void store_parameter(const Tensor<Low>& t, std::int64_t i, float4 p, 
     store_four(t.parameter + i, p);
     if (t.low) store_four(t.low + i, p);
   } else {
-    *reinterpret_cast<Neighbours<4, Low>*>(t.low + i) = {
-        {rounded(Low{}, p.x, draws.x & 0xFFFF), rounded(Low{}, p.y, draws.y & 0xFFFF), rounded(Low{}, p.z, draws.z & 0xFFFF),
-         rounded(Low{}, p.w, draws.w & 0xFFFF)}};
+    *reinterpret_cast<Neighbours<4, Low>*>(t.low +
+                                           i) = {{rounded(Low{}, p.x, draws.x & 0xFFFF), rounded(Low{}, p.y, draws.y & 0xFFFF),
+                                                  rounded(Low{}, p.z, draws.z & 0xFFFF), rounded(Low{}, p.w, draws.w & 0xFFFF)}};
   }
 }
 
@@ -171,9 +171,9 @@ void adamw(CudaDevice& device, const AdamW& a) {
     for (const AdamW::Update& u : a.updates) {
       const std::int64_t elements = u.parameter.elements();
       const bool coded = u.m.dtype == DType::u8;
-      require_operands((u.parameter.dtype == DType::f32 || u.parameter.dtype == low) && u.gradient.dtype == DType::f32 &&
-                           elements % 4 == 0,
-                       "adamw: tensors must be f32, parameters also of one 16-bit type, with a multiple of 4 elements");
+      require_operands(
+          (u.parameter.dtype == DType::f32 || u.parameter.dtype == low) && u.gradient.dtype == DType::f32 && elements % 4 == 0,
+          "adamw: tensors must be f32, parameters also of one 16-bit type, with a multiple of 4 elements");
       require_operands(!coded || (u.m_scale.dtype == DType::f32 && u.m_scale.elements() == moment_blocks(elements) &&
                                   u.v_scale.elements() == u.m_scale.elements()),
                        "adamw: moments of 8 bits need a scale for each block");

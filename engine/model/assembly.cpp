@@ -21,7 +21,7 @@ Assembly::Assembly(Model& m)
 
 ParameterId Assembly::parameter(ParameterSpec spec) {
   Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, model.parameters.size() + 1};
-  const DType type = p.rule == UpdateRule::adafactor ? options.decoder_storage
+  const DType type = p.rule == UpdateRule::adafactor              ? options.decoder_storage
                      : options.narrow_weights && stored_narrow(p) ? options.narrow()
                                                                   : real;
   p.value = persistent(p.name, type, p.shape);
@@ -69,7 +69,8 @@ TensorId Assembly::operand(const std::string& product, ParameterId id) {
   const TensorId stored = operand(id);
   if (graph.tensors()[stored.index].dtype == compute) return stored;
   const TensorId copy = graph.transient(product + ".weights", compute, model.parameters[id].shape);
-  graph.operation(product + ".cast", {stored}, {copy}, [=](auto& device, const Bindings& at) { cast(device, at[stored], at[copy]); });
+  graph.operation(product + ".cast", {stored}, {copy},
+                  [=](auto& device, const Bindings& at) { cast(device, at[stored], at[copy]); });
   return copy;
 }
 

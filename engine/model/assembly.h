@@ -34,10 +34,10 @@ class Assembly {
   TensorId control;      // StepControl, derived: the device's copy; with training
   // With training in micro-batches: tokens counted so far in the step, derived; this micro-batch's share of them, transient.
   TensorId counted, share;
-  struct {  // early updates so far (update.h)
-    std::vector<bool> done;        // of each parameter
-    TensorId squares;              // sums of squares of all gradients, transient
-    std::int64_t summed = 0;       // of these
+  struct {                    // early updates so far (update.h)
+    std::vector<bool> done;   // of each parameter
+    TensorId squares;         // sums of squares of all gradients, transient
+    std::int64_t summed = 0;  // of these
     std::int64_t groups = 0;
   } early;
 

@@ -171,8 +171,10 @@ void collect_gradients(Assembly& s) {
   }
 }
 
-void update_known(Assembly& s) {
-  if (!s.options.early_updates) return;
+namespace {
+
+// `last`: nothing is added to any gradient from here on. Until then, that of a table that is also the decoder has one part alone.
+void update_known(Assembly& s, bool last) {
   const std::vector<Parameter>& all = s.model.parameters;
   s.early.done.resize(all.size());
   std::vector<Parameter> known;
@@ -181,7 +183,8 @@ void update_known(Assembly& s) {
   for (ParameterId id = 0; id < all.size(); ++id) {
     all_numbers += static_cast<double>(elements_of(all[id]));
     sums += norm_partials(elements_of(all[id]));
-    if (!all[id].gradient || s.early.done[id]) continue;
+    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
+    if (!all[id].gradient || s.early.done[id] || half) continue;
     s.early.done[id] = true;
     numbers += static_cast<double>(elements_of(all[id]));
     known.push_back(all[id]);
@@ -211,9 +214,15 @@ void update_known(Assembly& s) {
   add_adamw(s, "update" + number, norm, updates);
 }
 
+}  // namespace
+
+void update_known(Assembly& s) {
+  if (s.options.early_updates) update_known(s, false);
+}
+
 void add_update(Assembly& s) {
   if (s.options.early_updates) {
-    update_known(s);
+    update_known(s, true);
     const TensorId partials = s.early.squares, norm = s.graph.transient("norm", s.real, {2}), host = s.model.ports.norm,
                    control = s.control;
     const double limit = s.options.clip;

@@ -103,8 +103,6 @@ void restore(Session& session, const Checkpoint& from) {
 }
 
 void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) {
-  check_known(from, session.arena.plan(), from.tensors().size());
-  if (verify) from.verify();
   const StepOptions& options = session.model.options;
   if (from.manifest().options.narrow_moments != options.narrow_moments) {
     const auto bits = [](bool narrow) { return narrow ? "8 bits" : "fp32"; };
@@ -112,6 +110,8 @@ void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) 
                              bits(!options.narrow_moments), bits(options.narrow_moments)),
                  Field("moments")});
   }
+  check_known(from, session.arena.plan(), from.tensors().size());
+  if (verify) from.verify();
   if (!convert && options.narrow_weights && conversion(from, session.arena.plan()) == Conversion::rounding) {
     throw Error({from.path() + " stores weights in fp32, this run in 16 bits, which would round them: add ", Field("convert"),
                  ", or choose another ", Field("weights")});

@@ -107,7 +107,8 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
   const std::vector<Optimizer> all = r.architecture->optimizers();
   if (std::count(all.begin(), all.end(), Optimizer::adamw) > 0)
     throw Error({Field(field), " is for models that AdamW updates: add ", kOptimizer, " adamw, or leave it out"});
-  throw Error({Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
+  throw Error(
+      {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
 }  // namespace

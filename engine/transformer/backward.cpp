@@ -79,10 +79,11 @@ void TransformerTrunk::mlp_backward(std::size_t layer) {
       });
   weight_gradient(name + "down.weight", ids.down, whole(d_branch), up);
   const TensorId d_normed = s_.graph.transient(name + "mlp_norm", s_.compute, {tokens(), shape_.width});
-  multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, weights(name + "mlp_norm.up", ids.up), Transpose::no, whole(d_normed), 0);
+  multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, weights(name + "mlp_norm.up", ids.up), Transpose::no, whole(d_normed),
+           0);
   if (gate)
-    multiply(name + "mlp_norm.gate", whole(gate), Transpose::no, weights(name + "mlp_norm.gate", ids.gate), Transpose::no, whole(d_normed),
-             1);
+    multiply(name + "mlp_norm.gate", whole(gate), Transpose::no, weights(name + "mlp_norm.gate", ids.gate), Transpose::no,
+             whole(d_normed), 1);
   norm_backward(name + "mlp_norm", ids.mlp_norm, state.mlp_norm, d_normed, false, true, &ids.attention_output);
   weight_gradient(name + "up.weight", ids.up, whole(d_up), d_normed);
   if (gate) weight_gradient(name + "gate.weight", ids.gate, whole(gate), d_normed);

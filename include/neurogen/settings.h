@@ -14,8 +14,8 @@ enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32
 // How AdamW's matrices and tables are kept, if it updates all.
 enum class WeightStorage { fp32, sixteen_bits };  // sixteen_bits: rounded at random
 enum class Moments { fp32, eight_bits };          // eight_bits: likewise, by blocks of 256 with a scale each
-// backward: each block as soon as its gradients are known, so that few gradients live at a time. It is clipped alone, and accumulate
-// must be 1.
+// backward: each block as soon as its gradients are known, so that few gradients live at a time. It is clipped alone, and
+// accumulate must be 1.
 enum class UpdateTime { at_end, backward };
 
 // A run that starts from weights takes what is automatic from them, where the device supports it.
@@ -34,7 +34,7 @@ struct ModelSettings {
   std::optional<WeightStorage> weights;  // these three, not set: as the weights were trained, else fp32, fp32 and at_end
   std::optional<Moments> moments;
   std::optional<UpdateTime> updates;
-  std::int64_t threads = 0;                                    // CPU threads; 0: one per core
+  std::int64_t threads = 0;  // CPU threads; 0: one per core
   // Token that ends a document: the model's memory is reset after it; -1: none. Not set: as the weights were trained, else none.
   std::optional<std::int64_t> document_end;
   std::int64_t decoder_tile = 1280;  // rows of the decoder updated together

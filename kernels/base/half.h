@@ -46,8 +46,8 @@ inline void narrow(float x, F16& to) {
   to.bits = static_cast<std::uint16_t>(sign | rounded);
 }
 
-// Rounds up or down at random, in proportion to the distances: exact on average. `random` is below 2^16. The bits are those of a GPU
-// (stochastic_rounding.cuh).
+// Rounds up or down at random, in proportion to the distances: exact on average. `random` is below 2^16. The bits are those of a
+// GPU (stochastic_rounding.cuh).
 inline void narrow_at_random(float x, std::uint32_t random, Bf16& to) {
   to.bits = static_cast<std::uint16_t>((bits_of(x) + (std::isfinite(x) ? random : 0)) >> 16);
 }

@@ -38,7 +38,10 @@ struct Case {
   double gradients() const { return compute == DType::f32 ? 1e-3 : compute == DType::f16 ? 2e-2 : 8e-2; }
 };
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << parse_transformer(c.model, "").name << "_" << name_of(c.compute) << (c.optimizer == Optimizer::muon ? "_muon" : c.lean ? "_lean" : "_adamw");
+  *out << parse_transformer(c.model, "").name << "_" << name_of(c.compute)
+       << (c.optimizer == Optimizer::muon ? "_muon"
+           : c.lean                       ? "_lean"
+                                          : "_adamw");
 }
 
 StepOptions options_of(const Case& c, bool gpu) {

@@ -192,11 +192,13 @@ inline int check_page(const ArchitecturePtr& asked, const StepOptions& o, const 
   std::istringstream page(refusal(refused, budget, plain));
   int suggestions = 0;
   Bytes minimum = 0;
+  bool advice = false;
   for (std::string line; std::getline(page, line);) {
     ArchitecturePtr a = asked;
     StepOptions with = o;
     if (std::sscanf(line.c_str(), "  budget %lu  (the minimum", &minimum) == 1) continue;
-    if (!line.starts_with("  ") || line.find(" batch ") == std::string::npos) continue;
+    advice = advice || line.starts_with("settings that would fit");
+    if (!advice || line.find(" batch ") == std::string::npos) continue;
     std::istringstream words(line);
     for (std::string field, value; words >> field >> value;) {
       if (field == "architecture") a = read_architecture(value);

@@ -77,7 +77,8 @@ void print_savings(const Planned& p) {
   for (const Leaner& way : leaner(p.fit.model.options)) {
     StepOptions options = p.fit.model.options;
     way.apply(options);
-    const Bytes before = p.fit.plan.total(), after = planned(build_training(p.resolved.architecture, options), p.resolved.budget).plan.total();
+    const Bytes before = p.fit.plan.total(),
+                after = planned(build_training(p.resolved.architecture, options), p.resolved.budget).plan.total();
     if (after < before) text += fmt::format("{} {} saves {}\n", option_of(way.field), way.value, human(before - after));
   }
   if (!text.empty()) print_out("\n{}", text);

@@ -119,8 +119,7 @@ void adamw_narrow_case(Case& c, const Shape& s) {
     AdamW arguments{at[control], at[norm], {}};
     std::uint64_t draws = 3;
     for (const One& u : all) {
-      arguments.updates.add(
-          {at[u.gradient], at[u.parameter], at[u.m], at[u.v], 0.05, {}, at[u.m_scale], at[u.v_scale], draws++});
+      arguments.updates.add({at[u.gradient], at[u.parameter], at[u.m], at[u.v], 0.05, {}, at[u.m_scale], at[u.v_scale], draws++});
     }
     adamw(device, arguments);
   });
