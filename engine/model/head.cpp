@@ -240,7 +240,7 @@ TensorId Head::train_in_parts(TensorId features, TensorId targets) {
   const auto fit = static_cast<std::int64_t>(s_.options.logits_part / size_of(s_.compute, {pitch}));
   const std::int64_t most = std::max(fit / kRows, std::int64_t{1}) * kRows;
   const double softcap = softcap_;
-  const TensorId control = s_.control, decoder = s_.operand(decoder_), gradient = s_.declare_gradient(decoder_);
+  const TensorId control = s_.control, decoder = s_.operand("decoder", decoder_), gradient = s_.declare_gradient(decoder_);
   const TensorId d_features = s_.graph.transient("d_features", s_.compute, {n, width});
   const Statistics l = declare_softmax("");
   s_.graph.operation("loss.targets", {targets}, {l.total}, [=](auto& device, const Bindings& at) {

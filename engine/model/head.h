@@ -44,9 +44,7 @@ class Head {
   };
   std::vector<Tile> vocabulary_tiles() const;
   bool gathered() const { return gathers_decoder(*s_.model.architecture, s_.model.options); }
-  DType stored() const {
-    return gathered() ? s_.compute : s_.options.decoder_storage;
-  }  // type of the weights that products begin from
+  DType stored() const { return s_.graph.tensors()[s_.operand(decoder_).index].dtype; }  // what products begin from
   bool at_once() const;
   std::int64_t tiles_together() const;
   // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, whose gradient is in rows from `first_row` on; and

@@ -8,6 +8,7 @@
 #include "arena/report.h"
 #include "engine/model/family.h"
 #include "engine/model/head.h"
+#include "engine/run/leaner.h"
 
 namespace neurogen {
 namespace {
@@ -133,9 +134,11 @@ std::string describe_logits(const Architecture& architecture, const StepOptions&
 
 std::string describe(const Architecture& architecture, const StepOptions& o) {
   const std::string batches = o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "";
-  return fmt::format("{}, {}{} x {} = {} tokens a step, {}, decoder {}, {}, logits {}", architecture.name(), batches, o.batch,
+  const std::string lean = fmt::format("{}{}{}", o.narrow_weights ? fmt::format(", weights {}", name_of(o.narrow())) : "",
+                                       o.narrow_moments ? ", moments of 8 bits" : "", o.early_updates ? ", early updates" : "");
+  return fmt::format("{}, {}{} x {} = {} tokens a step, {}, decoder {}{}, {}, logits {}", architecture.name(), batches, o.batch,
                      o.window, with_commas(static_cast<Bytes>(o.step_tokens())), name_of(o.compute), name_of(o.decoder_storage),
-                     describe(o.schedule, architecture.blocks()), describe_logits(architecture, o));
+                     lean, describe(o.schedule, architecture.blocks()), describe_logits(architecture, o));
 }
 
 std::string misfit(const Fit& fit) {
@@ -165,6 +168,17 @@ std::string refusal(const Fit& fit, Budget budget, Spelling spelling) {
     for (const ArchitecturePtr& smaller : smaller_presets(*fit.model.architecture))
       suggest(smaller, fit.model.options, with, set("architecture", smaller->name()) + set("window", asked));
   };
+  // As few leaner ways of storage as these settings need to fit, or all.
+  StepOptions stored = fit.model.options;
+  std::string storage;
+  const std::vector<Leaner> ways = leaner(stored);
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    ways[i].apply(stored);
+    storage += set(ways[i].field, ways[i].value);
+    if (i + 1 < ways.size() && !any_fit(fit.model.architecture, stored, budget)) continue;
+    suggest(fit.model.architecture, stored, budget, storage);
+    break;
+  }
   smaller_settings(budget);
   Budget lean = budget;
   lean.overhead = kLeanCpuOverhead;
