@@ -64,6 +64,7 @@ class Decoder {
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
     m.options.optimizer = static_cast<std::uint8_t>(number("its optimizer", from.optimizer(), 0, 1));
+    m.options.fp8_logits = from.fp8_logits();
     m.options.narrow_weights = from.narrow_weights();
     m.options.narrow_moments = from.narrow_moments();
     m.options.early_updates = from.early_updates();
@@ -242,6 +243,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_synapse_decay(m.options.synapse_decay);
   b.add_clip(m.options.clip);
   b.add_optimizer(m.options.optimizer);
+  b.add_fp8_logits(m.options.fp8_logits);
   b.add_narrow_weights(m.options.narrow_weights);
   b.add_narrow_moments(m.options.narrow_moments);
   b.add_early_updates(m.options.early_updates);

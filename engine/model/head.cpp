@@ -81,12 +81,11 @@ void Head::logits_tile(const std::string& name, TensorId features, Tile tile, Te
       s_.product_cost(1, n, tile.tokens, outputs));
 }
 
-// The logits of a whole batch in one product: of a wide decoder in 8 bits, since the rounding errors of so many features cancel.
+// The logits of a whole batch in one product.
 void Head::all_logits(const std::string& name, TensorId features, TensorId logits) {
-  constexpr std::int64_t kWide = 4096, kRows = 4096;
+  constexpr std::int64_t kRows = 4096;  // of the decoder, in 8 bits at a time
   const Tile all{0, vocabulary_};
-  if (s_.compute != DType::bf16 || width_ < kWide || width_ % 16 != 0 || vocabulary_ % 16 != 0)
-    return logits_tile(name, features, all, logits, 0);
+  if (!s_.options.fp8_logits) return logits_tile(name, features, all, logits, 0);
   const std::int64_t n = s_.options.tokens();
   const TensorId decoder = s_.operand(decoder_), a8 = s_.graph.transient(name + ".features8", DType::u8, {n, width_}),
                  workspace = s_.model.workspace,

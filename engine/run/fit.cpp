@@ -129,7 +129,10 @@ std::string describe(const Schedule& schedule, std::int64_t blocks) {
 }
 
 std::string describe_logits(const Architecture& architecture, const StepOptions& options) {
-  return gathers_decoder(architecture, options) ? "in parts" : options.schedule.keep_logits ? "kept" : "computed twice";
+  return gathers_decoder(architecture, options) ? "in parts"
+         : !options.schedule.keep_logits        ? "computed twice"
+         : options.fp8_logits                   ? "kept, by products in fp8"
+                                                : "kept";
 }
 
 std::string describe(const Architecture& architecture, const StepOptions& o) {

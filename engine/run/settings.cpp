@@ -111,6 +111,23 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
       {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
+// Whether the logits come from products in 8 bits, which need bf16, and a decoder that is updated in tiles.
+bool has_fp8_logits(const Settings& s, const Resolved& r) {
+  constexpr std::int64_t kUnit = 16;
+  const bool tiled = !r.architecture->tied() && r.options.optimizer != Optimizer::adamw,
+             whole = r.architecture->features() % kUnit == 0 && r.architecture->vocabulary() % kUnit == 0,
+             able = r.options.compute == DType::bf16 && r.options.decoder_storage == DType::bf16 && tiled && whole;
+  if (!s.logits) return s.saved_fp8_logits && able;
+  if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::fp8)
+    throw unknown(Field("logits"), *s.logits, "as_compute or fp8");
+  if (*s.logits == LogitsProduct::fp8 && !able) {
+    throw Error({Field("logits"),
+                 " fp8 is for bf16 on a GPU, and for an untied decoder under muon with a vocabulary and features in "
+                 "multiples of 16: leave it out"});
+  }
+  return *s.logits == LogitsProduct::fp8;
+}
+
 }  // namespace
 
 const char* name_of(Optimizer optimizer) { return optimizer == Optimizer::muon ? "muon" : "adamw"; }
@@ -152,6 +169,7 @@ Resolved resolve(const Settings& s, bool planning) {
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
   o.optimizer = optimizer_of(s.optimizer, s.saved_optimizer, *r.architecture);
+  o.fp8_logits = has_fp8_logits(s, r);
   o.narrow_weights = is_lean("weights", s.weights, s.saved_narrow_weights, "fp32 or sixteen_bits", r);
   o.narrow_moments = is_lean("moments", s.moments, s.saved_narrow_moments, "fp32 or eight_bits", r);
   o.early_updates = is_lean("updates", s.updates, s.saved_early_updates, "at_end or backward", r);

@@ -11,6 +11,9 @@ enum class Optimizer { muon, adamw };
 enum class Device { automatic, cpu, cuda };                   // automatic: the first GPU if there is one
 enum class Compute { automatic, fp32, bf16, fp16 };           // automatic: fp32 on a CPU, bf16 or fp16 on a GPU
 enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32 on a CPU, the 16 bits of `compute` on a GPU
+// Products that give the logits in training. fp8: in 8 bits, at twice the rate of 16 on a GPU that has them, with bf16 and an
+// updated decoder of its own; a little noise in the logits (docs/performance.md).
+enum class LogitsProduct { as_compute, fp8 };
 // How AdamW's matrices and tables are kept, if it updates all.
 enum class WeightStorage { fp32, sixteen_bits };  // sixteen_bits: rounded at random
 enum class Moments { fp32, eight_bits };          // eight_bits: likewise, by blocks of 256 with a scale each
@@ -31,6 +34,7 @@ struct ModelSettings {
   std::int64_t gpu = 0;                                        // which GPU, with Device::cuda
   Compute compute = Compute::automatic;                        // type of matrix products
   DecoderStorage decoder_storage = DecoderStorage::automatic;  // type of the stored decoder, unless AdamW updates all
+  std::optional<LogitsProduct> logits;                         // not set: as the weights were trained, else as_compute
   std::optional<WeightStorage> weights;  // these three, not set: as the weights were trained, else fp32, fp32 and at_end
   std::optional<Moments> moments;
   std::optional<UpdateTime> updates;

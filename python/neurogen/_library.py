@@ -25,7 +25,7 @@ class NativeOptions(ctypes.Structure):
     _fields_ += [("budget", ctypes.c_uint64)]
     _fields_ += [(name, ctypes.c_int64) for name in ("overhead", "batch", "window", "accumulate", "device", "gpu")]
     _fields_ += [(name, ctypes.c_int64) for name in ("compute", "decoder_storage")]
-    _fields_ += [(name, ctypes.c_int64) for name in ("optimizer", "weights", "moments", "updates")]
+    _fields_ += [(name, ctypes.c_int64) for name in ("optimizer", "logits", "weights", "moments", "updates")]
     _fields_ += [(name, ctypes.c_int64) for name in ("threads", "document_end", "decoder_tile", "steps", "seed")]
     _fields_ += [(name, ctypes.c_double) for name in ("learning_rate", "synapse_rate", "table_rate", "decoder_rate")]
     _fields_ += [("warmup", ctypes.c_int64)]

@@ -116,6 +116,10 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
         "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of 0.1 "
         "for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
         ->type_name("auto|muon|adamw");
+    add_choice(
+        app, "--logits", s.logits, "compute", "fp8",
+        "products that give the logits in training; fp8: in 8 bits, faster on GPUs of compute capability 8.9 and above, with a "
+        "little noise (default: that of the checkpoint, else that of --compute)");
     add_choice(app, "--weights", s.weights, "fp32", "16bit",
                "with adamw for all: type of the stored matrices and tables; 16bit: rounded at random, and no other copy of them "
                "(default: that of the checkpoint, else fp32)");
