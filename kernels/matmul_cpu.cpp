@@ -39,7 +39,7 @@ void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Op
     matmul_serial<Real>(p.transpose_a, p.transpose_b, std::min(kTileRows, c.rows - row), std::min(kTileColumns, c.columns - column),
                         ta ? a.rows : a.columns, ta ? a.at<const Real>(i, 0, row) : a.at<const Real>(i, row, 0), a.stride,
                         tb ? b.at<const Real>(i, column, 0) : b.at<const Real>(i, 0, column), b.stride, static_cast<Real>(p.beta),
-                        c.at<Real>(i, row, column), c.stride);
+                        c.at<Real>(i, row, column), c.stride, static_cast<Real>(p.scale));
   });
 }
 
@@ -47,19 +47,19 @@ void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Op
 
 template <typename Real>
 void matmul_serial(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,
-                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc) {
+                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale) {
   if (m == 0 || n == 0) return;
   const auto op = [](Transpose t) { return t == Transpose::yes ? OpenBlas::kTrans : OpenBlas::kNoTrans; };
   OpenBlas::Gemm<Real> gemm;
   if constexpr (std::is_same_v<Real, float>) gemm = openblas().sgemm;
   else gemm = openblas().dgemm;
-  gemm(OpenBlas::kRowMajor, op(transpose_a), op(transpose_b), static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
-       Real(1), a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+  gemm(OpenBlas::kRowMajor, op(transpose_a), op(transpose_b), static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), scale,
+       a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
 }
 template void matmul_serial<float>(Transpose, Transpose, std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
-                                   const float*, std::int64_t, float, float*, std::int64_t);
+                                   const float*, std::int64_t, float, float*, std::int64_t, float);
 template void matmul_serial<double>(Transpose, Transpose, std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
-                                    const double*, std::int64_t, double, double*, std::int64_t);
+                                    const double*, std::int64_t, double, double*, std::int64_t, double);
 
 void matmul(CpuDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;

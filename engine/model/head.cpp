@@ -258,7 +258,7 @@ TensorId Head::train(TensorId features, TensorId targets) {
           },
           s_.product_cost(1, n, outputs, tile.tokens));
     }
-    if (t % together != 0) continue;
+    if (t % together != 0 || (gathered() && !gathered_gradient)) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
     const TensorId gradient = gathered() ? gathered_gradient : s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});

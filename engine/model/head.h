@@ -1,7 +1,8 @@
 // The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Under Adafactor each tile of
 // the decoder is updated as soon as its gradient is complete, so that the decoder's gradient never exists whole. Under AdamW it is
 // gathered, and updated with all others; so is that of a tied decoder, which is the embedding. If a step has several micro-batches,
-// the gradients of all must be known before the first update: they are collected in one of the decoder's size.
+// the gradients of all must be known before the first update: they are collected in one of the decoder's size. A frozen decoder has
+// none.
 #pragma once
 #include <string>
 #include <vector>
