@@ -17,7 +17,7 @@ namespace neurogen {
 
 void export_peft(const Checkpoint& from, const std::string& folder) {
   const Manifest& m = from.manifest();
-  if (m.adapters.rank == 0) throw Error(from.path() + " holds no adapters: export its weights with --safetensors");
+  if (m.adapters.rank == 0) throw Error(from.path() + " holds no adapters: export its weights instead");
   const ArchitecturePtr architecture = parse_architecture(m.architecture, from.path() + ": its architecture");
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names;
