@@ -4,6 +4,7 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/base/openblas.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/matmul.h"
 
 namespace neurogen {
@@ -29,6 +30,32 @@ struct Operand {
   }
 };
 
+// For small products of few columns, neither factor transposed, OpenBLAS (0.3.21) allocates at every call.
+constexpr std::int64_t kNarrow = 16, kSmallProduct = 1'000'000;
+
+// The same without: rows of b in blocks, padded to a whole vector.
+template <typename Real>
+NEUROGEN_CLONES void narrow_product(std::int64_t m, std::int64_t n, std::int64_t k, const Real* a, std::int64_t lda, const Real* b,
+                                    std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale) {
+  constexpr std::int64_t kRows = 128;
+  for (std::int64_t begin = 0; begin < k; begin += kRows) {
+    const std::int64_t rows = std::min(kRows, k - begin);
+    Real padded[kRows][kNarrow] = {};
+    for (std::int64_t l = 0; l < rows; ++l) std::copy_n(b + (begin + l) * ldb, n, padded[l]);
+    for (std::int64_t i = 0; i < m; ++i) {
+      Real sums[kNarrow] = {};
+      for (std::int64_t l = 0; l < rows; ++l) {
+        const Real x = a[i * lda + begin + l];
+#pragma omp simd
+        for (std::int64_t j = 0; j < kNarrow; ++j) sums[j] += x * padded[l][j];
+      }
+      Real* const row = c + i * ldc;
+      const bool adds = begin > 0 || beta != 0;  // beta is 0 or 1
+      for (std::int64_t j = 0; j < n; ++j) row[j] = adds ? row[j] + scale * sums[j] : scale * sums[j];
+    }
+  }
+}
+
 template <typename Real>
 void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Operand& b, const Operand& c) {
   const std::int64_t across = (c.columns + kTileColumns - 1) / kTileColumns, down = (c.rows + kTileRows - 1) / kTileRows;
@@ -49,6 +76,8 @@ template <typename Real>
 void matmul_serial(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,
                    std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale) {
   if (m == 0 || n == 0) return;
+  if (transpose_a == Transpose::no && transpose_b == Transpose::no && n < kNarrow && m * n * k <= kSmallProduct)
+    return narrow_product(m, n, k, a, lda, b, ldb, beta, c, ldc, scale);
   const auto op = [](Transpose t) { return t == Transpose::yes ? OpenBlas::kTrans : OpenBlas::kNoTrans; };
   OpenBlas::Gemm<Real> gemm;
   if constexpr (std::is_same_v<Real, float>) gemm = openblas().sgemm;

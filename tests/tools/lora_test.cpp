@@ -39,6 +39,7 @@ class LoraRuns : public CommandLine {
 TEST_F(LoraRuns, GoOnBitForBitAndAreBoundToTheirBase) {
   const string printed = succeeds(kLora + "--checkpoint-dir whole");
   EXPECT_NE(printed.find("loaded: frozen weights"), string::npos) << printed;
+  EXPECT_NE(printed.find("allocations since the seal: 0\n"), string::npos) << printed;
   succeeds(kLora + "--checkpoint-dir parts");
   std::filesystem::remove(directory_.path("parts/step-000000060.ngck"));
   const string resume = kBase + "--lr 0.01 --steps 60 --save-every 30 --checkpoint-dir parts --resume ";
