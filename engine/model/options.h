@@ -40,6 +40,7 @@ struct StepOptions {
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
   DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
   std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
+  Bytes logits_part = 105'000'000;        // most logits at once where the decoder's gradient is gathered (head.h)
   std::int64_t document_end = -1;         // token that ends a document, -1: none
   Target target;
   Optimizer optimizer = Optimizer::muon;

@@ -53,7 +53,7 @@ StepOptions options_of(const Case& c, bool gpu) {
   o.optimizer = c.optimizer;
   o.narrow_weights = o.narrow_moments = o.early_updates = c.kind == Case::Kind::lean;
   if (c.kind == Case::Kind::adapters) o.lora = {8, 16, TransformerArchitecture(parse_transformer(c.model, "")).adaptable()};
-  if (gpu) o.target = {true, 1, Bytes{32} << 20};
+  if (gpu) o.target = {true, 1, Bytes{32} << 20}, o.logits_part = 1;  // five parts
   else o.target = {.threads = 2};
   return o;
 }

@@ -144,7 +144,7 @@ int compare(const PlanSettings& s, bool budget_given) {
     return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));
   });
   row("schedule", [](const Planned& p) { return describe(p.fit.model.options.schedule, p.resolved.architecture->blocks()); });
-  row("logits", [](const Planned& p) { return p.fit.model.options.schedule.keep_logits ? "kept" : "computed twice"; });
+  row("logits", [](const Planned& p) { return describe_logits(*p.resolved.architecture, p.fit.model.options); });
   bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
   bytes("host arena", [](const Planned& p) { return p.fit.plan.host.bytes; });
