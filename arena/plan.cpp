@@ -34,8 +34,10 @@ Bytes bump(std::vector<Buffer>& buffers, ArenaKind arena, BufferKind kind, Bytes
 ArenaPlan plan_arena(std::vector<Buffer>& buffers, ArenaKind arena, bool overlay) {
   ArenaPlan plan;
   plan.persistent = bump(buffers, arena, BufferKind::persistent, 0);
-  const Bytes fixed = bump(buffers, arena, BufferKind::derived, plan.persistent);
-  plan.derived = fixed - plan.persistent;
+  const Bytes derived = bump(buffers, arena, BufferKind::derived, plan.persistent);
+  const Bytes fixed = bump(buffers, arena, BufferKind::loaded, derived);
+  plan.derived = derived - plan.persistent;
+  plan.loaded = fixed - derived;
 
   std::vector<Buffer*> transients;
   std::vector<Interval> intervals;
@@ -66,7 +68,7 @@ Bytes beside_arenas(const Plan& plan) {
 const char* name_of(ArenaKind kind) { return kind == ArenaKind::device ? "device" : "host"; }
 
 const char* name_of(BufferKind kind) {
-  static constexpr const char* kNames[] = {"persistent", "derived", "transient"};
+  static constexpr const char* kNames[] = {"persistent", "derived", "transient", "loaded"};
   return kNames[static_cast<int>(kind)];
 }
 

@@ -14,6 +14,7 @@ enum class BufferKind : std::uint8_t {
   persistent,  // always alive, saved: parameters and optimizer state
   derived,     // always alive, recomputed from the persistent ones: 16-bit copies, control block, workspaces
   transient,   // alive from first_op to last_op; shares memory with buffers that are not alive then
+  loaded,      // always alive, filled from a named file and never changed, so not saved: frozen weights
 };
 
 // A copy of the persistent buffers in ordinary memory, saved from while training goes on.
@@ -45,6 +46,7 @@ struct ArenaPlan {
   Bytes bytes = 0;           // whole size, a multiple of kAlignment
   Bytes persistent = 0;      // [0, persistent) holds the persistent buffers, in declared order
   Bytes derived = 0;         // size of the derived buffers, which follow
+  Bytes loaded = 0;          // of the loaded ones, which follow those
   Bytes lower_bound = 0;     // the largest sum of rounded sizes alive at one operation: no placement can be smaller
   std::int64_t peak_op = 0;  // the operation with that sum
   std::string order;         // the winning placement order, e.g. "size", "shuffle 7"
@@ -75,8 +77,9 @@ struct Plan {
   std::vector<std::size_t> alive(ArenaKind arena, std::int64_t operation) const;
 };
 
-// Places persistent buffers first, then derived ones, each in declared order, then transients overlaid by lifetime (placement.h).
-// Throws Error on overflow or on a lifetime outside the operations. A plan that exceeds the budget is returned too: ask fits().
+// Places persistent buffers first, then derived and loaded ones, each in declared order, then transients overlaid by lifetime
+// (placement.h). Throws Error on overflow or on a lifetime outside the operations. A plan that exceeds the budget is returned too:
+// ask fits().
 Plan make_plan(PlanRequest request);
 
 // Plan::lower_bound() of a request, without placing anything: a quick test that something cannot fit.

@@ -11,7 +11,7 @@ namespace neurogen {
 namespace {
 
 constexpr ArenaKind kArenas[] = {ArenaKind::device, ArenaKind::host};
-constexpr BufferKind kKinds[] = {BufferKind::persistent, BufferKind::derived, BufferKind::transient};
+constexpr BufferKind kKinds[] = {BufferKind::persistent, BufferKind::loaded, BufferKind::derived, BufferKind::transient};
 constexpr std::size_t kNameWidth = 46;
 constexpr std::size_t kRefusalLines = 24;  // plus the rest of the same page
 
@@ -130,8 +130,9 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts) {
 std::string plan_summary(const Plan& plan, const ReportFacts& facts) {
   const auto classes = [](const ArenaPlan& arena) {
     return total_line("  persistent: parameters and optimizer state", arena.persistent) +
+           (arena.loaded > 0 ? total_line("  loaded: frozen weights", arena.loaded) : "") +
            total_line("  derived: copies and workspaces", arena.derived) +
-           total_line("  transient: activations and gradients", arena.bytes - arena.persistent - arena.derived);
+           total_line("  transient: activations and gradients", arena.bytes - arena.persistent - arena.derived - arena.loaded);
   };
   return facts.title + "\n\n" + total_line("device arena", plan.device.bytes) + classes(plan.device) +
          total_line("host arena", plan.host.bytes) + totals(plan, facts);

@@ -1,4 +1,4 @@
-// Dense matrix products: C = op(A) op(B) + beta C, row-major.
+// Dense matrix products: C = scale op(A) op(B) + beta C, row-major.
 #pragma once
 #include "arena/tensor_view.h"
 #include "kernels/base/device.h"
@@ -14,7 +14,7 @@ enum class Transpose : bool { no, yes };
 struct Matmul {
   TensorView a, b, c;
   Transpose transpose_a = Transpose::no, transpose_b = Transpose::no;
-  double beta = 0;
+  double beta = 0, scale = 1;
 };
 
 // Runs on the device's threads in tiles that depend only on the shape: equal bits for every number of threads.
@@ -28,6 +28,6 @@ void clear_products(CudaDevice& device);
 // The same on the calling thread, for use inside CpuDevice::parallel. ld*: elements from one row to the next.
 template <typename Real>
 void matmul_serial(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,
-                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc);
+                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale = 1);
 
 }  // namespace neurogen

@@ -4,6 +4,7 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/base/openblas.h"
+#include "kernels/base/vector_math.h"
 #include "kernels/matmul.h"
 
 namespace neurogen {
@@ -29,6 +30,32 @@ struct Operand {
   }
 };
 
+// For small products of few columns, neither factor transposed, OpenBLAS (0.3.21) allocates at every call.
+constexpr std::int64_t kNarrow = 16, kSmallProduct = 1'000'000;
+
+// The same without: rows of b in blocks, padded to a whole vector.
+template <typename Real>
+NEUROGEN_CLONES void narrow_product(std::int64_t m, std::int64_t n, std::int64_t k, const Real* a, std::int64_t lda, const Real* b,
+                                    std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale) {
+  constexpr std::int64_t kRows = 128;
+  for (std::int64_t begin = 0; begin < k; begin += kRows) {
+    const std::int64_t rows = std::min(kRows, k - begin);
+    Real padded[kRows][kNarrow] = {};
+    for (std::int64_t l = 0; l < rows; ++l) std::copy_n(b + (begin + l) * ldb, n, padded[l]);
+    for (std::int64_t i = 0; i < m; ++i) {
+      Real sums[kNarrow] = {};
+      for (std::int64_t l = 0; l < rows; ++l) {
+        const Real x = a[i * lda + begin + l];
+#pragma omp simd
+        for (std::int64_t j = 0; j < kNarrow; ++j) sums[j] += x * padded[l][j];
+      }
+      Real* const row = c + i * ldc;
+      const bool adds = begin > 0 || beta != 0;  // beta is 0 or 1
+      for (std::int64_t j = 0; j < n; ++j) row[j] = adds ? row[j] + scale * sums[j] : scale * sums[j];
+    }
+  }
+}
+
 template <typename Real>
 void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Operand& b, const Operand& c) {
   const std::int64_t across = (c.columns + kTileColumns - 1) / kTileColumns, down = (c.rows + kTileRows - 1) / kTileRows;
@@ -39,7 +66,7 @@ void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Op
     matmul_serial<Real>(p.transpose_a, p.transpose_b, std::min(kTileRows, c.rows - row), std::min(kTileColumns, c.columns - column),
                         ta ? a.rows : a.columns, ta ? a.at<const Real>(i, 0, row) : a.at<const Real>(i, row, 0), a.stride,
                         tb ? b.at<const Real>(i, column, 0) : b.at<const Real>(i, 0, column), b.stride, static_cast<Real>(p.beta),
-                        c.at<Real>(i, row, column), c.stride);
+                        c.at<Real>(i, row, column), c.stride, static_cast<Real>(p.scale));
   });
 }
 
@@ -47,19 +74,21 @@ void matmul_tiles(CpuDevice& device, const Matmul& p, const Operand& a, const Op
 
 template <typename Real>
 void matmul_serial(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const Real* a,
-                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc) {
+                   std::int64_t lda, const Real* b, std::int64_t ldb, Real beta, Real* c, std::int64_t ldc, Real scale) {
   if (m == 0 || n == 0) return;
+  if (transpose_a == Transpose::no && transpose_b == Transpose::no && n < kNarrow && m * n * k <= kSmallProduct)
+    return narrow_product(m, n, k, a, lda, b, ldb, beta, c, ldc, scale);
   const auto op = [](Transpose t) { return t == Transpose::yes ? OpenBlas::kTrans : OpenBlas::kNoTrans; };
   OpenBlas::Gemm<Real> gemm;
   if constexpr (std::is_same_v<Real, float>) gemm = openblas().sgemm;
   else gemm = openblas().dgemm;
-  gemm(OpenBlas::kRowMajor, op(transpose_a), op(transpose_b), static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
-       Real(1), a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+  gemm(OpenBlas::kRowMajor, op(transpose_a), op(transpose_b), static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), scale,
+       a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
 }
 template void matmul_serial<float>(Transpose, Transpose, std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
-                                   const float*, std::int64_t, float, float*, std::int64_t);
+                                   const float*, std::int64_t, float, float*, std::int64_t, float);
 template void matmul_serial<double>(Transpose, Transpose, std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
-                                    const double*, std::int64_t, double, double*, std::int64_t);
+                                    const double*, std::int64_t, double, double*, std::int64_t, double);
 
 void matmul(CpuDevice& device, const Matmul& p) {
   const bool ta = p.transpose_a == Transpose::yes, tb = p.transpose_b == Transpose::yes;

@@ -19,11 +19,11 @@ cudaDataType cuda_type(DType type) {
 
 constexpr int kRowThreads = 256;
 
-// c[0, j] = a[0, :] b[j, :]^T + beta c[0, j], a warp per j in turn: limited only by reading b. k is a multiple of 16 bytes. Two
-// blocks per multiprocessor: without this bound, compilers spill registers to memory to make room for a fifth block.
+// c[0, j] = scale a[0, :] b[j, :]^T + beta c[0, j], a warp per j in turn: limited only by reading b. k is a multiple of 16 bytes.
+// Two blocks per multiprocessor: without this bound, compilers spill registers to memory to make room for a fifth block.
 template <typename T, typename C>
 __global__ void __launch_bounds__(kRowThreads, 2)
-    row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta) {
+    row_product(const T* a, const T* b, std::int64_t b_stride, C* c, std::int64_t n, std::int64_t k, float beta, float scale) {
   constexpr int kWide = 16 / sizeof(T), kLine = 32 * kWide;
   using Vector = Neighbours<kWide, T>;
   const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (kRowThreads / 32);
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kRowThreads, 2)
       for (int e = 0; e < kWide; ++e) sum = fmaf(to_float(x.at[e]), to_float(y.at[e]), sum);
     }
     sum = warp_sum(sum);
-    if (lane == 0) c[j] = from_float<C>(beta == 0 ? sum : sum + beta * to_float(c[j]));
+    if (lane == 0) c[j] = from_float<C>(beta == 0 ? scale * sum : scale * sum + beta * to_float(c[j]));
   }
 }
 
@@ -73,21 +73,22 @@ void matmul(CudaDevice& device, const Matmul& p) {
   require_operands(p.beta == 0 || p.beta == 1, "matmul: beta must be 0 or 1");
   require_operands(p.a.dtype == p.b.dtype, "matmul: the factors differ in type");
   if (p.c.elements() == 0) return;
-  const float alpha = 1, beta = static_cast<float>(p.beta);
+  const float alpha = static_cast<float>(p.scale), beta = static_cast<float>(p.beta);
   // For an odd number of columns, or of summed elements, cuBLAS has only slow kernels: those beyond a multiple apart.
   constexpr std::int64_t kWhole = 64;
   if (!batched && m > 1 && n % 8 != 0 && n > kWhole) {
     const auto part = [&](std::int64_t begin, std::int64_t count) {
       matmul(device, {p.a, tb ? p.b.rows(begin, count) : p.b.columns(begin, count), p.c.columns(begin, count), p.transpose_a,
-                      p.transpose_b, p.beta});
+                      p.transpose_b, p.beta, p.scale});
     };
     part(0, n / kWhole * kWhole);
     return part(n / kWhole * kWhole, n % kWhole);
   }
   if (!batched && m > 1 && k % 8 != 0 && k > kWhole) {
     const auto part = [&](std::int64_t begin, std::int64_t count, double beta_of_part) {
-      matmul(device, {ta ? p.a.rows(begin, count) : p.a.columns(begin, count),
-                      tb ? p.b.columns(begin, count) : p.b.rows(begin, count), p.c, p.transpose_a, p.transpose_b, beta_of_part});
+      matmul(device,
+             {ta ? p.a.rows(begin, count) : p.a.columns(begin, count), tb ? p.b.columns(begin, count) : p.b.rows(begin, count), p.c,
+              p.transpose_a, p.transpose_b, beta_of_part, p.scale});
     };
     part(0, k / kWhole * kWhole, p.beta);
     return part(k / kWhole * kWhole, k % kWhole, 1);
@@ -99,7 +100,7 @@ void matmul(CudaDevice& device, const Matmul& p) {
         using C = decltype(result);
         const unsigned blocks = std::min(pieces(n, kRowThreads / 32), static_cast<unsigned>(device.multiprocessors()) * 8);
         launch(device, "matmul", row_product<T, C>, dim3(blocks), dim3(kRowThreads), 0, p.a.as<const T>(), p.b.as<const T>(),
-               p.b.row_stride, p.c.as<C>(), n, k, beta);
+               p.b.row_stride, p.c.as<C>(), n, k, beta, alpha);
       });
     });
     return;

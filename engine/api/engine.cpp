@@ -27,6 +27,8 @@ Resolved resolve(const EngineOptions& options, std::optional<Weights>& weights, 
     throw Error({Field("init"), " and ", Field("checkpoint"), " exclude each other: give one"});
   if (!options.init.empty() || !options.checkpoint.empty())
     weights.emplace(WeightSettings{options.init, options.checkpoint}, settings, "");
+  if (const Checkpoint* from = weights ? weights->checkpoint() : nullptr; from && from->manifest().adapters.rank > 0)
+    throw Error(from->path() + " holds adapters, which the library does not take: export them merged into their base");
   Resolved resolved = resolve(settings, planning);
   resolved.options.stream = true;
   return resolved;

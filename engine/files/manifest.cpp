@@ -22,6 +22,7 @@ constexpr std::uint64_t kMost = INT64_MAX;  // largest valid number
 constexpr Bytes kLargestGap = 4096;         // between two tensors: no alignment needs more
 constexpr std::uint64_t kMostExtent = std::uint64_t{1} << 40;
 constexpr std::size_t kLongestName = 200;  // of a tensor, bytes
+constexpr std::size_t kLongestPath = 4096;
 
 schema::Type stored(DType type) { return static_cast<schema::Type>(type); }
 std::uint64_t stored(std::int64_t number) { return static_cast<std::uint64_t>(number); }
@@ -65,6 +66,11 @@ class Decoder {
     m.options.clip = real("its clip", from.clip());
     m.options.optimizer = static_cast<std::uint8_t>(number("its optimizer", from.optimizer(), 0, 1));
     m.options.fp8_logits = from.fp8_logits();
+    if (from.lora_rank() > 0) {
+      m.adapters = {number("its adapters' rank", from.lora_rank(), 1, 1 << 12), real("its adapters' alpha", from.lora_alpha()),
+                    text("its adapters' matrices", from.lora_targets()), text("its base", from.base()), from.base_hash()};
+      if (m.adapters.alpha <= 0) damaged("its adapters' alpha is 0");
+    }
     m.options.narrow_weights = from.narrow_weights();
     m.options.narrow_moments = from.narrow_moments();
     m.options.early_updates = from.early_updates();
@@ -117,6 +123,10 @@ class Decoder {
   double real(const char* what, double value) const {
     if (!(value >= 0 && value <= 1e9)) damaged(fmt::format("{} is {}", what, value));
     return value;
+  }
+  std::string text(const char* what, const flatbuffers::String* value) const {
+    if (!value || value->size() == 0 || value->size() > kLongestPath) damaged(fmt::format("{} is missing or too long", what));
+    return value->str();
   }
   DType floating(const char* what, schema::Type type) const {
     if (type > schema::Type_f16) damaged(fmt::format("{} is unknown", what));
@@ -220,6 +230,9 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
       m.tokenizer_model.empty()
           ? 0
           : builder.CreateVector(reinterpret_cast<const std::uint8_t*>(m.tokenizer_model.data()), m.tokenizer_model.size());
+  const bool adapted = m.adapters.rank > 0;
+  const auto targets = adapted ? builder.CreateString(m.adapters.targets) : 0,
+             base = adapted ? builder.CreateString(m.adapters.base) : 0;
   schema::ManifestBuilder b(builder);
   b.add_version(kCheckpointVersion);
   b.add_checksum(0);
@@ -244,6 +257,13 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_clip(m.options.clip);
   b.add_optimizer(m.options.optimizer);
   b.add_fp8_logits(m.options.fp8_logits);
+  if (adapted) {
+    b.add_lora_rank(stored(m.adapters.rank));
+    b.add_lora_alpha(m.adapters.alpha);
+    b.add_lora_targets(targets);
+    b.add_base(base);
+    b.add_base_hash(m.adapters.base_hash);
+  }
   b.add_narrow_weights(m.options.narrow_weights);
   b.add_narrow_moments(m.options.narrow_moments);
   b.add_early_updates(m.options.early_updates);

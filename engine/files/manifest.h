@@ -40,9 +40,19 @@ struct SavedOptions {
   bool fp8_logits = false, narrow_weights = false, narrow_moments = false, early_updates = false;
 };
 
+// Adapters beside frozen weights, which are not in the file.
+struct SavedAdapters {
+  std::int64_t rank = 0;  // 0: the file has all weights
+  double alpha = 0;
+  std::string targets{};        // "q,k,v"
+  std::string base{};           // file of the frozen weights
+  std::uint64_t base_hash = 0;  // of that file
+};
+
 struct Manifest {
   std::string architecture;  // JSON, which whoever loads the file parses
   SavedOptions options;
+  SavedAdapters adapters{};
   Rates rates;  // all are set
   std::uint64_t seed = 0;
   std::int64_t steps_per_epoch = 1;

@@ -42,6 +42,9 @@ class Architecture {
     double vectors = 4e-3, matrices = 0.01;
   };
   virtual Rates rates(Optimizer) const { return {}; }
+  virtual std::vector<std::string> adaptable() const { return {}; }  // short names of the matrices that Lora can adapt
+  // Hugging Face's name of a matrix, "model.layers.0.self_attn.q_proj" of "layers.0.query.weight"; empty if it has none of its own.
+  virtual std::string huggingface_module(const std::string& /* matrix */) const { return ""; }
   virtual std::vector<Count> counts() const = 0;
   virtual std::int64_t weights() const = 0;  // that multiply each token, the head's included
   virtual std::string json() const = 0;      // what the family parses

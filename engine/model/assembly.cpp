@@ -1,6 +1,7 @@
 #include "engine/model/assembly.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cast.h"
 #include "kernels/copy.h"
@@ -19,14 +20,35 @@ Assembly::Assembly(Model& m)
       gradient(compute == DType::bf16 ? compute : real),
       element_bytes(static_cast<double>(size_of(compute))) {}
 
-ParameterId Assembly::parameter(ParameterSpec spec) {
-  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, model.parameters.size() + 1};
-  const DType type = p.rule == UpdateRule::adafactor              ? options.decoder_storage
-                     : options.narrow_weights && stored_narrow(p) ? options.narrow()
-                                                                  : real;
-  p.value = persistent(p.name, type, p.shape);
+ParameterId Assembly::declare(ParameterSpec spec, DType type, BufferKind kind) {
+  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, {}, model.parameters.size() + 1};
+  p.value = graph.tensor(p.name, type, p.shape, kind);
   model.parameters.push_back(std::move(p));
   return model.parameters.size() - 1;
+}
+
+ParameterId Assembly::parameter(ParameterSpec spec) {
+  if (options.lora.rank > 0) {
+    spec.rule = UpdateRule::none;
+    const DType type = spec.shape.size() == 2 ? compute : real;
+    return declare(std::move(spec), type, BufferKind::loaded);
+  }
+  const DType type = spec.rule == UpdateRule::adafactor              ? options.decoder_storage
+                     : options.narrow_weights && stored_narrow(spec) ? options.narrow()
+                                                                     : real;
+  return declare(std::move(spec), type, BufferKind::persistent);
+}
+
+void Assembly::adapt(ParameterId matrix, const std::string& short_name) {
+  const std::vector<std::string>& targets = options.lora.targets;
+  if (options.lora.rank == 0 || std::find(targets.begin(), targets.end(), short_name) == targets.end()) return;
+  const std::string name = model.parameters[matrix].name;
+  const std::int64_t rank = options.lora.rank, out = model.parameters[matrix].shape[0], in = model.parameters[matrix].shape[1];
+  const double deviation = 1 / std::sqrt(3 * static_cast<double>(in));  // of what PyTorch draws for a linear layer
+  const ParameterSpec first{name + ".lora_a", {rank, in}, UpdateRule::adamw, normals(deviation), true};
+  const ParameterSpec second{name + ".lora_b", {out, rank}, UpdateRule::adamw, constant(0), true};
+  const ParameterId a = declare(first, real, BufferKind::persistent), b = declare(second, real, BufferKind::persistent);
+  model.parameters[matrix].adapter = {a, b};
 }
 
 TensorId Assembly::fixed(FixedTensor tensor) {
@@ -52,7 +74,7 @@ TensorId Assembly::state(const std::string& name, DType type, const Shape& shape
 
 TensorId Assembly::declare_gradient(ParameterId id) {
   Parameter& p = model.parameters[id];
-  return p.gradient = graph.transient("d_" + p.name, real, p.shape);
+  return p.rule == UpdateRule::none ? TensorId{} : p.gradient = graph.transient("d_" + p.name, real, p.shape);
 }
 
 TensorId Assembly::declare_mean_gradient(ParameterId id) {
@@ -75,7 +97,8 @@ TensorId Assembly::operand(const std::string& product, ParameterId id) {
 }
 
 bool Assembly::stored_narrow(const ParameterSpec& spec) const {
-  return options.optimizer == Optimizer::adamw && spec.rule == UpdateRule::adamw && spec.shape.size() == 2;
+  return options.optimizer == Optimizer::adamw && options.lora.rank == 0 && spec.rule == UpdateRule::adamw &&
+         spec.shape.size() == 2;
 }
 
 std::int64_t Assembly::rows_per_product() const {

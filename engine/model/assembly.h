@@ -44,14 +44,16 @@ class Assembly {
   bool accumulates() const { return model.options.accumulate > 1; }  // whether a step has several micro-batches
 
   // Declaration.
-  ParameterId parameter(ParameterSpec spec);
+  ParameterId parameter(ParameterSpec spec);  // frozen if the options train adapters alone
+  // The two matrices of a matrix' adapter, if the options have one for its short name.
+  void adapt(ParameterId matrix, const std::string& short_name);
   TensorId fixed(FixedTensor tensor);
   TensorId persistent(const std::string& name, DType type, const Shape& shape);
   TensorId derived(const std::string& name, DType type, const Shape& shape);
   TensorId host(const char* name, DType type, const Shape& shape);
   // Memory that a stream keeps from token to token and that is cleared to start over.
   TensorId state(const std::string& name, DType type, const Shape& shape);
-  // The transient gradient of a parameter, of its shape.
+  // The transient gradient of a parameter, of its shape; empty if it is frozen.
   TensorId declare_gradient(ParameterId id);
   // The derived one that collects the micro-batches' (kernels/running_mean.h), of the parameter's shape.
   TensorId declare_mean_gradient(ParameterId id);
@@ -80,6 +82,9 @@ class Assembly {
   void add_to_mean(const std::string& name, TensorId value, TensorId mean, std::int64_t begin = 0, TensorId rows = {},
                    TensorId count = {});
   Batch read_batch(const std::string& prefix, TensorId from, bool with_targets, bool with_documents);
+
+ private:
+  ParameterId declare(ParameterSpec spec, DType type, BufferKind kind);
 };
 
 }  // namespace neurogen

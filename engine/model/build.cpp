@@ -1,4 +1,5 @@
 // Builds models: declares their tensors and adds their programs, in one order for all families.
+#include <algorithm>
 #include <stdexcept>
 
 #include "engine/model/embedding.h"
@@ -111,7 +112,8 @@ class Build {
     if (const Bytes workspace = model_.options.target.workspace; workspace > 0)
       model_.workspace = s_.derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(workspace)});
     for (Parameter& p : model_.parameters) {
-      if (p.operand && s_.compute != s_.real && !(s_.options.narrow_weights && s_.stored_narrow(p))) p.low = s_.derived(p.name + ".low", s_.compute, p.shape);
+      const bool wide = model_.graph.tensors()[p.value.index].dtype == s_.real;
+      if (p.operand && s_.compute != s_.real && wide) p.low = s_.derived(p.name + ".low", s_.compute, p.shape);
     }
   }
 
@@ -181,6 +183,11 @@ const Parameter& Model::parameter(const std::string& name) const {
     if (p.name == name) return p;
   }
   throw std::out_of_range("no parameter " + name);
+}
+
+std::size_t Model::weight_tensors() const {
+  const auto trained = [](const Parameter& p) { return p.rule != UpdateRule::none; };
+  return static_cast<std::size_t>(std::count_if(parameters.begin(), parameters.end(), trained)) + fixed.size();
 }
 
 Model build_training(ArchitecturePtr architecture, const StepOptions& options) {

@@ -17,6 +17,7 @@ EmbeddingRows rows_at(const Bindings& at, TensorId ids, TensorId weight, TensorI
 void add_table_gradient(Assembly& s, ParameterId id, TensorId ids, TensorId d_x, double scale) {
   Parameter& table = s.model.parameters[id];
   const std::int64_t n = s.options.tokens(), rows = table.shape[0], most = std::min(n, rows);
+  if (table.rule == UpdateRule::none) return;
   const bool whole = table.rule != UpdateRule::rowwise_rmsprop;
   const auto list = [&](const char* part, std::int64_t count) {
     return s.graph.transient("d_" + table.name + "." + part, DType::i32, {count});

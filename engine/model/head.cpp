@@ -271,6 +271,7 @@ TensorId Head::train_in_parts(TensorId features, TensorId targets) {
           matmul(device, {columns(at), at[decoder], at[d_features].rows(begin, rows), Transpose::no, Transpose::no, 0});
         },
         cost);
+    if (!gradient) continue;  // frozen
     s_.graph.operation(
         name + ".d_weights", {logits, features}, {gradient},
         [=](auto& device, const Bindings& at) {

@@ -2,7 +2,8 @@
 // the decoder is updated as soon as its gradient is complete, so that the decoder's gradient never exists whole. Under AdamW it is
 // gathered, and updated with all others; so is that of a tied decoder, which is the embedding: then training goes through the batch
 // in parts of whole rows, and computes each logit once. If a step has several micro-batches, the gradients of all must be known
-// before the first update: they are collected in one of the decoder's size.
+// before the first update: they are collected in one of the decoder's size. A frozen decoder's training goes in parts too, without
+// a gradient of its own.
 #pragma once
 #include <string>
 #include <vector>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <map>
 
 #include "arena/error.h"
@@ -126,16 +127,26 @@ void set_values(Program& program, TensorId id, const FileTensor& from) {
 
 namespace {
 
+// All parameters, but not adapters: if there are some, those that are frozen.
+std::vector<const Parameter*> taken_from_files(const Model& model) {
+  std::vector<const Parameter*> list;
+  for (const Parameter& p : model.parameters)
+    if (model.options.lora.rank == 0 || p.rule == UpdateRule::none) list.push_back(&p);
+  return list;
+}
+
 void take_weights(const Model& model, Program& program, const FindTensor& find, const std::string& file) {
   // Check everything before replacing anything.
+  const std::vector<const Parameter*> taken = taken_from_files(model);
   std::vector<const FileTensor*> values;
-  for (const Parameter& p : model.parameters) {
+  for (const Parameter* parameter : taken) {
+    const Parameter& p = *parameter;
     const FileTensor* tensor = find(p.name);
     values.push_back(&require(tensor ? tensor : find("param." + p.name), p.name, p.shape, true, file));
     require_finite(*values.back(), program.view(p.value).dtype, file);
   }
   check_fixed(model, find, file);  // weights are meaningless without the wiring that they were trained with
-  for (std::size_t i = 0; i < values.size(); ++i) set_values(program, model.parameters[i].value, *values[i]);
+  for (std::size_t i = 0; i < values.size(); ++i) set_values(program, taken[i]->value, *values[i]);
   for (const FixedTensor& fixed : model.fixed) set_values(program, fixed.value, *find(fixed.name));
   derive(model, program);
 }
@@ -145,7 +156,10 @@ void take_weights(const Model& model, Program& program, const FindTensor& find, 
 void initialize_from(const Model& model, Program& program, const std::string& file) {
   if (is_checkpoint(file)) {
     const Checkpoint source(file);
-    source.verify(weight_names(model));
+    std::vector<std::string> names;
+    for (const Parameter* p : taken_from_files(model)) names.push_back(p->name);
+    for (const FixedTensor& fixed : model.fixed) names.push_back(fixed.name);
+    source.verify(names);
     take_weights(
         model, program, [&](const std::string& name) { return source.find(name); }, file);
   } else {
@@ -157,10 +171,44 @@ void initialize_from(const Model& model, Program& program, const std::string& fi
 
 std::vector<std::string> weight_names(const Model& model) {
   std::vector<std::string> names;
-  for (const Parameter& p : model.parameters) names.push_back(p.name);
+  for (const Parameter& p : model.parameters)
+    if (p.rule != UpdateRule::none) names.push_back(p.name);
   for (const FixedTensor& fixed : model.fixed) names.push_back(fixed.name);
   return names;
 }
+
+namespace {
+
+// Reads W + scale B A piece by piece, rounded to the type in which W is stored.
+std::function<void(Bytes, std::span<std::byte>)> merged(const Model& model, const Program& program, const Parameter& p) {
+  return [&model, &program, &p](Bytes begin, std::span<std::byte> to) {
+    const auto numbers = [&](std::size_t place) {
+      std::vector<float> values(static_cast<std::size_t>(program.view(model.parameters[place].value).elements()));
+      program.read(model.parameters[place].value, values.data(), values.size() * sizeof(float));
+      return values;
+    };
+    const std::vector<float> a = numbers(p.adapter.a), b = numbers(p.adapter.b);
+    const auto in = static_cast<std::size_t>(p.shape[1]), rank = static_cast<std::size_t>(model.options.lora.rank);
+    const double scale = model.options.lora.scale();
+    program.read(p.value, to.data(), to.size(), begin);
+    dispatch_stored(program.view(p.value).dtype, [&](auto zero) {
+      using Stored = decltype(zero);
+      const std::size_t first = begin / sizeof(Stored);
+      for (std::size_t k = 0; k < to.size() / sizeof(Stored); ++k) {
+        const std::size_t row = (first + k) / in, column = (first + k) % in;
+        double sum = 0;
+        for (std::size_t r = 0; r < rank; ++r)
+          sum += static_cast<double>(b[row * rank + r]) * static_cast<double>(a[r * in + column]);
+        Stored value;
+        std::memcpy(&value, to.data() + k * sizeof value, sizeof value);
+        narrow(static_cast<float>(static_cast<double>(widen(value)) + scale * sum), value);
+        std::memcpy(to.data() + k * sizeof value, &value, sizeof value);
+      }
+    });
+  };
+}
+
+}  // namespace
 
 bool export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer,
                        Existing existing) {
@@ -169,7 +217,10 @@ bool export_parameters(const Model& model, const Program& program, const std::st
     tensors.push_back({name, program.view(id).dtype, shape, nullptr,
                        [&program, id](Bytes begin, std::span<std::byte> to) { program.read(id, to.data(), to.size(), begin); }});
   };
-  for (const Parameter& p : model.parameters) put(p.name, p.value, p.shape);
+  for (const Parameter* p : taken_from_files(model)) {
+    put(p->name, p->value, p->shape);
+    if (p->adapter.a > 0) tensors.back().read = merged(model, program, *p);
+  }
   for (const FixedTensor& fixed : model.fixed) put(fixed.name, fixed.value, fixed.shape);
   std::map<std::string, std::string> metadata = {{"architecture", model.architecture->json()},
                                                  {"document_end", std::to_string(model.options.document_end)}};

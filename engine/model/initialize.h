@@ -17,8 +17,8 @@ namespace neurogen {
 void initialize(const Model& model, Program& program, std::uint64_t seed);
 
 // Replaces parameters and fixed tensors by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all
-// must be present in the right shape. A checkpoint's optimizer state is not loaded. Throws Error that names file and tensor before
-// anything is replaced.
+// must be present in the right shape; beside adapters the frozen ones alone. A checkpoint's optimizer state is not loaded. Throws
+// Error that names file and tensor before anything is replaced.
 void initialize_from(const Model& model, Program& program, const std::string& file);  // safetensors or a checkpoint
 
 // Finds a file's tensor by name; null if there is none.
@@ -36,11 +36,12 @@ void set_values(Program& program, TensorId id, const FileTensor& from);
 // Computes the derived tensors: call after any change of parameters or fixed tensors from outside.
 void derive(const Model& model, Program& program);
 
-// Names of parameters and fixed tensors, in order.
+// Names of parameters that are not frozen, and of fixed tensors, in order.
 std::vector<std::string> weight_names(const Model& model);
 
-// Writes parameters and fixed tensors, then the tokenizer (may be null) as kTokenizerTensor. Metadata: "architecture",
-// "document_end", and "tokenizer", the tokenizer's hash. Returns whether the file is there: false if an existing one was kept.
+// Writes parameters, into which adapters are merged, and fixed tensors, then the tokenizer (may be null) as kTokenizerTensor.
+// Metadata: "architecture", "document_end", and "tokenizer", the tokenizer's hash. Returns whether the file is there: false if an
+// existing one was kept.
 bool export_parameters(const Model& model, const Program& program, const std::string& file, const Tokenizer* tokenizer,
                        Existing existing = Existing::replaced);
 

@@ -13,7 +13,7 @@ namespace neurogen {
 
 inline constexpr std::int64_t kStagingSlots = 4;  // of Ports::staging
 
-enum class UpdateRule { adamw, muon, rowwise_rmsprop, adafactor };
+enum class UpdateRule { adamw, muon, rowwise_rmsprop, adafactor, none };  // none: frozen, and loaded from a file
 
 // The first value of element i of a parameter, a function of seed and random stream, so that it depends on no device or thread.
 using FirstValue = std::function<double(std::uint64_t seed, std::uint64_t stream, std::uint64_t i)>;
@@ -32,12 +32,12 @@ struct ParameterSpec {
 };
 
 struct Parameter : ParameterSpec {
-  TensorId value;  // persistent
+  TensorId value;  // persistent; of a frozen one loaded, in the type of products if it is a matrix or a table
   // Persistent, with training: AdamW's moments; of a matrix under Muon the momentum m; of a table one second moment a row, v. The
   // decoder has its own statistics.
   TensorId m, v;
   TensorId m_scale, v_scale;  // of moments in 8 bits
-  TensorId low;  // derived: the copy in 16 bits that products read; empty if they read the value itself
+  TensorId low;               // derived: the copy in 16 bits that products read; empty if they read the value itself
   // With training: its gradient. In steps of one batch it is transient; of a table under row-wise RMSProp, of the `touched.count`
   // rows in `touched.rows`; empty for a decoder under Adafactor, which is updated tile by tile. With several micro-batches it is
   // derived, whole, and the mean over those so far.
@@ -45,6 +45,9 @@ struct Parameter : ParameterSpec {
   struct {
     TensorId rows, count;
   } touched;
+  struct {
+    std::size_t a = 0, b = 0;
+  } adapter;                // places of the matrices of its adapter, 0: none
   std::uint64_t draws = 0;  // seeds the random roundings of what is stored in fewer bits; equal on every device
 };
 
@@ -120,8 +123,8 @@ struct Model {
   TensorId features;
   std::vector<TensorId> decoder_gradients;
 
-  const Parameter& parameter(const std::string& name) const;                       // throws std::out_of_range
-  std::size_t weight_tensors() const { return parameters.size() + fixed.size(); }  // the first persistent tensors
+  const Parameter& parameter(const std::string& name) const;  // throws std::out_of_range
+  std::size_t weight_tensors() const;                         // the first persistent tensors
 };
 
 // Programs train, evaluate (on batches of options.batch windows) and derive; with options.stream also step.

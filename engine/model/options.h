@@ -1,6 +1,8 @@
 // How a model's graph is built, besides its architecture: the shape of a step, types, the recipe and the schedule.
 #pragma once
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "arena/tensor_view.h"
 #include "neurogen/settings.h"
@@ -23,6 +25,15 @@ struct Target {
   Bytes workspace = 0;       // for the matrix library of a GPU
 };
 
+// Adapters of low rank beside frozen matrices (Hu et al. 2021, arXiv:2106.09685): y = x W^T + alpha / rank (x A^T) B^T, A [rank,
+// in], B [out, rank]. They alone are trained, by AdamW.
+struct Lora {
+  std::int64_t rank = 0;  // 0: none
+  double alpha = 0;
+  std::vector<std::string> targets{};  // matrices that have one, by Architecture::adaptable's names
+  double scale() const { return alpha / static_cast<double>(rank); }
+};
+
 struct StepOptions {
   std::int64_t batch = 32, window = 256;  // B sequences of T tokens
   std::int64_t accumulate = 1;            // K of these, micro-batches, make a step
@@ -37,6 +48,7 @@ struct StepOptions {
   // How matrices and tables are kept, if AdamW updates all parameters: in 16 bits, read by the products themselves; with moments of
   // 8 bits; and updated as soon as their gradients are known, so that few gradients live at a time.
   bool narrow_weights = false, narrow_moments = false, early_updates = false;
+  Lora lora;
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
   double synapse_decay = 0.05, clip = 1.0;  // Muon's weight decay, limit of the gradient norm
   Schedule schedule;

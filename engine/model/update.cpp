@@ -18,6 +18,8 @@ namespace {
 
 std::int64_t elements_of(const ParameterSpec& p) { return static_cast<std::int64_t>(size_of(DType::u8, p.shape)); }
 
+bool is_updated_here(const Parameter& p) { return p.rule != UpdateRule::adafactor && p.rule != UpdateRule::none; }
+
 // The sums of squares of some parameters' gradients.
 struct Squares {
   struct Part {
@@ -148,7 +150,7 @@ void update_matrices(Assembly& s, TensorId norm, std::vector<Parameter> matrices
 
 void declare_moments(Assembly& s) {
   for (Parameter& p : s.model.parameters) {
-    if (p.rule == UpdateRule::adafactor) continue;
+    if (!is_updated_here(p)) continue;
     const bool table = p.rule == UpdateRule::rowwise_rmsprop, matrix = p.rule == UpdateRule::muon;
     const bool coded = s.options.narrow_moments && s.stored_narrow(p);
     const DType type = coded ? DType::u8 : s.real;
@@ -163,7 +165,7 @@ void declare_moments(Assembly& s) {
 void collect_gradients(Assembly& s) {
   for (ParameterId id = 0; id < s.model.parameters.size(); ++id) {
     Parameter& p = s.model.parameters[id];
-    if (p.rule == UpdateRule::adafactor) continue;
+    if (!is_updated_here(p)) continue;
     const TensorId value = p.gradient, rows = p.touched.rows, count = p.touched.count;
     p.touched = {};
     s.add_to_mean("mean_d_" + p.name, value, s.declare_mean_gradient(id), 0, rows, count);
@@ -181,6 +183,7 @@ void update_known(Assembly& s, bool last) {
   double numbers = 0, all_numbers = 0;
   std::int64_t sums = 0;
   for (ParameterId id = 0; id < all.size(); ++id) {
+    if (!is_updated_here(all[id])) continue;
     all_numbers += static_cast<double>(elements_of(all[id]));
     sums += norm_partials(elements_of(all[id]));
     const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
@@ -234,7 +237,7 @@ void add_update(Assembly& s) {
   }
   std::vector<Parameter> parameters;
   for (const Parameter& p : s.model.parameters) {
-    if (p.rule != UpdateRule::adafactor) parameters.push_back(p);
+    if (is_updated_here(p)) parameters.push_back(p);
   }
   const TensorId control = s.control, norm = add_norm(s, parameters);
   Updates synapses{{}, {control, norm}, {}}, rest = synapses;

@@ -1,13 +1,16 @@
 #include "engine/run/settings.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <climits>
+#include <sstream>
 #include <vector>
 
 #include "arena/error.h"
+#include "engine/files/one_line.h"
 #include "engine/model/family.h"
 #include "engine/run/process.h"
 #include "kernels/base/thread_pool.h"
@@ -16,7 +19,7 @@ namespace neurogen {
 namespace {
 
 constexpr std::int64_t kRecipeBatch = 32;
-constexpr std::int64_t kMostWindow = 1 << 20;
+constexpr std::int64_t kMostWindow = 1 << 20, kMostRank = 1 << 12;
 constexpr std::int64_t kMostTile = 65'535;  // grid rows of a GPU kernel
 // Memory of a process besides its arenas. On a CPU: code, libraries' buffers and heap. On a GPU also the context, which grows with
 // the number of multiprocessors (measured: 418 MB on an H200, which has 132), cuBLAS and the captured programs.
@@ -96,14 +99,38 @@ Optimizer optimizer_of(std::optional<Optimizer> asked, std::optional<Optimizer> 
   return *asked;
 }
 
+Lora lora_of(const Settings& s, const Architecture& architecture) {
+  const std::vector<std::string> able = architecture.adaptable();
+  if (able.empty()) {
+    throw Error(
+        {Field("lora"), fmt::format(" adapts the matrices of transformers, {} is none: leave it out", architecture.name())});
+  }
+  check_range("lora", s.lora, 1, kMostRank);
+  Lora lora{s.lora, s.lora_alpha.value_or(2 * static_cast<double>(s.lora)), able};
+  if (!(lora.alpha > 0 && lora.alpha <= 1e6))
+    throw Error({Field("lora_alpha"), fmt::format(" is {}: use a number above 0", lora.alpha)});
+  if (s.lora_targets.empty()) return lora;
+  lora.targets.clear();
+  std::istringstream names(s.lora_targets);
+  for (std::string name; std::getline(names, name, ',');) {
+    if (std::count(able.begin(), able.end(), name) == 0) {
+      throw Error({Field("lora_targets"),
+                   fmt::format(" has \"{}\": use {}, separated by commas", one_line(name, 40), fmt::join(able, ", "))});
+    }
+    lora.targets.push_back(name);
+  }
+  return lora;
+}
+
 // Whether the leaner of a setting's two values is chosen, which needs AdamW for all.
 template <typename Setting>
 bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const char* known, const Resolved& r) {
-  const bool able = r.options.optimizer == Optimizer::adamw;
+  const bool able = r.options.optimizer == Optimizer::adamw && r.options.lora.rank == 0;
   if (!asked) return saved && able;
   const auto value = static_cast<int>(*asked);
   if (value != 0 && value != 1) throw unknown(Field(field), *asked, known);
   if (value == 0 || able) return value == 1;
+  if (r.options.lora.rank > 0) throw Error({Field(field), " is for training all weights: leave it out with ", Field("lora")});
   const std::vector<Optimizer> all = r.architecture->optimizers();
   if (std::count(all.begin(), all.end(), Optimizer::adamw) > 0)
     throw Error({Field(field), " is for models that AdamW updates: add ", kOptimizer, " adamw, or leave it out"});
@@ -169,6 +196,12 @@ Resolved resolve(const Settings& s, bool planning) {
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
   o.optimizer = optimizer_of(s.optimizer, s.saved_optimizer, *r.architecture);
+  if (s.lora != 0) {
+    o.lora = lora_of(s, *r.architecture);
+    if (s.optimizer == Optimizer::muon)
+      throw Error({kOptimizer, " is muon: adapters are trained by adamw: leave it out with ", Field("lora")});
+    o.optimizer = Optimizer::adamw;
+  }
   o.fp8_logits = has_fp8_logits(s, r);
   o.narrow_weights = is_lean("weights", s.weights, s.saved_narrow_weights, "fp32 or sixteen_bits", r);
   o.narrow_moments = is_lean("moments", s.moments, s.saved_narrow_moments, "fp32 or eight_bits", r);

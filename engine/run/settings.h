@@ -25,9 +25,12 @@ struct Settings : ModelSettings {
   std::int64_t saved_document_end = -1;
   std::optional<Optimizer> saved_optimizer;
   bool saved_fp8_logits = false, saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
-  bool snapshot = false;          // save checkpoints from a snapshot
-  bool separate_buffers = false;  // Place::separate, and no overlay
-  std::optional<Gpu> card;        // a GPU to plan for instead of this machine's
+  std::int64_t lora = 0;             // rank of the adapters that alone are trained, beside frozen weights; 0: all are trained
+  std::optional<double> lora_alpha;  // not set: twice the rank
+  std::string lora_targets;          // short names of the matrices that have one, "q,v"; empty: all
+  bool snapshot = false;             // save checkpoints from a snapshot
+  bool separate_buffers = false;     // Place::separate, and no overlay
+  std::optional<Gpu> card;           // a GPU to plan for instead of this machine's
 };
 
 struct Resolved {

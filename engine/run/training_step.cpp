@@ -21,7 +21,8 @@ double rate_factor(std::int64_t step, std::int64_t steps, std::int64_t warmup) {
 
 Rates complete(Rates rates, const Model& model) {
   const Architecture::Rates usual = model.architecture->rates(model.options.optimizer);
-  if (!rates.learning_rate) rates.learning_rate = usual.vectors;
+  constexpr double kAdapters = 2e-4;  // their usual rate
+  if (!rates.learning_rate) rates.learning_rate = model.options.lora.rank > 0 ? kAdapters : usual.vectors;
   if (!rates.synapse_rate) rates.synapse_rate = usual.matrices;
   return rates;
 }

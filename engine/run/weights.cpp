@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "arena/error.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/safetensors.h"
 #include "engine/model/family.h"
 #include "engine/model/initialize.h"
+#include "engine/run/base.h"
 #include "engine/run/restore.h"
 
 namespace neurogen {
@@ -60,7 +62,12 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_decoder = saved.options.decoder_storage;
   settings.saved_document_end = saved.options.document_end;
   settings.saved_optimizer = static_cast<Optimizer>(saved.options.optimizer);
-  settings.saved_fp8_logits = from.manifest().options.fp8_logits;
+  settings.saved_fp8_logits = saved.options.fp8_logits;
+  if (const SavedAdapters& adapters = saved.adapters; adapters.rank > 0 && settings.lora == 0) {
+    settings.lora = adapters.rank;
+    settings.lora_alpha = adapters.alpha;
+    settings.lora_targets = adapters.targets;
+  }
   settings.saved_narrow_weights = saved.options.narrow_weights;
   settings.saved_narrow_moments = saved.options.narrow_moments;
   settings.saved_early_updates = saved.options.early_updates;
@@ -110,7 +117,7 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
 
 Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
   if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
-  else if (is_checkpoint(init_)) checkpoint_.emplace(init_);
+  else if (is_checkpoint(init_)) checkpoint_.emplace(std::exchange(init_, {}));
   if (!tokenizer.empty()) tokenizer_ = read_tokenizer(tokenizer);
   else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
   if (!checkpoint_) {
@@ -127,6 +134,7 @@ bool Weights::load(Session& session) const {
     return false;
   }
   check_architecture(*checkpoint_, *session.model.architecture);
+  if (session.model.options.lora.rank > 0) load_base(session, checkpoint_->manifest().adapters, init_);
   checkpoint_->verify(weight_names(session.model));
   restore(session, *checkpoint_);
   return conversion(*checkpoint_, session.arena.plan()) == Conversion::rounding;

@@ -9,7 +9,7 @@
 
 namespace neurogen {
 
-// Exactly one of the two is set.
+// One of the two is set; or both, if the checkpoint holds adapters: then `init` is their base, wherever it was before.
 struct WeightSettings {
   std::string init;        // a safetensors file or a checkpoint
   std::string checkpoint;  // a checkpoint, or a directory (the newest one is used)
@@ -44,7 +44,7 @@ class Weights {
   bool load(Session& session) const;
 
  private:
-  std::string init_;
+  std::string init_;  // with a checkpoint: the base of its adapters, empty: where it was
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };

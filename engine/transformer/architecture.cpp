@@ -191,6 +191,27 @@ TransformerArchitecture::Rates TransformerArchitecture::rates(Optimizer optimize
   return {optimizer == Optimizer::adamw ? 1e-3 : 4e-3, 0.02};
 }
 
+std::vector<std::string> TransformerArchitecture::adaptable() const {
+  if (shape_.gated()) return {"q", "k", "v", "o", "gate", "up", "down"};
+  return {"q", "k", "v", "o", "up", "down"};
+}
+
+std::string TransformerArchitecture::huggingface_module(const std::string& matrix) const {
+  constexpr std::array<std::pair<std::string_view, const char*>, 7> kModules = {{{"query.weight", "self_attn.q_proj"},
+                                                                                 {"key.weight", "self_attn.k_proj"},
+                                                                                 {"value.weight", "self_attn.v_proj"},
+                                                                                 {"attention_output.weight", "self_attn.o_proj"},
+                                                                                 {"gate.weight", "mlp.gate_proj"},
+                                                                                 {"up.weight", "mlp.up_proj"},
+                                                                                 {"down.weight", "mlp.down_proj"}}};
+  const bool llama = shape_.norm == Norm::rms && shape_.rotary && shape_.gated() && !shape_.qk_norm && !shape_.embedding_norm;
+  const std::size_t part = matrix.rfind('.', matrix.rfind('.') - 1) + 1;  // "layers.0." before it
+  for (const auto& [own, theirs] : kModules)
+    if (llama && matrix.starts_with("layers.") && std::string_view(matrix).substr(part) == own)
+      return "model." + matrix.substr(0, part) + theirs;
+  return "";
+}
+
 std::vector<Count> TransformerArchitecture::counts() const {
   return {{"parameters", shape_.parameters()}, {"layers", shape_.layers}};
 }

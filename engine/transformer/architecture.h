@@ -57,6 +57,8 @@ class TransformerArchitecture final : public Architecture {
   std::int64_t blocks() const override { return shape_.layers; }
   std::vector<Optimizer> optimizers() const override;
   Rates rates(Optimizer optimizer) const override;
+  std::vector<std::string> adaptable() const override;                       // q, k, v, o, gate, up, down
+  std::string huggingface_module(const std::string& matrix) const override;  // of Llama's and Qwen2's layout
   std::vector<Count> counts() const override;
   std::int64_t weights() const override { return shape_.weights(); }
   std::string json() const override;

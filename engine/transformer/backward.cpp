@@ -54,18 +54,13 @@ void TransformerTrunk::norm_backward(const std::string& name, const NormIds& ids
                      });
 }
 
-void TransformerTrunk::weight_gradient(const std::string& name, const LinearIds& linear, Columns d_out, TensorId in) {
-  const TensorId gradient = s_.declare_gradient(linear.weight);
-  multiply(name, d_out, Transpose::yes, whole(in), Transpose::no, whole(gradient), 0);
-}
-
 void TransformerTrunk::mlp_backward(std::size_t layer) {
   const LayerIds& ids = layers_[layer];
   const LayerState& state = kept_[layer];
   const std::string name = "layers." + std::to_string(layer) + ".d_";
   const TensorId d_branch = d_stream_.d_branch, up = state.up, gate = state.gate;
   const TensorId d_up = s_.graph.transient(name + "up", s_.compute, {tokens(), shape_.hidden});
-  multiply(name + "active", whole(d_branch), Transpose::no, weights(name + "active", ids.down), Transpose::no, whole(d_up), 0);
+  linear_backward(name + "active", ids.down, whole(d_branch), whole(d_up), 0);
   const TensorId up_bias = bias_of(ids.up), gate_bias = bias_of(ids.gate), d_up_bias = d_bias_of(ids.up),
                  d_gate_bias = d_bias_of(ids.gate);
   const TensorId sums =
@@ -79,11 +74,8 @@ void TransformerTrunk::mlp_backward(std::size_t layer) {
       });
   weight_gradient(name + "down.weight", ids.down, whole(d_branch), up);
   const TensorId d_normed = s_.graph.transient(name + "mlp_norm", s_.compute, {tokens(), shape_.width});
-  multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, weights(name + "mlp_norm.up", ids.up), Transpose::no, whole(d_normed),
-           0);
-  if (gate)
-    multiply(name + "mlp_norm.gate", whole(gate), Transpose::no, weights(name + "mlp_norm.gate", ids.gate), Transpose::no,
-             whole(d_normed), 1);
+  linear_backward(name + "mlp_norm.up", ids.up, whole(d_up), whole(d_normed), 0);
+  if (gate) linear_backward(name + "mlp_norm.gate", ids.gate, whole(gate), whole(d_normed), 1);
   norm_backward(name + "mlp_norm", ids.mlp_norm, state.mlp_norm, d_normed, false, true, &ids.attention_output);
   weight_gradient(name + "up.weight", ids.up, whole(d_up), d_normed);
   if (gate) weight_gradient(name + "gate.weight", ids.gate, whole(gate), d_normed);
@@ -97,8 +89,7 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
   const std::int64_t window = s_.options.window;
   const TensorId d_branch = d_stream_.d_branch, qkv = state.qkv, mixed = state.mixed, sum = state.log_sum_exp, first = first_;
   const TensorId d_mixed = s_.graph.transient(name + "attention", s_.compute, {tokens(), shape_.width});
-  multiply(name + "attention_output", whole(d_branch), Transpose::no, weights(name + "attention_output", ids.attention_output),
-           Transpose::no, whole(d_mixed), 0);
+  linear_backward(name + "attention_output", ids.attention_output, whole(d_branch), whole(d_mixed), 0);
   weight_gradient(name + "attention_output.weight", ids.attention_output, whole(d_branch), mixed);
 
   const TensorId d_qkv = s_.graph.transient(name + "qkv", s_.compute, {tokens(), shape_.qkv_width()});
@@ -127,13 +118,9 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
         });
   }
   const TensorId d_normed = s_.graph.transient(name + "attention_norm", s_.compute, {tokens(), shape_.width});
-  const auto back = [&](const char* part, const LinearIds& of, Columns d_out, double beta) {
-    const std::string product = name + "attention_norm." + part;
-    multiply(product, d_out, Transpose::no, weights(product, of), Transpose::no, whole(d_normed), beta);
-  };
-  back("query", ids.query, d_parts.query, 0);
-  back("key", ids.key, d_parts.key, 1);
-  back("value", ids.value, d_parts.value, 1);
+  linear_backward(name + "attention_norm.query", ids.query, d_parts.query, whole(d_normed), 0);
+  linear_backward(name + "attention_norm.key", ids.key, d_parts.key, whole(d_normed), 1);
+  linear_backward(name + "attention_norm.value", ids.value, d_parts.value, whole(d_normed), 1);
   norm_backward(name + "attention_norm", ids.attention_norm, state.attention_norm, d_normed, false, true,
                 layer > 0 ? &layers_[layer - 1].down : nullptr);
   weight_gradient(name + "query.weight", ids.query, d_parts.query, d_normed);
@@ -144,6 +131,7 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
 void TransformerTrunk::embedding_backward() {
   const auto [ids, places, out, inverse] = embedded_;
   const TensorId d_x = d_stream_.d_y;
+  if (s_.model.parameters[embedding_].rule == UpdateRule::none) return;
   if (inverse) {
     s_.graph.operation("d_embedding", {out, inverse}, {d_x}, [=, out = out, inverse = inverse](auto& device, const Bindings& at) {
       token_embedding_backward(device, {at[out], at[inverse], at[d_x]});

@@ -78,12 +78,9 @@ TensorId TransformerTrunk::normed(const std::string& name, const NormIds& ids, S
 void TransformerTrunk::attend(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state, Stream& stream) {
   const TensorId qkv = state.qkv = s_.graph.transient(name + "qkv", s_.compute, {tokens(), shape_.qkv_width()});
   const QkvColumns parts = parts_of(qkv);
-  const auto linear = [&](const char* part, const LinearIds& of, Columns in, Columns out) {
-    multiply(name + part, in, Transpose::no, weights(name + part, of), Transpose::yes, out, 0);
-  };
-  linear("query", ids.query, whole(normed), parts.query);
-  linear("key", ids.key, whole(normed), parts.key);
-  linear("value", ids.value, whole(normed), parts.value);
+  linear(name + "query", ids.query, whole(normed), parts.query);
+  linear(name + "key", ids.key, whole(normed), parts.key);
+  linear(name + "value", ids.value, whole(normed), parts.value);
   const HeadCounts heads{shape_.heads, shape_.key_value_heads};
   if (shape_.qk_norm) state.inverse = s_.graph.transient(name + "heads.scale", s_.real, {tokens(), heads.queries + heads.keys});
   if (shape_.qkv_bias || shape_.qk_norm || table_) {
@@ -96,7 +93,7 @@ void TransformerTrunk::attend(const std::string& name, const LayerIds& ids, Tens
   }
   attention(name, state);
   const TensorId branch = s_.graph.transient(name + "attention_output", s_.compute, {tokens(), shape_.width});
-  linear("attention_output", ids.attention_output, whole(state.mixed), whole(branch));
+  linear(name + "attention_output", ids.attention_output, whole(state.mixed), whole(branch));
   stream.branch = branch, stream.of = ids.attention_output;
 }
 
@@ -133,13 +130,13 @@ void TransformerTrunk::attention(const std::string& name, LayerState& state) {
 }
 
 void TransformerTrunk::hidden(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state) {
-  const auto linear = [&](const char* part, const LinearIds& of) {
+  const auto layer = [&](const char* part, const LinearIds& of) {
     const TensorId out = s_.graph.transient(name + part, s_.compute, {tokens(), shape_.hidden});
-    multiply(name + part, whole(normed), Transpose::no, weights(name + part, of), Transpose::yes, whole(out), 0);
+    linear(name + part, of, whole(normed), whole(out));
     return out;
   };
-  state.gate = shape_.gated() ? linear("gate", ids.gate) : TensorId{};
-  state.up = linear("up", ids.up);
+  state.gate = shape_.gated() ? layer("gate", ids.gate) : TensorId{};
+  state.up = layer("up", ids.up);
 }
 
 void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, LayerState& state, Stream& stream, bool keep) {
@@ -155,7 +152,7 @@ void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, LayerSt
     s_.model.probes.push_back({layer, s_.graph.operations().size(), active, {}, {}});
   }
   const TensorId branch = s_.graph.transient(name + "down", s_.compute, {tokens(), shape_.width});
-  multiply(name + "down", whole(active), Transpose::no, weights(name + "down", ids.down), Transpose::yes, whole(branch), 0);
+  linear(name + "down", ids.down, whole(active), whole(branch));
   stream.branch = branch, stream.of = ids.down;
 }
 

@@ -37,11 +37,12 @@ TransformerTrunk::NormIds TransformerTrunk::declare_norm(const std::string& name
   return ids;
 }
 
-TransformerTrunk::LinearIds TransformerTrunk::declare_linear(const std::string& name, std::int64_t out, std::int64_t in,
-                                                             double deviation, bool bias) {
+TransformerTrunk::LinearIds TransformerTrunk::declare_linear(const std::string& name, const char* short_name, std::int64_t out,
+                                                             std::int64_t in, double deviation, bool bias) {
   LinearIds ids;
   const UpdateRule rule = adamw_ ? UpdateRule::adamw : UpdateRule::muon;
   ids.weight = s_.parameter({name + ".weight", {out, in}, rule, normals(deviation), true, kMatrixDecay});
+  s_.adapt(ids.weight, short_name);
   ids.biased = bias;
   if (bias) ids.bias = s_.parameter({name + ".bias", {out}, UpdateRule::adamw, constant(0)});
   return ids;
@@ -66,14 +67,14 @@ void TransformerTrunk::declare_parameters() {
     const std::string name = "layers." + std::to_string(l) + ".";
     LayerIds& ids = layers_.emplace_back();
     ids.attention_norm = declare_norm(name + "attention_norm");
-    ids.query = declare_linear(name + "query", a.width, a.width, into, a.qkv_bias);
-    ids.key = declare_linear(name + "key", a.key_width(), a.width, into, a.qkv_bias);
-    ids.value = declare_linear(name + "value", a.key_width(), a.width, into, a.qkv_bias);
-    ids.attention_output = declare_linear(name + "attention_output", a.width, a.width, back, a.bias);
+    ids.query = declare_linear(name + "query", "q", a.width, a.width, into, a.qkv_bias);
+    ids.key = declare_linear(name + "key", "k", a.key_width(), a.width, into, a.qkv_bias);
+    ids.value = declare_linear(name + "value", "v", a.key_width(), a.width, into, a.qkv_bias);
+    ids.attention_output = declare_linear(name + "attention_output", "o", a.width, a.width, back, a.bias);
     ids.mlp_norm = declare_norm(name + "mlp_norm");
-    if (a.gated()) ids.gate = declare_linear(name + "gate", a.hidden, a.width, into, a.bias);
-    ids.up = declare_linear(name + "up", a.hidden, a.width, into, a.bias);
-    ids.down = declare_linear(name + "down", a.width, a.hidden, back, a.bias);
+    if (a.gated()) ids.gate = declare_linear(name + "gate", "gate", a.hidden, a.width, into, a.bias);
+    ids.up = declare_linear(name + "up", "up", a.hidden, a.width, into, a.bias);
+    ids.down = declare_linear(name + "down", "down", a.width, a.hidden, back, a.bias);
   }
   final_norm_ = declare_norm("final_norm");
 }
@@ -86,14 +87,14 @@ TransformerTrunk::QkvColumns TransformerTrunk::parts_of(TensorId qkv) const {
 }
 
 void TransformerTrunk::multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b,
-                                Columns c, double beta) {
+                                Columns c, double beta, double scale) {
   const auto rows = [&](Columns x) { return s_.graph.tensors()[x.id.index].shape[0]; };
   const std::int64_t m = rows(c), k = transpose_a == Transpose::yes ? rows(a) : a.count;
   s_.graph.operation(
       name, {a.id, b.id}, {c.id},
       [=](auto& device, const Bindings& at) {
         const auto columns = [&](Columns x) { return at[x.id].columns(x.begin, x.count); };
-        matmul(device, {columns(a), columns(b), columns(c), transpose_a, transpose_b, beta});
+        matmul(device, {columns(a), columns(b), columns(c), transpose_a, transpose_b, beta, scale});
       },
       s_.product_cost(1, m, c.count, k));
 }

@@ -57,15 +57,23 @@ class TransformerTrunk final : public Trunk {
 
   // trunk.cpp
   NormIds declare_norm(const std::string& name);
-  LinearIds declare_linear(const std::string& name, std::int64_t out, std::int64_t in, double deviation, bool bias);
+  // `short_name`: by which Lora names it.
+  LinearIds declare_linear(const std::string& name, const char* short_name, std::int64_t out, std::int64_t in, double deviation,
+                           bool bias);
   TensorId bias_of(const LinearIds& linear) const { return linear.biased ? s_.value(linear.bias) : TensorId{}; }
   TensorId bias_of(const NormIds& norm) const { return shape_.norm == Norm::layer ? s_.value(norm.bias) : TensorId{}; }
   TensorId d_bias_of(const LinearIds& linear) { return linear.biased ? s_.declare_gradient(linear.bias) : TensorId{}; }
-  // c = op(a) op(b) + beta c
-  void multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b, Columns c,
-                double beta);
+  // c = scale op(a) op(b) + beta c
+  void multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b, Columns c, double beta,
+                double scale = 1);
   Columns whole(TensorId id) const;
-  Columns weights(const std::string& product, const LinearIds& linear) { return whole(s_.operand(product, linear.weight)); }
+  Columns weights(const std::string& product, ParameterId id) { return whole(s_.operand(product, id)); }
+  auto adapter_of(const LinearIds& linear) const { return s_.model.parameters[linear.weight].adapter; }
+  // linear.cpp: out = in W^T; d_in = d_out W + beta d_in; and W's gradient, d_out^T in; each with its adapter's part.
+  void linear(const std::string& name, const LinearIds& of, Columns in, Columns out);
+  void linear_backward(const std::string& name, const LinearIds& of, Columns d_out, Columns d_in, double beta);
+  void weight_gradient(const std::string& name, const LinearIds& of, Columns d_out, TensorId in);
+  Columns low_rank(const std::string& name, Columns x, Transpose transpose, ParameterId matrix, double scale);
   QkvColumns parts_of(TensorId qkv) const;
   std::int64_t tokens() const { return s_.options.tokens(); }
 
@@ -84,8 +92,6 @@ class TransformerTrunk final : public Trunk {
   };
   void norm_backward(const std::string& name, const NormIds& norm, const NormState& state, TensorId d_out, bool first, bool again,
                      const LinearIds* branch);
-  // The gradient of a matrix, d_out^T in, of y = in W^T.
-  void weight_gradient(const std::string& name, const LinearIds& linear, Columns d_out, TensorId in);
   bool computed_twice(std::size_t layer) const { return static_cast<std::int64_t>(layer) < s_.options.schedule.computed_twice; }
   void compute_again(std::size_t layer);
   void mlp_backward(std::size_t layer);

@@ -98,8 +98,8 @@ class TransformerMistakes : public CommandLine {
 TEST_F(TransformerMistakes, LeanStorageIsResumedBitForBitAndRefusedOtherwise) {
   const std::string kTrained =
       "neurogen-engine train --data text.txt --tokenizer t.model --batch 2 --seq 16 --device cpu "
-      "--progress none --arch tied.json --steps 6 --save-every 3 ";
-  const std::string kLean = "--weights 16bit --moments 8bit --updates backward ";
+      "--progress none --arch tied.json --steps 6 ";
+  const std::string kLean = "--save-every 3 --weights 16bit --moments 8bit --updates backward ";
   ASSERT_EQ(run(kTrained + kLean + "--checkpoint-dir whole").status, 0);
   ASSERT_EQ(run(kTrained + kLean + "--checkpoint-dir parts").status, 0);
   std::filesystem::remove(directory_.path("parts/step-000000006.ngck"));
@@ -112,7 +112,7 @@ TEST_F(TransformerMistakes, LeanStorageIsResumedBitForBitAndRefusedOtherwise) {
   EXPECT_EQ(run("neurogen-engine generate --checkpoint parts --prompt line --seq 16 --max-tokens 5").status, 0);
   EXPECT_EQ(run("neurogen-engine export --checkpoint parts --safetensors lean.safetensors").status, 0);
   // Weights in fp32 go on in 16 bits if asked to.
-  ASSERT_EQ(run(kTrained + "--checkpoint-dir wide").status, 0);
+  ASSERT_EQ(run(kTrained + "--checkpoint-dir wide --save-every 3").status, 0);
   std::filesystem::remove(directory_.path("wide/step-000000006.ngck"));
   refuses(kTrained + "--checkpoint-dir wide --resume --weights 16bit", "stores weights in fp32, this run in 16 bits");
   EXPECT_EQ(run(kTrained + "--checkpoint-dir wide --resume --weights 16bit --convert").status, 0);

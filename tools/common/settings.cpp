@@ -129,6 +129,15 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
                "likewise when: at the end of a step, or of each block during the backward pass, so that one block's gradients live "
                "at a time; each is then clipped alone (default: those of the checkpoint, else end)");
   }
+  if (step) {
+    app.add_option(
+           "--lora", s.lora,
+           "train adapters of this rank alone, beside frozen weights from --init; checkpoints hold adapters alone (learning rate "
+           "0.0002 by default)")
+        ->type_name("RANK");
+    app.add_option("--lora-alpha", s.lora_alpha, "adapters add alpha / rank times their product (default: twice the rank)");
+    app.add_option("--lora-targets", s.lora_targets, "matrices that have adapters: some of q,k,v,o,gate,up,down (default: all)");
+  }
   if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder updated together")->capture_default_str();
   app.add_option("--threads", s.threads, "CPU threads (default: one per core)");
   app.add_option("--document-end", s.document_end,

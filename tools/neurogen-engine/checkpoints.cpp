@@ -41,6 +41,12 @@ struct Fact {
   std::string value;
 };
 
+std::string adapters_of(const SavedAdapters& a) {
+  if (a.rank == 0) return "";
+  return fmt::format(" --lora {} --lora-alpha {} --lora-targets {} beside a base of XXH3 {:016x}", a.rank, a.alpha, a.targets,
+                     a.base_hash);
+}
+
 // What --resume must find unchanged, besides the architecture and the text.
 std::vector<Fact> facts_of(const Manifest& m) {
   const auto is = [](const char* name, const auto& value) { return Fact{name, fmt::format("{}", value)}; };
@@ -52,9 +58,9 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--seq", m.options.window),
       is("--document-end", m.options.document_end),
       is("--decoder-tile", m.options.vocabulary_tile),
-      is("--optimizer",
-         fmt::format("{}{}{}", name_of(static_cast<Optimizer>(m.options.optimizer)),
-                     m.options.narrow_moments ? " --moments 8bit" : "", m.options.early_updates ? " --updates backward" : "")),
+      is("--optimizer", fmt::format("{}{}{}{}", name_of(static_cast<Optimizer>(m.options.optimizer)),
+                                    m.options.narrow_moments ? " --moments 8bit" : "",
+                                    m.options.early_updates ? " --updates backward" : "", adapters_of(m.adapters))),
       is("--seed", m.seed),
       is("--lr", m.rates.learning_rate.value()),
       is("--synapse-lr", m.rates.synapse_rate.value()),

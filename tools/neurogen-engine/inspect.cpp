@@ -11,7 +11,10 @@
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/json.h"
+#include "engine/model/initialize.h"
+#include "engine/run/peft.h"
 #include "engine/run/settings.h"
+#include "engine/run/weights.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
@@ -126,10 +129,43 @@ int inspect(const std::string& name, bool verify, bool as_json) {
   return 0;
 }
 
-int export_weights(const std::string& name, const std::string& out) {
+struct ExportSettings {
+  std::string checkpoint, safetensors, adapter, init;
+  bool merge = false;
+};
+
+// Writes a base with the adapters of a checkpoint added to it.
+int export_merged(const ExportSettings& s) {
+  Settings settings;
+  settings.device = Device::cpu;
+  settings.batch = settings.window = 1;
+  const Weights weights({s.init, s.checkpoint}, settings, "");
+  const Resolved r = resolve(settings, false);
+  Session session(planned(build_evaluation(r.architecture, r.options), r.budget), r.place);
+  load(weights, session);
+  export_parameters(session.model, session.program, s.safetensors, weights.tokenizer());
+  print_out("{} tensors written to {}, adapters merged\n", session.model.parameters.size() - session.model.weight_tensors(),
+            s.safetensors);
+  return 0;
+}
+
+int export_weights(const ExportSettings& s) {
+  const std::string& out = s.safetensors;
   check_export_name("--safetensors", out);
-  const Checkpoint file(checkpoint_file(name));
+  if (out.empty() == s.adapter.empty()) throw Error("nothing to write: name either --safetensors FILE or --adapter DIR");
+  const Checkpoint file(checkpoint_file(s.checkpoint));
+  const bool adapted = file.manifest().adapters.rank > 0;
+  if (!s.adapter.empty()) {
+    export_peft(file, s.adapter);
+    print_out("the adapters are in {}\n", s.adapter);
+    return 0;
+  }
+  if (adapted && !s.merge) {
+    throw Error(file.path() + " holds adapters: add --merge to write them with their base, or write them alone with --adapter DIR");
+  }
+  if (!adapted && s.merge) throw Error(file.path() + " holds no adapters: leave out --merge");
   check_outputs({{"", file.path()}}, {{"--safetensors", out}}, std::filesystem::path(file.path()).parent_path());
+  if (s.merge) return export_merged(s);
   const Manifest& m = file.manifest();
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names;
@@ -165,13 +201,14 @@ void add_inspect(CLI::App& app, int& status) {
 }
 
 void add_export(CLI::App& app, int& status) {
-  struct Settings {
-    std::string checkpoint, safetensors;
-  };
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<ExportSettings>();
   app.add_option("--checkpoint", s->checkpoint, "a checkpoint, or a directory to take the newest from")->required();
-  app.add_option("--safetensors", s->safetensors, "file to write: parameters and wiring")->required();
-  app.callback([s, &status] { status = export_weights(s->checkpoint, s->safetensors); });
+  app.add_option("--safetensors", s->safetensors, "file to write: parameters and wiring");
+  CLI::Option* const merge =
+      app.add_flag("--merge", s->merge, "of a checkpoint of adapters: add them to the weights of their base");
+  app.add_option("--init", s->init, "the base, if it is no longer where it was")->needs(merge);
+  app.add_option("--adapter", s->adapter, "folder to write: a checkpoint's adapters, as PEFT reads them");
+  app.callback([s, &status] { status = export_weights(*s); });
 }
 
 }  // namespace neurogen

@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
+#include "engine/run/base.h"
 #include "engine/run/session.h"
 #include "tools/common/decimal.h"
 #include "tools/common/output.h"
@@ -50,6 +51,7 @@ Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& te
   Manifest m;
   m.architecture = model.architecture->json();
   m.options = saved_options(options);
+  m.adapters = saved_adapters(options, s.init);
   m.rates = complete(s.rates, model);
   m.seed = static_cast<std::uint64_t>(s.seed);
   m.steps_per_epoch = Draws(texts.train, options.window, options.step_sequences(), m.seed).steps_per_epoch();
@@ -77,7 +79,8 @@ std::string default_export(const std::string& architecture) {
 
 Bytes parameters_of(const Session& session) {
   std::int64_t count = 0;
-  for (const Parameter& p : session.model.parameters) count += session.program.view(p.value).elements();
+  for (const Parameter& p : session.model.parameters)
+    if (p.rule != UpdateRule::none) count += session.program.view(p.value).elements();
   return static_cast<Bytes>(count);
 }
 
@@ -106,6 +109,8 @@ int train(TrainSettings s) {
   keep_inputs(s);
   Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
   checkpoints.adopt(s.common);
+  if (checkpoints.from() && s.init.empty()) s.init = checkpoints.from()->manifest().adapters.base;
+  if (s.common.lora != 0 && s.init.empty()) throw Error("--lora needs the weights that it adapts: name them with --init");
   std::optional<Checkpoint> initial;
   if (!checkpoints.from() && !s.init.empty()) {
     s.common.architecture_json = saved_architecture(s.init);
@@ -136,6 +141,7 @@ int train(TrainSettings s) {
 
   Session session(std::move(planned), resolved.place, checkpoints.from());
   if (checkpoints.from()) {
+    if (session.model.options.lora.rank > 0) load_base(session, manifest.adapters, s.init);
     checkpoints.restore_into(session);
   } else {
     initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));

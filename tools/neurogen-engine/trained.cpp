@@ -16,6 +16,9 @@ void add_weight_settings(CLI::App& app, WeightSettings& settings) {
 
 void require_weights(const WeightSettings& files) {
   if (files.init.empty() != files.checkpoint.empty()) return;
+  std::error_code missing;
+  const bool both = std::filesystem::exists(files.checkpoint, missing);  // adapters and their base
+  if (both && Checkpoint(checkpoint_file(files.checkpoint)).manifest().adapters.rank > 0) return;
   throw Error("no weights: name them with either --init FILE (`train --export` writes it) or --checkpoint FILE or DIR");
 }
 
