@@ -1,6 +1,6 @@
 // Products of factors that are rounded to 8-bit floats (E4M3 of Micikevicius et al. 2022, arXiv:2209.05433: 4 bits of exponent, 3
-// of mantissa, at most 448), for which GPUs have twice the rate of 16 bits. Of a sum of k products with independent rounding errors
-// about 0.037 / sqrt(k) of the factors' norms remains, so they serve long sums.
+// of mantissa, at most 448), for which GPUs have twice the rate of 16 bits. The rounding errors of
+// independent factors are about 4 % of a product's standard deviation, whatever k.
 //   c = round(16 a) round(256 b)^T / 4096
 // Fixed powers of two scale a norm's outputs (up to 28) and a decoder's weights (up to 1.75) into the type's range; what is larger
 // becomes 448.

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kMostSequences = 1 << 16;
 constexpr std::int64_t kMostSections = 32;      // more would save little: the modules' outputs remain
-constexpr std::int64_t kMostParts = 8;          // in which a model's blocks are computed twice: each is a plan to make
+constexpr std::int64_t kMostParts = 12;         // in which a model's blocks are computed twice: each is a plan to make
 constexpr Bytes kCpuTile = 8'000'000;           // fits in a core's share of the last-level cache
 constexpr Bytes kLeanCpuOverhead = 20'000'000;  // measured: 7 to 12 MB; a run that needs more reports how much
 constexpr Bytes kCudaTile = 128'000'000;        // fills a large GPU

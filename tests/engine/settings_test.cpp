@@ -54,5 +54,26 @@ TEST(SeparateBuffers, NeedAGpu) {
   EXPECT_ERROR(resolve(s, true), "separate_buffers is for tools that check a GPU's memory: pass device cuda");
 }
 
+TEST(LogitsIn8Bits, ArePlannedForAGpuAndRefusedElsewhere) {
+  Settings s;
+  s.architecture = "full", s.device = Device::cuda, s.batch = 32, s.budget = kPlenty, s.logits = LogitsProduct::fp8;
+  const auto scratch_of = [](const Settings& settings) {
+    std::int64_t count = 0;
+    for (const Buffer& buffer : fit(resolve(settings, true)).plan.buffers) count += buffer.name == "decoder.features8";
+    return count;
+  };
+  EXPECT_EQ(scratch_of(s), 1);
+  s.logits.reset();
+  EXPECT_EQ(scratch_of(s), 0);
+  s.saved_fp8_logits = true;  // as the checkpoint was trained
+  EXPECT_EQ(scratch_of(s), 1);
+  s.logits = LogitsProduct::as_compute;
+  EXPECT_EQ(scratch_of(s), 0);
+  s.logits = LogitsProduct::fp8, s.compute = Compute::fp16;
+  EXPECT_ERROR(resolve(s, true), "logits fp8 is for bf16 on a GPU");
+  s.compute = Compute::automatic, s.architecture = "gpt2";
+  EXPECT_ERROR(resolve(s, true), "logits fp8 is for bf16 on a GPU");
+}
+
 }  // namespace
 }  // namespace neurogen
