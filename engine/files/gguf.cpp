@@ -16,12 +16,10 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLongestKey = 65535, kLongestName = 64, kLongestEcho = 100;  // bytes; the first two are the format's
+constexpr std::size_t kLongestKey = 65535, kLongestName = 64;  // bytes; the first two are the format's
 constexpr std::uint32_t kMostDimensions = 4;
 constexpr Bytes kLargestAlignment = 1 << 20;
 constexpr std::array<Bytes, 13> kTypeBytes = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};  // by Type; 0: text and lists
-
-std::string echo(std::string_view text) { return one_line(text, kLongestEcho); }
 
 }  // namespace
 
@@ -75,13 +73,13 @@ Gguf::Gguf(const std::string& path) : path_(path), file_(path) {
   const auto tensors = cursor.number<std::uint64_t>(), values = cursor.number<std::uint64_t>();
   for (std::uint64_t i = 0; i < values; ++i) {
     const std::string key = cursor.name("a value", kLongestKey);
-    if (!values_.emplace(key, read_value(cursor, key)).second) throw damaged(echo(key) + " is there twice");
+    if (!values_.emplace(key, read_value(cursor, key)).second) throw damaged(one_line(key) + " is there twice");
   }
   const Bytes alignment = this->alignment();
   std::vector<std::uint64_t> offsets;
   for (std::uint64_t i = 0; i < tensors; ++i) {
     EncodedTensor tensor = read_tensor(cursor, offsets.emplace_back());
-    if (!index_.emplace(tensor.name, tensors_.size()).second) throw damaged(echo(tensor.name) + " is there twice");
+    if (!index_.emplace(tensor.name, tensors_.size()).second) throw damaged(one_line(tensor.name) + " is there twice");
     tensors_.push_back(std::move(tensor));
   }
   const auto header = static_cast<Bytes>(cursor.at() - bytes.data());
@@ -92,7 +90,7 @@ Gguf::Gguf(const std::string& path) : path_(path), file_(path) {
 Gguf::Value Gguf::read_value(Cursor& cursor, const std::string& key) const {
   const auto read_type = [&] {
     const auto type = cursor.number<std::uint32_t>();
-    if (type >= kTypeBytes.size()) throw damaged(fmt::format("{} has the unknown type {}", echo(key), type));
+    if (type >= kTypeBytes.size()) throw damaged(fmt::format("{} has the unknown type {}", one_line(key), type));
     return static_cast<Type>(type);
   };
   Value value{read_type(), {}, 1, nullptr, nullptr};
@@ -100,7 +98,8 @@ Gguf::Value Gguf::read_value(Cursor& cursor, const std::string& key) const {
   if (value.type == Type::list) {
     value.element = read_type();
     value.count = cursor.number<std::uint64_t>();
-    if (value.element == Type::list) throw Error(fmt::format("{}: {} is a list of lists, which no known key is", path_, echo(key)));
+    if (value.element == Type::list)
+      throw Error(fmt::format("{}: {} is a list of lists, which no known key is", path_, one_line(key)));
   }
   value.begin = cursor.at();
   if (value.element == Type::text) {
@@ -109,7 +108,7 @@ Gguf::Value Gguf::read_value(Cursor& cursor, const std::string& key) const {
     const auto data = cursor.take(value.count, kTypeBytes[static_cast<std::size_t>(value.element)]);
     const auto is_boolean = [](std::byte b) { return b == std::byte{0} || b == std::byte{1}; };
     if (value.element == Type::boolean && !std::all_of(data.begin(), data.end(), is_boolean))
-      throw damaged(echo(key) + " is neither true nor false");
+      throw damaged(one_line(key) + " is neither true nor false");
   }
   value.end = cursor.at();
   return value;
@@ -126,7 +125,7 @@ Bytes Gguf::alignment() const {
 EncodedTensor Gguf::read_tensor(Cursor& cursor, std::uint64_t& offset) const {
   EncodedTensor tensor;
   tensor.name = cursor.name("a tensor", kLongestName);
-  const auto wrong = [&](const std::string& what) { return damaged(fmt::format("tensor {} {}", echo(tensor.name), what)); };
+  const auto wrong = [&](const std::string& what) { return damaged(fmt::format("tensor {} {}", one_line(tensor.name), what)); };
   const auto dimensions = cursor.number<std::uint32_t>();
   if (dimensions < 1 || dimensions > kMostDimensions) throw wrong(fmt::format("has {} dimensions", dimensions));
   std::uint64_t elements = 1;
@@ -141,7 +140,7 @@ EncodedTensor Gguf::read_tensor(Cursor& cursor, std::uint64_t& offset) const {
   const auto known = std::find(kGgmlTypes.begin(), kGgmlTypes.end(), type);
   if (known == kGgmlTypes.end()) {
     throw Error(fmt::format("{}: tensor {} has the type {}: only F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are read", path_,
-                            echo(tensor.name), ggml_type_name(type)));
+                            one_line(tensor.name), ggml_type_name(type)));
   }
   tensor.encoding = static_cast<Encoding>(known - kGgmlTypes.begin());
   if (tensor.shape.back() % block_elements(tensor.encoding) != 0)
@@ -155,7 +154,7 @@ void Gguf::place(std::span<const std::byte> data, Bytes alignment, const std::ve
   Bytes next = 0;
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     EncodedTensor& tensor = tensors_[i];
-    const auto wrong = [&](const char* what) { return damaged(fmt::format("tensor {} {}", echo(tensor.name), what)); };
+    const auto wrong = [&](const char* what) { return damaged(fmt::format("tensor {} {}", one_line(tensor.name), what)); };
     std::int64_t elements = 1;
     for (const std::int64_t extent : tensor.shape) elements *= extent;
     if (offsets[i] != next) throw wrong("leaves a gap, overlaps another or is not aligned");

@@ -28,6 +28,7 @@ class Gguf {
 
   const std::string& path() const { return path_; }
   bool has(std::string_view key) const { return values_.find(key) != values_.end(); }
+  std::vector<std::string_view> keys() const;
   // One value. Throws Error that names the key: it is missing, or of another type. Views live as long as this object.
   std::string_view text(std::string_view key) const;
   std::int64_t whole(std::string_view key) const;  // any integer type

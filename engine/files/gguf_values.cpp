@@ -92,6 +92,12 @@ std::vector<std::string_view> Gguf::texts(std::string_view key) const { return t
 std::vector<std::int64_t> Gguf::wholes(std::string_view key) const { return wholes(key, true); }
 std::vector<double> Gguf::reals(std::string_view key) const { return reals(key, true); }
 
+std::vector<std::string_view> Gguf::keys() const {
+  std::vector<std::string_view> keys;
+  for (const auto& [key, value] : values_) keys.push_back(key);
+  return keys;
+}
+
 bool Gguf::is_list(std::string_view key) const {
   const auto found = values_.find(key);
   return found != values_.end() && found->second.type == Type::list;

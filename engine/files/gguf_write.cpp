@@ -9,7 +9,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kPiece = 1 << 20;  // elements fetched at a time
+constexpr std::int64_t kElementsAtOnce = 1 << 20;  // elements fetched at a time
 
 class Header {
  public:
@@ -110,8 +110,8 @@ bool write_gguf(const std::string& path, const GgufMetadata& metadata, std::span
   std::vector<std::byte> encoded;
   for (const GgufTensor& tensor : tensors) {
     const std::int64_t n = elements_of(tensor);
-    for (std::int64_t begin = 0; begin < n; begin += kPiece) {
-      piece.resize(static_cast<std::size_t>(std::min(kPiece, n - begin)));
+    for (std::int64_t begin = 0; begin < n; begin += kElementsAtOnce) {
+      piece.resize(static_cast<std::size_t>(std::min(kElementsAtOnce, n - begin)));
       tensor.read(begin, piece);
       encoded.resize(size_of(tensor.encoding, static_cast<std::int64_t>(piece.size())));
       if (!encode(tensor.encoding, piece, encoded)) {

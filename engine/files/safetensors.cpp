@@ -92,7 +92,7 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
   const auto type = std::find_if(kSafetensorsTypes.begin(), kSafetensorsTypes.end(),
                                  [&](const auto& known) { return dtype.is_string() && dtype == known.first; });
   if (type == kSafetensorsTypes.end()) {
-    throw wrong(fmt::format("has the type {}: only F64, F32, BF16, F16, I64, I32, U16 and U8 are read", dtype.dump()));
+    throw wrong(fmt::format("has the type {}: only F64, F32, BF16, F16, I64, I32, U16, U8 and BOOL are read", dtype.dump()));
   }
   tensor.dtype = type->second;
   if (!is_list(shape) || !is_list(offsets) || offsets.size() != 2) {

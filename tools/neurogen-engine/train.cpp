@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
+#include "engine/model/pretrained.h"
 #include "engine/run/session.h"
 #include "tools/common/decimal.h"
 #include "tools/common/output.h"
@@ -108,12 +109,11 @@ int train(TrainSettings s) {
   checkpoints.adopt(s.common);
   std::optional<Checkpoint> initial;
   if (!checkpoints.from() && !s.init.empty()) {
-    s.common.architecture_json = saved_architecture(s.init);
-    adopt_document_end(s.common, s.init);
-    if (is_checkpoint(s.init)) initial.emplace(s.init);
+    adopt_weights(s.common, s.init);
+    if (!is_pretrained(s.init) && is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
-  if (initial) check_architecture(*initial, *resolved.architecture);
+  if (!checkpoints.from() && !s.init.empty()) check_architecture(s.init, *resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
