@@ -181,7 +181,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--decoder-lr", s->rates.decoder_rate, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
-  app.add_option("--init", s->init, "start from these weights: a safetensors file, or a checkpoint of another run");
+  app.add_option(
+      "--init", s->init,
+      "start from these weights: a safetensors file, a checkpoint of another run, or pretrained ones, a folder of transformers or "
+      "a GGUF file");
   app.add_option("--export", s->export_file,
                  "write the trained weights and the tokenizer to this safetensors file (default: neurogen-ARCH.safetensors, "
                  "or no file with --checkpoint-dir)");
