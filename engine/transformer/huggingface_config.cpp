@@ -63,11 +63,14 @@ class Config {
       const json rope = value(key);
       if (rope.is_null()) continue;
       if (!rope.is_object()) fail(key, rope, "an object");
+      for (const char* name : {"rope_type", "type"}) {  // before the numbers that scaling brings along
+        if (const json type = rope.value(name, json("default")); type != "default")
+          fail(fmt::format("{}.{}", key, name).c_str(), type, "\"default\"");
+      }
       for (const auto& [name, found] : rope.items()) {
         const std::string full = fmt::format("{}.{}", key, one_line(name));
-        if (name == "rope_type" || name == "type") {
-          if (found != "default") fail(full.c_str(), found, "\"default\"");
-        } else if (name == "partial_rotary_factor") {
+        if (name == "rope_type" || name == "type") continue;
+        if (name == "partial_rotary_factor") {
           if (found != 1) fail(full.c_str(), found, "1");
         } else if (name == "rope_theta") {
           const double its = real(full.c_str(), found, 0);

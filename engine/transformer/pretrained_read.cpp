@@ -19,7 +19,7 @@ namespace {
 
 // Checked as an architecture file is.
 ArchitecturePtr checked(TransformerShape shape, const std::string& name, const std::string& where) {
-  shape.name = name;
+  shape.name = one_line(name);
   return std::make_shared<TransformerArchitecture>(parse_transformer(to_json(shape), where));
 }
 

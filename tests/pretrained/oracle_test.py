@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Models of random weights in other programs' files: what this engine computes from them, and what those programs compute from ours.
 
-  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers, gguf and xllamacpp (all on PyPI); prints "skipped" without them
+  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers and gguf, and for llama.cpp xllamacpp, all from PyPI; prints
+                                     "skipped" without them
 
 transformers and llama.cpp are the oracles; logits are compared in float32 on the CPU.
 """
+import ctypes
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -23,10 +26,6 @@ try:
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(0)
-try:
-    import xllamacpp
-except ImportError:
-    xllamacpp = None
 transformers.logging.set_verbosity_error()
 
 VOCABULARY, LENGTH = 320, 24
@@ -68,6 +67,49 @@ def their_logits(model, tokens):
 
 def our_engine(path, batch=2, window=LENGTH, **settings):
     return neurogen.Engine(init=str(path), device="cpu", batch=batch, window=window, budget="2000M", **settings)
+
+
+class LlamaCpp:
+    """A model in llama.cpp, by the C interface that xllamacpp's library exports. Its structures of parameters differ between versions:
+    they are taken as it makes them, with room to spare."""
+
+    library = None
+
+    class Parameters(ctypes.Structure):
+        _fields_ = [("bytes", ctypes.c_uint8 * 1024)]
+
+    def __init__(self, path):
+        if not LlamaCpp.library:
+            found = importlib.util.find_spec("xllamacpp")
+            if not found:
+                raise unittest.SkipTest("there is no xllamacpp")
+            c = LlamaCpp.library = ctypes.CDLL(str(next(pathlib.Path(found.origin).parent.glob("xllamacpp*.so"))))
+            for name in ("llama_model_default_params", "llama_context_default_params", "llama_batch_get_one"):
+                getattr(c, name).restype = self.Parameters
+            c.llama_model_load_from_file.restype = c.llama_init_from_model.restype = c.llama_model_get_vocab.restype = ctypes.c_void_p
+            c.llama_model_load_from_file.argtypes = [ctypes.c_char_p, self.Parameters]
+            c.llama_init_from_model.argtypes = c.llama_decode.argtypes = [ctypes.c_void_p, self.Parameters]
+            c.llama_get_logits.argtypes = c.llama_free.argtypes = c.llama_model_free.argtypes = [ctypes.c_void_p]
+            c.llama_model_get_vocab.argtypes = c.llama_vocab_n_tokens.argtypes = [ctypes.c_void_p]
+            c.llama_get_logits.restype = ctypes.POINTER(ctypes.c_float)
+            LlamaCpp.quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+            c.llama_log_set(LlamaCpp.quiet, None)
+            c.llama_backend_init()
+        c = LlamaCpp.library
+        self.model = c.llama_model_load_from_file(str(path).encode(), c.llama_model_default_params())
+        if not self.model:
+            raise AssertionError(f"llama.cpp does not load {path}")
+        self.vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self.model))
+
+    def logits(self, tokens):
+        c = LlamaCpp.library
+        context = c.llama_init_from_model(self.model, c.llama_context_default_params())
+        rows = []
+        for token in tokens:
+            assert c.llama_decode(context, c.llama_batch_get_one((ctypes.c_int32 * 1)(token), 1)) == 0
+            rows.append(np.ctypeslib.as_array(c.llama_get_logits(context), (self.vocabulary,)).copy())
+        c.llama_free(context)
+        return np.array(rows)
 
 
 def run(*words):
@@ -115,7 +157,8 @@ class Oracle(unittest.TestCase):
                     folder = self.directory / f"{name}-{dtype}"
                     model.save_pretrained(folder, max_shard_size="100KB")
                     self.assertTrue((folder / "model.safetensors.index.json").exists())
-                    self.same_logits(their_logits(model.float(), ids(2)), our_engine(folder).logits(ids(2)))
+                    model = type(model).from_pretrained(folder, dtype=torch.float32).eval()
+                    self.same_logits(their_logits(model, ids(2)), our_engine(folder).logits(ids(2)))
 
     def test_names_without_prefix(self):
         from safetensors.torch import load_file, save_file
@@ -178,6 +221,21 @@ class Oracle(unittest.TestCase):
                 self.export("--init", folder, "--gguf", first, "--type", kind)
                 self.export("--init", first, "--gguf", second, "--type", kind)
                 self.assertEqual(first.read_bytes(), second.read_bytes(), name)
+
+    def test_llama_cpp_computes_the_same_from_our_files(self):
+        for name in MODELS:
+            # llama.cpp keeps keys and values in f16, and multiplies by q8_0 with activations in 8 bits.
+            for kind, tolerance in (("f32", 5e-3), ("f16", 1e-2), ("bf16", 3e-2), ("q8_0", 8e-2)):
+                with self.subTest(name, type=kind):
+                    _, folder = self.saved(name)
+                    file = self.directory / f"{name}-{kind}.gguf"
+                    self.export("--init", folder, "--gguf", file, "--type", kind)
+                    tokens = ids(7, 1)
+                    theirs, ours = LlamaCpp(file).logits(tokens[0]), our_engine(file, batch=1).logits(tokens)[0]
+                    self.same_logits(theirs, ours, tolerance)
+                    first, second = np.sort(theirs, -1)[:, -1], np.sort(theirs, -1)[:, -2]
+                    clear = first - second > 2 * tolerance * np.abs(theirs).max()
+                    self.assertEqual(ours.argmax(-1)[clear].tolist(), theirs.argmax(-1)[clear].tolist())
 
     def test_refusals(self):
         cases = [
