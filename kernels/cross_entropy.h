@@ -3,6 +3,9 @@
 //   loss of a token = log(sum exp(logits)) - logits[target], nats;   d_logits = (softmax - onehot) / counted tokens * loss scale
 // A target of -1 is ignored: no loss, no gradient.
 //
+// Where the gradient of the decoder is gathered, logits arrive in parts of whole rows instead: the counted targets first, then for
+// each part statistics and gradient at once, so that no logit is computed twice; the loss last.
+//
 // With a softcap the logits are l = softcap tanh(z / softcap) (Gemma 2, arXiv:2408.00118) of the decoder's products z, and d_z =
 // d_l (1 - (l / softcap)^2). Memory holds z, in 16 bits where products are: l is computed from it in every pass, in float32, so
 // that it is neither rounded nor written a second time.
@@ -41,6 +44,22 @@ struct CrossEntropyBackward {
   double softcap = 0;
 };
 
+// Runs before the first part of whole rows.
+struct CountTargets {
+  TensorView targets;  // [N] i32
+  TensorView total;    // out [2] f64: 0, number of targets that are not -1
+};
+
+// SoftmaxStatistics and CrossEntropyBackward of whole rows.
+struct CrossEntropyRows {
+  TensorView logits;                      // in [n, V] z, out d_z in place
+  TensorView targets;                     // [n] i32
+  TensorView total;                       // [2] f64: number of counted targets of the batch, of which these are a part
+  TensorView maximum, sum, target_logit;  // out [n]
+  TensorView control{};                   // as CrossEntropyBackward's
+  double softcap = 0;
+};
+
 // Caps logits in place, for those who read them.
 struct SoftcapLogits {
   TensorView logits;  // [N, V] of float32 or float64
@@ -66,12 +85,16 @@ struct CountHits {
 void softmax_statistics(CpuDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CpuDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& arguments);
+void count_targets(CpuDevice& device, const CountTargets& arguments);
+void cross_entropy_rows(CpuDevice& device, const CrossEntropyRows& arguments);
 void softcap_logits(CpuDevice& device, const SoftcapLogits& arguments);
 void likeliest_tokens(CpuDevice& device, const LikeliestTokens& arguments);
 void count_hits(CpuDevice& device, const CountHits& arguments);
 void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& arguments);
 void cross_entropy_loss(CudaDevice& device, const CrossEntropyLoss& arguments);
 void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& arguments);
+void count_targets(CudaDevice& device, const CountTargets& arguments);
+void cross_entropy_rows(CudaDevice& device, const CrossEntropyRows& arguments);
 void softcap_logits(CudaDevice& device, const SoftcapLogits& arguments);
 void likeliest_tokens(CudaDevice& device, const LikeliestTokens& arguments);
 void count_hits(CudaDevice& device, const CountHits& arguments);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "kernels/base/dispatch.h"
@@ -28,6 +29,23 @@ NEUROGEN_CLONES void softmax_gradient(Real* logits, std::int64_t tile, Cap cap, 
     const Real logit = cap(logits[i]);
     logits[i] = fast_exp(logit - log_sum_exp) * scale * cap.derivative(logit);
   }
+}
+
+// The gradient of one token's logits of a tile, in place; `here`: the target's place in the tile, outside of it if it is elsewhere.
+template <typename Real, typename Cap>
+void gradient_of(Real* logits, std::int64_t tile, std::int64_t here, Cap cap, Real log_sum_exp, Real scale) {
+  const bool holds = here >= 0 && here < tile;
+  const Real share = holds ? scale * cap.derivative(cap(logits[here])) : Real(0);
+  softmax_gradient<Real>(logits, tile, cap, log_sum_exp, scale);
+  if (holds) logits[here] -= share;
+}
+
+// What a token's softmax is multiplied by.
+template <typename Real>
+Real gradient_scale(const TensorView& total, const TensorView& control) {
+  const double counted = total.as<const double>()[1],
+               loss_scale = control ? static_cast<double>(step_control(control).loss_scale) : 1;
+  return counted > 0 ? static_cast<Real>(loss_scale / counted) : Real(0);
 }
 
 template <typename Real>
@@ -87,25 +105,49 @@ void cross_entropy_loss(CpuDevice&, const CrossEntropyLoss& a) {
 void cross_entropy_backward(CpuDevice& device, const CrossEntropyBackward& a) {
   require_type("cross_entropy_backward", a.logits.dtype, {a.log_sum_exp});
   const std::int64_t tile = a.logits[1];
-  const double counted = a.total.as<const double>()[1],
-               loss_scale = a.control ? static_cast<double>(step_control(a.control).loss_scale) : 1;
   dispatch_real(a.logits.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const Real scale = counted > 0 ? static_cast<Real>(loss_scale / counted) : Real(0);
+    const Real scale = gradient_scale<Real>(a.total, a.control);
     dispatch_softcap<Real>(a.softcap, [&](auto cap) {
       parallel_pieces(device, a.logits[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t n = begin; n < end; ++n) {
           Real* const logits = a.logits.as<Real>() + n * a.logits.row_stride;
           const std::int32_t target = a.targets.as<const std::int32_t>()[n];
+          if (target < 0) std::fill(logits, logits + tile, Real(0));
+          else gradient_of<Real>(logits, tile, target - a.first_token, cap, a.log_sum_exp.as<const Real>()[n], scale);
+        }
+      });
+    });
+  });
+}
+
+void count_targets(CpuDevice&, const CountTargets& a) {
+  const std::int32_t* const targets = a.targets.as<const std::int32_t>();
+  a.total.as<double>()[0] = 0;
+  a.total.as<double>()[1] =
+      static_cast<double>(std::count_if(targets, targets + a.targets.elements(), [](std::int32_t target) { return target >= 0; }));
+}
+
+void cross_entropy_rows(CpuDevice& device, const CrossEntropyRows& a) {
+  require_type("cross_entropy_rows", a.logits.dtype, {a.maximum, a.sum, a.target_logit});
+  const std::int64_t vocabulary = a.logits[1];
+  dispatch_real(a.logits.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const Real scale = gradient_scale<Real>(a.total, a.control);
+    dispatch_softcap<Real>(a.softcap, [&](auto cap) {
+      parallel_pieces(device, a.logits[0], 1, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t n = begin; n < end; ++n) {
+          Real* const logits = a.logits.as<Real>() + n * a.logits.row_stride;
+          const std::int32_t target = a.targets.as<const std::int32_t>()[n];
+          Real maximum = std::numeric_limits<Real>::lowest(), sum = 0;
+          accumulate<Real>(logits, vocabulary, cap, &maximum, &sum);
+          a.maximum.as<Real>()[n] = maximum, a.sum.as<Real>()[n] = sum;
           if (target < 0) {
-            std::fill(logits, logits + tile, Real(0));
+            std::fill(logits, logits + vocabulary, Real(0));
             continue;
           }
-          const std::int64_t here = target - a.first_token;
-          const bool holds = here >= 0 && here < tile;
-          const Real share = holds ? scale * cap.derivative(cap(logits[here])) : Real(0);
-          softmax_gradient<Real>(logits, tile, cap, a.log_sum_exp.as<const Real>()[n], scale);
-          if (holds) logits[here] -= share;
+          a.target_logit.as<Real>()[n] = cap(logits[target]);
+          gradient_of<Real>(logits, vocabulary, target, cap, maximum + std::log(sum), scale);
         }
       });
     });

@@ -5,7 +5,8 @@
 namespace neurogen {
 namespace {
 
-constexpr int kThreads = 256;  // per row
+constexpr int kTileThreads = 256;  // per row of a tile
+constexpr int kRowThreads = 512;   // per whole row: few rows at a time, so that they are still in the cache when read again
 constexpr int kSumThreads = 1024;
 constexpr int kWarps = 8;  // rows that a block searches for the likeliest tokens, one warp each
 
@@ -17,7 +18,7 @@ __device__ float4 last_four(const Logit* row, std::int64_t i, std::int64_t width
 }
 
 // Calls body(column, four logits) for a thread's share of a row, and rest(column, four logits) for a last group of fewer than four.
-template <typename Logit, typename Cap, typename Body, typename Rest>
+template <int kThreads, typename Logit, typename Cap, typename Body, typename Rest>
 __device__ void for_fours(const Logit* row, std::int64_t width, Cap cap, Body&& body, Rest&& rest) {
   const std::int64_t whole = width / 4 * 4;
 #pragma unroll 4
@@ -25,32 +26,41 @@ __device__ void for_fours(const Logit* row, std::int64_t width, Cap cap, Body&& 
   if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width, cap));
 }
 
-// One pass with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867).
-template <typename Logit, typename Cap>
-__global__ void __launch_bounds__(kThreads)
-    statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
-               Cap cap, float* maximum, float* sum, float* target_logit) {
+// The largest logit of a row and the sum of exp(logit - largest), by one pass with a running maximum (Milakov and Gimelshein 2018,
+// arXiv:1805.02867). `before`: the largest of earlier tiles.
+struct RowStatistics {
+  float largest, sum;
+};
+template <int kThreads, typename Logit, typename Cap>
+__device__ RowStatistics statistics_of(const Logit* row, std::int64_t width, Cap cap, float before) {
   __shared__ float warps[kThreads / 32];
-  const std::int64_t n = blockIdx.x;
-  const Logit* row = logits + n * stride;
   float largest = -INFINITY, mine = 0.0f;
   const auto add = [&](std::int64_t, float4 x) {
     const float top = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)));
     mine = mine * exp_of(largest - top) + (exp_of(x.x - top) + exp_of(x.y - top)) + (exp_of(x.z - top) + exp_of(x.w - top));
     largest = top;
   };
-  for_fours(row, width, cap, add, add);
+  for_fours<kThreads>(row, width, cap, add, add);
   float top = largest;
   for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = top;
   __syncthreads();
-  const float before = first_token == 0 ? -INFINITY : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
   top = before;
   for (int w = 0; w < kThreads / 32; ++w) top = fmaxf(top, warps[w]);
-  const float here = block_sum<kThreads>(mine * expf(largest - top));
+  return {top, block_sum<kThreads>(mine * expf(largest - top))};
+}
+
+template <typename Logit, typename Cap>
+__global__ void __launch_bounds__(kTileThreads)
+    statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
+               Cap cap, float* maximum, float* sum, float* target_logit) {
+  const std::int64_t n = blockIdx.x;
+  const Logit* row = logits + n * stride;
+  const float before = first_token == 0 ? -INFINITY : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
+  const RowStatistics here = statistics_of<kTileThreads>(row, width, cap, before);
   if (threadIdx.x != 0) return;
-  maximum[n] = top;
-  sum[n] = (old_sum == 0.0f ? 0.0f : old_sum * expf(before - top)) + here;
+  maximum[n] = here.largest;
+  sum[n] = (old_sum == 0.0f ? 0.0f : old_sum * expf(before - here.largest)) + here.sum;
   const std::int64_t target = targets[n] - first_token;
   if (target >= 0 && target < width) target_logit[n] = cap(to_float(row[target]));
 }
@@ -89,18 +99,15 @@ __global__ void __launch_bounds__(kSumThreads)
   total[1] = counted;
 }
 
+// What a token's softmax is multiplied by.
+__device__ float gradient_scale(const StepControl* control, const double* total) {
+  return total[1] == 0 ? 0.0f : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]);
+}
+
 // Softmax minus one-hot, through the cap, computed before it is rounded to the logits' type.
-template <typename Logit, typename Cap>
-__global__ void __launch_bounds__(kThreads)
-    gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
-             const double* total, std::int64_t first_token, const StepControl* control, Cap cap) {
-  const std::int64_t n = blockIdx.x;
-  Logit* row = logits + n * stride;
-  const std::int64_t target = targets[n] < 0 ? -1 : targets[n] - first_token;
-  const float share = targets[n] < 0 || total[1] == 0 ? 0.0f
-                                                      : (control ? control->loss_scale : 1.0f) * static_cast<float>(1 / total[1]),
-              log_sum = log_sum_exp[n];
-  const auto gradient_of = [&](std::int64_t i, float4 x) {
+template <int kThreads, typename Logit, typename Cap>
+__device__ void gradient_of(Logit* row, std::int64_t width, std::int64_t target, float log_sum, float share, Cap cap) {
+  const auto of = [&](std::int64_t i, float4 x) {
     float4 d = {expf(x.x - log_sum) * share, expf(x.y - log_sum) * share, expf(x.z - log_sum) * share, expf(x.w - log_sum) * share};
     if (target == i) d.x -= share;
     if (target == i + 1) d.y -= share;
@@ -109,18 +116,50 @@ __global__ void __launch_bounds__(kThreads)
     d.x *= cap.derivative(x.x), d.y *= cap.derivative(x.y), d.z *= cap.derivative(x.z), d.w *= cap.derivative(x.w);
     return d;
   };
-  for_fours(
-      row, width, cap, [&](std::int64_t i, float4 x) { store_four(row + i, gradient_of(i, x)); },
+  for_fours<kThreads>(
+      row, width, cap, [&](std::int64_t i, float4 x) { store_four(row + i, of(i, x)); },
       [&](std::int64_t i, float4 x) {
-        const float4 d = gradient_of(i, x);
+        const float4 d = of(i, x);
         row[i] = from_float<Logit>(d.x);
         if (i + 1 < width) row[i + 1] = from_float<Logit>(d.y);
         if (i + 2 < width) row[i + 2] = from_float<Logit>(d.z);
       });
 }
 
+template <typename Logit, typename Cap>
+__global__ void __launch_bounds__(kTileThreads)
+    gradient(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const float* log_sum_exp,
+             const double* total, std::int64_t first_token, const StepControl* control, Cap cap) {
+  const std::int64_t n = blockIdx.x, target = targets[n];
+  gradient_of<kTileThreads>(logits + n * stride, width, target < 0 ? -1 : target - first_token, log_sum_exp[n],
+                            target < 0 ? 0.0f : gradient_scale(control, total), cap);
+}
+
+template <typename Logit, typename Cap>
+__global__ void __launch_bounds__(kRowThreads)
+    whole_rows(Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, const double* total,
+               const StepControl* control, Cap cap, float* maximum, float* sum, float* target_logit) {
+  const std::int64_t n = blockIdx.x, target = targets[n];
+  Logit* row = logits + n * stride;
+  const RowStatistics all = statistics_of<kRowThreads>(row, width, cap, -INFINITY);
+  if (threadIdx.x == 0) {
+    maximum[n] = all.largest, sum[n] = all.sum;
+    if (target >= 0) target_logit[n] = cap(to_float(row[target]));
+  }
+  __syncthreads();  // the gradient replaces the target's logit
+  gradient_of<kRowThreads>(row, width, target, all.largest + logf(all.sum), target < 0 ? 0.0f : gradient_scale(control, total),
+                           cap);
+}
+
+__global__ void __launch_bounds__(kSumThreads) count(const std::int32_t* targets, std::int64_t tokens, double* total) {
+  std::int64_t counted = 0;
+  for (std::int64_t n = threadIdx.x; n < tokens; n += kSumThreads) counted += targets[n] >= 0;
+  counted = block_sum<kSumThreads>(counted);
+  if (threadIdx.x == 0) total[0] = 0, total[1] = static_cast<double>(counted);
+}
+
 __global__ void cap_all(float* logits, std::int64_t stride, std::int64_t width, Softcap cap) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x;
   float& logit = logits[blockIdx.y * stride + i];
   if (i < width) logit = cap(logit);
 }
@@ -210,7 +249,7 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     dispatch_softcap(a.softcap, [&](auto cap) {
-      launch(device, "softmax_statistics", statistics<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+      launch(device, "softmax_statistics", statistics<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kTileThreads), 0,
              a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.first_token, cap,
              a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
     });
@@ -229,16 +268,33 @@ void cross_entropy_backward(CudaDevice& device, const CrossEntropyBackward& a) {
   dispatch_float(a.logits.dtype, [&](auto logit) {
     using Logit = decltype(logit);
     dispatch_softcap(a.softcap, [&](auto cap) {
-      launch(device, "cross_entropy_backward", gradient<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kThreads), 0,
+      launch(device, "cross_entropy_backward", gradient<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kTileThreads), 0,
              a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(),
              a.log_sum_exp.as<const float>(), a.total.as<const double>(), a.first_token, a.control.as<const StepControl>(), cap);
     });
   });
 }
 
+void count_targets(CudaDevice& device, const CountTargets& a) {
+  launch(device, "count_targets", count, dim3(1), dim3(kSumThreads), 0, a.targets.as<const std::int32_t>(), a.targets.elements(),
+         a.total.as<double>());
+}
+
+void cross_entropy_rows(CudaDevice& device, const CrossEntropyRows& a) {
+  require_rows(a.logits, "cross_entropy_rows: rows must begin at multiples of 4 logits");
+  dispatch_float(a.logits.dtype, [&](auto logit) {
+    using Logit = decltype(logit);
+    dispatch_softcap(a.softcap, [&](auto cap) {
+      launch(device, "cross_entropy_rows", whole_rows<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kRowThreads), 0,
+             a.logits.as<Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.total.as<const double>(),
+             a.control.as<const StepControl>(), cap, a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+    });
+  });
+}
+
 void softcap_logits(CudaDevice& device, const SoftcapLogits& a) {
   require_operands(a.logits.dtype == DType::f32, "softcap_logits: the logits must be f32");
-  launch(device, "softcap_logits", cap_all, dim3(pieces(a.logits[1], kThreads), pieces(a.logits[0], 1)), dim3(kThreads), 0,
+  launch(device, "softcap_logits", cap_all, dim3(pieces(a.logits[1], kTileThreads), pieces(a.logits[0], 1)), dim3(kTileThreads), 0,
          a.logits.as<float>(), a.logits.row_stride, a.logits[1], Softcap(a.softcap));
 }
 

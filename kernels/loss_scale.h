@@ -8,15 +8,9 @@
 #include <cstdint>
 
 #include "arena/tensor_view.h"
+#include "kernels/base/both.h"
 #include "kernels/base/device.h"
 #include "kernels/base/step_control.h"
-
-// Functions that both devices compile.
-#ifdef __CUDACC__
-#define NEUROGEN_BOTH __host__ __device__
-#else
-#define NEUROGEN_BOTH
-#endif
 
 namespace neurogen {
 
@@ -66,7 +60,7 @@ NEUROGEN_BOTH inline bool logits_overflow(double loss, double counted, float sca
 struct LossScaleEnd {
   TensorView norm;     // [2]: norm, clip factor (gradient_norm.h)
   TensorView control;  // StepControl: overflow is set
-  TensorView state;    // updated
+  TensorView state;    // updated; empty: the norm is that of some gradients, and others follow
 };
 
 void loss_scale_begin(CpuDevice& device, const LossScaleBegin& arguments);

@@ -45,6 +45,7 @@ void loss_scale_end(CpuDevice&, const LossScaleEnd& a) {
   dispatch_real(a.norm.dtype, [&](auto zero) {
     if (!std::isfinite(a.norm.as<const decltype(zero)>()[0])) control.overflow |= kTrunkOverflow;
   });
+  if (!a.state) return;
   LossScaleState& state = *a.state.as<LossScaleState>();
   state = after_step(state, control.overflow);
 }

@@ -28,7 +28,7 @@ __global__ void check_decoder(const double* total, const T* d_features, std::int
 
 __global__ void end(const float* norm, StepControl* control, LossScaleState* state) {
   if (!isfinite(norm[0])) control->overflow |= kTrunkOverflow;
-  *state = after_step(*state, control->overflow);
+  if (state) *state = after_step(*state, control->overflow);
 }
 
 }  // namespace

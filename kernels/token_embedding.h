@@ -19,7 +19,8 @@ struct TokenPlaces {
   TensorView places;  // out [N] i32
 };
 
-// On a GPU out and d_out are f32 or bf16, the rest is f32, D a multiple of 8; on a CPU all types are equal.
+// On a GPU out and d_out are f32 or bf16, the rest is f32, D a multiple of 8; on a CPU all types are equal. But the tables may both
+// be bf16 or f16.
 struct TokenEmbeddingForward {
   TensorView ids;        // [N] i32, each in [0, V)
   TensorView weight;     // [V, D]

@@ -1,4 +1,5 @@
 #include "kernels/base/dispatch.h"
+#include "kernels/base/half.h"
 #include "kernels/rms_norm_cpu.h"
 #include "kernels/token_embedding.h"
 
@@ -7,18 +8,32 @@ namespace {
 
 constexpr std::int64_t kTokens = 16;  // tokens that one thread takes at a time
 
-template <typename Real>
-NEUROGEN_CLONES void look_up(const Real* token, const Real* position, Real* out, std::int64_t width) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) out[i] = token[i];
-  if (!position) return;
-#pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) out[i] += position[i];
+double number(double x) { return x; }  // widen() would round it
+template <typename Table>
+NEUROGEN_INLINE float number(Table x) {
+  return widen(x);
 }
 
-template <typename Real>
-const Real* row_of(const TensorView& table, const TensorView& rows, std::int64_t n) {
-  return table ? table.as<const Real>() + rows.as<const std::int32_t>()[n] * table.row_stride : nullptr;
+template <typename Real, typename Table>
+NEUROGEN_CLONES void look_up(const Table* token, const Table* position, Real* out, std::int64_t width) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) out[i] = number(token[i]);
+  if (!position) return;
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) out[i] += number(position[i]);
+}
+
+template <typename Table>
+const Table* row_of(const TensorView& table, const TensorView& rows, std::int64_t n) {
+  return table ? table.as<const Table>() + rows.as<const std::int32_t>()[n] * table.row_stride : nullptr;
+}
+
+// Calls body(Table{}) with the element type of tables beside `Real`.
+template <typename Real, typename Body>
+void dispatch_table(DType type, Body&& body) {
+  if (type == DType::bf16) body(Bf16{});
+  else if (type == DType::f16) body(F16{});
+  else body(Real{});
 }
 
 }  // namespace
@@ -35,15 +50,20 @@ void token_places(CpuDevice&, const TokenPlaces& a) {
 }
 
 void token_embedding_forward(CpuDevice& device, const TokenEmbeddingForward& a) {
-  require_type("token_embedding_forward", a.out.dtype, {a.weight, a.positions, a.inverse});
+  const bool narrow = a.weight.dtype == DType::bf16 || a.weight.dtype == DType::f16;
+  require_type("token_embedding_forward", a.out.dtype, {narrow ? TensorView{} : a.weight, a.inverse});
+  require_type("token_embedding_forward", a.weight.dtype, {a.positions});
   dispatch_real(a.out.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    parallel_pieces(device, a.out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t n = begin; n < end; ++n) {
-        Real* const out = a.out.as<Real>() + n * a.out.row_stride;
-        look_up(row_of<Real>(a.weight, a.ids, n), row_of<Real>(a.positions, a.places, n), out, a.out[1]);
-        if (a.inverse) rms_normalise(out, static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n, a.out[1]);
-      }
+    dispatch_table<Real>(a.weight.dtype, [&](auto element) {
+      using Table = decltype(element);
+      parallel_pieces(device, a.out[0], kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t n = begin; n < end; ++n) {
+          Real* const out = a.out.as<Real>() + n * a.out.row_stride;
+          look_up(row_of<Table>(a.weight, a.ids, n), row_of<Table>(a.positions, a.places, n), out, a.out[1]);
+          if (a.inverse) rms_normalise(out, static_cast<Real>(a.epsilon), a.inverse.as<Real>() + n, a.out[1]);
+        }
+      });
     });
   });
 }

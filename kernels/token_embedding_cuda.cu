@@ -11,10 +11,10 @@ __global__ void find_places(const std::int32_t* first, std::int64_t window, cons
   places[n] = static_cast<std::int32_t>(position ? min(position[0] - position[1], most) : n % window - (first ? first[n] : 0));
 }
 
-template <typename X>
+template <typename X, typename Table>
 struct Forward {
   const std::int32_t *ids, *places;
-  const float *weight, *positions;
+  const Table *weight, *positions;
   X* out;
   float* inverse;
   std::int64_t rows;
@@ -22,8 +22,8 @@ struct Forward {
   float epsilon;
 };
 
-template <typename Group, typename X>
-__global__ void __launch_bounds__(kRowThreads) forward(const __grid_constant__ Forward<X> a) {
+template <typename Group, typename X, typename Table>
+__global__ void __launch_bounds__(kRowThreads) forward(const __grid_constant__ Forward<X, Table> a) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Group::kGroups + Group::group();
   const int width = row < a.rows ? a.width : 0;
   float v[Group::kVectors][8], sum = 0;
@@ -79,16 +79,20 @@ void token_places(CudaDevice& device, const TokenPlaces& a) {
 }
 
 void token_embedding_forward(CudaDevice& device, const TokenEmbeddingForward& a) {
-  require_operands(a.weight.dtype == DType::f32 && a.weight.contiguous() && (!a.positions || a.positions.contiguous()),
-                   "token_embedding: the tables must be f32");
+  require_operands(a.weight.contiguous() && (!a.positions || (a.positions.contiguous() && a.positions.dtype == a.weight.dtype)),
+                   "token_embedding: the tables must be contiguous and of one type");
   dispatch_stream(a.out, [&](auto zero) {
     using X = decltype(zero);
     dispatch_row_group(a.out[1], [&](auto group) {
       using Group = decltype(group);
-      launch(device, "token_embedding_forward", forward<Group, X>, dim3(pieces(a.out[0], Group::kGroups)), dim3(kRowThreads), 0,
-             Forward<X>{a.ids.as<const std::int32_t>(), a.places.as<const std::int32_t>(), a.weight.as<const float>(),
-                        a.positions.as<const float>(), a.out.as<X>(), a.inverse.as<float>(), a.out[0], static_cast<int>(a.out[1]),
-                        static_cast<float>(a.epsilon)});
+      dispatch_float(a.weight.dtype, [&](auto element) {
+        using Table = decltype(element);
+        launch(device, "token_embedding_forward", forward<Group, X, Table>, dim3(pieces(a.out[0], Group::kGroups)),
+               dim3(kRowThreads), 0,
+               Forward<X, Table>{a.ids.as<const std::int32_t>(), a.places.as<const std::int32_t>(), a.weight.as<const Table>(),
+                                 a.positions.as<const Table>(), a.out.as<X>(), a.inverse.as<float>(), a.out[0],
+                                 static_cast<int>(a.out[1]), static_cast<float>(a.epsilon)});
+      });
     });
   });
 }

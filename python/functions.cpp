@@ -44,8 +44,8 @@ constexpr double kNoNumber = -HUGE_VAL;
 struct NativeOptions {
   const char *architecture, *checkpoint, *init;
   std::uint64_t budget;
-  std::int64_t overhead, batch, window, accumulate, device, gpu, compute, decoder_storage, optimizer, threads, document_end,
-      decoder_tile, steps, seed;
+  std::int64_t overhead, batch, window, accumulate, device, gpu, compute, decoder_storage, optimizer, weights, moments, updates,
+      threads, document_end, decoder_tile, steps, seed;
   double learning_rate, synapse_rate, table_rate, decoder_rate;
   std::int64_t warmup;
 };
@@ -59,6 +59,9 @@ EngineOptions options_of(const NativeOptions& n) {
   o.compute = static_cast<neurogen::Compute>(n.compute);
   o.decoder_storage = static_cast<neurogen::DecoderStorage>(n.decoder_storage);
   if (n.optimizer != kNotSet) o.optimizer = static_cast<neurogen::Optimizer>(n.optimizer);
+  if (n.weights != kNotSet) o.weights = static_cast<neurogen::WeightStorage>(n.weights);
+  if (n.moments != kNotSet) o.moments = static_cast<neurogen::Moments>(n.moments);
+  if (n.updates != kNotSet) o.updates = static_cast<neurogen::UpdateTime>(n.updates);
   o.threads = n.threads, o.decoder_tile = n.decoder_tile, o.steps = n.steps, o.seed = n.seed;
   if (n.document_end != kNotSet) o.document_end = n.document_end;
   if (n.learning_rate != kNoNumber) o.rates.learning_rate = n.learning_rate;
@@ -92,6 +95,9 @@ PYTHON void neurogen_default_options(NativeOptions* n) {
         o.gpu,
         static_cast<std::int64_t>(o.compute),
         static_cast<std::int64_t>(o.decoder_storage),
+        kNotSet,
+        kNotSet,
+        kNotSet,
         kNotSet,
         o.threads,
         kNotSet,

@@ -64,6 +64,9 @@ class Decoder {
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
     m.options.optimizer = static_cast<std::uint8_t>(number("its optimizer", from.optimizer(), 0, 1));
+    m.options.narrow_weights = from.narrow_weights();
+    m.options.narrow_moments = from.narrow_moments();
+    m.options.early_updates = from.early_updates();
     m.rates = {real("a rate", from.learning_rate()), real("a rate", from.synapse_rate()), real("a rate", from.table_rate()),
                real("a rate", from.decoder_rate()), number("its warm-up", from.warmup(), 0)};
     m.seed = from.seed();
@@ -239,6 +242,9 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_synapse_decay(m.options.synapse_decay);
   b.add_clip(m.options.clip);
   b.add_optimizer(m.options.optimizer);
+  b.add_narrow_weights(m.options.narrow_weights);
+  b.add_narrow_moments(m.options.narrow_moments);
+  b.add_early_updates(m.options.early_updates);
   b.add_batch(stored(m.options.batch));
   b.add_window(stored(m.options.window));
   b.add_accumulate(stored(m.options.accumulate));

@@ -37,6 +37,7 @@ struct SavedOptions {
   bool keep_logits = true;
   double synapse_decay = 0, clip = 0;
   std::uint8_t optimizer = 0;  // an engine/model/options.h Optimizer
+  bool narrow_weights = false, narrow_moments = false, early_updates = false;
 };
 
 struct Manifest {

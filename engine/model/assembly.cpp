@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/documents.h"
 #include "kernels/loss_scale.h"
@@ -19,8 +20,11 @@ Assembly::Assembly(Model& m)
       element_bytes(static_cast<double>(size_of(compute))) {}
 
 ParameterId Assembly::parameter(ParameterSpec spec) {
-  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}};
-  p.value = persistent(p.name, p.rule == UpdateRule::adafactor ? options.decoder_storage : real, p.shape);
+  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, model.parameters.size() + 1};
+  const DType type = p.rule == UpdateRule::adafactor              ? options.decoder_storage
+                     : options.narrow_weights && stored_narrow(p) ? options.narrow()
+                                                                  : real;
+  p.value = persistent(p.name, type, p.shape);
   model.parameters.push_back(std::move(p));
   return model.parameters.size() - 1;
 }
@@ -59,6 +63,19 @@ TensorId Assembly::declare_mean_gradient(ParameterId id) {
 TensorId Assembly::operand(ParameterId id) const {
   const Parameter& p = model.parameters[id];
   return p.low ? p.low : p.value;
+}
+
+TensorId Assembly::operand(const std::string& product, ParameterId id) {
+  const TensorId stored = operand(id);
+  if (graph.tensors()[stored.index].dtype == compute) return stored;
+  const TensorId copy = graph.transient(product + ".weights", compute, model.parameters[id].shape);
+  graph.operation(product + ".cast", {stored}, {copy},
+                  [=](auto& device, const Bindings& at) { cast(device, at[stored], at[copy]); });
+  return copy;
+}
+
+bool Assembly::stored_narrow(const ParameterSpec& spec) const {
+  return options.optimizer == Optimizer::adamw && spec.rule == UpdateRule::adamw && spec.shape.size() == 2;
 }
 
 std::int64_t Assembly::rows_per_product() const {

@@ -34,6 +34,12 @@ class Assembly {
   TensorId control;      // StepControl, derived: the device's copy; with training
   // With training in micro-batches: tokens counted so far in the step, derived; this micro-batch's share of them, transient.
   TensorId counted, share;
+  struct {                    // early updates so far (update.h)
+    std::vector<bool> done;   // of each parameter
+    TensorId squares;         // sums of squares of all gradients, transient
+    std::int64_t summed = 0;  // of these
+    std::int64_t groups = 0;
+  } early;
 
   bool accumulates() const { return model.options.accumulate > 1; }  // whether a step has several micro-batches
 
@@ -51,7 +57,11 @@ class Assembly {
   TensorId declare_mean_gradient(ParameterId id);
 
   TensorId value(ParameterId id) const { return model.parameters[id].value; }
-  TensorId operand(ParameterId id) const;  // what products read
+  TensorId operand(ParameterId id) const;  // what products read, if it has their type
+  // The same in their type: a copy for one product of a parameter that is stored in another.
+  TensorId operand(const std::string& product, ParameterId id);
+  // Whether the options' storage of matrices and tables under AdamW is that of this parameter.
+  bool stored_narrow(const ParameterSpec& spec) const;
 
   // Runs of sequences in which the passes work, and rows of one product: sections begin at its multiples, so that no product, and
   // no bit, depends on their number.

@@ -45,7 +45,9 @@ class Build {
     if (!s_.accumulates()) s_.read_control();
     const Batch batch = s_.read_batch("", ports.batch, true, true);
     model_.features = trunk_->forward(batch, "", true);
-    trunk_->backward(head_.train(model_.features, batch.targets));
+    const TensorId d_features = head_.train(model_.features, batch.targets);
+    update_known(s_);
+    trunk_->backward(d_features);
     if (s_.accumulates()) end_micro_batch();
     add_update(s_);
     end(s_.accumulates() ? model_.programs.end_step : model_.programs.train);
@@ -109,7 +111,7 @@ class Build {
     if (const Bytes workspace = model_.options.target.workspace; workspace > 0)
       model_.workspace = s_.derived("matmul.workspace", DType::u8, {static_cast<std::int64_t>(workspace)});
     for (Parameter& p : model_.parameters) {
-      if (p.operand && s_.compute != s_.real) p.low = s_.derived(p.name + ".low", s_.compute, p.shape);
+      if (p.operand && s_.compute != s_.real && !(s_.options.narrow_weights && s_.stored_narrow(p))) p.low = s_.derived(p.name + ".low", s_.compute, p.shape);
     }
   }
 

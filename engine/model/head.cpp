@@ -7,6 +7,7 @@
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/fp8_matmul.h"
 #include "kernels/loss_scale.h"
 #include "kernels/matmul.h"
 
@@ -17,6 +18,10 @@ namespace {
 std::int64_t padded(std::int64_t logits) { return (logits + 7) / 8 * 8; }
 
 }  // namespace
+
+bool gathers_decoder(const Architecture& architecture, const StepOptions& options) {
+  return architecture.tied() || options.optimizer == Optimizer::adamw;
+}
 
 Head::Head(Assembly& assembly)
     : s_(assembly),
@@ -34,7 +39,7 @@ void Head::declare_parameters() {
   const FirstValue first = normals(0.02 * std::sqrt(768.0 / static_cast<double>(width_)));
   const ParameterSpec spec{"decoder.weight", {vocabulary_, width_}, UpdateRule::adafactor, first};
   const ParameterSpec whole{spec.name, spec.shape, UpdateRule::adamw, first, true, kMatrixDecay};
-  decoder_ = s_.parameter(s_.options.optimizer == Optimizer::adamw ? whole : spec);
+  decoder_ = s_.parameter(gathered() ? whole : spec);
 }
 
 void Head::declare_statistics() {
@@ -76,24 +81,55 @@ void Head::logits_tile(const std::string& name, TensorId features, Tile tile, Te
       s_.product_cost(1, n, tile.tokens, outputs));
 }
 
+// The logits of a whole batch in one product: of a wide decoder in 8 bits, since the rounding errors of so many features cancel.
+void Head::all_logits(const std::string& name, TensorId features, TensorId logits) {
+  constexpr std::int64_t kWide = 4096, kRows = 4096;
+  const Tile all{0, vocabulary_};
+  if (s_.compute != DType::bf16 || width_ < kWide || width_ % 16 != 0 || vocabulary_ % 16 != 0)
+    return logits_tile(name, features, all, logits, 0);
+  const std::int64_t n = s_.options.tokens();
+  const TensorId decoder = s_.operand(decoder_), a8 = s_.graph.transient(name + ".features8", DType::u8, {n, width_}),
+                 workspace = s_.model.workspace,
+                 b8 = s_.graph.transient(name + ".weights8", DType::u8, {std::min(vocabulary_, kRows), width_});
+  s_.graph.operation(
+      name + ".logits", {features, decoder}, {logits, a8, b8, workspace},
+      [=](auto& device, const Bindings& at) {
+        fp8_matmul(device, {at[features], at[decoder], at[logits].columns(0, all.tokens), at[a8], at[b8], at[workspace]});
+      },
+      s_.product_cost(1, n, vocabulary_, width_));
+}
+
+Head::Statistics Head::declare_softmax(const std::string& prefix) {
+  const Shape shape = {s_.options.tokens()};
+  const auto add = [&](const char* name) { return s_.graph.transient(prefix + name, s_.real, shape); };
+  return {add("softmax.maximum"),     add("softmax.sum"), add("softmax.target_logit"),
+          add("softmax.log_sum_exp"), add("loss"),        s_.graph.transient(prefix + "loss.total", DType::f64, {2})};
+}
+
+// From the statistics of all logits to the losses.
+void Head::add_loss(const std::string& prefix, TensorId targets, const Statistics& l) {
+  const TensorId host = s_.model.ports.loss;
+  s_.graph.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
+                     [=](auto& device, const Bindings& at) {
+                       cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
+                                                   at[l.loss], at[l.total]});
+                       copy(device, at[l.total], at[host]);
+                     });
+}
+
 // Forward pass over all tiles: the loss of every token, the statistics that its gradient needs, and the hits in evaluation. Kept
 // logits are in one [N, V] tensor, which is returned; otherwise each tile has its own short-lived tensor.
 TensorId Head::loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
                             std::vector<LogitsTile>* tiles_of_logits) {
   const std::int64_t n = s_.options.tokens();
-  const TensorId host = s_.model.ports.loss, host_hits = s_.model.ports.hits;
+  const TensorId host_hits = s_.model.ports.hits;
   TensorId best_logit, best_token, hits;
   if (host_hits) {
     best_logit = s_.graph.transient(prefix + "likeliest.logit", s_.real, {n, kLikeliest});
     best_token = s_.graph.transient(prefix + "likeliest.token", DType::i32, {n, kLikeliest});
     hits = s_.graph.transient(prefix + "hits", DType::f64, {2});
   }
-  l.maximum = s_.graph.transient(prefix + "softmax.maximum", s_.real, {n});
-  l.sum = s_.graph.transient(prefix + "softmax.sum", s_.real, {n});
-  l.target_logit = s_.graph.transient(prefix + "softmax.target_logit", s_.real, {n});
-  l.log_sum_exp = s_.graph.transient(prefix + "softmax.log_sum_exp", s_.real, {n});
-  l.loss = s_.graph.transient(prefix + "loss", s_.real, {n});
-  l.total = s_.graph.transient(prefix + "loss.total", DType::f64, {2});
+  l = declare_softmax(prefix);
   const double softcap = softcap_;
   const Tile last = vocabulary_tiles().back();
   const TensorId kept =
@@ -115,7 +151,7 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
   };
   if (keep && at_once()) {
     const Tile all{0, vocabulary_};
-    logits_tile(prefix + "decoder", features, all, kept, 0);
+    all_logits(prefix + "decoder", features, kept);
     statistics(prefix + "decoder", kept, all, 0);
   } else {
     const auto tiles = vocabulary_tiles();
@@ -135,12 +171,7 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
       copy(device, at[hits], at[host_hits]);
     });
   }
-  s_.graph.operation(prefix + "loss", {l.maximum, l.sum, l.target_logit, targets}, {l.log_sum_exp, l.loss, l.total, host},
-                     [=](auto& device, const Bindings& at) {
-                       cross_entropy_loss(device, {at[l.maximum], at[l.sum], at[l.target_logit], at[targets], at[l.log_sum_exp],
-                                                   at[l.loss], at[l.total]});
-                       copy(device, at[l.total], at[host]);
-                     });
+  add_loss(prefix, targets, l);
   return kept;
 }
 
@@ -199,15 +230,75 @@ void Head::update() {
 }
 
 TensorId Head::train(TensorId features, TensorId targets) {
+  return gathered() ? train_in_parts(features, targets) : train_in_tiles(features, targets);
+}
+
+// Each part has as many rows as fit into the limit, in whole tiles of products.
+TensorId Head::train_in_parts(TensorId features, TensorId targets) {
+  constexpr std::int64_t kRows = 64;
+  const std::int64_t n = s_.options.tokens(), width = width_, vocabulary = vocabulary_, pitch = padded(vocabulary);
+  const auto fit = static_cast<std::int64_t>(s_.options.logits_part / size_of(s_.compute, {pitch}));
+  const std::int64_t most = std::max(fit / kRows, std::int64_t{1}) * kRows;
+  const double softcap = softcap_;
+  const TensorId control = s_.control, decoder = s_.operand("decoder", decoder_), gradient = s_.declare_gradient(decoder_);
+  const TensorId d_features = s_.graph.transient("d_features", s_.compute, {n, width});
+  const Statistics l = declare_softmax("");
+  s_.graph.operation("loss.targets", {targets}, {l.total}, [=](auto& device, const Bindings& at) {
+    count_targets(device, {at[targets], at[l.total]});
+  });
+  if (s_.accumulates()) s_.add_share(l.total);
+  for (std::int64_t begin = 0; begin < n; begin += most) {
+    const std::int64_t rows = std::min(most, n - begin);
+    const std::string name = "decoder.part" + std::to_string(begin / most);
+    const Cost cost = s_.product_cost(1, rows, vocabulary, width);
+    const TensorId logits = s_.graph.transient(name + ".logits", s_.compute, {rows, pitch});
+    const auto columns = [=](const Bindings& at) { return at[logits].columns(0, vocabulary); };
+    s_.graph.operation(
+        name + ".logits", {features, decoder}, {logits},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {at[features].rows(begin, rows), at[decoder], columns(at), Transpose::no, Transpose::yes, 0});
+        },
+        cost);
+    s_.graph.operation(name + ".d_logits", {targets, l.total, control}, {logits, l.maximum, l.sum, l.target_logit},
+                       [=](auto& device, const Bindings& at) {
+                         const auto part = [&](TensorId id) { return at[id].rows(begin, rows); };
+                         cross_entropy_rows(device, {columns(at), part(targets), at[l.total], part(l.maximum), part(l.sum),
+                                                     part(l.target_logit), at[control], softcap});
+                       },
+                       {0, 2 * s_.element_bytes * static_cast<double>(rows * vocabulary)});
+    s_.graph.operation(
+        name + ".d_features", {logits, decoder}, {d_features},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {columns(at), at[decoder], at[d_features].rows(begin, rows), Transpose::no, Transpose::no, 0});
+        },
+        cost);
+    s_.graph.operation(
+        name + ".d_weights", {logits, features}, {gradient},
+        [=](auto& device, const Bindings& at) {
+          matmul(device, {columns(at), at[features].rows(begin, rows), at[gradient], Transpose::yes, Transpose::no,
+                          begin == 0 ? 0.0 : 1.0});
+        },
+        cost);
+  }
+  add_loss("", targets, l);
+  if (s_.model.loss_scale) {
+    const TensorId rounded = d_features;
+    s_.graph.operation("loss_scale.decoder", {l.total, rounded}, {control}, [=](auto& device, const Bindings& at) {
+      loss_scale_decoder(device, {at[l.total], at[rounded], at[control]});
+    });
+  }
+  return d_features;
+}
+
+TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
   const std::int64_t n = s_.options.tokens(), outputs = width_;
   Statistics l;
   const TensorId kept = loss_forward("", features, targets, l, s_.options.schedule.keep_logits, nullptr);
   const TensorId control = s_.control;
   const TensorId decoder = s_.operand(decoder_);
-  const bool whole = at_once(), updates = !gathered() && !s_.accumulates();
+  const bool whole = at_once(), updates = !s_.accumulates();
   if (s_.accumulates()) s_.add_share(l.total);
-  const TensorId mean = !gathered() && s_.accumulates() ? s_.declare_mean_gradient(decoder_) : TensorId{};
-  const TensorId gathered_gradient = gathered() ? s_.declare_gradient(decoder_) : TensorId{};
+  const TensorId mean = s_.accumulates() ? s_.declare_mean_gradient(decoder_) : TensorId{};
   const std::int64_t vocabulary = vocabulary_;
   const double softcap = softcap_;
   const TensorId d_features = s_.graph.transient("d_features", whole ? s_.compute : s_.real, {n, outputs});
@@ -261,16 +352,13 @@ TensorId Head::train(TensorId features, TensorId targets) {
     if (t % together != 0) continue;
     const std::size_t count = std::min(together, tiles.size() - t);
     const std::int64_t begin = tile.begin, rows = tiles[t + count - 1].begin + tiles[t + count - 1].tokens - begin;
-    const TensorId gradient = gathered() ? gathered_gradient : s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});
-    const std::int64_t first_row = gathered() ? begin : 0;
+    const TensorId gradient = s_.graph.transient(name + ".gradient", s_.gradient, {rows, outputs});
     s_.graph.operation(
         name + ".d_weights", {logits, features}, {gradient},
         [=](auto& device, const Bindings& at) {
-          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient].rows(first_row, rows), Transpose::yes,
-                          Transpose::no, 0});
+          matmul(device, {at[logits].columns(at_column, rows), at[features], at[gradient], Transpose::yes, Transpose::no, 0});
         },
         s_.product_cost(1, rows, outputs, n));
-    if (gathered()) continue;
     if (mean) {
       s_.add_to_mean(name + ".mean", gradient, mean, begin);
       continue;

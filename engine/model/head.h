@@ -1,7 +1,8 @@
 // The head: from a model's features to logits and their loss, in tiles of the vocabulary, and back. Under Adafactor each tile of
 // the decoder is updated as soon as its gradient is complete, so that the decoder's gradient never exists whole. Under AdamW it is
-// gathered, and updated with all others; so is that of a tied decoder, which is the embedding. If a step has several micro-batches,
-// the gradients of all must be known before the first update: they are collected in one of the decoder's size.
+// gathered, and updated with all others; so is that of a tied decoder, which is the embedding: then training goes through the batch
+// in parts of whole rows, and computes each logit once. If a step has several micro-batches, the gradients of all must be known
+// before the first update: they are collected in one of the decoder's size.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,6 +10,9 @@
 #include "engine/model/assembly.h"
 
 namespace neurogen {
+
+// Whether the decoder's gradient is gathered.
+bool gathers_decoder(const Architecture& architecture, const StepOptions& options);
 
 class Head {
  public:
@@ -39,10 +43,8 @@ class Head {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
   };
   std::vector<Tile> vocabulary_tiles() const;
-  bool gathered() const { return s_.model.parameters[decoder_].rule != UpdateRule::adafactor; }
-  DType stored() const {
-    return gathered() ? s_.compute : s_.options.decoder_storage;
-  }  // type of the weights that products begin from
+  bool gathered() const { return gathers_decoder(*s_.model.architecture, s_.model.options); }
+  DType stored() const { return s_.graph.tensors()[s_.operand(decoder_).index].dtype; }  // what products begin from
   bool at_once() const;
   std::int64_t tiles_together() const;
   // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, whose gradient is in rows from `first_row` on; and
@@ -51,7 +53,12 @@ class Head {
   void update_tiles(const std::string& name, Tile tiles, TensorId gradient, std::int64_t first_row, TensorId column_sum);
   void end_update(TensorId column_sum);
   TileWeights tile_weights(const std::string& name, Tile tile);
+  void all_logits(const std::string& name, TensorId features, TensorId logits);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
+  Statistics declare_softmax(const std::string& prefix);
+  void add_loss(const std::string& prefix, TensorId targets, const Statistics& l);
+  TensorId train_in_tiles(TensorId features, TensorId targets);
+  TensorId train_in_parts(TensorId features, TensorId targets);
   TensorId loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
                         std::vector<LogitsTile>* tiles_of_logits);
 

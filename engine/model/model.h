@@ -36,7 +36,8 @@ struct Parameter : ParameterSpec {
   // Persistent, with training: AdamW's moments; of a matrix under Muon the momentum m; of a table one second moment a row, v. The
   // decoder has its own statistics.
   TensorId m, v;
-  TensorId low;  // derived: the copy that products read; empty if they read the value itself
+  TensorId m_scale, v_scale;  // of moments in 8 bits
+  TensorId low;  // derived: the copy in 16 bits that products read; empty if they read the value itself
   // With training: its gradient. In steps of one batch it is transient; of a table under row-wise RMSProp, of the `touched.count`
   // rows in `touched.rows`; empty for a decoder under Adafactor, which is updated tile by tile. With several micro-batches it is
   // derived, whole, and the mean over those so far.
@@ -44,6 +45,7 @@ struct Parameter : ParameterSpec {
   struct {
     TensorId rows, count;
   } touched;
+  std::uint64_t draws = 0;  // seeds the random roundings of what is stored in fewer bits; equal on every device
 };
 
 // A tensor of whole numbers that belongs to the weights and is not trained, such as a brain's wiring.

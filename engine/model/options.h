@@ -29,9 +29,13 @@ struct StepOptions {
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
   DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
   std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
+  Bytes logits_part = 105'000'000;        // most logits at once where the decoder's gradient is gathered (head.h)
   std::int64_t document_end = -1;         // token that ends a document, -1: none
   Target target;
   Optimizer optimizer = Optimizer::muon;
+  // How matrices and tables are kept, if AdamW updates all parameters: in 16 bits, read by the products themselves; with moments of
+  // 8 bits; and updated as soon as their gradients are known, so that few gradients live at a time.
+  bool narrow_weights = false, narrow_moments = false, early_updates = false;
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
   double synapse_decay = 0.05, clip = 1.0;  // Muon's weight decay, limit of the gradient norm
   Schedule schedule;
@@ -43,6 +47,7 @@ struct StepOptions {
   bool scaled() const { return loss_scaling || compute == DType::f16; }
   // Parameters, gradients and sums: float32, or float64 in a float64 model.
   DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }
+  DType narrow() const { return compute == DType::f16 ? DType::f16 : DType::bf16; }
 };
 
 }  // namespace neurogen

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "arena/error.h"
 #include "kernels/adamw.h"
@@ -15,24 +16,27 @@
 namespace neurogen {
 namespace {
 
-// Adds the norm of the gradients of `parameters`, and the factor that clips it. Returns both, [2].
-TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
+std::int64_t elements_of(const ParameterSpec& p) { return static_cast<std::int64_t>(size_of(DType::u8, p.shape)); }
+
+// The sums of squares of some parameters' gradients.
+struct Squares {
   struct Part {
     TensorId gradient, count;
   };
   std::vector<Part> parts;
   std::vector<TensorId> reads;
-  std::int64_t partial_count = 0;
-  for (const Parameter& p : parameters) {
-    parts.push_back({p.gradient, p.touched.count});
-    reads.insert(reads.end(), {p.gradient, p.touched.count});
-    partial_count += norm_partials(static_cast<std::int64_t>(size_of(DType::u8, s.graph.tensors()[p.gradient.index].shape)));
+  std::int64_t count = 0;  // of partial sums
+
+  Squares(const Assembly& s, const std::vector<Parameter>& parameters) {
+    for (const Parameter& p : parameters) {
+      parts.push_back({p.gradient, p.touched.count});
+      reads.insert(reads.end(), {p.gradient, p.touched.count});
+      count += norm_partials(static_cast<std::int64_t>(size_of(DType::u8, s.graph.tensors()[p.gradient.index].shape)));
+    }
   }
-  const TensorId partials = s.graph.transient("norm.partials", DType::f64, {partial_count});
-  const TensorId norm = s.graph.transient("norm", s.real, {2}), host = s.model.ports.norm, control = s.control;
-  const double limit = s.options.clip;
-  reads.push_back(control);
-  s.graph.operation("norm", reads, {partials, norm, host}, [=](auto& device, const Bindings& at) {
+
+  template <typename Device>
+  void run(Device& device, const Bindings& at, const TensorView& partials) const {
     std::int64_t begin = 0;
     in_lots<SumOfSquares::Of>(
         parts,
@@ -40,27 +44,45 @@ TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
           return SumOfSquares::Of{at[part.gradient], at[part.count]};
         },
         [&](const Several<SumOfSquares::Of>& lot) {
-          std::int64_t count = 0;
-          for (const SumOfSquares::Of& one : lot) count += norm_partials(one.x.elements());
-          sum_of_squares(device, {lot, at[partials].rows(begin, count)});
-          begin += count;
+          std::int64_t sums = 0;
+          for (const SumOfSquares::Of& one : lot) sums += norm_partials(one.x.elements());
+          sum_of_squares(device, {lot, partials.rows(begin, sums)});
+          begin += sums;
         });
+  }
+};
+
+// Adds what follows the norm of all gradients: under a loss scale, whether they overflowed.
+void end_loss_scale(Assembly& s, TensorId norm) {
+  const TensorId control = s.control, outcome = s.model.ports.outcome, scale = s.model.loss_scale;
+  if (!scale) return;
+  s.graph.operation("loss_scale.end", {norm}, {control, scale, outcome}, [=](auto& device, const Bindings& at) {
+    loss_scale_end(device, {at[norm], at[control], at[scale]});
+    copy(device, at[control], at[outcome]);
+  });
+}
+
+// Adds the norm of the gradients of `parameters`, and the factor that clips it. Returns both, [2].
+TensorId add_norm(Assembly& s, const std::vector<Parameter>& parameters) {
+  const Squares squares(s, parameters);
+  const TensorId partials = s.graph.transient("norm.partials", DType::f64, {squares.count});
+  const TensorId norm = s.graph.transient("norm", s.real, {2}), host = s.model.ports.norm, control = s.control;
+  const double limit = s.options.clip;
+  std::vector<TensorId> reads = squares.reads;
+  reads.push_back(control);
+  s.graph.operation("norm", reads, {partials, norm, host}, [=](auto& device, const Bindings& at) {
+    squares.run(device, at, at[partials]);
     clip_factor(device, {at[partials], limit, at[norm], at[control]});
     copy(device, at[norm], at[host]);
   });
-  if (const TensorId scale = s.model.loss_scale) {
-    const TensorId outcome = s.model.ports.outcome;
-    s.graph.operation("loss_scale.end", {norm}, {control, scale, outcome}, [=](auto& device, const Bindings& at) {
-      loss_scale_end(device, {at[norm], at[control], at[scale]});
-      copy(device, at[control], at[outcome]);
-    });
-  }
+  end_loss_scale(s, norm);
   return norm;
 }
 
 struct Update {
-  TensorId gradient, value, m, v, low;
+  TensorId gradient, value, m, v, low, m_scale, v_scale;
   double decay;
+  std::uint64_t draws;
 };
 
 // The parameters under one rule, which are updated in one operation.
@@ -68,11 +90,27 @@ struct Updates {
   std::vector<Update> list;
   std::vector<TensorId> reads, writes;
   void add(const Parameter& p) {
-    list.push_back({p.gradient, p.value, p.m, p.v, p.low, p.decay});
+    list.push_back({p.gradient, p.value, p.m, p.v, p.low, p.m_scale, p.v_scale, p.decay, p.draws});
     reads.push_back(p.gradient);
-    writes.insert(writes.end(), {p.value, p.m, p.v, p.low});
+    writes.insert(writes.end(), {p.value, p.m, p.v, p.low, p.m_scale, p.v_scale});
   }
 };
+
+// Adds the update of all parameters under AdamW.
+void add_adamw(Assembly& s, const std::string& name, TensorId norm, const Updates& updates) {
+  const TensorId control = s.control;
+  s.graph.operation(name, updates.reads, updates.writes, [=, list = updates.list](auto& device, const Bindings& at) {
+    in_lots<AdamW::Update>(
+        list,
+        [&](const Update& u) {
+          return AdamW::Update{at[u.gradient], at[u.value],   at[u.m],       at[u.v], u.decay,
+                               at[u.low],      at[u.m_scale], at[u.v_scale], u.draws};
+        },
+        [&](const Several<AdamW::Update>& lot) {
+          adamw(device, {at[control], at[norm], lot});
+        });
+  });
+}
 
 // Muon of whole matrices: those of one shape together, as many at a time as the schedule has room for.
 void update_matrices(Assembly& s, TensorId norm, std::vector<Parameter> matrices) {
@@ -112,8 +150,13 @@ void declare_moments(Assembly& s) {
   for (Parameter& p : s.model.parameters) {
     if (p.rule == UpdateRule::adafactor) continue;
     const bool table = p.rule == UpdateRule::rowwise_rmsprop, matrix = p.rule == UpdateRule::muon;
-    if (!table) p.m = s.persistent(p.name + ".m", s.real, p.shape);
-    if (!matrix) p.v = s.persistent(p.name + ".v", s.real, table ? Shape{p.shape[0]} : p.shape);
+    const bool coded = s.options.narrow_moments && s.stored_narrow(p);
+    const DType type = coded ? DType::u8 : s.real;
+    const Shape blocks = {moment_blocks(elements_of(p))};
+    if (!table) p.m = s.persistent(p.name + ".m", type, p.shape);
+    if (!matrix) p.v = s.persistent(p.name + ".v", type, table ? Shape{p.shape[0]} : p.shape);
+    if (coded) p.m_scale = s.persistent(p.name + ".m.scale", s.real, blocks);
+    if (coded) p.v_scale = s.persistent(p.name + ".v.scale", s.real, blocks);
   }
 }
 
@@ -128,7 +171,67 @@ void collect_gradients(Assembly& s) {
   }
 }
 
+namespace {
+
+// `last`: nothing is added to any gradient from here on. Until then, that of a table that is also the decoder has one part alone.
+void update_known(Assembly& s, bool last) {
+  const std::vector<Parameter>& all = s.model.parameters;
+  s.early.done.resize(all.size());
+  std::vector<Parameter> known;
+  double numbers = 0, all_numbers = 0;
+  std::int64_t sums = 0;
+  for (ParameterId id = 0; id < all.size(); ++id) {
+    all_numbers += static_cast<double>(elements_of(all[id]));
+    sums += norm_partials(elements_of(all[id]));
+    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
+    if (!all[id].gradient || s.early.done[id] || half) continue;
+    s.early.done[id] = true;
+    numbers += static_cast<double>(elements_of(all[id]));
+    known.push_back(all[id]);
+  }
+  if (known.empty()) return;
+  if (!s.early.squares) s.early.squares = s.graph.transient("norm.partials", DType::f64, {sums});
+  const std::string number = "." + std::to_string(s.early.groups++);
+  const Squares squares(s, known);
+  const TensorId partials = s.early.squares, norm = s.graph.transient("norm" + number, s.real, {2}), control = s.control;
+  const std::int64_t begin = s.early.summed;
+  s.early.summed += squares.count;
+  const double limit = s.options.clip * std::sqrt(numbers / all_numbers);
+  std::vector<TensorId> reads = squares.reads;
+  reads.push_back(control);
+  s.graph.operation("norm" + number, reads, {partials, norm}, [=](auto& device, const Bindings& at) {
+    const TensorView own = at[partials].rows(begin, squares.count);
+    squares.run(device, at, own);
+    clip_factor(device, {own, limit, at[norm], at[control]});
+  });
+  if (s.model.loss_scale) {
+    s.graph.operation("loss_scale" + number, {norm}, {control}, [=](auto& device, const Bindings& at) {
+      loss_scale_end(device, {at[norm], at[control], {}});
+    });
+  }
+  Updates updates{{}, {control, norm}, {}};
+  for (const Parameter& p : known) updates.add(p);
+  add_adamw(s, "update" + number, norm, updates);
+}
+
+}  // namespace
+
+void update_known(Assembly& s) {
+  if (s.options.early_updates) update_known(s, false);
+}
+
 void add_update(Assembly& s) {
+  if (s.options.early_updates) {
+    update_known(s, true);
+    const TensorId partials = s.early.squares, norm = s.graph.transient("norm", s.real, {2}), host = s.model.ports.norm,
+                   control = s.control;
+    const double limit = s.options.clip;
+    s.graph.operation("norm", {partials, control}, {norm, host}, [=](auto& device, const Bindings& at) {
+      clip_factor(device, {at[partials], limit, at[norm], at[control]});
+      copy(device, at[norm], at[host]);
+    });
+    return end_loss_scale(s, norm);
+  }
   std::vector<Parameter> parameters;
   for (const Parameter& p : s.model.parameters) {
     if (p.rule != UpdateRule::adafactor) parameters.push_back(p);
@@ -170,13 +273,7 @@ void add_update(Assembly& s) {
                       });
   }
   update_matrices(s, norm, matrices);
-  s.graph.operation("update", rest.reads, rest.writes, [=, list = rest.list](auto& device, const Bindings& at) {
-    in_lots<AdamW::Update>(
-        list, [&](const Update& u) { return AdamW::Update{at[u.gradient], at[u.value], at[u.m], at[u.v], u.decay, at[u.low]}; },
-        [&](const Several<AdamW::Update>& lot) {
-          adamw(device, {at[control], at[norm], lot});
-        });
-  });
+  add_adamw(s, "update", norm, rest);
 }
 
 }  // namespace neurogen

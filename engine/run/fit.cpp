@@ -7,6 +7,8 @@
 
 #include "arena/report.h"
 #include "engine/model/family.h"
+#include "engine/model/head.h"
+#include "engine/run/leaner.h"
 
 namespace neurogen {
 namespace {
@@ -71,21 +73,23 @@ Fit planned(Model model, Budget budget) {
 std::vector<Schedule> schedules(const Architecture& architecture, const StepOptions& options) {
   const Bytes tile = options.target.gpu ? kCudaTile : kCpuTile;
   std::vector<Schedule> list;
+  const bool kept_or_not = !gathers_decoder(architecture, options);  // otherwise no schedule keeps logits or computes them twice
+  const std::vector<bool> keeps = kept_or_not ? std::vector{true, false} : std::vector{true};
   if (const std::int64_t blocks = architecture.blocks(); blocks > 0) {
     const std::int64_t head = architecture.vocabulary() * architecture.features(), block = (architecture.weights() - head) / blocks;
     const std::int64_t some = (blocks + kMostParts - 1) / kMostParts;
-    for (bool keep : {true, false})
+    for (const bool keep : keeps)
       for (std::int64_t twice = 0; twice < blocks + some; twice += some)
         list.push_back({.keep_logits = keep, .tile_bytes = tile, .computed_twice = std::min(twice, blocks)});
     const auto again = [&](const Schedule& s) { return s.computed_twice * block + (s.keep_logits ? 0 : head); };
     std::stable_sort(list.begin(), list.end(), [&](const Schedule& a, const Schedule& b) { return again(a) < again(b); });
     return list;
   }
-  for (bool keep : {true, false}) {
+  for (const bool keep : keeps) {
     for (std::int64_t sections = 1; sections <= std::min(options.batch, kMostSections); sections *= 2)
       list.push_back({.keep_logits = keep, .sections = sections, .tile_bytes = tile});
   }
-  list.push_back({.keep_logits = false, .sections = kMostSections, .tile_bytes = tile / 8});
+  list.push_back({.keep_logits = !kept_or_not, .sections = kMostSections, .tile_bytes = tile / 8});
   return list;
 }
 
@@ -124,11 +128,17 @@ std::string describe(const Schedule& schedule, std::int64_t blocks) {
                     : fmt::format("{} section{}", sections, sections == 1 ? "" : "s");
 }
 
+std::string describe_logits(const Architecture& architecture, const StepOptions& options) {
+  return gathers_decoder(architecture, options) ? "in parts" : options.schedule.keep_logits ? "kept" : "computed twice";
+}
+
 std::string describe(const Architecture& architecture, const StepOptions& o) {
   const std::string batches = o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "";
-  return fmt::format("{}, {}{} x {} = {} tokens a step, {}, decoder {}, {}, logits {}", architecture.name(), batches, o.batch,
+  const std::string lean = fmt::format("{}{}{}", o.narrow_weights ? fmt::format(", weights {}", name_of(o.narrow())) : "",
+                                       o.narrow_moments ? ", moments of 8 bits" : "", o.early_updates ? ", early updates" : "");
+  return fmt::format("{}, {}{} x {} = {} tokens a step, {}, decoder {}{}, {}, logits {}", architecture.name(), batches, o.batch,
                      o.window, with_commas(static_cast<Bytes>(o.step_tokens())), name_of(o.compute), name_of(o.decoder_storage),
-                     describe(o.schedule, architecture.blocks()), o.schedule.keep_logits ? "kept" : "computed twice");
+                     lean, describe(o.schedule, architecture.blocks()), describe_logits(architecture, o));
 }
 
 std::string misfit(const Fit& fit) {
@@ -158,6 +168,17 @@ std::string refusal(const Fit& fit, Budget budget, Spelling spelling) {
     for (const ArchitecturePtr& smaller : smaller_presets(*fit.model.architecture))
       suggest(smaller, fit.model.options, with, set("architecture", smaller->name()) + set("window", asked));
   };
+  // As few leaner ways of storage as these settings need to fit, or all.
+  StepOptions stored = fit.model.options;
+  std::string storage;
+  const std::vector<Leaner> ways = leaner(stored);
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    ways[i].apply(stored);
+    storage += set(ways[i].field, ways[i].value);
+    if (i + 1 < ways.size() && !any_fit(fit.model.architecture, stored, budget)) continue;
+    suggest(fit.model.architecture, stored, budget, storage);
+    break;
+  }
   smaller_settings(budget);
   Budget lean = budget;
   lean.overhead = kLeanCpuOverhead;

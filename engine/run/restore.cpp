@@ -103,8 +103,19 @@ void restore(Session& session, const Checkpoint& from) {
 }
 
 void go_on(Session& session, const Checkpoint& from, bool verify, bool convert) {
+  const StepOptions& options = session.model.options;
+  if (from.manifest().options.narrow_moments != options.narrow_moments) {
+    const auto bits = [](bool narrow) { return narrow ? "8 bits" : "fp32"; };
+    throw Error({fmt::format("{} stores moments in {}, this run in {}: choose the same ", from.path(),
+                             bits(!options.narrow_moments), bits(options.narrow_moments)),
+                 Field("moments")});
+  }
   check_known(from, session.arena.plan(), from.tensors().size());
   if (verify) from.verify();
+  if (!convert && options.narrow_weights && conversion(from, session.arena.plan()) == Conversion::rounding) {
+    throw Error({from.path() + " stores weights in fp32, this run in 16 bits, which would round them: add ", Field("convert"),
+                 ", or choose another ", Field("weights")});
+  }
   if (!convert && conversion(from, session.arena.plan()) == Conversion::rounding) {
     throw Error({fmt::format("{} stores the decoder as {}, this run as {}, which would round it: add ", from.path(),
                              name_of(from.manifest().options.decoder_storage), name_of(session.model.options.decoder_storage)),

@@ -45,7 +45,10 @@ SavedOptions saved_options(const StepOptions& o) {
           o.schedule.keep_logits,
           o.synapse_decay,
           o.clip,
-          static_cast<std::uint8_t>(o.optimizer)};
+          static_cast<std::uint8_t>(o.optimizer),
+          o.narrow_weights,
+          o.narrow_moments,
+          o.early_updates};
 }
 
 struct Saver::Work {

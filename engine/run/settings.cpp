@@ -96,6 +96,21 @@ Optimizer optimizer_of(std::optional<Optimizer> asked, std::optional<Optimizer> 
   return *asked;
 }
 
+// Whether the leaner of a setting's two values is chosen, which needs AdamW for all.
+template <typename Setting>
+bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const char* known, const Resolved& r) {
+  const bool able = r.options.optimizer == Optimizer::adamw;
+  if (!asked) return saved && able;
+  const auto value = static_cast<int>(*asked);
+  if (value != 0 && value != 1) throw unknown(Field(field), *asked, known);
+  if (value == 0 || able) return value == 1;
+  const std::vector<Optimizer> all = r.architecture->optimizers();
+  if (std::count(all.begin(), all.end(), Optimizer::adamw) > 0)
+    throw Error({Field(field), " is for models that AdamW updates: add ", kOptimizer, " adamw, or leave it out"});
+  throw Error(
+      {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
+}
+
 }  // namespace
 
 const char* name_of(Optimizer optimizer) { return optimizer == Optimizer::muon ? "muon" : "adamw"; }
@@ -137,6 +152,13 @@ Resolved resolve(const Settings& s, bool planning) {
   o.vocabulary_tile = s.decoder_tile;
   o.document_end = document_end;
   o.optimizer = optimizer_of(s.optimizer, s.saved_optimizer, *r.architecture);
+  o.narrow_weights = is_lean("weights", s.weights, s.saved_narrow_weights, "fp32 or sixteen_bits", r);
+  o.narrow_moments = is_lean("moments", s.moments, s.saved_narrow_moments, "fp32 or eight_bits", r);
+  o.early_updates = is_lean("updates", s.updates, s.saved_early_updates, "at_end or backward", r);
+  if (o.early_updates && o.accumulate > 1) {
+    throw Error({Field("updates"), " backward leaves no gradients to accumulate: use ", Field("accumulate"), " 1, or ",
+                 Field("updates"), " end"});
+  }
   o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0};
   r.budget.bytes = s.budget;
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {

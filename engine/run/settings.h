@@ -24,6 +24,7 @@ struct Settings : ModelSettings {
   std::optional<DType> saved_compute, saved_decoder;
   std::int64_t saved_document_end = -1;
   std::optional<Optimizer> saved_optimizer;
+  bool saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
   bool snapshot = false;          // save checkpoints from a snapshot
   bool separate_buffers = false;  // Place::separate, and no overlay
   std::optional<Gpu> card;        // a GPU to plan for instead of this machine's

@@ -61,6 +61,9 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_decoder = saved.options.decoder_storage;
   settings.saved_document_end = saved.options.document_end;
   settings.saved_optimizer = static_cast<Optimizer>(saved.options.optimizer);
+  settings.saved_narrow_weights = saved.options.narrow_weights;
+  settings.saved_narrow_moments = saved.options.narrow_moments;
+  settings.saved_early_updates = saved.options.early_updates;
 }
 
 void adopt_weights(Settings& settings, const std::string& weights) {

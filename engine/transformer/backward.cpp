@@ -2,6 +2,7 @@
 // each norm adds its own; what reads a norm's output gets it computed once more. Of blocks that the schedule computes twice, only
 // the input is kept.
 #include "engine/model/embedding.h"
+#include "engine/model/update.h"
 #include "engine/transformer/trunk.h"
 #include "kernels/heads.h"
 #include "kernels/token_embedding.h"
@@ -17,6 +18,7 @@ void TransformerTrunk::backward(TensorId d_features) {
     if (computed_twice(l)) compute_again(l);
     mlp_backward(l);
     attention_backward(l);
+    update_known(s_);
   }
   embedding_backward();
 }
@@ -63,7 +65,7 @@ void TransformerTrunk::mlp_backward(std::size_t layer) {
   const std::string name = "layers." + std::to_string(layer) + ".d_";
   const TensorId d_branch = d_stream_.d_branch, up = state.up, gate = state.gate;
   const TensorId d_up = s_.graph.transient(name + "up", s_.compute, {tokens(), shape_.hidden});
-  multiply(name + "active", whole(d_branch), Transpose::no, whole(s_.operand(ids.down.weight)), Transpose::no, whole(d_up), 0);
+  multiply(name + "active", whole(d_branch), Transpose::no, weights(name + "active", ids.down), Transpose::no, whole(d_up), 0);
   const TensorId up_bias = bias_of(ids.up), gate_bias = bias_of(ids.gate), d_up_bias = d_bias_of(ids.up),
                  d_gate_bias = d_bias_of(ids.gate);
   const TensorId sums =
@@ -77,10 +79,11 @@ void TransformerTrunk::mlp_backward(std::size_t layer) {
       });
   weight_gradient(name + "down.weight", ids.down, whole(d_branch), up);
   const TensorId d_normed = s_.graph.transient(name + "mlp_norm", s_.compute, {tokens(), shape_.width});
-  multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, whole(s_.operand(ids.up.weight)), Transpose::no, whole(d_normed), 0);
+  multiply(name + "mlp_norm.up", whole(d_up), Transpose::no, weights(name + "mlp_norm.up", ids.up), Transpose::no, whole(d_normed),
+           0);
   if (gate)
-    multiply(name + "mlp_norm.gate", whole(gate), Transpose::no, whole(s_.operand(ids.gate.weight)), Transpose::no, whole(d_normed),
-             1);
+    multiply(name + "mlp_norm.gate", whole(gate), Transpose::no, weights(name + "mlp_norm.gate", ids.gate), Transpose::no,
+             whole(d_normed), 1);
   norm_backward(name + "mlp_norm", ids.mlp_norm, state.mlp_norm, d_normed, false, true, &ids.attention_output);
   weight_gradient(name + "up.weight", ids.up, whole(d_up), d_normed);
   if (gate) weight_gradient(name + "gate.weight", ids.gate, whole(gate), d_normed);
@@ -94,8 +97,8 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
   const std::int64_t window = s_.options.window;
   const TensorId d_branch = d_stream_.d_branch, qkv = state.qkv, mixed = state.mixed, sum = state.log_sum_exp, first = first_;
   const TensorId d_mixed = s_.graph.transient(name + "attention", s_.compute, {tokens(), shape_.width});
-  multiply(name + "attention_output", whole(d_branch), Transpose::no, whole(s_.operand(ids.attention_output.weight)), Transpose::no,
-           whole(d_mixed), 0);
+  multiply(name + "attention_output", whole(d_branch), Transpose::no, weights(name + "attention_output", ids.attention_output),
+           Transpose::no, whole(d_mixed), 0);
   weight_gradient(name + "attention_output.weight", ids.attention_output, whole(d_branch), mixed);
 
   const TensorId d_qkv = s_.graph.transient(name + "qkv", s_.compute, {tokens(), shape_.qkv_width()});
@@ -125,8 +128,8 @@ void TransformerTrunk::attention_backward(std::size_t layer) {
   }
   const TensorId d_normed = s_.graph.transient(name + "attention_norm", s_.compute, {tokens(), shape_.width});
   const auto back = [&](const char* part, const LinearIds& of, Columns d_out, double beta) {
-    multiply(name + "attention_norm." + part, d_out, Transpose::no, whole(s_.operand(of.weight)), Transpose::no, whole(d_normed),
-             beta);
+    const std::string product = name + "attention_norm." + part;
+    multiply(product, d_out, Transpose::no, weights(product, of), Transpose::no, whole(d_normed), beta);
   };
   back("query", ids.query, d_parts.query, 0);
   back("key", ids.key, d_parts.key, 1);

@@ -79,7 +79,7 @@ void TransformerTrunk::attend(const std::string& name, const LayerIds& ids, Tens
   const TensorId qkv = state.qkv = s_.graph.transient(name + "qkv", s_.compute, {tokens(), shape_.qkv_width()});
   const QkvColumns parts = parts_of(qkv);
   const auto linear = [&](const char* part, const LinearIds& of, Columns in, Columns out) {
-    multiply(name + part, in, Transpose::no, whole(s_.operand(of.weight)), Transpose::yes, out, 0);
+    multiply(name + part, in, Transpose::no, weights(name + part, of), Transpose::yes, out, 0);
   };
   linear("query", ids.query, whole(normed), parts.query);
   linear("key", ids.key, whole(normed), parts.key);
@@ -135,7 +135,7 @@ void TransformerTrunk::attention(const std::string& name, LayerState& state) {
 void TransformerTrunk::hidden(const std::string& name, const LayerIds& ids, TensorId normed, LayerState& state) {
   const auto linear = [&](const char* part, const LinearIds& of) {
     const TensorId out = s_.graph.transient(name + part, s_.compute, {tokens(), shape_.hidden});
-    multiply(name + part, whole(normed), Transpose::no, whole(s_.operand(of.weight)), Transpose::yes, whole(out), 0);
+    multiply(name + part, whole(normed), Transpose::no, weights(name + part, of), Transpose::yes, whole(out), 0);
     return out;
   };
   state.gate = shape_.gated() ? linear("gate", ids.gate) : TensorId{};
@@ -155,7 +155,7 @@ void TransformerTrunk::mlp(const std::string& name, const LayerIds& ids, LayerSt
     s_.model.probes.push_back({layer, s_.graph.operations().size(), active, {}, {}});
   }
   const TensorId branch = s_.graph.transient(name + "down", s_.compute, {tokens(), shape_.width});
-  multiply(name + "down", whole(active), Transpose::no, whole(s_.operand(ids.down.weight)), Transpose::yes, whole(branch), 0);
+  multiply(name + "down", whole(active), Transpose::no, weights(name + "down", ids.down), Transpose::yes, whole(branch), 0);
   stream.branch = branch, stream.of = ids.down;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "arena/error.h"
+#include "engine/model/head.h"
 
 namespace neurogen {
 namespace {
@@ -25,7 +26,7 @@ void require_gpu_takes(const TransformerShape& shape) {
 }  // namespace
 
 TransformerTrunk::TransformerTrunk(const TransformerShape& shape, Assembly& assembly)
-    : s_(assembly), shape_(shape), adamw_(shape.tied || assembly.options.optimizer == Optimizer::adamw) {
+    : s_(assembly), shape_(shape), adamw_(gathers_decoder(*assembly.model.architecture, assembly.options)) {
   if (assembly.options.target.gpu) require_gpu_takes(shape);
 }
 

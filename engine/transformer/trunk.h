@@ -65,6 +65,7 @@ class TransformerTrunk final : public Trunk {
   void multiply(const std::string& name, Columns a, Transpose transpose_a, Columns b, Transpose transpose_b, Columns c,
                 double beta);
   Columns whole(TensorId id) const;
+  Columns weights(const std::string& product, const LinearIds& linear) { return whole(s_.operand(product, linear.weight)); }
   QkvColumns parts_of(TensorId qkv) const;
   std::int64_t tokens() const { return s_.options.tokens(); }
 

@@ -1,7 +1,6 @@
 #include <dlfcn.h>
 
 #include <string>
-#include <type_traits>
 
 #include "arena/error.h"
 #include "kernels/base/cublas.cuh"
@@ -9,25 +8,53 @@
 namespace neurogen {
 namespace {
 
-Cublas load() {
-  const std::string name = "libcublas.so." + std::to_string(CUBLAS_VER_MAJOR);
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) library = dlopen(("/usr/local/cuda/lib64/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library)
-    throw Error({name + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass ",
+// A library of cuBLAS.
+class Library {
+ public:
+  explicit Library(const std::string& stem) : name_(stem + ".so." + std::to_string(CUBLAS_VER_MAJOR)) {
+    handle_ = dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!handle_) handle_ = dlopen(("/usr/local/cuda/lib64/" + name_).c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle_) return;
+    throw Error({name_ + " is not installed: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS, or pass ",
                  Field("device"), " cpu"});
+  }
+  template <typename Function>
+  void find(Function& function, const char* symbol) const {
+    function = reinterpret_cast<Function>(dlsym(handle_, symbol));
+    if (!function) throw Error({name_ + " lacks " + symbol + ": install a newer cuBLAS, or pass ", Field("device"), " cpu"});
+  }
+
+ private:
+  std::string name_;
+  void* handle_;
+};
+
+Cublas load() {
+  const Library library("libcublas");
   Cublas c;
-  const auto find = [&](auto& function, const char* symbol) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
-    if (!function) throw Error({name + " lacks " + symbol + ": install a newer cuBLAS, or pass ", Field("device"), " cpu"});
-  };
-  find(c.create, "cublasCreate_v2");
-  find(c.destroy, "cublasDestroy_v2");
-  find(c.set_stream, "cublasSetStream_v2");
-  find(c.set_workspace, "cublasSetWorkspace_v2");
-  find(c.gemm_ex, "cublasGemmEx_64");
-  find(c.gemm_batched_ex, "cublasGemmStridedBatchedEx_64");
-  find(c.status_string, "cublasGetStatusString");
+  library.find(c.create, "cublasCreate_v2");
+  library.find(c.destroy, "cublasDestroy_v2");
+  library.find(c.set_stream, "cublasSetStream_v2");
+  library.find(c.set_workspace, "cublasSetWorkspace_v2");
+  library.find(c.gemm_ex, "cublasGemmEx_64");
+  library.find(c.gemm_batched_ex, "cublasGemmStridedBatchedEx_64");
+  library.find(c.status_string, "cublasGetStatusString");
+  return c;
+}
+
+CublasLt load_lt() {
+  const Library library("libcublasLt");
+  CublasLt c;
+  library.find(c.matmul, "cublasLtMatmul");
+  library.find(c.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  library.find(c.description_create, "cublasLtMatmulDescCreate");
+  library.find(c.description_set, "cublasLtMatmulDescSetAttribute");
+  library.find(c.description_destroy, "cublasLtMatmulDescDestroy");
+  library.find(c.layout_create, "cublasLtMatrixLayoutCreate");
+  library.find(c.layout_destroy, "cublasLtMatrixLayoutDestroy");
+  library.find(c.preference_create, "cublasLtMatmulPreferenceCreate");
+  library.find(c.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+  library.find(c.preference_destroy, "cublasLtMatmulPreferenceDestroy");
   return c;
 }
 
@@ -35,6 +62,10 @@ Cublas load() {
 
 const Cublas& cublas() {
   static const Cublas loaded = load();
+  return loaded;
+}
+const CublasLt& cublas_lt() {
+  static const CublasLt loaded = load_lt();
   return loaded;
 }
 

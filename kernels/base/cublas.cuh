@@ -1,5 +1,6 @@
 // cuBLAS, loaded when the first GPU is used: on the CPU a program neither needs it nor pays for it (100 MB of relocated pages).
 #pragma once
+#include <cublasLt.h>
 #include <cublas_v2.h>
 
 namespace neurogen {
@@ -14,7 +15,22 @@ struct Cublas {
   decltype(&cublasGetStatusString) status_string = nullptr;
 };
 
-// Throws Error if the library is missing.
+// Its interface for products of 8-bit floats. A cublasHandle_t serves as a cublasLtHandle_t.
+struct CublasLt {
+  decltype(&cublasLtMatmul) matmul = nullptr;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+  decltype(&cublasLtMatmulDescCreate) description_create = nullptr;
+  decltype(&cublasLtMatmulDescSetAttribute) description_set = nullptr;
+  decltype(&cublasLtMatmulDescDestroy) description_destroy = nullptr;
+  decltype(&cublasLtMatrixLayoutCreate) layout_create = nullptr;
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy = nullptr;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create = nullptr;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
+};
+
+// Throw Error if the library is missing.
 const Cublas& cublas();
+const CublasLt& cublas_lt();
 
 }  // namespace neurogen

@@ -1,6 +1,8 @@
 // Converts 16-bit floating-point numbers on the CPU: exactly to float32, and back to the nearest, ties to even.
 #pragma once
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 namespace neurogen {
@@ -42,6 +44,19 @@ inline void narrow(float x, F16& to) {
   else if (magnitude < 0x38800000) rounded = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);  // subnormal: steps of 2^-24
   else rounded = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
   to.bits = static_cast<std::uint16_t>(sign | rounded);
+}
+
+// Rounds up or down at random, in proportion to the distances: exact on average. `random` is below 2^16. The bits are those of a
+// GPU (stochastic_rounding.cuh).
+inline void narrow_at_random(float x, std::uint32_t random, Bf16& to) {
+  to.bits = static_cast<std::uint16_t>((bits_of(x) + (std::isfinite(x) ? random : 0)) >> 16);
+}
+inline void narrow_at_random(float x, std::uint32_t random, F16& to) {
+  if (!std::isfinite(x)) return narrow(x, to);
+  const float magnitude = std::abs(x);
+  const float cut = magnitude < 0x1p-14f ? std::trunc((magnitude + static_cast<float>(random) * 0x1p-40f) * 0x1p24f) * 0x1p-24f
+                                         : float_of((bits_of(magnitude) + (random >> 3)) & ~0x1FFFu);
+  narrow(std::copysign(std::min(cut, 65504.0f), x), to);
 }
 
 }  // namespace neurogen

@@ -21,6 +21,9 @@ class Options(TypedDict, total=False):
     compute ("auto"): type of matrix products: "fp32", "bf16" or "fp16"; "auto": fp32 on a CPU, bf16 or fp16 on a GPU.
     decoder_storage ("auto"): type of the stored decoder: "fp32" or "16bit"; "auto": fp32 on a CPU, 16bit on a GPU.
     optimizer ("auto"): "muon" or "adamw"; "auto": as the weights were trained, else the model's own.
+    weights ("auto"): with adamw, matrices and tables stored as "fp32" or "16bit"; "auto": as they were trained, else fp32.
+    moments ("auto"): likewise AdamW's moments, "fp32" or "8bit".
+    updates ("auto"): likewise at the "end" of a step, or "backward", block by block, so that one block's gradients live at a time.
     threads (0): CPU threads; 0: one per core.
     document_end (None): token that ends a document; -1: none; None: as the weights were trained, else none.
     decoder_tile (1280): rows of the decoder updated together.
@@ -44,6 +47,9 @@ class Options(TypedDict, total=False):
     compute: str
     decoder_storage: str
     optimizer: str
+    weights: str
+    moments: str
+    updates: str
     threads: int
     document_end: Optional[int]
     decoder_tile: int
@@ -126,6 +132,12 @@ def memory_plan(pointer: Optional[int]) -> MemoryPlan:
     return MemoryPlan(device, host, overhead, total, budget, minimum, batch, window, accumulate, bool(fits), json, refusal, table)
 
 
+_OPTIONAL_CHOICES = {
+    "optimizer": ("muon", "adamw"),
+    "weights": ("fp32", "16bit"),
+    "moments": ("fp32", "8bit"),
+    "updates": ("end", "backward"),
+}  # beside "auto"
 _CHOICES = {"compute": ("auto", "fp32", "bf16", "fp16"), "decoder_storage": ("auto", "fp32", "16bit")}
 
 
@@ -168,10 +180,11 @@ def native_options(options: Mapping[str, Any]) -> NativeOptions:
     for name in ("document_end", "learning_rate", "synapse_rate"):
         if given.get(name, NOT_SET) is None:
             del given[name]
-    if given.get("optimizer", "auto") == "auto":
-        given.pop("optimizer", None)
-    else:
-        given["optimizer"] = one_of("optimizer", given["optimizer"], ("muon", "adamw"))
+    for name in _OPTIONAL_CHOICES.keys() & given.keys():
+        if given[name] == "auto":
+            del given[name]
+        else:
+            given[name] = one_of(name, given[name], _OPTIONAL_CHOICES[name])
     if given.get("batch") == "auto":
         given["batch"] = 0
     if "device" in given:

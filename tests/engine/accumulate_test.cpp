@@ -28,6 +28,7 @@ class Accumulate : public testing::TestWithParam<const char*> {
     o.accumulate = split.accumulate, o.batch = split.batch, o.window = kWindow;
     o.compute = o.decoder_storage = type;
     o.vocabulary_tile = 32, o.document_end = 3;
+    o.logits_part = 1;  // 64 tokens, the least: the batch at once has two parts
     o.optimizer = model_->optimizers().front();
     return o;
   }

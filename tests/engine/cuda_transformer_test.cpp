@@ -32,12 +32,16 @@ struct Case {
   const char* model;
   DType compute;
   Optimizer optimizer;
+  bool lean = false;  // in storage
   // Relative tolerances of features and gradients, which are norms of differences.
   double features() const { return compute == DType::f32 ? 1e-4 : compute == DType::f16 ? 5e-3 : 3e-2; }
   double gradients() const { return compute == DType::f32 ? 1e-3 : compute == DType::f16 ? 2e-2 : 8e-2; }
 };
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << parse_transformer(c.model, "").name << "_" << name_of(c.compute) << (c.optimizer == Optimizer::muon ? "_muon" : "_adamw");
+  *out << parse_transformer(c.model, "").name << "_" << name_of(c.compute)
+       << (c.optimizer == Optimizer::muon ? "_muon"
+           : c.lean                       ? "_lean"
+                                          : "_adamw");
 }
 
 StepOptions options_of(const Case& c, bool gpu) {
@@ -48,7 +52,8 @@ StepOptions options_of(const Case& c, bool gpu) {
   o.vocabulary_tile = 72;
   o.document_end = 7;
   o.optimizer = c.optimizer;
-  if (gpu) o.target = {true, 1, Bytes{32} << 20};
+  o.narrow_weights = o.narrow_moments = o.early_updates = c.lean;
+  if (gpu) o.target = {true, 1, Bytes{32} << 20}, o.logits_part = 1;  // five parts
   else o.target = {.threads = 2};
   return o;
 }
@@ -162,7 +167,8 @@ std::vector<Case> cases() {
   for (const char* model : kModels)
     for (const DType compute : {DType::f32, DType::bf16, DType::f16})
       for (const Optimizer optimizer : TransformerArchitecture(parse_transformer(model, "")).optimizers())
-        all.push_back({model, compute, optimizer});
+        for (const bool lean : {false, true})
+          if (!lean || optimizer == Optimizer::adamw) all.push_back({model, compute, optimizer, lean});
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, CudaTransformer, testing::ValuesIn(cases()), testing::PrintToStringParamName());

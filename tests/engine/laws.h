@@ -192,14 +192,23 @@ inline int check_page(const ArchitecturePtr& asked, const StepOptions& o, const 
   std::istringstream page(refusal(refused, budget, plain));
   int suggestions = 0;
   Bytes minimum = 0;
+  bool advice = false;
   for (std::string line; std::getline(page, line);) {
     ArchitecturePtr a = asked;
     StepOptions with = o;
-    char preset[32];
     if (std::sscanf(line.c_str(), "  budget %lu  (the minimum", &minimum) == 1) continue;
-    if (std::sscanf(line.c_str(), "  architecture %31s window %ld batch %ld", preset, &with.window, &with.batch) == 3)
-      a = read_architecture(preset);
-    else if (std::sscanf(line.c_str(), "  window %ld batch %ld", &with.window, &with.batch) != 2) continue;
+    advice = advice || line.starts_with("settings that would fit");
+    if (!advice || line.find(" batch ") == std::string::npos) continue;
+    std::istringstream words(line);
+    for (std::string field, value; words >> field >> value;) {
+      if (field == "architecture") a = read_architecture(value);
+      else if (field == "window") with.window = std::stol(value);
+      else if (field == "batch") with.batch = std::stol(value);
+      else if (field == "moments") with.narrow_moments = value == "8bit";
+      else if (field == "weights") with.narrow_weights = value == "16bit";
+      else if (field == "updates") with.early_updates = value == "backward";
+      else ADD_FAILURE() << line;
+    }
     ++suggestions;
     const Fit fit = fit_training(a, with, budget);
     EXPECT_TRUE(fit.fits()) << line;

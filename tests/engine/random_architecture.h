@@ -79,14 +79,17 @@ inline StepOptions random_options(Random& random, const Architecture& a) {
 }
 inline StepOptions random_options(Random& random, const BrainShape& a) { return random_options(random, BrainArchitecture(a)); }
 
-// Tokens of `a` for whole batches of a training program: ids and targets, some of them masked.
-// The same, some with several micro-batches in a step.
+// The same, some with several micro-batches in a step, and some of those that AdamW trains with leaner storage.
 inline StepOptions random_step(Random& random, const Architecture& a) {
   StepOptions o = random_options(random, a);
   if (o.batch == 3) o.accumulate = 3;
+  if (o.optimizer != Optimizer::adamw) return o;
+  o.narrow_weights = random.one_of({true, false}), o.narrow_moments = random.one_of({true, false});
+  o.early_updates = o.accumulate == 1 && random.one_of({true, false});
   return o;
 }
 
+// Tokens of `a` for whole batches of a training program: ids and targets, some of them masked.
 inline std::vector<std::int32_t> random_batch(Random& random, const Architecture& a, const StepOptions& o) {
   std::vector<std::int32_t> batch(static_cast<std::size_t>(2 * o.tokens()));
   for (auto& id : batch) id = static_cast<std::int32_t>(random.between(0, a.vocabulary() - 1));

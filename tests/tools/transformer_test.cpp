@@ -94,6 +94,35 @@ class TransformerMistakes : public CommandLine {
   }
 };
 
+// Whatever is stored leanly: --resume takes it from the checkpoint and goes on bit for bit.
+TEST_F(TransformerMistakes, LeanStorageIsResumedBitForBitAndRefusedOtherwise) {
+  const std::string kTrained =
+      "neurogen-engine train --data text.txt --tokenizer t.model --batch 2 --seq 16 --device cpu "
+      "--progress none --arch tied.json --steps 6 --save-every 3 ";
+  const std::string kLean = "--weights 16bit --moments 8bit --updates backward ";
+  ASSERT_EQ(run(kTrained + kLean + "--checkpoint-dir whole").status, 0);
+  ASSERT_EQ(run(kTrained + kLean + "--checkpoint-dir parts").status, 0);
+  std::filesystem::remove(directory_.path("parts/step-000000006.ngck"));
+  refuses(kTrained + "--checkpoint-dir parts --resume --moments fp32",
+          "was trained with --optimizer adamw --moments 8bit --updates backward, now it is adamw --updates backward");
+  refuses(kTrained + "--checkpoint-dir parts --resume --updates end", "now it is adamw --moments 8bit: --resume continues");
+  const ProgramResult resumed = run(kTrained + "--checkpoint-dir parts --resume --threads 1");
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_TRUE(read_file(directory_.path("whole/step-000000006.ngck")) == read_file(directory_.path("parts/step-000000006.ngck")));
+  EXPECT_EQ(run("neurogen-engine generate --checkpoint parts --prompt line --seq 16 --max-tokens 5").status, 0);
+  EXPECT_EQ(run("neurogen-engine export --checkpoint parts --safetensors lean.safetensors").status, 0);
+  // Weights in fp32 go on in 16 bits if asked to.
+  ASSERT_EQ(run(kTrained + "--checkpoint-dir wide").status, 0);
+  std::filesystem::remove(directory_.path("wide/step-000000006.ngck"));
+  refuses(kTrained + "--checkpoint-dir wide --resume --weights 16bit", "stores weights in fp32, this run in 16 bits");
+  EXPECT_EQ(run(kTrained + "--checkpoint-dir wide --resume --weights 16bit --convert").status, 0);
+  refuses(kTrained + "--updates backward --accumulate 2", "--updates backward leaves no gradients to accumulate");
+  refuses("plan --arch tiny --moments 8bit", "--moments is for models that AdamW updates, tiny learns by muon: leave it out");
+  const std::string page = run("plan --arch tied.json --seq 16").out;
+  for (const char* line : {"--moments 8bit saves ", "--weights 16bit saves "})
+    EXPECT_NE(page.find(line), std::string::npos) << page;
+}
+
 TEST_F(TransformerMistakes, GetOneSentence) {
   const string kTrained = "neurogen-engine train --data text.txt --tokenizer t.model --batch 2 --device cpu --progress none ";
   refuses(kTrained + "--arch tied.json --seq 64", "--seq is 64: tied knows 48 positions");

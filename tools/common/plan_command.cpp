@@ -9,12 +9,14 @@
 #include "arena/error.h"
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
+#include "engine/run/leaner.h"
 #include "engine/run/weights.h"
 #include "tools/common/card.h"
 #include "tools/common/decimal.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/common/scale.h"
+#include "tools/common/spelling.h"
 
 namespace neurogen {
 namespace {
@@ -71,6 +73,19 @@ void print_speed(const Planned& p) {
   print_out("expected {:.0f} to {:.0f} tokens/s: the only card measured, an H200, reached {:.0f} to {:.0f} % of that\n",
             most * kReachedLeast, most * kReachedMost, 100 * kReachedLeast, 100 * kReachedMost);
   if (!card.source.empty()) print_out("figures: {}\n", card.source);
+}
+
+// What each leaner way of storage would take off this plan.
+void print_savings(const Planned& p) {
+  std::string text;
+  for (const Leaner& way : leaner(p.fit.model.options)) {
+    StepOptions options = p.fit.model.options;
+    way.apply(options);
+    const Bytes before = p.fit.plan.total(),
+                after = planned(build_training(p.resolved.architecture, options), p.resolved.budget).plan.total();
+    if (after < before) text += fmt::format("{} {} saves {}\n", option_of(way.field), way.value, human(before - after));
+  }
+  if (!text.empty()) print_out("\n{}", text);
 }
 
 // Prints the plan's JSON object, extended by the architecture (--fit) and the card (--card).
@@ -133,7 +148,7 @@ int compare(const PlanSettings& s, bool budget_given) {
     return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));
   });
   row("schedule", [](const Planned& p) { return describe(p.fit.model.options.schedule, p.resolved.architecture->blocks()); });
-  row("logits", [](const Planned& p) { return p.fit.model.options.schedule.keep_logits ? "kept" : "computed twice"; });
+  row("logits", [](const Planned& p) { return describe_logits(*p.resolved.architecture, p.fit.model.options); });
   bytes("persistent bytes", [](const Planned& p) { return p.fit.plan.device.persistent; });
   bytes("device arena", [](const Planned& p) { return p.fit.plan.device.bytes; });
   bytes("host arena", [](const Planned& p) { return p.fit.plan.host.bytes; });
@@ -161,6 +176,7 @@ int plan(const PlanSettings& s, bool budget_given) {
   if (!p.fit.fits()) return refuse(s.program, p.resolved, p.fit);
   if (s.json) return 0;
   print_out("{}", plan_table(p.fit.plan, facts));
+  print_savings(p);
   if (p.card) print_speed(p);
   if (s.fit) {
     const Count size = p.resolved.architecture->counts().front();

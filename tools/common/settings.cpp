@@ -55,6 +55,18 @@ std::optional<Optimizer> optimizer_of(std::string_view text) {
   throw Error(fmt::format("--optimizer is \"{}\": use auto, muon or adamw", text));
 }
 
+// An option of two values, the second the leaner.
+template <typename Setting>
+void add_choice(CLI::App& app, const char* name, std::optional<Setting>& setting, const char* first, const char* second,
+                const char* meaning) {
+  const auto set = [=, &setting](const std::string& text) {
+    if (text == "auto") setting.reset();
+    else if (text == first || text == second) setting = static_cast<Setting>(text == second);
+    else throw Error(fmt::format("{} is \"{}\": use auto, {} or {}", name, text, first, second));
+  };
+  app.add_option_function<std::string>(name, set, meaning)->type_name(fmt::format("auto|{}|{}", first, second));
+}
+
 // An option whose text `set` turns into a setting.
 CLI::Option* add_text(CLI::App& app, const char* name, const std::function<void(const std::string&)>& set, const char* meaning) {
   return app.add_option_function<std::string>(name, set, meaning);
@@ -104,6 +116,14 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
         "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of 0.1 "
         "for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
         ->type_name("auto|muon|adamw");
+    add_choice(app, "--weights", s.weights, "fp32", "16bit",
+               "with adamw for all: type of the stored matrices and tables; 16bit: rounded at random, and no other copy of them "
+               "(default: that of the checkpoint, else fp32)");
+    add_choice(app, "--moments", s.moments, "fp32", "8bit",
+               "likewise of AdamW's moments; 8bit: by blocks of 256 (default: those of the checkpoint, else fp32)");
+    add_choice(app, "--updates", s.updates, "end", "backward",
+               "likewise when: at the end of a step, or of each block during the backward pass, so that one block's gradients live "
+               "at a time; each is then clipped alone (default: those of the checkpoint, else end)");
   }
   if (step) app.add_option("--decoder-tile", s.decoder_tile, "rows of the decoder updated together")->capture_default_str();
   app.add_option("--threads", s.threads, "CPU threads (default: one per core)");

@@ -52,7 +52,9 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("--seq", m.options.window),
       is("--document-end", m.options.document_end),
       is("--decoder-tile", m.options.vocabulary_tile),
-      is("--optimizer", name_of(static_cast<Optimizer>(m.options.optimizer))),
+      is("--optimizer",
+         fmt::format("{}{}{}", name_of(static_cast<Optimizer>(m.options.optimizer)),
+                     m.options.narrow_moments ? " --moments 8bit" : "", m.options.early_updates ? " --updates backward" : "")),
       is("--seed", m.seed),
       is("--lr", m.rates.learning_rate.value()),
       is("--synapse-lr", m.rates.synapse_rate.value()),
@@ -152,6 +154,8 @@ void Checkpoints::check(const Manifest& asked, const Model& model) const {
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
+  const auto weights = [](const Manifest& m) { return std::string(m.options.narrow_weights ? "16bit" : "fp32"); };
+  note("type of the stored weights", weights(saved), weights(asked));
   note("type of the stored decoder", type(saved.options.decoder_storage), type(asked.options.decoder_storage));
   const auto logits = [](const Manifest& m) { return std::string(m.options.keep_logits ? "kept" : "computed twice"); };
   if (asked.options.compute != model.options.real()) note("logits", logits(saved), logits(asked));

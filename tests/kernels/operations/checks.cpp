@@ -30,8 +30,10 @@ double size_of_values(const Tensor<double>& x) {
   return std::sqrt(squares);
 }
 
-// A sentence if x is not y. `share` of the amount by which it changed and `last` of its size may be missing.
-std::string difference(const Tensor<double>& x, const Tensor<double>& y, const Tensor<double>& amount, double share, double last) {
+// A sentence if x is not y. `share` of the amount by which it changed and `last` of its size may be missing; `one`: and one, of one
+// element in a hundred.
+std::string difference(const Tensor<double>& x, const Tensor<double>& y, const Tensor<double>& amount, double share, double last,
+                       bool one) {
   const double amounts = size_of_values(amount), sizes = size_of_values(y), count = std::sqrt(static_cast<double>(y.data.size()));
   constexpr double kAny = 1e-300;  // instead of 0, by which nothing can be divided
   double squares = 0, worst = 0;
@@ -41,10 +43,10 @@ std::string difference(const Tensor<double>& x, const Tensor<double>& y, const T
     const double error = std::abs(x.data[e] - y.data[e]);
     squares += error * error;
     const double allowed = share * (amounts / count + std::abs(amount.data[e])) + last * (sizes / count + std::abs(y.data[e]));
-    const double times = error / (kWorst * allowed + kAny);
+    const double times = error / (kWorst * allowed + (one ? 1 : kAny));
     if (!(times <= worst)) worst = std::isnan(times) ? INFINITY : times, where = e;
   }
-  const double norm = std::sqrt(squares) / (share * amounts + last * sizes + kAny);
+  const double norm = std::sqrt(squares) / (share * amounts + last * sizes + (one ? 0.1 * count + 1 : kAny));
   if (norm <= 1 && worst <= 1) return {};
   return fmt::format("element {} is {:.9g} instead of {:.9g}, {:.3g} times as far as may be; the norm of all errors {:.3g} times",
                      where, x.data[where], y.data[where], worst, norm);
@@ -114,7 +116,8 @@ void compare(Faults& faults, const Case& c, DType tested, const std::string& wha
     // float64 is as much more exact as it is more precise.
     const double share = c.tolerance * (tested == DType::f64 ? 0x1p-24 : 1) + operand.roundings * precision(tested);
     const bool whole = precision(type) == 0;
-    const std::string found = difference(actual[id], value, amount, exact || whole ? 0 : share, exact ? 0 : precision(type));
+    const std::string found = difference(actual[id], value, amount, exact || whole ? 0 : share, exact ? 0 : precision(type),
+                                         operand.drawn && tested != DType::f64);
     if (!found.empty()) faults.push_back(fmt::format("{} in {}: {}: {}", what, name_of(tested), operand.name, found));
   }
 }

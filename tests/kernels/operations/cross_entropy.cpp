@@ -15,13 +15,14 @@ Fill targets_below(std::int64_t vocabulary) {
 }
 
 template <typename Body>
-void for_tiles(std::int64_t vocabulary, std::int64_t tile, Body&& body) {
-  for (std::int64_t v = 0; v < vocabulary; v += tile) body(v, std::min(tile, vocabulary - v));
+void for_parts(std::int64_t all, std::int64_t part, Body&& body) {
+  for (std::int64_t begin = 0; begin < all; begin += part) body(begin, std::min(part, all - begin));
 }
 
-// [N, V, tile, softcap]. Rows of logits are multiples of 4, as a GPU demands.
-void cross_entropy_case(Case& c, const Shape& s) {
-  const std::int64_t tokens = s[0], vocabulary = s[1], tile = s[2];
+// [N, V, part, softcap]: a part of the vocabulary, or (whole rows) of the tokens. Rows of logits are multiples of 4, as a GPU
+// demands.
+void cross_entropy_case(Case& c, const Shape& s, bool whole_rows) {
+  const std::int64_t tokens = s[0], vocabulary = s[1], part = s[2];
   const double softcap = static_cast<double>(s[3]);
   const auto some = [=](Tensor<double>& z, Random& random) {
     noise(3)(z, random);
@@ -36,20 +37,36 @@ void cross_entropy_case(Case& c, const Shape& s) {
              total = c.output("total", {2}, Stored::f64);
   const auto control = c.control({.loss_scale = 1024});
   c.tolerance = 1e-5;
-  c.run("softmax_statistics", [=](auto& device, const Operands& at) {
-    for_tiles(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
-      softmax_statistics(device, {at[logits].columns(v, width), at[targets], v, at[maximum], at[sum], at[target], softcap});
+  const auto loss_of = [=](const Values&, const Values& after) { return 1024 * after[total][0] / after[total][1]; };
+  const auto add_loss = [&] {
+    c.run("cross_entropy_loss", [=](auto& device, const Operands& at) {
+      cross_entropy_loss(device, {at[maximum], at[sum], at[target], at[targets], at[log_sum], at[loss], at[total]});
     });
-  });
-  c.run("cross_entropy_loss", [=](auto& device, const Operands& at) {
-    cross_entropy_loss(device, {at[maximum], at[sum], at[target], at[targets], at[log_sum], at[loss], at[total]});
-  });
-  c.loss_is([=](const Values&, const Values& after) { return 1024 * after[total][0] / after[total][1]; });
-  c.run("cross_entropy_backward", [=](auto& device, const Operands& at) {
-    for_tiles(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
-      cross_entropy_backward(device, {at[logits].columns(v, width), at[targets], at[log_sum], at[total], v, at[control], softcap});
+    c.loss_is(loss_of);
+  };
+  if (whole_rows) {
+    c.run("cross_entropy_rows", [=](auto& device, const Operands& at) {
+      count_targets(device, {at[targets], at[total]});
+      for_parts(tokens, part, [&](std::int64_t n, std::int64_t count) {
+        cross_entropy_rows(device, {at[logits].rows(n, count), at[targets].rows(n, count), at[total], at[maximum].rows(n, count),
+                                    at[sum].rows(n, count), at[target].rows(n, count), at[control], softcap});
+      });
     });
-  });
+    add_loss();
+  } else {
+    c.run("softmax_statistics", [=](auto& device, const Operands& at) {
+      for_parts(vocabulary, part, [&](std::int64_t v, std::int64_t width) {
+        softmax_statistics(device, {at[logits].columns(v, width), at[targets], v, at[maximum], at[sum], at[target], softcap});
+      });
+    });
+    add_loss();
+    c.run("cross_entropy_backward", [=](auto& device, const Operands& at) {
+      for_parts(vocabulary, part, [&](std::int64_t v, std::int64_t width) {
+        cross_entropy_backward(device,
+                               {at[logits].columns(v, width), at[targets], at[log_sum], at[total], v, at[control], softcap});
+      });
+    });
+  }
   c.formula = [=](Values& v) {
     v[total][0] = 0, v[total][1] = 0;
     for (std::int64_t n = 0; n < tokens; ++n) v[total][1] += v[targets][n] >= 0;
@@ -80,7 +97,15 @@ const Listed cross_entropy_entry{{
     .cpu_shapes = {{37, 301, 7, 0}},
     .gpu_shapes = {{301, 997, 1000, 0}, {301, 997, 300, 30}},
     .timed = {{8192, 1280, 1280, 30}},
-    .body = cross_entropy_case,
+    .body = [](Case& c, const Shape& s) { cross_entropy_case(c, s, false); },
+}};
+
+const Listed cross_entropy_rows_entry{{
+    .name = "cross_entropy_rows",
+    .shapes = {{1, 1, 1, 0}, {6, 17, 4, 3}, {5, 3, 5, 0}, {37, 301, 37, 5}, {20, 4500, 7, 30}},
+    .gpu_shapes = {{301, 10003, 128, 0}},
+    .timed = {{1024, 50257, 1024, 0}},
+    .body = [](Case& c, const Shape& s) { cross_entropy_case(c, s, true); },
 }};
 
 void softcap_logits_case(Case& c, const Shape& s) {
@@ -111,7 +136,7 @@ void likeliest_tokens_case(Case& c, const Shape& s) {
   const auto logit = c.output("logit", {tokens, kLikeliest}, Stored::single),
              token = c.output("token", {tokens, kLikeliest}, Stored::i32), hits = c.output("hits", {2}, Stored::f64);
   c.run("likeliest_tokens", [=](auto& device, const Operands& at) {
-    for_tiles(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
+    for_parts(vocabulary, tile, [&](std::int64_t v, std::int64_t width) {
       likeliest_tokens(device, {at[logits].columns(v, width), v, at[logit], at[token]});
     });
   });

@@ -67,6 +67,7 @@ struct Operand {
   // Values in 16 bits on the way from the inputs to this one, so errors of that many roundings.
   double roundings = 0;
   bool exact = false;  // bit for bit, as whole numbers are
+  bool drawn = false;  // whole numbers rounded at random: a few may differ by one
   Id copy_of{};        // holds the bits of that operand, rounded
   // Elements before and after each row, which belong to something wider.
   std::int64_t before = 0, after = 0;

@@ -61,26 +61,30 @@ Id add_to_table(Case& c, const std::string& name, Id rows, std::int64_t height, 
   return d_table;
 }
 
-// [N, V, context, D, norm]; context 0: no positions.
+// [N, V, context, D, norm, tables]; context 0: no positions; tables 1: in bf16, 2: in f16.
 const Listed token_embedding{{
     .name = "token_embedding",
-    .shapes = {{1, 2, 0, 8, 0},
-               {36, 17, 15, 40, 1},
-               {36, 17, 15, 40, 0},
-               {17, 40, 0, 512, 1},
-               {300, 17, 64, 24, 1},
-               {17, 300, 9, 1024, 1}},
-    .cpu_shapes = {{20, 9, 7, 5, 1}},
-    .gpu_shapes = {{300, 1000, 300, 520, 1}, {300, 97, 65, 2048, 0}, {300, 97, 65, 4104, 1}, {5000, 3000, 1024, 1024, 1}},
-    .timed = {{8192, 32'000, 0, 512, 1}, {8192, 50'257, 1024, 768, 0}},
+    .shapes = {{1, 2, 0, 8, 0, 0},
+               {36, 17, 15, 40, 1, 0},
+               {36, 17, 15, 40, 0, 1},
+               {36, 17, 15, 40, 0, 0},
+               {17, 40, 0, 512, 1, 2},
+               {17, 40, 0, 512, 1, 0},
+               {300, 17, 64, 24, 1, 0},
+               {17, 300, 9, 1024, 1, 0}},
+    .cpu_shapes = {{20, 9, 7, 5, 1, 0}, {20, 9, 7, 5, 1, 2}},
+    .gpu_shapes =
+        {{300, 1000, 300, 520, 1, 1}, {300, 97, 65, 2048, 0, 0}, {300, 97, 65, 4104, 1, 2}, {5000, 3000, 1024, 1024, 1, 0}},
+    .timed = {{8192, 32'000, 0, 512, 1, 0}, {8192, 50'257, 1024, 768, 0, 0}, {8192, 50'257, 1024, 768, 0, 1}},
     .body =
         [](Case& c, const Shape& s) {
           const std::int64_t tokens = s[0], vocabulary = s[1], context = s[2], width = s[3];
           const bool norm = s[4] != 0;
+          const Stored tables = std::array{Stored::single, Stored::bf16, Stored::f16}[static_cast<std::size_t>(s[5])];
           const auto ids = c.input("ids", {tokens}, below(vocabulary), Stored::i32),
                      places = c.input("places", {context > 0 ? tokens : 0}, below(context), Stored::i32);
-          const auto weight = c.input("weight", {vocabulary, width}, noise(), Stored::single),
-                     positions = c.input("positions", {context, width}, noise(), Stored::single);
+          const auto weight = c.input("weight", {vocabulary, width}, noise(), tables),
+                     positions = c.input("positions", {context, width}, noise(), tables);
           const auto out = c.output("out", {tokens, width}, Stored::gradient),
                      inverse = c.output("inverse", shape_if(norm, {tokens}), Stored::single);
           const auto d_out = c.updated("d_out", {tokens, width}, noise(), Stored::gradient, Use::replaced);
@@ -106,8 +110,11 @@ const Listed token_embedding{{
               for (std::int64_t i = 0; i < width; ++i) x[i] *= scale, d[i] = scale * (d[i] - x[i] * along);
             }
           };
-          c.gradient(weight, add_to_table(c, "weight", ids, vocabulary, d_out));
-          if (positions) c.gradient(positions, add_to_table(c, "positions", places, context, d_out));
+          const Id d_weight = add_to_table(c, "weight", ids, vocabulary, d_out),
+                   d_positions = positions ? add_to_table(c, "positions", places, context, d_out) : Id{};
+          if (tables != Stored::single) return;  // too coarse for differences
+          c.gradient(weight, d_weight);
+          if (positions) c.gradient(positions, d_positions);
         },
 }};
 
