@@ -2,10 +2,19 @@
 
 #include <xxhash.h>
 
+#include <filesystem>
+
+#include "engine/data/byte_level.h"
 #include "engine/data/sentencepiece.h"
+#include "engine/data/tokenizer_json.h"
 #include "engine/files/file_io.h"
 
 namespace neurogen {
+namespace {
+
+bool is_json(std::string_view model) { return model.starts_with('{'); }  // a SentencePiece model begins with a line end
+
+}  // namespace
 
 Tokenizer::Tokenizer(std::string model, std::string name)
     : name_(std::move(name)), model_(std::move(model)), hash_(XXH3_64bits(model_.data(), model_.size())) {}
@@ -29,11 +38,20 @@ std::string_view Tokenizer::piece_bytes(TokenId id) const {
 }
 
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path) {
+  const bool folder = std::filesystem::is_directory(path);
+  if (folder || is_json(MappedFile(path).text())) {
+    TokenizerFiles files = read_tokenizer_files(path);
+    if (is_carried_text(files.tokenizer)) return tokenizer_of(std::move(files.tokenizer), path);
+    const BytePairs pairs = parse_tokenizer_files(files, path);
+    return std::make_unique<ByteLevelTokenizer>(pairs, carried_text(pairs), path);
+  }
   return tokenizer_of(std::string(MappedFile(path).text()), path);
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name) {
-  return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
+  if (!is_json(model)) return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
+  const BytePairs pairs = parse_carried_text(model, name);
+  return std::make_unique<ByteLevelTokenizer>(pairs, std::move(model), name);
 }
 
 }  // namespace neurogen

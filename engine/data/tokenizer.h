@@ -37,6 +37,9 @@ class Tokenizer {
   // remaining bytes to the next piece of the text. `last`: nothing follows, so all bytes are encoded.
   virtual std::size_t encode_some(std::string_view text, bool last, std::vector<TokenId>& ids) const = 0;
   std::vector<TokenId> encode(std::string_view text) const;
+  // As encode, but special pieces such as <|im_end|> in the text are themselves, not letters. For texts of our own making: typed
+  // text must not become one.
+  virtual std::vector<TokenId> encode_marked(std::string_view text) const { return encode(text); }
   std::string decode(std::span<const TokenId> ids) const;
 
   // The text of an id: its piece or its byte, empty for control pieces (<s>, </s>), U+FFFD for <unk>. Empty for an id outside the
