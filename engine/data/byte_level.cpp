@@ -7,13 +7,21 @@
 
 #include "arena/error.h"
 #include "engine/data/segment.h"
-#include "engine/files/json.h"
 #include "engine/files/utf8.h"
 
 namespace neurogen {
 namespace {
 
 constexpr std::size_t kLongest = 1 << 20;  // bytes that are encoded at once
+
+// In a model for chats the end that its files name ends a turn; what ended documents before has one of the usual names.
+TokenId usual_document_end(const BytePairs& pairs) {
+  for (const char* usual : {"<|endoftext|>", "<|end_of_text|>", "</s>"}) {
+    for (const AddedPiece& added : pairs.added)
+      if (added.special && pairs.pieces[static_cast<std::size_t>(added.id)] == usual) return added.id;
+  }
+  return pairs.eos;
+}
 
 }  // namespace
 
@@ -39,7 +47,7 @@ ByteLevelTokenizer::ByteLevelTokenizer(const BytePairs& pairs, std::string model
     for (std::size_t at = 1; at < text.size(); ++at) {
       if (!words_end("x" + text, at + 1)) continue;  // whatever comes before it
       throw Error(fmt::format("{} has the added piece {}, which ends a word within: only pieces without such a place are read", name,
-                              json_text(text)));
+                              quoted_piece(text)));
     }
     (piece.normalized ? added_normalized_ : added_).add(piece.normalized && nfc_ ? nfc(text) : text, piece.id, piece.special);
   }
@@ -47,7 +55,8 @@ ByteLevelTokenizer::ByteLevelTokenizer(const BytePairs& pairs, std::string model
   const std::vector<TokenId> line_end = encode("\n");
   if (line_end.empty()) throw Error(fmt::format("{} has no piece for a line end: use a tokenizer that has one", name));
   line_end_ = line_end.front();
-  document_end_ = pairs.eos;
+  document_end_ = usual_document_end(pairs);
+  if (pairs.begins_with_bos) text_begin_ = pairs.bos;
 }
 
 ByteLevelTokenizer::~ByteLevelTokenizer() = default;

@@ -7,6 +7,7 @@
 
 #include "arena/error.h"
 #include "engine/files/json.h"
+#include "engine/files/one_line.h"
 #include "engine/files/utf8.h"
 
 namespace neurogen {
@@ -51,6 +52,8 @@ std::optional<std::string> spelt_bytes(std::string_view piece) {
   return bytes;
 }
 
+std::string quoted_piece(std::string_view piece) { return one_line(json_text(piece), 100); }
+
 void check_byte_pairs(const BytePairs& pairs, const std::string& name) {
   const auto fail = [&](const std::string& what) { throw Error(fmt::format("{}: {}: it is damaged or not byte-level BPE", name, what)); };
   const std::size_t size = pairs.pieces.size();
@@ -69,15 +72,15 @@ void check_byte_pairs(const BytePairs& pairs, const std::string& name) {
     const std::string& piece = pairs.pieces[id];
     if (piece.empty()) fail(fmt::format("piece {} is empty", id));
     if (find_invalid_utf8(piece) != std::string::npos) fail(fmt::format("piece {} is not UTF-8", id));
-    if (!seen.insert(piece).second) fail(fmt::format("piece {} occurs twice", json_text(piece)));
-    if (!added[id] && !spelt_bytes(piece)) fail(fmt::format("piece {}, {}, does not spell bytes", id, json_text(piece)));
+    if (!seen.insert(piece).second) fail(fmt::format("piece {} occurs twice", quoted_piece(piece)));
+    if (!added[id] && !spelt_bytes(piece)) fail(fmt::format("piece {}, {}, does not spell bytes", id, quoted_piece(piece)));
     bytes += piece.size();
   }
   if (bytes > kMostBytes) fail(fmt::format("its pieces have {} bytes", bytes));
   for (const BytePairs::Merge& merge : pairs.merges) {
     if (!exists(merge.left) || !exists(merge.right) || !exists(merge.whole)) fail("a merge names no piece");
     if (special[static_cast<std::size_t>(merge.whole)])
-      fail(fmt::format("a merge makes the special piece {}", json_text(pairs.pieces[static_cast<std::size_t>(merge.whole)])));
+      fail(fmt::format("a merge makes the special piece {}", quoted_piece(pairs.pieces[static_cast<std::size_t>(merge.whole)])));
   }
   for (const TokenId id : {pairs.bos, pairs.eos}) {
     if (id != kNoToken && !exists(id)) fail(fmt::format("the id {} of its begin or end does not exist", id));

@@ -45,6 +45,9 @@ const std::array<std::string, 256>& byte_alphabet();
 // The bytes that a piece spells; none if a character is not of the alphabet.
 std::optional<std::string> spelt_bytes(std::string_view piece);
 
+// For messages: in quotes, on one short line.
+std::string quoted_piece(std::string_view piece);
+
 // Throws Error, beginning with `name`, unless pieces are different UTF-8 and all but the added ones spell bytes, all ids exist, and
 // no merge makes a special piece.
 void check_byte_pairs(const BytePairs& pairs, const std::string& name);

@@ -25,6 +25,14 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
+std::vector<TokenId> Tokenizer::prompt(std::string_view text) const {
+  std::vector<TokenId> ids;
+  if (text_begin_ != kNoToken) ids.push_back(text_begin_);
+  encode_some(text, true, ids);
+  if (ids.empty()) ids.push_back(document_end_ != kNoToken ? document_end_ : line_end_);
+  return ids;
+}
+
 std::string Tokenizer::decode(std::span<const TokenId> ids) const {
   std::string text;
   for (const TokenId id : ids) text += piece_bytes(id);

@@ -10,6 +10,7 @@
 #include "engine/data/words.h"
 #include "engine/files/file_io.h"
 #include "engine/files/json.h"
+#include "engine/files/one_line.h"
 
 namespace neurogen {
 namespace {
@@ -32,6 +33,9 @@ std::string string_of(const json& value) { return value.is_string() ? value.get<
 
 // Whether the value is absent, null, false, 0 or "".
 bool unset(const json& value) { return value.is_null() || value == false || value == 0 || value == ""; }
+
+// For messages: on one short line.
+std::string shown(const json& value) { return one_line(value.dump(), 200); }
 
 class Reader {
  public:
@@ -61,19 +65,19 @@ class Reader {
 
   void put(const json& id, const std::string& piece) {
     if (!id.is_number_integer() || id < 0 || id >= kMostPieces)
-      fail(fmt::format("the piece {} has the id {}", json_text(piece), id.dump()));
+      fail(fmt::format("the piece {} has the id {}", quoted_piece(piece), shown(id)));
     const auto at = id.get<std::size_t>();
     if (at >= pairs_.pieces.size()) pairs_.pieces.resize(at + 1);
     if (!pairs_.pieces[at].empty() && pairs_.pieces[at] != piece)
-      fail(fmt::format("the pieces {} and {} have the id {}", json_text(pairs_.pieces[at]), json_text(piece), at));
+      fail(fmt::format("the pieces {} and {} have the id {}", quoted_piece(pairs_.pieces[at]), quoted_piece(piece), at));
     pairs_.pieces[at] = piece;
   }
 
   void read_model(const json& model) {
     const json &type = member(model, "type"), &vocabulary = member(model, "vocab"), &merges = member(model, "merges");
-    if (type != "BPE" && !(type.is_null() && merges.is_array())) refuse(fmt::format("has a model of type {}", type.dump()));
+    if (type != "BPE" && !(type.is_null() && merges.is_array())) refuse(fmt::format("has a model of type {}", shown(type)));
     for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"})
-      if (!unset(member(model, key))) refuse(fmt::format("has the model's {} {}", key, member(model, key).dump()));
+      if (!unset(member(model, key))) refuse(fmt::format("has the model's {} {}", key, shown(member(model, key))));
     if (!vocabulary.is_object()) fail("it has no vocab");
     for (const auto& [piece, id] : vocabulary.items()) {
       put(id, piece);
@@ -97,7 +101,7 @@ class Reader {
     }
     const auto id_of = [&](const std::string& piece) {
       const auto found = ids_.find(piece);
-      if (found == ids_.end()) fail(fmt::format("the merge {} has the piece {}, which is not in vocab", merge.dump(), json_text(piece)));
+      if (found == ids_.end()) fail(fmt::format("the merge {} has the piece {}, which is not in vocab", shown(merge), quoted_piece(piece)));
       return found->second;
     };
     pairs_.merges.push_back({id_of(left), id_of(right), id_of(left + right)});
@@ -109,10 +113,10 @@ class Reader {
     for (const json& added : list) {
       const std::string piece = string_of(member(added, "content"));
       for (const char* key : {"single_word", "lstrip", "rstrip"})
-        if (!unset(member(added, key))) refuse(fmt::format("has the added piece {} with {}", json_text(piece), key));
+        if (!unset(member(added, key))) refuse(fmt::format("has the added piece {} with {}", quoted_piece(piece), key));
       const json& id = member(added, "id");
       if (const auto known = ids_.find(piece); known != ids_.end() && id != known->second)
-        fail(fmt::format("the added piece {} has two ids", json_text(piece)));
+        fail(fmt::format("the added piece {} has two ids", quoted_piece(piece)));
       put(id, piece);
       ids_.emplace(piece, id.get<TokenId>());
       pairs_.added.push_back({id.get<TokenId>(), member(added, "special") == true, member(added, "normalized") == true});
@@ -122,7 +126,7 @@ class Reader {
   void read_normalizer(const json& normalizer) {
     if (normalizer.is_null()) return;
     if (member(normalizer, "type") == "NFC") pairs_.nfc = true;
-    else refuse(fmt::format("has the normalizer {}", normalizer.dump()));
+    else refuse(fmt::format("has the normalizer {}", shown(normalizer)));
   }
 
   static bool is_byte_level(const json& step, bool with_pattern) {
@@ -146,7 +150,7 @@ class Reader {
 
   void read_pre_tokenizer(const json& pre_tokenizer) {
     const std::optional<WordRule> rule = rule_of(pre_tokenizer);
-    if (!rule) refuse(fmt::format("has the pre_tokenizer {}", pre_tokenizer.dump()));
+    if (!rule) refuse(fmt::format("has the pre_tokenizer {}", shown(pre_tokenizer)));
     pairs_.words = *rule;
   }
 
@@ -179,8 +183,6 @@ class Reader {
     if (const json& adds = member(config, "add_bos_token"); adds.is_boolean()) pairs_.begins_with_bos = adds.get<bool>();
     if (pairs_.bos == kNoToken) pairs_.begins_with_bos = false;
     pairs_.eos = id_of(member(config, "eos_token"));
-    for (const char* usual : {"<|endoftext|>", "<|end_of_text|>", "</s>"})
-      if (pairs_.eos == kNoToken) pairs_.eos = id_of(usual);
     const json& chat = member(config, "chat_template");
     if (!chat.is_array()) {
       pairs_.chat_template = string_of(chat);
