@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "arena/error.h"
 #include "engine/files/json.h"
+#include "engine/files/load.h"
 #include "engine/files/safetensors_header.h"
 
 namespace neurogen {
@@ -17,13 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kHeaderLevels = 3;  // file, tensor, shape or offsets
-
-template <typename T>
-T load(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
 
 double from_half(std::uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
