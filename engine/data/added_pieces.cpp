@@ -6,7 +6,8 @@ namespace neurogen {
 
 void AddedPieces::add(std::string text, TokenId id, bool special) {
   first_[static_cast<unsigned char>(text.front())] = true;
-  const auto place = std::upper_bound(pieces_.begin(), pieces_.end(), text, [](const auto& t, const Piece& p) { return t < p.text; });
+  const auto place =
+      std::upper_bound(pieces_.begin(), pieces_.end(), text, [](const auto& t, const Piece& p) { return t < p.text; });
   pieces_.insert(place, {std::move(text), id, special});
 }
 

@@ -46,8 +46,8 @@ ByteLevelTokenizer::ByteLevelTokenizer(const BytePairs& pairs, std::string model
     const std::string& text = pairs.pieces[static_cast<std::size_t>(piece.id)];
     for (std::size_t at = 1; at < text.size(); ++at) {
       if (!words_end("x" + text, at + 1)) continue;  // whatever comes before it
-      throw Error(fmt::format("{} has the added piece {}, which ends a word within: only pieces without such a place are read", name,
-                              quoted_piece(text)));
+      throw Error(fmt::format("{} has the added piece {}, which ends a word within: only pieces without such a place are read",
+                              name, quoted_piece(text)));
     }
     (piece.normalized ? added_normalized_ : added_).add(piece.normalized && nfc_ ? nfc(text) : text, piece.id, piece.special);
   }

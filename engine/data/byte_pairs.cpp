@@ -55,9 +55,12 @@ std::optional<std::string> spelt_bytes(std::string_view piece) {
 std::string quoted_piece(std::string_view piece) { return one_line(json_text(piece), 100); }
 
 void check_byte_pairs(const BytePairs& pairs, const std::string& name) {
-  const auto fail = [&](const std::string& what) { throw Error(fmt::format("{}: {}: it is damaged or not byte-level BPE", name, what)); };
+  const auto fail = [&](const std::string& what) {
+    throw Error(fmt::format("{}: {}: it is damaged or not byte-level BPE", name, what));
+  };
   const std::size_t size = pairs.pieces.size();
-  if (size == 0 || size > kMostPieces) throw Error(fmt::format("{} has {} pieces: use a tokenizer of 1 to {}", name, size, kMostPieces));
+  if (size == 0 || size > kMostPieces)
+    throw Error(fmt::format("{} has {} pieces: use a tokenizer of 1 to {}", name, size, kMostPieces));
   const auto exists = [&](TokenId id) { return id >= 0 && static_cast<std::size_t>(id) < size; };
 
   std::vector<bool> added(size), special(size);

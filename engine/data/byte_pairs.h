@@ -32,8 +32,8 @@ struct BytePairs {
   std::vector<Merge> merges;        // the first is applied first
   std::vector<AddedPiece> added;
   WordRule words = WordRule::gpt2;
-  bool nfc = false;           // text is brought to Unicode's normalisation form C first
-  bool whole_words = false;   // a word that is a piece is not merged ("ignore_merges")
+  bool nfc = false;          // text is brought to Unicode's normalisation form C first
+  bool whole_words = false;  // a word that is a piece is not merged ("ignore_merges")
   TokenId bos = kNoToken, eos = kNoToken;
   bool begins_with_bos = false;  // the model's texts do
   std::string chat_template;     // Jinja, empty: none

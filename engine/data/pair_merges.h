@@ -19,7 +19,7 @@ class PairMerges {
   // One thread's memory for a word; grows with the longest.
   struct Room {
     struct Symbol {
-      TokenId id;                // kNoToken: merged into the one before
+      TokenId id;                 // kNoToken: merged into the one before
       std::int32_t before, next;  // neighbours, -1: none
     };
     struct Candidate {
@@ -30,8 +30,8 @@ class PairMerges {
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
   };
-  // Appends the ids of a word: of the merges that its symbols allow, the first in rank is applied, the leftmost first, until none is
-  // left. A byte without piece is dropped, as PyPI's tokenizers do. O(n log n) for n bytes, at most 2^31.
+  // Appends the ids of a word: of the merges that its symbols allow, the first in rank is applied, the leftmost first, until none
+  // is left. A byte without piece is dropped, as PyPI's tokenizers do. O(n log n) for n bytes, at most 2^31.
   void append(std::string_view word, Room& room, std::vector<TokenId>& ids) const;
 
  private:

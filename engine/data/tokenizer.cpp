@@ -6,6 +6,7 @@
 
 #include "engine/data/byte_level.h"
 #include "engine/data/sentencepiece.h"
+#include "engine/data/tokenizer_gguf.h"
 #include "engine/data/tokenizer_json.h"
 #include "engine/files/file_io.h"
 
@@ -46,14 +47,15 @@ std::string_view Tokenizer::piece_bytes(TokenId id) const {
 }
 
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path) {
-  const bool folder = std::filesystem::is_directory(path);
-  if (folder || is_json(MappedFile(path).text())) {
-    TokenizerFiles files = read_tokenizer_files(path);
-    if (is_carried_text(files.tokenizer)) return tokenizer_of(std::move(files.tokenizer), path);
-    const BytePairs pairs = parse_tokenizer_files(files, path);
+  const auto byte_level = [&](const BytePairs& pairs) {
     return std::make_unique<ByteLevelTokenizer>(pairs, carried_text(pairs), path);
-  }
-  return tokenizer_of(std::string(MappedFile(path).text()), path);
+  };
+  if (std::filesystem::is_directory(path)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  const MappedFile file(path);
+  const std::string_view model = file.text();
+  if (model.starts_with("GGUF")) return byte_level(read_gguf_tokenizer(path));
+  if (is_json(model) && !is_carried_text(model)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  return tokenizer_of(std::string(model), path);
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name) {

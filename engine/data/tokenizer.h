@@ -63,9 +63,10 @@ class Tokenizer {
 };
 
 // The files that read_tokenizer reads, for help texts.
-inline constexpr char kTokenizerFiles[] = "a SentencePiece model, or byte-level BPE: tokenizer.json or the folder that has it";
+inline constexpr char kTokenizerFiles[] =
+    "a SentencePiece model, or byte-level BPE: tokenizer.json, the folder that has it, or a GGUF file";
 // The tokenizer in a file, or in a model's bytes that were found in the file `name`. Throws Error that names the file: as
-// MappedFile, as SentencePieceTokenizer, or as parse_tokenizer_files (tokenizer_json.h).
+// MappedFile, as SentencePieceTokenizer, as parse_tokenizer_files or as read_gguf_tokenizer.
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path);
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name);
 

@@ -101,7 +101,8 @@ class Reader {
     }
     const auto id_of = [&](const std::string& piece) {
       const auto found = ids_.find(piece);
-      if (found == ids_.end()) fail(fmt::format("the merge {} has the piece {}, which is not in vocab", shown(merge), quoted_piece(piece)));
+      if (found == ids_.end())
+        fail(fmt::format("the merge {} has the piece {}, which is not in vocab", shown(merge), quoted_piece(piece)));
       return found->second;
     };
     pairs_.merges.push_back({id_of(left), id_of(right), id_of(left + right)});
@@ -141,7 +142,8 @@ class Reader {
     const json& first = steps[0];
     if (member(first, "type") == "Digits" && member(first, "individual_digits") == true && is_byte_level(steps[1], true))
       return WordRule::smollm;
-    const bool isolates = member(first, "type") == "Split" && member(first, "behavior") == "Isolated" && unset(member(first, "invert"));
+    const bool isolates =
+        member(first, "type") == "Split" && member(first, "behavior") == "Isolated" && unset(member(first, "invert"));
     if (!isolates || !is_byte_level(steps[1], false)) return std::nullopt;
     for (const WordRule rule : {WordRule::qwen2, WordRule::llama3})
       if (member(member(first, "pattern"), "Regex") == split_pattern(rule)) return rule;
@@ -202,11 +204,10 @@ json pre_tokenizer_of(WordRule rule) {
     return json{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", with_pattern}};
   };
   if (rule == WordRule::gpt2) return byte_level(true);
-  const json first = rule == WordRule::smollm ? json{{"type", "Digits"}, {"individual_digits", true}}
-                                              : json{{"type", "Split"},
-                                                     {"pattern", {{"Regex", split_pattern(rule)}}},
-                                                     {"behavior", "Isolated"},
-                                                     {"invert", false}};
+  const json first =
+      rule == WordRule::smollm
+          ? json{{"type", "Digits"}, {"individual_digits", true}}
+          : json{{"type", "Split"}, {"pattern", {{"Regex", split_pattern(rule)}}}, {"behavior", "Isolated"}, {"invert", false}};
   return {{"type", "Sequence"}, {"pretokenizers", {first, byte_level(rule == WordRule::smollm)}}};
 }
 
@@ -270,21 +271,22 @@ std::string carried_text(const BytePairs& pairs) {
                  {"pair", {special, sequence("A", 0), sequence("B", 1)}},
                  {"special_tokens", {{bos, {{"id", bos}, {"ids", {pairs.bos}}, {"tokens", {bos}}}}}}};
   }
-  const json tokenizer = {{"version", "1.0"},
-                          {"truncation", nullptr},
-                          {"padding", nullptr},
-                          {"added_tokens", std::move(added)},
-                          {"normalizer", pairs.nfc ? json{{"type", "NFC"}} : json()},
-                          {"pre_tokenizer", pre_tokenizer_of(pairs.words)},
-                          {"post_processor", std::move(processor)},
-                          {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-                          {"model", std::move(model)}};
+  const json tokenizer = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", std::move(added)},
+      {"normalizer", pairs.nfc ? json{{"type", "NFC"}} : json()},
+      {"pre_tokenizer", pre_tokenizer_of(pairs.words)},
+      {"post_processor", std::move(processor)},
+      {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
+      {"model", std::move(model)}};
   json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", pairs.begins_with_bos}};
   if (pairs.bos != kNoToken) config["bos_token"] = piece(pairs.bos);
   if (pairs.eos != kNoToken) config["eos_token"] = piece(pairs.eos);
   if (!pairs.chat_template.empty()) config["chat_template"] = pairs.chat_template;
   return json{{kTokenizerFile, std::move(tokenizer)}, {kConfigFile, std::move(config)}}.dump(-1, ' ', false,
-                                                                                            json::error_handler_t::replace);
+                                                                                             json::error_handler_t::replace);
 }
 
 bool is_carried_text(std::string_view text) { return text.starts_with("{\"tokenizer.json\":"); }

@@ -66,7 +66,8 @@ std::vector<Id> encoded_as(std::string_view text, const Tokenizer& tokenizer) {
 }  // namespace
 
 TokenHeader wide_header(std::uint64_t tokens, const std::string& path) {
-  if (tokens > INT32_MAX) throw Error(fmt::format("{}: {} tokens are more than llm.c's header can name: make several files", path, tokens));
+  if (tokens > INT32_MAX)
+    throw Error(fmt::format("{}: {} tokens are more than llm.c's header can name: make several files", path, tokens));
   return {kMagic32, kVersion32, static_cast<std::int32_t>(tokens)};
 }
 

@@ -26,10 +26,14 @@ constexpr std::string_view kSmolLm = R"(\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| 
 
 std::string_view pattern_of(WordRule rule) {
   switch (rule) {
-    case WordRule::gpt2: return kGpt2;
-    case WordRule::smollm: return kSmolLm;
-    case WordRule::qwen2: return kQwen2;
-    case WordRule::llama3: return kLlama3;
+    case WordRule::gpt2:
+      return kGpt2;
+    case WordRule::smollm:
+      return kSmolLm;
+    case WordRule::qwen2:
+      return kQwen2;
+    case WordRule::llama3:
+      return kLlama3;
   }
   return {};
 }
@@ -60,7 +64,8 @@ bool white(std::int32_t c) {
 
 bool white_at(std::string_view text, std::size_t at) {
   utf8proc_int32_t c = -1;
-  utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at, static_cast<utf8proc_ssize_t>(text.size() - at), &c);
+  utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at, static_cast<utf8proc_ssize_t>(text.size() - at),
+                   &c);
   return white(c);
 }
 
@@ -80,7 +85,8 @@ WordPattern::WordPattern(WordRule rule) {
   const std::string pattern = with_white_space(pattern_of(rule));
   int error = 0;
   PCRE2_SIZE at = 0;
-  code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &at, nullptr);
+  code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED,
+                        &error, &at, nullptr);
   if (!code_) throw Error(fmt::format("PCRE2 cannot compile {} (error {} at {})", pattern, error, at), Error::kRunTime);
   pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);  // where it cannot, matching is slower
 }
@@ -94,8 +100,8 @@ Words::Words(const WordPattern& pattern) : code_(pattern.code_), match_(pcre2_ma
 Words::~Words() { pcre2_match_data_free(match_); }
 
 std::size_t Words::length(std::string_view text, std::size_t begin) {
-  const int found = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), begin, PCRE2_NO_UTF_CHECK,
-                                match_, nullptr);
+  const int found =
+      pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), begin, PCRE2_NO_UTF_CHECK, match_, nullptr);
   // Any character begins a match; what PCRE2 gives up on, for want of memory, is refused.
   if (found < 0) throw Error(fmt::format("text cannot be cut into words: PCRE2 reports error {}", found), Error::kRunTime);
   const PCRE2_SIZE* const place = pcre2_get_ovector_pointer(match_);
@@ -103,10 +109,12 @@ std::size_t Words::length(std::string_view text, std::size_t begin) {
 }
 
 std::string nfc(std::string_view text) {
-  if (std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) return std::string(text);
+  if (std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }))
+    return std::string(text);
   utf8proc_uint8_t* composed = nullptr;
-  const auto bytes = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                                  &composed, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto bytes =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &composed,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, std::free);
   if (bytes < 0) throw Error(fmt::format("text cannot be normalised: {}", utf8proc_errmsg(bytes)), Error::kRunTime);
   return {reinterpret_cast<const char*>(composed), static_cast<std::size_t>(bytes)};

@@ -50,9 +50,9 @@ class Words {
 // Unicode's normalisation form C of well-formed UTF-8.
 std::string nfc(std::string_view text);
 
-// Whether no rule's word, and no composed character, reaches across position `at` of `text`, 0 < at < text.size(), whatever the text
-// before and after: before a space that follows something else, and after a line end between two characters that are not white.
-// Words before such a position are the same without the text behind it.
+// Whether no rule's word, and no composed character, reaches across position `at` of `text`, 0 < at < text.size(), whatever the
+// text before and after: before a space that follows something else, and after a line end between two characters that are not
+// white. Words before such a position are the same without the text behind it.
 bool words_end(std::string_view text, std::size_t at);
 
 }  // namespace neurogen

@@ -1,5 +1,6 @@
 // Text to token ids and back with a SentencePiece model, such as `corpus train-tokenizer` makes, or with the byte-level BPE of a
-// tokenizer.json as GPT-2, SmolLM, Qwen2 and Llama 3 have. The ids are those that `corpus` writes. Special pieces in a text, such as
+// tokenizer.json as GPT-2, SmolLM, Qwen2 and Llama 3 have. The ids are those that `corpus` writes. Special pieces in a text, such
+// as
 // <|im_end|>, are letters.
 #pragma once
 #include <cstdint>

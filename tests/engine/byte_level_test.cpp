@@ -85,8 +85,10 @@ TEST_F(ByteLevel, TextComesBackByteForByte) {
   for (int byte = 0; byte < 256; ++byte) bytes += static_cast<char>(byte);
   for (const string kind : {"gpt2", "smollm", "llama3"}) {
     const Tokenizer& tokenizer = open(tokenizer_json(kind));
-    for (const string& text : golden()["texts"].get<std::vector<string>>()) EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
-    for (const string& text : {bytes, string("a\xFF"), string("\xC3"), string("caf\xC3 caf\xC3\xA9\xE2\x82 \xF0\x9F\x98"), string(100, '\0')})
+    for (const string& text : golden()["texts"].get<std::vector<string>>())
+      EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+    for (const string& text :
+         {bytes, string("a\xFF"), string("\xC3"), string("caf\xC3 caf\xC3\xA9\xE2\x82 \xF0\x9F\x98"), string(100, '\0')})
       EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   }
 }
@@ -94,7 +96,8 @@ TEST_F(ByteLevel, TextComesBackByteForByte) {
 // However a text is cut, the ids are those of the whole.
 TEST_F(ByteLevel, PiecesOfATextGiveTheIdsOfTheWhole) {
   std::mt19937 random(3);
-  const char* parts[] = {"the", " text", "  ", "\n", "\r\n", "\n\n", " \t", "'ll", "'", "7", "\u4E2D", "\u3000", "e\u0301", "<tool>", "    "};
+  const char* parts[] = {"the", " text", "  ",     "\n",     "\r\n",    "\n\n",   " \t", "'ll",
+                         "'",   "7",     "\u4E2D", "\u3000", "e\u0301", "<tool>", "    "};
   string text;
   for (int i = 0; i < 3000; ++i) text += parts[random() % std::size(parts)];
   text += string((1 << 20) - 3, 'y') + "\u4E2D\u4E2D" + string(700'000, '\n') + string(600'000, ' ') + "end";
@@ -157,7 +160,8 @@ TEST_F(ByteLevel, TakesBeginAndEndFromTheFilesBesideIt) {
   directory_.file("chat_template.jinja", "better");
   EXPECT_EQ(parse_tokenizer_files(read_tokenizer_files(folder), folder).chat_template, "better");
 
-  file["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<|im_end|>"}}}}, {{"Sequence", {}}}}}};
+  file["post_processor"] = {{"type", "TemplateProcessing"},
+                            {"single", {{{"SpecialToken", {{"id", "<|im_end|>"}}}}, {{"Sequence", {}}}}}};
   EXPECT_EQ(open(file, "begins.json").prompt("").front(), 1);  // the configuration says another
   std::filesystem::remove(directory_.path("tokenizer_config.json"));
   EXPECT_EQ(open(file, "begins.json").prompt("").front(), 2);
@@ -169,7 +173,10 @@ TEST_F(ByteLevel, RefusesByNameWhatWouldChangeIds) {
       {[](json& f) { f["model"]["dropout"] = 0.1; }, "has the model's dropout 0.1"},
       {[](json& f) { f["model"]["unk_token"] = "<unk>"; }, "has the model's unk_token \"<unk>\""},
       {[](json& f) { f["model"]["end_of_word_suffix"] = "</w>"; }, "end_of_word_suffix"},
-      {[](json& f) { f["normalizer"] = {{"type", "Lowercase"}}; }, "has the normalizer {\"type\":\"Lowercase\"}"},
+      {[](json& f) {
+         f["normalizer"] = {{"type", "Lowercase"}};
+       },
+       "has the normalizer {\"type\":\"Lowercase\"}"},
       {[](json& f) { f["pre_tokenizer"] = nullptr; }, "has the pre_tokenizer null"},
       {[](json& f) { f["pre_tokenizer"]["add_prefix_space"] = true; }, "add_prefix_space"},
       {[](json& f) { f["pre_tokenizer"]["type"] = "Whitespace"; }, "Whitespace"},
@@ -203,13 +210,16 @@ TEST_F(ByteLevel, SurvivesHostileFiles) {
     if (trial % 4 == 0) bad.resize(at);
     else if (trial % 4 == 1) bad[at] = static_cast<char>(random());
     else if (trial % 4 == 2) bad.erase(at, random() % 100);
-    else std::swap_ranges(bad.begin() + static_cast<std::ptrdiff_t>(at * 9 / 10), bad.begin() + static_cast<std::ptrdiff_t>(at * 9 / 10 + random() % 9), bad.begin());
+    else
+      std::swap_ranges(bad.begin() + static_cast<std::ptrdiff_t>(at * 9 / 10),
+                       bad.begin() + static_cast<std::ptrdiff_t>(at * 9 / 10 + random() % 9), bad.begin());
     try {
       const auto tokenizer = read_tokenizer(directory_.file("hostile.json", bad));
       tokenizer->decode(tokenizer->encode("it's  7 \u00E9\n"));
     } catch (const Error& error) {
       const string sentence = error.what();
-      EXPECT_TRUE(sentence.find("hostile.json") != string::npos && sentence.find('\n') == string::npos && sentence.size() < 1000) << sentence;
+      EXPECT_TRUE(sentence.find("hostile.json") != string::npos && sentence.find('\n') == string::npos && sentence.size() < 1000)
+          << sentence;
     }
   }
 }

@@ -63,7 +63,8 @@ void add_corpus(CLI::App& app) {
   CLI::App* tokenizes = add_command(app, "tokenize", "tokenise texts, one after another, into one file");
   tokenizes->add_option("FILE", s->files, "UTF-8 text, - for standard input")->required();
   add_path(tokenizes, "--tokenizer", s->tokenizer, kTokenizerFiles);
-  add_path(tokenizes, "--out", s->out, "file to write: tokens (.bin), little-endian uint16; above 65,536 pieces uint32 behind llm.c's header");
+  add_path(tokenizes, "--out", s->out,
+           "file to write: tokens (.bin), little-endian uint16; above 65,536 pieces uint32 behind llm.c's header");
   tokenizes->callback([s] { tokenize(s->files, s->tokenizer, s->out); });
 
   CLI::App* learn = add_command(app, "train-tokenizer", "train a byte-pair (BPE) tokenizer that restores any text byte for byte");
