@@ -132,6 +132,10 @@ class TransformerFolder final : public PretrainedTransformer {
     arrange(std::move(config.shape), name, config.kind, Format::folder, folder_.config_path());
   }
   const char* format() const override { return "Hugging Face"; }
+  bool has_tokenizer() const override {
+    std::error_code unknown;
+    return std::filesystem::exists(path_ + "/tokenizer.json", unknown);
+  }
 
  private:
   HuggingFaceFolder folder_;
@@ -150,6 +154,7 @@ class TransformerGguf final : public PretrainedTransformer {
     arrange(std::move(shape), name, model.kind, Format::gguf, path);
   }
   const char* format() const override { return "GGUF"; }
+  bool has_tokenizer() const override { return file_.has("tokenizer.ggml.model") && file_.text("tokenizer.ggml.model") == "gpt2"; }
 
  private:
   Gguf file_;

@@ -68,6 +68,19 @@ class Writing {
   std::vector<float> whole_;
 };
 
+// llama.cpp loads as many pieces as the model has tokens, or none at all: those that no text has are made up.
+void append_tokenizer(const ForeignTokenizer& tokenizer, std::size_t vocabulary, GgufMetadata& to) {
+  constexpr std::int32_t kUnused = 5;
+  for (auto [key, value] : tokenizer.metadata) {
+    if (auto* pieces = std::get_if<std::vector<std::string>>(&value); pieces && key == "tokenizer.ggml.tokens")
+      while (pieces->size() < vocabulary) pieces->push_back(fmt::format("[PAD{}]", pieces->size()));
+    if (auto* kinds = std::get_if<std::vector<std::int32_t>>(&value); kinds && key == "tokenizer.ggml.token_type")
+      kinds->resize(std::max(kinds->size(), vocabulary), kUnused);
+    to.emplace_back(key, std::move(value));
+  }
+  if (tokenizer.metadata.empty()) to.emplace_back("tokenizer.ggml.model", std::string("no_vocab"));
+}
+
 const char* numpy_name(DType type) { return type == DType::f32 ? "float32" : type == DType::f16 ? "float16" : "bfloat16"; }
 
 }  // namespace
@@ -106,8 +119,7 @@ void write_transformer_gguf(const Architecture& architecture, const WeightSource
   const TransformerShape& shape = shape_of(architecture);
   const Kind kind = kind_of(shape);
   GgufMetadata metadata = gguf_metadata(shape, type);
-  metadata.insert(metadata.end(), tokenizer.metadata.begin(), tokenizer.metadata.end());
-  if (tokenizer.metadata.empty()) metadata.emplace_back("tokenizer.ggml.model", std::string("no_vocab"));
+  append_tokenizer(tokenizer, static_cast<std::size_t>(shape.vocabulary), metadata);
   std::vector<ForeignTensor> layouts = foreign_tensors(shape, kind, Format::gguf);
   // llama.cpp does not load a gpt2 without it.
   if (shape.tied && kind == Kind::gpt2)

@@ -118,7 +118,7 @@ int train(TrainSettings s) {
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
-  else if (!s.init.empty()) carried = carried_tokenizer(s.init);
+  else if (!s.init.empty() && s.text.tokenizer.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture->vocabulary(), std::move(carried));
   const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
