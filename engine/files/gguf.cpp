@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "arena/error.h"
@@ -58,7 +60,13 @@ class Gguf::Cursor {
   std::span<const std::byte> left_;
 };
 
-bool is_gguf(const std::string& path) { return MappedFile(path).text().starts_with(kGgufMagic); }
+bool is_gguf(const std::string& path) {
+  std::error_code unknown;
+  if (!std::filesystem::is_regular_file(path, unknown)) return false;
+  std::string begin(kGgufMagic.size(), ' ');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begin == kGgufMagic;
+}
 
 Error Gguf::damaged(const std::string& what) const { return Error(fmt::format("{} is damaged: {}", path_, what)); }
 

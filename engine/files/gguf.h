@@ -17,7 +17,7 @@
 
 namespace neurogen {
 
-// Whether a file begins as GGUF. Throws Error if it cannot be read.
+// Whether this is a file that begins as GGUF.
 bool is_gguf(const std::string& path);
 
 class Gguf {

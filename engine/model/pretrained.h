@@ -29,7 +29,7 @@ class Pretrained : public WeightSource {
   virtual bool has_tokenizer() const = 0;  // that read_tokenizer knows the kind of
 };
 
-// Whether this is such a folder (or any other) or file. Throws Error if it does not exist.
+// Whether this is such a folder (or any other) or file.
 bool is_pretrained(const std::string& path);
 // Maps the files; reads of their data at most what decides whether the head is tied. Throws Error that names the file for whatever
 // would make the model compute something else.

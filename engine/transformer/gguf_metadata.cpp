@@ -81,7 +81,7 @@ GgufModel read_gguf_model(const Gguf& file) {
   if (!gpt2) s.rotary_theta = shortest(keys.real("rope.freq_base", 10000));
   s.qkv_bias = gpt2 || kind == Kind::qwen2 || file.find("blk.0.attn_q.bias");
   s.bias = gpt2 || file.find("blk.0.attn_output.bias");
-  s.tied = !file.find(head_name(Format::gguf));
+  s.tied = true;
   keys.only("vocab_size", s.vocabulary);
   if (s.heads > 0 && !gpt2) {
     for (const char* key : {"rope.dimension_count", "attention.key_length", "attention.value_length"})

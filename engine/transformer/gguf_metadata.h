@@ -7,7 +7,7 @@ namespace neurogen {
 
 struct GgufModel {
   Kind kind;
-  TransformerShape shape;  // tied as far as the names of tensors say
+  TransformerShape shape;  // tied: whether it is, its tensors say
 };
 
 // Throws Error that names the file for an architecture other than these, and for a key of the architecture that is not known here.

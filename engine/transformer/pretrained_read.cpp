@@ -38,8 +38,9 @@ class PretrainedTransformer : public Pretrained {
  protected:
   explicit PretrainedTransformer(std::string path) : path_(std::move(path)) {}
 
-  // The tensors have the names of foreign_tensors. Decides whether the head is tied if `shape` says so, and finds every parameter.
-  // Throws Error for tensors that are missing, have another shape, or are unknown.
+  // The tensors have the names of foreign_tensors. Finds every parameter; if `shape` is tied, the head may be there all the same,
+  // as the embedding once more, or else makes it untied. Throws Error for tensors that are missing, have another shape, or are
+  // unknown.
   void arrange(TransformerShape shape, const std::string& name, Kind kind, Format format, const std::string& where);
   const EncodedTensor* find(const std::string& name) const {
     const auto found = std::find_if(tensors_.begin(), tensors_.end(), [&](const EncodedTensor& t) { return t.name == name; });
@@ -144,14 +145,11 @@ class TransformerFolder final : public PretrainedTransformer {
 class TransformerGguf final : public PretrainedTransformer {
  public:
   explicit TransformerGguf(const std::string& path) : PretrainedTransformer(path), file_(path) {
-    const GgufModel model = read_gguf_model(file_);
+    GgufModel model = read_gguf_model(file_);
     tensors_ = file_.tensors();
     const std::string name =
         file_.has("general.name") ? std::string(file_.text("general.name")) : std::filesystem::path(path).stem().string();
-    // Where the head is there, it may be the embedding once more.
-    TransformerShape shape = model.shape;
-    shape.tied = true;
-    arrange(std::move(shape), name, model.kind, Format::gguf, path);
+    arrange(std::move(model.shape), name, model.kind, Format::gguf, path);
   }
   const char* format() const override { return "GGUF"; }
   bool has_tokenizer() const override { return file_.has("tokenizer.ggml.model") && file_.text("tokenizer.ggml.model") == "gpt2"; }
