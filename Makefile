@@ -8,16 +8,19 @@
 # make format     format the C++ and CUDA files; make check-format only checks them
 # make check      look for faults with clang-tidy
 # make test-sanitizers   a few training steps under the sanitizers
+# make test-pretrained   compare with transformers and llama.cpp, from PyPI, and a real model; PYTHON names the Python that has them
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests and, on a GPU, ./run-sanitizers
 #
 # CUDA=native|all|off   for any target: compile CUDA code for this machine's GPUs (the default), for all generations, or not at all;
 #                       CUDA=86 compiles for a generation by number. The build folder keeps the choice.
 BUILD := build
 PREFIX := /usr/local
+PYTHON := python3
+MODELS := $(HOME)/.cache/neurogen
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja $(if $(CUDA),-DNEUROGEN_CUDA="$(CUDA)") $(CMAKE_ARGS)
 SOURCES := git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'
 
-.PHONY: all configure setup demo install package wheel test test-exhaustive format check-format check test-sanitizers dist clean
+.PHONY: all configure setup demo install package wheel test test-exhaustive format check-format check test-sanitizers test-pretrained dist clean
 all: configure
 	@cmake --build $(BUILD)
 
@@ -67,6 +70,11 @@ check: configure
 	@tools/setup.sh clang-tidy-16 && mkdir -p $(BUILD)/clang-tidy
 	@sed "s/-include [^ ]*cmake_pch.hxx//" $(BUILD)/compile_commands.json > $(BUILD)/clang-tidy/compile_commands.json  # GCC's precompiled headers
 	@$(if $(FILES),echo $(FILES),git ls-files 'arena/*.cpp' 'kernels/*.cpp' 'engine/*.cpp' 'tools/*.cpp') | xargs -n 4 -P 2 clang-tidy-16 -p $(BUILD)/clang-tidy --quiet
+
+# MODELS is where the real model is kept.
+test-pretrained: all
+	@$(PYTHON) tests/pretrained/oracle_test.py $(BUILD)
+	@mkdir -p $(MODELS) && $(PYTHON) tests/pretrained/real_model.py $(BUILD) $(MODELS)
 
 # Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.
 test-sanitizers:

@@ -216,9 +216,9 @@ PYTHON void neurogen_destroy_tokenizer(TextTokenizer* tokenizer) { delete tokeni
 PYTHON std::int64_t neurogen_tokenizer_vocabulary(const TextTokenizer* tokenizer) { return tokenizer->vocabulary(); }
 PYTHON std::int64_t neurogen_line_end(const TextTokenizer* tokenizer) { return tokenizer->line_end(); }
 PYTHON std::int64_t neurogen_document_end(const TextTokenizer* tokenizer) { return tokenizer->document_end(); }
-PYTHON int neurogen_encode(const TextTokenizer* tokenizer, const char* bytes, std::int64_t size, const std::int32_t** first,
-                           std::int64_t* count) {
-  return outcome(tokenizer->encode({bytes, static_cast<std::size_t>(size)}), [&](std::vector<std::int32_t> made) {
+PYTHON int neurogen_encode(const TextTokenizer* tokenizer, const char* bytes, std::int64_t size, bool special,
+                           const std::int32_t** first, std::int64_t* count) {
+  return outcome(tokenizer->encode({bytes, static_cast<std::size_t>(size)}, special), [&](std::vector<std::int32_t> made) {
     ids = std::move(made);
     *first = ids.data(), *count = static_cast<std::int64_t>(ids.size());
   });

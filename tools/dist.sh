@@ -25,6 +25,7 @@ ldd "$build/bin/neurogen-engine" | awk '/libstdc|libgcc_s/ { print $3 }' | xargs
 
 cp tests/golden/*.safetensors "$to/source/tests/golden/"
 cp tests/hostile/*.ngck "$to/source/tests/hostile/"
+cp -r tests/pretrained "$to/source/tests/"
 cp -r schemas/presets schemas/cards.json "$to/source/schemas/"
 cp tools/budget-page.sh tools/demo* "$to/source/tools/"
 cp budget.md "$to/source/"

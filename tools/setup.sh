@@ -8,7 +8,8 @@ packages=(
   libcli11-dev libfmt-dev nlohmann-json3-dev             # command lines, text, JSON
   flatbuffers-compiler libflatbuffers-dev libxxhash-dev  # architecture files, checksums
   libmimalloc-dev libopenblas0-pthread                   # the heap, matrix products on the CPU
-  libsentencepiece-dev libedit-dev                       # tokens, line editing
+  libsentencepiece-dev libpcre2-dev libutf8proc-dev      # tokens
+  libedit-dev                                            # line editing
   bible-kjv                                              # the demonstration's text
 )
 if [ "${1:-}" = tests ]; then

@@ -27,11 +27,11 @@ std::int64_t TextTokenizer::vocabulary() const { return tokenizer_->vocabulary()
 std::int64_t TextTokenizer::line_end() const { return tokenizer_->line_end(); }
 std::int64_t TextTokenizer::document_end() const { return tokenizer_->document_end(); }
 
-Result<std::vector<std::int32_t>> TextTokenizer::encode(std::string_view text) const {
+Result<std::vector<std::int32_t>> TextTokenizer::encode(std::string_view text, bool special) const {
   return answer<std::vector<std::int32_t>>([&] {
     if (const std::size_t wrong = find_invalid_utf8(text); wrong != std::string_view::npos)
       throw Error({Field("text"), fmt::format(" is not UTF-8 at byte {}: convert it", wrong)});
-    return tokenizer_->encode(text);
+    return special ? tokenizer_->encode_marked(text) : tokenizer_->encode(text);
   });
 }
 

@@ -7,7 +7,6 @@
 
 #include "arena/error.h"
 #include "engine/data/segment.h"
-#include "engine/data/tokens.h"
 
 namespace neurogen {
 namespace {
@@ -32,10 +31,6 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, const std::str
     throw Error(fmt::format("{} is not a SentencePiece model: make one with corpus train-tokenizer", path));
   }
   const int pieces = processor_->GetPieceSize();
-  if (pieces > kMaxVocabulary) {
-    throw Error(
-        fmt::format("{} has {} pieces, more than 16-bit tokens can name: use a model of at most {}", path, pieces, kMaxVocabulary));
-  }
   document_end_ = processor_->eos_id();
   pieces_.offsets.push_back(0);
   for (int id = 0; id < pieces; ++id) {
@@ -49,7 +44,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, const std::str
                     "with corpus train-tokenizer",
                     path));
   }
-  line_end_ = spelt_.front().ids.front();
+  line_end_ = text_begin_ = spelt_.front().ids.front();  // a prompt begins a line
   spelt_.push_back({kSpace, spell(kSpace)});
   if (!has_piece(kSpace)) spelt_.push_back({" ", spell(" ")});  // the library would encode it as the bytes of U+2581
   std::erase_if(spelt_, [](const Spelt& spelt) { return spelt.ids.empty(); });

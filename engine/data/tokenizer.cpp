@@ -2,10 +2,20 @@
 
 #include <xxhash.h>
 
+#include <filesystem>
+
+#include "engine/data/byte_level.h"
 #include "engine/data/sentencepiece.h"
+#include "engine/data/tokenizer_gguf.h"
+#include "engine/data/tokenizer_json.h"
 #include "engine/files/file_io.h"
 
 namespace neurogen {
+namespace {
+
+bool is_json(std::string_view model) { return model.starts_with('{'); }  // a SentencePiece model begins with a line end
+
+}  // namespace
 
 Tokenizer::Tokenizer(std::string model, std::string name)
     : name_(std::move(name)), model_(std::move(model)), hash_(XXH3_64bits(model_.data(), model_.size())) {}
@@ -13,6 +23,14 @@ Tokenizer::Tokenizer(std::string model, std::string name)
 std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
   std::vector<TokenId> ids;
   encode_some(text, true, ids);
+  return ids;
+}
+
+std::vector<TokenId> Tokenizer::prompt(std::string_view text) const {
+  std::vector<TokenId> ids;
+  if (text_begin_ != kNoToken) ids.push_back(text_begin_);
+  encode_some(text, true, ids);
+  if (ids.empty()) ids.push_back(document_end_ != kNoToken ? document_end_ : line_end_);
   return ids;
 }
 
@@ -29,11 +47,21 @@ std::string_view Tokenizer::piece_bytes(TokenId id) const {
 }
 
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path) {
-  return tokenizer_of(std::string(MappedFile(path).text()), path);
+  const auto byte_level = [&](const BytePairs& pairs) {
+    return std::make_unique<ByteLevelTokenizer>(pairs, carried_text(pairs), path);
+  };
+  if (std::filesystem::is_directory(path)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  const MappedFile file(path);
+  const std::string_view model = file.text();
+  if (model.starts_with("GGUF")) return byte_level(read_gguf_tokenizer(path));
+  if (is_json(model) && !is_carried_text(model)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  return tokenizer_of(std::string(model), path);
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name) {
-  return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
+  if (!is_json(model)) return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
+  const BytePairs pairs = parse_carried_text(model, name);
+  return std::make_unique<ByteLevelTokenizer>(pairs, std::move(model), name);
 }
 
 }  // namespace neurogen

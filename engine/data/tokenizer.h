@@ -37,7 +37,13 @@ class Tokenizer {
   // remaining bytes to the next piece of the text. `last`: nothing follows, so all bytes are encoded.
   virtual std::size_t encode_some(std::string_view text, bool last, std::vector<TokenId>& ids) const = 0;
   std::vector<TokenId> encode(std::string_view text) const;
+  // As encode, but special pieces such as <|im_end|> in the text are themselves, not letters. For texts of our own making: typed
+  // text must not become one.
+  virtual std::vector<TokenId> encode_marked(std::string_view text) const { return encode(text); }
   std::string decode(std::span<const TokenId> ids) const;
+
+  // What a model reads before it continues `text`, which may be empty: at least one id.
+  std::vector<TokenId> prompt(std::string_view text) const;
 
   // The text of an id: its piece or its byte, empty for control pieces (<s>, </s>), U+FFFD for <unk>. Empty for an id outside the
   // vocabulary.
@@ -47,16 +53,20 @@ class Tokenizer {
  protected:
   Tokenizer(std::string model, std::string name);
 
-  PieceTable pieces_;  // the derived class fills these three
+  PieceTable pieces_;  // the derived class fills these
   TokenId line_end_ = kNoToken, document_end_ = kNoToken;
+  TokenId text_begin_ = kNoToken;  // read before a prompt; kNoToken: none
 
  private:
   std::string name_, model_;
   std::uint64_t hash_ = 0;
 };
 
+// The files that read_tokenizer reads, for help texts.
+inline constexpr char kTokenizerFiles[] =
+    "a SentencePiece model, or byte-level BPE: tokenizer.json, the folder that has it, or a GGUF file";
 // The tokenizer in a file, or in a model's bytes that were found in the file `name`. Throws Error that names the file: as
-// MappedFile, or as SentencePieceTokenizer.
+// MappedFile, as SentencePieceTokenizer, as parse_tokenizer_files or as read_gguf_tokenizer.
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path);
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name);
 
@@ -65,6 +75,7 @@ using NextText = std::function<std::string_view()>;
 // Training data of a tokenizer: the maximal number of lines, and of bytes per line (longer lines are split into segments). Lines of
 // a longer text are sampled evenly, so that memory does not grow with it.
 inline constexpr std::int64_t kTokenizerLines = 1'000'000, kTokenizerLine = 1024;
+inline constexpr std::int64_t kMostTrained = 65536;  // pieces
 
 // Trains byte-pair encoding (Sennrich, Haddow & Birch 2016) with byte fallback, a piece for a line end and one for a space, and no
 // normalisation, so that any text round-trips unchanged. Deterministic; the model depends only on the text's lines and the

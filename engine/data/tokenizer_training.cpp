@@ -8,7 +8,6 @@
 #include "arena/error.h"
 #include "engine/data/segment.h"
 #include "engine/data/tokenizer.h"
-#include "engine/data/tokens.h"
 
 namespace neurogen {
 namespace {
@@ -96,8 +95,8 @@ std::string explain(std::string_view message, std::int64_t vocabulary, const std
 }  // namespace
 
 std::string train_tokenizer(const NextText& next_text, std::int64_t vocabulary, const std::string& name) {
-  if (vocabulary < 1 || vocabulary > kMaxVocabulary) {
-    throw Error(fmt::format("a vocabulary of {} is not possible with 16-bit tokens: choose 1 to {}", vocabulary, kMaxVocabulary));
+  if (vocabulary < 1 || vocabulary > kMostTrained) {
+    throw Error(fmt::format("a vocabulary of {} cannot be trained: choose 1 to {}", vocabulary, kMostTrained));
   }
   const std::unordered_map<std::string, std::string> options = {
       {"model_type", "bpe"},

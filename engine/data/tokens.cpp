@@ -21,9 +21,9 @@ static_assert(std::endian::native == std::endian::little, "token files are mappe
 
 constexpr int kManifestLevels = 8;  // maximal nesting of corpus make's JSON; it has four
 constexpr std::int32_t kMagic16 = 20240520, kVersion16 = 1, kMagic32 = 20240801, kVersion32 = 7;
-constexpr std::size_t kTextPiece = 1 << 20;             // bytes of text that are encoded at once
+constexpr std::size_t kTextPiece = 1 << 22;             // bytes of text that are encoded at once; more than a tokenizer holds back
 constexpr std::int64_t kBlock = 1 << 14, kBlocks = 64;  // tokens per block, and blocks, of a text that is not read whole
-constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
+constexpr std::size_t kHeaderBytes = sizeof(TokenHeader);
 
 // First bytes of formats other than raw tokens, whatever the file's name.
 constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
@@ -50,9 +50,10 @@ void refuse_other_files(std::string_view text, const std::string& path) {
                           id, position, vocabulary));
 }
 
-// Encodes piece by piece, so that no more than the narrow ids exists whole.
-std::vector<std::uint16_t> encoded(std::string_view text, const Tokenizer& tokenizer) {
-  std::vector<std::uint16_t> all;
+// Encodes piece by piece, so that no more than the stored ids exists whole.
+template <typename Id>
+std::vector<Id> encoded_as(std::string_view text, const Tokenizer& tokenizer) {
+  std::vector<Id> all;
   std::vector<TokenId> ids;
   while (!text.empty()) {
     ids.clear();
@@ -63,6 +64,12 @@ std::vector<std::uint16_t> encoded(std::string_view text, const Tokenizer& token
 }
 
 }  // namespace
+
+TokenHeader wide_header(std::uint64_t tokens, const std::string& path) {
+  if (tokens > INT32_MAX)
+    throw Error(fmt::format("{}: {} tokens are more than llm.c's header can name: make several files", path, tokens));
+  return {kMagic32, kVersion32, static_cast<std::int32_t>(tokens)};
+}
 
 TokenId StoredTokens::operator[](std::size_t i) const {
   if (narrow_) return narrow_[i];
@@ -127,6 +134,11 @@ NotedTokenizer noted_tokenizer(const std::string& path) {
   return noted;
 }
 
+Tokens::Encoded Tokens::encoded(std::string_view text, const Tokenizer& tokenizer) {
+  if (tokenizer.vocabulary() > kNarrowVocabulary) return encoded_as<std::uint32_t>(text, tokenizer);
+  return encoded_as<std::uint16_t>(text, tokenizer);
+}
+
 Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights)
     : weights_(std::move(weights)) {
   if (paths.empty()) throw Error("no file to read: name one or several");
@@ -136,9 +148,10 @@ Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer
     } else {
       const TextFile text(path);
       if (tokenizer == nullptr) {
-        throw Error({path + " is read as text: give ", Field("tokenizer"), " FILE.model, or tokens in a .bin file"});
+        throw Error({path + " is read as text: give ", Field("tokenizer"), " FILE, or tokens in a .bin file"});
       }
-      parts_.push_back({path, StoredTokens(std::span<const std::uint16_t>(texts_.emplace_back(encoded(text.text(), *tokenizer))))});
+      const Encoded& ids = texts_.emplace_back(encoded(text.text(), *tokenizer));
+      parts_.push_back({path, std::visit([](const auto& v) { return StoredTokens(std::span(v)); }, ids)});
     }
     size_ += static_cast<std::int64_t>(parts_.back().tokens.size());
   }

@@ -1,9 +1,11 @@
 // Token ids from files: raw little-endian uint16 or uint32 is mapped, text is tokenized at start-up.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "engine/data/token_id.h"
@@ -13,7 +15,11 @@ namespace neurogen {
 
 class Tokenizer;
 
-inline constexpr std::int64_t kMaxVocabulary = 65536;  // of the files that we write, which hold 16-bit ids
+// Vocabularies up to this size are written with 16-bit ids and no header, larger ones with 32-bit ids and llm.c's header.
+inline constexpr std::int64_t kNarrowVocabulary = 65536;
+using TokenHeader = std::array<std::int32_t, 256>;
+// Throws Error, beginning with `path`, for more tokens than the header can name.
+TokenHeader wide_header(std::uint64_t tokens, const std::string& path);
 
 // Ids as a file holds them: 16 or 32 bits each. Does not own them.
 class StoredTokens {
@@ -95,8 +101,11 @@ class Tokens {
   std::int64_t block_begin(std::int64_t number) const;
   std::vector<TokenId> block(std::int64_t number) const;
 
-  std::vector<TokenFile> files_;                   // own the mapped parts
-  std::vector<std::vector<std::uint16_t>> texts_;  // own the others
+  using Encoded = std::variant<std::vector<std::uint16_t>, std::vector<std::uint32_t>>;
+  static Encoded encoded(std::string_view text, const Tokenizer& tokenizer);
+
+  std::vector<TokenFile> files_;  // own the mapped parts
+  std::vector<Encoded> texts_;    // own the others
   std::vector<Part> parts_;
   std::int64_t size_ = 0;
   std::vector<std::int64_t> weights_;

@@ -108,6 +108,11 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
   if (!write_all(draft_.descriptor(), data, bytes)) fail("written");
 }
 
+void AtomicFile::overwrite(std::size_t begin, const void* data, std::size_t bytes) {
+  const auto put = uninterrupted([&] { return pwrite(draft_.descriptor(), data, bytes, static_cast<off_t>(begin)); });
+  if (put != static_cast<ssize_t>(bytes)) fail("written");
+}
+
 std::size_t AtomicFile::read(std::size_t begin, void* to, std::size_t bytes) const {
   const ssize_t got = read_at(draft_.descriptor(), begin, to, bytes);
   if (got < 0) fail("read back");

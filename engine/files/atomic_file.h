@@ -49,6 +49,7 @@ class AtomicFile {
 
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  void overwrite(std::size_t begin, const void* data, std::size_t bytes);  // of the written bytes
   // Reads written bytes from `begin` on into `to`, at most `bytes`, and returns their number.
   std::size_t read(std::size_t begin, void* to, std::size_t bytes) const;
   void cut(std::size_t begin);  // truncates to `begin` bytes

@@ -41,7 +41,7 @@ Checkpoint::Checkpoint(const std::string& path) : path_(path), file_(path) {
   std::uint32_t prefix = 0;
   std::memcpy(&prefix, bytes.data(), sizeof prefix);
   const std::size_t size = sizeof prefix + std::size_t{prefix};
-  if (size > kLargestManifest) throw damaged("its manifest is larger than 4 MiB");
+  if (size > kLargestManifest) throw damaged("its manifest is larger than 16 MiB");
   if (size > bytes.size()) throw damaged("its manifest is cut short");
   // A copy, which cannot change while it is checked.
   const std::vector<std::byte> encoded(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));

@@ -284,7 +284,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
   std::vector<std::byte> encoded(bytes, bytes + builder.GetSize());
   if (encoded.size() > kLargestManifest) {
-    throw Error("the checkpoints' manifest would be over 4 MiB: use a smaller tokenizer or a shorter name in the architecture");
+    throw Error("the checkpoints' manifest would be over 16 MiB: use a smaller tokenizer or a shorter name in the architecture");
   }
   const std::vector<std::uint64_t> checksums(m.tensors.size(), 0);
   update_manifest(encoded, m.steps_per_epoch, m.standing, m.checksums.empty() ? checksums : m.checksums);

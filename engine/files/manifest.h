@@ -11,7 +11,7 @@
 
 namespace neurogen {
 
-inline constexpr std::size_t kLargestManifest = 4 << 20;  // a tokenizer of 65,536 pieces takes 1.5 MB
+inline constexpr std::size_t kLargestManifest = 16 << 20;  // a tokenizer of 151,665 pieces takes 5 MB
 inline constexpr std::uint32_t kCheckpointVersion = 2;
 
 struct TextIdentity {

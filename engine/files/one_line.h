@@ -15,6 +15,6 @@ Character first_character(std::string_view text);
 
 // Returns `text` on one line: invalid UTF-8 becomes U+FFFD, characters that break a line are dropped, and the middle is left out if
 // it is longer than `most` bytes.
-std::string one_line(std::string_view text, std::size_t most);
+std::string one_line(std::string_view text, std::size_t most = 100);
 
 }  // namespace neurogen

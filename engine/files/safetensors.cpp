@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "arena/error.h"
 #include "engine/files/json.h"
+#include "engine/files/load.h"
 #include "engine/files/safetensors_header.h"
 
 namespace neurogen {
@@ -17,13 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kHeaderLevels = 3;  // file, tensor, shape or offsets
-
-template <typename T>
-T load(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
 
 double from_half(std::uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -99,7 +92,7 @@ Safetensors::Tensor parse_tensor(const std::string& name, const json& entry, std
   const auto type = std::find_if(kSafetensorsTypes.begin(), kSafetensorsTypes.end(),
                                  [&](const auto& known) { return dtype.is_string() && dtype == known.first; });
   if (type == kSafetensorsTypes.end()) {
-    throw wrong(fmt::format("has the type {}: only F64, F32, BF16, F16, I64, I32, U16 and U8 are read", dtype.dump()));
+    throw wrong(fmt::format("has the type {}: only F64, F32, BF16, F16, I64, I32, U16, U8 and BOOL are read", dtype.dump()));
   }
   tensor.dtype = type->second;
   if (!is_list(shape) || !is_list(offsets) || offsets.size() != 2) {

@@ -11,6 +11,8 @@
 #include "arena/error.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/finite.h"
+#include "engine/model/family.h"
+#include "engine/model/pretrained.h"
 #include "kernels/base/half.h"
 #include "kernels/base/thread_pool.h"
 
@@ -151,10 +153,53 @@ void take_weights(const Model& model, Program& program, const FindTensor& find, 
   derive(model, program);
 }
 
+// Calls body(begin, numbers) for pieces of all elements of a parameter, in order, read by all cores.
+template <typename Body>
+void for_each_piece(const WeightSource& source, const Parameter& p, std::int64_t elements, Body&& body) {
+  std::vector<float> piece(static_cast<std::size_t>(std::min(elements, kPiece)));
+  const std::int64_t threads = cores_of_this_process();
+  for (std::int64_t begin = 0; begin < elements; begin += kPiece) {
+    const std::span<float> numbers = std::span(piece).first(static_cast<std::size_t>(std::min(kPiece, elements - begin)));
+    const auto count = static_cast<std::int64_t>(numbers.size());
+    on_threads(threads, [&](std::int64_t thread) {
+      const std::int64_t from = count * thread / threads, to = count * (thread + 1) / threads;
+      const auto part = numbers.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
+      if (!part.empty()) source.read(p.name, begin + from, part);
+    });
+    body(begin, numbers);
+  }
+}
+
+void take_weights(const Model& model, Program& program, const Pretrained& source) {
+  require_same(*source.architecture(), source.path(), *model.architecture);
+  const std::vector<const Parameter*> taken = taken_from_files(model);
+  for (const Parameter* parameter : taken) {  // check everything before replacing anything
+    const Parameter& p = *parameter;
+    const TensorView view = program.view(p.value);
+    for_each_piece(source, p, view.elements(), [&](std::int64_t, std::span<const float> numbers) {
+      require_finite({p.name, DType::f32, {}, std::as_bytes(numbers)}, view.dtype, source.path());
+    });
+  }
+  for (const Parameter* parameter : taken) {
+    const Parameter& p = *parameter;
+    const TensorView view = program.view(p.value);
+    for_each_piece(source, p, view.elements(), [&](std::int64_t begin, std::span<const float> numbers) {
+      dispatch_stored(view.dtype, [&](auto zero) {
+        std::vector<decltype(zero)> stored(numbers.size());
+        for (std::size_t i = 0; i < numbers.size(); ++i) narrow(numbers[i], stored[i]);
+        program.write(p.value, stored.data(), stored.size() * sizeof zero, static_cast<Bytes>(begin) * sizeof zero);
+      });
+    });
+  }
+  derive(model, program);
+}
+
 }  // namespace
 
 void initialize_from(const Model& model, Program& program, const std::string& file) {
-  if (is_checkpoint(file)) {
+  if (is_pretrained(file)) {
+    take_weights(model, program, *open_pretrained(file));
+  } else if (is_checkpoint(file)) {
     const Checkpoint source(file);
     std::vector<std::string> names;
     for (const Parameter* p : taken_from_files(model)) names.push_back(p->name);

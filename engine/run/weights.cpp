@@ -12,6 +12,7 @@
 #include "engine/files/safetensors.h"
 #include "engine/model/family.h"
 #include "engine/model/initialize.h"
+#include "engine/model/pretrained.h"
 #include "engine/run/base.h"
 #include "engine/run/restore.h"
 
@@ -22,6 +23,11 @@ namespace {
 std::string metadata(const Safetensors& file, const char* key) {
   const auto found = file.metadata().find(key);
   return found == file.metadata().end() ? std::string() : found->second;
+}
+
+void adopt_pretrained(Settings& settings, const std::string& path) {
+  settings.architecture_json = open_pretrained(path)->architecture()->json();
+  settings.saved_optimizer = Optimizer::adamw;  // Muon is for training from scratch
 }
 
 void adopt_document_end(Settings& settings, const Safetensors& file, const std::string& path) {
@@ -50,11 +56,6 @@ void adopt_safetensors(Settings& settings, const std::string& weights, const Tok
 
 }  // namespace
 
-std::string saved_architecture(const std::string& file) {
-  if (is_checkpoint(file)) return Checkpoint(file).manifest().architecture;
-  return metadata(Safetensors(file), "architecture");
-}
-
 void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   const Manifest& saved = from.manifest();
   settings.architecture_json = saved.architecture;
@@ -73,23 +74,27 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_early_updates = saved.options.early_updates;
 }
 
-void adopt_document_end(Settings& settings, const std::string& weights) {
-  if (is_checkpoint(weights)) settings.saved_document_end = Checkpoint(weights).manifest().options.document_end;
-  else adopt_document_end(settings, Safetensors(weights), weights);
+void adopt_weights(Settings& settings, const std::string& weights) {
+  if (is_pretrained(weights)) {
+    adopt_pretrained(settings, weights);
+  } else if (is_checkpoint(weights)) {
+    const Manifest manifest = Checkpoint(weights).manifest();
+    settings.architecture_json = manifest.architecture;
+    settings.saved_document_end = manifest.options.document_end;
+  } else {
+    const Safetensors file(weights);
+    settings.architecture_json = metadata(file, "architecture");
+    adopt_document_end(settings, file, weights);
+  }
 }
 
 void check_architecture(const Checkpoint& from, const Architecture& asked) {
-  const ArchitecturePtr saved = parse_architecture(from.manifest().architecture, from.path() + ": its architecture");
-  const auto numbers = [](const Architecture& a) { return nlohmann::ordered_json::parse(a.json()).flatten(); };
-  const nlohmann::ordered_json then = numbers(*saved), now = numbers(asked);
-  for (const auto& [key, value] : then.items()) {
-    if (key == "/name" || now[key] == value) continue;
-    std::string field = key.substr(1);
-    std::replace(field.begin(), field.end(), '/', '.');
-    throw Error({fmt::format("{} holds the model {} with {} {}, requested is {} with {}: use the ", from.path(), saved->name(),
-                             field, value.dump(), asked.name(), now[key].dump()),
-                 Field("architecture"), " that it was made with"});
-  }
+  require_same(*parse_architecture(from.manifest().architecture, from.path() + ": its architecture"), from.path(), asked);
+}
+
+void check_architecture(const std::string& weights, const Architecture& asked) {
+  if (is_pretrained(weights)) require_same(*open_pretrained(weights)->architecture(), weights, asked);
+  else if (is_checkpoint(weights)) check_architecture(Checkpoint(weights), asked);
 }
 
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
@@ -106,6 +111,7 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
 }
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
+  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? read_tokenizer(file) : nullptr;
   if (is_checkpoint(file)) return carried_tokenizer(Checkpoint(file));
   const Safetensors weights(file);
   const FileTensor* model = weights.find(kTokenizerTensor);
@@ -117,11 +123,12 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
 
 Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
   if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
-  else if (is_checkpoint(init_)) checkpoint_.emplace(std::exchange(init_, {}));
+  else if (!is_pretrained(init_) && is_checkpoint(init_)) checkpoint_.emplace(std::exchange(init_, {}));
   if (!tokenizer.empty()) tokenizer_ = read_tokenizer(tokenizer);
   else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
   if (!checkpoint_) {
-    adopt_safetensors(settings, init_, tokenizer_.get());
+    if (is_pretrained(init_)) adopt_pretrained(settings, init_);
+    else adopt_safetensors(settings, init_, tokenizer_.get());
     return;
   }
   adopt_checkpoint(settings, *checkpoint_);

@@ -1,4 +1,4 @@
-// Loads a trained model from a file: weights in safetensors (`train --export`), or a checkpoint.
+// Loads a trained model from a file: weights in safetensors (`train --export`), a checkpoint, or pretrained ones.
 #pragma once
 #include <memory>
 #include <optional>
@@ -11,23 +11,24 @@ namespace neurogen {
 
 // One of the two is set; or both, if the checkpoint holds adapters: then `init` is their base, wherever it was before.
 struct WeightSettings {
-  std::string init;        // a safetensors file or a checkpoint
+  std::string init;        // a safetensors file, a checkpoint, or pretrained: a folder of transformers or a GGUF file
   std::string checkpoint;  // a checkpoint, or a directory (the newest one is used)
 };
 
 // Automatic values of --arch, --compute, --decoder-storage and --document-end become those that the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
-// Without --document-end, settings take the one that these weights, a safetensors file or a checkpoint, were trained with.
-void adopt_document_end(Settings& settings, const std::string& weights);
-// The architecture's JSON in a checkpoint or a safetensors file, empty if it has none.
-std::string saved_architecture(const std::string& file);
+// The same from weights to start training from, of any kind: the architecture, and without --document-end the one that they were
+// trained with; pretrained weights are trained by AdamW. Checks nothing else.
+void adopt_weights(Settings& settings, const std::string& weights);
 // Throws Error, naming both values, if the checkpoint holds another architecture.
 void check_architecture(const Checkpoint& from, const Architecture& asked);
+// The same for weights of any kind that adopt_weights takes, as far as they name their architecture.
+void check_architecture(const std::string& weights, const Architecture& asked);
 // Throws Error, naming both hashes, if the checkpoint was trained with a tokenizer other than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
 // The tokenizer in a file of weights, null if there is none.
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
-std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // a checkpoint or a safetensors file
+std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // weights of any kind
 
 // Weights of a model for use, not for training.
 class Weights {

@@ -15,6 +15,7 @@
 #include "embedded/preset_transformer_tiny.h"
 #include "engine/files/json.h"
 #include "engine/files/one_line.h"
+#include "engine/transformer/pretrained.h"
 #include "engine/transformer/trunk.h"
 
 namespace neurogen {
@@ -242,13 +243,16 @@ Family transformer_family() {
   const auto parse = [](std::string_view json, const std::string& where) -> ArchitecturePtr {
     return std::make_shared<TransformerArchitecture>(parse_transformer(json, where));
   };
+  static constexpr Interchange kInterchange = {open_pretrained_transformer, parse_transformer_config, write_transformer_folder,
+                                               write_transformer_gguf};
   return {"transformer",
           parse,
           {{"smollm2-135m", embedded_preset_smollm2_135m},
            {"gpt2", embedded_preset_gpt2},
            {"transformer-base", embedded_preset_transformer_base},
            {"transformer-small", embedded_preset_transformer_small},
-           {"transformer-tiny", embedded_preset_transformer_tiny}}};
+           {"transformer-tiny", embedded_preset_transformer_tiny}},
+          &kInterchange};
 }
 
 }  // namespace neurogen

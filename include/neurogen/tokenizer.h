@@ -1,5 +1,7 @@
-// Text to token ids and back with a SentencePiece model, such as `corpus train-tokenizer` makes. The ids are those that `corpus`
-// writes.
+// Text to token ids and back with a SentencePiece model, such as `corpus train-tokenizer` makes, or with the byte-level BPE of a
+// tokenizer.json as GPT-2, SmolLM, Qwen2 and Llama 3 have. The ids are those that `corpus` writes. Special pieces in a text, such
+// as
+// <|im_end|>, are letters.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -17,7 +19,7 @@ class Tokenizer;
 
 class NEUROGEN_API TextTokenizer {
  public:
-  // Refuses a file that is not a SentencePiece model, has more than 65,536 pieces, or has no piece for a line end.
+  // The model, tokenizer.json or a folder that has it. Refuses a file that is neither, or has no piece for a line end.
   static Result<TextTokenizer> create(const std::string& path);
 
   TextTokenizer(TextTokenizer&&) noexcept;
@@ -25,11 +27,11 @@ class NEUROGEN_API TextTokenizer {
   ~TextTokenizer();
 
   std::int64_t vocabulary() const;
-  std::int64_t line_end() const;      // the piece "\n", or the byte <0x0A>
-  std::int64_t document_end() const;  // </s>, which decodes to no text; -1: none. See EngineOptions::document_end
+  std::int64_t line_end() const;      // the id of "\n" alone
+  std::int64_t document_end() const;  // such as </s>, which decodes to no text; -1: none. See EngineOptions::document_end
 
-  // Refuses text that is not UTF-8.
-  Result<std::vector<std::int32_t>> encode(std::string_view text) const;
+  // Refuses text that is not UTF-8. `special`: special pieces in the text are themselves, not letters; not for text of strangers.
+  Result<std::vector<std::int32_t>> encode(std::string_view text, bool special = false) const;
   // Returns bytes: if ids begin or end inside a character, so does the text. Refuses ids outside the vocabulary.
   Result<std::string> decode(std::span<const std::int32_t> ids) const;
 

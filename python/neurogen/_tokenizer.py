@@ -10,12 +10,13 @@ from neurogen._library import PathLike, check, contiguous, encoded, library
 
 
 class Tokenizer:
-    """Text to token ids and back with a SentencePiece model: the ids that the program corpus writes.
+    """Text to token ids and back with a SentencePiece model or a byte-level tokenizer.json: the ids that the program corpus writes.
 
-    With a model from corpus train-tokenizer any text round-trips unchanged, and SentencePiece's own encode gives the same ids."""
+    With a model from corpus train-tokenizer any text round-trips unchanged, and SentencePiece's own encode gives the same ids. With a
+    tokenizer.json PyPI's tokenizers gives the same ids; special pieces in a text, such as <|im_end|>, are letters."""
 
     def __init__(self, path: PathLike) -> None:
-        """Reads a SentencePiece model."""
+        """Reads a SentencePiece model, a tokenizer.json or the folder that has it."""
         self._handle = ctypes.c_void_p()
         check(library.neurogen_create_tokenizer(ctypes.byref(self._handle), encoded("path", path)))
         weakref.finalize(self, library.neurogen_destroy_tokenizer, self._handle)
@@ -35,11 +36,11 @@ class Tokenizer:
         """The id that ends a document and decodes to no text, for Engine's document_end; -1: none."""
         return int(library.neurogen_document_end(self._handle))
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """Returns the ids of a text, int32."""
+    def encode(self, text: str, special: bool = False) -> NDArray[np.int32]:
+        """Returns the ids of a text, int32. `special`: special pieces in it are themselves, not letters."""
         written = str.encode(text)
         first, count = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_int64()
-        check(library.neurogen_encode(self._handle, written, len(written), ctypes.byref(first), ctypes.byref(count)))
+        check(library.neurogen_encode(self._handle, written, len(written), special, ctypes.byref(first), ctypes.byref(count)))
         return np.ctypeslib.as_array(first, (count.value,)).copy() if count.value else np.empty(0, np.int32)
 
     def decode(self, ids: NDArray[np.int32]) -> str:

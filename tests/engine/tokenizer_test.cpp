@@ -318,7 +318,7 @@ TEST_F(TokenizerTest, SaysWhyItCannotTrain) {
 
 TEST_F(TokenizerTest, RefusesWhatIsNoModel) {
   EXPECT_ERROR(read_tokenizer(directory_.path("none.model")), "none.model does not exist");
-  EXPECT_ERROR(read_tokenizer(directory_.path("")), "is a directory");
+  EXPECT_ERROR(read_tokenizer(directory_.path("")), "tokenizer.json does not exist");
   EXPECT_ERROR(read_tokenizer(directory_.file("empty.model", "")), "empty.model is not a SentencePiece model");
   EXPECT_ERROR(read_tokenizer(directory_.file("text.model", make_text(3))), "is not a SentencePiece model");
   std::mt19937 random(3);

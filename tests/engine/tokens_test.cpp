@@ -123,7 +123,7 @@ TEST(Tokens, SayWhatIsMissing) {
   const TemporaryDirectory directory;
   const string text = directory.file("a.txt", "text\n"), bin = directory.file("a.bin", raw({3, 4095, 4096, 9}));
   EXPECT_ERROR(Tokens({}, nullptr), "no file");
-  EXPECT_ERROR(Tokens({text}, nullptr), text, "give tokenizer FILE.model");
+  EXPECT_ERROR(Tokens({text}, nullptr), text, "give tokenizer FILE");
   EXPECT_ERROR(Tokens({directory.file("latin.txt", "caf\xE9\n")}, nullptr), "is not UTF-8 text at byte 3");
   const Tokens tokens({bin}, nullptr);
   EXPECT_NO_THROW(tokens.check_vocabulary(4097));

@@ -10,6 +10,7 @@
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
 #include "engine/run/leaner.h"
+#include "engine/run/weights.h"
 #include "tools/common/card.h"
 #include "tools/common/decimal.h"
 #include "tools/common/output.h"
@@ -23,7 +24,7 @@ namespace {
 struct PlanSettings {
   std::string program;
   Settings common;
-  std::string card;
+  std::string card, init;
   bool json = false, fit = false;
   std::string svg;
   std::vector<std::string> compare;
@@ -32,6 +33,7 @@ struct PlanSettings {
 CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
   add_accumulate(app, s.common);
+  app.add_option("--init", s.init, "plan for training that starts from these weights, without reading them")->type_name("DIR|FILE");
   app.add_option("--card", s.card,
                  "plan for another machine's card, with its memory as the budget, and estimate its speed: gtx1650, rtx3060, h200 "
                  "or another of schemas/cards.json, or FILE.json")
@@ -44,8 +46,10 @@ CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
 struct Planned {
   Planned(const PlanSettings& s, bool budget_given) {
     Settings settings = s.common;
+    if (!s.init.empty()) adopt_weights(settings, s.init);
     if (!s.card.empty()) plan_for(card.emplace(read_card(s.card)), budget_given, settings);
     resolved = resolve(settings, true);
+    if (!s.init.empty()) check_architecture(s.init, *resolved.architecture);
     if (s.fit) resolved.architecture = largest_like(resolved);
     fit = neurogen::fit(resolved);
   }
@@ -159,7 +163,7 @@ int compare(const PlanSettings& s, bool budget_given) {
 }
 
 int plan(const PlanSettings& s, bool budget_given) {
-  check_outputs({{"", s.common.architecture}, {"", s.card}}, {{"--svg", s.svg}});
+  check_outputs({{"", s.common.architecture}, {"", s.card}, {"", s.init}}, {{"--svg", s.svg}});
   if (!s.compare.empty()) return compare(s, budget_given);
   const Planned p(s, budget_given);
   const ReportFacts facts = facts_of(p.resolved, p.fit);

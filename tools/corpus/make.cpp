@@ -209,7 +209,7 @@ class Maker : DocumentSink {
     }
     if (tokenizer_->document_end() >= 0)
       print_out("token {0} ends a document: train with --document-end {0}\n", tokenizer_->document_end());
-    else print_out("the tokenizer has no piece </s>: ends of documents are not marked\n");
+    else print_out("the tokenizer has no piece for the end of a document: ends are not marked\n");
   }
 
   const MakeSettings& s_;

@@ -2,7 +2,6 @@
 
 #include "arena/bytes.h"
 #include "engine/data/tokenizer.h"
-#include "engine/data/tokens.h"
 #include "tools/common/program.h"
 #include "tools/corpus/commands.h"
 #include "tools/corpus/make.h"
@@ -18,7 +17,6 @@ struct CorpusSettings {
   MakeSettings make;
 };
 
-constexpr const char* kModel = "a SentencePiece model";
 constexpr const char* kText = "UTF-8 text: files, folders with all their files, - for standard input";
 
 void add_held_out(CLI::App* command, double& held_out, const char* description) {
@@ -45,7 +43,7 @@ void add_corpus(CLI::App& app) {
   CLI::App* make = add_command(app, "make", "turn texts of any size into training tokens and held-out tokens");
   MakeSettings& m = s->make;
   make->add_option("PATH", m.paths, kText)->required();
-  add_path(make, "--tokenizer", m.tokenizer, kModel);
+  add_path(make, "--tokenizer", m.tokenizer, kTokenizerFiles);
   make->add_option("--out", m.prefix, "write PREFIX-train.bin, PREFIX-valid.bin and PREFIX.json")->required()->type_name("PREFIX");
   make->add_option("--documents", m.documents,
                    "what a document is: a file, a line, or everything up to a line LINE (until: means up to an empty line)")
@@ -64,8 +62,9 @@ void add_corpus(CLI::App& app) {
 
   CLI::App* tokenizes = add_command(app, "tokenize", "tokenise texts, one after another, into one file");
   tokenizes->add_option("FILE", s->files, "UTF-8 text, - for standard input")->required();
-  add_path(tokenizes, "--tokenizer", s->tokenizer, kModel);
-  add_path(tokenizes, "--out", s->out, "file to write: tokens (.bin), raw little-endian uint16");
+  add_path(tokenizes, "--tokenizer", s->tokenizer, kTokenizerFiles);
+  add_path(tokenizes, "--out", s->out,
+           "file to write: tokens (.bin), little-endian uint16; above 65,536 pieces uint32 behind llm.c's header");
   tokenizes->callback([s] { tokenize(s->files, s->tokenizer, s->out); });
 
   CLI::App* learn = add_command(app, "train-tokenizer", "train a byte-pair (BPE) tokenizer that restores any text byte for byte");
@@ -75,7 +74,7 @@ void add_corpus(CLI::App& app) {
                                "bytes counts as several)",
                                kText, with_commas(kTokenizerLines), with_commas(kTokenizerLine)))
       ->required();
-  learn->add_option("--vocabulary", s->vocabulary, fmt::format("number of subwords, at most {}", kMaxVocabulary))->required();
+  learn->add_option("--vocabulary", s->vocabulary, fmt::format("number of subwords, at most {}", kMostTrained))->required();
   add_path(learn, "--out", s->out, "file to write: the SentencePiece model");
   learn->callback([s] { train_tokenizer_file(s->files, s->vocabulary, s->out); });
 

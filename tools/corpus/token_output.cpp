@@ -4,9 +4,20 @@
 
 #include <algorithm>
 
+#include "engine/data/tokens.h"
+
 namespace neurogen {
 namespace {
 constexpr std::size_t kBlock = 1 << 16;  // tokens read or written at once
+}
+
+TokenOutput::TokenOutput(const std::string& path, const Tokenizer& tokenizer)
+    : path_(path), tokenizer_(tokenizer), wide_(tokenizer.vocabulary() > kNarrowVocabulary), file_(path) {
+  if (wide_) file_.write(std::string(sizeof(TokenHeader), '\0'));  // until the number of tokens is known
+}
+
+std::size_t TokenOutput::place(std::uint64_t token) const {
+  return wide_ ? sizeof(TokenHeader) + token * sizeof(TokenId) : token * sizeof(std::uint16_t);
 }
 
 void TokenOutput::add(std::string_view text) {
@@ -25,7 +36,8 @@ std::uint64_t TokenOutput::behind_lines(std::uint64_t begin, std::uint64_t lines
   while (lines > 0 && begin < written_) {
     for (const TokenId id : read(begin)) {
       if (lines == 0) break;
-      lines -= id == tokenizer_.line_end();
+      const std::string_view text = tokenizer_.piece_bytes(id);
+      lines -= std::min<std::uint64_t>(lines, static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n')));
       ++begin;
     }
   }
@@ -36,7 +48,7 @@ void TokenOutput::move(std::uint64_t begin, TokenOutput* to) {
   if (begin < written_) {
     flush();
     for (std::uint64_t at = begin; to && at < written_; at += block_.size()) to->append(read(at));
-    file_.cut(begin * sizeof(std::uint16_t));
+    file_.cut(place(begin));
     written_ = begin;
   } else {
     const auto kept = static_cast<std::size_t>(begin - written_);
@@ -51,13 +63,18 @@ std::uint64_t TokenOutput::hash() {
   XXH3_64bits_reset(&state);
   for (std::uint64_t at = 0; at < written_; at += block_.size()) {
     read(at);
-    XXH3_64bits_update(&state, narrow_.data(), narrow_.size() * sizeof narrow_[0]);
+    const std::span<const std::byte> stored = wide_ ? std::as_bytes(std::span(block_)) : std::as_bytes(std::span(narrow_));
+    XXH3_64bits_update(&state, stored.data(), stored.size());
   }
   return XXH3_64bits_digest(&state);
 }
 
 void TokenOutput::commit() {
   flush();
+  if (wide_) {
+    const TokenHeader header = wide_header(written_, path_);
+    file_.overwrite(0, header.data(), sizeof header);
+  }
   file_.commit();
 }
 
@@ -67,16 +84,26 @@ void TokenOutput::append(std::span<const TokenId> ids) {
 }
 
 void TokenOutput::flush() {
-  narrow_.assign(buffer_.begin(), buffer_.end());
-  file_.write(narrow_.data(), narrow_.size() * sizeof narrow_[0]);
+  if (wide_) {
+    file_.write(buffer_.data(), buffer_.size() * sizeof(TokenId));
+  } else {
+    narrow_.assign(buffer_.begin(), buffer_.end());
+    file_.write(narrow_.data(), narrow_.size() * sizeof narrow_[0]);
+  }
   written_ += buffer_.size();
   buffer_.clear();
 }
 
 std::span<const TokenId> TokenOutput::read(std::uint64_t begin) {
-  narrow_.resize(std::min<std::uint64_t>(kBlock, written_ - begin));
-  file_.read(begin * sizeof(std::uint16_t), narrow_.data(), narrow_.size() * sizeof narrow_[0]);
-  block_.assign(narrow_.begin(), narrow_.end());
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, written_ - begin));
+  if (wide_) {
+    block_.resize(count);
+    file_.read(place(begin), block_.data(), count * sizeof(TokenId));
+  } else {
+    narrow_.resize(count);
+    file_.read(place(begin), narrow_.data(), count * sizeof narrow_[0]);
+    block_.assign(narrow_.begin(), narrow_.end());
+  }
   return block_;
 }
 

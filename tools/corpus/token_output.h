@@ -1,4 +1,4 @@
-// Writes a `.bin` file of 16-bit ids from text that arrives in pieces; the file appears when it is complete.
+// Writes a `.bin` file of ids (tokens.h) from text that arrives in pieces; the file appears when it is complete.
 #pragma once
 #include <span>
 #include <string>
@@ -13,7 +13,7 @@ namespace neurogen {
 class TokenOutput {
  public:
   // The tokenizer must outlive it.
-  TokenOutput(const std::string& path, const Tokenizer& tokenizer) : path_(path), tokenizer_(tokenizer), file_(path) {}
+  TokenOutput(const std::string& path, const Tokenizer& tokenizer);
 
   void add(std::string_view text);
   void end_text();  // the next text starts anew
@@ -21,7 +21,7 @@ class TokenOutput {
 
   const std::string& path() const { return path_; }
   std::uint64_t tokens() const { return written_ + buffer_.size(); }  // of the texts ended so far
-  // The position after the `lines`-th line end from token `begin` on.
+  // The position after the token with the `lines`-th line end from token `begin` on.
   std::uint64_t behind_lines(std::uint64_t begin, std::uint64_t lines);
   // Moves the tokens from `begin` on to the end of `to`, or deletes them if `to` is null.
   void move(std::uint64_t begin, TokenOutput* to);
@@ -32,13 +32,15 @@ class TokenOutput {
   void append(std::span<const TokenId> ids);
   void flush();
   std::span<const TokenId> read(std::uint64_t begin);  // a block of the written tokens, into block_
+  std::size_t place(std::uint64_t token) const;        // in the file
 
   std::string path_;
   const Tokenizer& tokenizer_;
+  const bool wide_;  // 32-bit ids
   AtomicFile file_;
   std::string text_;                     // not encoded yet: its last piece may still grow
   std::vector<TokenId> buffer_, block_;  // not written yet; read back
-  std::vector<std::uint16_t> narrow_;    // a block as the file holds it
+  std::vector<std::uint16_t> narrow_;    // a block as a file of 16-bit ids holds it
   std::uint64_t written_ = 0;
 };
 

@@ -14,8 +14,8 @@ void add_commands(CLI::App& app, int& status) {
   add_train(*add_command(app, "train", "train a model on a text"), status);
   add_evaluate(*add_command(app, "eval", "measure how well a trained model predicts a text"), status);
   add_generate(*add_command(app, "generate", "continue a prompt with a trained model"), status);
-  add_inspect(*add_command(app, "inspect", "show what a checkpoint holds"), status);
-  add_export(*add_command(app, "export", "write a checkpoint's weights as safetensors"), status);
+  add_inspect(*add_command(app, "inspect", "show what a checkpoint or pretrained weights hold"), status);
+  add_export(*add_command(app, "export", "write trained weights as safetensors, for transformers or for llama.cpp"), status);
   add_chat(*add_command(app, "chat", "talk with a trained model"), status);
   add_report(*add_command(app, "report", "turn a run's log into a page for a browser"), status);
   add_doctor(*add_command(app, "doctor", "show what this machine has, lacks and can train"), status);

@@ -58,10 +58,7 @@ int generate(GenerateSettings s) {
   if (const std::size_t wrong = find_invalid_utf8(s.prompt); wrong != std::string::npos) {
     throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
   }
-  // A prompt starts a line; after an empty one the model starts it.
-  std::vector<TokenId> prompt = {voice.tokenizer->line_end()};
-  const std::vector<TokenId> words = voice.tokenizer->encode(s.prompt);
-  prompt.insert(prompt.end(), words.begin(), words.end());
+  const std::vector<TokenId> prompt = voice.tokenizer->prompt(s.prompt);
   Speech speech(s.stops, speaker.longest_piece());
 
   catch_signals();

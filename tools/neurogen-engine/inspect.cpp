@@ -1,4 +1,4 @@
-// neurogen-engine inspect and export: show what a checkpoint holds, write its weights as safetensors.
+// neurogen-engine inspect: shows what a checkpoint or a file of pretrained weights holds.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,18 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
-#include "engine/data/tokenizer.h"
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/json.h"
-#include "engine/model/initialize.h"
-#include "engine/run/peft.h"
+#include "engine/model/pretrained.h"
 #include "engine/run/settings.h"
 #include "engine/run/weights.h"
 #include "tools/common/output.h"
-#include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
-#include "tools/neurogen-engine/trained.h"
 
 namespace neurogen {
 namespace {
@@ -102,10 +98,14 @@ ordered_json describe(const Checkpoint& file, bool verify) {
   return all;
 }
 
-void print_table(const ordered_json& all) {
+void print_facts(const ordered_json& all) {
   for (const auto& [key, value] : all.items()) {
     if (key != "tensors") print_out("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
+}
+
+void print_table(const ordered_json& all) {
+  print_facts(all);
   print_out("\n{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}\n", "tensor", "type", "shape", "offset", "end", "checksum");
   for (const auto& t : all["tensors"]) {
     print_out("{:<28}{:<6}{:<18}{:>14}{:>15}  {:<18}", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
@@ -118,7 +118,38 @@ void print_table(const ordered_json& all) {
   }
 }
 
+// Whether a path is of pretrained weights: a GGUF file, or a folder of transformers, not of checkpoints.
+bool holds_pretrained(const std::string& path) {
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown)) return std::filesystem::exists(path + "/config.json", unknown);
+  return is_pretrained(path);
+}
+
+int inspect_pretrained(const std::string& name, bool as_json) {
+  const std::unique_ptr<Pretrained> file = open_pretrained(name);
+  ordered_json all = {{"file", file->path()},
+                      {"format", file->format()},
+                      {"architecture", parse_json<ordered_json>(file->architecture()->json(), kLevels, name)}};
+  for (const EncodedTensor& t : file->tensors())
+    all["tensors"].push_back({{"name", t.name}, {"dtype", name_of(t.encoding)}, {"shape", t.shape}, {"bytes", t.data.size()}});
+  if (as_json) {
+    print_out("{}\n", all.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+    return 0;
+  }
+  print_facts(all);
+  print_out("\n{:<36}{:<6}{:<18}{:>14}\n", "tensor", "type", "shape", "bytes");
+  for (const auto& t : all["tensors"]) {
+    print_out("{:<36}{:<6}{:<18}{:>14}\n", t["name"].get<std::string>(), t["dtype"].get<std::string>(), t["shape"].dump(),
+              with_commas(t["bytes"]));
+  }
+  return 0;
+}
+
 int inspect(const std::string& name, bool verify, bool as_json) {
+  if (holds_pretrained(name)) {
+    if (verify) throw Error("--verify compares checksums, which only checkpoints have: leave it out");
+    return inspect_pretrained(name, as_json);
+  }
   const Checkpoint file(checkpoint_file(name));
   const ordered_json all = describe(file, verify);
   if (as_json) print_out("{}\n", all.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
@@ -126,63 +157,6 @@ int inspect(const std::string& name, bool verify, bool as_json) {
   const auto& tensors = all["tensors"];
   const bool intact = std::all_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.value("intact", true); });
   if (!intact) throw Error(file.path() + " is damaged: use the checkpoint before it");
-  return 0;
-}
-
-struct ExportSettings {
-  std::string checkpoint, safetensors, adapter, init;
-  bool merge = false;
-};
-
-// Writes a base with the adapters of a checkpoint added to it.
-int export_merged(const ExportSettings& s) {
-  Settings settings;
-  settings.device = Device::cpu;
-  settings.batch = settings.window = 1;
-  const Weights weights({s.init, s.checkpoint}, settings, "");
-  const Resolved r = resolve(settings, false);
-  Session session(planned(build_evaluation(r.architecture, r.options), r.budget), r.place);
-  load(weights, session);
-  export_parameters(session.model, session.program, s.safetensors, weights.tokenizer());
-  print_out("{} tensors written to {}, adapters merged\n", session.model.parameters.size() - session.model.weight_tensors(),
-            s.safetensors);
-  return 0;
-}
-
-int export_weights(const ExportSettings& s) {
-  const std::string& out = s.safetensors;
-  check_export_name("--safetensors", out);
-  if (out.empty() == s.adapter.empty()) throw Error("nothing to write: name either --safetensors FILE or --adapter DIR");
-  const Checkpoint file(checkpoint_file(s.checkpoint));
-  const bool adapted = file.manifest().adapters.rank > 0;
-  if (!s.adapter.empty()) {
-    export_peft(file, s.adapter);
-    print_out("the adapters are in {}\n", s.adapter);
-    return 0;
-  }
-  if (adapted && !s.merge) {
-    throw Error(file.path() + " holds adapters: add --merge to write them with their base, or write them alone with --adapter DIR");
-  }
-  if (!adapted && s.merge) throw Error(file.path() + " holds no adapters: leave out --merge");
-  check_outputs({{"", file.path()}}, {{"--safetensors", out}}, std::filesystem::path(file.path()).parent_path());
-  if (s.merge) return export_merged(s);
-  const Manifest& m = file.manifest();
-  std::vector<TensorToWrite> tensors;
-  std::vector<std::string> names;
-  for (const FileTensor& t : std::span(file.tensors()).first(m.weights)) {
-    tensors.push_back({t.name, t.dtype, t.shape, t.data.data()});
-    names.push_back(t.name);
-  }
-  file.verify(names);
-  std::map<std::string, std::string> metadata = {{"architecture", m.architecture},
-                                                 {"document_end", std::to_string(m.options.document_end)}};
-  if (m.tokenizer) metadata["tokenizer"] = hexadecimal(m.tokenizer);
-  if (!m.tokenizer_model.empty()) {
-    tensors.push_back(
-        {kTokenizerTensor, DType::u8, {static_cast<std::int64_t>(m.tokenizer_model.size())}, m.tokenizer_model.data()});
-  }
-  write_safetensors(out, metadata, tensors);
-  print_out("{} tensors written to {}\n", m.weights, out);
   return 0;
 }
 
@@ -194,21 +168,12 @@ void add_inspect(CLI::App& app, int& status) {
     bool verify = false, json = false;
   };
   auto s = std::make_shared<Settings>();
-  app.add_option("file", s->file, "a checkpoint, or a directory to take the newest from")->required();
+  app.add_option("file", s->file,
+                 "a checkpoint, or a directory to take the newest from; or pretrained weights, a folder or a GGUF file")
+      ->required();
   app.add_flag("--verify", s->verify, "read everything: compare checksums and show each tensor's range");
   app.add_flag("--json", s->json, "print one JSON object");
   app.callback([s, &status] { status = inspect(s->file, s->verify, s->json); });
-}
-
-void add_export(CLI::App& app, int& status) {
-  auto s = std::make_shared<ExportSettings>();
-  app.add_option("--checkpoint", s->checkpoint, "a checkpoint, or a directory to take the newest from")->required();
-  app.add_option("--safetensors", s->safetensors, "file to write: parameters and wiring");
-  CLI::Option* const merge =
-      app.add_flag("--merge", s->merge, "of a checkpoint of adapters: add them to the weights of their base");
-  app.add_option("--init", s->init, "the base, if it is no longer where it was")->needs(merge);
-  app.add_option("--adapter", s->adapter, "folder to write: a checkpoint's adapters, as PEFT reads them");
-  app.callback([s, &status] { status = export_weights(*s); });
 }
 
 }  // namespace neurogen

@@ -21,7 +21,7 @@ std::vector<Choice> choices(SpeakingSettings& s) {
 void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   add_settings(app, s.common, false);
   add_weight_settings(app, s.weights);
-  app.add_option("--tokenizer", s.tokenizer, "a SentencePiece model (default: the one in the file of weights)");
+  app.add_option("--tokenizer", s.tokenizer, std::string(kTokenizerFiles) + " (default: the one in the file of weights)");
   for (const Choice& choice : choices(s)) {
     std::visit([&](auto* number) { app.add_option("--" + dashed(choice.name), *number, choice.meaning)->capture_default_str(); },
                choice.value);
@@ -33,7 +33,7 @@ Voice::Voice(SpeakingSettings& s) {
   for (const Choice& choice : choices(s)) choice.check();
   weights = std::make_unique<Weights>(s.weights, s.common, s.tokenizer);
   tokenizer = weights->tokenizer();
-  if (!tokenizer) throw Error("these weights carry no tokenizer: name the one of their training with --tokenizer FILE.model");
+  if (!tokenizer) throw Error("these weights carry no tokenizer: name the one of their training with --tokenizer FILE");
   const Resolved r = resolve(s.common, false);
   check_tokenizer(*tokenizer, r.architecture->vocabulary());
 

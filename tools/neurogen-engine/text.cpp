@@ -13,8 +13,9 @@ namespace neurogen {
 void add_text_settings(CLI::App& app, TextSettings& settings) {
   app.add_option("--data", settings.data,
                  "text: .bin files of tokens, or UTF-8 text with --tokenizer; for train, FILE:2 draws twice as often from FILE");
-  app.add_option("--tokenizer", settings.tokenizer,
-                 "a SentencePiece model (default: the one in the weights, or the one that PREFIX.json names for PREFIX-train.bin)");
+  app.add_option(
+      "--tokenizer", settings.tokenizer,
+      std::string(kTokenizerFiles) + " (default: the one in the weights, or the one that PREFIX.json names for PREFIX-train.bin)");
 }
 
 void find_demonstration_text(TextSettings& settings) {

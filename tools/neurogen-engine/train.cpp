@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
+#include "engine/model/pretrained.h"
 #include "engine/run/base.h"
 #include "engine/run/session.h"
 #include "tools/common/decimal.h"
@@ -113,17 +114,16 @@ int train(TrainSettings s) {
   if (s.common.lora != 0 && s.init.empty()) throw Error("--lora needs the weights that it adapts: name them with --init");
   std::optional<Checkpoint> initial;
   if (!checkpoints.from() && !s.init.empty()) {
-    s.common.architecture_json = saved_architecture(s.init);
-    adopt_document_end(s.common, s.init);
-    if (is_checkpoint(s.init)) initial.emplace(s.init);
+    adopt_weights(s.common, s.init);
+    if (!is_pretrained(s.init) && is_checkpoint(s.init)) initial.emplace(s.init);
   }
   const Resolved resolved = resolve(s.common, false);
-  if (initial) check_architecture(*initial, *resolved.architecture);
+  if (!checkpoints.from() && !s.init.empty()) check_architecture(s.init, *resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
-  else if (!s.init.empty()) carried = carried_tokenizer(s.init);
+  else if (!s.init.empty() && s.text.tokenizer.empty()) carried = carried_tokenizer(s.init);
   const Texts texts(s.text, resolved.architecture->vocabulary(), std::move(carried));
   const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
@@ -187,7 +187,10 @@ void add_train(CLI::App& app, int& status) {
   app.add_option("--decoder-lr", s->rates.decoder_rate, "learning rate of the decoder")->capture_default_str();
   app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
-  app.add_option("--init", s->init, "start from these weights: a safetensors file, or a checkpoint of another run");
+  app.add_option(
+      "--init", s->init,
+      "start from these weights: a safetensors file, a checkpoint of another run, or pretrained ones, a folder of transformers or "
+      "a GGUF file");
   app.add_option("--export", s->export_file,
                  "write the trained weights and the tokenizer to this safetensors file (default: neurogen-ARCH.safetensors, "
                  "or no file with --checkpoint-dir)");

@@ -10,7 +10,9 @@
 namespace neurogen {
 
 void add_weight_settings(CLI::App& app, WeightSettings& settings) {
-  app.add_option("--init", settings.init, "trained weights: a safetensors file or a checkpoint");
+  app.add_option(
+      "--init", settings.init,
+      "trained weights: a safetensors file or a checkpoint; or pretrained ones, a folder of transformers or a GGUF file");
   app.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or a directory to take the newest from");
 }
 
