@@ -2,7 +2,7 @@
 # Trains and evaluates `tiny` and `transformer-tiny` under each sanitizer; any finding ends the program with an error. Under
 # AddressSanitizer also tests the fences around buffers, hostile checkpoints, and failing allocations, which must end in one sentence
 # without leaks.
-#   test-sanitizers.sh [SANITIZER...]   only those, and fuzzes hostile checkpoints for only ten seconds instead of ten minutes
+#   test-sanitizers.sh [SANITIZER...]   only those, and fuzzes hostile files for only ten seconds instead of ten minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/lib/llvm-16/bin  # for the line numbers of findings
@@ -18,7 +18,7 @@ chosen=$#  # 0: all sanitizers, with all tests
 for sanitizer in ${@:-address,undefined thread}; do
   build=build-${sanitizer%%,*}
   targets=neurogen-engine
-  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint"
+  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint fuzz_tokenizer"
   [ "$build" = build-thread ] || [ $chosen -gt 0 ] || targets+=" test_hostile"
   { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" -DCMAKE_CXX_COMPILER=clang++-16 && cmake --build "$build" --target $targets; } > "$work/log" ||
     { cat "$work/log"; exit 1; }
@@ -36,11 +36,15 @@ for sanitizer in ${@:-address,undefined thread}; do
 
   "$build/bin/test_sanitizer" --gtest_brief=1
   [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version2.*'
-  mkdir "$work/corpus" && cp tests/hostile/version-2.ngck "$work/corpus"
   seconds=$([ $chosen -gt 0 ] && echo 10 || echo 600)
-  "$build/bin/fuzz_checkpoint" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/corpus" \
-    2> "$work/log" || { cat "$work/log"; exit 1; }
-  echo "hostile checkpoints: $(awk '/executed_units/ {print $2}' "$work/log") inputs in $seconds s, no finding"
+  for format in checkpoint tokenizer; do
+    mkdir "$work/$format"
+    if [ $format = checkpoint ]; then cp tests/hostile/version-2.ngck "$work/$format"
+    else python3 -c 'import json; print(json.dumps(json.load(open("tests/golden/byte-level.json"))["tokenizer"]))' > "$work/$format/seed"; fi
+    "$build/bin/fuzz_$format" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/$format" \
+      2> "$work/log" || { cat "$work/log"; exit 1; }
+    echo "hostile files ($format): $(awk '/executed_units/ {print $2}' "$work/log") inputs in $seconds s, no finding"
+  done
   for failure in new\ {2,500,1000,2000,4000,8000,12000,16000,20000,24000,28000,32000,36000} pages\ {1,2,3}; do
     status=0
     env LD_PRELOAD="$build/liballocation_counter.so" NEUROGEN_FAIL="$failure" \
