@@ -18,7 +18,7 @@ chosen=$#  # 0: all sanitizers, with all tests
 for sanitizer in ${@:-address,undefined thread}; do
   build=build-${sanitizer%%,*}
   targets=neurogen-engine
-  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint fuzz_gguf"
+  [ "$build" = build-thread ] || targets="neurogen-engine test_sanitizer allocation_counter fuzz_checkpoint fuzz_gguf fuzz_tokenizer"
   [ "$build" = build-thread ] || [ $chosen -gt 0 ] || targets+=" test_hostile"
   { cmake -S . -B "$build" -G Ninja -DNEUROGEN_SANITIZE="$sanitizer" -DCMAKE_CXX_COMPILER=clang++-16 && cmake --build "$build" --target $targets; } > "$work/log" ||
     { cat "$work/log"; exit 1; }
@@ -37,10 +37,13 @@ for sanitizer in ${@:-address,undefined thread}; do
   "$build/bin/test_sanitizer" --gtest_brief=1
   [ $chosen -gt 0 ] || "$build/bin/test_hostile" --gtest_brief=1 --gtest_filter='Hostile.*:Version2.*'
   seconds=$([ $chosen -gt 0 ] && echo 10 || echo 600)
-  for format in checkpoint gguf; do
-    seed=tests/hostile/version-2.ngck
-    [ $format = checkpoint ] || seed=tests/pretrained/llama.gguf
-    mkdir "$work/$format" && cp "$seed" "$work/$format"
+  for format in checkpoint gguf tokenizer; do
+    mkdir "$work/$format"
+    case $format in
+      checkpoint) cp tests/hostile/version-2.ngck "$work/$format" ;;
+      gguf) cp tests/pretrained/llama.gguf "$work/$format" ;;
+      tokenizer) python3 -c 'import json; print(json.dumps(json.load(open("tests/golden/byte-level.json"))["tokenizer"]))' > "$work/$format/seed" ;;
+    esac
     "$build/bin/fuzz_$format" -max_total_time="$seconds" -verbosity=0 -print_final_stats=1 -artifact_prefix="$build/" "$work/$format" \
       2> "$work/log" || { cat "$work/log"; exit 1; }
     echo "hostile files ($format): $(awk '/executed_units/ {print $2}' "$work/log") inputs in $seconds s, no finding"

@@ -4,11 +4,9 @@
 
 namespace neurogen {
 
-void AddedPieces::add(std::string text, TokenId id, bool special) {
-  first_[static_cast<unsigned char>(text.front())] = true;
-  const auto place =
-      std::upper_bound(pieces_.begin(), pieces_.end(), text, [](const auto& t, const Piece& p) { return t < p.text; });
-  pieces_.insert(place, {std::move(text), id, special});
+AddedPieces::AddedPieces(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {
+  std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) { return a.text < b.text; });
+  for (const Piece& piece : pieces_) first_[static_cast<unsigned char>(piece.text.front())] = true;
 }
 
 // Narrows the sorted range byte by byte, so that a text costs no more than its bytes times the logarithm of the number of pieces.
@@ -26,13 +24,11 @@ const AddedPieces::Piece* AddedPieces::longest_at(std::string_view text) const {
 }
 
 AddedPieces::Found AddedPieces::find(std::string_view text, std::size_t begin, bool with_special) const {
-  if (!empty()) {
-    while (begin < text.size()) {
-      const Piece* const piece = first_[static_cast<unsigned char>(text[begin])] ? longest_at(text.substr(begin)) : nullptr;
-      const std::size_t bytes = piece ? piece->text.size() : 1;
-      if (piece && (with_special || !piece->special)) return {begin, begin + bytes, piece->id};
-      begin += bytes;
-    }
+  while (!pieces_.empty() && begin < text.size()) {
+    const Piece* const piece = first_[static_cast<unsigned char>(text[begin])] ? longest_at(text.substr(begin)) : nullptr;
+    const std::size_t bytes = piece ? piece->text.size() : 1;
+    if (piece && (with_special || !piece->special)) return {begin, begin + bytes, piece->id};
+    begin += bytes;
   }
   return {text.size(), text.size(), kNoToken};
 }

@@ -11,9 +11,14 @@ namespace neurogen {
 
 class AddedPieces {
  public:
-  // `text` is not empty. The texts that are added later must differ from it.
-  void add(std::string text, TokenId id, bool special);
-  bool empty() const { return pieces_.empty(); }
+  struct Piece {
+    std::string text;
+    TokenId id;
+    bool special;
+  };
+  AddedPieces() = default;
+  // The texts are different, and none is empty.
+  explicit AddedPieces(std::vector<Piece> pieces);
 
   struct Found {
     std::size_t begin, end;
@@ -24,11 +29,6 @@ class AddedPieces {
   Found find(std::string_view text, std::size_t begin, bool with_special) const;
 
  private:
-  struct Piece {
-    std::string text;
-    TokenId id;
-    bool special;
-  };
   const Piece* longest_at(std::string_view text) const;
 
   std::vector<Piece> pieces_;  // sorted by text

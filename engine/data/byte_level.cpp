@@ -12,7 +12,8 @@
 namespace neurogen {
 namespace {
 
-constexpr std::size_t kLongest = 1 << 20;  // bytes that are encoded at once
+constexpr std::size_t kLongest = 1 << 20;    // bytes that are encoded at once
+constexpr std::size_t kLongestAdded = 1024;  // bytes of an added piece, which is sought at every place
 
 // In a model for chats the end that its files name ends a turn; what ended documents before has one of the usual names.
 TokenId usual_document_end(const BytePairs& pairs) {
@@ -28,7 +29,7 @@ TokenId usual_document_end(const BytePairs& pairs) {
 // The cache holds what a word was encoded as at the place that its hash gives, 4 MiB altogether: most words of a text are common.
 struct ByteLevelTokenizer::Work {
   struct Cached {
-    char word[23];
+    char word[22];
     std::uint8_t size = 0, ids = 0;  // 0 bytes: nothing yet
     TokenId id[10];
   };
@@ -42,24 +43,39 @@ struct ByteLevelTokenizer::Work {
 
 ByteLevelTokenizer::ByteLevelTokenizer(const BytePairs& pairs, std::string model, const std::string& name)
     : Tokenizer(std::move(model), name), pattern_(pairs.words), merges_((check_byte_pairs(pairs, name), pairs)), nfc_(pairs.nfc) {
-  for (const AddedPiece& piece : pairs.added) {
-    const std::string& text = pairs.pieces[static_cast<std::size_t>(piece.id)];
-    for (std::size_t at = 1; at < text.size(); ++at) {
-      if (!words_end("x" + text, at + 1)) continue;  // whatever comes before it
-      throw Error(fmt::format("{} has the added piece {}, which ends a word within: only pieces without such a place are read",
-                              name, quoted_piece(text)));
-    }
-    (piece.normalized ? added_normalized_ : added_).add(piece.normalized && nfc_ ? nfc(text) : text, piece.id, piece.special);
-  }
+  fill_added(pairs);
   fill_pieces(pairs);
   const std::vector<TokenId> line_end = encode("\n");
   if (line_end.empty()) throw Error(fmt::format("{} has no piece for a line end: use a tokenizer that has one", name));
   line_end_ = line_end.front();
   document_end_ = usual_document_end(pairs);
   if (pairs.begins_with_bos) text_begin_ = pairs.bos;
+  const auto text = [&](TokenId id) { return id == kNoToken ? std::string() : pairs.pieces[static_cast<std::size_t>(id)]; };
+  chat_template_ = ChatTemplate::recognise(pairs.chat_template, text(pairs.bos), text(pairs.eos));
+  if (pairs.eos != kNoToken) ends_.push_back(pairs.eos);
+  if (!chat_template_) return;
+  const std::vector<TokenId> turn_end = encode_marked(chat_template_->turn_end());
+  if (turn_end.size() == 1 && turn_end[0] != pairs.eos) ends_.push_back(turn_end[0]);
 }
 
 ByteLevelTokenizer::~ByteLevelTokenizer() = default;
+
+void ByteLevelTokenizer::fill_added(const BytePairs& pairs) {
+  std::vector<AddedPieces::Piece> raw, normalized;
+  for (const AddedPiece& piece : pairs.added) {
+    const std::string& text = pairs.pieces[static_cast<std::size_t>(piece.id)];
+    const std::string within = "x" + text;  // whatever comes before it
+    bool whole = text.size() <= kLongestAdded;
+    for (std::size_t at = 2; whole && at < within.size(); ++at) whole = !words_end(within, at);
+    if (!whole)
+      throw Error(fmt::format("{} has the added piece {}, which is too long or ends a word within: it cannot be used", name(),
+                              quoted_piece(text)));
+    if (piece.normalized) normalized.push_back({nfc_ ? nfc(text) : text, piece.id, piece.special});
+    else raw.push_back({text, piece.id, piece.special});
+  }
+  added_ = AddedPieces(std::move(raw));
+  added_normalized_ = AddedPieces(std::move(normalized));
+}
 
 void ByteLevelTokenizer::fill_pieces(const BytePairs& pairs) {
   std::vector<bool> special(pairs.pieces.size()), added(pairs.pieces.size());

@@ -32,6 +32,7 @@ class ByteLevelTokenizer : public Tokenizer {
  private:
   struct Work;  // one thread's memory
 
+  void fill_added(const BytePairs& pairs);
   void fill_pieces(const BytePairs& pairs);
   std::size_t encode_all(std::string_view text, bool last, bool with_special, std::vector<TokenId>& ids) const;
   void append_chunk(std::string_view text, bool with_special, Work& work, std::vector<TokenId>& ids) const;

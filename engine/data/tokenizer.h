@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/data/chat_template.h"
 #include "engine/data/token_id.h"
 
 namespace neurogen {
@@ -45,6 +47,11 @@ class Tokenizer {
   // What a model reads before it continues `text`, which may be empty: at least one id.
   std::vector<TokenId> prompt(std::string_view text) const;
 
+  // How its model writes conversations; none: not known.
+  const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
+  // The ids with which its model ends what it says, beside document_end(); they decode to no text.
+  const std::vector<TokenId>& ends() const { return ends_; }
+
   // The text of an id: its piece or its byte, empty for control pieces (<s>, </s>), U+FFFD for <unk>. Empty for an id outside the
   // vocabulary.
   std::string_view piece_bytes(TokenId id) const;
@@ -56,6 +63,8 @@ class Tokenizer {
   PieceTable pieces_;  // the derived class fills these
   TokenId line_end_ = kNoToken, document_end_ = kNoToken;
   TokenId text_begin_ = kNoToken;  // read before a prompt; kNoToken: none
+  std::optional<ChatTemplate> chat_template_;
+  std::vector<TokenId> ends_;
 
  private:
   std::string name_, model_;

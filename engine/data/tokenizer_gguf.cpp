@@ -36,7 +36,8 @@ BytePairs read_gguf_tokenizer(const std::string& path) {
     throw Error(fmt::format("{}: {}: only byte-level BPE as in GPT-2, SmolLM, Qwen2 and Llama 3 is read", path, what));
   };
   if (!file.has(key("model"))) refuse("it has no tokenizer");
-  if (file.text(key("model")) != "gpt2") refuse(fmt::format("its tokenizer is of the kind {}", quoted_piece(file.text(key("model")))));
+  if (file.text(key("model")) != "gpt2")
+    refuse(fmt::format("its tokenizer is of the kind {}", quoted_piece(file.text(key("model")))));
   const std::string_view pre = file.has(key("pre")) ? file.text(key("pre")) : "";
   const auto way = std::find_if(std::begin(kWays), std::end(kWays), [&](const Way& w) { return w.pre == pre; });
   if (way == std::end(kWays)) refuse(fmt::format("its tokenizer cuts words by the rule {}", quoted_piece(pre)));
@@ -46,7 +47,8 @@ BytePairs read_gguf_tokenizer(const std::string& path) {
   std::vector<std::string_view> pieces = file.texts(key("tokens"));
   std::vector<std::int64_t> kinds = file.wholes(key("token_type"));
   if (kinds.size() != pieces.size())
-    throw Error(fmt::format("{} has {} pieces and {} kinds of them: it is damaged, make or download it again", path, pieces.size(), kinds.size()));
+    throw Error(fmt::format("{} has {} pieces and {} kinds of them: it is damaged, make or download it again", path, pieces.size(),
+                            kinds.size()));
   while (!kinds.empty() && kinds.back() == unused) kinds.pop_back();  // they only fill the model's table
   pieces.resize(kinds.size());
   std::unordered_map<std::string_view, TokenId> ids;
@@ -61,8 +63,9 @@ BytePairs read_gguf_tokenizer(const std::string& path) {
     const auto id_of = [&](std::string_view piece) {
       const auto found = ids.find(piece);
       if (found == ids.end())
-        throw Error(fmt::format("{}: the merge {} has the piece {}, which is not in its tokens: it is damaged, make or download it again",
-                                path, quoted_piece(merge), quoted_piece(piece)));
+        throw Error(
+            fmt::format("{}: the merge {} has the piece {}, which is not in its tokens: it is damaged, make or download it again",
+                        path, quoted_piece(merge), quoted_piece(piece)));
       return found->second;
     };
     const std::size_t space = std::min(merge.find(' '), merge.size());

@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "arena/error.h"
@@ -116,6 +117,10 @@ TokenFile::TokenFile(const std::string& path) : file_(path) {
   else tokens_ = StoredTokens(std::span(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / width));
 }
 
+std::string mask_path(const std::string& tokens) {
+  return tokens.substr(0, tokens.size() - std::string_view(".bin").size()) + ".mask";
+}
+
 NotedTokenizer noted_tokenizer(const std::string& path) {
   NotedTokenizer noted;
   for (const std::string_view end : {"-train.bin", "-valid.bin"}) {
@@ -145,6 +150,7 @@ Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer
   for (const std::string& path : paths) {
     if (path.ends_with(".bin")) {
       parts_.push_back({path, files_.emplace_back(path).tokens()});
+      add_mask(parts_.back());
     } else {
       const TextFile text(path);
       if (tokenizer == nullptr) {
@@ -157,12 +163,30 @@ Tokens::Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer
   }
 }
 
-void Tokens::read(std::int64_t begin, std::span<TokenId> ids) const {
+void Tokens::add_mask(Part& part) {
+  const std::string path = mask_path(part.path);
+  if (!std::filesystem::exists(path)) return;
+  part.mask = masks_.emplace_back(path).bytes();
+  masked_ = true;
+  if (part.mask.size() != part.tokens.size()) {
+    throw Error(fmt::format("{} is for {} tokens, but {} has {}: make both again, or remove it to learn all tokens", path,
+                            part.mask.size(), part.path, part.tokens.size()));
+  }
+  if (std::all_of(part.mask.begin(), part.mask.end(), [](std::byte b) { return b == std::byte{0}; }))
+    throw Error(fmt::format("{} has no token to learn: make it from conversations in which the assistant speaks", path));
+}
+
+void Tokens::read(std::int64_t begin, std::span<TokenId> ids) const { read_parts(begin, ids, false); }
+void Tokens::read_targets(std::int64_t begin, std::span<TokenId> ids) const { read_parts(begin, ids, masked_); }
+
+void Tokens::read_parts(std::int64_t begin, std::span<TokenId> ids, bool masked) const {
   auto skip = static_cast<std::size_t>(begin);
   for (const Part& part : parts_) {
     if (skip < part.tokens.size()) {
       const std::size_t count = std::min(ids.size(), part.tokens.size() - skip);
       part.tokens.read(skip, ids.first(count));
+      for (std::size_t i = 0; masked && !part.mask.empty() && i < count; ++i)
+        if (part.mask[skip + i] == std::byte{0}) ids[i] = kNoToken;
       ids = ids.subspan(count);
       skip = 0;
     } else {
@@ -210,7 +234,7 @@ void Tokens::check_vocabulary(std::int64_t vocabulary) const {
 }
 
 std::uint64_t Tokens::hash() const {
-  if (read_whole() && weights_.empty()) return hash_of_all();
+  if (read_whole() && weights_.empty() && !masked_) return hash_of_all();
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   const auto update = [&](std::uint64_t number) { XXH3_64bits_update(&state, &number, sizeof number); };
@@ -221,6 +245,7 @@ std::uint64_t Tokens::hash() const {
     update(static_cast<std::uint64_t>(size_));
     for (std::int64_t b = 0; b < kBlocks; ++b) XXH3_64bits_update(&state, block(b).data(), kBlock * sizeof(std::int32_t));
   }
+  for (const Part& part : parts_) XXH3_64bits_update(&state, part.mask.data(), part.mask.size());
   return XXH3_64bits_digest(&state);
 }
 

@@ -55,6 +55,10 @@ class TokenFile {
   StoredTokens tokens_;
 };
 
+// The file beside FILE.bin, FILE.mask, that says which tokens are learned: a byte for each, 0 for those that are only read. Without
+// such a file all are learned.
+std::string mask_path(const std::string& tokens);
+
 // The tokenizer that made PREFIX-train.bin or PREFIX-valid.bin, according to PREFIX.json; both fields empty if unknown.
 struct NotedTokenizer {
   std::string path, hash;  // XXH3 in hexadecimal
@@ -67,14 +71,18 @@ inline constexpr std::int64_t kReadWhole = std::int64_t{1} << 30;
 // One or several files, concatenated into one stream of tokens.
 class Tokens {
  public:
-  // Files whose names end in `.bin` are mapped; any other is UTF-8 text and is encoded into memory by `tokenizer`, which may be
-  // null if there is no text. `weights`: one per file, how often its windows are drawn (draws.h); empty: all windows equally.
-  // Throws Error for no files, for text without tokenizer, and as TokenFile and TextFile.
+  // Files whose names end in `.bin` are mapped, with their masks; any other is UTF-8 text and is encoded into memory by
+  // `tokenizer`, which may be null if there is no text. `weights`: one per file, how often its windows are drawn (draws.h); empty:
+  // all windows equally. Throws Error for no files, for text without tokenizer, for a mask of another length, and as TokenFile and
+  // TextFile.
   Tokens(const std::vector<std::string>& paths, const Tokenizer* tokenizer, std::vector<std::int64_t> weights = {});
 
   std::int64_t size() const { return size_; }
   // Reads tokens [begin, begin + ids.size()), which must be inside the stream. Allocates nothing.
   void read(std::int64_t begin, std::span<TokenId> ids) const;
+  // The same as targets: kNoToken where a token is not learned.
+  void read_targets(std::int64_t begin, std::span<TokenId> ids) const;
+  bool masked() const { return masked_; }  // whether some file has a mask
   // A copy of the whole stream.
   std::vector<TokenId> all() const;
   const std::vector<std::int64_t>& weights() const { return weights_; }
@@ -87,15 +95,18 @@ class Tokens {
   // Throws Error that names the file and value of a token at or above the vocabulary. Reads as much as hash(); the rest is checked
   // when it is drawn.
   void check_vocabulary(std::int64_t vocabulary) const;
-  // XXH3-64 of all ids as stored, independent of the division into files; with weights, also of the files' lengths. For a text of
-  // more than kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
+  // XXH3-64 of all ids as stored, independent of the division into files; with weights, also of the files' lengths, and with masks
+  // also of those. For a text of more than kReadWhole bytes, only its length and 64 blocks spread evenly over it are hashed.
   std::uint64_t hash() const;
 
  private:
   struct Part {
     std::string path;
     StoredTokens tokens;
+    std::span<const std::byte> mask{};  // empty: all are learned
   };
+  void add_mask(Part& part);
+  void read_parts(std::int64_t begin, std::span<TokenId> ids, bool masked) const;
   bool read_whole() const;
   std::uint64_t hash_of_all() const;
   std::int64_t block_begin(std::int64_t number) const;
@@ -104,10 +115,12 @@ class Tokens {
   using Encoded = std::variant<std::vector<std::uint16_t>, std::vector<std::uint32_t>>;
   static Encoded encoded(std::string_view text, const Tokenizer& tokenizer);
 
-  std::vector<TokenFile> files_;  // own the mapped parts
-  std::vector<Encoded> texts_;    // own the others
+  std::vector<TokenFile> files_;   // own the mapped parts
+  std::vector<MappedFile> masks_;  // and their masks
+  std::vector<Encoded> texts_;     // own the others
   std::vector<Part> parts_;
   std::int64_t size_ = 0;
+  bool masked_ = false;
   std::vector<std::int64_t> weights_;
 };
 

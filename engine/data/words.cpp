@@ -10,9 +10,13 @@
 #include <new>
 
 #include "arena/error.h"
+#include "engine/data/segment.h"
 
 namespace neurogen {
 namespace {
+
+// Bytes that are normalised at once: the library sorts combining marks in quadratic time.
+constexpr std::size_t kComposed = 1 << 14;
 
 // The patterns as their tokenizers have them (GPT-2's encoder.py; tokenizer.json of Qwen2 and Llama 3).
 constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -75,6 +79,29 @@ bool white_before(std::string_view text, std::size_t at) {
   return white_at(text.substr(0, at), begin);
 }
 
+// Whether nothing before position `at` composes with what follows: Latin letters, Chinese characters and Korean syllables begin
+// anew.
+bool composes_apart(std::string_view text, std::size_t at) {
+  utf8proc_int32_t c = -1;
+  utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at, static_cast<utf8proc_ssize_t>(text.size() - at),
+                   &c);
+  return text[at - 1] == '\n' || (c >= 0 && c < 0x300) || (c >= 0x3400 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3);
+}
+
+void append_nfc(std::string_view text, std::string& to) {
+  if (std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
+    to += text;
+    return;
+  }
+  utf8proc_uint8_t* composed = nullptr;
+  const auto bytes =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &composed,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, std::free);
+  if (bytes < 0) throw Error(fmt::format("text cannot be normalised: {}", utf8proc_errmsg(bytes)), Error::kRunTime);
+  to.append(reinterpret_cast<const char*>(composed), static_cast<std::size_t>(bytes));
+}
+
 }  // namespace
 
 std::string_view split_pattern(WordRule rule) {
@@ -109,15 +136,18 @@ std::size_t Words::length(std::string_view text, std::size_t begin) {
 }
 
 std::string nfc(std::string_view text) {
-  if (std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }))
-    return std::string(text);
-  utf8proc_uint8_t* composed = nullptr;
-  const auto bytes =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &composed,
-                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, std::free);
-  if (bytes < 0) throw Error(fmt::format("text cannot be normalised: {}", utf8proc_errmsg(bytes)), Error::kRunTime);
-  return {reinterpret_cast<const char*>(composed), static_cast<std::size_t>(bytes)};
+  std::string composed;
+  while (!text.empty()) {
+    std::size_t end = text.size();
+    if (end > kComposed) {
+      end = kComposed;
+      while (end > 0 && !composes_apart(text, end)) --end;
+      if (end == 0) end = segment_length(text, kComposed);
+    }
+    append_nfc(text.substr(0, end), composed);
+    text.remove_prefix(end);
+  }
+  return composed;
 }
 
 bool words_end(std::string_view text, std::size_t at) {

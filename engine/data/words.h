@@ -47,7 +47,8 @@ class Words {
   pcre2_real_match_data_8* match_;
 };
 
-// Unicode's normalisation form C of well-formed UTF-8.
+// Unicode's normalisation form C of well-formed UTF-8; of 16 KiB of marks and the like, without a letter that begins anew, in
+// parts.
 std::string nfc(std::string_view text);
 
 // Whether no rule's word, and no composed character, reaches across position `at` of `text`, 0 < at < text.size(), whatever the

@@ -30,7 +30,7 @@ Evaluation Evaluator::over(const Text& text, std::int64_t most_tokens) {
     sum.right += static_cast<std::int64_t>(hits[0]);
     sum.among_five += static_cast<std::int64_t>(hits[1]);
   }
-  sum.loss /= static_cast<double>(sum.tokens);
+  sum.loss /= static_cast<double>(std::max<std::int64_t>(sum.tokens, 1));
   return sum;
 }
 

@@ -24,8 +24,10 @@ Speaker::Speaker(const Model& model, Program& program, const SpeakerTensors& ten
   begin_ = {begin.as<const std::int32_t>(), pieces.offsets.size()};
   for (std::int32_t token = 0; token < model.architecture->vocabulary(); ++token) {
     longest_piece_ = std::max(longest_piece_, piece(token).size());
-    // Tokens that decode to no text are never drawn, except the end of a document.
-    if (piece(token).empty() && token != model.options.document_end) sampler_.silence(token);
+    // Tokens that decode to no text are never drawn, except those that end it.
+    const std::vector<TokenId>& ends = tokenizer.ends();
+    const bool ends_text = token == model.options.document_end || std::find(ends.begin(), ends.end(), token) != ends.end();
+    if (piece(token).empty() && !ends_text) sampler_.silence(token);
   }
 }
 

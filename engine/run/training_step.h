@@ -1,5 +1,6 @@
 // One training step on the batch in the host arena.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "engine/graph/program.h"
@@ -44,7 +45,7 @@ StepResult run_programs(const Model& model, Program& program, Fill&& fill) {
     losses += loss[0], counted += loss[1];
   }
   run(model.programs.end_step);
-  result.loss = losses / counted;
+  result.loss = losses / std::max(counted, 1.0);  // 0 if the step's texts have nothing to learn
   return result;
 }
 

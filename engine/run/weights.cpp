@@ -14,10 +14,14 @@
 #include "engine/model/initialize.h"
 #include "engine/model/pretrained.h"
 #include "engine/run/base.h"
+#include "engine/run/process.h"
 #include "engine/run/restore.h"
 
 namespace neurogen {
 namespace {
+
+// What reading a tokenizer may take at once: the JSON of 150,000 pieces takes 100 MB, of which 25 are kept.
+constexpr Bytes kTokenizerHeap = 512'000'000;
 
 // Empty if the key is missing.
 std::string metadata(const Safetensors& file, const char* key) {
@@ -105,13 +109,20 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
                Field("tokenizer")});
 }
 
+std::unique_ptr<Tokenizer> named_tokenizer(const std::string& path) {
+  const HeapCapLifted reading(kTokenizerHeap);
+  return read_tokenizer(path);
+}
+
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
+  const HeapCapLifted reading(kTokenizerHeap);
   const std::string& model = from.manifest().tokenizer_model;
   return model.empty() ? nullptr : tokenizer_of(model, from.path() + ": its tokenizer");
 }
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
-  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? read_tokenizer(file) : nullptr;
+  const HeapCapLifted reading(kTokenizerHeap);
+  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? named_tokenizer(file) : nullptr;
   if (is_checkpoint(file)) return carried_tokenizer(Checkpoint(file));
   const Safetensors weights(file);
   const FileTensor* model = weights.find(kTokenizerTensor);
@@ -124,7 +135,7 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
 Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
   if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
   else if (!is_pretrained(init_) && is_checkpoint(init_)) checkpoint_.emplace(std::exchange(init_, {}));
-  if (!tokenizer.empty()) tokenizer_ = read_tokenizer(tokenizer);
+  if (!tokenizer.empty()) tokenizer_ = named_tokenizer(tokenizer);
   else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
   if (!checkpoint_) {
     if (is_pretrained(init_)) adopt_pretrained(settings, init_);

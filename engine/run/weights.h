@@ -26,7 +26,9 @@ void check_architecture(const Checkpoint& from, const Architecture& asked);
 void check_architecture(const std::string& weights, const Architecture& asked);
 // Throws Error, naming both hashes, if the checkpoint was trained with a tokenizer other than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
-// The tokenizer in a file of weights, null if there is none.
+// read_tokenizer, with more heap for the time of reading.
+std::unique_ptr<Tokenizer> named_tokenizer(const std::string& path);
+// The tokenizer in a file of weights, null if there is none; likewise.
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // weights of any kind
 

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "engine/data/tokenizer_json.h"
+#include "engine/files/gguf.h"
 #include "tests/expect_error.h"
 #include "tests/folders.h"
 #include "tests/temporary_directory.h"
@@ -126,6 +127,10 @@ TEST_F(ByteLevel, EndlessWordsComeBack) {
   const Tokenizer& tokenizer = open(tokenizer_json("qwen2"));
   for (const string& text : {string(5'000'000, 'a'), string(2'000'000, ' '), string(2'000'000, '.'), string(2'000'000, '\n') + "x"})
     EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text)) == text);
+  // Marks that normalisation puts into another order.
+  string marks;
+  for (int i = 0; i < 300'000; ++i) marks += "\u0301\u0327";
+  EXPECT_NEAR(static_cast<double>(tokenizer.decode(tokenizer.encode("a" + marks)).size()), static_cast<double>(marks.size()), 10);
 }
 
 TEST_F(ByteLevel, ReadsBothSpellingsOfMergesAndWhatItCarries) {
@@ -198,6 +203,45 @@ TEST_F(ByteLevel, RefusesByNameWhatWouldChangeIds) {
     EXPECT_NE(sentence.find(part), string::npos) << sentence << "\nlacks: " << part;
   }
   EXPECT_ERROR(read_tokenizer(directory_.file("x.json", "{")), "x.json", "not a JSON object");
+}
+
+// A GGUF file's metadata gives the same tokenizer, byte for byte of what is carried.
+TEST_F(ByteLevel, ReadsGgufFiles) {
+  json file = tokenizer_json("smollm");
+  std::vector<string> tokens(file["model"]["vocab"].size() + 3), merges;
+  std::vector<std::int32_t> kinds(tokens.size(), 1);
+  for (const auto& [piece, id] : file["model"]["vocab"].items()) tokens[id] = piece;
+  for (json& added : file["added_tokens"]) {
+    added["normalized"] = false;
+    tokens[added["id"]] = added["content"];
+    kinds[added["id"]] = added["special"] ? 3 : 4;
+  }
+  for (const json& merge : file["model"]["merges"]) merges.push_back(merge[0].get<string>() + " " + merge[1].get<string>());
+  directory_.file("tokenizer_config.json", R"({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": "x"})");
+  const auto with = [&](const GgufMetadata& more, const string& pre = "smollm") {
+    GgufMetadata all = {{"general.architecture", string("llama")}, {"tokenizer.ggml.pre", pre},
+                        {"tokenizer.ggml.tokens", tokens},         {"tokenizer.ggml.token_type", kinds},
+                        {"tokenizer.ggml.bos_token_id", 1u},       {"tokenizer.ggml.eos_token_id", 2u},
+                        {"tokenizer.chat_template", string("x")}};
+    all.insert(all.end(), more.begin(), more.end());
+    write_gguf(directory_.path("t.gguf"), all, {});
+    return directory_.path("t.gguf");
+  };
+  const GgufMetadata bpe = {{"tokenizer.ggml.model", string("gpt2")}, {"tokenizer.ggml.merges", merges}};
+  const auto tokenizer = read_tokenizer(with(bpe));
+  EXPECT_EQ(tokenizer->model(), open(file).model());
+  kinds.resize(kinds.size() + 100, 5);  // unused pieces at the end only fill the model's table
+  for (int i = 0; i < 100; ++i) tokens.push_back("[PAD" + std::to_string(i) + "]");
+  EXPECT_EQ(read_tokenizer(with(bpe))->hash(), tokenizer->hash());
+  EXPECT_ERROR(read_tokenizer(with(bpe, "viking")), "t.gguf: its tokenizer cuts words by the rule \"viking\"");
+  EXPECT_ERROR(read_tokenizer(with({})), "t.gguf: it has no tokenizer");
+  EXPECT_ERROR(read_tokenizer(with({{"tokenizer.ggml.model", string("llama")}})), "its tokenizer is of the kind \"llama\"");
+  EXPECT_ERROR(read_tokenizer(with({{"tokenizer.ggml.model", string("gpt2")}})), "t.gguf", "merges");
+  EXPECT_ERROR(
+      read_tokenizer(with({{"tokenizer.ggml.model", string("gpt2")}, {"tokenizer.ggml.merges", std::vector<string>{"zz y"}}})),
+      "t.gguf: the merge \"zz y\" has the piece \"zz\"");
+  kinds.pop_back();
+  EXPECT_ERROR(read_tokenizer(with(bpe)), "kinds of them");
 }
 
 // Bytes changed, left out and cut anywhere: refused in one sentence, or a tokenizer that works.

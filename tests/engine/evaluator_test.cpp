@@ -52,6 +52,36 @@ std::int64_t expect_evaluation_of_a_stream(std::uint64_t seed) {
   return static_cast<std::int64_t>(evaluation.among_five);
 }
 
+// What is learned of a text, and the rest, together are the text.
+TEST(Evaluator, CountsOnlyWhatAMaskLetsItLearn) {
+  Random random(9);
+  const BrainShape a = random_architecture(random);
+  StepOptions o = random_options(random, a);
+  o.compute = o.decoder_storage = DType::f64;
+  std::vector<std::uint16_t> ids(static_cast<std::size_t>(2 * o.tokens() + 7));
+  std::string mask, rest;
+  for (auto& id : ids) {
+    id = static_cast<std::uint16_t>(random.between(0, a.vocabulary - 1));
+    mask += static_cast<char>(random.between(0, 1));
+    rest += static_cast<char>(1 - mask.back());
+  }
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("text.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
+  Session session(planned(build_evaluation(a, o), kPlenty));
+  initialize_everything(session.model, session.program, 9);
+  const auto evaluation = [&] { return Evaluator(session.model, session.program).run(Tokens({path}, nullptr)); };
+  const Evaluation all = evaluation();
+  directory.file("text.mask", mask);
+  const Evaluation learned = evaluation();
+  directory.file("text.mask", rest);
+  const Evaluation other = evaluation();
+  EXPECT_EQ(learned.tokens, std::count(mask.begin() + 1, mask.end(), '\1'));
+  EXPECT_EQ(learned.tokens + other.tokens, all.tokens);
+  EXPECT_EQ(learned.right + other.right, all.right);
+  const auto sum = [](const Evaluation& e) { return e.loss * static_cast<double>(e.tokens); };
+  EXPECT_NEAR(sum(learned) + sum(other), sum(all), 1e-9 * sum(all));
+}
+
 TEST(Evaluator, CountsWhatAStreamPredicts) {
   std::int64_t among_five = 0;
   for (std::uint64_t seed = 0; seed < 4; ++seed) among_five += expect_evaluation_of_a_stream(seed);

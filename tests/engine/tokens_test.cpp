@@ -218,6 +218,26 @@ TEST(Tokens, HaveAHashThatKnowsNoFiles) {
   EXPECT_NE(hash(raw({1, 2, 3}), raw({4})), hash(raw({1, 2}), raw({4})));
 }
 
+TEST(Tokens, AMaskTakesTargetsOut) {
+  const TemporaryDirectory directory;
+  const string a = directory.file("a.bin", raw({1, 2, 3})), b = directory.file("b.bin", raw({4, 5}));
+  const std::uint64_t before = Tokens({a, b}, nullptr).hash();
+  EXPECT_FALSE(Tokens({a, b}, nullptr).masked());
+  directory.file("b.mask", string("\0\1", 2));
+  const Tokens tokens({a, b}, nullptr);
+  EXPECT_TRUE(tokens.masked());
+  std::vector<TokenId> ids(4);
+  tokens.read_targets(1, ids);
+  EXPECT_EQ(ids, (std::vector<TokenId>{2, 3, kNoToken, 5}));
+  tokens.read(1, ids);
+  EXPECT_EQ(ids, (std::vector<TokenId>{2, 3, 4, 5}));
+  EXPECT_NE(tokens.hash(), before);
+  directory.file("b.mask", "abc");
+  EXPECT_ERROR(Tokens({a, b}, nullptr), "b.mask is for 3 tokens", "b.bin has 2");
+  directory.file("b.mask", string(2, '\0'));
+  EXPECT_ERROR(Tokens({a, b}, nullptr), "b.mask has no token to learn");
+}
+
 // Also in a text that is checked at sampled places only.
 TEST(Tokens, NameTheFileThatHasATokenOutsideTheVocabulary) {
   const TemporaryDirectory directory;

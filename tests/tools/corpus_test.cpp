@@ -1,5 +1,8 @@
 // The program corpus, run as a user runs it.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
 
 #include "engine/data/tokenizer.h"
 #include "engine/data/tokens.h"
@@ -38,6 +41,29 @@ class CorpusTest : public testing::Test {
   TemporaryDirectory directory_;
   string text_;
 };
+
+// More than 65,536 pieces: 32-bit ids behind llm.c's header.
+TEST_F(CorpusTest, WritesWideTokensForALargeVocabulary) {
+  auto golden = nlohmann::json::parse(read_file(source_folder() + "/tests/golden/byte-level.json"))["tokenizer"];
+  for (int id = 503; id < 66'000; ++id)
+    golden["added_tokens"].push_back({{"id", id}, {"content", "<" + std::to_string(id) + ">"}, {"special", false}});
+  directory_.file("large.json", golden.dump());
+  directory_.file("wide.txt", text_ + "<65999>\n");
+  const auto tokenizer = read_tokenizer(at("large.json"));
+  ASSERT_EQ(run("tokenize wide.txt --tokenizer large.json --out all.bin").status, 0);
+  const Tokens all({at("all.bin")}, nullptr), direct({at("wide.txt")}, tokenizer.get());
+  EXPECT_EQ(all.all(), tokenizer->encode(text_ + "<65999>\n"));
+  EXPECT_EQ(all.hash(), direct.hash());
+  EXPECT_EQ(std::filesystem::file_size(at("all.bin")), 1024u + 4 * static_cast<std::size_t>(all.size()));
+  EXPECT_EQ(read_file(at("all.bin")).substr(0, 4), std::string("\xA1\xD9\x34\x01", 4));  // 20240801
+
+  ASSERT_EQ(run("make wide.txt --tokenizer large.json --out c --held-out 0.25").status, 0);
+  const Tokens train({at("c-train.bin")}, nullptr), valid({at("c-valid.bin")}, nullptr);
+  EXPECT_EQ(tokenizer->decode(train.all()) + tokenizer->decode(valid.all()), text_ + "<65999>\n");
+  const auto manifest = nlohmann::json::parse(read_file(at("c.json")));
+  EXPECT_EQ(manifest["valid"]["xxh3"], fmt::format("{:016x}", valid.hash()));
+  EXPECT_EQ(manifest["valid"]["tokens"], valid.size());
+}
 
 TEST_F(CorpusTest, TrainsTokenisesAndSplits) {
   const Result trained = run("train-tokenizer text.txt --vocabulary 300 --out t.model");

@@ -16,6 +16,7 @@
 #include "tools/common/progress.h"
 #include "tools/common/signals.h"
 #include "tools/corpus/commands.h"
+#include "tools/corpus/conversation.h"
 #include "tools/corpus/digest_set.h"
 #include "tools/corpus/documents.h"
 #include "tools/corpus/sources.h"
@@ -25,6 +26,8 @@ namespace neurogen {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr std::size_t kLongestLine = std::size_t{64} << 20;  // bytes of a conversation, which memory holds
 
 // Totals of one source or of all.
 struct Counts {
@@ -47,7 +50,10 @@ std::vector<Source> readable_beside_outputs(const MakeSettings& s) {
   for (const Source& source : sources) {
     for (const SourceFile& file : source.files) inputs.push_back({"", file.path});
   }
-  check_outputs(inputs, {{"--out", s.prefix + "-train.bin"}, {"--out", s.prefix + "-valid.bin"}, {"--out", s.prefix + ".json"}});
+  std::vector<NamedFile> outputs;
+  for (const char* end : {"-train.bin", "-valid.bin", "-train.mask", "-valid.mask", ".json"})
+    outputs.push_back({"--out", s.prefix + end});
+  check_outputs(inputs, outputs);
   return sources;
 }
 
@@ -55,13 +61,16 @@ class Maker : DocumentSink {
  public:
   explicit Maker(const MakeSettings& s)
       : s_(s),
-        rule_(parse_document_rule(s.documents)),
+        rule_(parse_document_rule(s.chat ? "line" : s.documents)),
         progress_(s.progress),
         tokenizer_(read_tokenizer(s.tokenizer)),
         sources_(readable_beside_outputs(s)),
-        train_(s.prefix + "-train.bin", *tokenizer_),
-        valid_(s.prefix + "-valid.bin", *tokenizer_),
+        train_(s.prefix + "-train.bin", *tokenizer_, s.chat),
+        valid_(s.prefix + "-valid.bin", *tokenizer_, s.chat),
         manifest_(s.prefix + ".json") {
+    if (s.chat && !tokenizer_->chat_template())
+      throw Error(fmt::format(
+          "{} has no chat template that is known (ChatML, Llama 2's or 3's): name a tokenizer of a model for chats", s.tokenizer));
     for (const Source& source : sources_) {
       for (const SourceFile& file : source.files) expected_ += file.bytes, measured_ = measured_ && file.bytes > 0;
     }
@@ -91,6 +100,7 @@ class Maker : DocumentSink {
  private:
   void read(const SourceFile& file, bool in_folder) {
     name_ = file.path == "-" ? "standard input" : file.path;
+    line_ = 0;
     TextStream stream(file.path, s_.replace_invalid);
     DocumentCutter cutter(rule_, *this);
     const std::uint64_t before = here_.bytes;
@@ -114,6 +124,7 @@ class Maker : DocumentSink {
     newlines_ = 0;
     blank_ = true;
     last_ = '\n';
+    conversation_.clear();
     XXH3_128bits_reset(&hash_);
   }
 
@@ -123,11 +134,21 @@ class Maker : DocumentSink {
     blank_ = blank_ && text.find_first_not_of("\r\n") == std::string_view::npos;
     newlines_ += static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
     last_ = text.back();
-    train_.add(text);
+    if (s_.chat) conversation_ += text;
+    else train_.add(text);
+    if (conversation_.size() > kLongestLine)
+      throw Error(fmt::format("{} line {} has over {} bytes: make shorter conversations", name_, line_ + 1, kLongestLine));
+  }
+
+  void add_conversation() {
+    const ConversationIds all = read_conversation(conversation_, *tokenizer_, fmt::format("{} line {}", name_, line_));
+    for (std::size_t i = 0; i < all.ids.size(); ++i) train_.add(all.ids[i], all.learned[i]);
   }
 
   void end_document() override {
-    train_.end_text();
+    ++line_;
+    if (!s_.chat) train_.end_text();
+    else if (!blank_) add_conversation();
     ++here_.documents;
     const XXH128_hash_t digest = XXH3_128bits_digest(&hash_);
     if (rule_.kind == DocumentRule::line && blank_) {
@@ -151,7 +172,7 @@ class Maker : DocumentSink {
   }
 
   void close(TokenOutput& output, std::uint64_t& documents) {
-    if (tokenizer_->document_end() >= 0) output.add(tokenizer_->document_end());
+    if (tokenizer_->document_end() >= 0) output.add(tokenizer_->document_end(), !s_.chat);
     ++documents;
   }
 
@@ -174,7 +195,7 @@ class Maker : DocumentSink {
     const ordered_json manifest = {
         {"sources", std::move(sources)},
         {"all", all_.json()},
-        {"documents", s_.documents},
+        {"documents", s_.chat ? "conversations" : s_.documents},
         {"deduplicate", s_.deduplicate},
         {"replace_invalid", s_.replace_invalid},
         {"held_out", s_.held_out},
@@ -232,6 +253,8 @@ class Maker : DocumentSink {
   std::uint64_t begin_ = 0, newlines_ = 0;
   bool blank_ = true;  // only line ends so far
   char last_ = '\n';
+  std::string conversation_;
+  std::uint64_t line_ = 0;  // of the file, where documents are lines
   XXH3_state_t hash_;
 };
 

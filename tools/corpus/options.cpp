@@ -51,6 +51,11 @@ void add_corpus(CLI::App& app) {
       ->capture_default_str();
   add_held_out(make, m.held_out,
                "fraction of the documents to hold out, chosen by hash; of a file that is one document, the last lines");
+  make->add_flag("--chat", m.chat,
+                 "each line is a conversation, {\"messages\": [{\"role\": ..., \"content\": ...}]}; it becomes tokens under the "
+                 "tokenizer's "
+                 "chat template, and PREFIX-train.mask and PREFIX-valid.mask let only the assistant's words be learned")
+      ->excludes("--documents");
   make->add_flag("--deduplicate", m.deduplicate,
                  "keep only the first of equal documents; takes 18 to 37 bytes of memory per document, at most 58 million");
   make->add_flag("--replace-invalid", m.replace_invalid,

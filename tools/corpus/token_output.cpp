@@ -3,17 +3,21 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "engine/data/tokens.h"
 
 namespace neurogen {
 namespace {
 constexpr std::size_t kBlock = 1 << 16;  // tokens read or written at once
-}
+constexpr std::size_t kPiece =
+    1 << 16;  // bytes of text encoded at once, so that what waits for its end is not looked through often
+}  // namespace
 
-TokenOutput::TokenOutput(const std::string& path, const Tokenizer& tokenizer)
+TokenOutput::TokenOutput(const std::string& path, const Tokenizer& tokenizer, bool masked)
     : path_(path), tokenizer_(tokenizer), wide_(tokenizer.vocabulary() > kNarrowVocabulary), file_(path) {
   if (wide_) file_.write(std::string(sizeof(TokenHeader), '\0'));  // until the number of tokens is known
+  if (masked) mask_.emplace(mask_path(path));
 }
 
 std::size_t TokenOutput::place(std::uint64_t token) const {
@@ -22,13 +26,21 @@ std::size_t TokenOutput::place(std::uint64_t token) const {
 
 void TokenOutput::add(std::string_view text) {
   text_ += text;
+  if (text_.size() < waited_ + kPiece) return;
   text_.erase(0, tokenizer_.encode_some(text_, false, buffer_));
+  waited_ = text_.size();
   if (buffer_.size() >= kBlock) flush();
+}
+
+void TokenOutput::add(TokenId id, bool learned) {
+  buffer_.push_back(id);
+  if (mask_) learned_.push_back(learned);
 }
 
 void TokenOutput::end_text() {
   tokenizer_.encode_some(text_, true, buffer_);
   text_.clear();
+  waited_ = 0;
 }
 
 std::uint64_t TokenOutput::behind_lines(std::uint64_t begin, std::uint64_t lines) {
@@ -47,13 +59,18 @@ std::uint64_t TokenOutput::behind_lines(std::uint64_t begin, std::uint64_t lines
 void TokenOutput::move(std::uint64_t begin, TokenOutput* to) {
   if (begin < written_) {
     flush();
-    for (std::uint64_t at = begin; to && at < written_; at += block_.size()) to->append(read(at));
+    for (std::uint64_t at = begin; to && at < written_; at += block_.size()) {
+      read(at);
+      to->append(block_, learned_block_);
+    }
     file_.cut(place(begin));
+    if (mask_) mask_->cut(begin);
     written_ = begin;
   } else {
     const auto kept = static_cast<std::size_t>(begin - written_);
-    if (to) to->append(std::span(buffer_).subspan(kept));
+    if (to) to->append(std::span(buffer_).subspan(kept), std::span(learned_).subspan(mask_ ? kept : 0));
     buffer_.resize(kept);
+    if (mask_) learned_.resize(kept);
   }
 }
 
@@ -75,11 +92,14 @@ void TokenOutput::commit() {
     const TokenHeader header = wide_header(written_, path_);
     file_.overwrite(0, header.data(), sizeof header);
   }
+  if (mask_) mask_->commit();
+  else if (path_.ends_with(".bin")) std::filesystem::remove(mask_path(path_));  // of older tokens: it would be taken for theirs
   file_.commit();
 }
 
-void TokenOutput::append(std::span<const TokenId> ids) {
+void TokenOutput::append(std::span<const TokenId> ids, std::span<const std::uint8_t> learned) {
   buffer_.insert(buffer_.end(), ids.begin(), ids.end());
+  learned_.insert(learned_.end(), learned.begin(), learned.end());
   if (buffer_.size() >= kBlock) flush();
 }
 
@@ -90,6 +110,8 @@ void TokenOutput::flush() {
     narrow_.assign(buffer_.begin(), buffer_.end());
     file_.write(narrow_.data(), narrow_.size() * sizeof narrow_[0]);
   }
+  if (mask_) mask_->write(learned_.data(), learned_.size());
+  learned_.clear();
   written_ += buffer_.size();
   buffer_.clear();
 }
@@ -103,6 +125,10 @@ std::span<const TokenId> TokenOutput::read(std::uint64_t begin) {
     narrow_.resize(count);
     file_.read(place(begin), narrow_.data(), count * sizeof narrow_[0]);
     block_.assign(narrow_.begin(), narrow_.end());
+  }
+  if (mask_) {
+    learned_block_.resize(count);
+    mask_->read(begin, learned_block_.data(), count);
   }
   return block_;
 }

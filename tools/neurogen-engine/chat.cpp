@@ -1,13 +1,16 @@
 // neurogen-engine chat: the user and the model write lines in turn.
 //
-// The model has learned to continue text and knows no speakers, so a conversation is a text of lines: it reads the user's line (or
-// the lines pasted at once) and writes the next one. Its only memory is the recurrent state. /save writes the lines, marked "> "
-// (the user's) or "< " (the model's); /load resets the state and reads them again. If the model had drawn other pieces for the same
-// letters than the tokenizer chooses, the new state differs, and so may the next answer.
+// If the tokenizer knows the model's chat template, that is how they speak. Otherwise the model has learned to continue text and
+// knows no speakers, so a conversation is a text of lines: it reads the user's line (or the lines pasted at once) and writes the
+// next one. Its only memory is its state. /save writes the lines, marked "> " (the user's) or "< " (the model's); /load resets the
+// state and reads them again. If the model had drawn other pieces for the same letters than the tokenizer chooses, the new state
+// differs, and so may the next answer.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <set>
 
 #include "arena/error.h"
 #include "engine/data/text.h"
@@ -39,16 +42,26 @@ constexpr const char* kHelp =
 class Chat {
  public:
   explicit Chat(SpeakingSettings& settings)
-      : settings_(settings), voice_(settings), speech_({"\n"}, voice_.speaker->longest_piece()) {
-    // A document's end would reset the memory of the conversation.
-    if (const std::int64_t end = voice_.session->model.options.document_end; end >= 0)
-      voice_.speaker->sampler().silence(static_cast<std::int32_t>(end));
+      : settings_(settings),
+        voice_(settings),
+        template_(voice_.tokenizer->chat_template()),
+        speech_(template_ ? std::vector<std::string>{} : std::vector<std::string>{"\n"}, voice_.speaker->longest_piece()) {
+    // A document's end would reset the memory of the conversation, and a line has no other end than its own.
+    std::set<TokenId> silent;
+    if (!template_) silent.insert(voice_.tokenizer->ends().begin(), voice_.tokenizer->ends().end());
+    if (const std::int64_t end = voice_.session->model.options.document_end; end >= 0) silent.insert(static_cast<TokenId>(end));
+    if (template_) turn_end_ = voice_.tokenizer->encode_marked(template_->turn_end());
+    for (const TokenId id : turn_end_) silent.erase(id);
+    for (const TokenId id : silent) voice_.speaker->sampler().silence(id);
   }
 
   int run() {
     catch_signals(true);
     LineInput input(std::string{kPerson}, {"/help", "/reset", "/params", "/set ", "/save ", "/load ", "/quit"});
-    if (input.terminal()) put("/help shows the commands.\n");
+    if (input.terminal()) {
+      put(template_ ? fmt::format("The chat template is {}. /help shows the commands.\n", template_->name())
+                    : "The model has no chat template that is known: it continues lines. /help shows the commands.\n");
+    }
     begin();
     for (;;) {
       const std::optional<std::string> line = input.next();
@@ -78,22 +91,35 @@ class Chat {
   void begin() {
     voice_.speaker->reset();
     conversation_.clear();
-    voice_.speaker->read(std::vector<TokenId>{voice_.tokenizer->line_end()});
+    messages_.clear();
+    if (!template_) voice_.speaker->read(std::vector<TokenId>{voice_.tokenizer->line_end()});
   }
 
   void read_line(std::string_view line) { voice_.speaker->read(voice_.tokenizer->encode(std::string(line) + "\n")); }
 
+  // The parts of the conversation that are read already: up to the end of the assistant's latest words.
+  static auto unread(const std::vector<ChatTemplate::Part>& parts) {
+    return std::find_if(parts.rbegin(), parts.rend(), [](const auto& part) { return part.special && part.learned; }).base();
+  }
+
   void answer(const std::string& line) {
     if (find_invalid_utf8(line) != std::string::npos) throw Error("this line is not UTF-8 text: type it again");
-    read_line(line);
+    if (template_) {
+      messages_.push_back({"user", line});
+      const std::vector<ChatTemplate::Part> parts = template_->parts(messages_, true);
+      voice_.speaker->read(encode_parts(*voice_.tokenizer, {unread(parts), parts.end()}).ids);
+    } else {
+      read_line(line);
+    }
     std::string said;
     said.reserve(kLongestAnswer);
     const std::uint64_t sealed = heap_counters().allocations;
     bool ended = false;
     for (std::int64_t made = 0; !ended && made < settings_.max_tokens && !caught_signal(); ++made) {
-      const std::string_view text = speech_.add(voice_.speaker->speak().text);
+      const Speaker::Said piece = voice_.speaker->speak();
+      const std::string_view text = speech_.add(piece.text);
       // An empty line is not an answer: the model continues with the next one.
-      ended = speech_.stopped() && !(said.empty() && text.empty());
+      ended = template_ ? voice_.ends(piece.token) : speech_.stopped() && !(said.empty() && text.empty());
       if (said.size() + text.size() > kLongestAnswer / 2) break;  // leaves room for the text held back
       put(text);
       said += text;
@@ -106,11 +132,18 @@ class Chat {
     put("\n");
     if (said.find_first_not_of(" \t") == std::string::npos)
       print_error("neurogen-engine: the answer is empty or blank: say something else, or /set temperature higher\n");
-    // The line end that the model drew is part of the text; an answer that was cut off gets one.
-    voice_.speaker->read(ended ? std::vector<TokenId>{} : std::vector<TokenId>{voice_.tokenizer->line_end()});
-    conversation_ += kPerson;
-    for (const char c : line) conversation_ += c == '\n' ? "\n" + std::string(kPerson) : std::string(1, c);
-    conversation_ += fmt::format("\n{}{}\n", kBrain, said);
+    // The end that the model drew is part of the text; an answer that was cut off gets one.
+    if (!ended) voice_.speaker->read(template_ ? turn_end_ : std::vector<TokenId>{voice_.tokenizer->line_end()});
+    note(kPerson, line);
+    note(kBrain, said);
+    if (template_) messages_.push_back({"assistant", said});
+  }
+
+  // Every line of the text is marked.
+  void note(std::string_view mark, std::string_view text) {
+    conversation_ += mark;
+    for (const char c : text) conversation_.append(1, c).append(c == '\n' ? mark : "");
+    conversation_ += '\n';
   }
 
   void obey(const std::string& line) {
@@ -168,15 +201,26 @@ class Chat {
     }
     begin();
     for (const std::string_view line : lines) {
-      read_line(line.substr(kPerson.size()));
+      const std::string_view words = line.substr(kPerson.size());
+      const std::string role = line.starts_with(kPerson) ? "user" : "assistant";
+      if (!template_) read_line(words);
+      else if (!messages_.empty() && messages_.back().role == role) messages_.back().content.append("\n").append(words);
+      else messages_.push_back({role, std::string(words)});
       conversation_ += std::string(line) + "\n";
+    }
+    if (template_) {
+      const std::vector<ChatTemplate::Part> parts = template_->parts(messages_, false);
+      voice_.speaker->read(encode_parts(*voice_.tokenizer, {parts.begin(), unread(parts)}).ids);
     }
     put(conversation_);
   }
 
   SpeakingSettings& settings_;
   Voice voice_;
+  const std::optional<ChatTemplate>& template_;
   Speech speech_;
+  std::vector<Message> messages_;  // of a chat by a template
+  std::vector<TokenId> turn_end_;
   std::string conversation_;
   std::uint64_t allocations_ = 0;
 };

@@ -93,6 +93,8 @@ int evaluate(EvaluateSettings s) {
   warn_of_other_tokenizer(s.text.data, tokenizer);
   warn_of_other_tokenizer(s.counted, tokenizer);
   if (text.size() < 2) throw Error(s.text.data.front() + ": fewer than two tokens: name a longer text");
+  if (text.masked() && !s.counted.empty())
+    throw Error("n-grams predict all tokens, but some of --data are only read (FILE.mask): leave out --ngrams");
   std::optional<Tokens> counted;
   Bytes most = 0;  // bytes that counting holds
   if (!s.counted.empty()) {
@@ -112,7 +114,8 @@ int evaluate(EvaluateSettings s) {
   const std::vector<TokenId> ids = text.all();
   print_out("{} tokens predicted, {} per window{}\n", with_commas(static_cast<Bytes>(result.tokens)), r.options.window,
             counted ? fmt::format("; n-grams counted in at most {} bytes", with_commas(most)) : "");
-  const Table table(result.tokens, tokenizer ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
+  const bool all = tokenizer && !text.masked();  // predicted
+  const Table table(result.tokens, all ? std::optional(extent_of(ids, *tokenizer)) : std::nullopt);
   table.line(r.architecture->name(), result.loss, result.right, result.among_five);
   if (counted) {
     const std::vector<TokenId> learned = counted->all();

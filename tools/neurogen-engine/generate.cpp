@@ -73,7 +73,7 @@ int generate(GenerateSettings s) {
     const std::string_view text = speech.add(said.text);
     if (s.logprobs) put_log_probability(log_probability(speaker.logits(), said.token), said);
     else put(text);
-    ended = speech.stopped() || said.token == voice.session->model.options.document_end;
+    ended = speech.stopped() || voice.ends(said.token);
   }
   if (!s.logprobs) put(speech.finish());
   const double seconds = seconds_since(speaking);

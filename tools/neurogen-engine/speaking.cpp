@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -47,6 +48,11 @@ Voice::Voice(SpeakingSettings& s) {
   session = std::make_unique<Session>(std::move(fit), r.place, weights->checkpoint());
   load(*weights, *session);
   speaker = std::make_unique<Speaker>(session->model, session->program, tensors, *tokenizer, s.sampling);
+}
+
+bool Voice::ends(std::int64_t token) const {
+  const std::vector<TokenId>& ends = tokenizer->ends();
+  return token == session->model.options.document_end || std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
 void put(std::string_view text) {

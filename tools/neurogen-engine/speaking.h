@@ -31,6 +31,9 @@ struct Voice {
   // Throws Error for wrong settings and for a plan that does not fit.
   explicit Voice(SpeakingSettings& settings);
 
+  // Whether the model ends with this token what it says.
+  bool ends(std::int64_t token) const;
+
   std::unique_ptr<Weights> weights;  // the session may map its checkpoint
   const Tokenizer* tokenizer;        // owned by the weights
   std::unique_ptr<Session> session;

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "arena/error.h"
+#include "engine/run/weights.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
@@ -74,7 +75,7 @@ std::unique_ptr<Tokenizer> noted_tokenizer_of(const std::vector<std::string>& da
   const NotedTokenizer noted = noted_tokenizer(data.front());
   if (noted.hash.empty() || ::access(noted.path.c_str(), R_OK) != 0) return nullptr;
   try {
-    auto tokenizer = read_tokenizer(noted.path);
+    auto tokenizer = named_tokenizer(noted.path);
     return fmt::format("{:016x}", tokenizer->hash()) == noted.hash ? std::move(tokenizer) : nullptr;
   } catch (const Error&) {
     return nullptr;
@@ -83,7 +84,7 @@ std::unique_ptr<Tokenizer> noted_tokenizer_of(const std::vector<std::string>& da
 
 std::unique_ptr<Tokenizer> fitting_tokenizer(const TextSettings& settings, std::unique_ptr<Tokenizer> carried,
                                              std::int64_t vocabulary) {
-  auto tokenizer = settings.tokenizer.empty() ? std::move(carried) : read_tokenizer(settings.tokenizer);
+  auto tokenizer = settings.tokenizer.empty() ? std::move(carried) : named_tokenizer(settings.tokenizer);
   if (!tokenizer) tokenizer = noted_tokenizer_of(settings.data);
   if (tokenizer) check_tokenizer(*tokenizer, vocabulary);
   return tokenizer;
