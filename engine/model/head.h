@@ -43,6 +43,8 @@ class Head {
   struct Statistics {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
   };
+  // Elements from one row of logits to the next, padded for kernels that load 16 bytes or more at a time.
+  static std::int64_t padded(std::int64_t logits) { return (logits + 7) / 8 * 8; }
   std::vector<Tile> vocabulary_tiles() const;
   bool gathered() const { return gathers_decoder(*s_.model.architecture, s_.model.options); }
   DType stored() const { return s_.graph.tensors()[s_.operand(decoder_).index].dtype; }  // what products begin from

@@ -122,7 +122,7 @@ std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
   const HeapCapLifted reading(kTokenizerHeap);
-  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? named_tokenizer(file) : nullptr;
+  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? read_tokenizer(file) : nullptr;
   if (is_checkpoint(file)) return carried_tokenizer(Checkpoint(file));
   const Safetensors weights(file);
   const FileTensor* model = weights.find(kTokenizerTensor);
