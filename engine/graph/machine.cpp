@@ -75,6 +75,7 @@ struct Cpu : Machine {
     }
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
+  void prepare(const Graph&, Graph::Range, const Bindings&) override {}
   void prepare_times(const Graph&, Graph::Range, const Bindings&) override {}
   double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) override {
     double sum = 0;
@@ -94,7 +95,7 @@ struct Cpu : Machine {
 #ifdef NEUROGEN_CUDA
 struct Gpu : Machine {
   CudaDevice& device;
-  std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph
+  std::vector<std::pair<Graph::Range, CudaGraph>> captured;  // every program of the graph, and parts of them
   CudaGraph timed;                                           // a range, with a mark before each operation and after the last
 
   Gpu(CudaDevice& device_, const Graph& graph, const Arena& arena, const Bindings& at) : device(device_) {
@@ -102,9 +103,7 @@ struct Gpu : Machine {
       if (range.begin == range.end) continue;
       each(graph, range, at);
       device.synchronize();
-      device.begin_capture();
-      each(graph, range, at);
-      captured.emplace_back(range, device.end_capture());
+      prepare(graph, range, at);
     }
     const std::vector<Buffer>& buffers = arena.plan().buffers;
     for (std::size_t i = 0; i < buffers.size(); ++i) {
@@ -117,15 +116,24 @@ struct Gpu : Machine {
     for (std::size_t o = range.begin; o < range.end; ++o) graph.operations()[o].on_cuda(device, at);
   }
 
+  auto find(Graph::Range range) {
+    return std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
+  }
+
   std::string name() const override { return device.name(); }
   double run(const Graph& graph, Graph::Range range, const Bindings& at) override {
     device.mark();
-    const auto whole = std::find_if(captured.begin(), captured.end(), [&](const auto& one) { return one.first == range; });
-    if (whole != captured.end()) device.launch(whole->second);
+    if (const auto found = find(range); found != captured.end()) device.launch(found->second);
     else each(graph, range, at);  // part of a program, for tests and measurements
     device.mark();
     device.synchronize();
     return device.milliseconds_between_marks();
+  }
+  void prepare(const Graph& graph, Graph::Range range, const Bindings& at) override {
+    if (find(range) != captured.end()) return;
+    device.begin_capture();
+    each(graph, range, at);
+    captured.emplace_back(range, device.end_capture());
   }
   // Captured like the programs: launched one by one, products would allocate.
   void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) override {

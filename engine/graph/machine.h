@@ -14,6 +14,8 @@ struct Machine {
   virtual std::string name() const = 0;
   // Runs a range of operations (a whole program in the fastest way) to completion. Returns the device's time in milliseconds.
   virtual double run(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
+  // Captures a part of a program on a GPU, for run.
+  virtual void prepare(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
   // The same for the range passed to prepare_times, with each operation's milliseconds.
   virtual void prepare_times(const Graph& graph, Graph::Range range, const Bindings& at) = 0;
   virtual double run_timed(const Graph& graph, Graph::Range range, const Bindings& at, std::span<double> milliseconds) = 0;

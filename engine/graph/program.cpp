@@ -45,6 +45,8 @@ void Program::run(Graph::Range range) {
   }
 }
 
+void Program::prepare(Graph::Range range) { machine_->prepare(graph_, range, bindings_); }
+
 void Program::prepare_times(Graph::Range range) {
   timed_ = range;
   machine_->prepare_times(graph_, range, bindings_);

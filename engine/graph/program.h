@@ -23,6 +23,9 @@ class Program {
 
   // Runs every operation of a range in order (on a GPU, a whole program in one launch) and waits for the last. Allocates nothing.
   void run(Graph::Range range);
+  // On a GPU, captures a part of a program, so that running it later allocates nothing either: launched one by one, products of the
+  // matrix library would. Call it before anything is sealed.
+  void prepare(Graph::Range range);
   // time_next_run makes the next run of the range that was prepared last store each operation's time. This costs a little time
   // and changes no bit. Call prepare_times before anything is sealed; `milliseconds` has one element per operation of the
   // range.

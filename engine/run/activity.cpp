@@ -22,7 +22,12 @@ std::int64_t widest(const Model& model) {
 
 ActivityMeter::ActivityMeter(const Model& model, Program& program, const Tokens& text)
     : model_(model), program_(program), text_(text), readout_(program, widest(model)) {
-  for (const Probe& probe : model.probes) activity_.modules.push_back({probe.name, 0, 0, 0, 0, {}});
+  std::size_t begin = model.programs.evaluate.begin;
+  for (const Probe& probe : model.probes) {
+    activity_.modules.push_back({probe.name, 0, 0, 0, 0, {}});
+    program.prepare({begin, probe.end});
+    begin = probe.end;
+  }
   const std::int64_t window = model.options.window, last = text.size() - 1;
   windows_ = std::max<std::int64_t>(1, std::min({kTokens / window, model.options.batch, last / window}));
   length_ = std::min(window, last);

@@ -20,7 +20,7 @@ void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes)) {
 }
 
 HeapCapLifted::HeapCapLifted(Bytes by) {
-  if (move_cap) move_cap(by == kNoCap ? kNoCap : kHeapCap + by);
+  if (move_cap) move_cap(by == kNoCap ? kNoCap : heap_counters().live_bytes + kHeapCap + by);
 }
 HeapCapLifted::~HeapCapLifted() {
   if (move_cap) move_cap(heap_counters().live_bytes + kHeapCap);

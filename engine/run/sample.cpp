@@ -22,6 +22,11 @@ SampleWriter::SampleWriter(const Model& model, Program& program, const Tokens& t
   prompt_ = static_cast<std::size_t>(std::min({kPrompt, text.size(), std::max<std::int64_t>(1, window / 2)}));
   tokens_.resize(std::min(prompt_ + static_cast<std::size_t>(kMade), static_cast<std::size_t>(window) + 1));
   text.read(0, {tokens_.data(), prompt_});
+  std::size_t begin = model.programs.evaluate.begin;
+  for (const LogitsTile& tile : model.logits_tiles) {
+    program.prepare({begin, tile.end});
+    begin = tile.end;
+  }
 }
 
 // Computes the logits of the token after the first `length` tokens, which are the first window of the batch.

@@ -18,18 +18,24 @@ double element(const TensorView& view, std::int64_t i) {
   return view.dtype == DType::f64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
 }
 
-// The decoder's products [N, V] of a batch, before a softcap, by the training program's forward pass.
-TensorView batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
-  const Graph& graph = session.model.graph;
-  std::copy(batch.begin(), batch.end(), session.program.view(session.model.ports.batch).as<std::int32_t>());
-  const Graph::Range train = session.model.programs.train;
-  std::size_t end = train.begin;
-  while (graph.operations()[end].name != "loss") ++end;
-  session.program.run({train.begin, end + 1});
-  for (std::size_t i = 0; i < graph.tensors().size(); ++i) {
-    if (graph.tensors()[i].name == "logits") return session.program.view({i});
+// The decoder's products [N, V] of a batch, before a softcap, by the forward pass of evaluation.
+std::vector<double> batched_logits(Session& session, const std::vector<std::int32_t>& batch) {
+  const Model& model = session.model;
+  std::copy(batch.begin(), batch.end(), session.program.view(model.ports.batch).as<std::int32_t>());
+  const std::int64_t n = model.options.tokens(), vocabulary = model.architecture->vocabulary();
+  std::vector<double> logits(static_cast<std::size_t>(n * vocabulary));
+  std::size_t begin = model.programs.evaluate.begin;
+  std::int64_t column = 0;
+  for (const LogitsTile& tile : model.logits_tiles) {
+    session.program.run({begin, tile.end});
+    begin = tile.end;
+    const TensorView view = session.program.view(tile.logits);
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t v = 0; v < tile.tokens; ++v)
+        logits[static_cast<std::size_t>(i * vocabulary + column + v)] = element(view, i * view[1] + v);
+    column += tile.tokens;
   }
-  return {};
+  return logits;
 }
 
 void expect_stream_equals_window(std::uint64_t seed, DType type, double limit, Draw draw = random_brain) {
@@ -50,16 +56,14 @@ void expect_stream_equals_window(std::uint64_t seed, DType type, double limit, D
   initialize_everything(whole->model, whole->program, seed);
   initialize_everything(single->model, single->program, seed);
   single->program.set_poison(true);
-  const TensorView logits = batched_logits(*whole, batch);
+  const std::vector<double> logits = batched_logits(*whole, batch);
   Stream stream(single->model, single->program);
   double worst = 0;
-  const std::int64_t tile = o.vocabulary_tile, pitch = (tile + 7) / 8 * 8;  // tiles are side by side, each padded
   for (std::int64_t n = 0; n < o.tokens(); ++n) {
     if (n % o.window == 0) stream.reset();
     const TensorView row = stream.step(batch[static_cast<std::size_t>(n)]);
     for (std::int64_t v = 0; v < a->vocabulary(); ++v) {
-      const std::int64_t column = v / tile * pitch + v % tile;
-      const double z = element(logits, n * logits[1] + column), softcap = a->softcap();
+      const double z = logits[static_cast<std::size_t>(n * a->vocabulary() + v)], softcap = a->softcap();
       const double logit = softcap > 0 ? softcap * std::tanh(z / softcap) : z;
       worst = std::max(worst, std::abs(element(row, v) - logit));
     }
