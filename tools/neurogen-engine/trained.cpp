@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "arena/error.h"
+#include "engine/files/checkpoint_directory.h"
 #include "tools/common/output.h"
 
 namespace neurogen {
