@@ -1,5 +1,6 @@
 # make            build everything into build/
 # make demo       set up, build, train a brain and a transformer on the King James Bible, compare them
+# make demo-finetune   fine-tune SmolLM2-135M, from PyPI, on the King James Bible for two minutes, and say what was forgotten
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
 # make install    build, and install programs, library, documents, manual pages and completion into PREFIX (/usr/local)
@@ -8,7 +9,7 @@
 # make format     format the C++ and CUDA files; make check-format only checks them
 # make check      look for faults with clang-tidy
 # make test-sanitizers   a few training steps under the sanitizers
-# make test-pretrained   compare with transformers and llama.cpp, from PyPI, and a real model; PYTHON names the Python that has them
+# make test-pretrained   compare with transformers, llama.cpp and PEFT, from PyPI, and a real model; PYTHON names the Python that has them
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests and, on a GPU, ./run-sanitizers
 #
 # CUDA=native|all|off   for any target: compile CUDA code for this machine's GPUs (the default), for all generations, or not at all;
@@ -20,7 +21,7 @@ MODELS := $(HOME)/.cache/neurogen
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja $(if $(CUDA),-DNEUROGEN_CUDA="$(CUDA)") $(CMAKE_ARGS)
 SOURCES := git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'
 
-.PHONY: all configure setup demo install package wheel test test-exhaustive format check-format check test-sanitizers test-pretrained dist clean
+.PHONY: all configure setup demo demo-finetune install package wheel test test-exhaustive format check-format check test-sanitizers test-pretrained dist clean
 all: configure
 	@cmake --build $(BUILD)
 
@@ -38,6 +39,12 @@ demo: setup
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD) --target neurogen-engine corpus
 	@tools/demo.sh $(BUILD)
+
+demo-finetune: setup
+	@tools/setup.sh python3-pip
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD) --target neurogen-engine corpus
+	@tools/demo-finetune.sh $(BUILD)
 
 install: all
 	@cmake --install $(BUILD) --prefix $(DESTDIR)$(PREFIX)
@@ -75,6 +82,7 @@ check: configure
 test-pretrained: all
 	@$(PYTHON) tests/pretrained/oracle_test.py $(BUILD)
 	@mkdir -p $(MODELS) && $(PYTHON) tests/pretrained/real_model.py $(BUILD) $(MODELS)
+	@$(PYTHON) tests/pretrained/peft_test.py $(BUILD) $(MODELS)
 
 # Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.
 test-sanitizers:

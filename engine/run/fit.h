@@ -44,7 +44,6 @@ std::string describe_logits(const Architecture& architecture, const StepOptions&
 // "full, 32 x 256 = 8,192 tokens a step, f32, decoder f32, 2 sections, logits kept"; with micro-batches "full, 4 x 8 x 256 = ..."
 std::string describe(const Architecture& architecture, const StepOptions& options);
 
-std::string describe_logits(const Architecture& architecture, const StepOptions& options);  // "kept", "computed twice", "in parts"
 // "full, 32 x 256 = ... does not fit into 1,000,000 bytes"
 std::string misfit(const Fit& fit);
 
