@@ -9,7 +9,9 @@
 
 #include "arena/error.h"
 #include "embedded/preset_gpt2.h"
+#include "embedded/preset_qwen2_5_0_5b.h"
 #include "embedded/preset_smollm2_135m.h"
+#include "embedded/preset_smollm2_360m.h"
 #include "embedded/preset_transformer_base.h"
 #include "embedded/preset_transformer_small.h"
 #include "embedded/preset_transformer_tiny.h"
@@ -247,7 +249,9 @@ Family transformer_family() {
                                                write_transformer_gguf};
   return {"transformer",
           parse,
-          {{"smollm2-135m", embedded_preset_smollm2_135m},
+          {{"qwen2.5-0.5b", embedded_preset_qwen2_5_0_5b},
+           {"smollm2-360m", embedded_preset_smollm2_360m},
+           {"smollm2-135m", embedded_preset_smollm2_135m},
            {"gpt2", embedded_preset_gpt2},
            {"transformer-base", embedded_preset_transformer_base},
            {"transformer-small", embedded_preset_transformer_small},

@@ -50,8 +50,8 @@ TEST(Architecture, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(std::tuple(full.pairs, small.pairs, tiny.pairs), std::tuple(65'536, 65'536, 16'384));
   for (const BrainShape& a : {full, small, tiny}) EXPECT_EQ(a.softcap, 30);
   EXPECT_EQ(tiny.modules[kBroca].sources, 512 + 512 + 256 + 128 + 128);  // and the embedding
-  EXPECT_EQ(preset_names(), (std::vector<string>{"full", "small", "tiny", "smollm2-135m", "gpt2", "transformer-base",
-                                                 "transformer-small", "transformer-tiny"}));
+  EXPECT_EQ(preset_names(), (std::vector<string>{"full", "small", "tiny", "qwen2.5-0.5b", "smollm2-360m", "smollm2-135m", "gpt2",
+                                                 "transformer-base", "transformer-small", "transformer-tiny"}));
 }
 
 TEST(Architecture, GoesToJsonAndBack) {

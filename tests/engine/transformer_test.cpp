@@ -28,10 +28,13 @@ void refuses(const std::function<void(json&)>& change, const std::string& part) 
 TEST(Transformer, PresetsAreWhatTheyPromise) {
   EXPECT_EQ(preset("gpt2").parameters(), 124'439'808);  // as Hugging Face counts them
   EXPECT_EQ(preset("smollm2-135m").parameters(), 134'515'008);
+  EXPECT_EQ(preset("smollm2-360m").parameters(), 361'821'120);
+  EXPECT_EQ(preset("qwen2.5-0.5b").parameters(), 494'032'768);
   EXPECT_EQ(preset("transformer-small").weights(), 8 * 12 * 512 * 512 + 32'000 * 512);
   EXPECT_EQ(preset("transformer-tiny").vocabulary, 4'096);
   EXPECT_EQ(smaller_presets(*read_architecture("smollm2-135m")).size(), 4u);
-  for (const char* name : {"gpt2", "smollm2-135m", "transformer-base", "transformer-small", "transformer-tiny"}) {
+  for (const char* name :
+       {"gpt2", "qwen2.5-0.5b", "smollm2-360m", "smollm2-135m", "transformer-base", "transformer-small", "transformer-tiny"}) {
     const TransformerShape a = preset(name);
     EXPECT_EQ(a.name, name);
     EXPECT_EQ(a.head_width(), 64);  // a GPU takes it

@@ -135,7 +135,7 @@ TEST_F(FirstRun, SlipsAreNamedWithWhatWasMeant) {
       {"corpus tokenize text.txt --tokenizer t.model --out ''", "the name of a file to write is empty: name one"},
       {"corpus tokenise text.txt", "perhaps tokenize is meant: see corpus --help"},
       {"plan --budgte 3G", "perhaps --budget is meant: see plan --help"},
-      {"plan --arch tinny", "--arch is \"tinny\": use full, small, tiny, smollm2-135m, gpt2,"},
+      {"plan --arch tinny", "--arch is \"tinny\": use full, small, tiny, qwen2.5-0.5b, smollm2-360m,"},
       {"neurogen-engine --data text.txt --tokenizer t.model --arch brain.json --export my.gguf",
        "a file that ends in .safetensors"},
       {"neurogen-engine export --checkpoint none --safetensors my.bin", "a file that ends in .safetensors"},

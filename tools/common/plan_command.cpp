@@ -13,6 +13,7 @@
 #include "engine/run/weights.h"
 #include "tools/common/card.h"
 #include "tools/common/decimal.h"
+#include "tools/common/fine_tuning.h"
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/common/scale.h"
@@ -25,7 +26,7 @@ struct PlanSettings {
   std::string program;
   Settings common;
   std::string card, init;
-  bool json = false, fit = false;
+  bool json = false, fit = false, fine_tune = false;
   std::string svg;
   std::vector<std::string> compare;
 };
@@ -165,6 +166,7 @@ int compare(const PlanSettings& s, bool budget_given) {
 int plan(const PlanSettings& s, bool budget_given) {
   check_outputs({{"", s.common.architecture}, {"", s.card}, {"", s.init}}, {{"--svg", s.svg}});
   if (!s.compare.empty()) return compare(s, budget_given);
+  if (s.fine_tune) return print_fine_tuning(s.common, s.init, s.card, budget_given), 0;
   const Planned p(s, budget_given);
   const ReportFacts facts = facts_of(p.resolved, p.fit);
   if (!s.svg.empty()) {
@@ -194,6 +196,10 @@ void add_plan(CLI::App& app, int& status) {
   const CLI::Option* budget = add_plan_settings(app, *s);
   app.add_flag("--json", s->json, "print one JSON object instead of the table");
   app.add_option("--svg", s->svg, "also write a memory map: operations across, addresses up");
+  app.add_flag(
+      "--fine-tune", s->fine_tune,
+      "a table of what can be fine-tuned on which card: with all weights, with leaner storage, by adapters; of usual models "
+      "and cards, or of --arch or --init, --card");
   app.add_flag("--fit", s->fit, "plan the largest model of the architecture's proportions that fits");
   app.add_option("--compare", s->compare,
                  "plan two architectures side by side, each with its own options: small \"small --batch 8\"")

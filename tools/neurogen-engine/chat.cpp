@@ -17,6 +17,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/run/process.h"
 #include "engine/run/speech.h"
+#include "tools/common/clock.h"
 #include "tools/common/output.h"
 #include "tools/common/signals.h"
 #include "tools/common/spelling.h"
@@ -32,7 +33,7 @@ constexpr std::size_t kLongestAnswer = 1 << 20;  // bytes; reserved before an an
 constexpr const char* kHelp =
     "/help             show this help\n"
     "/reset            forget the conversation\n"
-    "/params           show the parameters that /set changes\n"
+    "/params           show the parameters that /set changes, and the speed\n"
     "/set NAME VALUE   change a parameter, such as /set temperature 0.5\n"
     "/save FILE        write the conversation to a new file\n"
     "/load FILE        forget the conversation and read another\n"
@@ -43,7 +44,7 @@ class Chat {
  public:
   explicit Chat(SpeakingSettings& settings)
       : settings_(settings),
-        voice_(settings),
+        voice_(settings, true),
         template_(voice_.tokenizer->chat_template()),
         speech_(template_ ? std::vector<std::string>{} : std::vector<std::string>{"\n"}, voice_.speaker->longest_piece()) {
     // A document's end would reset the memory of the conversation, and a line has no other end than its own.
@@ -91,7 +92,7 @@ class Chat {
   void begin() {
     voice_.speaker->reset();
     conversation_.clear();
-    messages_.clear();
+    messages_ = voice_.opening();
     if (!template_) voice_.speaker->read(std::vector<TokenId>{voice_.tokenizer->line_end()});
   }
 
@@ -114,8 +115,9 @@ class Chat {
     std::string said;
     said.reserve(kLongestAnswer);
     const std::uint64_t sealed = heap_counters().allocations;
+    const Clock::time_point begin = Clock::now();
     bool ended = false;
-    for (std::int64_t made = 0; !ended && made < settings_.max_tokens && !caught_signal(); ++made) {
+    for (std::int64_t made = 0; !ended && made < settings_.max_tokens && !caught_signal(); ++made, ++tokens_) {
       const Speaker::Said piece = voice_.speaker->speak();
       const std::string_view text = speech_.add(piece.text);
       // An empty line is not an answer: the model continues with the next one.
@@ -127,6 +129,7 @@ class Chat {
     const std::string_view rest = speech_.finish();
     put(rest);
     said += rest;
+    seconds_ += seconds_since(begin);
     allocations_ += heap_counters().allocations - sealed;
     if (caught_signal() == SIGINT) catch_signals(true);
     put("\n");
@@ -162,6 +165,7 @@ class Chat {
   void show_choices() {
     for (const Choice& choice : choices(settings_))
       put(fmt::format("{:<20}{:<10}{}\n", dashed(choice.name), choice.text(), choice.meaning));
+    put(fmt::format("{} tokens answered, {:.1f} tokens/s\n", tokens_, static_cast<double>(tokens_) / std::max(seconds_, 1e-9)));
     put(fmt::format("allocations while answering: {}\n", allocations_));
   }
 
@@ -222,7 +226,9 @@ class Chat {
   std::vector<Message> messages_;  // of a chat by a template
   std::vector<TokenId> turn_end_;
   std::string conversation_;
-  std::uint64_t allocations_ = 0;
+  std::uint64_t allocations_ = 0;  // of the answers, like these
+  std::int64_t tokens_ = 0;
+  double seconds_ = 0;
 };
 
 }  // namespace

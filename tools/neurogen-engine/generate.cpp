@@ -21,7 +21,7 @@ namespace {
 struct GenerateSettings {
   SpeakingSettings speaking;
   std::string prompt;
-  bool prompted = false, logprobs = false;
+  bool prompted = false, chat = false, logprobs = false;
   std::vector<std::string> stops;
 };
 
@@ -32,6 +32,15 @@ std::string standard_input() {
   while (const std::size_t size = std::fread(part, 1, sizeof part, stdin)) text.append(part, size);
   if (text.ends_with('\n')) text.resize(text.size() - (text.ends_with("\r\n") ? 2 : 1));
   return text;
+}
+
+// What the model reads before its answer to `words`.
+std::vector<TokenId> asked(const Voice& voice, const std::string& words) {
+  const std::optional<ChatTemplate>& style = voice.tokenizer->chat_template();
+  if (!style) throw Error("--chat is for models with a chat template, and none is known of this one: leave it out");
+  std::vector<Message> messages = voice.opening();
+  messages.push_back({"user", words});
+  return encode_parts(*voice.tokenizer, style->parts(messages, true)).ids;
 }
 
 // Prints `    -0.1234    271  " unto"`: log-probability under the model itself, id, text. Allocates nothing.
@@ -52,17 +61,18 @@ void put_log_probability(double log_probability, Speaker::Said said) {
 
 int generate(GenerateSettings s) {
   if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text to stop at");
-  Voice voice(s.speaking);
+  if (!s.speaking.system.empty()) s.chat = true;
+  Voice voice(s.speaking, s.chat);
   Speaker& speaker = *voice.speaker;
   if (!s.prompted && !::isatty(STDIN_FILENO)) s.prompt = standard_input();
   if (const std::size_t wrong = find_invalid_utf8(s.prompt); wrong != std::string::npos) {
     throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
   }
-  const std::vector<TokenId> prompt = voice.tokenizer->prompt(s.prompt);
+  const std::vector<TokenId> prompt = s.chat ? asked(voice, s.prompt) : voice.tokenizer->prompt(s.prompt);
   Speech speech(s.stops, speaker.longest_piece());
 
   catch_signals();
-  if (!s.logprobs) put(s.prompt);
+  if (!s.logprobs && !s.chat) put(s.prompt);
   const std::uint64_t sealed = heap_counters().allocations;
   const Clock::time_point reading = Clock::now();
   speaker.read(prompt);
@@ -91,6 +101,7 @@ void add_generate(CLI::App& app, int& status) {
   auto s = std::make_shared<GenerateSettings>();
   add_speaking_settings(app, s->speaking);
   CLI::Option* prompt = app.add_option("--prompt", s->prompt, "text to continue (default: standard input)");
+  app.add_flag("--chat", s->chat, "say the prompt to the model by its chat template, and print its answer alone");
   app.add_option("--stop", s->stops, "stop before this text; can be repeated")->allow_extra_args(false);
   app.add_flag("--logprobs", s->logprobs, "print a line per token: log-probability, id, text");
   app.callback([s, prompt, &status] {

@@ -29,11 +29,11 @@ Observer::Observer(Session& session, const Texts& texts, bool logged)
     const Graph::Range train = model.programs.train;
     times_.resize(train.end - train.begin);
     session.program.prepare_times(train);
-    if (texts.valid) meter_.emplace(model, session.program, *texts.valid);
+    if (!texts.valid.empty()) meter_.emplace(model, session.program, texts.valid.front());
   }
   line_.reserve(kLine + kTimeBytes * times_.size());
-  if (!texts.valid || !tokenizer_) return;
-  writer_.emplace(model, session.program, *texts.valid, kSampling);
+  if (texts.valid.empty() || !tokenizer_) return;
+  writer_.emplace(model, session.program, texts.valid.front(), kSampling);
   std::size_t longest = 0;
   for (std::int32_t id = 0; id < model.architecture->vocabulary(); ++id) {
     const std::size_t bytes = tokenizer_->piece_bytes(id).size();

@@ -12,6 +12,19 @@
 #include "tools/neurogen-engine/text.h"
 
 namespace neurogen {
+namespace {
+
+// Of models that converse: room for several turns, answers to their end, and few unlikely words, which lead a small model astray.
+void converse(SpeakingSettings& s, Resolved& r) {
+  constexpr std::int64_t kWindow = 2048, kAnswer = 1024;
+  const auto given = [&](const char* option) { return s.app->count(option) > 0; };
+  if (!given("--seq")) r.options.window = std::min(kWindow, r.architecture->context());
+  if (!given("--max-tokens")) s.max_tokens = kAnswer;
+  if (!given("--temperature")) s.sampling.temperature = 0.3;
+  if (!given("--min-p")) s.sampling.min_p = 0.05;
+}
+
+}  // namespace
 
 std::vector<Choice> choices(SpeakingSettings& s) {
   std::vector<Choice> all = {{"max_tokens", "most tokens to generate", 1, 1e9, &s.max_tokens}};
@@ -20,22 +33,28 @@ std::vector<Choice> choices(SpeakingSettings& s) {
 }
 
 void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
+  s.app = &app;
   add_settings(app, s.common, false);
   add_weight_settings(app, s.weights);
   app.add_option("--tokenizer", s.tokenizer, std::string(kTokenizerFiles) + " (default: the one in the file of weights)");
+  app.add_option("--system", s.system, "what the model is told before the conversation, by its chat template");
   for (const Choice& choice : choices(s)) {
     std::visit([&](auto* number) { app.add_option("--" + dashed(choice.name), *number, choice.meaning)->capture_default_str(); },
                choice.value);
   }
 }
 
-Voice::Voice(SpeakingSettings& s) {
+Voice::Voice(SpeakingSettings& s, bool converses) {
   require_weights(s.weights);
   for (const Choice& choice : choices(s)) choice.check();
   weights = std::make_unique<Weights>(s.weights, s.common, s.tokenizer);
   tokenizer = weights->tokenizer();
   if (!tokenizer) throw Error("these weights carry no tokenizer: name the one of their training with --tokenizer FILE");
-  const Resolved r = resolve(s.common, false);
+  if (!s.system.empty() && !tokenizer->chat_template())
+    throw Error("--system is for models with a chat template, and none is known of this one: leave it out");
+  system = s.system;
+  Resolved r = resolve(s.common, false);
+  if (converses && tokenizer->chat_template()) converse(s, r);
   check_tokenizer(*tokenizer, r.architecture->vocabulary());
 
   Model model = build_stream(r.architecture, r.options);
@@ -53,6 +72,11 @@ Voice::Voice(SpeakingSettings& s) {
 bool Voice::ends(std::int64_t token) const {
   const std::vector<TokenId>& ends = tokenizer->ends();
   return token == session->model.options.document_end || std::find(ends.begin(), ends.end(), token) != ends.end();
+}
+
+std::vector<Message> Voice::opening() const {
+  if (system.empty()) return {};
+  return {{"system", system}};
 }
 
 void put(std::string_view text) {

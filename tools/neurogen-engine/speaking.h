@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/data/chat_template.h"
 #include "engine/run/choice.h"
 #include "engine/run/speaker.h"
 #include "tools/common/settings.h"
@@ -16,9 +17,10 @@ namespace neurogen {
 struct SpeakingSettings {
   Settings common;
   WeightSettings weights;
-  std::string tokenizer;
+  std::string tokenizer, system;
   std::int64_t max_tokens = 100;
   Sampling sampling;
+  const CLI::App* app = nullptr;  // tells which options were given
 };
 
 // The parameters set with --NAME, or with /set NAME in chat.
@@ -28,12 +30,16 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);
 
 // A trained model in its planned memory, and its tokenizer.
 struct Voice {
-  // Throws Error for wrong settings and for a plan that does not fit.
-  explicit Voice(SpeakingSettings& settings);
+  // `converses`: by the tokenizer's chat template, if it knows one; the settings' defaults become those for conversations. Throws
+  // Error for wrong settings and for a plan that does not fit.
+  Voice(SpeakingSettings& settings, bool converses);
 
   // Whether the model ends with this token what it says.
   bool ends(std::int64_t token) const;
+  // The beginning of a conversation: what the system says, if anything.
+  std::vector<Message> opening() const;
 
+  std::string system;
   std::unique_ptr<Weights> weights;  // the session may map its checkpoint
   const Tokenizer* tokenizer;        // owned by the weights
   std::unique_ptr<Session> session;

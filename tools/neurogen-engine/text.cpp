@@ -28,7 +28,7 @@ void find_demonstration_text(TextSettings& settings) {
         "and start in its folder");
   }
   settings.data = {"demo/train.bin"};
-  if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = "demo/valid.bin";
+  if (settings.valid.empty() && readable("demo/valid.bin")) settings.valid = {"demo/valid.bin"};
   if (settings.tokenizer.empty() && readable("demo/tokenizer.model")) settings.tokenizer = "demo/tokenizer.model";
 }
 
@@ -101,10 +101,11 @@ Texts::Texts(const TextSettings& settings, std::int64_t vocabulary, std::unique_
     : tokenizer(fitting_tokenizer(settings, std::move(carried), vocabulary)),
       train(checked(Tokens(settings.data, tokenizer.get(), settings.weights), vocabulary)) {
   warn_of_other_tokenizer(settings.data, tokenizer.get());
-  if (settings.valid.empty()) return;
-  warn_of_other_tokenizer({settings.valid}, tokenizer.get());
-  valid.emplace(checked(Tokens({settings.valid}, tokenizer.get()), vocabulary));
-  if (valid->size() < 2) throw Error(settings.valid + ": fewer than two tokens: name a longer held-out text");
+  warn_of_other_tokenizer(settings.valid, tokenizer.get());
+  for (const std::string& file : settings.valid) {
+    valid.push_back(checked(Tokens({file}, tokenizer.get()), vocabulary));
+    if (valid.back().size() < 2) throw Error(file + ": fewer than two tokens: name a longer held-out text");
+  }
 }
 
 }  // namespace neurogen

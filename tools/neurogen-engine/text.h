@@ -14,7 +14,8 @@ namespace neurogen {
 struct TextSettings {
   std::vector<std::string> data;
   std::vector<std::int64_t> weights;  // one per file of data, or empty
-  std::string valid, tokenizer;
+  std::vector<std::string> valid;
+  std::string tokenizer;
 };
 
 void add_text_settings(CLI::App& app, TextSettings& settings);
@@ -39,7 +40,7 @@ struct Texts {
 
   std::unique_ptr<Tokenizer> tokenizer;
   Tokens train;
-  std::optional<Tokens> valid;
+  std::vector<Tokens> valid;  // as settings.valid
 };
 
 }  // namespace neurogen

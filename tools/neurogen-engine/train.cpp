@@ -23,19 +23,21 @@
 namespace neurogen {
 namespace {
 
-void check_settings(const TrainSettings& s) {
+void check_settings(TrainSettings& s) {
   if ((s.steps > 0) + (s.epochs > 0) + (s.minutes > 0) > 1)
     throw Error("--steps, --epochs and --minutes exclude each other: give one");
   if (!(s.epochs >= 0 && s.epochs <= 1e9)) throw Error(fmt::format("--epochs is {}: use a number above 0, at most 1e9", s.epochs));
   if (!(s.minutes >= 0 && s.minutes <= 1e9))
     throw Error(fmt::format("--minutes is {}: use a number above 0, at most 1e9", s.minutes));
+  if (s.warmup) s.rates.warmup = *s.warmup;
   check_rates(s.rates);
   check_export_name("--export", s.export_file);
 }
 
 void keep_inputs(const TrainSettings& s) {
   std::vector<NamedFile> inputs = named("", s.text.data);
-  inputs.insert(inputs.end(), {{"", s.text.valid}, {"", s.text.tokenizer}, {"", s.init}, {"", s.common.architecture}});
+  for (const std::string& file : s.text.valid) inputs.push_back({"", file});
+  inputs.insert(inputs.end(), {{"", s.text.tokenizer}, {"", s.init}, {"", s.common.architecture}});
   check_outputs(inputs, {{"--log", s.log}, {"--export", s.export_file}}, s.checkpoints.directory);
 }
 
@@ -66,6 +68,21 @@ Manifest manifest_of(const TrainSettings& s, const Model& model, const Texts& te
 std::string identity_of(const TrainSettings& s, Manifest run) {
   if (s.minutes > 0) run.standing.schedule_steps = 0;
   return neurogen::identity_of(run);
+}
+
+// Rates that were not asked for: those of the run that is resumed, or such that they do no harm to weights that have learned.
+void choose_rates(TrainSettings& s, const Checkpoint* from) {
+  constexpr double kPretrained = 5e-5;
+  constexpr std::int64_t kWarmup = 10;
+  if (from) {
+    const Rates& before = from->manifest().rates;
+    if (!s.rates.learning_rate) s.rates.learning_rate = before.learning_rate;
+    if (!s.warmup) s.rates.warmup = before.warmup;
+    return;
+  }
+  const bool adapters = s.common.lora != 0, pretrained = !s.init.empty() && is_pretrained(s.init);
+  if (pretrained && !adapters && !s.rates.learning_rate) s.rates.learning_rate = kPretrained;
+  if ((pretrained || adapters) && !s.warmup) s.rates.warmup = kWarmup;
 }
 
 // The first free name for the exported model if no --export is given, so that no run loses its result.
@@ -112,6 +129,7 @@ int train(TrainSettings s) {
   checkpoints.adopt(s.common);
   if (checkpoints.from() && s.init.empty()) s.init = checkpoints.from()->manifest().adapters.base;
   if (s.common.lora != 0 && s.init.empty()) throw Error("--lora needs the weights that it adapts: name them with --init");
+  choose_rates(s, checkpoints.from());
   std::optional<Checkpoint> initial;
   if (!checkpoints.from() && !s.init.empty()) {
     adopt_weights(s.common, s.init);
@@ -173,19 +191,23 @@ void add_train(CLI::App& app, int& status) {
   add_accumulate(app, s->common);
   add_text_settings(app, s->text);
   add_checkpoint_settings(app, s->checkpoints);
-  app.add_option("--valid", s->text.valid, "held-out text, .txt or .bin");
+  app.add_option(
+      "--valid", s->text.valid,
+      "held-out text, .txt or .bin; of further ones the loss is measured before the first step and at the end, to see what "
+      "was forgotten");
   app.add_option("--steps", s->steps, "length of the run in steps")->check(above_zero());
   app.add_option("--epochs", s->epochs, "length of the run in passes over the text (default: 1)")->check(above_zero());
   app.add_option("--minutes", s->minutes, "time limit, from the first step to the last save; the learning rates decay by then")
       ->check(above_zero());
   app.add_option("--lr", s->rates.learning_rate,
                  "learning rate of vectors, such as biases and gains; of everything with --optimizer adamw (default: 0.004; a "
-                 "transformer's with adamw 0.001)");
+                 "transformer's with adamw 0.001, of pretrained weights 0.00005)");
   app.add_option("--synapse-lr", s->rates.synapse_rate,
                  "learning rate of matrices by Muon, a brain's synapses (default: 0.01; a transformer's 0.02)");
   app.add_option("--table-lr", s->rates.table_rate, "learning rate of the embedding and its pair table")->capture_default_str();
   app.add_option("--decoder-lr", s->rates.decoder_rate, "learning rate of the decoder")->capture_default_str();
-  app.add_option("--warmup", s->rates.warmup, "steps until the learning rates peak")->capture_default_str();
+  app.add_option("--warmup", s->warmup,
+                 "steps until the learning rates peak (default: 100; of pretrained weights and adapters 10)");
   app.add_option("--seed", s->seed, "seed of the initial weights, the wiring and the order of the text")->capture_default_str();
   app.add_option(
       "--init", s->init,

@@ -1,6 +1,7 @@
 // The options of `neurogen-engine train`.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "neurogen/recipe.h"
@@ -15,6 +16,7 @@ struct TrainSettings {
   TextSettings text;
   CheckpointSettings checkpoints;
   Rates rates;
+  std::optional<std::int64_t> warmup;  // not set: rates.warmup
   std::int64_t steps = 0, seed = 1;
   std::int64_t eval_every = -1;  // steps; -1: ten times a run, 0: only at the end
   double epochs = 0, minutes = 0;

@@ -26,6 +26,7 @@ constexpr std::int64_t kEvaluations = 10;                 // evaluations in a ru
 constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
 constexpr double kSampleBatches = 32, kSampleShare = 0.05;
+constexpr double kBeforeShare = 0.05;       // of the time of --minutes for the evaluation before the first step
 constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation over its time in training, before it is measured
 
 }  // namespace
@@ -44,7 +45,9 @@ TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const 
       progress_(settings.progress),
       length_(steps, settings.minutes, trainer_.step()),
       first_(trainer_.step()),
-      evaluations_(evaluations_due(first_)) {}
+      evaluations_(evaluations_due(first_)),
+      before_(texts.valid.size()),
+      after_(texts.valid.size()) {}
 
 void TrainingRun::log_start(const ReportFacts& facts, const std::string& identity) {
   std::string begin = "\"event\":\"start\"";
@@ -89,6 +92,7 @@ int TrainingRun::run_to_the_end() {
   sealed_ = heap_counters();
   const std::int64_t gpu_sealed = Block::gpu_requests();
   length_.start();
+  if (!settings_.init.empty() && first_ == 0) evaluate_before();
   while (!length_.over(trainer_.step()) && !caught_signal()) {
     const Clock::time_point step_begin = Clock::now();
     const std::int64_t waits = session_.program.synchronizations();
@@ -107,7 +111,8 @@ int TrainingRun::run_to_the_end() {
     if (evaluates_after(trainer_.step())) evaluate(false);
     if (checkpoints_.due(trainer_.step())) save(false);
   }
-  if (texts_.valid && !caught_signal()) evaluate(true);
+  if (!texts_.valid.empty() && !caught_signal()) evaluate(true);
+  if (!caught_signal()) evaluate_others();
   const bool saved = !checkpoints_.on() || save(true);
   allocations_ = allocations_since_the_seal();
   progress_.finish();
@@ -132,13 +137,14 @@ std::int64_t TrainingRun::evaluations_due(std::int64_t step) const {
 
 bool TrainingRun::evaluates_after(std::int64_t step) const {
   if (length_.over(step)) return true;
-  if (!texts_.valid || settings_.eval_every == 0) return false;
+  if (texts_.valid.empty() || settings_.eval_every == 0) return false;
   return settings_.eval_every > 0 ? step % settings_.eval_every == 0 : evaluations_due(step) > evaluations_;
 }
 
 // Most held-out tokens of the last evaluation: under --minutes a quarter as many as the run trains on, which takes about a tenth of
 // the time.
 std::int64_t TrainingRun::most_evaluated() const {
+  if (compared_ > 0) return compared_;
   const std::int64_t step = session_.model.options.step_tokens();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
   return std::min(most, kEvaluatedTokens);
@@ -151,11 +157,13 @@ std::int64_t TrainingRun::batches(std::int64_t tokens) const {
 
 // Time to reserve for evaluating and saving after the last step.
 double TrainingRun::seconds_for_the_end() const {
-  if (!texts_.valid) return save_seconds_;
+  if (texts_.valid.empty()) return save_seconds_;
   const double batch = evaluation_seconds_ > 0 ? evaluation_seconds_
                                                : kForwardByTraining * length_.training_seconds() /
                                                      static_cast<double>(own_steps() * session_.model.options.accumulate);
-  return save_seconds_ + batch * static_cast<double>(batches(std::min(most_evaluated(), texts_.valid->size())));
+  std::int64_t count = 0;
+  for (const Tokens& text : texts_.valid) count += batches(std::min(most_evaluated(), text.size()));
+  return save_seconds_ + batch * static_cast<double>(count);
 }
 
 Bytes TrainingRun::measured_overhead() const {
@@ -210,6 +218,39 @@ void TrainingRun::report(const StepResult& result, double seconds, Counts counts
                  length_.seconds_left(trainer_.step()));
 }
 
+// Of weights that have learned: how good they are, to see afterwards whether it helped.
+void TrainingRun::evaluate_before() {
+  if (texts_.valid.empty()) return;
+  compared_ = kEvaluatedTokens;
+  if (settings_.minutes > 0) {  // what one batch takes says how many there is time for
+    const std::int64_t batch = session_.model.options.tokens();
+    const Clock::time_point begin = Clock::now();
+    evaluator_.run(texts_.valid.front(), batch);
+    const double share = kBeforeShare * settings_.minutes * 60 / seconds_since(begin) / static_cast<double>(texts_.valid.size());
+    compared_ = std::clamp(static_cast<std::int64_t>(std::min(share, 1e9)) * batch, batch, kEvaluatedTokens);
+  }
+  evaluate(true);
+  evaluate_others();
+  before_ = after_;
+}
+
+// Texts that the run should not forget: their losses before the first step and after the last.
+void TrainingRun::evaluate_others() {
+  for (std::size_t i = 1; i < texts_.valid.size(); ++i) {
+    const Evaluation result = evaluator_.run(texts_.valid[i], most_evaluated());
+    after_[i] = result.loss;
+    char line[PATH_MAX + 512];
+    const std::string& file = settings_.text.valid[i];
+    const auto event = fmt::format_to_n(line, sizeof line,
+                                        "{{\"event\":\"other_eval\",\"step\":{},\"text\":{},\"valid_loss\":{:.6f},\"tokens\":{}}}",
+                                        trainer_.step(), i, result.loss, result.tokens);
+    log_.line({line, event.size});
+    const auto note = fmt::format_to_n(line, sizeof line, "step {}  loss {:.4f} on {} tokens of {}", trainer_.step(), result.loss,
+                                       result.tokens, file);
+    progress_.note({line, std::min(note.size, sizeof line)});
+  }
+}
+
 // `whole`: on most_evaluated() tokens of the held-out text; otherwise, by default, on a smaller part that takes little time.
 void TrainingRun::evaluate(bool whole) {
   const bool by_default = settings_.eval_every < 0;
@@ -219,9 +260,9 @@ void TrainingRun::evaluate(bool whole) {
             options.tokens();  // fixed, so that losses can be compared
   const Clock::time_point begin = Clock::now();
   const Evaluation result =
-      evaluator_.run(*texts_.valid, whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));
+      evaluator_.run(texts_.valid.front(), whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));
   evaluation_seconds_ = seconds_since(begin) / static_cast<double>(batches(result.tokens));
-  valid_loss_ = result.loss;
+  after_[0] = valid_loss_ = result.loss;
   evaluated_ = trainer_.step();
   evaluations_ = evaluations_due(trainer_.step());
   if (!std::isfinite(valid_loss_)) {
@@ -262,6 +303,8 @@ void TrainingRun::summarise() {
             length_.training_seconds(), rate(), length_.elapsed(), loss_);
   if (evaluated_ == trainer_.step())
     print_out("held-out loss {:.4f} nats per token, perplexity {:.1f}\n", valid_loss_, std::exp(valid_loss_));
+  for (std::size_t i = 0; compared_ > 0 && i < before_.size() && evaluated_ == trainer_.step(); ++i)
+    print_out("before the first step {:.4f}, after the last {:.4f} on {}\n", before_[i], after_[i], settings_.text.valid[i]);
   if (log_.lost() > 0) print_out("{} lacks {} lines: {}\n", log_.path(), log_.lost(), std::strerror(log_.error()));
   const std::string snapshot =
       plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));

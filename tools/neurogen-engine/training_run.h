@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 #include "arena/report.h"
 #include "engine/files/log.h"
@@ -54,7 +55,9 @@ class TrainingRun {
   std::int64_t evaluations_due(std::int64_t step) const;
   std::int64_t most_evaluated() const;
   std::int64_t batches(std::int64_t tokens) const;
+  void evaluate_before();
   void evaluate(bool whole);
+  void evaluate_others();
   bool affords_sample() const;
   double seconds_for_the_end() const;
   bool save(bool last);
@@ -76,7 +79,9 @@ class TrainingRun {
   std::int64_t evaluated_ = -1;  // the step of the last evaluation
   std::int64_t evaluations_;     // default evaluations already due
   std::int64_t samples_ = 0;
-  std::int64_t part_ = 0;                             // held-out tokens of an evaluation before the last
+  std::int64_t part_ = 0;      // held-out tokens of an evaluation before the last
+  std::int64_t compared_ = 0;  // held-out tokens of the evaluations before the first step and after the last, 0: none before
+  std::vector<double> before_, after_;                // losses of these on each held-out text
   double evaluation_seconds_ = 0, save_seconds_ = 0;  // latest time of a batch, of a save
   double loss_ = 0, smooth_ = 0, valid_loss_ = 0;
   Bytes overhead_ = 0;
