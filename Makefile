@@ -1,5 +1,6 @@
 # make            build everything into build/
 # make demo       set up, build, train a brain and a transformer on the King James Bible, compare them
+# make demo-finetune   fine-tune SmolLM2-135M, from PyPI, on the King James Bible for two minutes, and say what was forgotten
 # make test       set up, build, run the tests
 # make test-exhaustive   the slow tests as well
 # make install    build, and install programs, library, documents, manual pages and completion into PREFIX (/usr/local)
@@ -20,7 +21,7 @@ MODELS := $(HOME)/.cache/neurogen
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja $(if $(CUDA),-DNEUROGEN_CUDA="$(CUDA)") $(CMAKE_ARGS)
 SOURCES := git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'
 
-.PHONY: all configure setup demo install package wheel test test-exhaustive format check-format check test-sanitizers test-pretrained dist clean
+.PHONY: all configure setup demo demo-finetune install package wheel test test-exhaustive format check-format check test-sanitizers test-pretrained dist clean
 all: configure
 	@cmake --build $(BUILD)
 
@@ -38,6 +39,11 @@ demo: setup
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD) --target neurogen-engine corpus
 	@tools/demo.sh $(BUILD)
+
+demo-finetune: setup
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD) --target neurogen-engine corpus
+	@tools/demo-finetune.sh $(BUILD)
 
 install: all
 	@cmake --install $(BUILD) --prefix $(DESTDIR)$(PREFIX)

@@ -26,9 +26,11 @@ std::vector<Column> columns_of(const Settings& settings, const std::string& card
     columns = {{read_card(card), 0}};
     columns[0].budget = columns[0].card.usable();
   } else {
-    for (const auto& [name, budget] :
-         {std::pair{"mx550", 2'000'000'000}, {"gtx1650", 3'200'000'000}, {"rtx2060", 6'000'000'000}, {"rtx3050", 8'000'000'000}})
-      columns.push_back({read_card(name), static_cast<Bytes>(budget)});
+    for (const auto& [name, budget] : {std::pair{"mx550", Bytes{2'000'000'000}},
+                                       {"gtx1650", 3'200'000'000},
+                                       {"rtx2060", 6'000'000'000},
+                                       {"rtx3050", 8'000'000'000}})
+      columns.push_back({read_card(name), budget});
   }
   for (Column& column : columns)
     if (budget_given) column.budget = settings.budget;

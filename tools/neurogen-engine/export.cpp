@@ -39,8 +39,8 @@ Encoding type_of(const ExportSettings& s) {
   throw Error(fmt::format("--type is \"{}\": use f32, f16, bf16 or q8_0", s.type));
 }
 
-// A base with the adapters of a checkpoint added to it.
-int write_merged(const ExportSettings& s) {
+// Writes a base with the adapters of a checkpoint added to it, for this program. Returns the number of tensors.
+std::size_t write_merged(const ExportSettings& s, const std::string& file) {
   Settings settings;
   settings.device = Device::cpu;
   settings.batch = settings.window = 1;
@@ -48,18 +48,32 @@ int write_merged(const ExportSettings& s) {
   const Resolved r = resolve(settings, false);
   Session session(planned(build_evaluation(r.architecture, r.options), r.budget), r.place);
   load(weights, session);
-  export_parameters(session.model, session.program, s.safetensors, weights.tokenizer());
-  print_out("{} tensors written to {}, adapters merged\n", session.model.parameters.size() - session.model.weight_tensors(),
-            s.safetensors);
-  return 0;
+  export_parameters(session.model, session.program, file, weights.tokenizer());
+  return session.model.parameters.size() - session.model.weight_tensors();
 }
+
+// The same in a file beside an output, which is made from it; removed at the end.
+struct MergedFile {
+  MergedFile(const ExportSettings& s, std::string output) {
+    while (output.ends_with('/')) output.pop_back();
+    path = output + ".merged.safetensors";
+    write_merged(s, path);
+  }
+  MergedFile(const MergedFile&) = delete;
+  ~MergedFile() { std::filesystem::remove(path, ignored); }
+  std::string path;
+  std::error_code ignored;
+};
 
 int write_own(const ExportSettings& s, const Checkpoint& file) {
   const std::string& out = s.safetensors;
   check_export_name("--safetensors", out);
   check_outputs({{"", file.path()}, {"", s.weights.init}}, {{"--safetensors", out}},
                 std::filesystem::path(file.path()).parent_path());
-  if (s.merge) return write_merged(s);
+  if (s.merge) {
+    print_out("{} tensors written to {}, adapters merged\n", write_merged(s, out), out);
+    return 0;
+  }
   const Manifest& m = file.manifest();
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names;
@@ -82,13 +96,12 @@ int write_own(const ExportSettings& s, const Checkpoint& file) {
 
 // Weights of any kind, and the architecture and the tokenizer that they carry.
 struct Source {
-  explicit Source(const ExportSettings& s)
-      : path(s.weights.checkpoint.empty() ? s.weights.init : checkpoint_file(s.weights.checkpoint)) {
+  Source(std::string file, const std::string& named) : path(std::move(file)) {
     Settings adopted;
     adopt_weights(adopted, path);
     if (adopted.architecture_json.empty()) throw Error(path + " does not name the architecture of its weights: export it again");
     architecture = parse_architecture(adopted.architecture_json, path + ": its architecture");
-    tokenizer = s.tokenizer.empty() ? carried_tokenizer(path) : read_tokenizer(s.tokenizer);
+    tokenizer = named.empty() ? carried_tokenizer(path) : read_tokenizer(named);
   }
   std::unique_ptr<WeightSource> open() const {
     if (is_pretrained(path)) return open_pretrained(path);
@@ -120,18 +133,19 @@ int export_weights(const ExportSettings& s) {
     print_out("the adapters are in {}\n", s.adapter);
     return 0;
   }
-  if (adapted && !(s.merge && !s.safetensors.empty())) {
-    throw Error(file->path() +
-                " holds adapters: write them with their base by --merge --safetensors FILE, or alone by --adapter DIR");
-  }
+  if (adapted && !s.merge)
+    throw Error(file->path() + " holds adapters: add --merge to write them with their base, or write them alone by --adapter DIR");
   if (!s.safetensors.empty()) {
     if (!file) throw Error("--safetensors is written from a checkpoint: name it with --checkpoint");
     return write_own(s, *file);
   }
-  const Source source(s);
   const bool folder = !s.folder.empty();
-  check_outputs({{"", source.path}, {"", s.tokenizer}}, {{"--huggingface", s.folder}, {"--gguf", s.gguf}},
-                s.weights.checkpoint.empty() ? "" : std::filesystem::path(source.path).parent_path());
+  const std::string from = file ? file->path() : s.weights.init;
+  check_outputs({{"", from}, {"", s.weights.init}, {"", s.tokenizer}}, {{"--huggingface", s.folder}, {"--gguf", s.gguf}},
+                file ? std::filesystem::path(from).parent_path() : "");
+  std::optional<MergedFile> merged;
+  if (adapted) merged.emplace(s, folder ? s.folder : s.gguf);
+  const Source source(merged ? merged->path : from, s.tokenizer);
   const Interchange& interchange = interchange_of(*source.architecture);
   const ForeignTokenizer tokenizer = foreign_tokenizer(source.tokenizer.get());
   const auto write = folder ? interchange.write_folder : interchange.write_gguf;

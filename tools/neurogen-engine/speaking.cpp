@@ -14,14 +14,16 @@
 namespace neurogen {
 namespace {
 
-// Of models that converse: room for several turns, answers to their end, and few unlikely words, which lead a small model astray.
+// Of models that converse: room for several turns, whole answers, and few unlikely or repeated words, which lead a small model
+// astray.
 void converse(SpeakingSettings& s, Resolved& r) {
-  constexpr std::int64_t kWindow = 2048, kAnswer = 1024;
+  constexpr std::int64_t kWindow = 2048, kAnswer = 512;
   const auto given = [&](const char* option) { return s.app->count(option) > 0; };
   if (!given("--seq")) r.options.window = std::min(kWindow, r.architecture->context());
   if (!given("--max-tokens")) s.max_tokens = kAnswer;
-  if (!given("--temperature")) s.sampling.temperature = 0.3;
+  if (!given("--temperature")) s.sampling.temperature = 0.2;
   if (!given("--min-p")) s.sampling.min_p = 0.05;
+  if (!given("--repetition-penalty")) s.sampling.repetition_penalty = 1.1;
 }
 
 }  // namespace
