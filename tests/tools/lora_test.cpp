@@ -1,4 +1,8 @@
 // Adapters through the ordinary programs: trained beside a base, resumed bit for bit, spoken with, merged, written for PEFT.
+#include <fmt/format.h>
+
+#include <cstring>
+
 #include "engine/files/safetensors.h"
 #include "tests/tools/command_line.h"
 
@@ -24,9 +28,9 @@ class LoraRuns : public CommandLine {
   }
   double loss_of(const string& weights) const {
     const string table = succeeds("neurogen-engine eval " + weights + " --device cpu --data text.txt --batch 4 --seq 16");
-    const auto at = table.find("\nllama ");
+    const auto at = table.find(" top 5\n");  // ends the heads of the columns
     EXPECT_NE(at, string::npos) << table;
-    return at == string::npos ? 0 : std::stod(table.substr(at + 25));
+    return at == string::npos ? 0 : std::stod(table.substr(at + 7 + 24));
   }
   string file(const string& name) const { return read_file(directory_.path(name)); }
 
@@ -63,6 +67,12 @@ TEST_F(LoraRuns, GoOnBitForBitAndAreBoundToTheirBase) {
   refuses("neurogen-engine export --checkpoint whole --safetensors merged.safetensors", "add --merge");
   succeeds("neurogen-engine export --checkpoint whole --merge --init moved.safetensors --safetensors merged.safetensors");
   EXPECT_NEAR(loss_of("--init merged.safetensors"), after, 1e-4);
+  for (const char* format : {"--gguf merged.gguf", "--huggingface merged/"}) {
+    succeeds(string("neurogen-engine export --checkpoint whole --merge --init moved.safetensors ") + format);
+    EXPECT_NEAR(loss_of(string("--tokenizer t.model --init ") + std::strchr(format, 'm')), after, 1e-4);
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(directory_.path("")))
+    EXPECT_EQ(entry.path().string().find("merged.safetensors.merged"), string::npos) << entry;
 }
 
 TEST_F(LoraRuns, AreWrittenForPeft) {
@@ -89,6 +99,25 @@ TEST_F(LoraRuns, MistakesGetOneSentence) {
   refuses("neurogen-engine export --checkpoint all --adapter peft", "holds no adapters");
   succeeds(kLora + "--export tuned.safetensors");
   EXPECT_LT(loss_of("--init tuned.safetensors"), loss_of("--init base.safetensors"));
+}
+
+TEST_F(LoraRuns, SayWhetherItHelpedAndWhatWasForgotten) {
+  directory_.file("other.txt", "Something else altogether, which these weights have never read and will not learn here.");
+  const string printed = succeeds(kLora + "--valid text.txt --valid other.txt --log run.jsonl --export tuned.safetensors");
+  std::vector<double> losses, others;
+  for (const json& event : log("run.jsonl")) {
+    if (event["event"] == "eval") losses.push_back(event["valid_loss"]);
+    if (event["event"] == "other_eval") others.push_back(event["valid_loss"]);
+  }
+  ASSERT_EQ(others.size(), 2u);
+  EXPECT_NEAR(losses.front(), loss_of("--init base.safetensors"), 1e-3);
+  EXPECT_NEAR(losses.back(), loss_of("--init tuned.safetensors"), 1e-3);
+  EXPECT_NE(
+      printed.find(fmt::format("before the first step {:.4f}, after the last {:.4f} on text.txt\nbefore the first step {:.4f}, "
+                               "after the last {:.4f} on other.txt\n",
+                               losses.front(), losses.back(), others[0], others[1])),
+      string::npos)
+      << printed;
 }
 
 }  // namespace

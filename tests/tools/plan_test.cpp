@@ -1,4 +1,5 @@
 // plan for cards, with --fit, and with --compare.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -182,6 +183,48 @@ TEST_F(PlanTest, ComparesTwoSettings) {
   EXPECT_NE(result.out.find(total), string::npos) << result.out << total;
   refuses("--compare small \"tiny --color\"", "--compare \"tiny --color\"");
   refuses("--compare small", "--compare");
+}
+
+// What the table says of a model, a way and a card: the tokens of a step, 0 if it does not fit.
+std::int64_t tokens_in(const string& table, const string& model, const string& way, std::size_t column) {
+  const auto at = table.find(fmt::format("\n{:<16}{:<16}", model, way));
+  if (at == string::npos) ADD_FAILURE() << table << "lacks " << model << " " << way;
+  const string cell = table.substr(at + 1 + 32 + 26 * column, 26);
+  std::smatch found;
+  if (!std::regex_search(cell, found, std::regex("([0-9,]+) tokens, [0-9,]+/s"))) return 0;
+  string digits = found[1];
+  std::erase(digits, ',');
+  return std::stoll(digits);
+}
+
+TEST_F(PlanTest, SaysWhatCanBeFineTunedOnWhichCard) {
+  const string table = run("--fine-tune").out;
+  EXPECT_NE(table.find("gtx1650, 3.20 GB"), string::npos) << table;
+  const struct {
+    const char* model;
+    std::int64_t whole[4], lean[4], lora[4];
+  } rows[] = {{"gpt2", {0, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}},
+              {"smollm2-135m", {0, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}},
+              {"smollm2-360m", {0, 0, 0, 8192}, {256, 8192, 8192, 8192}, {6144, 8192, 8192, 8192}},
+              {"qwen2.5-0.5b", {0, 0, 0, 0}, {0, 2816, 8192, 8192}, {5120, 8192, 8192, 8192}}};
+  for (const auto& row : rows) {
+    for (std::size_t card = 0; card < 4; ++card) {
+      EXPECT_EQ(tokens_in(table, row.model, "all weights", card), row.whole[card]) << row.model << card;
+      EXPECT_EQ(tokens_in(table, row.model, "leaner storage", card), row.lean[card]) << row.model << card;
+      EXPECT_EQ(tokens_in(table, row.model, "--lora 8", card), row.lora[card]) << row.model << card;
+    }
+  }
+}
+
+// A cell of the table is the plan of those settings.
+TEST_F(PlanTest, FineTuningIsPlannedAsAnyOtherRun) {
+  const string lean = " --weights 16bit --moments 8bit --updates backward";
+  const string card = "--arch smollm2-360m --seq 128 --card gtx1650 --budget 2G";
+  const string table = run("--fine-tune " + card).out;
+  EXPECT_EQ(plan(card + " --batch auto" + lean)["tokens_per_step"], tokens_in(table, "smollm2-360m", "leaner storage", 0)) << table;
+  EXPECT_EQ(tokens_in(run("--fine-tune --lora 64 " + card).out, "smollm2-360m", "--lora 64", 0),
+            plan(card + " --batch auto --lora 64")["tokens_per_step"]);
+  EXPECT_EQ(table.find("gpt2"), string::npos);
 }
 
 }  // namespace

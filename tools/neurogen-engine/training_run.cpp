@@ -26,7 +26,8 @@ constexpr std::int64_t kEvaluations = 10;                 // evaluations in a ru
 constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
 constexpr double kSampleBatches = 32, kSampleShare = 0.05;
-constexpr double kBeforeShare = 0.05;       // of the time of --minutes for the evaluation before the first step
+constexpr double kBeforeShare = 0.1;        // of the time of --minutes for the evaluation before the first step
+constexpr double kBetweenShare = 0.01;      // at most this share for the batch of an evaluation between
 constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation over its time in training, before it is measured
 
 }  // namespace
@@ -138,7 +139,10 @@ std::int64_t TrainingRun::evaluations_due(std::int64_t step) const {
 bool TrainingRun::evaluates_after(std::int64_t step) const {
   if (length_.over(step)) return true;
   if (texts_.valid.empty() || settings_.eval_every == 0) return false;
-  return settings_.eval_every > 0 ? step % settings_.eval_every == 0 : evaluations_due(step) > evaluations_;
+  if (settings_.eval_every > 0) return step % settings_.eval_every == 0;
+  // A large model's batch takes long: between the first and the last evaluation, time is for training.
+  const bool affordable = settings_.minutes == 0 || evaluation_seconds_ <= kBetweenShare * settings_.minutes * 60;
+  return affordable && evaluations_due(step) > evaluations_;
 }
 
 // Most held-out tokens of the last evaluation: under --minutes a quarter as many as the run trains on, which takes about a tenth of
