@@ -44,8 +44,8 @@ constexpr double kNoNumber = -HUGE_VAL;
 struct NativeOptions {
   const char *architecture, *checkpoint, *init;
   std::uint64_t budget;
-  std::int64_t overhead, batch, window, accumulate, device, gpu, compute, decoder_storage, optimizer, logits, weights, moments, updates,
-      threads, document_end, decoder_tile, steps, seed;
+  std::int64_t overhead, batch, window, accumulate, device, gpu, compute, decoder_storage, optimizer, logits, weights, moments,
+      updates, threads, document_end, decoder_tile, steps, seed;
   double learning_rate, synapse_rate, table_rate, decoder_rate;
   std::int64_t warmup;
 };

@@ -17,8 +17,8 @@ namespace neurogen {
 void initialize(const Model& model, Program& program, std::uint64_t seed);
 
 // Replaces parameters and fixed tensors by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all
-// must be present in the right shape; beside adapters the frozen ones alone. The file is in safetensors, a checkpoint, whose optimizer
-// state is not loaded, or pretrained. Throws Error that names file and tensor before anything is replaced.
+// must be present in the right shape; beside adapters the frozen ones alone. The file is in safetensors, a checkpoint, whose
+// optimizer state is not loaded, or pretrained. Throws Error that names file and tensor before anything is replaced.
 void initialize_from(const Model& model, Program& program, const std::string& file);  // or a folder (pretrained.h)
 
 // Finds a file's tensor by name; null if there is none.
