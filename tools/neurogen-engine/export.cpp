@@ -67,7 +67,6 @@ struct MergedFile {
 
 int write_own(const ExportSettings& s, const Checkpoint& file) {
   const std::string& out = s.safetensors;
-  check_export_name("--safetensors", out);
   check_outputs({{"", file.path()}, {"", s.weights.init}}, {{"--safetensors", out}},
                 std::filesystem::path(file.path()).parent_path());
   if (s.merge) {
@@ -121,6 +120,7 @@ int export_weights(const ExportSettings& s) {
         "--adapter DIR");
   }
   const Encoding type = type_of(s);
+  check_export_name("--safetensors", s.safetensors);
   std::optional<Checkpoint> file;
   if (!s.weights.checkpoint.empty()) file.emplace(checkpoint_file(s.weights.checkpoint));
   const bool adapted = file && file->manifest().adapters.rank > 0;
