@@ -61,7 +61,7 @@ cat <<'END'
 weights and their two moments in float32. It fits because
 
 - of some blocks only the input is kept; they are computed twice, as few as the budget allows;
-- logits exist for 1,280 tokens of the vocabulary at a time, and are computed twice too;
+- logits exist for 1,024 of the tokens at a time;
 - attention is computed tile by tile: neither a mask nor a window's scores are ever stored.
 END
 table --arch gpt2 --device cuda --batch 8 --seq 1024 --budget 3200M --overhead 500M
