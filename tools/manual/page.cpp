@@ -8,12 +8,13 @@
 namespace neurogen {
 namespace {
 
-// Escapes a text for roff: hyphens are hyphens, and no line begins with a roff command.
+// Escapes a text for roff: hyphens are hyphens, no line begins with a roff command, and a list of values may break behind each bar.
 std::string roff(const std::string& text) {
   std::string safe;
   for (const char c : text) {
     if (c == '\\') safe += "\\e";
     else if (c == '-') safe += "\\-";
+    else if (c == '|') safe += "|\\:";
     else if ((c == '.' || c == '\'') && safe.empty()) safe += std::string("\\&") + c;
     else safe += c;
   }
