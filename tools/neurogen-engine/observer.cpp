@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "engine/files/json.h"
+#include "engine/run/process.h"
 
 namespace neurogen {
 namespace {
@@ -25,6 +27,7 @@ void append_shown(std::string& line, std::string_view text) {
 Observer::Observer(Session& session, const Texts& texts, bool logged)
     : session_(session), tokenizer_(texts.tokenizer.get()), logged_(logged) {
   const Model& model = session.model;
+  const auto capturing = session.cpu ? nullptr : std::make_unique<HeapCapLifted>();  // the driver keeps graphs on the heap
   if (logged) {
     const Graph::Range train = model.programs.train;
     times_.resize(train.end - train.begin);
