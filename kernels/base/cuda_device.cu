@@ -156,6 +156,8 @@ void CudaDevice::use_workspace(void* memory, Bytes bytes) {
   }
 }
 
+void CudaDevice::use_nccl(Nccl& nccl) { native_->nccl = &nccl; }
+
 void CudaDevice::synchronize() {
   require_cuda(cudaStreamSynchronize(native_->stream), "waiting for its kernels");
   ++native_->synchronizations;

@@ -10,6 +10,8 @@
 
 namespace neurogen {
 
+class Nccl;  // nccl.h
+
 // A captured piece of the stream's work, ready to be launched.
 class CudaGraph {
  public:
@@ -68,6 +70,9 @@ class CudaDevice {
 
   // Gives the matrix library its scratch memory, so that it allocates none. Must outlive every product.
   void use_workspace(void* memory, Bytes bytes);
+
+  // With several GPUs, operations among ranks (kernels/all_ranks.h) go through `nccl`, which must outlive them.
+  void use_nccl(Nccl& nccl);
 
   // Waits for all work submitted so far. Throws Error if a kernel failed.
   void synchronize();

@@ -25,6 +25,7 @@ struct CudaDevice::Native {
   int marked = 0;  // the mark to set next
   std::vector<cudaEvent_t> numbered;
   bool capturing = false;
+  Nccl* nccl = nullptr;          // with several ranks
   bool clears_products = false;  // see clear_products (matmul.h)
   std::int64_t synchronizations = 0;
   Bytes used_before = 0;  // on the GPU, before this process's context
