@@ -105,16 +105,28 @@ void Watcher::watch() {
   }
 }
 
+// Writes "PROGRAM: ..." in one line, if this process is the one to speak.
+template <typename... Values>
+void Watcher::say(fmt::format_string<Values...> format, const Values&... values) {
+  if (!may_speak()) return;
+  char line[1400];
+  auto end = fmt::format_to_n(line, sizeof line - 1, "{}: ", manner_.program);
+  end = fmt::vformat_to_n(end.out, static_cast<std::size_t>(line + sizeof line - 1 - end.out), fmt::string_view(format),
+                          fmt::make_format_args(values...));
+  *end.out++ = '\n';
+  write_all(STDERR_FILENO, line, static_cast<std::size_t>(end.out - line));
+}
+
 void Watcher::beat() {
   if (failed_ >= 0 && --grace_ == 0) {
-    const Seen& seen = seen_[static_cast<std::size_t>(failed_)];
-    if (may_speak()) {
-      char line[1200];
-      const auto end = fmt::format_to_n(line, sizeof line, "{}: rank {}: {}\n", manner_.program,
-                                        joined_.links[static_cast<std::size_t>(failed_)].rank, seen.note.text.data());
-      write_all(STDERR_FILENO, line, std::min(end.size, sizeof line));
-    }
-    die(seen.note.value);
+    const auto failed = static_cast<std::size_t>(failed_);
+    say("rank {}: {}", joined_.links[failed].rank, static_cast<const char*>(seen_[failed].note.text.data()));
+    die(seen_[failed].note.value);
+  }
+  // Only this thread counts down; if the main thread sets it anew meanwhile, that holds.
+  if (int patience = patience_; patience > 0 && patience_.compare_exchange_strong(patience, patience - 1) && patience == 1) {
+    say("the ranks wait for each other in vain, though all of them run: {}", manner_.advice);
+    die(Error::kRunTime);
   }
   const int signal = joined_.world.leads() || told_ ? 0 : manner_.signal();
   for (std::size_t i = 0; i < seen_.size(); ++i) {
@@ -174,12 +186,7 @@ void Watcher::lose(std::size_t i, bool silent) {
     end = WIFSIGNALED(status) ? fmt::format_to_n(how, sizeof how - 1, "was ended by signal {}", WTERMSIG(status))
                               : fmt::format_to_n(how, sizeof how - 1, "has ended with status {}", WEXITSTATUS(status));
   *end.out = '\0';
-  if (may_speak()) {
-    char line[1200];
-    const auto all = fmt::format_to_n(line, sizeof line, "{}: rank {} {}: {}\n", manner_.program, link.rank,
-                                      static_cast<const char*>(how), manner_.advice);
-    write_all(STDERR_FILENO, line, std::min(all.size, sizeof line));
-  }
+  say("rank {} {}: {}", link.rank, static_cast<const char*>(how), manner_.advice);
   die(Error::kRunTime);
 }
 

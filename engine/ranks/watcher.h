@@ -1,6 +1,8 @@
 // A thread that ends this process when the ranks cannot go on, whatever the other threads do: a rank that has died, that has
-// failed, or that does not answer. Of all ranks on a host, one says why in one sentence.
+// failed, or that does not answer; an exchange that does not end. Of all ranks on a host, one says why in one sentence.
 #pragma once
+#include <fmt/format.h>
+
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -29,6 +31,8 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
+  // On rank 0: if `beats` more go by before the next call, the ranks wait for each other in vain, and all end; 0: however many.
+  void expect_within(int beats) { patience_ = beats; }
   // On rank 0: from now on other ranks may die, since only rank 0 has work left.
   void release() { released_ = true; }
   // On rank 0: ends the others with this exit status, says nothing, and stops watching; waits for those that are children.
@@ -62,6 +66,8 @@ class Watcher {
   void beat();
   void send(const Link& link, Kind kind, int value = 0, std::string_view text = {});
   void lose(std::size_t i, bool silent);
+  template <typename... Values>
+  void say(fmt::format_string<Values...> format, const Values&... values);
   [[noreturn]] void die(int status);
   void end_children(int status, int milliseconds);  // tells all others the end, and waits for those that are children
 
@@ -70,7 +76,7 @@ class Watcher {
   std::vector<Seen> seen_;
   std::mutex sending_;
   std::atomic<bool> stop_ = false, released_ = false, spoken_ = false;
-  std::atomic<int> passed_ = 0;
+  std::atomic<int> passed_ = 0, patience_ = 0;
   bool told_ = false;            // rank 0 knows of the signal
   int failed_ = -1, grace_ = 0;  // the link whose rank has failed, and beats until all end
   Descriptor wake_;

@@ -64,9 +64,9 @@ Place place_of_rank(const Settings& s, bool planning) {
   if (s.own_gpu && shown == 1) place.ordinal = 0;
   if (place.ordinal < shown) return place;
   throw Error(
-      {fmt::format("rank {} has no GPU: there are {} on its host, for at least {} ranks: start at most as many as there are, "
-                   "or, to test without GPUs, use ",
-                   s.rank, shown, s.local_rank + 1),
+      {fmt::format("rank {} needs the GPU {} of its host, which shows {}: start as many ranks as there are GPUs or, to test "
+                   "without any, use ",
+                   s.rank, place.ordinal, shown == 0 ? "none" : fmt::format("{} of them", shown)),
        kDevice, " cpu"});
 }
 

@@ -204,6 +204,15 @@ TEST(Meeting, AStoppedRankEndsAllAndAPauseOfAllDoesNot) {
   EXPECT_EQ(paused.said(), "");
 }
 
+TEST(Meeting, AnExchangeThatDoesNotEndEndsAll) {
+  Family run(2, [](Meeting& meeting) {
+    meeting.watcher().expect_within(2);
+    return forever(meeting);
+  });
+  EXPECT_EQ(run.status(), 1);
+  EXPECT_EQ(run.said(), "test: the ranks wait for each other in vain, though all of them run: begin again\n");
+}
+
 TEST(Meeting, RankZeroMayOutliveTheOthersOnceItNeedsThemNoMore) {
   Family run(2, [](Meeting& meeting) -> int {
     if (meeting.world().leads()) meeting.watcher().release();

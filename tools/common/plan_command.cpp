@@ -34,6 +34,7 @@ struct PlanSettings {
 CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
   add_settings(app, s.common);
   add_accumulate(app, s.common);
+  add_gpus(app, s.common.ranks);
   app.add_option("--init", s.init, "plan for training that starts from these weights, without reading them")->type_name("DIR|FILE");
   app.add_option("--card", s.card,
                  "plan for another machine's card, with its memory as the budget, and estimate its speed: gtx1650, rtx3060, h200 "
@@ -143,7 +144,8 @@ int compare(const PlanSettings& s, bool budget_given) {
   bytes("weights", [](const Planned& p) { return static_cast<Bytes>(p.resolved.architecture->weights()); });
   row("step", [](const Planned& p) {
     const StepOptions& o = p.fit.model.options;
-    return fmt::format("{}{} x {}", o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "", o.batch, o.window);
+    return fmt::format("{}{}{} x {}", o.ranks > 1 ? fmt::format("{} x ", o.ranks) : "",
+                       o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "", o.batch, o.window);
   });
   row("computes in, decoder in", [](const Planned& p) {
     return fmt::format("{}, {}", name_of(p.fit.model.options.compute), name_of(p.fit.model.options.decoder_storage));

@@ -91,7 +91,7 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
     add_text(
         app, "--batch",
         [&s](const std::string& text) { s.batch = text == "auto" ? 0 : whole_number(text, "--batch", 1, kMostBatch); },
-        "sequences at once; auto: as many as fit, at most 32")
+        "sequences at once, on each GPU; auto: as many as fit, at most 32")
         ->type_name("N|auto")
         ->default_str("32");
   app.add_option("--seq", s.window, "context length: tokens per sequence")->capture_default_str();
@@ -149,6 +149,15 @@ void add_accumulate(CLI::App& app, Settings& s) {
                  "batches per step: a step of K x batch sequences in the memory of one batch and of every weight's gradient")
       ->type_name("K")
       ->capture_default_str();
+}
+
+void add_gpus(CLI::App& app, std::int64_t& gpus) {
+  constexpr int kMostGpus = 64;  // of one host
+  app.add_option("--gpus", gpus,
+                 "train on this many GPUs of one machine, each with a batch of its own: a step has N x batch sequences (torchrun, "
+                 "mpirun and srun start processes themselves)")
+      ->type_name("N")
+      ->check(CLI::Range(1, kMostGpus));
 }
 
 int refuse(const std::string& program, const Resolved& r, const Fit& fit) {

@@ -11,6 +11,7 @@ namespace neurogen {
 // --overhead. `step` = false leaves out those that only a training step has.
 void add_settings(CLI::App& app, Settings& settings, bool step = true);
 void add_accumulate(CLI::App& app, Settings& settings);
+void add_gpus(CLI::App& app, std::int64_t& gpus);
 
 // Explains on standard error why a plan does not fit. Returns the exit status.
 int refuse(const std::string& program, const Resolved& resolved, const Fit& fit);

@@ -12,13 +12,16 @@
 #include "engine/ranks/rendezvous.h"
 #include "engine/run/process.h"
 #include "tools/common/output.h"
+#include "tools/common/settings.h"
 #include "tools/common/signals.h"
 #include "tools/common/spelling.h"
 
 namespace neurogen {
 namespace {
 
-constexpr int kMostGpus = 64;              // of one host
+// A step that takes this many seconds, and this many times the longest before it, never ends; the first ones take longer.
+constexpr double kLeastPatience = 9, kPatience = 20;
+constexpr std::int64_t kUsualSteps = 3;
 constexpr Bytes kPieces = Bytes{4} << 20;  // that ranks on CPUs pass on at a time
 
 Joined join(const RankSettings& wanted) {
@@ -68,11 +71,7 @@ struct Ranks::Memory {
 };
 
 void add_rank_settings(CLI::App& app, RankSettings& s) {
-  app.add_option("--gpus", s.gpus,
-                 "train on this many GPUs of this machine, each with a batch of its own, so that a step has N x batch sequences; "
-                 "leave it out under torchrun, mpirun or srun")
-      ->type_name("N")
-      ->check(CLI::Range(1, kMostGpus));
+  add_gpus(app, s.gpus);
   app.add_option("--meet-within", s.wait, "seconds for ranks that a launcher starts to find each other")
       ->type_name("SECONDS")
       ->capture_default_str()
@@ -148,10 +147,24 @@ Orders::Orders(Ranks& ranks, Session& session) : ranks_(ranks), session_(session
 }
 
 void Orders::step(Step step) {
-  if (ranks_.several()) ranks_.meeting_->broadcast(step);
+  if (!ranks_.several()) return;
+  begin_ = std::chrono::steady_clock::now();
+  const double most = steps_ < kUsualSteps ? 0 : std::max(kLeastPatience, kPatience * longest_);
+  ranks_.meeting_->watcher().expect_within(static_cast<int>(most));
+  ranks_.meeting_->broadcast(step);
 }
 
-void Orders::finish() { step({0, false, false}); }
+void Orders::stepped() {
+  if (!ranks_.several()) return;
+  ranks_.meeting_->watcher().expect_within(0);
+  ++steps_;
+  longest_ = std::max(longest_, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count());
+}
+
+void Orders::finish() {
+  step({0, false, false});
+  stepped();
+}
 
 std::optional<Orders::Step> Orders::next() {
   Step step{};

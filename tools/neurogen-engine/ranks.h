@@ -1,6 +1,7 @@
 // The processes of `train` with several GPUs, one a GPU: rank 0 decides, writes and prints; the others make the same steps.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -72,6 +73,7 @@ class Orders {
     return ranks_.several() && ranks_.compare_every() > 0 && step % ranks_.compare_every() == 0;
   }
   void step(Step step);        // on rank 0
+  void stepped();              // on rank 0, when the step ordered last is done
   void finish();               // on rank 0, instead of a step
   std::optional<Step> next();  // on other ranks: the order, none at the end
   // On all ranks: throws Error on rank 0 if their parameters differ after `step`, naming the first tensor. Allocates nothing else.
@@ -83,6 +85,9 @@ class Orders {
   Ranks& ranks_;
   Session& session_;
   std::vector<std::uint64_t> all_;  // of all ranks
+  std::chrono::steady_clock::time_point begin_;
+  std::int64_t steps_ = 0;
+  double longest_ = 0;  // seconds of a step
 };
 
 }  // namespace neurogen

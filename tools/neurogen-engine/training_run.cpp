@@ -97,6 +97,7 @@ int TrainingRun::run_to_the_end() {
     const StepResult result = trainer_.run_step(steps);
     const double seconds = seconds_since(step_begin);
     if (compared) orders_.compare(trainer_.step());
+    orders_.stepped();
     length_.step_done(trainer_.step(), seconds, seconds_for_the_end());
     check_finite(result, trainer_.step());
     report(result, seconds,
@@ -301,6 +302,7 @@ void TrainingRun::summarise() {
   if (log_.lost() > 0) print_out("{} lacks {} lines: {}\n", log_.path(), log_.lost(), std::strerror(log_.error()));
   const std::string snapshot =
       plan.snapshot == Snapshot::none ? "" : fmt::format(", snapshot {}", with_commas(plan.snapshot_bytes()));
+  if (ranks_.several()) print_out("{} ranks, equal bits; of each, at most: ", ranks_.size());
   print_out("memory: arenas {} bytes{}, outside them {} of {} set aside, budget {}; allocations since the seal: {}{}\n",
             with_commas(arenas), snapshot, with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
             allocations_.host, allocations_.driver > 0 ? fmt::format(", and {} of the GPU's driver", allocations_.driver) : "");
