@@ -187,17 +187,16 @@ void Watcher::lose(std::size_t i, bool silent) {
                               : fmt::format_to_n(how, sizeof how - 1, "has ended with status {}", WEXITSTATUS(status));
   *end.out = '\0';
   say("rank {} {}: {}", link.rank, static_cast<const char*>(how), manner_.advice);
+  if (silent && !joined_.world.leads() && getppid() == link.process) kill(link.process, SIGKILL);  // as end_children
   die(Error::kRunTime);
 }
 
-// Children get a moment to end by themselves; a stopped process ends by no other signal, and holds its GPU until then. If rank 0 is
-// stopped, its children end it.
 void Watcher::die(int status) {
   if (joined_.world.leads()) end_children(status, kReapMilliseconds);
-  else if (const pid_t parent = joined_.links.front().process; parent != 0 && getppid() == parent) kill(parent, SIGKILL);
   _exit(status);
 }
 
+// They get a moment to end by themselves; a stopped process ends by no other signal, and holds its GPU until then.
 void Watcher::end_children(int status, int milliseconds) {
   for (const Link& link : joined_.links) send(link, Kind::end, status);
   for (const Link& link : joined_.links) {

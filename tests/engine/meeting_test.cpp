@@ -206,7 +206,7 @@ TEST(Meeting, AStoppedRankEndsAllAndAPauseOfAllDoesNot) {
 
 TEST(Meeting, AnExchangeThatDoesNotEndEndsAll) {
   Family run(2, [](Meeting& meeting) {
-    meeting.watcher().expect_within(2);
+    if (meeting.world().leads()) meeting.watcher().expect_within(2);
     return forever(meeting);
   });
   EXPECT_EQ(run.status(), 1);
