@@ -203,7 +203,7 @@ void Watcher::end_children(int status, int milliseconds) {
     int ignored;
     if (link.process == 0 || reap(link.process, ignored, milliseconds)) continue;
     kill(link.process, SIGKILL);
-    waitpid(link.process, nullptr, 0);
+    reap(link.process, ignored, kPause);  // not longer: a GPU's driver may hold it
   }
 }
 
