@@ -58,14 +58,10 @@ void share_overflow(Assembly& s, const std::string& name) {
 }
 
 std::vector<TensorId> of_all_ranks(Assembly& s, const std::string& name, const std::vector<TensorId>& tensors) {
-  if (!s.several_ranks()) return tensors;
+  if (!s.several_ranks() || tensors.empty()) return tensors;
   const int ticket = next_ticket(s);
   std::vector<TensorId> all;
   for (const TensorId id : tensors) {
-    if (!id) {
-      all.push_back(id);
-      continue;
-    }
     const Buffer mine = s.graph.tensors()[id.index];
     Shape shape = mine.shape;
     shape[0] *= s.model.options.ranks;
@@ -73,9 +69,7 @@ std::vector<TensorId> of_all_ranks(Assembly& s, const std::string& name, const s
   }
   s.graph.operation(exchanged(name), tensors, all, [=](auto& device, const Bindings& at) {
     AllRanksGather gather{{}, ticket};
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i]) gather.tensors.add({at[tensors[i]], at[all[i]]});
-    }
+    for (std::size_t i = 0; i < tensors.size(); ++i) gather.tensors.add({at[tensors[i]], at[all[i]]});
     all_ranks_gather(device, gather);
     all_ranks_wait(device, ticket);
   });

@@ -191,6 +191,7 @@ Resolved resolve(const Settings& s, bool planning) {
   r.automatic_batch = s.batch == 0;
   o.batch = r.automatic_batch ? kRecipeBatch : s.batch;
   o.accumulate = s.accumulate;
+  o.ranks = s.ranks;
   o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
@@ -229,7 +230,8 @@ Fit fit(const Resolved& r) {
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum, kHeapCap};
+  const StepOptions& o = fit.model.options;
+  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, nccl_share(o)};
 }
 
 }  // namespace neurogen

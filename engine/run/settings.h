@@ -28,6 +28,7 @@ struct Settings : ModelSettings {
   std::int64_t lora = 0;             // rank of the adapters that alone are trained, beside frozen weights; 0: all are trained
   std::optional<double> lora_alpha;  // not set: twice the rank
   std::string lora_targets;          // short names of the matrices that have one, "q,v"; empty: all
+  std::int64_t ranks = 1;            // processes that train together; which of them this is, Place says
   bool snapshot = false;             // save checkpoints from a snapshot
   bool separate_buffers = false;     // Place::separate, and no overlay
   std::optional<Gpu> card;           // a GPU to plan for instead of this machine's
