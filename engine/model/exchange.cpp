@@ -26,9 +26,14 @@ Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<Tenso
 
 Exchange begin_sum(Assembly& s, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows) {
   const Exchange exchange{exchanged(name), {tensor}, next_ticket(s)};
-  s.graph.operation(exchange.name, {}, {tensor}, [=, ticket = exchange.ticket](auto& device, const Bindings& at) {
-    all_ranks_sum(device, {{at[tensor].rows(first_row, rows)}, ticket});
-  });
+  const Buffer& whole = s.graph.tensors()[tensor.index];
+  const double bytes =
+      static_cast<double>(size_of(whole.dtype, whole.shape)) * static_cast<double>(rows) / static_cast<double>(whole.shape[0]);
+  s.graph.operation(exchange.name, {}, {tensor},
+                    [=, ticket = exchange.ticket](auto& device, const Bindings& at) {
+                      all_ranks_sum(device, {{at[tensor].rows(first_row, rows)}, ticket});
+                    },
+                    {0, bytes});
   return exchange;
 }
 
