@@ -6,6 +6,7 @@
 
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
+#include "engine/model/update.h"
 #include "kernels/brain/attention.h"
 #include "kernels/copy.h"
 #include "kernels/rms_norm.h"
@@ -60,6 +61,7 @@ void BrainTrunk::backward(TensorId d_broca) {
       backward_module(m, trained_, ranges[s], d, parts_of, prefix);
   }
   sum_parts(parts_of, totals);
+  gradients_known(s_);
   embedding_.backward(d_embedding);
 }
 

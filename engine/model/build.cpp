@@ -9,6 +9,7 @@
 #include "kernels/base/random.h"
 #include "kernels/base/step_control.h"
 #include "kernels/cast.h"
+#include "kernels/checksum.h"
 #include "kernels/copy.h"
 #include "kernels/loss_scale.h"
 
@@ -47,7 +48,7 @@ class Build {
     const Batch batch = s_.read_batch("", ports.batch, true, true);
     model_.features = trunk_->forward(batch, "", true);
     const TensorId d_features = head_.train(model_.features, batch.targets);
-    update_known(s_);
+    gradients_known(s_);
     trunk_->backward(d_features);
     if (s_.accumulates()) end_micro_batch();
     add_update(s_);
@@ -57,6 +58,7 @@ class Build {
     evaluate();
     derive();
     if (options.stream) step("stream.");
+    if (s_.several_ranks()) compare();
     return std::move(model_);
   }
 
@@ -160,6 +162,28 @@ class Build {
                              [=](auto& device, const Bindings& at) { cast(device, at[value], at[low]); });
     }
     end(model_.programs.derive);
+  }
+
+  void compare() {
+    std::vector<TensorId> tensors;
+    for (std::size_t i = 0; i < model_.graph.tensors().size(); ++i)
+      if (model_.graph.tensors()[i].kind == BufferKind::persistent) tensors.push_back({i});
+    begin(model_.programs.compare);
+    const Shape shape = {static_cast<std::int64_t>(tensors.size())};
+    const TensorId sums = model_.graph.transient("checksums", DType::i64, shape),
+                   host = model_.ports.checksums = s_.host("checksums.host", DType::i64, shape);
+    model_.graph.operation("checksums", tensors, {sums, host}, [=](auto& device, const Bindings& at) {
+      std::int64_t done = 0;
+      in_lots<TensorView>(
+          tensors, [&](TensorId id) { return at[id]; },
+          [&](const Several<TensorView>& lot) {
+            const auto count = static_cast<std::int64_t>(lot.end() - lot.begin());
+            checksum(device, {lot, at[sums].rows(done, count)});
+            done += count;
+          });
+      copy(device, at[sums], at[host]);
+    });
+    end(model_.programs.compare);
   }
 
   Model model_;

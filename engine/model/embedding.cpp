@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/model/exchange.h"
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 
@@ -16,7 +17,7 @@ EmbeddingRows rows_at(const Bindings& at, TensorId ids, TensorId weight, TensorI
 
 void add_table_gradient(Assembly& s, ParameterId id, TensorId ids, TensorId d_x, double scale) {
   Parameter& table = s.model.parameters[id];
-  const std::int64_t n = s.options.tokens(), rows = table.shape[0], most = std::min(n, rows);
+  const std::int64_t n = s.graph.tensors()[ids.index].shape[0], rows = table.shape[0], most = std::min(n, rows);
   if (table.rule == UpdateRule::none) return;
   const bool whole = table.rule != UpdateRule::rowwise_rmsprop;
   const auto list = [&](const char* part, std::int64_t count) {
@@ -81,8 +82,9 @@ void Embedding::backward(TensorId d_output) {
       "d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain}, [=](auto& device, const Bindings& at) {
         embedding_backward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
       });
-  add_table_gradient(s_, weight_, ids, d_output, 1);
-  if (table) add_table_gradient(s_, pair_table_, rows, d_output, kPairScale);
+  const std::vector<TensorId> all = of_all_ranks(s_, "d_embedding", {ids, rows, d_output});
+  add_table_gradient(s_, weight_, all[0], all[2], 1);
+  if (table) add_table_gradient(s_, pair_table_, all[1], all[2], kPairScale);
 }
 
 }  // namespace neurogen

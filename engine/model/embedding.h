@@ -7,8 +7,8 @@
 namespace neurogen {
 
 // Adds the gradient of a table from d_x [N, E], the gradient of the rows that `ids` [N] look up, times `scale`: of a table under
-// row-wise RMSProp that of the touched rows alone; of any other the whole, on top of what is there if it has one already; of a
-// frozen one nothing.
+// row-wise RMSProp that of the touched rows alone, for which both are those of all ranks (exchange.h); of any other the whole, on
+// top of what is there if it has one already; of a frozen one nothing.
 void add_table_gradient(Assembly& assembly, ParameterId table, TensorId ids, TensorId d_x, double scale);
 
 class Embedding {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/adafactor.h"
 #include "kernels/cast.h"
@@ -118,6 +119,16 @@ void Head::int8_logits(TensorId features, TensorId targets, TensorId logits, con
       s_.product_cost(1, n, vocabulary, width_));
 }
 
+// Under a loss scale: whether this batch's gradients overflowed. `rounded`: that of the features, if it has 16 bits.
+void Head::check_overflow(const Statistics& l, TensorId rounded) {
+  if (!s_.model.loss_scale) return;
+  const TensorId control = s_.control;
+  s_.graph.operation("loss_scale.decoder", {l.total, rounded}, {control}, [=](auto& device, const Bindings& at) {
+    loss_scale_decoder(device, {at[l.total], at[rounded], at[control]});
+  });
+  if (rounded) share_overflow(s_, "loss_scale.decoder");  // the total is that of all ranks
+}
+
 // Forward pass over all tiles: the loss of every token, the statistics that its gradient needs, and the hits in evaluation. Kept
 // logits are in one [N, V] tensor, which is returned; otherwise each tile has its own short-lived tensor.
 TensorId Head::loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
@@ -202,9 +213,25 @@ TensorId Head::begin_update() {
   return column_sum;
 }
 
-void Head::update_tiles(const std::string& name, Tile tiles, TensorId gradient, std::int64_t first_row, TensorId column_sum) {
-  const TensorId control = s_.control, decoder = s_.operand(decoder_), row = row_, column = column_;
-  const std::int64_t begin = tiles.begin, rows = tiles.tokens, tile = std::min(s_.options.vocabulary_tile, rows);
+void Head::update_tiles(const TilesGradient& g, TensorId column_sum) {
+  if (!s_.several_ranks()) return add_update(g, column_sum);
+  const Exchange sum = begin_sum(s_, g.name, g.id, g.first_row, g.tiles.tokens);
+  end_sum();
+  behind_sum_ = [=, this] {
+    end_exchange(s_, sum);
+    add_update(g, column_sum);
+  };
+}
+
+void Head::end_sum() {
+  if (behind_sum_) std::exchange(behind_sum_, nullptr)();
+}
+
+void Head::add_update(const TilesGradient& g, TensorId column_sum) {
+  const TensorId control = s_.control, decoder = s_.operand(decoder_), row = row_, column = column_, gradient = g.id;
+  const std::string& name = g.name;
+  const std::int64_t begin = g.tiles.begin, rows = g.tiles.tokens, first_row = g.first_row,
+                     tile = std::min(s_.options.vocabulary_tile, rows);
   const TensorId sums =
       s_.graph.transient(name + ".adafactor.scratch", DType::f64, {(rows + tile - 1) / tile, adafactor_scratch(tile, width_)});
   s_.graph.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
@@ -216,6 +243,7 @@ void Head::update_tiles(const std::string& name, Tile tiles, TensorId gradient, 
 }
 
 void Head::end_update(TensorId column_sum) {
+  end_sum();
   const TensorId control = s_.control, column = column_;
   const std::int64_t vocabulary = vocabulary_;
   s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
@@ -229,7 +257,7 @@ void Head::update() {
   const std::int64_t most = tiles_together() * s_.options.vocabulary_tile;
   for (std::int64_t begin = 0; begin < vocabulary_; begin += most) {
     const Tile tiles{begin, std::min(most, vocabulary_ - begin)};
-    update_tiles("decoder.tile" + std::to_string(begin / s_.options.vocabulary_tile), tiles, gradient, begin, column_sum);
+    update_tiles({"decoder.tile" + std::to_string(begin / s_.options.vocabulary_tile), tiles, gradient, begin}, column_sum);
   }
   end_update(column_sum);
 }
@@ -242,6 +270,7 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
   const std::int64_t n = s_.options.tokens(), outputs = width_;
   Statistics l;
   const TensorId kept = loss_forward("", features, targets, l, s_.options.schedule.keep_logits, nullptr);
+  sum_total(s_, "loss", l.total, s_.model.ports.loss);
   const TensorId control = s_.control;
   const TensorId decoder = s_.operand(decoder_);
   const bool whole = at_once(), updates = !s_.accumulates();
@@ -269,12 +298,7 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
         },
         s_.product_cost(1, n, outputs, vocabulary));
   }
-  if (s_.model.loss_scale) {
-    const TensorId rounded = whole ? d_features : TensorId{};
-    s_.graph.operation("loss_scale.decoder", {l.total, rounded}, {control}, [=](auto& device, const Bindings& at) {
-      loss_scale_decoder(device, {at[l.total], at[rounded], at[control]});
-    });
-  }
+  check_overflow(l, whole ? d_features : TensorId{});
   const auto together = static_cast<std::size_t>(tiles_together());
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const Tile tile = tiles[t];
@@ -311,7 +335,7 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
       s_.add_to_mean(name + ".mean", gradient, mean, begin);
       continue;
     }
-    update_tiles(name, {begin, rows}, gradient, 0, column_sum);
+    update_tiles({name, {begin, rows}, gradient, 0}, column_sum);
     s_.model.decoder_gradients.push_back(gradient);
   }
   if (updates) end_update(column_sum);

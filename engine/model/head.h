@@ -5,10 +5,12 @@
 // before the first update: they are collected in one of the decoder's size. A frozen decoder's training goes in parts too, without
 // a gradient of its own.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "engine/model/assembly.h"
+#include "engine/model/exchange.h"
 
 namespace neurogen {
 
@@ -40,6 +42,12 @@ class Head {
     TensorId id;
     std::int64_t row;  // of the tile's first token
   };
+  struct TilesGradient {  // of neighbouring tiles: rows of a tensor, from `first_row` on
+    std::string name;
+    Tile tiles;
+    TensorId id;
+    std::int64_t first_row;
+  };
   struct Statistics {
     TensorId maximum, sum, target_logit, log_sum_exp, loss, total;
   };
@@ -50,16 +58,19 @@ class Head {
   DType stored() const { return s_.graph.tensors()[s_.operand(decoder_).index].dtype; }  // what products begin from
   bool at_once() const;
   std::int64_t tiles_together() const;
-  // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, whose gradient is in rows from `first_row` on; and
-  // what follows the last.
+  // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, with several ranks behind the product for the next
+  // ones, beside which it is summed; and what follows the last.
   TensorId begin_update();
-  void update_tiles(const std::string& name, Tile tiles, TensorId gradient, std::int64_t first_row, TensorId column_sum);
+  void update_tiles(const TilesGradient& gradient, TensorId column_sum);
+  void add_update(const TilesGradient& gradient, TensorId column_sum);
+  void end_sum();
   void end_update(TensorId column_sum);
   TileWeights tile_weights(const std::string& name, Tile tile);
   void int8_logits(TensorId features, TensorId targets, TensorId logits, const Statistics& l);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
   Statistics declare_softmax(const std::string& prefix);
   void add_loss(const std::string& prefix, TensorId targets, const Statistics& l);
+  void check_overflow(const Statistics& l, TensorId rounded);
   TensorId train_in_tiles(TensorId features, TensorId targets);
   TensorId train_in_parts(TensorId features, TensorId targets);
   TensorId loss_forward(const std::string& prefix, TensorId features, TensorId targets, Statistics& l, bool keep,
@@ -69,7 +80,8 @@ class Head {
   std::int64_t vocabulary_, width_;  // V, F
   double softcap_;
   ParameterId decoder_ = 0;
-  TensorId row_, column_;  // [V], [F], persistent
+  TensorId row_, column_;             // [V], [F], persistent
+  std::function<void()> behind_sum_;  // adds the end of the sum over ranks that has begun, and its update
 };
 
 }  // namespace neurogen

@@ -3,7 +3,6 @@
 
 #include "engine/model/head.h"
 #include "kernels/cross_entropy.h"
-#include "kernels/loss_scale.h"
 #include "kernels/matmul.h"
 
 namespace neurogen {
@@ -21,6 +20,7 @@ TensorId Head::train_in_parts(TensorId features, TensorId targets) {
   s_.graph.operation("loss.targets", {targets}, {l.total}, [=](auto& device, const Bindings& at) {
     count_targets(device, {at[targets], at[l.total]});
   });
+  sum_total(s_, "loss.targets", l.total);
   if (s_.accumulates()) s_.add_share(l.total);
   for (std::int64_t begin = 0; begin < n; begin += most) {
     const std::int64_t rows = std::min(most, n - begin);
@@ -57,12 +57,8 @@ TensorId Head::train_in_parts(TensorId features, TensorId targets) {
         cost);
   }
   add_loss("", targets, l);
-  if (s_.model.loss_scale) {
-    const TensorId rounded = d_features;
-    s_.graph.operation("loss_scale.decoder", {l.total, rounded}, {control}, [=](auto& device, const Bindings& at) {
-      loss_scale_decoder(device, {at[l.total], at[rounded], at[control]});
-    });
-  }
+  sum_total(s_, "loss", l.total, s_.model.ports.loss);
+  check_overflow(l, d_features);
   return d_features;
 }
 

@@ -62,20 +62,21 @@ struct FixedTensor {
 
 // Tensors by which a model is driven, in the host arena. Those that its programs do not need are empty.
 struct Ports {
-  TensorId batch;    // [2, N] i32: token ids, targets
-  TensorId control;  // StepControl: input of the next step
-  TensorId loss;     // [2] f64: sum of losses, counted tokens
-  TensorId hits;     // [2] f64: targets predicted first, among the first five; only with build_evaluation
-  TensorId norm;     // [2]: gradient norm, clip factor
-  TensorId outcome;  // StepControl after the step; with loss scaling
-  TensorId staging;  // [kStagingSlots, bytes], for copies between files and a GPU
+  TensorId batch;      // [2, N] i32: token ids, targets
+  TensorId control;    // StepControl: input of the next step
+  TensorId loss;       // [2] f64: sum of losses, counted tokens
+  TensorId hits;       // [2] f64: targets predicted first, among the first five; only with build_evaluation
+  TensorId norm;       // [2]: gradient norm, clip factor
+  TensorId outcome;    // StepControl after the step; with loss scaling
+  TensorId staging;    // [kStagingSlots, bytes], for copies between files and a GPU
+  TensorId checksums;  // [persistent tensors] i64, in the plan's order (kernels/checksum.h); with several ranks
   // Streaming.
   TensorId token;     // [1, streams] i32: the next input token of each text
   TensorId position;  // [2] i64: tokens so far, position of the document's first; equal for all texts
   TensorId logits;    // [streams, V]: of the token after it
 };
 
-// Each range is empty if the model was built without that program.
+// Each range is empty if the model was built without that program. With several ranks, those that train run on all of them at once.
 struct Programs {
   Graph::Range train{};  // reads batch and control, updates every parameter, writes loss and norm
   // A step in micro-batches is begin_step, which reads control; train for each, which reads batch and writes loss; and end_step,
@@ -84,6 +85,7 @@ struct Programs {
   Graph::Range evaluate{};  // reads batch, writes loss
   Graph::Range step{};      // reads token and position, writes logits
   Graph::Range derive{};    // computes the derived tensors
+  Graph::Range compare{};   // writes checksums, which are equal on all ranks
 };
 
 // A part of "evaluate" whose outputs can be read when the operations before `end` have run.

@@ -37,6 +37,7 @@ struct Lora {
 struct StepOptions {
   std::int64_t batch = 32, window = 256;  // B sequences of T tokens
   std::int64_t accumulate = 1;            // K of these, micro-batches, make a step
+  std::int64_t ranks = 1;                 // processes that train together, each on K micro-batches of a step
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
   DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
   bool int8_logits = false;               // with 16 bits: where logits are kept, by products in 8 bits (kernels/int8_logits.h)
@@ -56,8 +57,11 @@ struct StepOptions {
   bool stream = false;       // build_training: also the program that takes one token at a time, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
-  std::int64_t step_sequences() const { return accumulate * batch; }
-  std::int64_t step_tokens() const { return accumulate * tokens(); }
+  // Of all ranks.
+  std::int64_t step_sequences() const { return ranks * accumulate * batch; }
+  std::int64_t step_tokens() const { return ranks * accumulate * tokens(); }
+  // The first of the step's sequences that make micro-batch k of a rank: their order depends on the batch of all ranks alone.
+  std::int64_t first_sequence(std::int64_t rank, std::int64_t k) const { return (k * ranks + rank) * batch; }
   bool scaled() const { return loss_scaling || compute == DType::f16; }
   // Parameters, gradients and sums: float32, or float64 in a float64 model.
   DType real() const { return compute == DType::f64 ? DType::f64 : DType::f32; }

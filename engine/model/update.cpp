@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "arena/error.h"
+#include "engine/model/exchange.h"
 #include "kernels/adamw.h"
 #include "kernels/copy.h"
 #include "kernels/gradient_norm.h"
@@ -175,24 +176,53 @@ void collect_gradients(Assembly& s) {
 
 namespace {
 
-// `last`: nothing is added to any gradient from here on. Until then, that of a table that is also the decoder has one part alone.
-void update_known(Assembly& s, bool last) {
+// Parameters that have gained a gradient since the last call. `last`: nothing is added to any from here on. Until then, that of a
+// table that is also the decoder has one part alone.
+std::vector<Parameter> newly_known(Assembly& s, bool last) {
   const std::vector<Parameter>& all = s.model.parameters;
-  s.early.done.resize(all.size());
-  std::vector<Parameter> known;
+  s.known.resize(all.size());
+  std::vector<Parameter> list;
+  for (ParameterId id = 0; id < all.size(); ++id) {
+    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
+    if (!is_updated_here(all[id]) || !all[id].gradient || s.known[id] || half) continue;
+    s.known[id] = true;
+    list.push_back(all[id]);
+  }
+  return list;
+}
+
+// Begins to sum gradients over ranks, but those of tables, which are of all ranks' rows.
+void sum_gradients(Assembly& s, const std::vector<Parameter>& parameters) {
+  std::vector<TensorId> gradients;
+  for (const Parameter& p : parameters)
+    if (p.rule != UpdateRule::rowwise_rmsprop) gradients.push_back(p.gradient);
+  if (s.several_ranks() && !gradients.empty())
+    s.sums.push_back(begin_sum(s, "d_parameters." + std::to_string(s.exchanges), gradients));
+}
+
+// All sums end with the latest.
+void end_sums(Assembly& s) {
+  if (s.sums.empty()) return;
+  Exchange all = s.sums.back();
+  all.tensors.clear();
+  for (const Exchange& sum : s.sums) all.tensors.insert(all.tensors.end(), sum.tensors.begin(), sum.tensors.end());
+  end_exchange(s, all);
+  s.sums.clear();
+}
+
+void update_known(Assembly& s, bool last) {
+  const std::vector<Parameter> known = newly_known(s, last);
+  if (known.empty()) return;
   double numbers = 0, all_numbers = 0;
   std::int64_t sums = 0;
-  for (ParameterId id = 0; id < all.size(); ++id) {
-    if (!is_updated_here(all[id])) continue;
-    all_numbers += static_cast<double>(elements_of(all[id]));
-    sums += norm_partials(elements_of(all[id]));
-    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
-    if (!all[id].gradient || s.early.done[id] || half) continue;
-    s.early.done[id] = true;
-    numbers += static_cast<double>(elements_of(all[id]));
-    known.push_back(all[id]);
+  for (const Parameter& p : known) numbers += static_cast<double>(elements_of(p));
+  for (const Parameter& p : s.model.parameters) {
+    if (!is_updated_here(p)) continue;
+    all_numbers += static_cast<double>(elements_of(p));
+    sums += norm_partials(elements_of(p));
   }
-  if (known.empty()) return;
+  sum_gradients(s, known);
+  end_sums(s);
   if (!s.early.squares) s.early.squares = s.graph.transient("norm.partials", DType::f64, {sums});
   const std::string number = "." + std::to_string(s.early.groups++);
   const Squares squares(s, known);
@@ -219,8 +249,10 @@ void update_known(Assembly& s, bool last) {
 
 }  // namespace
 
-void update_known(Assembly& s) {
+// The gradients of adapters are small: they are summed together, at last. Those of several micro-batches are too, but once a step.
+void gradients_known(Assembly& s) {
   if (s.options.early_updates) update_known(s, false);
+  else if (s.several_ranks() && !s.accumulates() && s.options.lora.rank == 0) sum_gradients(s, newly_known(s, false));
 }
 
 void add_update(Assembly& s) {
@@ -235,6 +267,8 @@ void add_update(Assembly& s) {
     });
     return end_loss_scale(s, norm);
   }
+  sum_gradients(s, newly_known(s, true));
+  end_sums(s);
   std::vector<Parameter> parameters;
   for (const Parameter& p : s.model.parameters) {
     if (is_updated_here(p)) parameters.push_back(p);

@@ -136,7 +136,8 @@ std::string describe_logits(const Architecture& architecture, const StepOptions&
 }
 
 std::string describe(const Architecture& architecture, const StepOptions& o) {
-  const std::string batches = o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "";
+  const std::string ranks = o.ranks > 1 ? fmt::format("{} ranks x ", o.ranks) : "",
+                    batches = ranks + (o.accumulate > 1 ? fmt::format("{} x ", o.accumulate) : "");
   const std::string lora = o.lora.rank > 0 ? fmt::format(", adapters of rank {}", o.lora.rank) : "";
   const std::string lean = fmt::format("{}{}{}{}", lora, o.narrow_weights ? fmt::format(", weights {}", name_of(o.narrow())) : "",
                                        o.narrow_moments ? ", moments of 8 bits" : "", o.early_updates ? ", early updates" : "");

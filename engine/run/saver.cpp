@@ -37,7 +37,7 @@ Manifest with_tensors(Manifest manifest, const Session& session) {
 SavedOptions saved_options(const StepOptions& o) {
   return {o.batch,
           o.window,
-          o.accumulate,
+          o.ranks * o.accumulate,  // a run may go on with another number of ranks
           o.vocabulary_tile,
           o.document_end,
           o.compute,

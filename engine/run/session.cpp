@@ -15,7 +15,18 @@ Arena take(Plan plan, const Checkpoint* from) {
   return Arena(std::move(plan), front);
 }
 
-Program bind(Session& s, [[maybe_unused]] Place place) {
+#ifdef NEUROGEN_CUDA
+// NCCL takes its memory before the arena does.
+std::unique_ptr<Nccl> connect(Session& s, const Place& place) {
+  const auto ranks = static_cast<int>(s.model.options.ranks);
+  if (!s.gpu || ranks == 1) return nullptr;
+  auto nccl = std::make_unique<Nccl>(place.nccl, place.rank, ranks);
+  s.gpu->use_nccl(*nccl);
+  return nccl;
+}
+#endif
+
+Program bind(Session& s, [[maybe_unused]] const Place& place) {
 #ifdef NEUROGEN_CUDA
   if (s.gpu) {
     const TensorView workspace = s.model.workspace ? s.arena.view(s.model.workspace.index) : TensorView{};
@@ -25,6 +36,7 @@ Program bind(Session& s, [[maybe_unused]] Place place) {
     return Program(s.model.graph, s.arena, *s.gpu);
   }
 #endif
+  if (place.shared) use_ranks(*s.cpu, *place.shared);
   return Program(s.model.graph, s.arena, *s.cpu);
 }
 
@@ -33,11 +45,13 @@ Program bind(Session& s, [[maybe_unused]] Place place) {
 // The GPU is initialized before the arena, which is allocated in its context.
 #ifdef NEUROGEN_CUDA
 Session::Session(Fit fit, Place place, const Checkpoint* from)
-    : model(std::move(fit.model)),
+    : rank(place.rank),
+      model(std::move(fit.model)),
       starting(place.gpu ? std::make_unique<HeapCapLifted>() : nullptr),
       cpu(place.gpu ? nullptr : std::make_unique<CpuDevice>(static_cast<int>(model.options.target.threads))),
       copiers(place.gpu ? std::make_unique<ThreadPool>(std::min(cores_of_this_process(), kMostCopiers)) : nullptr),
       gpu(place.gpu ? std::make_unique<CudaDevice>(place.ordinal) : nullptr),
+      nccl(connect(*this, place)),
       begins_with(from && !place.gpu && from->image(fit.plan).bytes > 0 ? from : nullptr),
       arena(place.gpu ? Arena::on_gpu(std::move(fit.plan), place.separate) : take(std::move(fit.plan), from)),
       program(bind(*this, place)) {
@@ -45,7 +59,8 @@ Session::Session(Fit fit, Place place, const Checkpoint* from)
 }
 #else
 Session::Session(Fit fit, Place place, const Checkpoint* from)
-    : model(std::move(fit.model)),
+    : rank(place.rank),
+      model(std::move(fit.model)),
       cpu(place.gpu ? throw Error({"this build has no CUDA: use ", Field("device"), " cpu, or build with make CUDA=native"})
                     : std::make_unique<CpuDevice>(static_cast<int>(model.options.target.threads))),
       begins_with(from && from->image(fit.plan).bytes > 0 ? from : nullptr),

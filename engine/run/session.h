@@ -7,6 +7,8 @@
 #include "engine/graph/program.h"
 #include "engine/run/fit.h"
 #include "engine/run/process.h"
+#include "kernels/base/nccl.h"
+#include "kernels/base/shared_ranks.h"
 #ifdef NEUROGEN_CUDA
 #include "kernels/base/cuda_device.h"
 #endif
@@ -18,6 +20,11 @@ struct Place {
   bool gpu = false;
   int ordinal = 0;        // the GPU's
   bool separate = false;  // on a GPU, for debugging: see Arena::on_gpu; no checkpoints, which are one image
+  // With several ranks (StepOptions::ranks), all of which make their sessions at once: this one's number, and how they exchange, on
+  // CPUs by memory that they share, which must outlive the session, on GPUs by NCCL.
+  int rank = 0;
+  SharedRanks* shared = nullptr;
+  NcclId nccl{};
 };
 
 // Not movable: the program points into it.
@@ -26,12 +33,14 @@ struct Session {
   // (restore.h) does the rest.
   Session(Fit fit, Place place = {}, const Checkpoint* from = nullptr);
 
+  int rank;
   Model model;
   std::unique_ptr<HeapCapLifted> starting;  // until a GPU has started
   std::unique_ptr<CpuDevice> cpu;           // on a CPU
   std::unique_ptr<ThreadPool> copiers;      // on a GPU, for copies from and to it (staging.h)
 #ifdef NEUROGEN_CUDA
   std::unique_ptr<CudaDevice> gpu;
+  std::unique_ptr<Nccl> nccl;  // with several ranks
 #endif
   ThreadPool& threads() const { return cpu ? *cpu : *copiers; }
   const Checkpoint* begins_with;  // null if nothing was mapped

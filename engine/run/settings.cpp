@@ -18,7 +18,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRecipeBatch = 32;
+constexpr std::int64_t kRecipeBatch = 32, kMostProcesses = 4096;
 constexpr std::int64_t kMostWindow = 1 << 20, kMostRank = 1 << 12;
 constexpr std::int64_t kMostTile = 65'535;  // grid rows of a GPU kernel
 // Memory of a process besides its arenas. On a CPU: code, libraries' buffers and heap. On a GPU also the context, which grows with
@@ -53,6 +53,22 @@ Gpu gpu_of(int ordinal) {
 int gpus() { return 0; }
 Gpu gpu_of(int) { return {}; }
 #endif
+
+// Of several ranks, which have GPUs unless a CPU is asked for.
+Place place_of_rank(const Settings& s, bool planning) {
+  Place place{s.device != Device::cpu, s.local_rank};
+  place.rank = s.rank;
+  if (!place.gpu || planning) return place;
+  if (s.gpu != 0) throw Error({kDevice, fmt::format(" cuda:{} names one GPU, and each rank has its own: leave it out", s.gpu)});
+  const int shown = gpus();
+  if (s.own_gpu && shown == 1) place.ordinal = 0;
+  if (place.ordinal < shown) return place;
+  throw Error(
+      {fmt::format("rank {} has no GPU: there are {} on its host, for at least {} ranks: start at most as many as there are, "
+                   "or, to test without GPUs, use ",
+                   s.rank, shown, s.local_rank + 1),
+       kDevice, " cpu"});
+}
 
 Place place_of(Device device, std::int64_t gpu, bool planning) {
   if (device == Device::cpu) return {};
@@ -161,7 +177,8 @@ const char* name_of(Optimizer optimizer) { return optimizer == Optimizer::muon ?
 
 Resolved resolve(const Settings& s, bool planning) {
   Resolved r;
-  r.place = place_of(s.device, s.gpu, planning);
+  check_range("gpus", s.ranks, 1, kMostProcesses);
+  r.place = s.ranks > 1 ? place_of_rank(s, planning) : place_of(s.device, s.gpu, planning);
   r.place.separate = s.separate_buffers;
   const bool cuda = r.place.gpu;
   if (s.separate_buffers && !cuda) {
@@ -191,6 +208,7 @@ Resolved resolve(const Settings& s, bool planning) {
   r.automatic_batch = s.batch == 0;
   o.batch = r.automatic_batch ? kRecipeBatch : s.batch;
   o.accumulate = s.accumulate;
+  o.ranks = s.ranks;
   o.compute = compute_type(s.compute, s.saved_compute, cuda, gpu);
   o.decoder_storage = decoder_type(s.decoder_storage, s.saved_decoder, cuda, o.compute);
   o.vocabulary_tile = s.decoder_tile;
@@ -228,7 +246,8 @@ Fit fit(const Resolved& r) {
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
-  const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
+  std::string where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
+  if (r.options.ranks > 1) where = fmt::format(", {} {}, each:", r.options.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
   return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum, kHeapCap};
 }
 

@@ -30,7 +30,12 @@ struct Settings : ModelSettings {
   std::string lora_targets;          // short names of the matrices that have one, "q,v"; empty: all
   bool snapshot = false;             // save checkpoints from a snapshot
   bool separate_buffers = false;     // Place::separate, and no overlay
-  std::optional<Gpu> card;           // a GPU to plan for instead of this machine's
+  // Several processes that train together: how many, which of them this is, of all and on its host; and whether each may be shown a
+  // GPU of its own, as its only one.
+  std::int64_t ranks = 1;
+  int rank = 0, local_rank = 0;
+  bool own_gpu = false;
+  std::optional<Gpu> card;  // a GPU to plan for instead of this machine's
 };
 
 struct Resolved {

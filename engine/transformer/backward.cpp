@@ -2,6 +2,7 @@
 // each norm adds its own; what reads a norm's output gets it computed once more. Of blocks that the schedule computes twice, only
 // the input is kept.
 #include "engine/model/embedding.h"
+#include "engine/model/exchange.h"
 #include "engine/model/update.h"
 #include "engine/transformer/trunk.h"
 #include "kernels/heads.h"
@@ -18,7 +19,7 @@ void TransformerTrunk::backward(TensorId d_features) {
     if (computed_twice(l)) compute_again(l);
     mlp_backward(l);
     attention_backward(l);
-    update_known(s_);
+    gradients_known(s_);
   }
   embedding_backward();
 }
@@ -137,7 +138,9 @@ void TransformerTrunk::embedding_backward() {
       token_embedding_backward(device, {at[out], at[inverse], at[d_x]});
     });
   }
-  add_table_gradient(s_, embedding_, ids, d_x, 1);
+  const bool touched = s_.model.parameters[embedding_].rule == UpdateRule::rowwise_rmsprop;
+  const std::vector<TensorId> mine = {ids, d_x}, all = touched ? of_all_ranks(s_, "d_embedding", mine) : mine;
+  add_table_gradient(s_, embedding_, all[0], all[1], 1);
   if (places) add_table_gradient(s_, positions_, places, d_x, 1);
 }
 

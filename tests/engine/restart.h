@@ -56,7 +56,7 @@ inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, cons
   else initialize(session.model, session.program, s.seed);
   std::optional<Saver> saver;
   if (directory) saver.emplace(session, manifest_of(s, text), *directory);
-  Trainer trainer(session.model, session.program, text, s.rates, s.seed, from ? from->manifest().standing.steps : 0);
+  Trainer trainer(session.model, session.program, text, s.rates, s.seed, from ? from->manifest().standing.steps : 0, session.rank);
   while (trainer.step() < end) {
     const StepResult result = trainer.run_step(s.steps);
     record.outcome.losses.push_back(result.loss);

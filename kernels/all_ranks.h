@@ -1,0 +1,47 @@
+// Operations among all ranks: processes that train together, one device each (StepOptions::ranks). Every rank calls the same
+// operations in the same order, with operands of equal types and shapes, and receives equal bits.
+//
+// The first three only begin: their operands may be read, and others written, behind all_ranks_wait with the same ticket, so that
+// other work goes on meanwhile. On a GPU they run on a stream of their own, in order; on a CPU they are complete at once.
+#pragma once
+#include "arena/tensor_view.h"
+#include "kernels/base/device.h"
+#include "kernels/base/several.h"
+
+namespace neurogen {
+
+inline constexpr int kAllRanksTickets = 8;  // tickets are below; each names the latest operation that was begun with it
+
+// Sums in place, each element over all ranks: on a CPU in their order, on a GPU in the order of NCCL's ring, which rounds 16-bit
+// numbers at every rank.
+struct AllRanksSum {
+  Several<TensorView> tensors;  // f32, f64, bf16 or f16; contiguous
+  int ticket = 0;
+};
+
+// The largest over all ranks, in place.
+struct AllRanksMaximum {
+  Several<TensorView> tensors;  // i32, contiguous
+  int ticket = 0;
+};
+
+// The tensors of all ranks, one after another in their order.
+struct AllRanksGather {
+  struct Of {
+    TensorView mine;  // [n, ...] of any type; contiguous
+    TensorView all;   // out [ranks n, ...], not overlapping
+  };
+  Several<Of> tensors;
+  int ticket = 0;
+};
+
+void all_ranks_sum(CpuDevice& device, const AllRanksSum& arguments);
+void all_ranks_maximum(CpuDevice& device, const AllRanksMaximum& arguments);
+void all_ranks_gather(CpuDevice& device, const AllRanksGather& arguments);
+void all_ranks_wait(CpuDevice& device, int ticket);
+void all_ranks_sum(CudaDevice& device, const AllRanksSum& arguments);
+void all_ranks_maximum(CudaDevice& device, const AllRanksMaximum& arguments);
+void all_ranks_gather(CudaDevice& device, const AllRanksGather& arguments);
+void all_ranks_wait(CudaDevice& device, int ticket);
+
+}  // namespace neurogen

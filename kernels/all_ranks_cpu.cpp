@@ -1,0 +1,94 @@
+#include <fmt/format.h>
+
+#include "kernels/all_ranks.h"
+#include "kernels/base/dispatch.h"
+#include "kernels/base/half.h"
+#include "kernels/base/shared_ranks.h"
+
+namespace neurogen {
+namespace {
+
+Bytes bytes_of(const TensorView& view) { return static_cast<Bytes>(view.elements()) * size_of(view.dtype); }
+
+// x = combine(combine(x of rank 0, x of rank 1), ...)
+template <typename T, typename Combine>
+void combine_all(SharedRanks& ranks, const TensorView& x, Combine&& combine) {
+  require(x.contiguous(), "all_ranks: tensors must be contiguous");
+  ranks.exchange(x.data, bytes_of(x), [&](Bytes begin, Bytes count) {
+    T* const to = x.as<T>() + begin / sizeof(T);
+    for (std::size_t i = 0; i < count / sizeof(T); ++i) {
+      const auto of = [&](int rank) { return reinterpret_cast<const T*>(ranks.of(rank))[i]; };
+      to[i] = combine(of);
+    }
+  });
+}
+
+template <typename T>
+void sum(SharedRanks& ranks, const TensorView& x) {
+  combine_all<T>(ranks, x, [&](auto&& of) {
+    if constexpr (sizeof(T) > 2) {
+      T total = of(0);
+      for (int rank = 1; rank < ranks.size(); ++rank) total += of(rank);
+      return total;
+    } else {  // in 16 bits: rounded once
+      float total = widen(of(0));
+      for (int rank = 1; rank < ranks.size(); ++rank) total += widen(of(rank));
+      T rounded;
+      narrow(total, rounded);
+      return rounded;
+    }
+  });
+}
+
+}  // namespace
+
+void all_ranks_sum(CpuDevice& device, const AllRanksSum& a) {
+  SharedRanks& ranks = ranks_of(device);
+  for (const TensorView& x : a.tensors) {
+    switch (x.dtype) {
+      case DType::f32:
+        sum<float>(ranks, x);
+        break;
+      case DType::f64:
+        sum<double>(ranks, x);
+        break;
+      case DType::bf16:
+        sum<Bf16>(ranks, x);
+        break;
+      case DType::f16:
+        sum<F16>(ranks, x);
+        break;
+      default:
+        throw Error(fmt::format("all_ranks_sum does not take {}", name_of(x.dtype)));
+    }
+  }
+}
+
+void all_ranks_maximum(CpuDevice& device, const AllRanksMaximum& a) {
+  SharedRanks& ranks = ranks_of(device);
+  for (const TensorView& x : a.tensors) {
+    require(x.dtype == DType::i32, "all_ranks_maximum takes i32");
+    combine_all<std::int32_t>(ranks, x, [&](auto&& of) {
+      std::int32_t most = of(0);
+      for (int rank = 1; rank < ranks.size(); ++rank) most = std::max(most, of(rank));
+      return most;
+    });
+  }
+}
+
+void all_ranks_gather(CpuDevice& device, const AllRanksGather& a) {
+  SharedRanks& ranks = ranks_of(device);
+  for (const auto& [mine, all] : a.tensors) {
+    require(mine.dtype == all.dtype && mine.contiguous() && all.contiguous() && all.elements() == ranks.size() * mine.elements(),
+            "all_ranks_gather: the result must be contiguous, of the same type, with the elements of all ranks");
+    const Bytes bytes = bytes_of(mine);
+    ranks.exchange(mine.data, bytes, [&, to = all.as<std::byte>()](Bytes begin, Bytes count) {
+      for (int rank = 0; rank < ranks.size(); ++rank)
+        std::memcpy(to + static_cast<Bytes>(rank) * bytes + begin, ranks.of(rank), count);
+    });
+  }
+}
+
+void all_ranks_wait(CpuDevice&, int) {}
+
+}  // namespace neurogen

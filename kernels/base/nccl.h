@@ -1,0 +1,48 @@
+// NCCL, through which ranks with a GPU each exchange. It is loaded when the first communicator is made: a run on one GPU needs
+// none.
+#pragma once
+#include <array>
+#include <memory>
+#include <string>
+
+#include "arena/bytes.h"
+
+namespace neurogen {
+
+// Names one communicator to all its ranks. Holds the address at which the rank that made it listens.
+using NcclId = std::array<std::byte, 128>;
+
+// What a communicator may take of a GPU's memory: its module and bookkeeping, and for each channel the buffers of a ring.
+inline constexpr int kNcclChannels = 8;
+inline constexpr Bytes nccl_bytes(int channels = kNcclChannels) {
+  return (Bytes{64} + Bytes{12} * static_cast<Bytes>(channels)) << 20;
+}
+
+class Nccl {
+ public:
+  // Throw Error if the library is missing or older than 2.18.
+  static NcclId new_id();  // made by one rank, and passed to all
+  static std::string version();
+
+  // A communicator of `size` ranks, each with the GPU that is current in its thread, on which a context is. Returns when all have
+  // called it and every kind of operation has run once, so that later ones allocate nothing. `channels`: pieces that an operation
+  // is cut into, each with buffers and a block of threads of its own; equal on all ranks, as is the order of operations. Must
+  // outlive every program that uses it. Throws Error if NCCL fails.
+  Nccl(const NcclId& id, int rank, int size, int channels = kNcclChannels);
+  ~Nccl();
+  Nccl(const Nccl&) = delete;
+  Nccl& operator=(const Nccl&) = delete;
+
+  int rank() const;
+  int size() const;
+  Bytes gpu_bytes() const;  // taken of the GPU's memory
+
+  // NCCL's own handles, only for kernels/*.cu (nccl.cuh).
+  struct Native;
+  Native& native() { return *native_; }
+
+ private:
+  std::unique_ptr<Native> native_;
+};
+
+}  // namespace neurogen

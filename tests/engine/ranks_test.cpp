@@ -1,0 +1,325 @@
+// Several ranks train one model: the same as one rank with the batch of all, with equal bits on every rank, whatever is trained
+// how.
+#include "tests/ranks.h"
+
+#include "engine/model/head.h"
+#include "kernels/base/half.h"
+#include "kernels/loss_scale.h"
+#include "tests/engine/restart.h"
+#include "tests/engine/small_brain.h"
+
+namespace neurogen {
+namespace {
+
+constexpr std::int64_t kSequences = 6, kWindow = 16;
+constexpr Bytes kPiece = 1 << 16;  // that ranks pass on at a time: less than some tensors have
+
+std::string transformer(const char* name, const char* rest) {
+  return std::string(R"({"family": "transformer", "name": ")") + name + R"(", "vocabulary": 90, "width": 48, "layers": 2,
+    "heads": 3, "key_value_heads": 1, "hidden": 40, "context": 48, "qkv_bias": true, "bias": true, )" +
+         rest + "}";
+}
+const std::string kTied = transformer("tied", R"("norm": "layer", "positions": "learned", "activation": "gelu_tanh",
+    "qk_norm": false, "tied": true, "embedding_norm": false)");
+const std::string kUntied = transformer("untied", R"("norm": "rms", "positions": "rotary", "activation": "silu_gated",
+    "qk_norm": true, "tied": false, "embedding_norm": true)");
+const std::string kBrain = "brain";
+
+ArchitecturePtr read(const std::string& model) {
+  if (model == kBrain) return brain(small_brain(90));
+  return std::make_shared<TransformerArchitecture>(parse_transformer(model, "model"));
+}
+
+struct Split {
+  std::int64_t ranks, accumulate;
+  std::int64_t batch() const { return kSequences / ranks / accumulate; }
+};
+
+// A way to train.
+struct Way {
+  const char* name;
+  const std::string* model;
+  void (*set)(StepOptions&);
+  bool accumulates = true;
+  bool drawn = false;  // roundings at random, or moments in 8 bits: other sums give other bits, which grow apart
+};
+void PrintTo(const Way& way, std::ostream* to) { *to << way.name; }
+
+class Ranks : public testing::TestWithParam<Way> {
+ protected:
+  StepOptions options(Split split, DType type) const {
+    StepOptions o;
+    o.ranks = split.ranks, o.accumulate = split.accumulate, o.batch = split.batch(), o.window = kWindow;
+    o.compute = o.decoder_storage = type;
+    o.vocabulary_tile = 32, o.document_end = 3;
+    o.logits_part = 1;  // 64 tokens, the least
+    o.optimizer = model_->optimizers().front();
+    GetParam().set(o);
+    return o;
+  }
+  // The bits of the run of one rank: what it reports, and every persistent tensor at the end. `after`: called behind the last step.
+  std::vector<std::byte> train(Split split, DType type, SharedRanks* ranks, int count = 4) const {
+    const StepOptions o = options(split, type);
+    const int rank = ranks ? ranks->rank() : 0;
+    Session session(planned(build_training(model_, o), kPlenty), {.rank = rank, .shared = ranks});
+    initialize_everything(session.model, session.program, 5);
+    session.program.set_poison(true);
+    Outcome outcome;
+    for (std::int64_t step = 0; step < count; ++step) {
+      const std::vector<std::int32_t> ids = whole_step(step);
+      *session.program.view(session.model.ports.control).as<StepControl>() = {step, 4e-3f, 3e-2f, 1e-3f, 0.01f};
+      const StepResult result = run_programs(session.model, session.program, [&](std::int64_t k) {
+        std::int32_t* const to = session.program.view(session.model.ports.batch).as<std::int32_t>();
+        for (const std::int64_t part : {0, 1})
+          std::copy_n(ids.begin() + (part * kSequences + o.first_sequence(rank, k)) * kWindow, o.tokens(), to + part * o.tokens());
+      });
+      outcome.losses.push_back(result.loss);
+      const TensorView norm = session.program.view(session.model.ports.norm);
+      dispatch_real(norm.dtype,
+                    [&](auto zero) { outcome.losses.push_back(static_cast<double>(norm.as<const decltype(zero)>()[0])); });
+    }
+    std::vector<double> values = outcome.losses;
+    for (const TensorId id : persistent_tensors(session.arena.plan())) {
+      const TensorView view = session.program.view(id);
+      for (std::int64_t i = 0; i < view.elements(); ++i) values.push_back(value_of(view, i));
+    }
+    return bytes_of(values);
+  }
+  static double value_of(const TensorView& x, std::int64_t i) {
+    switch (x.dtype) {
+      case DType::f64:
+        return x.as<const double>()[i];
+      case DType::f32:
+        return static_cast<double>(x.as<const float>()[i]);
+      case DType::bf16:
+        return static_cast<double>(widen(x.as<const Bf16>()[i]));
+      case DType::u8:
+        return x.as<const std::uint8_t>()[i];
+      default:
+        return x.as<const std::int32_t>()[i];
+    }
+  }
+  std::vector<double> on(Split split, DType type) const {
+    const auto all = on_ranks(
+        static_cast<int>(split.ranks), [&](SharedRanks& ranks) { return train(split, type, &ranks); }, kPiece);
+    for (const auto& one : all) EXPECT_EQ(one, all[0]) << "ranks differ";
+    return all.empty() ? std::vector<double>{} : values_of<double>(all[0]);
+  }
+  // Ids and targets of a whole step, [2, kSequences, kWindow]; counts differ from sequence to sequence.
+  std::vector<std::int32_t> whole_step(std::int64_t step) const {
+    Random random(static_cast<std::uint64_t>(step));
+    std::vector<std::int32_t> ids = random_batch(random, *model_, options({1, 1}, DType::f64));
+    std::fill_n(ids.begin() + kSequences * kWindow, step % 2 == 0 ? kWindow : 5, -1);  // even: the first sequence counts nothing
+    return ids;
+  }
+  const ArchitecturePtr model_ = read(*GetParam().model);
+};
+
+TEST_P(Ranks, TrainAsOneWithTheBatchOfAll) {
+  for (const auto& [type, tolerance] : {std::pair{DType::f64, 1e-9}, {DType::f32, 2e-3}}) {
+    const std::vector<double> expected = values_of<double>(train({1, 1}, type, nullptr));
+    for (const Split split : {Split{2, 1}, {3, 1}, {2, 3}, {3, 2}}) {
+      if (split.accumulate > 1 && !GetParam().accumulates) continue;
+      SCOPED_TRACE(testing::Message() << name_of(type) << ", " << split.ranks << " ranks x " << split.accumulate);
+      const std::vector<double> got = on(split, type);
+      ASSERT_EQ(got.size(), expected.size());
+      const std::size_t compared = GetParam().drawn ? 8 : got.size();
+      for (std::size_t i = 0; i < compared; ++i) {
+        const double apart = std::abs(got[i] - expected[i]) / (1 + std::abs(expected[i]));
+        ASSERT_LT(apart, GetParam().drawn ? 2e-2 : tolerance) << i << ": " << got[i] << " and " << expected[i];
+      }
+    }
+  }
+}
+
+TEST_P(Ranks, GiveEqualBitsAgain) {
+  const Split split{2, GetParam().accumulates ? 3 : 1};
+  EXPECT_EQ(on(split, DType::f32), on(split, DType::f32));
+}
+
+// A run that goes on with other numbers of ranks reads the text in the same order, and is the same but for rounding.
+TEST_P(Ranks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
+  if (GetParam().drawn || !GetParam().accumulates) GTEST_SKIP() << "other roundings, or no way to divide the batch of one rank";
+  if (options({1, 1}, DType::f64).lora.rank > 0) GTEST_SKIP() << "checkpoints have no base";
+  const TemporaryDirectory directory;
+  Random random(11);
+  const Tokens text = random_text(random, directory, model_, 3 * kSequences * kWindow + 20);  // three steps an epoch
+  // Runs some steps, from the latest checkpoint if there is one, and saves behind the last; returns each one's losses and norms.
+  const auto run = [&](Split split, std::int64_t from_step, std::int64_t end, const std::string& path) {
+    const auto all = on_ranks(
+        static_cast<int>(split.ranks),
+        [&](SharedRanks& ranks) {
+          RestartSettings s;
+          s.architecture = model_, s.options = options(split, DType::f64), s.steps = 8;
+          s.place = {.rank = ranks.rank(), .shared = &ranks};
+          std::optional<Checkpoint> from;
+          if (from_step > 0) from.emplace(checkpoint_file(path));
+          if (from) EXPECT_EQ(from->manifest().options.accumulate * from->manifest().options.batch, kSequences);
+          std::optional<CheckpointDirectory> saved;
+          if (ranks.rank() == 0) saved.emplace(path, 2, false);
+          RunRecord record;
+          run_part(s, planned(build_training(model_, s.options), kPlenty), text, from ? &*from : nullptr, end,
+                   saved ? &*saved : nullptr, saved ? end : 0, record);
+          std::vector<double> values = record.outcome.losses;
+          values.insert(values.end(), record.outcome.norms.begin(), record.outcome.norms.end());
+          return bytes_of(values);
+        },
+        kPiece);
+    for (const auto& one : all) EXPECT_EQ(one, all[0]);
+    return all.empty() ? std::vector<double>{} : values_of<double>(all[0]);
+  };
+  const std::vector<double> whole = run({1, 1}, 0, 8, directory.path("whole"));
+  ASSERT_EQ(whole.size(), 16u);
+  std::int64_t step = 0;
+  for (const auto& [split, steps] : {std::pair{Split{1, 2}, 2}, {Split{2, 1}, 2}, {Split{3, 2}, 3}, {Split{1, 1}, 1}}) {
+    const std::vector<double> part = run(split, step, step + steps, directory.path("parts"));
+    ASSERT_EQ(part.size(), static_cast<std::size_t>(2 * steps));
+    for (std::int64_t i = 0; i < steps; ++i, ++step) {
+      const auto at = static_cast<std::size_t>(step), here = static_cast<std::size_t>(i);
+      EXPECT_NEAR(part[here], whole[at], 1e-9 * whole[at]) << "step " << step;
+      EXPECT_NEAR(part[here + static_cast<std::size_t>(steps)], whole[at + 8], 1e-6 * whole[at + 8]) << "step " << step;
+    }
+  }
+}
+
+// An overflow of one rank's gradient skips the step on all.
+TEST_P(Ranks, SkipAStepThatOverflowsOnOne) {
+  const auto all = on_ranks(2, [&](SharedRanks& ranks) {
+    StepOptions o = options({2, 1}, DType::f32);
+    o.loss_scaling = true;
+    Session session(planned(build_training(model_, o), kPlenty), {.rank = ranks.rank(), .shared = &ranks});
+    initialize(session.model, session.program, 5);
+    // All but the loss scale's own state.
+    const auto state = [&] {
+      std::vector<std::byte> image = persistent_bytes(session);
+      for (const Buffer& b : session.arena.plan().buffers)
+        if (b.name == kLossScaleName) std::fill_n(image.begin() + static_cast<std::ptrdiff_t>(b.offset), b.bytes, std::byte{});
+      return image;
+    };
+    const std::vector<std::byte> before = state();
+    const std::vector<std::int32_t> ids = whole_step(1);
+    const auto step = [&](std::int64_t counted) {  // tokens of the second rank; the first has none
+      *session.program.view(session.model.ports.control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0.01f};
+      const StepResult result = run_programs(session.model, session.program, [&](std::int64_t) {
+        std::int32_t* const to = session.program.view(session.model.ports.batch).as<std::int32_t>();
+        std::copy_n(ids.begin(), o.tokens(), to);
+        std::fill_n(to + o.tokens(), o.tokens(), -1);
+        if (ranks.rank() == 1) std::fill_n(to + o.tokens(), counted, 1);
+      });
+      EXPECT_TRUE(std::isfinite(result.loss));
+      return step_control(session.program.view(session.model.ports.outcome)).overflow;
+    };
+    EXPECT_EQ(step(1), kDecoderOverflow | kTrunkOverflow);  // the gradient of a single token overflows at the first scale
+    EXPECT_EQ(state(), before);
+    EXPECT_EQ(step(20), 0);
+    EXPECT_NE(state(), before);
+    return std::vector<std::byte>{};
+  });
+  EXPECT_EQ(all.size(), 2u);
+}
+
+// So does one of the features' gradient, which a rank has of its own part of the batch.
+TEST_P(Ranks, ShareWhatOverflowedInTheDecoder) {
+  const auto all = on_ranks(2, [&](SharedRanks& ranks) {
+    StepOptions o = options({2, 1}, DType::f32);
+    o.loss_scaling = true;
+    Session session(planned(build_training(model_, o), kPlenty), {.rank = ranks.rank(), .shared = &ranks});
+    const std::vector<Operation>& operations = session.model.graph.operations();
+    const auto place = [&](const std::string& name) {
+      const auto of = [&](const Operation& one) { return one.name == name; };
+      return static_cast<std::size_t>(std::find_if(operations.begin(), operations.end(), of) - operations.begin());
+    };
+    const std::size_t share = place("loss_scale.decoder.all_ranks");
+    EXPECT_EQ(share < operations.size(), gathers_decoder(*model_, o)) << "others round no such gradient in f32";
+    if (share == operations.size()) return std::vector<std::byte>{};
+    auto& control = *session.program.view(operations[share].writes[0]).as<StepControl>();
+    control.overflow = ranks.rank() == 1 ? kDecoderOverflow : 0;
+    session.program.run({share, share + 1});
+    EXPECT_EQ(control.overflow, kDecoderOverflow);
+    return std::vector<std::byte>{};
+  });
+  EXPECT_EQ(all.size(), 2u);
+}
+
+// What goes on beside other operations on a GPU is read and written by none of them, and ends in the same program.
+TEST_P(Ranks, TouchNothingThatIsBeingSummed) {
+  for (const bool gpu : {false, true}) {
+    StepOptions o = options({2, 1}, gpu ? DType::bf16 : DType::f32);
+    o.target.gpu = gpu;
+    const Model model = build_training(model_, o);
+    std::vector<std::size_t> busy;  // tensors
+    std::size_t ended = 0;
+    const auto takes = [&](std::size_t op) {
+      const Operation& one = model.graph.operations()[op];
+      const bool begins =
+          one.name.ends_with(".all_ranks") && (one.name.starts_with("decoder.tile") || one.name.starts_with("d_param"));
+      const bool ends = one.name.ends_with(".all_ranks.wait");
+      for (const auto* ids : {&one.reads, &one.writes}) {
+        for (const TensorId id : *ids) {
+          const auto found = std::find(busy.begin(), busy.end(), id.index);
+          EXPECT_EQ(found != busy.end(), ends) << one.name << " touches " << model.graph.tensors()[id.index].name;
+          if (ends && found != busy.end()) busy.erase(found), ++ended;
+          if (begins) busy.push_back(id.index);
+        }
+      }
+    };
+    for (const Graph::Range range : model.graph.programs()) {
+      for (std::size_t op = range.begin; op < range.end; ++op) takes(op);
+      EXPECT_TRUE(busy.empty());
+    }
+    std::size_t summed = model.decoder_gradients.size();
+    for (const Parameter& p : model.parameters) summed += p.rule == UpdateRule::adamw || p.rule == UpdateRule::muon;
+    EXPECT_EQ(ended, summed);
+  }
+}
+
+// Checksums name the tensor in which a rank's bits differ.
+TEST_P(Ranks, TellByChecksumsWhichTensorDiffers) {
+  const auto all = on_ranks(2, [&](SharedRanks& ranks) {
+    Session session(planned(build_training(model_, options({2, 1}, DType::f32)), kPlenty),
+                    {.rank = ranks.rank(), .shared = &ranks});
+    initialize_everything(session.model, session.program, 5);
+    const std::vector<TensorId> tensors = persistent_tensors(session.arena.plan());
+    const TensorView sums = session.program.view(session.model.ports.checksums);
+    std::vector<std::int64_t> list;
+    const auto compare = [&] {
+      session.program.run(session.model.programs.compare);
+      list.insert(list.end(), sums.as<std::int64_t>(), sums.as<std::int64_t>() + sums.elements());
+    };
+    EXPECT_EQ(sums.elements(), static_cast<std::int64_t>(tensors.size()));
+    compare();
+    if (ranks.rank() == 1) session.program.view(tensors[3]).as<std::uint8_t>()[1] ^= 4;
+    compare();
+    return bytes_of(list);
+  });
+  ASSERT_EQ(all.size(), 2u);
+  const auto first = values_of<std::int64_t>(all[0]), second = values_of<std::int64_t>(all[1]);
+  for (std::size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i] != second[i], i == first.size() / 2 + 3) << i;
+}
+
+void muon(StepOptions&) {}
+void adamw(StepOptions& o) { o.optimizer = Optimizer::adamw; }
+void early(StepOptions& o) { adamw(o), o.early_updates = true; }
+void lean(StepOptions& o) { adamw(o), o.narrow_weights = o.narrow_moments = true; }
+void adapters(StepOptions& o) { adamw(o), o.lora = {3, 7.5, {"q", "v", "up"}}; }
+void scaled(StepOptions& o) { o.loss_scaling = true; }
+void again(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.sections = 2, o.schedule.computed_twice = 1; }
+
+constexpr Way kWays[] = {
+    {"brain", &kBrain, muon},
+    {"brain_in_sections", &kBrain, again},
+    {"brain_scaled", &kBrain, scaled},
+    {"tied", &kTied, adamw},
+    {"tied_scaled", &kTied, scaled},
+    {"tied_early", &kTied, early, false},
+    {"tied_lean", &kTied, lean, true, true},
+    {"tied_adapters", &kTied, adapters},
+    {"untied_muon", &kUntied, muon},
+    {"untied_again", &kUntied, again},
+    {"untied_adamw", &kUntied, adamw},
+    {"untied_early", &kUntied, early, false},
+};
+INSTANTIATE_TEST_SUITE_P(Ways, Ranks, testing::ValuesIn(kWays), [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace neurogen
