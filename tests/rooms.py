@@ -24,6 +24,7 @@ ROOMS = {  # from the ground up
     "engine/model": ["include", "arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/data"],
     "engine/brain": ["arena", "kernels/base", "kernels", "kernels/brain", "engine/graph", "engine/files", "engine/model"],
     "engine/transformer": ["arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/model"],
+    "engine/ranks": ["arena", "engine/files"],
     "engine/families": ["engine/model", "engine/brain", "engine/transformer"],
     "engine/run": ["include", "arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/data", "engine/model"],
     "engine/api": ["include", "arena", "kernels/base", "engine/graph", "engine/files", "engine/data", "engine/model", "engine/run"],
@@ -31,7 +32,7 @@ ROOMS = {  # from the ground up
     "tools/plan": ["tools/common"],
     "tools/corpus": ["arena", "engine/files", "engine/data", "tools/common"],
     "tools/neurogen-engine": ["include", "arena", "kernels/base", "kernels", "engine/graph", "engine/files", "engine/data",
-                              "engine/baseline", "engine/model", "engine/run", "tools/common"],
+                              "engine/baseline", "engine/model", "engine/ranks", "engine/run", "tools/common"],
     "tools/manual": ["tools/common", "tools/plan", "tools/corpus", "tools/neurogen-engine"],
     "python": ["include"],
 }

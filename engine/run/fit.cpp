@@ -139,7 +139,7 @@ std::string describe(const Schedule& schedule, std::int64_t blocks) {
 std::string describe_logits(const Architecture& architecture, const StepOptions& options) {
   return gathers_decoder(architecture, options) ? "in parts"
          : !options.schedule.keep_logits        ? "computed twice"
-         : options.fp8_logits                   ? "kept, by products in fp8"
+         : options.int8_logits                  ? "kept, by products in int8"
                                                 : "kept";
 }
 

@@ -18,7 +18,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kRecipeBatch = 32;
+constexpr std::int64_t kRecipeBatch = 32, kMostProcesses = 4096;
 constexpr std::int64_t kMostWindow = 1 << 20, kMostRank = 1 << 12;
 constexpr std::int64_t kMostTile = 65'535;  // grid rows of a GPU kernel
 // Memory of a process besides its arenas. On a CPU: code, libraries' buffers and heap. On a GPU also the context, which grows with
@@ -53,6 +53,22 @@ Gpu gpu_of(int ordinal) {
 int gpus() { return 0; }
 Gpu gpu_of(int) { return {}; }
 #endif
+
+// Of several ranks, which have GPUs unless a CPU is asked for.
+Place place_of_rank(const Settings& s, bool planning) {
+  Place place{s.device != Device::cpu, s.local_rank};
+  place.rank = s.rank;
+  if (!place.gpu || planning) return place;
+  if (s.gpu != 0) throw Error({kDevice, fmt::format(" cuda:{} names one GPU, and each rank has its own: leave it out", s.gpu)});
+  const int shown = gpus();
+  if (s.own_gpu && shown == 1) place.ordinal = 0;
+  if (place.ordinal < shown) return place;
+  throw Error(
+      {fmt::format("rank {} has no GPU: there are {} on its host, for at least {} ranks: start at most as many as there are, "
+                   "or, to test without GPUs, use ",
+                   s.rank, shown, s.local_rank + 1),
+       kDevice, " cpu"});
+}
 
 Place place_of(Device device, std::int64_t gpu, bool planning) {
   if (device == Device::cpu) return {};
@@ -138,21 +154,21 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
       {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
-// Whether the logits come from products in 8 bits, which need bf16, and a decoder that is updated in tiles.
-bool has_fp8_logits(const Settings& s, const Resolved& r) {
+// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles.
+bool has_int8_logits(const Settings& s, const Resolved& r) {
   constexpr std::int64_t kUnit = 16;
   const bool tiled = !r.architecture->tied() && r.options.optimizer != Optimizer::adamw,
              whole = r.architecture->features() % kUnit == 0 && r.architecture->vocabulary() % kUnit == 0,
-             able = r.options.compute == DType::bf16 && r.options.decoder_storage == DType::bf16 && tiled && whole;
-  if (!s.logits) return s.saved_fp8_logits && able;
-  if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::fp8)
-    throw unknown(Field("logits"), *s.logits, "as_compute or fp8");
-  if (*s.logits == LogitsProduct::fp8 && !able) {
+             able = size_of(r.options.compute) == 2 && r.options.decoder_storage == r.options.compute && tiled && whole;
+  if (!s.logits) return s.saved_int8_logits && able;
+  if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::int8)
+    throw unknown(Field("logits"), *s.logits, "as_compute or int8");
+  if (*s.logits == LogitsProduct::int8 && !able) {
     throw Error({Field("logits"),
-                 " fp8 is for bf16 on a GPU, and for an untied decoder under muon with a vocabulary and features in "
+                 " int8 is for 16-bit types on a GPU, and for an untied decoder under muon with a vocabulary and features in "
                  "multiples of 16: leave it out"});
   }
-  return *s.logits == LogitsProduct::fp8;
+  return *s.logits == LogitsProduct::int8;
 }
 
 }  // namespace
@@ -161,7 +177,8 @@ const char* name_of(Optimizer optimizer) { return optimizer == Optimizer::muon ?
 
 Resolved resolve(const Settings& s, bool planning) {
   Resolved r;
-  r.place = place_of(s.device, s.gpu, planning);
+  check_range("gpus", s.ranks, 1, kMostProcesses);
+  r.place = s.ranks > 1 ? place_of_rank(s, planning) : place_of(s.device, s.gpu, planning);
   r.place.separate = s.separate_buffers;
   const bool cuda = r.place.gpu;
   if (s.separate_buffers && !cuda) {
@@ -203,7 +220,7 @@ Resolved resolve(const Settings& s, bool planning) {
       throw Error({kOptimizer, " is muon: adapters are trained by adamw: leave it out with ", Field("lora")});
     o.optimizer = Optimizer::adamw;
   }
-  o.fp8_logits = has_fp8_logits(s, r);
+  o.int8_logits = has_int8_logits(s, r);
   o.narrow_weights = is_lean("weights", s.weights, s.saved_narrow_weights, "fp32 or sixteen_bits", r);
   o.narrow_moments = is_lean("moments", s.moments, s.saved_narrow_moments, "fp32 or eight_bits", r);
   o.early_updates = is_lean("updates", s.updates, s.saved_early_updates, "at_end or backward", r);
@@ -229,8 +246,9 @@ Fit fit(const Resolved& r) {
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
-  const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
   const StepOptions& o = fit.model.options;
+  std::string where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
+  if (o.ranks > 1) where = fmt::format(", {} {}, each:", o.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
   return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, nccl_share(o)};
 }
 

@@ -24,14 +24,18 @@ struct Settings : ModelSettings {
   std::optional<DType> saved_compute, saved_decoder;
   std::int64_t saved_document_end = -1;
   std::optional<Optimizer> saved_optimizer;
-  bool saved_fp8_logits = false, saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
+  bool saved_int8_logits = false, saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
   std::int64_t lora = 0;             // rank of the adapters that alone are trained, beside frozen weights; 0: all are trained
   std::optional<double> lora_alpha;  // not set: twice the rank
   std::string lora_targets;          // short names of the matrices that have one, "q,v"; empty: all
-  std::int64_t ranks = 1;            // processes that train together; which of them this is, Place says
   bool snapshot = false;             // save checkpoints from a snapshot
   bool separate_buffers = false;     // Place::separate, and no overlay
-  std::optional<Gpu> card;           // a GPU to plan for instead of this machine's
+  // Several processes that train together: how many, which of them this is, of all and on its host; and whether each may be shown a
+  // GPU of its own, as its only one.
+  std::int64_t ranks = 1;
+  int rank = 0, local_rank = 0;
+  bool own_gpu = false;
+  std::optional<Gpu> card;  // a GPU to plan for instead of this machine's
 };
 
 struct Resolved {

@@ -10,7 +10,10 @@ namespace neurogen {
 
 namespace detail {
 inline int output_error = 0;
-}
+inline bool silent = false;
+}  // namespace detail
+// From now on nothing is printed by the functions below: another process of the same run prints.
+inline void silence_output() { detail::silent = true; }
 // errno of the first write that standard output refused, 0 if there was none.
 inline int output_error() { return detail::output_error; }
 inline void note_output_error() {
@@ -22,6 +25,7 @@ inline void flush_out() {
 
 template <typename... Values>
 bool print_to(std::FILE* stream, fmt::format_string<Values...> format, Values&&... values) {
+  if (detail::silent) return true;
   fmt::memory_buffer text;
   fmt::format_to(std::back_inserter(text), format, std::forward<Values>(values)...);
   return std::fwrite(text.data(), 1, text.size(), stream) == text.size();

@@ -36,18 +36,14 @@ void check_settings(const CheckpointSettings& s, bool evaluates) {
   if (s.keep_best && !evaluates) throw Error("--keep-best compares losses on a held-out text: name one with --valid");
 }
 
-struct Fact {
-  const char* name;
-  std::string value;
-};
-
 std::string adapters_of(const SavedAdapters& a) {
   if (a.rank == 0) return "";
   return fmt::format(" --lora {} --lora-alpha {} --lora-targets {} beside a base of XXH3 {:016x}", a.rank, a.alpha, a.targets,
                      a.base_hash);
 }
 
-// What --resume must find unchanged, besides the architecture and the text.
+}  // namespace
+
 std::vector<Fact> facts_of(const Manifest& m) {
   const auto is = [](const char* name, const auto& value) { return Fact{name, fmt::format("{}", value)}; };
   const std::string weights = fmt::format("{}", fmt::join(m.text.weights, ":"));
@@ -72,8 +68,6 @@ std::vector<Fact> facts_of(const Manifest& m) {
       is("a number of steps", m.standing.schedule_steps ? std::to_string(m.standing.schedule_steps) : "unknown"),
   };
 }
-
-}  // namespace
 
 std::string identity_of(Manifest run) {
   run.options.batch *= std::exchange(run.options.accumulate, 1);  // a step may be split otherwise when the run is resumed
@@ -119,6 +113,10 @@ Checkpoints::Checkpoints(const CheckpointSettings& settings, bool evaluates) : s
   }
 }
 
+Checkpoints::Checkpoints(const CheckpointSettings& settings, const std::string& from) : settings_(settings) {
+  if (!from.empty()) from_.emplace(from);
+}
+
 std::string Checkpoints::newest() const {
   const auto& entries = directory_->entries();
   return entries.empty() ? "" : directory_->file(entries.back().step);
@@ -129,7 +127,7 @@ void Checkpoints::adopt(Settings& settings) const {
   adopt_checkpoint(settings, *from_);
   const SavedOptions& saved = from_->manifest().options;
   if (settings.batch == 0 && settings.accumulate > 0)
-    settings.batch = std::max<std::int64_t>(1, saved.batch * saved.accumulate / settings.accumulate);
+    settings.batch = std::max<std::int64_t>(1, saved.batch * saved.accumulate / (settings.accumulate * settings.ranks));
 }
 
 void Checkpoints::check(const Manifest& asked, const Model& model) const {
@@ -160,7 +158,7 @@ void Checkpoints::check(const Manifest& asked, const Model& model) const {
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
-  const auto product = [&](const Manifest& m) { return m.options.fp8_logits ? std::string("fp8") : type(m.options.compute); };
+  const auto product = [&](const Manifest& m) { return m.options.int8_logits ? std::string("int8") : type(m.options.compute); };
   note("type of the logits' product", product(saved), product(asked));
   const auto weights = [](const Manifest& m) { return std::string(m.options.narrow_weights ? "16bit" : "fp32"); };
   note("type of the stored weights", weights(saved), weights(asked));

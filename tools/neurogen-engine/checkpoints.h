@@ -19,6 +19,13 @@ struct CheckpointSettings {
 
 void add_checkpoint_settings(CLI::App& app, CheckpointSettings& settings);
 
+// What --resume must find unchanged, besides the architecture and the text: how a sentence names it, and its value.
+struct Fact {
+  const char* name;
+  std::string value;
+};
+std::vector<Fact> facts_of(const Manifest& run);
+
 // A hash of all that --resume must find unchanged, in hexadecimal: equal for the parts of one run.
 std::string identity_of(Manifest run);
 
@@ -27,6 +34,8 @@ class Checkpoints {
   // Locks the directory, and with --resume opens its newest file. `evaluates`: there is a held-out text. Throws Error for
   // settings that contradict each other, and for a directory that another run uses or has filled.
   Checkpoints(const CheckpointSettings& settings, bool evaluates);
+  // For a rank that saves nothing and resumes from the same file as rank 0; none if it is empty.
+  Checkpoints(const CheckpointSettings& settings, const std::string& from);
 
   bool on() const { return directory_.has_value(); }
   // The checkpoint to resume from, null for a new run.

@@ -10,6 +10,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
 #include "engine/model/pretrained.h"
+#include "engine/ranks/rendezvous.h"
 #include "engine/run/base.h"
 #include "engine/run/session.h"
 #include "tools/common/decimal.h"
@@ -17,6 +18,7 @@
 #include "tools/common/outputs.h"
 #include "tools/common/signals.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/follower.h"
 #include "tools/neurogen-engine/trained.h"
 #include "tools/neurogen-engine/training_run.h"
 
@@ -112,9 +114,17 @@ void export_to(TrainSettings& s, const Session& session, const Texts& texts, boo
             s.export_file);
 }
 
-int train(TrainSettings s) {
-  outlive_readers();
-  check_settings(s);
+// All ranks must train the same model on the same text in the same way, and by the same plan.
+void agree(Ranks& ranks, const Manifest& manifest, const Plan& plan, const ReportFacts& facts) {
+  ranks.agree("version", NEUROGEN_VERSION);
+  ranks.agree("the architecture", manifest.architecture);
+  ranks.agree("a text of XXH3", fmt::format("{:016x} ({} tokens)", manifest.text.hash, manifest.text.tokens));
+  for (const Fact& fact : facts_of(manifest)) ranks.agree(fact.name, fact.value);
+  ranks.agree("the plan", fmt::format("of {} ({})", facts.title, plan_json(plan, facts)));
+}
+
+// The work of one rank, of one or of several.
+int train(TrainSettings s, Ranks& ranks) {
   if (s.common.snapshot && s.checkpoints.directory.empty()) {
     throw Error("--snapshot needs checkpoints to save: name their directory with --checkpoint-dir DIR");
   }
@@ -124,8 +134,12 @@ int train(TrainSettings s) {
   find_demonstration_text(s.text);
   take_weights(s.text);
   if (s.eval_every > 0 && s.text.valid.empty()) throw Error("--eval-every needs a held-out text: name one with --valid");
-  keep_inputs(s);
-  Checkpoints checkpoints(s.checkpoints, !s.text.valid.empty());
+  if (ranks.leads()) keep_inputs(s);
+  std::optional<Checkpoints> opened;
+  if (ranks.leads()) opened.emplace(s.checkpoints, !s.text.valid.empty());
+  const std::string from = ranks.from_rank_zero(opened && opened->from() ? opened->from()->path() : "");
+  if (!ranks.leads()) opened.emplace(s.checkpoints, from);
+  Checkpoints& checkpoints = *opened;
   checkpoints.adopt(s.common);
   if (checkpoints.from() && s.init.empty()) s.init = checkpoints.from()->manifest().adapters.base;
   if (s.common.lora != 0 && s.init.empty()) throw Error("--lora needs the weights that it adapts: name them with --init");
@@ -135,9 +149,10 @@ int train(TrainSettings s) {
     adopt_weights(s.common, s.init);
     if (!is_pretrained(s.init) && is_checkpoint(s.init)) initial.emplace(s.init);
   }
-  const Resolved resolved = resolve(s.common, false);
+  Resolved resolved = resolve(s.common, false);
   if (!checkpoints.from() && !s.init.empty()) check_architecture(s.init, *resolved.architecture);
   Fit planned = fit(resolved);
+  if (!planned.fits() && !ranks.leads()) throw Error(misfit(planned));
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
@@ -147,6 +162,25 @@ int train(TrainSettings s) {
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest, planned.model);
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
+  const ReportFacts facts = facts_of(resolved, planned);
+  agree(ranks, manifest, planned.plan, facts);
+  const auto start = [&](Session& session) {
+    if (checkpoints.from()) {
+      if (session.model.options.lora.rank > 0) load_base(session, manifest.adapters, s.init);
+      checkpoints.restore_into(session);
+    } else {
+      initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
+      if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
+    }
+  };
+  if (!ranks.leads()) {
+    ranks.connect(resolved.place);
+    Session session(std::move(planned), resolved.place, checkpoints.from());
+    ranks.agree("the device", session.program.device_name());
+    start(session);
+    follow(s, session, texts, checkpoints.standing().steps, ranks);
+    return 0;
+  }
   // Checks that the output can be written before hours are spent on it.
   const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
   if (exported_by_default) s.export_file = default_export(resolved.architecture->name());
@@ -154,24 +188,19 @@ int train(TrainSettings s) {
   const LoggedRun logged{identity_of(s, manifest), checkpoints.from() != nullptr};
   Log log = s.log.empty() ? Log() : Log(s.log, logged);
   if (!log.kept_as().empty()) print_out("{} was the log of another run: it is kept as {}\n", s.log, log.kept_as());
-  const ReportFacts facts = facts_of(resolved, planned);
   print_out("{}\n", plan_summary(planned.plan, facts));
 
+  ranks.connect(resolved.place);
   Session session(std::move(planned), resolved.place, checkpoints.from());
-  if (checkpoints.from()) {
-    if (session.model.options.lora.rank > 0) load_base(session, manifest.adapters, s.init);
-    checkpoints.restore_into(session);
-  } else {
-    initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
-    if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
-  }
+  ranks.agree("the device", session.program.device_name());
+  start(session);
   if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
     print_out("all {} steps are done: to train further, start a new schedule with --init {}\n", steps, checkpoints.from()->path());
     export_to(s, session, texts, exported_by_default);
     return 0;
   }
   checkpoints.start(session, manifest);
-  TrainingRun run(s, session, texts, steps, checkpoints, std::move(log));
+  TrainingRun run(s, session, texts, steps, checkpoints, ranks, std::move(log));
   run.log_start(facts, logged.identity);
   print_out("training {} parameters on {} tokens of {}, seed {}, on {}\n", with_commas(parameters_of(session)),
             with_commas(static_cast<Bytes>(texts.train.size())), fmt::join(s.text.data, ", "), s.seed,
@@ -183,12 +212,24 @@ int train(TrainSettings s) {
   return status;
 }
 
+int train(TrainSettings s) {
+  outlive_readers();
+  check_settings(s);
+  try {
+    Ranks ranks(s.ranks, !s.checkpoints.directory.empty(), s.common);
+    return ranks.run([&] { return train(s, ranks); });
+  } catch (const Dismissed& dismissed) {
+    return dismissed.status;
+  }
+}
+
 }  // namespace
 
 void add_train(CLI::App& app, int& status) {
   auto s = std::make_shared<TrainSettings>();
   add_settings(app, s->common);
   add_accumulate(app, s->common);
+  add_rank_settings(app, s->ranks);
   add_text_settings(app, s->text);
   add_checkpoint_settings(app, s->checkpoints);
   app.add_option(

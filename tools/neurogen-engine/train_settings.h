@@ -7,6 +7,7 @@
 #include "neurogen/recipe.h"
 #include "tools/common/settings.h"
 #include "tools/neurogen-engine/checkpoints.h"
+#include "tools/neurogen-engine/ranks.h"
 #include "tools/neurogen-engine/text.h"
 
 namespace neurogen {
@@ -15,6 +16,7 @@ struct TrainSettings {
   Settings common;
   TextSettings text;
   CheckpointSettings checkpoints;
+  RankSettings ranks;
   Rates rates;
   std::optional<std::int64_t> warmup;  // not set: rates.warmup
   std::int64_t steps = 0, seed = 1;

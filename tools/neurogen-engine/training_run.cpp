@@ -15,14 +15,15 @@
 #include "tools/common/clock.h"
 #include "tools/common/output.h"
 #include "tools/common/signals.h"
+#include "tools/neurogen-engine/overhead.h"
 
 namespace neurogen {
 namespace {
 
 constexpr std::int64_t kEvaluatedTokens = 40 * 32 * 256;  // most held-out tokens of an evaluation
 constexpr std::int64_t kEvaluations = 10;                 // evaluations in a run, by default
-// By default an evaluation before the last predicts one token for this many that the run learns from, so that all of them cost
-// about 3 % of the time.
+// By default an evaluation before the last predicts one token for this many that the run, or one rank of it, learns from, so that
+// all of them cost about 3 % of the time.
 constexpr std::int64_t kEvaluatedShare = 100;
 // A sample runs the model on a batch for every token. By default all samples cost at most this share of the time.
 constexpr double kSampleBatches = 32, kSampleShare = 0.05;
@@ -33,11 +34,13 @@ constexpr double kForwardByTraining = 0.4;  // time of a token in evaluation ove
 }  // namespace
 
 TrainingRun::TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps,
-                         Checkpoints& checkpoints, Log log)
+                         Checkpoints& checkpoints, Ranks& ranks, Log log)
     : settings_(settings),
       session_(session),
       texts_(texts),
       checkpoints_(checkpoints),
+      ranks_(ranks),
+      orders_(ranks, session),
       trainer_(session.model, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed),
                checkpoints.standing().steps),
       evaluator_(session.model, session.program),
@@ -56,26 +59,14 @@ void TrainingRun::log_start(const ReportFacts& facts, const std::string& identit
     rewind_log(settings_.log, first_);
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
-  log_.line(fmt::format("{{{},\"run\":\"{}\",\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}}}", begin, identity,
+  const std::string several =
+      ranks_.several() ? fmt::format(",\"ranks\":{},\"compare_every\":{}", ranks_.size(), ranks_.compare_every()) : "";
+  log_.line(fmt::format("{{{},\"run\":\"{}\",\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}{}}}", begin, identity,
                         plan_json(session_.arena.plan(), facts), json_text(session_.program.device_name()),
-                        session_.model.architecture->json(), settings_.seed));
+                        session_.model.architecture->json(), settings_.seed, several));
   if (log_.lost() > 0)
     throw Error(fmt::format("{}: cannot write the log: {}", log_.path(), std::strerror(log_.error())), Error::kRunTime);
   observer_.log_program(log_, first_);
-}
-
-void TrainingRun::check_overhead() {
-  const Plan& plan = session_.arena.plan();
-  const Bytes arenas = plan.total() - plan.overhead;
-  overhead_ = measured_overhead();
-  if (arenas + overhead_ > plan.budget) {
-    throw Error(
-        fmt::format("memory outside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
-                    "--overhead {} or a larger --budget",
-                    with_commas(overhead_), with_commas(plan.overhead), with_commas(plan.budget),
-                    plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead_),
-        Error::kRunTime);
-  }
 }
 
 int TrainingRun::train() {
@@ -89,18 +80,23 @@ int TrainingRun::train() {
 
 int TrainingRun::run_to_the_end() {
   catch_signals();
-  check_overhead();
+  overhead_ = checked_overhead(session_);
+  orders_.compare(first_);
   sealed_ = heap_counters();
   const std::int64_t gpu_sealed = Block::gpu_requests();
   length_.start();
   if (!settings_.init.empty() && first_ == 0) evaluate_before();
-  while (!length_.over(trainer_.step()) && !caught_signal()) {
+  while (!length_.over(trainer_.step()) && !ranks_.stopped()) {
     const Clock::time_point step_begin = Clock::now();
     const std::int64_t waits = session_.program.synchronizations();
     const bool watched = evaluates_after(trainer_.step() + 1);
     if (watched) observer_.time_next_step();
-    const StepResult result = trainer_.run_step(length_.steps() > 0 ? length_.steps() : INT64_MAX);
+    const std::int64_t steps = length_.steps() > 0 ? length_.steps() : INT64_MAX;
+    const bool compared = orders_.compares_after(trainer_.step() + 1) || checkpoints_.due(trainer_.step() + 1);
+    orders_.step({steps, watched && !settings_.log.empty(), compared});
+    const StepResult result = trainer_.run_step(steps);
     const double seconds = seconds_since(step_begin);
+    if (compared) orders_.compare(trainer_.step());
     length_.step_done(trainer_.step(), seconds, seconds_for_the_end());
     check_finite(result, trainer_.step());
     report(result, seconds,
@@ -112,13 +108,17 @@ int TrainingRun::run_to_the_end() {
     if (evaluates_after(trainer_.step())) evaluate(false);
     if (checkpoints_.due(trainer_.step())) save(false);
   }
-  if (!texts_.valid.empty() && !caught_signal()) evaluate(true);
-  if (!caught_signal()) evaluate_others();
+  orders_.finish();
+  orders_.compare(trainer_.step());
+  overhead_ = std::max(overhead_, orders_.largest(measured_overhead(session_)));
+  ranks_.release();
+  if (!texts_.valid.empty() && !ranks_.stopped()) evaluate(true);
+  if (!ranks_.stopped()) evaluate_others();
   const bool saved = !checkpoints_.on() || save(true);
   allocations_ = allocations_since_the_seal();
   progress_.finish();
   summarise();
-  return !saved || log_.lost() > 0 ? 1 : caught_signal() ? 128 + caught_signal() : 0;
+  return !saved || log_.lost() > 0 ? 1 : ranks_.stopped() ? 128 + ranks_.stopped() : 0;
 }
 
 // Complains once and goes on: a run is worth more than its log.
@@ -149,7 +149,7 @@ bool TrainingRun::evaluates_after(std::int64_t step) const {
 // the time.
 std::int64_t TrainingRun::most_evaluated() const {
   if (compared_ > 0) return compared_;
-  const std::int64_t step = session_.model.options.step_tokens();
+  const std::int64_t step = tokens_of_rank();
   const std::int64_t most = settings_.minutes > 0 ? std::max(length_.steps() / 4 * step, step) : kEvaluatedTokens;
   return std::min(most, kEvaluatedTokens);
 }
@@ -170,21 +170,10 @@ double TrainingRun::seconds_for_the_end() const {
   return save_seconds_ + batch * static_cast<double>(count);
 }
 
-Bytes TrainingRun::measured_overhead() const {
-  const Plan& plan = session_.arena.plan();
-  const Bytes gpu = session_.program.gpu_bytes();
-  const Bytes held = gpu > 0 ? gpu : resident_anonymous_bytes();
-  // A page mapped from a checkpoint counts as the process's own once it is changed.
-  const Block& device = session_.arena.block(ArenaKind::device);
-  const Bytes arenas =
-      gpu > 0 ? plan.device.bytes : plan.total() - plan.overhead - device.mapped() + copied_bytes(device.data(), device.mapped());
-  return held > arenas ? held - arenas : 0;
-}
-
 // Evaluates first if --keep-best needs the loss.
 bool TrainingRun::save(bool last) {
   const Clock::time_point begin = Clock::now();
-  if (checkpoints_.wants_evaluation() && evaluated_ != trainer_.step() && !caught_signal()) evaluate(true);
+  if (checkpoints_.wants_evaluation() && evaluated_ != trainer_.step() && !ranks_.stopped()) evaluate(true);
   Standing standing{trainer_.step(), length_.steps()};
   if (evaluated_ == trainer_.step()) standing.held_out_loss = valid_loss_;
   const bool saved = checkpoints_.save(standing, log_, last);
@@ -260,8 +249,8 @@ void TrainingRun::evaluate(bool whole) {
   const bool by_default = settings_.eval_every < 0;
   const StepOptions& options = session_.model.options;
   if (part_ == 0)
-    part_ = batches(length_.steps() * options.step_tokens() / kEvaluatedShare) *
-            options.tokens();  // fixed, so that losses can be compared
+    part_ =
+        batches(length_.steps() * tokens_of_rank() / kEvaluatedShare) * options.tokens();  // fixed, so that losses can be compared
   const Clock::time_point begin = Clock::now();
   const Evaluation result =
       evaluator_.run(texts_.valid.front(), whole || !by_default ? most_evaluated() : std::min(part_, most_evaluated()));
@@ -296,13 +285,13 @@ bool TrainingRun::affords_sample() const {
 void TrainingRun::summarise() {
   const Plan& plan = session_.arena.plan();
   const Bytes arenas = plan.device.bytes + plan.host.bytes;
-  overhead_ = std::max(overhead_, measured_overhead());
+  overhead_ = std::max(overhead_, measured_overhead(session_));
   log_.line(fmt::format(
       "{{\"event\":\"summary\",\"steps\":{},\"tokens\":{},\"tokens_per_s\":{:.1f},\"loss\":{:.6f},"
       "\"peak_device_bytes\":{},\"overhead_bytes\":{},\"budget_bytes\":{}}}",
       trainer_.step(), tokens(), rate(), loss_, std::max(plan.device.bytes, session_.program.gpu_bytes()), overhead_, plan.budget));
   print_out("{} {} steps{}, {} tokens in {:.1f} s ({:.0f} tokens/s); with evaluations and saves {:.1f} s; last loss {:.4f}\n",
-            caught_signal() ? "stopped after" : "trained", trainer_.step(),
+            ranks_.stopped() ? "stopped after" : "trained", trainer_.step(),
             first_ > 0 ? fmt::format(" ({} of them earlier)", first_) : "", with_commas(static_cast<Bytes>(own_tokens())),
             length_.training_seconds(), rate(), length_.elapsed(), loss_);
   if (evaluated_ == trainer_.step())

@@ -19,9 +19,10 @@ namespace neurogen {
 
 class TrainingRun {
  public:
-  // All arguments except the log must outlive the run. `steps`: length of the whole run, 0: not known yet.
+  // All arguments except the log must outlive the run. `steps`: length of the whole run, 0: not known yet. With several ranks this
+  // is rank 0's, and the others follow() (follower.h).
   TrainingRun(const TrainSettings& settings, Session& session, const Texts& texts, std::int64_t steps, Checkpoints& checkpoints,
-              Log log);
+              Ranks& ranks, Log log);
 
   // Logs the start of the run; a resumed run first removes the log lines of steps that it will repeat. Throws Error if the log
   // cannot be written. `identity`: LoggedRun's.
@@ -42,13 +43,12 @@ class TrainingRun {
   };
 
   int run_to_the_end();
-  void check_overhead();
-  Bytes measured_overhead() const;  // memory outside the arenas: on the GPU if there is one, else of the process
   Allocations allocations_since_the_seal() const;
 
   std::int64_t tokens() const { return trainer_.step() * session_.model.options.step_tokens(); }
   std::int64_t own_steps() const { return trainer_.step() - first_; }  // done in this process
   std::int64_t own_tokens() const { return own_steps() * session_.model.options.step_tokens(); }
+  std::int64_t tokens_of_rank() const { return session_.model.options.step_tokens() / session_.model.options.ranks; }  // in a step
   double rate() const { return static_cast<double>(own_tokens()) / std::max(length_.training_seconds(), 1e-9); }
 
   bool evaluates_after(std::int64_t step) const;
@@ -69,6 +69,8 @@ class TrainingRun {
   Session& session_;
   const Texts& texts_;
   Checkpoints& checkpoints_;
+  Ranks& ranks_;
+  Orders orders_;
   Trainer trainer_;
   Evaluator evaluator_;
   Observer observer_;
@@ -84,7 +86,7 @@ class TrainingRun {
   std::vector<double> before_, after_;                // losses of these on each held-out text
   double evaluation_seconds_ = 0, save_seconds_ = 0;  // latest time of a batch, of a save
   double loss_ = 0, smooth_ = 0, valid_loss_ = 0;
-  Bytes overhead_ = 0;
+  Bytes overhead_ = 0;  // the largest of all ranks
   bool log_complained_ = false;
   HeapCounters sealed_;
   Allocations allocations_{};
