@@ -90,7 +90,8 @@ std::string snapshot_line(const Plan& plan) {
 
 std::string totals(const Plan& plan, const ReportFacts& facts) {
   return total_line("overhead (context, libraries, heap)", plan.overhead) +
-         total_line("  of that at most for the C++ heap", facts.heap_cap) + snapshot_line(plan) +
+         total_line("  of that at most for the C++ heap", facts.heap_cap) +
+         (facts.nccl > 0 ? total_line("  of that at most for NCCL", facts.nccl) : "") + snapshot_line(plan) +
          total_line("total", plan.total()) + total_line("budget", plan.budget) +
          (plan.fits() ? total_line("left", plan.budget - plan.total()) : total_line("missing", plan.total() - plan.budget)) +
          total_line("smallest budget that runs these settings", facts.minimum_budget);
@@ -148,6 +149,7 @@ std::string plan_json(const Plan& plan, const ReportFacts& facts) {
                                  {"minimum_budget_bytes", facts.minimum_budget},
                                  {"fits", plan.fits()},
                                  {"tokens_per_step", facts.tokens_per_step}};
+  if (facts.nccl > 0) json["nccl_bytes"] = facts.nccl;
   if (plan.snapshot != Snapshot::none) {
     json["snapshot"] = {{"bytes", plan.snapshot_bytes()}, {"in_budget", plan.snapshot == Snapshot::in_budget}};
   }

@@ -12,6 +12,7 @@ struct ReportFacts {
   std::int64_t tokens_per_step = 0;
   Bytes minimum_budget = 0;  // the smallest budget that runs these settings
   Bytes heap_cap = 0;        // the most that the C++ heap may take of the overhead
+  Bytes nccl = 0;            // likewise NCCL, with several GPUs
 };
 
 // Family of a buffer or operation: names that differ only in digits. "tile12.update" -> "tile#.update".
@@ -25,8 +26,8 @@ std::string plan_table(const Plan& plan, const ReportFacts& facts);
 std::string plan_summary(const Plan& plan, const ReportFacts& facts);
 
 // One JSON object with exactly these fields: budget_bytes, device_arena_bytes, host_arena_bytes, overhead_bytes, total_bytes,
-// lower_bound_bytes, minimum_budget_bytes, fits, tokens_per_step, snapshot: {bytes, in_budget} if there is one, buffers: [{name,
-// dtype, shape, bytes, arena, kind, first_op, last_op, offset}].
+// lower_bound_bytes, minimum_budget_bytes, fits, tokens_per_step, nccl_bytes with several GPUs, snapshot: {bytes, in_budget} if
+// there is one, buffers: [{name, dtype, shape, bytes, arena, kind, first_op, last_op, offset}].
 std::string plan_json(const Plan& plan, const ReportFacts& facts);
 
 // The device arena as a memory map: operations from left to right, addresses upwards, every buffer a named rectangle coloured by

@@ -1,5 +1,4 @@
-#include "kernels/base/cuda_kernel.cuh"
-#include "kernels/base/cuda_math.cuh"
+#include "kernels/base/cuda_softmax.cuh"
 #include "kernels/cross_entropy.h"
 
 namespace neurogen {
@@ -26,41 +25,23 @@ __device__ void for_fours(const Logit* row, std::int64_t width, Cap cap, Body&& 
   if (whole < width && threadIdx.x == 0) rest(whole, last_four(row, whole, width, cap));
 }
 
-// The largest logit of a row and the sum of exp(logit - largest), by one pass with a running maximum (Milakov and Gimelshein 2018,
-// arXiv:1805.02867). `before`: the largest of earlier tiles.
-struct RowStatistics {
-  float largest, sum;
-};
 template <int kThreads, typename Logit, typename Cap>
 __device__ RowStatistics statistics_of(const Logit* row, std::int64_t width, Cap cap, float before) {
-  __shared__ float warps[kThreads / 32];
-  float largest = -INFINITY, mine = 0.0f;
-  const auto add = [&](std::int64_t, float4 x) {
-    const float top = fmaxf(largest, fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)));
-    mine = mine * exp_of(largest - top) + (exp_of(x.x - top) + exp_of(x.y - top)) + (exp_of(x.z - top) + exp_of(x.w - top));
-    largest = top;
-  };
+  RunningSoftmax running;
+  const auto add = [&](std::int64_t, float4 x) { running.add(x); };
   for_fours<kThreads>(row, width, cap, add, add);
-  float top = largest;
-  for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = top;
-  __syncthreads();
-  top = before;
-  for (int w = 0; w < kThreads / 32; ++w) top = fmaxf(top, warps[w]);
-  return {top, block_sum<kThreads>(mine * expf(largest - top))};
+  return running.of_row<kThreads>(before);
 }
 
 template <typename Logit, typename Cap>
 __global__ void __launch_bounds__(kTileThreads)
     statistics(const Logit* logits, std::int64_t stride, std::int64_t width, const std::int32_t* targets, std::int64_t first_token,
-               Cap cap, float* maximum, float* sum, float* target_logit) {
+               Cap cap, TiledStatistics all, float* target_logit) {
   const std::int64_t n = blockIdx.x;
   const Logit* row = logits + n * stride;
-  const float before = first_token == 0 ? -INFINITY : maximum[n], old_sum = first_token == 0 ? 0.0f : sum[n];
-  const RowStatistics here = statistics_of<kTileThreads>(row, width, cap, before);
+  const RowStatistics here = statistics_of<kTileThreads>(row, width, cap, all.before(n));
   if (threadIdx.x != 0) return;
-  maximum[n] = here.largest;
-  sum[n] = (old_sum == 0.0f ? 0.0f : old_sum * expf(before - here.largest)) + here.sum;
+  all.store(n, here);
   const std::int64_t target = targets[n] - first_token;
   if (target >= 0 && target < width) target_logit[n] = cap(to_float(row[target]));
 }
@@ -251,7 +232,7 @@ void softmax_statistics(CudaDevice& device, const SoftmaxStatistics& a) {
     dispatch_softcap(a.softcap, [&](auto cap) {
       launch(device, "softmax_statistics", statistics<Logit, decltype(cap)>, dim3(pieces(a.logits[0], 1)), dim3(kTileThreads), 0,
              a.logits.as<const Logit>(), a.logits.row_stride, a.logits[1], a.targets.as<const std::int32_t>(), a.first_token, cap,
-             a.maximum.as<float>(), a.sum.as<float>(), a.target_logit.as<float>());
+             TiledStatistics{a.maximum.as<float>(), a.sum.as<float>(), a.first_token == 0}, a.target_logit.as<float>());
     });
   });
 }

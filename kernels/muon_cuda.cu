@@ -1,14 +1,16 @@
 #include "kernels/base/cuda_several.cuh"
+#include "kernels/base/cuda_tile.cuh"
 #include "kernels/muon.h"
 
 namespace neurogen {
 namespace {
 
-// A block has one matrix x [F, 32], and a warp 32 of its rows (zeros beyond F). Of its rows, and of every square [32, 32], a lane
-// has a tile of eight vectors of four.
-constexpr int kMostWarps = kMuonMostFanIn / 32, kTile = 8;
-constexpr int kRow = kMuonColumns + 4;  // of a square in shared memory: vectors in neighbouring rows lie in different banks
-constexpr int kSquare = kMuonColumns * kRow;
+// A block has one matrix x [F, 32], and a warp 32 of its rows (zeros beyond F) in accumulators. Products are taken on tensor cores
+// in float16, of numbers in two parts, which together hold 22 bits.
+constexpr int kMostWarps = kMuonMostFanIn / 32, kSide = kMuonColumns;
+constexpr int kPitch = pitch_of<__half>(kSide);
+constexpr int kPart = kSide * kPitch;  // elements of one part of 32 rows
+constexpr float kScale = 64;           // of numbers in two parts: their low parts are normal numbers
 
 template <typename Low>
 struct Tensor {
@@ -19,126 +21,89 @@ struct Tensor {
   double decay;
 };
 
-__device__ void add(float4& sum, float factor, float4 x) {
-  sum.x += factor * x.x;
-  sum.y += factor * x.y;
-  sum.z += factor * x.z;
-  sum.w += factor * x.w;
-}
-__device__ float4 times(float factor, float4 x) { return {factor * x.x, factor * x.y, factor * x.z, factor * x.w}; }
-
-// Adds the outer product: a row for each element of `left`.
-__device__ void add_outer(float4* sums, float4 left, float4 right) {
-  add(sums[0], left.x, right);
-  add(sums[1], left.y, right);
-  add(sums[2], left.z, right);
-  add(sums[3], left.w, right);
-}
-
-// A lane's vectors of its warp's rows: rows row + 4a, a = 0 ... 7, columns column ... column + 3. Lanes that differ in bit 0 alone
-// share the row, and in bit 1 alone the column: such pairs let shared memory serve a warp's loads of vectors in two passes, not
-// four. Bits 0 to 2 choose vectors in different banks.
-struct Lane {
-  int row = static_cast<int>((threadIdx.x >> 1 & 1) + (threadIdx.x >> 3 & 2));
-  int column = static_cast<int>(4 * ((threadIdx.x & 1) * 2 + (threadIdx.x & 4) + (threadIdx.x >> 3 & 1)));
-
-  __device__ int at(int a) const { return (row + 4 * a) * kRow + column; }
-  __device__ void store(const float4 (&x)[kTile], float* rows) const {
-#pragma unroll
-    for (int a = 0; a < kTile; ++a) store_four(rows + at(a), x[a]);
-  }
-  // rows <- x^T x of the warp's rows, which lie there.
-  __device__ void gram(float* rows) const {
-    float4 sums[kTile] = {};
-#pragma unroll 4
-    for (int k = 0; k < 32; ++k) {
-      const float* const x = rows + k * kRow;
-      const float4 right = load_four(x + column);
-      add_outer(sums, load_four(x + 4 * row), right);
-      add_outer(sums + 4, load_four(x + 16 + 4 * row), right);
-    }
-    __syncwarp();
-#pragma unroll
-    for (int a = 0; a < kTile; ++a) store_four(rows + (4 * row + a % 4 + a / 4 * 16) * kRow + column, sums[a]);
-  }
-  // x <- rows square
-  __device__ void product(const float* rows, const float* square, float4 (&x)[kTile]) const {
-#pragma unroll
-    for (int a = 0; a < kTile; ++a) x[a] = {};
-#pragma unroll 2
-    for (int k = 0; k < kMuonColumns; k += 4) {
-      float4 right[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) right[e] = load_four(square + (k + e) * kRow + column);
-#pragma unroll
-      for (int a = 0; a < kTile; ++a) {
-        const float4 left = load_four(rows + (row + 4 * a) * kRow + k);
-        add(x[a], left.x, right[0]);
-        add(x[a], left.y, right[1]);
-        add(x[a], left.z, right[2]);
-        add(x[a], left.w, right[3]);
-      }
-    }
-  }
+// Rows of numbers in shared memory, as high + low.
+struct Parts {
+  __half *high, *low;
+  __device__ Parts at(int offset) const { return {high + offset, low + offset}; }
 };
 
-// total <- the sum of `count` squares, one after the other, in this order.
-__device__ void sum_squares(const float* squares, int count, float* total) {
-  for (int i = static_cast<int>(threadIdx.x); i < kMuonColumns * kMuonColumns / 4; i += 32 * count) {
-    const int at = i / 8 * kRow + i % 8 * 4;
-    float4 sum = load_four(squares + at);
-    for (int k = 1; k < count; ++k) add(sum, 1, load_four(squares + k * kSquare + at));
-    store_four(total + at, sum);
-  }
-}
-
-// out <- linear + cubic a + quintic a a; a is symmetric. In tiles of [4, 4].
-__device__ void polynomial(const float* a, float* out, int threads) {
-  constexpr float linear = kMuonLinear, cubic = kMuonCubic, quintic = kMuonQuintic;
-  for (int tile = static_cast<int>(threadIdx.x); tile < 64; tile += threads) {
-    const int row = tile / 8 * 4, column = tile % 8 * 4;
-    const float diagonal = row == column ? linear : 0;
-    float4 sums[4] = {};
-#pragma unroll 4
-    for (int k = 0; k < kMuonColumns; ++k) add_outer(sums, load_four(a + k * kRow + row), load_four(a + k * kRow + column));
+template <int M, int N>
+__device__ void store(const Accumulators<M, N>& x, Parts to) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      float4 y = {e == 0 ? diagonal : 0, e == 1 ? diagonal : 0, e == 2 ? diagonal : 0, e == 3 ? diagonal : 0};
-      add(y, cubic, load_four(a + (row + e) * kRow + column));
-      add(y, quintic, sums[e]);
-      store_four(out + (row + e) * kRow + column, y);
-    }
-  }
+  for (int i = 0; i < M; ++i)
+#pragma unroll
+    for (int j = 0; j < N; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int at = row_of(i, e) * kPitch + column_of(j);
+        const float a = kScale * x[i][j][e], b = kScale * x[i][j][e + 1];
+        const std::uint32_t high = packed<__half>(a, b);
+        const float2 rounded = unpacked<__half>(high);
+        *reinterpret_cast<std::uint32_t*>(to.high + at) = high;
+        *reinterpret_cast<std::uint32_t*>(to.low + at) = packed<__half>(a - rounded.x, b - rounded.y);
+      }
 }
 
-// x = orthogonal(x). `shared`: a square for each warp, and two.
-__device__ void orthogonalise(float4 (&x)[kTile], int warps, float* shared) {
-  const Lane lane;
+// acc += kScale^2 A B; the product of both low parts is left out.
+template <int M, int N, Along a_along>
+__device__ void multiply_parts(Accumulators<M, N>& acc, Parts a, Parts b) {
+  multiply<__half, M, N, kSide, a_along, Along::across>(acc, a.low, kPitch, b.high, kPitch);
+  multiply<__half, M, N, kSide, a_along, Along::across>(acc, a.high, kPitch, b.low, kPitch);
+  multiply<__half, M, N, kSide, a_along, Along::across>(acc, a.high, kPitch, b.high, kPitch);
+}
+
+// x = orthogonal(x), of which every warp holds 32 rows. `rows` has room for all of them, `square` and `factor` for a square.
+__device__ void orthogonalise(Accumulators<2, 4>& x, int warps, Parts rows, Parts square, Parts factor) {
+  constexpr float unscale = 1 / (kScale * kScale);
+  __shared__ float sums[kMostWarps];
   const int warp = static_cast<int>(threadIdx.x / 32);
-  float *const rows = shared + warp * kSquare, *const a = shared + warps * kSquare, *const factor = a + kSquare;
   float squares = 0;
 #pragma unroll
-  for (const float4& v : x) squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  for (int n = 0; n < 32; ++n) squares += (&x[0][0][0])[n] * (&x[0][0][0])[n];
   squares = warp_sum(squares);
-  if (threadIdx.x % 32 == 0) a[warp] = squares;
+  if (threadIdx.x % 32 == 0) sums[warp] = squares;
   __syncthreads();
   squares = 0;
-  for (int k = 0; k < warps; ++k) squares += a[k];
+  for (int k = 0; k < warps; ++k) squares += sums[k];
   const float scale = 1 / (sqrtf(squares) + static_cast<float>(kMuonEpsilon));
 #pragma unroll
-  for (float4& v : x) v = times(scale, v);
+  for (int n = 0; n < 32; ++n) (&x[0][0][0])[n] *= scale;
 #pragma unroll 1
   for (int step = 0; step < kMuonSteps; ++step) {
-    lane.store(x, rows);
-    __syncwarp();
-    lane.gram(rows);
+    store(x, rows.at(warp * kPart));
     __syncthreads();
-    sum_squares(shared, warps, a);
+    // A warp has a quarter of the square a = x^T x, and of the polynomial of it.
+    for (int quarter = warp; quarter < 4; quarter += warps) {
+      const int row = quarter / 2 * 16, column = quarter % 2 * 16;
+      Accumulators<1, 2> a;
+      clear_accumulators(a);
+      for (int k = 0; k < warps; ++k) multiply_parts<1, 2, Along::across>(a, rows.at(k * kPart + row), rows.at(k * kPart + column));
+#pragma unroll
+      for (int n = 0; n < 8; ++n) (&a[0][0][0])[n] *= unscale;
+      store(a, square.at(row * kPitch + column));
+    }
     __syncthreads();
-    lane.store(x, rows);
-    polynomial(a, factor, 32 * warps);
+    for (int quarter = warp; quarter < 4; quarter += warps) {
+      const int row = quarter / 2 * 16, column = quarter % 2 * 16;
+      Accumulators<1, 2> y;
+      clear_accumulators(y);
+      multiply_parts<1, 2, Along::sum>(y, square.at(row * kPitch), square.at(column));
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int m = row + row_of(0, e), n = column + column_of(j) + e % 2, at = m * kPitch + n;
+          const float a = (to_float(square.high[at]) + to_float(square.low[at])) / kScale;
+          y[0][j][e] = (m == n ? static_cast<float>(kMuonLinear) : 0) + static_cast<float>(kMuonCubic) * a +
+                       static_cast<float>(kMuonQuintic) * unscale * y[0][j][e];
+        }
+      store(y, factor.at(row * kPitch + column));
+    }
     __syncthreads();
-    lane.product(rows, factor, x);
+    clear_accumulators(x);
+    multiply_parts<2, 4, Along::sum>(x, rows.at(warp * kPart), factor);
+#pragma unroll
+    for (int n = 0; n < 32; ++n) (&x[0][0][0])[n] *= unscale;
     __syncwarp();
   }
 }
@@ -150,36 +115,39 @@ __global__ void __launch_bounds__(32 * kMostWarps, 2)
   const auto [t, matrix] = tensors.mine();
   const int warps = static_cast<int>((t.fan_in + 31) / 32), warp = static_cast<int>(threadIdx.x / 32);
   if (warp >= warps) return;  // barriers wait for the other warps only
-  extern __shared__ float4 shared[];
-  const Lane lane;
-  const std::int64_t width = t.roles * kMuonColumns, first = 32 * warp + lane.row;
-  const std::int64_t at = (matrix / t.roles * t.fan_in + first) * width + matrix % t.roles * kMuonColumns + lane.column;
+  const std::int64_t width = t.roles * kSide, begin = matrix / t.roles * t.fan_in * width + matrix % t.roles * kSide;
+  // body(two neighbouring elements of x, their index in the tensor)
+  Accumulators<2, 4> x;
+  const auto each = [&](auto&& body) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; e += 2) {
+          const std::int64_t row = 32 * warp + row_of(i, e);
+          if (row < t.fan_in) body(&x[i][j][e], begin + row * width + column_of(j));
+        }
+  };
+  clear_accumulators(x);
   constexpr float keep = kMuonMomentum, rest = 1 - kMuonMomentum;
   const float clip = norm[1];
-  float4 x[kTile];
-#pragma unroll
-  for (int a = 0; a < kTile; ++a) {
-    x[a] = {};
-    if (first + 4 * a >= t.fan_in) continue;
-    const std::int64_t i = at + 4 * a * width;
-    const float4 g = times(clip, load_four(t.gradient + i));
-    float4 m = times(keep, load_four(t.momentum + i));
-    add(m, rest, g);
-    store_four(t.momentum + i, m);
-    x[a] = times(rest, g);
-    add(x[a], keep, m);
-  }
-  orthogonalise(x, warps, &shared[0].x);
+  each([&](float* both, std::int64_t at) {
+    const float2 g = *reinterpret_cast<const float2*>(t.gradient + at);
+    float2& m = *reinterpret_cast<float2*>(t.momentum + at);
+    m = {keep * m.x + rest * (clip * g.x), keep * m.y + rest * (clip * g.y)};
+    both[0] = rest * (clip * g.x) + keep * m.x;
+    both[1] = rest * (clip * g.y) + keep * m.y;
+  });
+  __half* const halves = reinterpret_cast<__half*>(shared_memory);
+  const auto parts = [&](int first, int count) { return Parts{halves + 2 * first * kPart, halves + (2 * first + count) * kPart}; };
+  orthogonalise(x, warps, parts(0, warps), parts(warps, 1), parts(warps + 1, 1));
   const float rate = control->synapse_learning_rate, kept = static_cast<float>(1 - static_cast<double>(rate) * t.decay);
-#pragma unroll
-  for (int a = 0; a < kTile; ++a) {
-    if (first + 4 * a >= t.fan_in) continue;
-    const std::int64_t i = at + 4 * a * width;
-    float4 p = times(kept, load_four(t.value + i));
-    add(p, -rate, x[a]);
-    store_four(t.value + i, p);
-    if (t.low) store_four(t.low + i, p);
-  }
+  each([&](const float* both, std::int64_t at) {
+    float2& p = *reinterpret_cast<float2*>(t.value + at);
+    p = {kept * p.x - rate * both[0], kept * p.y - rate * both[1]};
+    if (t.low) *reinterpret_cast<Neighbours<2, Low>*>(t.low + at) = {{from_float<Low>(p.x), from_float<Low>(p.y)}};
+  });
 }
 
 }  // namespace
@@ -204,8 +172,8 @@ void muon(CudaDevice& device, const Muon& a) {
           {u.gradient.as<const float>(), u.value.as<float>(), u.momentum.as<float>(), u.low.as<Low>(), u.value[1], roles, u.decay},
           static_cast<unsigned>(u.value[0] * roles));
     }
-    launch(device, "muon", update_all<Low>, dim3(tensors.blocks), dim3(32 * warps), (warps + 2) * kSquare * sizeof(float),
-           a.control.as<const StepControl>(), a.norm.as<const float>(), tensors);
+    launch_with(device, "muon", update_all<Low>, dim3(tensors.blocks), dim3(32 * warps), 2 * (warps + 2) * kPart * sizeof(__half),
+                a.control.as<const StepControl>(), a.norm.as<const float>(), tensors);
   });
 }
 

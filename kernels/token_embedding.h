@@ -10,7 +10,7 @@
 
 namespace neurogen {
 
-// In whole windows: t - first, at position t of a window. For a stream's token: position[0] - position[1], at most `most`.
+// In whole windows: t - first, at position t of a window. For tokens of streams: position[0] - position[1], at most `most`.
 struct TokenPlaces {
   TensorView first;         // [N] i32 (documents.h), or empty
   std::int64_t window = 0;  // T

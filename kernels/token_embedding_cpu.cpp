@@ -42,7 +42,7 @@ void token_places(CpuDevice&, const TokenPlaces& a) {
   std::int32_t* const places = a.places.as<std::int32_t>();
   if (a.position) {
     const std::int64_t* const position = a.position.as<const std::int64_t>();
-    places[0] = static_cast<std::int32_t>(std::min(position[0] - position[1], a.most));
+    std::fill_n(places, a.places[0], static_cast<std::int32_t>(std::min(position[0] - position[1], a.most)));
     return;
   }
   for (std::int64_t n = 0; n < a.places[0]; ++n)

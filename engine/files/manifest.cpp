@@ -65,7 +65,7 @@ class Decoder {
     m.options.synapse_decay = real("its decay", from.synapse_decay());
     m.options.clip = real("its clip", from.clip());
     m.options.optimizer = static_cast<std::uint8_t>(number("its optimizer", from.optimizer(), 0, 1));
-    m.options.fp8_logits = from.fp8_logits();
+    m.options.int8_logits = from.int8_logits();
     if (from.lora_rank() > 0) {
       m.adapters = {number("its adapters' rank", from.lora_rank(), 1, 1 << 12), real("its adapters' alpha", from.lora_alpha()),
                     text("its adapters' matrices", from.lora_targets()), text("its base", from.base()), from.base_hash()};
@@ -256,7 +256,7 @@ std::vector<std::byte> encode_manifest(const Manifest& m) {
   b.add_synapse_decay(m.options.synapse_decay);
   b.add_clip(m.options.clip);
   b.add_optimizer(m.options.optimizer);
-  b.add_fp8_logits(m.options.fp8_logits);
+  b.add_int8_logits(m.options.int8_logits);
   if (adapted) {
     b.add_lora_rank(stored(m.adapters.rank));
     b.add_lora_alpha(m.adapters.alpha);

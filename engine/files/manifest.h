@@ -37,7 +37,7 @@ struct SavedOptions {
   bool keep_logits = true;
   double synapse_decay = 0, clip = 0;
   std::uint8_t optimizer = 0;  // an engine/model/options.h Optimizer
-  bool fp8_logits = false, narrow_weights = false, narrow_moments = false, early_updates = false;
+  bool int8_logits = false, narrow_weights = false, narrow_moments = false, early_updates = false;
 };
 
 // Adapters beside frozen weights, which are not in the file.

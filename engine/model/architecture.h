@@ -34,6 +34,8 @@ class Architecture {
   virtual bool tied() const { return false; }   // the head has no weights of its own: it is "embedding.weight"
   // Tokens that a document may have, for a model that knows a limited number of positions.
   virtual std::int64_t context() const { return std::numeric_limits<std::int64_t>::max(); }
+  // Texts that a stream can take a token each of at once (StepOptions::streams).
+  virtual std::int64_t most_streams() const { return 1; }
   // Blocks of which Schedule::computed_twice counts; 0: the model works in Schedule::sections instead.
   virtual std::int64_t blocks() const { return 0; }
   virtual std::vector<Optimizer> optimizers() const { return {Optimizer::muon}; }  // that train it, the default first

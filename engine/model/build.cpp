@@ -20,9 +20,9 @@ namespace {
 // long compared to the time that a thread takes to wake (docs/history.md).
 constexpr std::int64_t kStagingSlot = std::int64_t{8} << 20;
 
-// Options for one token at a time.
+// Options for one token of each text at a time.
 StepOptions of_one_token(StepOptions options) {
-  options.batch = options.window = 1;
+  options.batch = options.streams, options.window = 1;
   options.schedule = {.tile_bytes = Bytes{1} << 62};  // one token is small: no tiles
   return options;
 }
@@ -91,9 +91,9 @@ class Build {
     if (model_.options.target.gpu) model_.ports.staging = s_.host("staging", DType::u8, {kStagingSlots, kStagingSlot});
   }
   void declare_stream() {
-    model_.ports.token = s_.host("token.host", DType::i32, {1, 1});
+    model_.ports.token = s_.host("token.host", DType::i32, {1, model_.options.streams});
     model_.ports.position = s_.host("position.host", DType::i64, {2});
-    model_.ports.logits = s_.host("logits.host", s_.real, {model_.architecture->vocabulary()});
+    model_.ports.logits = s_.host("logits.host", s_.real, {model_.options.streams, model_.architecture->vocabulary()});
   }
 
   // Persistent tensors come first in every plan, parameters before the optimizer's state.

@@ -13,13 +13,13 @@ EmbeddingRows rows_at(const Bindings& at, TensorId ids, TensorId weight, TensorI
   return {at[ids], at[weight], at[pair_rows], at[pairs]};
 }
 
-}  // namespace
+bool by_rows(const Parameter& table) { return table.rule == UpdateRule::rowwise_rmsprop; }
 
 void add_table_gradient(Assembly& s, ParameterId id, TensorId ids, TensorId d_x, double scale) {
   Parameter& table = s.model.parameters[id];
   const std::int64_t n = s.graph.tensors()[ids.index].shape[0], rows = table.shape[0], most = std::min(n, rows);
   if (table.rule == UpdateRule::none) return;
-  const bool whole = table.rule != UpdateRule::rowwise_rmsprop;
+  const bool whole = !by_rows(table);
   const auto list = [&](const char* part, std::int64_t count) {
     return s.graph.transient("d_" + table.name + "." + part, DType::i32, {count});
   };
@@ -43,6 +43,21 @@ void add_table_gradient(Assembly& s, ParameterId id, TensorId ids, TensorId d_x,
   s.graph.operation("d_" + table.name, {d_x, row_start, order, count, into}, {gradient}, [=](auto& device, const Bindings& at) {
     row_gradients(device, {at[d_x], at[row_start], at[order], at[count], scale, at[gradient], at[into]});
   });
+}
+
+}  // namespace
+
+void add_table_gradients(Assembly& s, TensorId d_x, const std::vector<LookUp>& tables) {
+  std::vector<TensorId> exchanged;
+  for (const LookUp& t : tables)
+    if (by_rows(s.model.parameters[t.table])) exchanged.push_back(t.ids);
+  if (!exchanged.empty()) exchanged.push_back(d_x);
+  const std::vector<TensorId> all = of_all_ranks(s, "d_tables", exchanged);
+  auto ids = all.begin();
+  for (const LookUp& t : tables) {
+    if (by_rows(s.model.parameters[t.table])) add_table_gradient(s, t.table, *ids++, all.back(), t.scale);
+    else add_table_gradient(s, t.table, t.ids, d_x, t.scale);
+  }
 }
 
 Embedding::Embedding(Assembly& assembly, std::int64_t width, std::int64_t pairs) : s_(assembly), width_(width), pairs_(pairs) {}
@@ -82,9 +97,9 @@ void Embedding::backward(TensorId d_output) {
       "d_embedding", {ids, weight, rows, table, gain, scale}, {d_output, d_gain}, [=](auto& device, const Bindings& at) {
         embedding_backward(device, {rows_at(at, ids, weight, rows, table), at[gain], at[scale], at[d_output], at[d_gain]});
       });
-  const std::vector<TensorId> all = of_all_ranks(s_, "d_embedding", {ids, rows, d_output});
-  add_table_gradient(s_, weight_, all[0], all[2], 1);
-  if (table) add_table_gradient(s_, pair_table_, all[1], all[2], kPairScale);
+  std::vector<LookUp> tables = {{weight_, ids}};
+  if (table) tables.push_back({pair_table_, rows, kPairScale});
+  add_table_gradients(s_, d_output, tables);
 }
 
 }  // namespace neurogen

@@ -1,15 +1,21 @@
 // The embedding of token ids, with a table for pairs of tokens: e = rms(weight[id] + 0.25 pairs[row]) gain (kernels/embedding.h).
 #pragma once
 #include <string>
+#include <vector>
 
 #include "engine/model/assembly.h"
 
 namespace neurogen {
 
-// Adds the gradient of a table from d_x [N, E], the gradient of the rows that `ids` [N] look up, times `scale`: of a table under
-// row-wise RMSProp that of the touched rows alone, for which both are those of all ranks (exchange.h); of any other the whole, on
-// top of what is there if it has one already; of a frozen one nothing.
-void add_table_gradient(Assembly& assembly, ParameterId table, TensorId ids, TensorId d_x, double scale);
+struct LookUp {
+  ParameterId table;
+  TensorId ids;  // [N] i32: rows
+  double scale = 1;
+};
+// Adds the gradients of tables from d_x [N, E], the gradient of the sum of the rows that they look up: of a table under row-wise
+// RMSProp that of the touched rows alone, which are those of all ranks; of any other the whole, on top of what is there if it has
+// one already; of a frozen one nothing.
+void add_table_gradients(Assembly& assembly, TensorId d_x, const std::vector<LookUp>& tables);
 
 class Embedding {
  public:

@@ -26,9 +26,14 @@ Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<Tenso
 
 Exchange begin_sum(Assembly& s, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows) {
   const Exchange exchange{exchanged(name), {tensor}, next_ticket(s)};
-  s.graph.operation(exchange.name, {}, {tensor}, [=, ticket = exchange.ticket](auto& device, const Bindings& at) {
-    all_ranks_sum(device, {{at[tensor].rows(first_row, rows)}, ticket});
-  });
+  const Buffer& whole = s.graph.tensors()[tensor.index];
+  const double bytes =
+      static_cast<double>(size_of(whole.dtype, whole.shape)) * static_cast<double>(rows) / static_cast<double>(whole.shape[0]);
+  s.graph.operation(exchange.name, {}, {tensor},
+                    [=, ticket = exchange.ticket](auto& device, const Bindings& at) {
+                      all_ranks_sum(device, {{at[tensor].rows(first_row, rows)}, ticket});
+                    },
+                    {0, bytes});
   return exchange;
 }
 
@@ -58,14 +63,10 @@ void share_overflow(Assembly& s, const std::string& name) {
 }
 
 std::vector<TensorId> of_all_ranks(Assembly& s, const std::string& name, const std::vector<TensorId>& tensors) {
-  if (!s.several_ranks()) return tensors;
+  if (!s.several_ranks() || tensors.empty()) return tensors;
   const int ticket = next_ticket(s);
   std::vector<TensorId> all;
   for (const TensorId id : tensors) {
-    if (!id) {
-      all.push_back(id);
-      continue;
-    }
     const Buffer mine = s.graph.tensors()[id.index];
     Shape shape = mine.shape;
     shape[0] *= s.model.options.ranks;
@@ -73,9 +74,7 @@ std::vector<TensorId> of_all_ranks(Assembly& s, const std::string& name, const s
   }
   s.graph.operation(exchanged(name), tensors, all, [=](auto& device, const Bindings& at) {
     AllRanksGather gather{{}, ticket};
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i]) gather.tensors.add({at[tensors[i]], at[all[i]]});
-    }
+    for (std::size_t i = 0; i < tensors.size(); ++i) gather.tensors.add({at[tensors[i]], at[all[i]]});
     all_ranks_gather(device, gather);
     all_ranks_wait(device, ticket);
   });

@@ -14,7 +14,8 @@ Exchange begin_sum(Assembly& assembly, const std::string& name, TensorId tensor,
 // Ends it, and all that began before it.
 void end_exchange(Assembly& assembly, const Exchange& exchange);
 
-// The following add nothing with one rank. The sum of a batch's losses and counts over ranks, copied to `host` if it is given.
+// The following add nothing with one rank, or for no tensors. The sum of a batch's losses and counts over ranks, copied to `host`
+// if it is given.
 void sum_total(Assembly& assembly, const std::string& name, TensorId total, TensorId host = {});
 // What overflowed on any rank did on all (loss_scale.h).
 void share_overflow(Assembly& assembly, const std::string& name);

@@ -8,7 +8,7 @@
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
-#include "kernels/fp8_matmul.h"
+#include "kernels/int8_logits.h"
 #include "kernels/loss_scale.h"
 #include "kernels/matmul.h"
 
@@ -76,23 +76,6 @@ void Head::logits_tile(const std::string& name, TensorId features, Tile tile, Te
       s_.product_cost(1, n, tile.tokens, outputs));
 }
 
-// The logits of a whole batch in one product.
-void Head::all_logits(const std::string& name, TensorId features, TensorId logits) {
-  constexpr std::int64_t kRows = 4096;  // of the decoder, in 8 bits at a time
-  const Tile all{0, vocabulary_};
-  if (!s_.options.fp8_logits) return logits_tile(name, features, all, logits, 0);
-  const std::int64_t n = s_.options.tokens();
-  const TensorId decoder = s_.operand(decoder_), a8 = s_.graph.transient(name + ".features8", DType::u8, {n, width_}),
-                 workspace = s_.model.workspace,
-                 b8 = s_.graph.transient(name + ".weights8", DType::u8, {std::min(vocabulary_, kRows), width_});
-  s_.graph.operation(
-      name + ".logits", {features, decoder}, {logits, a8, b8, workspace},
-      [=](auto& device, const Bindings& at) {
-        fp8_matmul(device, {at[features], at[decoder], at[logits].columns(0, all.tokens), at[a8], at[b8], at[workspace]});
-      },
-      s_.product_cost(1, n, vocabulary_, width_));
-}
-
 Head::Statistics Head::declare_softmax(const std::string& prefix) {
   const Shape shape = {s_.options.tokens()};
   const auto add = [&](const char* name) { return s_.graph.transient(prefix + name, s_.real, shape); };
@@ -109,6 +92,31 @@ void Head::add_loss(const std::string& prefix, TensorId targets, const Statistic
                                                    at[l.loss], at[l.total]});
                        copy(device, at[l.total], at[host]);
                      });
+}
+
+// The logits of a whole batch, with their statistics.
+void Head::int8_logits(TensorId features, TensorId targets, TensorId logits, const Statistics& l) {
+  constexpr std::int64_t kRows = 2048;  // of the decoder at a time
+  const std::int64_t n = s_.options.tokens(), rows = std::min(vocabulary_, kRows), vocabulary = vocabulary_;
+  const auto scratch = [&](const char* name, DType type, const Shape& shape) {
+    return s_.graph.transient(std::string("decoder.int8.") + name, type, shape);
+  };
+  const TensorId decoder = s_.operand(decoder_), workspace = s_.model.workspace,
+                 features8 = scratch("features", DType::u8, {n, width_}),
+                 features_scale = scratch("features.scale", DType::f32, {n}),
+                 weights8 = scratch("weights", DType::u8, {rows, width_}),
+                 weights_scale = scratch("weights.scale", DType::f32, {rows}),
+                 products = scratch("products", DType::i32, {n, rows});
+  const double softcap = softcap_;
+  s_.graph.operation(
+      "decoder.logits", {features, decoder, targets},
+      {logits, l.maximum, l.sum, l.target_logit, features8, features_scale, weights8, weights_scale, products, workspace},
+      [=](auto& device, const Bindings& at) {
+        neurogen::int8_logits(device, {at[features], at[decoder], at[logits].columns(0, vocabulary), at[targets], at[l.maximum],
+                                       at[l.sum], at[l.target_logit], at[features8], at[features_scale], at[weights8],
+                                       at[weights_scale], at[products], at[workspace], softcap});
+      },
+      s_.product_cost(1, n, vocabulary, width_));
 }
 
 // Under a loss scale: whether this batch's gradients overflowed. `rounded`: that of the features, if it has 16 bits.
@@ -155,8 +163,12 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
   };
   if (keep && at_once()) {
     const Tile all{0, vocabulary_};
-    all_logits(prefix + "decoder", features, kept);
-    statistics(prefix + "decoder", kept, all, 0);
+    if (s_.options.int8_logits) {
+      int8_logits(features, targets, kept, l);
+    } else {
+      logits_tile(prefix + "decoder", features, all, kept, 0);
+      statistics(prefix + "decoder", kept, all, 0);
+    }
   } else {
     const auto tiles = vocabulary_tiles();
     for (std::size_t t = 0; t < tiles.size(); ++t) {
@@ -342,7 +354,7 @@ void Head::evaluate(const std::string& prefix, TensorId features, TensorId targe
 }
 
 void Head::step(const std::string& prefix, TensorId features) {
-  const TensorId logits = s_.graph.transient(prefix + "logits", s_.real, {1, vocabulary_});
+  const TensorId logits = s_.graph.transient(prefix + "logits", s_.real, {s_.options.batch, vocabulary_});
   // One tile if the weights need no converted copy.
   const auto tiles = stored() == s_.compute ? std::vector<Tile>{{0, vocabulary_}} : vocabulary_tiles();
   for (std::size_t t = 0; t < tiles.size(); ++t) {
@@ -354,9 +366,8 @@ void Head::step(const std::string& prefix, TensorId features) {
     });
   }
   const TensorId host = s_.model.ports.logits;
-  s_.graph.operation("logits.copy", {logits}, {host}, [=](auto& device, const Bindings& at) {
-    copy(device, at[logits], at[host].reshaped({1, at[host].elements()}));
-  });
+  s_.graph.operation("logits.copy", {logits}, {host},
+                     [=](auto& device, const Bindings& at) { copy(device, at[logits], at[host]); });
 }
 
 }  // namespace neurogen

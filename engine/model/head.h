@@ -66,7 +66,7 @@ class Head {
   void end_sum();
   void end_update(TensorId column_sum);
   TileWeights tile_weights(const std::string& name, Tile tile);
-  void all_logits(const std::string& name, TensorId features, TensorId logits);
+  void int8_logits(TensorId features, TensorId targets, TensorId logits, const Statistics& l);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
   Statistics declare_softmax(const std::string& prefix);
   void add_loss(const std::string& prefix, TensorId targets, const Statistics& l);

@@ -71,9 +71,9 @@ struct Ports {
   TensorId staging;    // [kStagingSlots, bytes], for copies between files and a GPU
   TensorId checksums;  // [persistent tensors] i64, in the plan's order (kernels/checksum.h); with several ranks
   // Streaming.
-  TensorId token;     // [1, 1] i32: the next input token
-  TensorId position;  // [2] i64: tokens so far, position of the document's first
-  TensorId logits;    // [V]: of the token after it
+  TensorId token;     // [1, streams] i32: the next input token of each text
+  TensorId position;  // [2] i64: tokens so far, position of the document's first; equal for all texts
+  TensorId logits;    // [streams, V]: of the token after it
 };
 
 // Each range is empty if the model was built without that program. With several ranks, those that train run on all of them at once.
@@ -134,8 +134,8 @@ Model build_training(ArchitecturePtr architecture, const StepOptions& options);
 // Parameters and fixed tensors, evaluate and derive. Evaluation also counts correct predictions: in a training program that would
 // cost time.
 Model build_evaluation(ArchitecturePtr architecture, const StepOptions& options);
-// Parameters and fixed tensors, step and derive: one token of one stream. options.window is the number of tokens that attention
-// looks back on. Ignores batch and schedule.
+// Parameters and fixed tensors, step and derive: one token of each of options.streams texts. options.window is the number of tokens
+// that attention looks back on. Ignores batch and schedule.
 Model build_stream(ArchitecturePtr architecture, const StepOptions& options);
 
 }  // namespace neurogen

@@ -40,7 +40,7 @@ struct StepOptions {
   std::int64_t ranks = 1;                 // processes that train together, each on K micro-batches of a step
   DType compute = DType::f32;             // activations and products: f32, bf16, f16; f64 for checks
   DType decoder_storage = DType::f32;     // f32, bf16, f16; f64 with f64
-  bool fp8_logits = false;                // with bf16: where logits are kept, by products in 8 bits (kernels/fp8_matmul.h)
+  bool int8_logits = false;               // with 16 bits: where logits are kept, by products in 8 bits (kernels/int8_logits.h)
   std::int64_t vocabulary_tile = 1280;    // rows of the decoder updated together
   Bytes logits_part = 105'000'000;        // most logits at once where the decoder's gradient is gathered (head.h)
   std::int64_t document_end = -1;         // token that ends a document, -1: none
@@ -53,7 +53,8 @@ struct StepOptions {
   bool loss_scaling = false;                // always on with f16 (loss_scale.h), optional with other types
   double synapse_decay = 0.05, clip = 1.0;  // Muon's weight decay, limit of the gradient norm
   Schedule schedule;
-  bool stream = false;  // build_training: also the program that takes one token at a time, on the same parameters
+  std::int64_t streams = 1;  // build_stream: texts that go on at once, each by a token a step
+  bool stream = false;       // build_training: also the program that takes one token at a time, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
   // Of all ranks.

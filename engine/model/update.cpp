@@ -176,15 +176,17 @@ void collect_gradients(Assembly& s) {
 
 namespace {
 
-// Parameters that have gained a gradient since the last call. `last`: nothing is added to any from here on. Until then, that of a
-// table that is also the decoder has one part alone.
-std::vector<Parameter> newly_known(Assembly& s, bool last) {
+// Parameters that have gained a gradient since the last call, of `which` if it is not empty. `last`: nothing is added to any from
+// here on. Until then, that of a table that is also the decoder has one part alone.
+std::vector<Parameter> newly_known(Assembly& s, bool last, const std::vector<TensorId>& which = {}) {
   const std::vector<Parameter>& all = s.model.parameters;
   s.known.resize(all.size());
   std::vector<Parameter> list;
   for (ParameterId id = 0; id < all.size(); ++id) {
     const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
-    if (!is_updated_here(all[id]) || !all[id].gradient || s.known[id] || half) continue;
+    const auto is_gradient = [&](TensorId other) { return other.index == all[id].gradient.index; };
+    const bool asked = which.empty() || std::any_of(which.begin(), which.end(), is_gradient);
+    if (!is_updated_here(all[id]) || !all[id].gradient || s.known[id] || half || !asked) continue;
     s.known[id] = true;
     list.push_back(all[id]);
   }
@@ -250,9 +252,9 @@ void update_known(Assembly& s, bool last) {
 }  // namespace
 
 // The gradients of adapters are small: they are summed together, at last. Those of several micro-batches are too, but once a step.
-void gradients_known(Assembly& s) {
+void gradients_known(Assembly& s, const std::vector<TensorId>& which) {
   if (s.options.early_updates) update_known(s, false);
-  else if (s.several_ranks() && !s.accumulates() && s.options.lora.rank == 0) sum_gradients(s, newly_known(s, false));
+  else if (s.several_ranks() && !s.accumulates() && s.options.lora.rank == 0) sum_gradients(s, newly_known(s, false, which));
 }
 
 void add_update(Assembly& s) {

@@ -6,6 +6,8 @@
 // numbers), so that the norm of all stays within it. If a group overflows under a loss scale (kernels/loss_scale.h), it and those
 // after it are not updated.
 #pragma once
+#include <vector>
+
 #include "engine/model/assembly.h"
 
 namespace neurogen {
@@ -17,7 +19,8 @@ void declare_moments(Assembly& assembly);
 void collect_gradients(Assembly& assembly);
 // Called where parameters, such as a block's, have gained their gradients, which nothing changes any more. With several ranks it
 // begins to sum them; with early updates it adds the update, and no later operation of the backward pass may read the parameters.
-void gradients_known(Assembly& assembly);
+// `which`: these gradients; empty: all that there are.
+void gradients_known(Assembly& assembly, const std::vector<TensorId>& which = {});
 // Adds the operations, after all gradients of the trunk.
 void add_update(Assembly& assembly);
 

@@ -9,6 +9,7 @@
 #include "engine/model/family.h"
 #include "engine/model/head.h"
 #include "engine/run/leaner.h"
+#include "kernels/base/nccl.h"
 
 namespace neurogen {
 namespace {
@@ -29,12 +30,17 @@ PlanRequest request_of(const Graph& graph, Budget budget) {
   return request;
 }
 
+PlanRequest request_of(const Model& model, Budget budget) {
+  budget.overhead = add(budget.overhead, nccl_share(model.options));
+  return request_of(model.graph, budget);
+}
+
 // Finds a plan that fits, trying the leanest schedules first: they are the likeliest to fit.
 std::optional<Plan> any_fit(const ArchitecturePtr& architecture, StepOptions options, Budget budget) {
   const std::vector<Schedule> list = schedules(*architecture, options);
   for (auto schedule = list.rbegin(); schedule != list.rend(); ++schedule) {
     options.schedule = *schedule;
-    PlanRequest request = request_of(build_training(architecture, options).graph, budget);
+    PlanRequest request = request_of(build_training(architecture, options), budget);
     if (lower_bound_of(request) > budget.bytes) continue;  // quicker than placing everything
     Plan plan = make_plan(std::move(request));
     if (plan.fits()) return plan;
@@ -64,8 +70,10 @@ std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
 
 Plan plan_graph(const Graph& graph, Budget budget) { return make_plan(request_of(graph, budget)); }
 
+Bytes nccl_share(const StepOptions& o) { return o.target.gpu && o.ranks > 1 ? nccl_bytes() : 0; }
+
 Fit planned(Model model, Budget budget) {
-  Plan plan = plan_graph(model.graph, budget);
+  Plan plan = make_plan(request_of(model, budget));
   const Bytes minimum = plan.total();
   return {std::move(model), std::move(plan), minimum};
 }
@@ -114,7 +122,7 @@ std::int64_t largest_batch(const ArchitecturePtr& architecture, StepOptions opti
   const std::int64_t guess = largest(1, most, [&](std::int64_t batch) {
     options.batch = batch;
     options.schedule = schedules(*architecture, options).back();
-    return lower_bound_of(request_of(build_training(architecture, options).graph, budget)) <= budget.bytes;
+    return lower_bound_of(request_of(build_training(architecture, options), budget)) <= budget.bytes;
   });
   return largest(guess, most, [&](std::int64_t batch) {
     options.batch = batch;
@@ -131,7 +139,7 @@ std::string describe(const Schedule& schedule, std::int64_t blocks) {
 std::string describe_logits(const Architecture& architecture, const StepOptions& options) {
   return gathers_decoder(architecture, options) ? "in parts"
          : !options.schedule.keep_logits        ? "computed twice"
-         : options.fp8_logits                   ? "kept, by products in fp8"
+         : options.int8_logits                  ? "kept, by products in int8"
                                                 : "kept";
 }
 

@@ -52,6 +52,7 @@ class Sampler {
 
   // Changes the settings and restarts the draws from the seed.
   void use(const Sampling& sampling);
+  void restart() { drawn_ = 0; }
 
   // Draws a token from logits [V]. Allocates nothing. Throws Error if a logit is not finite.
   std::int32_t draw(const TensorView& logits);

@@ -46,7 +46,7 @@ SavedOptions saved_options(const StepOptions& o) {
           o.synapse_decay,
           o.clip,
           static_cast<std::uint8_t>(o.optimizer),
-          o.fp8_logits,
+          o.int8_logits,
           o.narrow_weights,
           o.narrow_moments,
           o.early_updates};

@@ -154,21 +154,21 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
       {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
-// Whether the logits come from products in 8 bits, which need bf16, and a decoder that is updated in tiles.
-bool has_fp8_logits(const Settings& s, const Resolved& r) {
+// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles.
+bool has_int8_logits(const Settings& s, const Resolved& r) {
   constexpr std::int64_t kUnit = 16;
   const bool tiled = !r.architecture->tied() && r.options.optimizer != Optimizer::adamw,
              whole = r.architecture->features() % kUnit == 0 && r.architecture->vocabulary() % kUnit == 0,
-             able = r.options.compute == DType::bf16 && r.options.decoder_storage == DType::bf16 && tiled && whole;
-  if (!s.logits) return s.saved_fp8_logits && able;
-  if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::fp8)
-    throw unknown(Field("logits"), *s.logits, "as_compute or fp8");
-  if (*s.logits == LogitsProduct::fp8 && !able) {
+             able = size_of(r.options.compute) == 2 && r.options.decoder_storage == r.options.compute && tiled && whole;
+  if (!s.logits) return s.saved_int8_logits && able;
+  if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::int8)
+    throw unknown(Field("logits"), *s.logits, "as_compute or int8");
+  if (*s.logits == LogitsProduct::int8 && !able) {
     throw Error({Field("logits"),
-                 " fp8 is for bf16 on a GPU, and for an untied decoder under muon with a vocabulary and features in "
+                 " int8 is for 16-bit types on a GPU, and for an untied decoder under muon with a vocabulary and features in "
                  "multiples of 16: leave it out"});
   }
-  return *s.logits == LogitsProduct::fp8;
+  return *s.logits == LogitsProduct::int8;
 }
 
 }  // namespace
@@ -220,7 +220,7 @@ Resolved resolve(const Settings& s, bool planning) {
       throw Error({kOptimizer, " is muon: adapters are trained by adamw: leave it out with ", Field("lora")});
     o.optimizer = Optimizer::adamw;
   }
-  o.fp8_logits = has_fp8_logits(s, r);
+  o.int8_logits = has_int8_logits(s, r);
   o.narrow_weights = is_lean("weights", s.weights, s.saved_narrow_weights, "fp32 or sixteen_bits", r);
   o.narrow_moments = is_lean("moments", s.moments, s.saved_narrow_moments, "fp32 or eight_bits", r);
   o.early_updates = is_lean("updates", s.updates, s.saved_early_updates, "at_end or backward", r);
@@ -246,9 +246,10 @@ Fit fit(const Resolved& r) {
 }
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
+  const StepOptions& o = fit.model.options;
   std::string where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  if (r.options.ranks > 1) where = fmt::format(", {} {}, each:", r.options.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
-  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum, kHeapCap};
+  if (o.ranks > 1) where = fmt::format(", {} {}, each:", o.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
+  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, nccl_share(o)};
 }
 
 }  // namespace neurogen

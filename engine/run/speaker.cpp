@@ -9,13 +9,17 @@ SpeakerTensors Speaker::declare(Model& model, const Tokenizer& tokenizer) {
   const auto tensor = [&](const char* name, DType type, std::size_t elements) {
     return model.graph.tensor(name, type, {static_cast<std::int64_t>(elements)}, BufferKind::derived, ArenaKind::host);
   };
-  return {declare_sampler(model.graph, model.architecture->vocabulary(), model.options.real()),
-          tensor("pieces.bytes", DType::u8, pieces.bytes.size()), tensor("pieces.begin", DType::i32, pieces.offsets.size())};
+  SpeakerTensors all{
+      {}, tensor("pieces.bytes", DType::u8, pieces.bytes.size()), tensor("pieces.begin", DType::i32, pieces.offsets.size())};
+  for (std::int64_t i = 0; i < model.options.streams; ++i)
+    all.samplers.push_back(declare_sampler(model.graph, model.architecture->vocabulary(), model.options.real()));
+  return all;
 }
 
 Speaker::Speaker(const Model& model, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
                  const Sampling& sampling)
-    : stream_(model, program), sampler_(memory_of(tensors.sampler, program), sampling) {
+    : stream_(model, program), next_(tensors.samplers.size()), ended_(next_.size()) {
+  for (const SamplerTensors& one : tensors.samplers) samplers_.emplace_back(memory_of(one, program), sampling);
   const PieceTable& pieces = tokenizer.pieces();
   const TensorView bytes = program.view(tensors.piece_bytes), begin = program.view(tensors.piece_begin);
   std::copy(pieces.bytes.begin(), pieces.bytes.end(), bytes.as<char>());
@@ -27,7 +31,8 @@ Speaker::Speaker(const Model& model, Program& program, const SpeakerTensors& ten
     // Tokens that decode to no text are never drawn, except those that end it.
     const std::vector<TokenId>& ends = tokenizer.ends();
     const bool ends_text = token == model.options.document_end || std::find(ends.begin(), ends.end(), token) != ends.end();
-    if (piece(token).empty() && !ends_text) sampler_.silence(token);
+    if (!piece(token).empty() || ends_text) continue;
+    for (Sampler& sampler : samplers_) sampler.silence(token);
   }
 }
 
@@ -39,13 +44,13 @@ std::string_view Speaker::piece(std::int32_t token) const {
 
 void Speaker::reset() {
   stream_.reset();
-  sampler_.forget();
+  for (Sampler& sampler : samplers_) sampler.forget();
   said_ = -1;
 }
 
 void Speaker::take_in(std::int32_t token) {
   logits_ = stream_.step(token);
-  sampler_.note(token);
+  samplers_[0].note(token);
 }
 
 void Speaker::read(std::span<const TokenId> tokens) {
@@ -56,8 +61,31 @@ void Speaker::read(std::span<const TokenId> tokens) {
 
 Speaker::Said Speaker::speak() {
   if (said_ >= 0) take_in(said_);
-  said_ = sampler_.draw(logits_);
+  said_ = samplers_[0].draw(logits_);
   return {said_, piece(said_)};
+}
+
+void Speaker::speak(std::span<const std::vector<TokenId>> prompts, const std::function<bool(std::size_t, Said)>& take) {
+  reset();
+  for (Sampler& sampler : samplers_) sampler.restart();
+  std::fill(next_.begin(), next_.end(), 0);
+  std::fill(ended_.begin(), ended_.end(), false);
+  std::size_t live = prompts.size();
+  for (std::size_t t = 0; live > 0; ++t) {
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      if (ended_[i]) continue;
+      if (t < prompts[i].size()) next_[i] = prompts[i][t];
+      samplers_[i].note(next_[i]);
+    }
+    const TensorView logits = stream_.step(next_);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      if (ended_[i] || t + 1 < prompts[i].size()) continue;
+      next_[i] = samplers_[i].draw(logits.rows(static_cast<std::int64_t>(i), 1));
+      if (take(i, {next_[i], piece(next_[i])})) continue;
+      ended_[i] = true;
+      --live;
+    }
+  }
 }
 
 }  // namespace neurogen

@@ -1,4 +1,5 @@
-// Runs a model one token at a time, with memory (Model::state), such as a ring of keys and values, instead of a window.
+// Runs a model one token (of each of several texts) at a time, with memory (Model::state), such as a ring of keys and values,
+// instead of a window.
 #pragma once
 #include <span>
 
@@ -17,6 +18,9 @@ class Stream {
   // document (options.document_end) is still part of it; the memory is cleared before the token after it. Throws Error if a
   // document is longer than Architecture::context().
   TensorView step(std::int32_t token);
+  // The same for as many texts as options.streams says, all of one length so far: a token of each. Returns their logits, [streams,
+  // V]. A text whose document has ended goes on as if it had not: its logits mean nothing until reset().
+  TensorView step(std::span<const std::int32_t> tokens);
 
  private:
   const Model& model_;

@@ -67,7 +67,7 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_decoder = saved.options.decoder_storage;
   settings.saved_document_end = saved.options.document_end;
   settings.saved_optimizer = static_cast<Optimizer>(saved.options.optimizer);
-  settings.saved_fp8_logits = saved.options.fp8_logits;
+  settings.saved_int8_logits = saved.options.int8_logits;
   if (const SavedAdapters& adapters = saved.adapters; adapters.rank > 0 && settings.lora == 0) {
     settings.lora = adapters.rank;
     settings.lora_alpha = adapters.alpha;

@@ -53,6 +53,7 @@ class TransformerArchitecture final : public Architecture {
   std::int64_t features() const override { return shape_.width; }
   double softcap() const override { return shape_.softcap; }
   bool tied() const override { return shape_.tied; }
+  std::int64_t most_streams() const override { return 1024; }
   std::int64_t context() const override;
   std::int64_t blocks() const override { return shape_.layers; }
   std::vector<Optimizer> optimizers() const override;

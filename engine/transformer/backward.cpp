@@ -2,7 +2,6 @@
 // each norm adds its own; what reads a norm's output gets it computed once more. Of blocks that the schedule computes twice, only
 // the input is kept.
 #include "engine/model/embedding.h"
-#include "engine/model/exchange.h"
 #include "engine/model/update.h"
 #include "engine/transformer/trunk.h"
 #include "kernels/heads.h"
@@ -138,10 +137,9 @@ void TransformerTrunk::embedding_backward() {
       token_embedding_backward(device, {at[out], at[inverse], at[d_x]});
     });
   }
-  const bool touched = s_.model.parameters[embedding_].rule == UpdateRule::rowwise_rmsprop;
-  const std::vector<TensorId> mine = {ids, d_x}, all = touched ? of_all_ranks(s_, "d_embedding", mine) : mine;
-  add_table_gradient(s_, embedding_, all[0], all[1], 1);
-  if (places) add_table_gradient(s_, positions_, places, d_x, 1);
+  std::vector<LookUp> tables = {{embedding_, ids}};
+  if (places) tables.push_back({positions_, places});
+  add_table_gradients(s_, d_x, tables);
 }
 
 }  // namespace neurogen

@@ -104,10 +104,10 @@ void TransformerTrunk::attention(const std::string& name, LayerState& state) {
   const QkvColumns parts = parts_of(qkv);
   const auto columns = [](const Bindings& at, Columns x) { return at[x.id].columns(x.begin, x.count); };
   if (ring_ > 0) {
-    const TensorId keys = s_.state(name + "keys", s_.compute, {1, ring_, shape_.key_width()}),
-                   values = s_.state(name + "values", s_.compute, {1, ring_, shape_.key_width()}), position = position_;
+    const TensorId keys = s_.state(name + "keys", s_.compute, {tokens(), ring_, shape_.key_width()}),
+                   values = s_.state(name + "values", s_.compute, {tokens(), ring_, shape_.key_width()}), position = position_;
     const TensorId sums = s_.options.target.gpu ? s_.graph.transient(name + "attention.parts", s_.real,
-                                                                     {1, heads.queries, kStepParts, shape_.head_width() + 2})
+                                                                     {tokens(), heads.queries, kStepParts, shape_.head_width() + 2})
                                                 : TensorId{};
     s_.graph.operation(name + "attention", {qkv, position}, {keys, values, mixed, sums}, [=](auto& device, const Bindings& at) {
       causal_attention_step(device, {heads, columns(at, parts.query), columns(at, parts.key), columns(at, parts.value), at[keys],

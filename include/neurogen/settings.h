@@ -11,9 +11,9 @@ enum class Optimizer { muon, adamw };
 enum class Device { automatic, cpu, cuda };                   // automatic: the first GPU if there is one
 enum class Compute { automatic, fp32, bf16, fp16 };           // automatic: fp32 on a CPU, bf16 or fp16 on a GPU
 enum class DecoderStorage { automatic, fp32, sixteen_bits };  // automatic: fp32 on a CPU, the 16 bits of `compute` on a GPU
-// Products that give the logits in training. fp8: in 8 bits, at twice the rate of 16 on a GPU that has them, with bf16 and an
-// updated decoder of its own; a little noise in the logits (docs/performance.md).
-enum class LogitsProduct { as_compute, fp8 };
+// Products that give the logits in training. int8: of 8-bit whole numbers, at twice the rate of 16 bits on a GPU, with 16-bit types
+// and an untied decoder under muon; a little noise in the logits (docs/performance.md).
+enum class LogitsProduct { as_compute, int8 };
 // How AdamW's matrices and tables are kept, if it updates all.
 enum class WeightStorage { fp32, sixteen_bits };  // sixteen_bits: rounded at random
 enum class Moments { fp32, eight_bits };          // eight_bits: likewise, by blocks of 256 with a scale each

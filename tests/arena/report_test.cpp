@@ -34,6 +34,11 @@ TEST(Report, JsonHasExactlyTheDocumentedFields) {
   const auto more = nlohmann::ordered_json::parse(plan_json(with, facts(with)));
   EXPECT_EQ(keys(more), keys(json).replace(keys(json).find("buffers "), 0, "snapshot "));
   EXPECT_EQ(more["snapshot"], (nlohmann::ordered_json{{"bytes", plan.device.persistent}, {"in_budget", false}}));
+  ReportFacts several = facts(plan);
+  several.nccl = 50'000'000;
+  const auto ranks = nlohmann::ordered_json::parse(plan_json(plan, several));
+  EXPECT_EQ(keys(ranks), keys(json).replace(keys(json).find("buffers "), 0, "nccl_bytes "));
+  EXPECT_EQ(ranks["nccl_bytes"], 50'000'000);
   EXPECT_EQ(json["budget_bytes"], 3000000000u);
   EXPECT_EQ(json["device_arena_bytes"], plan.device.bytes);
   EXPECT_EQ(json["host_arena_bytes"], plan.host.bytes);

@@ -273,6 +273,19 @@ TEST_P(Ranks, TouchNothingThatIsBeingSummed) {
   }
 }
 
+TEST_P(Ranks, PlanNcclsMemoryOnGpus) {
+  for (const bool gpu : {false, true}) {
+    for (const std::int64_t ranks : {1, 2}) {
+      StepOptions o = options({ranks, 1}, DType::f32);
+      o.target.gpu = gpu;
+      const Fit fit = planned(build_training(model_, o), kPlenty);
+      EXPECT_EQ(fit.plan.overhead, kOverhead + (gpu && ranks > 1 ? nccl_bytes() : 0));
+      EXPECT_NE(describe(*model_, o).find(ranks > 1 ? ", 2 ranks x 3 x 16 = 96 tokens" : ", 6 x 16 = 96 tokens"), std::string::npos)
+          << describe(*model_, o);
+    }
+  }
+}
+
 // Checksums name the tensor in which a rank's bits differ.
 TEST_P(Ranks, TellByChecksumsWhichTensorDiffers) {
   const auto all = on_ranks(2, [&](SharedRanks& ranks) {

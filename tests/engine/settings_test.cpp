@@ -56,23 +56,25 @@ TEST(SeparateBuffers, NeedAGpu) {
 
 TEST(LogitsIn8Bits, ArePlannedForAGpuAndRefusedElsewhere) {
   Settings s;
-  s.architecture = "full", s.device = Device::cuda, s.batch = 32, s.budget = kPlenty, s.logits = LogitsProduct::fp8;
+  s.architecture = "full", s.device = Device::cuda, s.batch = 32, s.budget = kPlenty, s.logits = LogitsProduct::int8;
   const auto scratch_of = [](const Settings& settings) {
     std::int64_t count = 0;
-    for (const Buffer& buffer : fit(resolve(settings, true)).plan.buffers) count += buffer.name == "decoder.features8";
+    for (const Buffer& buffer : fit(resolve(settings, true)).plan.buffers) count += buffer.name == "decoder.int8.features";
     return count;
   };
   EXPECT_EQ(scratch_of(s), 1);
   s.logits.reset();
   EXPECT_EQ(scratch_of(s), 0);
-  s.saved_fp8_logits = true;  // as the checkpoint was trained
+  s.saved_int8_logits = true;  // as the checkpoint was trained
   EXPECT_EQ(scratch_of(s), 1);
   s.logits = LogitsProduct::as_compute;
   EXPECT_EQ(scratch_of(s), 0);
-  s.logits = LogitsProduct::fp8, s.compute = Compute::fp16;
-  EXPECT_ERROR(resolve(s, true), "logits fp8 is for bf16 on a GPU");
+  s.logits = LogitsProduct::int8, s.compute = Compute::fp16;
+  EXPECT_EQ(scratch_of(s), 1);
+  s.compute = Compute::fp32;
+  EXPECT_ERROR(resolve(s, true), "logits int8 is for 16-bit types on a GPU");
   s.compute = Compute::automatic, s.architecture = "gpt2";
-  EXPECT_ERROR(resolve(s, true), "logits fp8 is for bf16 on a GPU");
+  EXPECT_ERROR(resolve(s, true), "logits int8 is for 16-bit types on a GPU");
 }
 
 }  // namespace

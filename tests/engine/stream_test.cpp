@@ -78,6 +78,45 @@ TEST(Stream, EqualsTheWindow) {
   for (std::uint64_t seed = 70; seed < 80; ++seed) expect_stream_equals_window(seed, DType::f32, 1e-4, random_transformer);
 }
 
+TEST(Stream, OfSeveralTextsEqualsEachAlone) {
+  constexpr std::int64_t kTexts = 3, kTokens = 12;
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const ArchitecturePtr a = random_transformer(random);
+    StepOptions o;
+    o.window = random.between(2, kTokens);
+    o.compute = o.decoder_storage = DType::f64;
+    const SessionPointer single(new_session(build_stream(a, o)));
+    o.streams = kTexts;
+    const SessionPointer several(new_session(build_stream(a, o)));
+    for (Session* session : {single.get(), several.get()}) {
+      initialize_everything(session->model, session->program, seed);
+      session->program.set_poison(true);
+    }
+    const std::int64_t tokens = std::min(kTokens, a->context());
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens * kTexts));
+    for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random.between(0, a->vocabulary() - 1));
+    std::vector<double> logits;
+    Stream all(several->model, several->program), one(single->model, single->program);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const TensorView step = all.step(std::span(ids).subspan(static_cast<std::size_t>(t * kTexts), kTexts));
+      for (std::int64_t i = 0; i < step.elements(); ++i) logits.push_back(element(step, i));
+    }
+    double worst = 0;
+    for (std::int64_t text = 0; text < kTexts; ++text) {
+      one.reset();
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        const TensorView row = one.step(ids[static_cast<std::size_t>(t * kTexts + text)]);
+        for (std::int64_t v = 0; v < a->vocabulary(); ++v)
+          worst = std::max(worst,
+                           std::abs(element(row, v) - logits[static_cast<std::size_t>((t * kTexts + text) * a->vocabulary() + v)]));
+      }
+    }
+    EXPECT_LT(worst, 1e-10);
+  }
+}
+
 TEST(Stream, OfATransformerWithRotaryPositionsAttendsToTheLastTokensAlone) {
   TransformerShape a = parse_transformer(R"({"family": "transformer", "vocabulary": 40, "width": 32, "layers": 1, "heads": 2,
     "hidden": 64, "context": 8, "norm": "rms", "positions": "rotary", "activation": "relu2", "qk_norm": true, "qkv_bias": false,

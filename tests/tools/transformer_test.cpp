@@ -68,6 +68,29 @@ TEST_P(Transformers, LearnEvaluateAndSpeak) {
   EXPECT_LT(loss_of("--init tuned.safetensors"), loss_of("--init few.safetensors"));
 }
 
+TEST_P(Transformers, ContinueSeveralPromptsAtOnce) {
+  train("--steps 20 --export w.safetensors");
+  const string generate = "generate --init w.safetensors --device cpu --seq 32 --max-tokens 12 --stop 7 --seed 3 ";
+  const string prompts = "--prompt line --prompt 'line 12 has' --prompt '' --prompt 'the number' --prompt x ";
+  const string each[] = {run(generate + "--prompt line"), run(generate + "--prompt 'line 12 has'"), run(generate + "--prompt ''"),
+                         run(generate + "--prompt 'the number'"), run(generate + "--prompt x")};
+  string one_by_one;
+  for (std::size_t i = 0; i < std::size(each); ++i) one_by_one += "== " + std::to_string(i + 1) + "\n" + each[i];
+  const ProgramResult all = run_program_in(directory_, "neurogen-engine " + generate + prompts);
+  EXPECT_EQ(all.out, one_by_one);
+  EXPECT_NE(all.err.find("5 at once: "), string::npos) << all.err;
+  EXPECT_NE(all.err.find("allocations meanwhile: 0"), string::npos) << all.err;
+  // Where the budget has room for one alone, they wait for each other.
+  const string refused = run(generate + prompts + "--budget 1M", 2), needs = " needs ";
+  string least = refused.substr(refused.find(needs) + needs.size());
+  least = least.substr(0, least.find(' '));
+  std::erase(least, ',');
+  const ProgramResult fewer = run_program_in(directory_, "neurogen-engine " + generate + prompts + "--budget " + least);
+  EXPECT_EQ(fewer.out, one_by_one) << refused;
+  EXPECT_NE(fewer.err.find("1 at once: "), string::npos) << fewer.err;
+  EXPECT_NE(run(generate + "--logprobs " + prompts, 2).find("--logprobs is for one prompt"), string::npos);
+}
+
 TEST_P(Transformers, AreSavedAndResumedBitForBit) {
   train("--steps 20 --checkpoint-dir whole --save-every 10");
   train("--steps 20 --checkpoint-dir parts --save-every 10");

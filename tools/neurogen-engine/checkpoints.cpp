@@ -158,7 +158,7 @@ void Checkpoints::check(const Manifest& asked, const Model& model) const {
   };
   const auto type = [](DType t) { return std::string(name_of(t)); };
   note("type of products", type(saved.options.compute), type(asked.options.compute));
-  const auto product = [&](const Manifest& m) { return m.options.fp8_logits ? std::string("fp8") : type(m.options.compute); };
+  const auto product = [&](const Manifest& m) { return m.options.int8_logits ? std::string("int8") : type(m.options.compute); };
   note("type of the logits' product", product(saved), product(asked));
   const auto weights = [](const Manifest& m) { return std::string(m.options.narrow_weights ? "16bit" : "fp32"); };
   note("type of the stored weights", weights(saved), weights(asked));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 
 #include "arena/error.h"
 #include "engine/data/text.h"
@@ -20,8 +21,8 @@ namespace {
 
 struct GenerateSettings {
   SpeakingSettings speaking;
-  std::string prompt;
-  bool prompted = false, chat = false, logprobs = false;
+  std::vector<std::string> prompts;
+  bool chat = false, logprobs = false;
   std::vector<std::string> stops;
 };
 
@@ -59,20 +60,11 @@ void put_log_probability(double log_probability, Speaker::Said said) {
   put({line, static_cast<std::size_t>(end - line)});
 }
 
-int generate(GenerateSettings s) {
-  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text to stop at");
-  if (!s.speaking.system.empty()) s.chat = true;
-  Voice voice(s.speaking, s.chat);
+// Continues a prompt and prints each token as it is made.
+void continue_one(const GenerateSettings& s, const Voice& voice, const std::vector<TokenId>& prompt) {
   Speaker& speaker = *voice.speaker;
-  if (!s.prompted && !::isatty(STDIN_FILENO)) s.prompt = standard_input();
-  if (const std::size_t wrong = find_invalid_utf8(s.prompt); wrong != std::string::npos) {
-    throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
-  }
-  const std::vector<TokenId> prompt = s.chat ? asked(voice, s.prompt) : voice.tokenizer->prompt(s.prompt);
   Speech speech(s.stops, speaker.longest_piece());
-
-  catch_signals();
-  if (!s.logprobs && !s.chat) put(s.prompt);
+  if (!s.logprobs && !s.chat) put(s.prompts[0]);
   const std::uint64_t sealed = heap_counters().allocations;
   const Clock::time_point reading = Clock::now();
   speaker.read(prompt);
@@ -92,6 +84,62 @@ int generate(GenerateSettings s) {
   print_error("read {} tokens in {:.2f} s, made {} in {:.2f} s ({:.1f} tokens/s), allocations meanwhile: {}\n", prompt.size(),
               std::chrono::duration<double>(speaking - reading).count(), made, seconds,
               static_cast<double>(made) / std::max(seconds, 1e-9), allocations);
+}
+
+// Continues several prompts, as many at once as the speaker takes, and prints each when these are done.
+void continue_all(const GenerateSettings& s, const Voice& voice, const std::vector<std::vector<TokenId>>& prompts) {
+  Speaker& speaker = *voice.speaker;
+  const auto at_once = static_cast<std::size_t>(voice.session->model.options.streams),
+             most = static_cast<std::size_t>(s.speaking.max_tokens);
+  std::vector<Speech> speeches(at_once, Speech(s.stops, speaker.longest_piece()));
+  std::vector<std::vector<std::int32_t>> made(at_once);
+  for (std::vector<std::int32_t>& tokens : made) tokens.reserve(most);
+  std::size_t begin = 0, all_made = 0, read = 0;
+  const std::function<bool(std::size_t, Speaker::Said)> take = [&](std::size_t i, Speaker::Said said) {
+    made[i].push_back(said.token);
+    speeches[i].add(said.text);
+    return !speeches[i].stopped() && !voice.ends(said.token) && made[i].size() < most && !caught_signal();
+  };
+  double seconds = 0;
+  std::uint64_t allocations = 0;
+  for (; begin < prompts.size() && !caught_signal(); begin += at_once) {
+    const std::span some = std::span(prompts).subspan(begin, std::min(at_once, prompts.size() - begin));
+    const std::uint64_t before = heap_counters().allocations;
+    const Clock::time_point speaking = Clock::now();
+    speaker.speak(some, take);
+    seconds += seconds_since(speaking);
+    allocations += heap_counters().allocations - before;
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      speeches[i].finish();
+      put(fmt::format("== {}\n", begin + i + 1));
+      if (!s.chat) put(s.prompts[begin + i]);
+      for (const std::int32_t token : made[i]) put(speeches[i].add(speaker.piece(token)));
+      put(speeches[i].finish());
+      put("\n");
+      all_made += made[i].size(), read += some[i].size();
+      made[i].clear();
+    }
+  }
+  print_error("{} at once: read {} tokens and made {} in {:.2f} s ({:.1f} made a second), allocations meanwhile: {}\n", at_once,
+              read, all_made, seconds, static_cast<double>(all_made) / std::max(seconds, 1e-9), allocations);
+}
+
+int generate(GenerateSettings s) {
+  if (std::find(s.stops.begin(), s.stops.end(), "") != s.stops.end()) throw Error("--stop is empty: give the text to stop at");
+  if (s.logprobs && s.prompts.size() > 1) throw Error("--logprobs is for one prompt: leave it out, or give one --prompt");
+  if (!s.speaking.system.empty()) s.chat = true;
+  Voice voice(s.speaking, s.chat, std::max<std::size_t>(s.prompts.size(), 1));
+  if (s.prompts.empty()) s.prompts.push_back(::isatty(STDIN_FILENO) ? "" : standard_input());
+  std::vector<std::vector<TokenId>> tokens;
+  for (const std::string& prompt : s.prompts) {
+    if (const std::size_t wrong = find_invalid_utf8(prompt); wrong != std::string::npos) {
+      throw Error(fmt::format("the prompt is not UTF-8 text at byte {}: convert it with iconv -t UTF-8", wrong));
+    }
+    tokens.push_back(s.chat ? asked(voice, prompt) : voice.tokenizer->prompt(prompt));
+  }
+  catch_signals();
+  if (tokens.size() == 1) continue_one(s, voice, tokens[0]);
+  else continue_all(s, voice, tokens);
   return caught_signal() ? 128 + caught_signal() : 0;
 }
 
@@ -100,14 +148,15 @@ int generate(GenerateSettings s) {
 void add_generate(CLI::App& app, int& status) {
   auto s = std::make_shared<GenerateSettings>();
   add_speaking_settings(app, s->speaking);
-  CLI::Option* prompt = app.add_option("--prompt", s->prompt, "text to continue (default: standard input)");
+  app.add_option(
+         "--prompt", s->prompts,
+         "text to continue (default: standard input); can be repeated: a transformer continues all at once, if the budget has "
+         "room for their keys and values")
+      ->allow_extra_args(false);
   app.add_flag("--chat", s->chat, "say the prompt to the model by its chat template, and print its answer alone");
   app.add_option("--stop", s->stops, "stop before this text; can be repeated")->allow_extra_args(false);
   app.add_flag("--logprobs", s->logprobs, "print a line per token: log-probability, id, text");
-  app.callback([s, prompt, &status] {
-    s->prompted = prompt->count() > 0;
-    status = generate(*s);
-  });
+  app.callback([s, &status] { status = generate(*s); });
 }
 
 }  // namespace neurogen

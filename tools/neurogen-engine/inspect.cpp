@@ -68,7 +68,7 @@ ordered_json describe(const Checkpoint& file, bool verify) {
       {"vocabulary_tile", o.vocabulary_tile},
       {"compute", name_of(o.compute)},
       {"decoder_storage", name_of(o.decoder_storage)},
-      {"logits", o.fp8_logits ? "fp8" : "compute"},
+      {"logits", o.int8_logits ? "int8" : "compute"},
       {"weights", o.narrow_weights ? "16bit" : "fp32"},
       {"moments", o.narrow_moments ? "8bit" : "fp32"},
       {"updates", o.early_updates ? "backward" : "end"},

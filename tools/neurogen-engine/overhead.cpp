@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "arena/error.h"
 
 namespace neurogen {
@@ -21,12 +23,12 @@ Bytes checked_overhead(const Session& session) {
   const Plan& plan = session.arena.plan();
   const Bytes arenas = plan.total() - plan.overhead, overhead = measured_overhead(session);
   if (arenas + overhead > plan.budget) {
-    throw Error(
-        fmt::format("memory outside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
-                    "--overhead {} or a larger --budget",
-                    with_commas(overhead), with_commas(plan.overhead), with_commas(plan.budget),
-                    plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas), overhead),
-        Error::kRunTime);
+    throw Error(fmt::format("memory outside the arenas takes {} bytes, {} were set aside and the budget is {} with {} of {}: pass "
+                            "--overhead {} or a larger --budget",
+                            with_commas(overhead), with_commas(plan.overhead), with_commas(plan.budget),
+                            plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas),
+                            overhead - std::min(overhead, nccl_share(session.model.options))),
+                Error::kRunTime);
   }
   return overhead;
 }

@@ -46,7 +46,7 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& s) {
   }
 }
 
-Voice::Voice(SpeakingSettings& s, bool converses) {
+Voice::Voice(SpeakingSettings& s, bool converses, std::size_t texts) {
   require_weights(s.weights);
   for (const Choice& choice : choices(s)) choice.check();
   weights = std::make_unique<Weights>(s.weights, s.common, s.tokenizer);
@@ -59,9 +59,18 @@ Voice::Voice(SpeakingSettings& s, bool converses) {
   if (converses && tokenizer->chat_template()) converse(s, r);
   check_tokenizer(*tokenizer, r.architecture->vocabulary());
 
-  Model model = build_stream(r.architecture, r.options);
-  const SpeakerTensors tensors = Speaker::declare(model, *tokenizer);
-  Fit fit = planned(std::move(model), r.budget);
+  std::int64_t& streams = r.options.streams = std::min(static_cast<std::int64_t>(texts), r.architecture->most_streams());
+  SpeakerTensors tensors;
+  const auto plan = [&] {
+    Model model = build_stream(r.architecture, r.options);
+    tensors = Speaker::declare(model, *tokenizer);
+    return planned(std::move(model), r.budget);
+  };
+  Fit fit = plan();
+  while (!fit.fits() && streams > 1) {
+    streams /= 2;
+    fit = plan();
+  }
   if (!fit.fits()) {
     throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
                             r.architecture->name(), with_commas(fit.plan.total()), with_commas(fit.plan.budget)));

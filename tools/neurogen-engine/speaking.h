@@ -30,9 +30,10 @@ void add_speaking_settings(CLI::App& app, SpeakingSettings& settings);
 
 // A trained model in its planned memory, and its tokenizer.
 struct Voice {
-  // `converses`: by the tokenizer's chat template, if it knows one; the settings' defaults become those for conversations. Throws
-  // Error for wrong settings and for a plan that does not fit.
-  Voice(SpeakingSettings& settings, bool converses);
+  // `converses`: by the tokenizer's chat template, if it knows one; the settings' defaults become those for conversations. `texts`:
+  // the speaker takes that many at once, or fewer if the budget or the model has no room for them. Throws Error for wrong settings
+  // and for a plan that does not fit.
+  Voice(SpeakingSettings& settings, bool converses, std::size_t texts = 1);
 
   // Whether the model ends with this token what it says.
   bool ends(std::int64_t token) const;

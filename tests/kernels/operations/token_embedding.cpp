@@ -25,20 +25,22 @@ const Listed token_places_{{
         },
 }};
 
-// [tokens so far, position of the document's first, most]
+// [tokens so far, position of the document's first, most, texts]
 const Listed place_in_a_stream{{
     .name = "token_places_of_a_stream",
-    .shapes = {{0, 0, 1}, {1007, 1000, 14}, {1007, 1000, 5}},
+    .shapes = {{0, 0, 1, 1}, {1007, 1000, 14, 3}, {1007, 1000, 5, 2}},
     .body =
         [](Case& c, const Shape& s) {
           const std::int64_t most = s[2];
           const auto position =
               c.input("position", {2}, values({static_cast<double>(s[0]), static_cast<double>(s[1])}), Stored::i64);
-          const auto place = c.output("place", {1}, Stored::i32);
+          const auto places = c.output("places", {s[3]}, Stored::i32);
           c.run("token_places", [=](auto& device, const Operands& at) {
-            token_places(device, {{}, 0, at[position], most, at[place]});
+            token_places(device, {{}, 0, at[position], most, at[places]});
           });
-          c.formula = [=](Values& v) { v[place][0] = static_cast<double>(std::min(s[0] - s[1], most)); };
+          c.formula = [=](Values& v) {
+            std::fill(v[places].data.begin(), v[places].data.end(), static_cast<double>(std::min(s[0] - s[1], most)));
+          };
         },
 }};
 
