@@ -23,6 +23,7 @@ struct Target {
   bool gpu = false;
   std::int64_t threads = 1;  // of a CPU; each needs scratch of its own
   Bytes workspace = 0;       // for the matrix library of a GPU
+  Bytes nccl = 0;            // that NCCL takes at most, with several ranks on GPUs
 };
 
 // Adapters of low rank beside frozen matrices (Hu et al. 2021, arXiv:2106.09685): y = x W^T + alpha / rank (x A^T) B^T, A [rank,

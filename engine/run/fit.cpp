@@ -9,7 +9,6 @@
 #include "engine/model/family.h"
 #include "engine/model/head.h"
 #include "engine/run/leaner.h"
-#include "kernels/base/nccl.h"
 
 namespace neurogen {
 namespace {
@@ -31,7 +30,7 @@ PlanRequest request_of(const Graph& graph, Budget budget) {
 }
 
 PlanRequest request_of(const Model& model, Budget budget) {
-  budget.overhead = add(budget.overhead, nccl_share(model.options));
+  budget.overhead = add(budget.overhead, model.options.target.nccl);
   return request_of(model.graph, budget);
 }
 
@@ -69,8 +68,6 @@ std::int64_t largest(std::int64_t guess, std::int64_t most, Holds&& fit) {
 }  // namespace
 
 Plan plan_graph(const Graph& graph, Budget budget) { return make_plan(request_of(graph, budget)); }
-
-Bytes nccl_share(const StepOptions& o) { return o.target.gpu && o.ranks > 1 ? nccl_bytes() : 0; }
 
 Fit planned(Model model, Budget budget) {
   Plan plan = make_plan(request_of(model, budget));

@@ -24,9 +24,6 @@ struct Fit {
   bool fits() const { return plan.fits(); }
 };
 
-// What several ranks on GPUs need beside the budget's overhead, to which it is added: the most that NCCL takes.
-Bytes nccl_share(const StepOptions& options);
-
 // Plans a model as it is built: its schedule, or none.
 Fit planned(Model model, Budget budget);
 

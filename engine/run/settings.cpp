@@ -154,13 +154,14 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
       {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
-// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles.
+// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles. With fewer features
+// than kWide it takes longer to round and to scale than such products save.
 bool has_int8_logits(const Settings& s, const Resolved& r) {
-  constexpr std::int64_t kUnit = 16;
+  constexpr std::int64_t kUnit = 16, kWide = 2048;
   const bool tiled = !r.architecture->tied() && r.options.optimizer != Optimizer::adamw,
              whole = r.architecture->features() % kUnit == 0 && r.architecture->vocabulary() % kUnit == 0,
              able = size_of(r.options.compute) == 2 && r.options.decoder_storage == r.options.compute && tiled && whole;
-  if (!s.logits) return s.saved_int8_logits && able;
+  if (!s.logits) return able && s.saved_int8_logits.value_or(r.architecture->features() >= kWide);
   if (*s.logits != LogitsProduct::as_compute && *s.logits != LogitsProduct::int8)
     throw unknown(Field("logits"), *s.logits, "as_compute or int8");
   if (*s.logits == LogitsProduct::int8 && !able) {
@@ -228,10 +229,12 @@ Resolved resolve(const Settings& s, bool planning) {
     throw Error({Field("updates"), " backward leaves no gradients to accumulate: use ", Field("accumulate"), " 1, or ",
                  Field("updates"), " end"});
   }
-  o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0};
+  const int multiprocessors = gpu.multiprocessors > 0 ? gpu.multiprocessors : kGpuOverhead[0].most_multiprocessors;
+  o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0,
+              cuda && o.ranks > 1 ? nccl_bytes(multiprocessors) : 0};
   r.budget.bytes = s.budget;
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
-                                                   return gpu.multiprocessors <= o.most_multiprocessors;
+                                                   return multiprocessors <= o.most_multiprocessors;
                                                  })->bytes;
   r.budget.overhead = s.overhead.value_or(automatic);
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
@@ -249,7 +252,7 @@ ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const StepOptions& o = fit.model.options;
   std::string where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
   if (o.ranks > 1) where = fmt::format(", {} {}, each:", o.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
-  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, nccl_share(o)};
+  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, o.target.nccl};
 }
 
 }  // namespace neurogen

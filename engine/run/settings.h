@@ -24,7 +24,8 @@ struct Settings : ModelSettings {
   std::optional<DType> saved_compute, saved_decoder;
   std::int64_t saved_document_end = -1;
   std::optional<Optimizer> saved_optimizer;
-  bool saved_int8_logits = false, saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
+  std::optional<bool> saved_int8_logits;
+  bool saved_narrow_weights = false, saved_narrow_moments = false, saved_early_updates = false;
   std::int64_t lora = 0;             // rank of the adapters that alone are trained, beside frozen weights; 0: all are trained
   std::optional<double> lora_alpha;  // not set: twice the rank
   std::string lora_targets;          // short names of the matrices that have one, "q,v"; empty: all

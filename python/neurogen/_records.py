@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
     compute ("auto"): type of matrix products: "fp32", "bf16" or "fp16"; "auto": fp32 on a CPU, bf16 or fp16 on a GPU.
     decoder_storage ("auto"): type of the stored decoder: "fp32" or "16bit"; "auto": fp32 on a CPU, 16bit on a GPU.
     optimizer ("auto"): "muon" or "adamw"; "auto": as the weights were trained, else the model's own.
-    logits ("auto"): products that give the logits in training: "compute", as all others, or "int8"; "auto": as trained, else compute.
+    logits ("auto"): products that give the logits in training: "compute", as all others, or "int8"; "auto": as trained, else int8 where it is faster.
     weights ("auto"): with adamw, matrices and tables stored as "fp32" or "16bit"; "auto": as they were trained, else fp32.
     moments ("auto"): likewise AdamW's moments, "fp32" or "8bit".
     updates ("auto"): likewise at the "end" of a step, or "backward", block by block, so that one block's gradients live at a time.

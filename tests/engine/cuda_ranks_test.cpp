@@ -64,7 +64,7 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
   program.run(model.programs.compare);
   const TensorView sums = program.view(model.ports.checksums);
   trained.state.assign(sums.as<const std::int64_t>(), sums.as<const std::int64_t>() + sums.elements());
-  EXPECT_LE(session.nccl->gpu_bytes(), nccl_bytes());
+  EXPECT_LE(session.nccl->gpu_bytes(), nccl_bytes(session.gpu->multiprocessors()));
   return trained;
 }
 

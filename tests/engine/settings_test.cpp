@@ -63,12 +63,18 @@ TEST(LogitsIn8Bits, ArePlannedForAGpuAndRefusedElsewhere) {
     return count;
   };
   EXPECT_EQ(scratch_of(s), 1);
-  s.logits.reset();
-  EXPECT_EQ(scratch_of(s), 0);
-  s.saved_int8_logits = true;  // as the checkpoint was trained
-  EXPECT_EQ(scratch_of(s), 1);
   s.logits = LogitsProduct::as_compute;
   EXPECT_EQ(scratch_of(s), 0);
+  for (const auto& [architecture, expected] : {std::pair{"full", 1}, {"small", 1}, {"transformer-base", 0}, {"gpt2", 0}}) {
+    s.logits.reset(), s.saved_int8_logits.reset(), s.architecture = architecture;
+    EXPECT_EQ(scratch_of(s), expected) << architecture;
+  }
+  s.architecture = "full";
+  s.saved_int8_logits = false;  // as the checkpoint was trained
+  EXPECT_EQ(scratch_of(s), 0);
+  s.saved_int8_logits = true, s.architecture = "transformer-base";
+  EXPECT_EQ(scratch_of(s), 1);
+  s.architecture = "full";
   s.logits = LogitsProduct::int8, s.compute = Compute::fp16;
   EXPECT_EQ(scratch_of(s), 1);
   s.compute = Compute::fp32;

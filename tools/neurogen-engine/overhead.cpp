@@ -27,7 +27,7 @@ Bytes checked_overhead(const Session& session) {
                             "--overhead {} or a larger --budget",
                             with_commas(overhead), with_commas(plan.overhead), with_commas(plan.budget),
                             plan.snapshot == Snapshot::in_budget ? "arenas and a snapshot" : "arenas", with_commas(arenas),
-                            overhead - std::min(overhead, nccl_share(session.model.options))),
+                            overhead - std::min(overhead, session.model.options.target.nccl)),
                 Error::kRunTime);
   }
   return overhead;
