@@ -13,7 +13,7 @@ std::string exchanged(const std::string& name) { return name + ".all_ranks"; }
 }  // namespace
 
 Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<TensorId>& tensors) {
-  const Exchange exchange{exchanged(name), tensors, next_ticket(s)};
+  Exchange exchange{exchanged(name), tensors, next_ticket(s)};
   s.graph.operation(exchange.name, {}, tensors, [=](auto& device, const Bindings& at) {
     in_lots<TensorView>(
         exchange.tensors, [&](TensorId id) { return at[id]; },
@@ -25,7 +25,7 @@ Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<Tenso
 }
 
 Exchange begin_sum(Assembly& s, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows) {
-  const Exchange exchange{exchanged(name), {tensor}, next_ticket(s)};
+  Exchange exchange{exchanged(name), {tensor}, next_ticket(s)};
   const Buffer& whole = s.graph.tensors()[tensor.index];
   const double bytes =
       static_cast<double>(size_of(whole.dtype, whole.shape)) * static_cast<double>(rows) / static_cast<double>(whole.shape[0]);

@@ -3,6 +3,7 @@
 #include "kernels/all_ranks.h"
 #include "kernels/base/half.h"
 #include "kernels/copy.h"
+#include "tests/expect_error.h"
 #include "tests/gpu_ranks.h"
 #include "tests/kernels/tensor.h"
 
@@ -125,6 +126,14 @@ TEST_F(CudaRanksDeathTest, OverlapInACapturedGraph) {
       }
     }
     return bytes_of(results[1]);
+  });
+}
+
+TEST(CudaNcclDeathTest, SaysHowToGetAMissingLibrary) {
+  in_processes(1, [](int) {
+    setenv("NEUROGEN_NCCL", "/none/libnccl.so.2", 1);
+    EXPECT_ERROR(Nccl::new_id(), "/none/libnccl.so.2 cannot be loaded", "install NCCL 2.18 or newer", "NEUROGEN_NCCL");
+    return std::vector<std::byte>{};
   });
 }
 
