@@ -11,7 +11,7 @@
 namespace neurogen {
 namespace {
 
-constexpr std::int64_t kSequences = 6, kWindow = 16;
+constexpr std::int64_t kSequences = 6;
 constexpr Bytes kPiece = 1 << 16;  // that ranks pass on at a time: less than some tensors have
 
 std::string transformer(const char* name, const char* rest) {
@@ -49,7 +49,7 @@ class Ranks : public testing::TestWithParam<Way> {
  protected:
   StepOptions options(Split split, DType type) const {
     StepOptions o;
-    o.ranks = split.ranks, o.accumulate = split.accumulate, o.batch = split.batch(), o.window = kWindow;
+    o.ranks = split.ranks, o.accumulate = split.accumulate, o.batch = split.batch(), o.window = 16;
     o.compute = o.decoder_storage = type;
     o.vocabulary_tile = 32, o.document_end = 3;
     o.logits_part = 1;  // 64 tokens, the least
@@ -71,7 +71,7 @@ class Ranks : public testing::TestWithParam<Way> {
       const StepResult result = run_programs(session.model, session.program, [&](std::int64_t k) {
         std::int32_t* const to = session.program.view(session.model.ports.batch).as<std::int32_t>();
         for (const std::int64_t part : {0, 1})
-          std::copy_n(ids.begin() + (part * kSequences + o.first_sequence(rank, k)) * kWindow, o.tokens(), to + part * o.tokens());
+          std::copy_n(ids.begin() + (part * kSequences + o.first_sequence(rank, k)) * window_, o.tokens(), to + part * o.tokens());
       });
       outcome.losses.push_back(result.loss);
       const TensorView norm = session.program.view(session.model.ports.norm);
@@ -105,14 +105,15 @@ class Ranks : public testing::TestWithParam<Way> {
     for (const auto& one : all) EXPECT_EQ(one, all[0]) << "ranks differ";
     return all.empty() ? std::vector<double>{} : values_of<double>(all[0]);
   }
-  // Ids and targets of a whole step, [2, kSequences, kWindow]; counts differ from sequence to sequence.
+  // Ids and targets of a whole step, [2, kSequences, window_]; counts differ from sequence to sequence.
   std::vector<std::int32_t> whole_step(std::int64_t step) const {
     Random random(static_cast<std::uint64_t>(step));
     std::vector<std::int32_t> ids = random_batch(random, *model_, options({1, 1}, DType::f64));
-    std::fill_n(ids.begin() + kSequences * kWindow, step % 2 == 0 ? kWindow : 5, -1);  // even: the first sequence counts nothing
+    std::fill_n(ids.begin() + kSequences * window_, step % 2 == 0 ? window_ : 5, -1);  // even: the first sequence counts nothing
     return ids;
   }
   const ArchitecturePtr model_ = read(*GetParam().model);
+  const std::int64_t window_ = options({1, 1}, DType::f32).window;
 };
 
 TEST_P(Ranks, TrainAsOneWithTheBatchOfAll) {
@@ -143,7 +144,7 @@ TEST_P(Ranks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
   if (options({1, 1}, DType::f64).lora.rank > 0) GTEST_SKIP() << "checkpoints have no base";
   const TemporaryDirectory directory;
   Random random(11);
-  const Tokens text = random_text(random, directory, model_, 3 * kSequences * kWindow + 20);  // three steps an epoch
+  const Tokens text = random_text(random, directory, model_, 3 * kSequences * window_ + 20);  // three steps an epoch
   // Runs some steps, from the latest checkpoint if there is one, and saves behind the last; returns each one's losses and norms.
   const auto run = [&](Split split, std::int64_t from_step, std::int64_t end, const std::string& path) {
     const auto all = on_ranks(
@@ -280,8 +281,8 @@ TEST_P(Ranks, PlanNcclsMemoryOnGpus) {
       o.target.gpu = gpu;
       const Fit fit = planned(build_training(model_, o), kPlenty);
       EXPECT_EQ(fit.plan.overhead, kOverhead + (gpu && ranks > 1 ? nccl_bytes() : 0));
-      EXPECT_NE(describe(*model_, o).find(ranks > 1 ? ", 2 ranks x 3 x 16 = 96 tokens" : ", 6 x 16 = 96 tokens"), std::string::npos)
-          << describe(*model_, o);
+      const std::string batch = fmt::format(", {} x {} = ", ranks > 1 ? "2 ranks x 3" : "6", window_);
+      EXPECT_NE(describe(*model_, o).find(batch), std::string::npos) << describe(*model_, o);
     }
   }
 }
@@ -316,11 +317,12 @@ void early(StepOptions& o) { adamw(o), o.early_updates = true; }
 void lean(StepOptions& o) { adamw(o), o.narrow_weights = o.narrow_moments = true; }
 void adapters(StepOptions& o) { adamw(o), o.lora = {3, 7.5, {"q", "v", "up"}}; }
 void scaled(StepOptions& o) { o.loss_scaling = true; }
-void again(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.sections = 2, o.schedule.computed_twice = 1; }
+void again(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.computed_twice = 1; }
+void sections(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.sections = 2, o.window = 128; }
 
 constexpr Way kWays[] = {
     {"brain", &kBrain, muon},
-    {"brain_in_sections", &kBrain, again},
+    {"brain_in_sections", &kBrain, sections},
     {"brain_scaled", &kBrain, scaled},
     {"tied", &kTied, adamw},
     {"tied_scaled", &kTied, scaled},
