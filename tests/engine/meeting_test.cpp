@@ -122,6 +122,19 @@ TEST(Meeting, RanksHearRankZeroAndAreHeard) {
   EXPECT_EQ(run.done(0) + run.done(1) + run.done(2), 3);
 }
 
+TEST(Meeting, AnyNumberThatDiffersIsFound) {
+  Family run(3, [](Meeting& meeting) {
+    std::array<std::uint64_t, 2> mine = {7, 8};
+    std::array<std::uint64_t, 6> all{};
+    if (meeting.difference(mine, all)) return 3;
+    if (meeting.world().rank == 2) mine[1] = 9;
+    const auto found = meeting.difference(mine, all);
+    if (meeting.world().leads() != found.has_value()) return 4;
+    return !found || (found->rank == 2 && found->number == 1) ? 0 : 5;
+  });
+  EXPECT_EQ(run.status(), 0);
+}
+
 TEST(Meeting, ADifferenceIsSaidOnce) {
   Family run(3, [](Meeting& meeting) {
     meeting.agree("the text", "same");

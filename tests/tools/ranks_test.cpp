@@ -81,7 +81,7 @@ TEST_F(SeveralRanks, ASignalToAnyRankSavesAndEndsAll) {
   for (const std::size_t receiver : {0, 1}) {
     const string folder = "saved" + std::to_string(receiver);
     Started run(directory_,
-                kRanks + "--batch 2 --gpus 2 --steps 1000000 --log log.jsonl --save-every 0 --checkpoint-dir " + folder);
+                kRanks + "--batch 2 --gpus 2 --steps 1000000 --log log.jsonl --save-every 0 --snapshot --checkpoint-dir " + folder);
     run.wait_for_line("log.jsonl", "\"step\":3,");
     const std::vector<pid_t> ranks = run.ranks(2);
     kill(ranks.at(receiver), SIGTERM);
