@@ -41,7 +41,10 @@ class Family {
     dup2(err, STDERR_FILENO);
     _exit(rank(size, work));
   }
-  ~Family() { munmap(shared_, sizeof(Shared)); }
+  ~Family() {
+    munmap(shared_, sizeof(Shared));
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+  }
 
   void kill(int rank, int signal) const { ::kill(process(rank), signal); }
   int process(int rank) const {

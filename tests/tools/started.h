@@ -9,6 +9,7 @@
 #include <chrono>
 #include <sstream>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/tools/run_program.h"
@@ -29,6 +30,13 @@ class Started {
     _exit(127);
   }
 
+  ~Started() {
+    if (process_ > 0) kill(process_, SIGKILL), waitpid(process_, nullptr, 0);  // a failed check ended the test early
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+  }
+  Started(const Started&) = delete;
+  Started& operator=(const Started&) = delete;
+
   // The processes of all ranks, once they are there: rank 0's, and its children.
   std::vector<pid_t> ranks(std::size_t size) const {
     for (;;) {
@@ -48,10 +56,11 @@ class Started {
   int status(const std::vector<pid_t>& others = {}) {
     const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
     int first = 0;
-    EXPECT_EQ(waitpid(process_, &first, 0), process_);
+    const pid_t own = std::exchange(process_, 0);
+    EXPECT_EQ(waitpid(own, &first, 0), own);
     for (const pid_t other : others) {
       for (int status = 0;
-           other != process_ && kill(other, 0) == 0 && std::chrono::steady_clock::now() - begin < std::chrono::seconds(30);
+           other != own && kill(other, 0) == 0 && std::chrono::steady_clock::now() - begin < std::chrono::seconds(30);
            usleep(1000)) {
         if (waitpid(other, &status, WNOHANG) == other && WIFEXITED(status)) {
           EXPECT_EQ(WEXITSTATUS(status), 1);
