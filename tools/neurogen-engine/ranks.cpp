@@ -89,15 +89,16 @@ Ranks::Ranks(const RankSettings& wanted, bool resumable, Settings& settings) : w
   Joined joined = join(wanted);
   const World world = joined.world;
   if (world.size == 1) return;
+  if (!world.leads()) {
+    silence_output();
+    catch_signals(true);  // they are rank 0's to act on
+  }
   settings.ranks = world.size;
   settings.rank = world.rank;
   settings.local_rank = world.local;
   settings.own_gpu = wanted.gpus == 0;
   const std::string advice = resumable ? "start again with --resume, which goes on from the newest checkpoint" : "start again";
   meeting_ = std::make_unique<Meeting>(std::move(joined), Manner{"neurogen-engine", advice, caught_signal});
-  if (world.leads()) return;
-  silence_output();
-  catch_signals(true);  // they are rank 0's to act on
 }
 
 Ranks::~Ranks() = default;
