@@ -68,6 +68,13 @@ Session::Session(Fit fit, Place place, const Checkpoint* from)
       program(bind(*this, place)) {}
 #endif
 
+Bytes Session::nccl_bytes() const {
+#ifdef NEUROGEN_CUDA
+  if (nccl) return nccl->gpu_bytes();
+#endif
+  return 0;
+}
+
 std::vector<TensorId> persistent_tensors(const Plan& plan) {
   std::vector<TensorId> ids;
   for (std::size_t i = 0; i < plan.buffers.size(); ++i) {

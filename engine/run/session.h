@@ -43,6 +43,7 @@ struct Session {
   std::unique_ptr<Nccl> nccl;  // with several ranks
 #endif
   ThreadPool& threads() const { return cpu ? *cpu : *copiers; }
+  Bytes nccl_bytes() const;       // that NCCL has taken of the GPU's memory, part of the overhead; 0 without it
   const Checkpoint* begins_with;  // null if nothing was mapped
   Arena arena;
   Program program;

@@ -59,8 +59,9 @@ void TrainingRun::log_start(const ReportFacts& facts, const std::string& identit
     rewind_log(settings_.log, first_);
     begin = fmt::format("\"event\":\"resume\",\"step\":{}", first_);
   }
-  const std::string several =
-      ranks_.several() ? fmt::format(",\"ranks\":{},\"compare_every\":{}", ranks_.size(), ranks_.compare_every()) : "";
+  const std::string several = ranks_.several() ? fmt::format(",\"ranks\":{},\"compare_every\":{},\"nccl_bytes\":{}", ranks_.size(),
+                                                             ranks_.compare_every(), session_.nccl_bytes())
+                                               : "";
   log_.line(fmt::format("{{{},\"run\":\"{}\",\"plan\":{},\"device\":{},\"arch\":{},\"seed\":{}{}}}", begin, identity,
                         plan_json(session_.arena.plan(), facts), json_text(session_.program.device_name()),
                         session_.model.architecture->json(), settings_.seed, several));
