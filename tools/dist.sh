@@ -31,6 +31,7 @@ cp tools/budget-page.sh tools/demo* "$to/source/tools/"
 cp budget.md "$to/source/"
 cp README.md LICENSE THIRD_PARTY.md "$to/"
 cp tools/run-tests.sh "$to/run-tests"
+cp tools/test-gpus.sh "$to/test-gpus"
 cp tools/test-gpu-sanitizers.sh "$to/run-sanitizers"
 
 env -i "$to/bin/neurogen-engine" --version

@@ -31,6 +31,8 @@ for sanitizer in ${@:-address,undefined thread}; do
       tail -n 4
     "$engine" eval --init "$work/$arch.safetensors" --data "$work/tokens.bin" $room | tail -n 1
   done
+  "$engine" train --gpus 2 --device cpu --arch tiny --batch 2 --seq 32 --steps 4 --threads 2 $room --data "$work/tokens.bin" \
+    --valid "$work/tokens.bin" --log "$work/ranks.jsonl" --progress none --checkpoint-dir "$work/saved-$build-ranks" | tail -n 3
   echo "$sanitizer: clean"
   [ "$build" = build-address ] || continue
 

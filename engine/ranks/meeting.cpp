@@ -49,6 +49,14 @@ void Meeting::barrier() {
   broadcast(nothing);
 }
 
+std::optional<Meeting::Difference> Meeting::difference(std::span<const std::uint64_t> mine, std::span<std::uint64_t> all) {
+  gather(std::as_bytes(mine), std::as_writable_bytes(all));
+  for (std::size_t i = mine.size(); world().leads() && i < all.size(); ++i) {
+    if (all[i] != mine[i % mine.size()]) return Difference{i / mine.size(), i % mine.size()};
+  }
+  return std::nullopt;
+}
+
 void Meeting::agree(std::string_view what, std::string_view text) {
   Claim mine{XXH3_64bits(text.data(), text.size()), {}};
   text.copy(mine.shown.data(), mine.shown.size() - 1);

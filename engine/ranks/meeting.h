@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -27,6 +28,11 @@ class Meeting {
   void gather(std::span<const std::byte> mine, std::span<std::byte> all);
   // Returns when all ranks have called it.
   void barrier();
+  // On rank 0, the first number in which a rank differs from rank 0, if there is one; nothing elsewhere. `all`: as gather.
+  struct Difference {
+    std::size_t rank, number;
+  };
+  std::optional<Difference> difference(std::span<const std::uint64_t> mine, std::span<std::uint64_t> all);
   // Throws Error on rank 0 if a rank's text differs from its own: "rank 1 has the seed 2, rank 0 has 1: ...".
   void agree(std::string_view what, std::string_view text);
 

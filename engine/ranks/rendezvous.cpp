@@ -47,6 +47,8 @@ struct Answer {
   std::int32_t status = 0;
 };
 
+double seconds_of(milliseconds time) { return static_cast<double>(time.count()) / 1000; }
+
 int left(Clock::time_point until) {
   return static_cast<int>(std::max<std::int64_t>(0, std::chrono::duration_cast<milliseconds>(until - Clock::now()).count()));
 }
@@ -168,7 +170,7 @@ class Reception {
     ranks.resize(std::min(all, kShown));
     return fmt::format("rank{} {}{} of {} did not come to {}:{} within {} seconds: start them there, or all later ones again",
                        all == 1 ? "" : "s", fmt::join(ranks, ", "), all > kShown ? " and more" : "", launch_.world.size,
-                       launch_.address, launch_.port, limit.count() / 1000);
+                       launch_.address, launch_.port, seconds_of(limit));
   }
 
   void wait(int most) const {
@@ -328,7 +330,7 @@ Joined meet(const Launch& launch, milliseconds limit, const std::string& version
     if (left(end) == 0) {
       throw Error(fmt::format("rank {} did not find rank 0 at {}:{} within {} seconds ({}): start rank 0 there, or set MASTER_ADDR "
                               "and MASTER_PORT for all ranks",
-                              launch.world.rank, launch.address, launch.port, limit.count() / 1000, why),
+                              launch.world.rank, launch.address, launch.port, seconds_of(limit), why),
                   Error::kRunTime);
     }
     usleep(static_cast<useconds_t>(std::chrono::microseconds(kRetry).count()));

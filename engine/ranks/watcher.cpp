@@ -110,7 +110,8 @@ template <typename... Values>
 void Watcher::say(fmt::format_string<Values...> format, const Values&... values) {
   if (!may_speak()) return;
   char line[1400];
-  auto end = fmt::format_to_n(line, sizeof line - 1, "{}: ", manner_.program);
+  const char* const above = isatty(STDERR_FILENO) != 0 ? "\r\033[K" : "";  // a bar of progress may stand in the line
+  auto end = fmt::format_to_n(line, sizeof line - 1, "{}{}: ", above, manner_.program);
   end = fmt::vformat_to_n(end.out, static_cast<std::size_t>(line + sizeof line - 1 - end.out), fmt::string_view(format),
                           fmt::make_format_args(values...));
   *end.out++ = '\n';

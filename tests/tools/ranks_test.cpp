@@ -1,73 +1,14 @@
 // Several ranks as a user meets them, on CPUs: runs that equal those of one rank, launchers, mistakes, deaths.
-#include <signal.h>
-#include <sys/prctl.h>
-
+#include <functional>
 #include <random>
-#include <thread>
 
 #include "engine/files/checkpoint.h"
 #include "engine/files/checkpoint_directory.h"
 #include "tests/tools/command_line.h"
+#include "tests/tools/started.h"
 
 namespace neurogen {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-
-// A program that runs beside the test.
-class Started {
- public:
-  Started(const TemporaryDirectory& directory, const string& arguments, const string& name = "run", const string& variables = "")
-      : directory_(directory), name_(name) {
-    prctl(PR_SET_CHILD_SUBREAPER, 1);  // ranks that outlive rank 0 become ours
-    process_ = fork();
-    if (process_ != 0) return;
-    const string line =
-        variables + " exec " + programs_folder() + "/neurogen-engine " + arguments + " >" + name + ".out 2>" + name + ".err";
-    if (chdir(directory.path("").c_str()) == 0) execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    _exit(127);
-  }
-
-  // The processes of all ranks, once they are there: rank 0's, and its children.
-  std::vector<pid_t> ranks(std::size_t size) const {
-    for (;;) {
-      std::vector<pid_t> all = {process_};
-      const string own = std::to_string(process_);
-      std::istringstream children(read_file("/proc/" + own + "/task/" + own + "/children"));
-      for (pid_t child; children >> child;) all.push_back(child);
-      if (all.size() >= size || kill(process_, 0) != 0) return all;
-      std::this_thread::sleep_for(milliseconds(1));
-    }
-  }
-  void wait_for_line(const string& file, const string& part) const {
-    for (int i = 0; i < 4000 && read_file(directory_.path(file)).find(part) == string::npos; ++i)
-      std::this_thread::sleep_for(milliseconds(5));
-  }
-  // The exit status, or 128 plus the signal that ended it; with `others`, these end too, with status 1 if they were not killed.
-  int status(const std::vector<pid_t>& others = {}) {
-    const Clock::time_point begin = Clock::now();
-    int first = 0;
-    EXPECT_EQ(waitpid(process_, &first, 0), process_);
-    for (const pid_t other : others) {
-      for (int status = 0; other != process_ && kill(other, 0) == 0 && Clock::now() - begin < std::chrono::seconds(30);
-           usleep(1000)) {
-        if (waitpid(other, &status, WNOHANG) == other && WIFEXITED(status)) {
-          EXPECT_EQ(WEXITSTATUS(status), 1);
-        }
-      }
-    }
-    EXPECT_LT(Clock::now() - begin, others.empty() ? std::chrono::seconds(60) : std::chrono::seconds(10));
-    return WIFEXITED(first) ? WEXITSTATUS(first) : 128 + WTERMSIG(first);
-  }
-  string out() const { return read_file(directory_.path(name_ + ".out")); }
-  string err() const { return read_file(directory_.path(name_ + ".err")); }
-
- private:
-  const TemporaryDirectory& directory_;
-  string name_;
-  pid_t process_;
-};
 
 class SeveralRanks : public CommandLine {
  protected:
@@ -90,12 +31,6 @@ class SeveralRanks : public CommandLine {
     EXPECT_EQ(result.err, "");
   }
   string file(const string& name) const { return read_file(directory_.path(name)); }
-  // One sentence of the program, and no more.
-  static void expect_sentence(const string& err, const string& part) {
-    EXPECT_EQ(err.rfind("neurogen-engine: ", 0), 0u) << err;
-    EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
-    EXPECT_NE(err.find(part), string::npos) << err << "lacks: " << part;
-  }
 
   const string kRanks = "--arch brain.json --seq 16 --threads 1 --data text.bin --progress none --device cpu ";
 };
@@ -139,13 +74,14 @@ TEST_F(SeveralRanks, AnotherNumberOfThemGoesOn) {
   }
   expect_close(losses("whole.jsonl"), losses("part.jsonl"));
   EXPECT_EQ(log("part.jsonl").back()["event"], "summary");
+  succeeds(saved + "--batch 2 --gpus 3");  // all steps are done
 }
 
 TEST_F(SeveralRanks, ASignalToAnyRankSavesAndEndsAll) {
   for (const std::size_t receiver : {0, 1}) {
     const string folder = "saved" + std::to_string(receiver);
     Started run(directory_,
-                kRanks + "--batch 2 --gpus 2 --steps 1000000 --log log.jsonl --save-every 0 --checkpoint-dir " + folder);
+                kRanks + "--batch 2 --gpus 2 --steps 1000000 --log log.jsonl --save-every 0 --snapshot --checkpoint-dir " + folder);
     run.wait_for_line("log.jsonl", "\"step\":3,");
     const std::vector<pid_t> ranks = run.ranks(2);
     kill(ranks.at(receiver), SIGTERM);

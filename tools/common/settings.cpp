@@ -116,10 +116,10 @@ void add_settings(CLI::App& app, Settings& s, bool step) {
         "what updates a model: muon, with other rules for vectors, embedding and decoder; or adamw for all, with a decay of 0.1 "
         "for matrices (default: that of the checkpoint, else muon, of a tied model adamw)")
         ->type_name("auto|muon|adamw");
-    add_choice(
-        app, "--logits", s.logits, "compute", "int8",
-        "products that give the logits in training; int8: of 8-bit whole numbers, faster on a GPU for 2,048 features and more, with a "
-        "little noise (default: that of the checkpoint, else int8 where it is faster)");
+    add_choice(app, "--logits", s.logits, "compute", "int8",
+               "products that give the logits in training; int8: of 8-bit whole numbers, faster on a GPU for 2,048 features and "
+               "more, with a "
+               "little noise (default: that of the checkpoint, else int8 where it is faster)");
     add_choice(app, "--weights", s.weights, "fp32", "16bit",
                "with adamw for all: type of the stored matrices and tables; 16bit: rounded at random, and no other copy of them "
                "(default: that of the checkpoint, else fp32)");

@@ -9,7 +9,8 @@
 
 namespace neurogen {
 namespace {
-volatile std::sig_atomic_t caught = 0;
+std::atomic<int> caught = 0;  // read by several threads
+static_assert(std::atomic<int>::is_always_lock_free);
 
 char sentence[256];  // message of file_lost
 

@@ -145,6 +145,7 @@ class Doctor {
       const int count = CudaDevice::count();
       if (count == 0) fine("GPU", "none usable: training runs on the CPU");
       for (int ordinal = 0; ordinal < count; ++ordinal) gpu(ordinal);
+      if (count > 1) nccl(count);
     } catch (const Error& error) {
       fail("GPU", error.sentence(option_of));
     }
@@ -156,6 +157,15 @@ class Doctor {
   }
 
 #ifdef NEUROGEN_CUDA
+  void nccl(int gpus) {
+    try {
+      const HeapCapLifted loading;
+      fine("NCCL", fmt::format("{}: train --gpus {} trains on all of them", Nccl::version(), gpus));
+    } catch (const Error& error) {
+      advise("NCCL", error.sentence(option_of));
+    }
+  }
+
   // Starts on the GPU, so that a tick means training works there.
   void gpu(int ordinal) {
     try {

@@ -9,8 +9,9 @@ void follow(const TrainSettings& settings, Session& session, const Texts& texts,
   Trainer trainer(session.model, session.program, texts.train, settings.rates, static_cast<std::uint64_t>(settings.seed), first,
                   session.rank);
   const Graph::Range train = session.model.programs.train;
+  // A GPU's program of exchanges that rank 0 captures for its log, all capture.
   std::vector<double> times(train.end - train.begin);
-  {
+  if (!settings.log.empty()) {
     const HeapCapLifted capturing;
     session.program.prepare_times(train);
   }

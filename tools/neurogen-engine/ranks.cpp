@@ -89,15 +89,16 @@ Ranks::Ranks(const RankSettings& wanted, bool resumable, Settings& settings) : w
   Joined joined = join(wanted);
   const World world = joined.world;
   if (world.size == 1) return;
+  if (!world.leads()) {
+    silence_output();
+    catch_signals(true);  // they are rank 0's to act on
+  }
   settings.ranks = world.size;
   settings.rank = world.rank;
   settings.local_rank = world.local;
   settings.own_gpu = wanted.gpus == 0;
   const std::string advice = resumable ? "start again with --resume, which goes on from the newest checkpoint" : "start again";
   meeting_ = std::make_unique<Meeting>(std::move(joined), Manner{"neurogen-engine", advice, caught_signal});
-  if (world.leads()) return;
-  silence_output();
-  catch_signals(true);  // they are rank 0's to act on
 }
 
 Ranks::~Ranks() = default;
@@ -176,21 +177,15 @@ void Orders::compare(std::int64_t step) {
   if (!ranks_.several()) return;
   session_.program.run(session_.model.programs.compare);
   const TensorView own = session_.program.view(session_.model.ports.checksums);
-  const auto tensors = static_cast<std::size_t>(own.elements());
-  const auto* const sums = own.as<const std::int64_t>();
-  const auto mine = std::as_bytes(std::span(sums, tensors));
-  ranks_.meeting_->gather(mine,
-                          std::as_writable_bytes(std::span(all_)).first(mine.size() * static_cast<std::size_t>(ranks_.size())));
-  if (!ranks_.leads()) return;
-  for (std::size_t i = tensors; i < tensors * static_cast<std::size_t>(ranks_.size()); ++i) {
-    if (all_[i] == all_[i % tensors]) continue;
-    const std::vector<TensorId> ids = persistent_tensors(session_.arena.plan());
-    throw Error(
-        fmt::format("after step {} rank {} holds other values of {} than rank 0: look for a faulty GPU, and start again from a "
-                    "checkpoint before it",
-                    step, i / tensors, session_.arena.plan().buffers[ids[i % tensors].index].name),
-        Error::kRunTime);
-  }
+  const std::span mine(own.as<const std::uint64_t>(), static_cast<std::size_t>(own.elements()));
+  const auto found = ranks_.meeting_->difference(mine, all_);
+  if (!found) return;
+  const TensorId tensor = persistent_tensors(session_.arena.plan())[found->number];
+  throw Error(
+      fmt::format("after step {} rank {} holds other values of {} than rank 0: look for a faulty GPU, and start again from a "
+                  "checkpoint before it",
+                  step, found->rank, session_.arena.plan().buffers[tensor.index].name),
+      Error::kRunTime);
 }
 
 Bytes Orders::largest(Bytes mine) {

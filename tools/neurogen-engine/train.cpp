@@ -139,6 +139,7 @@ int train(TrainSettings s, Ranks& ranks) {
   if (ranks.leads()) opened.emplace(s.checkpoints, !s.text.valid.empty());
   const std::string from = ranks.from_rank_zero(opened && opened->from() ? opened->from()->path() : "");
   if (!ranks.leads()) opened.emplace(s.checkpoints, from);
+  s.log = ranks.from_rank_zero(s.log);  // with a log, all ranks time operations
   Checkpoints& checkpoints = *opened;
   checkpoints.adopt(s.common);
   if (checkpoints.from() && s.init.empty()) s.init = checkpoints.from()->manifest().adapters.base;
@@ -164,37 +165,34 @@ int train(TrainSettings s, Ranks& ranks) {
   if (initial) check_tokenizer(*initial, texts.tokenizer.get());
   const ReportFacts facts = facts_of(resolved, planned);
   agree(ranks, manifest, planned.plan, facts);
-  const auto start = [&](Session& session) {
-    if (checkpoints.from()) {
-      if (session.model.options.lora.rank > 0) load_base(session, manifest.adapters, s.init);
-      checkpoints.restore_into(session);
-    } else {
-      initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
-      if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
-    }
-  };
-  if (!ranks.leads()) {
-    ranks.connect(resolved.place);
-    Session session(std::move(planned), resolved.place, checkpoints.from());
-    ranks.agree("the device", session.program.device_name());
-    start(session);
-    follow(s, session, texts, checkpoints.standing().steps, ranks);
-    return 0;
-  }
-  // Checks that the output can be written before hours are spent on it.
-  const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
-  if (exported_by_default) s.export_file = default_export(resolved.architecture->name());
-  if (!s.export_file.empty()) AtomicFile probe(s.export_file);
   const LoggedRun logged{identity_of(s, manifest), checkpoints.from() != nullptr};
-  Log log = s.log.empty() ? Log() : Log(s.log, logged);
-  if (!log.kept_as().empty()) print_out("{} was the log of another run: it is kept as {}\n", s.log, log.kept_as());
+  Log log;
+  const bool exported_by_default = s.export_file.empty() && !checkpoints.on();
+  if (ranks.leads()) {
+    // Checks that the output can be written before hours are spent on it.
+    if (exported_by_default) s.export_file = default_export(resolved.architecture->name());
+    if (!s.export_file.empty()) AtomicFile probe(s.export_file);
+    if (!s.log.empty()) log = Log(s.log, logged);
+    if (!log.kept_as().empty()) print_out("{} was the log of another run: it is kept as {}\n", s.log, log.kept_as());
+  }
   print_out("{}\n", plan_summary(planned.plan, facts));
 
   ranks.connect(resolved.place);
   Session session(std::move(planned), resolved.place, checkpoints.from());
   ranks.agree("the device", session.program.device_name());
-  start(session);
-  if (checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps) {
+  if (checkpoints.from()) {
+    if (session.model.options.lora.rank > 0) load_base(session, manifest.adapters, s.init);
+    checkpoints.restore_into(session);
+  } else {
+    initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
+    if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
+  }
+  const bool done = checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps;
+  if (!ranks.leads()) {
+    if (!done) follow(s, session, texts, checkpoints.standing().steps, ranks);
+    return 0;
+  }
+  if (done) {
     print_out("all {} steps are done: to train further, start a new schedule with --init {}\n", steps, checkpoints.from()->path());
     export_to(s, session, texts, exported_by_default);
     return 0;
