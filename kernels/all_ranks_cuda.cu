@@ -1,4 +1,5 @@
 #include "kernels/all_ranks.h"
+#include "kernels/base/cublas.cuh"
 #include "kernels/base/nccl.cuh"
 
 namespace neurogen {
@@ -21,6 +22,13 @@ NcclFunctions::Type type_of(DType type) {
   }
 }
 
+// While an operation runs, products leave it the multiprocessors of its channels: a product for all of them would wait for a second
+// turn of a few.
+void leave_multiprocessors(CudaDevice& device, int rest) {
+  if (cublas().set_multiprocessors(device.native().cublas, rest) != CUBLAS_STATUS_SUCCESS)
+    throw Error("cuBLAS rejects a number of multiprocessors", Error::kRunTime);
+}
+
 // Begins `add(native)` as one group behind what the device's stream has so far. In a capture the other stream joins it by these
 // events, and leaves it in all_ranks_wait.
 template <typename Add>
@@ -33,6 +41,8 @@ void begin(CudaDevice& device, int ticket, const char* what, Add&& add) {
   add(n);
   require_nccl(nccl().group_end(), what);
   require_cuda(cudaEventRecord(n.done[ticket], n.stream), what);
+  n.latest = ticket;
+  leave_multiprocessors(device, n.multiprocessors - n.channels);
 }
 
 void reduce(Nccl::Native& n, const TensorView& x, NcclFunctions::Type type, NcclFunctions::Reduction how) {
@@ -74,6 +84,7 @@ void all_ranks_gather(CudaDevice& device, const AllRanksGather& a) {
 void all_ranks_wait(CudaDevice& device, int ticket) {
   Nccl::Native& n = device.native().nccl->native();
   require_cuda(cudaStreamWaitEvent(stream_of(device), n.done[ticket]), "all_ranks_wait");
+  if (ticket == n.latest) leave_multiprocessors(device, 0);
 }
 
 }  // namespace neurogen

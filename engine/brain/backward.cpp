@@ -6,28 +6,19 @@
 
 #include "engine/brain/trunk.h"
 #include "engine/brain/views.h"
-#include "engine/model/update.h"
 #include "kernels/brain/attention.h"
 #include "kernels/copy.h"
 #include "kernels/rms_norm.h"
 
 namespace neurogen {
 
-namespace {
-
-std::vector<ModuleIndex> every_module() {
-  const auto all = all_modules();
-  return {all.begin(), all.end()};
-}
-
-}  // namespace
-
-std::vector<TensorId> BrainTrunk::Gradients::listed(const std::vector<ModuleIndex>& modules) const {
+std::vector<TensorId> BrainTrunk::Gradients::listed() const {
   std::vector<TensorId> list;
-  for (const ModuleIndex m : modules) {
+  for (const ModuleIndex m : all_modules()) {
     list.insert(list.end(), {synapses[m], taps[m], bias[m], gain[m]});
     if (m != kHippocampus) list.push_back(retain[m]);
   }
+  list.push_back(gate_bias);
   return list;
 }
 
@@ -47,8 +38,7 @@ BrainTrunk::Gradients BrainTrunk::declare_gradients() {
 
 // Clears all gradients that sections add to.
 void BrainTrunk::clear_gradients(const Gradients& gradients) {
-  std::vector<TensorId> list = gradients.listed(every_module());
-  list.push_back(gradients.gate_bias);
+  std::vector<TensorId> list = gradients.listed();
   std::erase_if(list, [](TensorId id) { return !id; });
   s_.graph.operation("d_parameters.clear", {}, list, [=](auto& device, const Bindings& at) {
     Several<TensorView> all;
@@ -66,15 +56,10 @@ void BrainTrunk::backward(TensorId d_broca) {
   for (std::size_t s = 0; s < ranges.size(); ++s) {
     const std::string prefix = "section" + std::to_string(s) + ".d_";
     OutputGradients d{d_broca, d_embedding, {}};
-    for (const ModuleIndex m : {kBroca, kPrefrontal, kBasalGanglia, kHippocampus, kWernicke, kThalamus}) {
+    for (const ModuleIndex m : {kBroca, kPrefrontal, kBasalGanglia, kHippocampus, kWernicke, kThalamus})
       backward_module(m, trained_, ranges[s], d, parts_of, prefix);
-      if (!s_.several_ranks() || s + 1 < ranges.size()) continue;
-      // Ranks sum each module's gradients beside the backward pass of those before it.
-      sum_parts(parts_of, totals, {m});
-      gradients_known(s_, totals.listed({m}));
-    }
   }
-  if (!s_.several_ranks()) sum_parts(parts_of, totals, every_module());
+  sum_parts(parts_of, totals);
   embedding_.backward(d_embedding);
 }
 

@@ -70,9 +70,9 @@ BrainTrunk::Gradients BrainTrunk::declare_parts(const Gradients& totals) {
   return parts_of;
 }
 
-void BrainTrunk::sum_parts(const Gradients& parts_of, const Gradients& totals, const std::vector<ModuleIndex>& modules) {
+void BrainTrunk::sum_parts(const Gradients& parts_of, const Gradients& totals) {
   Gradients sums = parts_of;
-  for (const ModuleIndex m : modules) {
+  for (const ModuleIndex m : all_modules()) {
     if (!in_taps(m)) continue;
     const TensorId parts = sums.synapses[m], weight = parameters(m).synapses, taps = parameters(m).taps;
     const TensorId d_weight = sums.synapses[m] = totals.synapses[m], d_taps = sums.taps[m] = totals.taps[m];
@@ -81,15 +81,14 @@ void BrainTrunk::sum_parts(const Gradients& parts_of, const Gradients& totals, c
           synapses_backward_taps(device, {at[parts], at[weight], taps_of(at[taps]), at[d_weight], taps_of(at[d_taps])});
         });
   }
-  std::vector<TensorId> from = sums.listed(modules), to = totals.listed(modules);
+  std::vector<TensorId> from = sums.listed(), to = totals.listed();
   std::size_t count = 0;
   for (std::size_t i = 0; i < from.size(); ++i) {
     if (from[i].index != to[i].index) from[count] = from[i], to[count++] = to[i];
   }
   from.resize(count), to.resize(count);
   if (count == 0) return;
-  const std::string of = modules.size() == 1 ? std::string(".") + name_of(modules[0]) : "";
-  s_.graph.gpu_operation("d_parameters" + of + ".sum", from, to, [=](auto& device, const Bindings& at) {
+  s_.graph.gpu_operation("d_parameters.sum", from, to, [=](auto& device, const Bindings& at) {
     Several<CorticalColumnsSum> sums;
     for (std::size_t i = 0; i < from.size(); ++i) sums.add({at[from[i]], at[to[i]]});
     cortical_columns_sum(device, sums);

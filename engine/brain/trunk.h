@@ -83,7 +83,7 @@ class BrainTrunk final : public Trunk {
   struct Gradients {  // of the parameters, by module
     std::array<TensorId, kModules> synapses, taps, bias, gain, retain;
     TensorId gate_bias;
-    std::vector<TensorId> listed(const std::vector<ModuleIndex>& modules) const;  // in canonical order, without the gate's
+    std::vector<TensorId> listed() const;  // in canonical order
   };
   struct OutputGradients {
     TensorId broca, embedding;              // [N, O], [N, E], the whole batch
@@ -113,7 +113,7 @@ class BrainTrunk final : public Trunk {
   void backward_columns(const std::string& name, ModuleIndex module, const Activations& a, Section section,
                         const ModuleGradients& d, const Gradients& gradients);
   Gradients declare_parts(const Gradients& totals);  // sections add to these; a gradient without parts is its own total
-  void sum_parts(const Gradients& parts, const Gradients& totals, const std::vector<ModuleIndex>& modules);
+  void sum_parts(const Gradients& parts, const Gradients& totals);
 
   Assembly& s_;
   const BrainShape& shape_;

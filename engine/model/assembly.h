@@ -41,14 +41,13 @@ class Assembly {
   TensorId control;      // StepControl, derived: the device's copy; with training
   // With training in micro-batches: tokens counted so far in the step, derived; this micro-batch's share of them, transient.
   TensorId counted, share;
-  std::vector<bool> known;    // parameters of which the gradient is known (update.h)
   struct {                    // early updates so far (update.h)
+    std::vector<bool> done;   // of each parameter
     TensorId squares;         // sums of squares of all gradients, transient
     std::int64_t summed = 0;  // of these
     std::int64_t groups = 0;
   } early;
-  int exchanges = 0;           // among ranks so far (exchange.h)
-  std::vector<Exchange> sums;  // of gradients, begun
+  int exchanges = 0;          // among ranks so far (exchange.h)
 
   bool accumulates() const { return model.options.accumulate > 1; }  // whether a step has several micro-batches
   bool several_ranks() const { return model.options.ranks > 1; }

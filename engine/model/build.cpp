@@ -48,7 +48,7 @@ class Build {
     const Batch batch = s_.read_batch("", ports.batch, true, true);
     model_.features = trunk_->forward(batch, "", true);
     const TensorId d_features = head_.train(model_.features, batch.targets);
-    gradients_known(s_);
+    update_known(s_);
     trunk_->backward(d_features);
     if (s_.accumulates()) end_micro_batch();
     add_update(s_);

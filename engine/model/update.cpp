@@ -176,57 +176,37 @@ void collect_gradients(Assembly& s) {
 
 namespace {
 
-// Parameters that have gained a gradient since the last call, of `which` if it is not empty. `last`: nothing is added to any from
-// here on. Until then, that of a table that is also the decoder has one part alone.
-std::vector<Parameter> newly_known(Assembly& s, bool last, const std::vector<TensorId>& which = {}) {
-  const std::vector<Parameter>& all = s.model.parameters;
-  s.known.resize(all.size());
-  std::vector<Parameter> list;
-  for (ParameterId id = 0; id < all.size(); ++id) {
-    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
-    const auto is_gradient = [&](TensorId other) { return other.index == all[id].gradient.index; };
-    const bool asked = which.empty() || std::any_of(which.begin(), which.end(), is_gradient);
-    if (!is_updated_here(all[id]) || !all[id].gradient || s.known[id] || half || !asked) continue;
-    s.known[id] = true;
-    list.push_back(all[id]);
-  }
-  return list;
-}
-
-// Begins to sum gradients over ranks, but those of tables, which are of all ranks' rows.
-void sum_gradients(Assembly& s, const std::vector<Parameter>& parameters) {
+// The sums over ranks of gradients, but those of tables, which are of all ranks' rows. All at once, behind the backward pass:
+// beside it they would take multiprocessors from kernels that fill the GPU, and cost more time than they hide.
+void sum_gradients(Assembly& s, const std::string& name, const std::vector<Parameter>& parameters) {
+  if (!s.several_ranks()) return;
   std::vector<TensorId> gradients;
   for (const Parameter& p : parameters)
     if (p.rule != UpdateRule::rowwise_rmsprop) gradients.push_back(p.gradient);
-  if (s.several_ranks() && !gradients.empty())
-    s.sums.push_back(begin_sum(s, "d_parameters." + std::to_string(s.exchanges), gradients));
+  if (!gradients.empty()) end_exchange(s, begin_sum(s, name, gradients));
 }
 
-// All sums end with the latest.
-void end_sums(Assembly& s) {
-  if (s.sums.empty()) return;
-  Exchange all = s.sums.back();
-  all.tensors.clear();
-  for (const Exchange& sum : s.sums) all.tensors.insert(all.tensors.end(), sum.tensors.begin(), sum.tensors.end());
-  end_exchange(s, all);
-  s.sums.clear();
-}
-
+// `last`: nothing is added to any gradient from here on. Until then, that of a table that is also the decoder has one part alone.
 void update_known(Assembly& s, bool last) {
-  const std::vector<Parameter> known = newly_known(s, last);
-  if (known.empty()) return;
+  const std::vector<Parameter>& all = s.model.parameters;
+  s.early.done.resize(all.size());
+  std::vector<Parameter> known;
   double numbers = 0, all_numbers = 0;
   std::int64_t sums = 0;
-  for (const Parameter& p : known) numbers += static_cast<double>(elements_of(p));
-  for (const Parameter& p : s.model.parameters) {
-    if (!is_updated_here(p)) continue;
-    all_numbers += static_cast<double>(elements_of(p));
-    sums += norm_partials(elements_of(p));
+  for (ParameterId id = 0; id < all.size(); ++id) {
+    if (!is_updated_here(all[id])) continue;
+    all_numbers += static_cast<double>(elements_of(all[id]));
+    sums += norm_partials(elements_of(all[id]));
+    const bool half = !last && s.model.architecture->tied() && all[id].name == "embedding.weight";
+    if (!all[id].gradient || s.early.done[id] || half) continue;
+    s.early.done[id] = true;
+    numbers += static_cast<double>(elements_of(all[id]));
+    known.push_back(all[id]);
   }
-  sum_gradients(s, known);
-  end_sums(s);
+  if (known.empty()) return;
   if (!s.early.squares) s.early.squares = s.graph.transient("norm.partials", DType::f64, {sums});
   const std::string number = "." + std::to_string(s.early.groups++);
+  sum_gradients(s, "gradients" + number, known);
   const Squares squares(s, known);
   const TensorId partials = s.early.squares, norm = s.graph.transient("norm" + number, s.real, {2}), control = s.control;
   const std::int64_t begin = s.early.summed;
@@ -251,10 +231,8 @@ void update_known(Assembly& s, bool last) {
 
 }  // namespace
 
-// The gradients of adapters are small: they are summed together, at last. Those of several micro-batches are too, but once a step.
-void gradients_known(Assembly& s, const std::vector<TensorId>& which) {
+void update_known(Assembly& s) {
   if (s.options.early_updates) update_known(s, false);
-  else if (s.several_ranks() && !s.accumulates() && s.options.lora.rank == 0) sum_gradients(s, newly_known(s, false, which));
 }
 
 void add_update(Assembly& s) {
@@ -269,12 +247,11 @@ void add_update(Assembly& s) {
     });
     return end_loss_scale(s, norm);
   }
-  sum_gradients(s, newly_known(s, true));
-  end_sums(s);
   std::vector<Parameter> parameters;
   for (const Parameter& p : s.model.parameters) {
     if (is_updated_here(p)) parameters.push_back(p);
   }
+  sum_gradients(s, "gradients", parameters);
   const TensorId control = s.control, norm = add_norm(s, parameters);
   Updates synapses{{}, {control, norm}, {}}, rest = synapses;
   std::vector<Parameter> matrices;

@@ -6,8 +6,6 @@
 // numbers), so that the norm of all stays within it. If a group overflows under a loss scale (kernels/loss_scale.h), it and those
 // after it are not updated.
 #pragma once
-#include <vector>
-
 #include "engine/model/assembly.h"
 
 namespace neurogen {
@@ -17,10 +15,9 @@ void declare_moments(Assembly& assembly);
 // In a step of several micro-batches: adds the gradients of one to their means, which become Parameter::gradient. That of a decoder
 // under Adafactor is the head's.
 void collect_gradients(Assembly& assembly);
-// Called where parameters, such as a block's, have gained their gradients, which nothing changes any more. With several ranks it
-// begins to sum them; with early updates it adds the update, and no later operation of the backward pass may read the parameters.
-// `which`: these gradients; empty: all that there are.
-void gradients_known(Assembly& assembly, const std::vector<TensorId>& which = {});
+// With early updates: adds the update of all parameters that have gained a gradient since the last call. No later operation of the
+// backward pass may read them.
+void update_known(Assembly& assembly);
 // Adds the operations, after all gradients of the trunk.
 void add_update(Assembly& assembly);
 

@@ -18,7 +18,7 @@ void TransformerTrunk::backward(TensorId d_features) {
     if (computed_twice(l)) compute_again(l);
     mlp_backward(l);
     attention_backward(l);
-    gradients_known(s_);
+    update_known(s_);
   }
   embedding_backward();
 }

@@ -36,6 +36,7 @@ Cublas load() {
   library.find(c.destroy, "cublasDestroy_v2");
   library.find(c.set_stream, "cublasSetStream_v2");
   library.find(c.set_workspace, "cublasSetWorkspace_v2");
+  library.find(c.set_multiprocessors, "cublasSetSmCountTarget");
   library.find(c.gemm_ex, "cublasGemmEx_64");
   library.find(c.gemm_batched_ex, "cublasGemmStridedBatchedEx_64");
   library.find(c.status_string, "cublasGetStatusString");

@@ -10,6 +10,7 @@ struct Cublas {
   decltype(&cublasDestroy_v2) destroy = nullptr;
   decltype(&cublasSetStream_v2) set_stream = nullptr;
   decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
+  decltype(&cublasSetSmCountTarget) set_multiprocessors = nullptr;
   decltype(&cublasGemmEx_64) gemm_ex = nullptr;
   decltype(&cublasGemmStridedBatchedEx_64) gemm_batched_ex = nullptr;
   decltype(&cublasGetStatusString) status_string = nullptr;

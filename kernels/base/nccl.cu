@@ -97,14 +97,18 @@ std::string Nccl::version() {
   return version_text(version);
 }
 
-Nccl::Nccl(const NcclId& id, int rank, int size, int channels) : native_(std::make_unique<Native>()) {
+Nccl::Nccl(const NcclId& id, int rank, int size) : native_(std::make_unique<Native>()) {
   Native& n = *native_;
   n.rank = rank, n.size = size;
+  int ordinal = 0;
+  require_cuda(cudaGetDevice(&ordinal), "asking for the current GPU");
+  require_cuda(cudaDeviceGetAttribute(&n.multiprocessors, cudaDevAttrMultiProcessorCount, ordinal), "asking for its properties");
+  n.channels = nccl_channels(n.multiprocessors);
   const Bytes before = free_memory();
   NcclFunctions::Id made;
   std::memcpy(&made, id.data(), sizeof made);
   NcclFunctions::Settings settings;
-  settings.least_channels = settings.most_channels = channels;
+  settings.least_channels = settings.most_channels = n.channels;
   require_nccl(nccl().init(&n.communicator, size, made, rank, &settings), "connecting the ranks");
   int least = 0, greatest = 0;
   require_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");

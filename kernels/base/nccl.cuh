@@ -48,7 +48,8 @@ struct Nccl::Native {
   cudaStream_t stream = nullptr;  // of all operations, beside the device's
   cudaEvent_t ready = nullptr;    // the device's stream has what an operation reads
   cudaEvent_t done[kTickets] = {};
-  int rank = 0, size = 1;
+  int latest = 0;  // ticket of the operation that was begun last
+  int rank = 0, size = 1, multiprocessors = 0, channels = 0;
   Bytes gpu_bytes = 0;
 };
 

@@ -253,7 +253,7 @@ TEST_P(Ranks, TouchNothingThatIsBeingSummed) {
     const auto takes = [&](std::size_t op) {
       const Operation& one = model.graph.operations()[op];
       const bool begins =
-          one.name.ends_with(".all_ranks") && (one.name.starts_with("decoder.tile") || one.name.starts_with("d_param"));
+          one.name.ends_with(".all_ranks") && (one.name.starts_with("decoder.tile") || one.name.starts_with("gradients"));
       const bool ends = one.name.ends_with(".all_ranks.wait");
       for (const auto* ids : {&one.reads, &one.writes}) {
         for (const TensorId id : *ids) {
