@@ -215,7 +215,7 @@ Resolved resolve(const Settings& s, bool planning) {
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
                                                    return gpu.multiprocessors <= o.most_multiprocessors;
                                                  })->bytes;
-  r.budget.overhead = s.overhead.value_or(automatic);
+  r.budget.overhead = s.overhead.value_or(automatic + heap_cap(r.architecture->vocabulary()) - kHeapCap);
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
   r.budget.overlay = !s.separate_buffers;
   return r;
@@ -229,7 +229,8 @@ Fit fit(const Resolved& r) {
 
 ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const char* where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
-  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum, kHeapCap};
+  return {describe(*r.architecture, fit.model.options) + where, fit.model.options.step_tokens(), fit.minimum,
+          heap_cap(r.architecture->vocabulary())};
 }
 
 }  // namespace neurogen
