@@ -6,7 +6,6 @@
 #include <unordered_map>
 
 #include "arena/error.h"
-#include "engine/files/gguf.h"
 
 namespace neurogen {
 namespace {
@@ -30,8 +29,8 @@ std::string key(std::string_view name) { return fmt::format("tokenizer.ggml.{}",
 
 }  // namespace
 
-BytePairs read_gguf_tokenizer(const std::string& path) {
-  const Gguf file(path);
+BytePairs read_gguf_tokenizer(const Gguf& file) {
+  const std::string& path = file.path();
   const auto refuse = [&](const std::string& what) {
     throw Error(fmt::format("{}: {}: only byte-level BPE as in GPT-2, SmolLM, Qwen2 and Llama 3 is read", path, what));
   };

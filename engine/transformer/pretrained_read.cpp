@@ -153,6 +153,7 @@ class TransformerGguf final : public PretrainedTransformer {
   }
   const char* format() const override { return "GGUF"; }
   bool has_tokenizer() const override { return file_.has("tokenizer.ggml.model") && file_.text("tokenizer.ggml.model") == "gpt2"; }
+  const Gguf* gguf() const override { return &file_; }
 
  private:
   Gguf file_;

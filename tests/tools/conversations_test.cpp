@@ -171,7 +171,7 @@ TEST_F(Conversations, HaveDefaultsOfTheirOwn) {
   std::filesystem::remove(directory_.path("tokenizer_config.json"));
   make_weights("plain.safetensors");
   is("plain.safetensors", {{"max-tokens", "100"}, {"min-p", "0"}, {"repetition-penalty", "1"}});
-  for (const string& words : {"chat --system x < said", "generate --system x --prompt y", "generate --chat --prompt y"}) {
+  for (const string words : {"chat --system x < said", "generate --system x --prompt y", "generate --chat --prompt y"}) {
     const ProgramResult result = run("neurogen-engine " + words + " --init plain.safetensors");
     EXPECT_EQ(result.status, 2) << words;
     EXPECT_NE(result.err.find("is for models with a chat template, and none is known of this one"), string::npos) << result.err;
