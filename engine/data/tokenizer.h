@@ -49,6 +49,8 @@ class Tokenizer {
   // What a model reads before it continues `text`, which may be empty: at least one id.
   std::vector<TokenId> prompt(std::string_view text) const;
 
+  TokenId text_begin() const { return text_begin_; }  // what prompt begins with; kNoToken: nothing of its own
+
   // How its model writes conversations; none: not known.
   const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
   // The ids with which its model ends what it says, beside document_end(); they decode to no text.

@@ -41,6 +41,7 @@ struct ForeignTokenizer {
   std::vector<std::pair<std::string, std::string>> files;  // of a folder: name, contents
   GgufMetadata metadata;                                   // "tokenizer.ggml.*", empty: none
   std::int64_t begin = -1, end = -1;                       // ids of the pieces that begin and end a text; -1: none
+  std::vector<std::int64_t> ends;                          // ids with which a model ends what it says
 };
 
 // How a family's models are written in other programs' files. All throw Error.

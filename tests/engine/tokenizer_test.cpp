@@ -4,10 +4,12 @@
 #include <sentencepiece_trainer.h>
 
 #include <random>
+#include <set>
 #include <sstream>
 #include <unordered_map>
 
 #include "engine/data/segment.h"
+#include "engine/data/sentencepiece_model.h"
 #include "engine/data/text.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
@@ -225,6 +227,48 @@ TEST_F(TokenizerTest, OthersModelsEndALineAsTheyEncodeIt) {
   const Tokenizer& endless = open(
       directory_.file("e.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}, {"eos_id", "-1"}}, text)));
   EXPECT_EQ(endless.document_end(), -1);
+}
+
+TEST_F(TokenizerTest, ItsPiecesAreThoseOfTheLibrary) {
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.LoadFromSerializedProto(*model_).ok());
+  const auto found = plain_sentence_pieces(*model_);
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->pieces.size(), 400u);
+  std::set<std::int32_t> kinds;
+  for (int id = 0; id < 400; ++id) {
+    const auto at = static_cast<std::size_t>(id);
+    EXPECT_EQ(found->pieces[at], library.IdToPiece(id));
+    EXPECT_EQ(found->scores[at], library.GetScore(id));
+    EXPECT_EQ(found->kinds[at], library.IsUnknown(id)           ? 2
+                                : library.IsControl(id)         ? 3
+                                : library.IdToPiece(id) == "\n" ? 4
+                                : library.IsByte(id)            ? 6
+                                                                : 1)
+        << id;
+    kinds.insert(found->kinds[at]);
+  }
+  EXPECT_EQ(kinds, (std::set<std::int32_t>{1, 2, 3, 4, 6}));
+  // Any part of a file ends somewhere.
+  for (std::size_t size = 0; size < model_->size(); size += 7) plain_sentence_pieces(model_->substr(0, size));
+}
+
+TEST_F(TokenizerTest, PiecesOfATextThatIsChangedFirstAreNotPlain) {
+  const std::unordered_map<string, string> plain = {{"vocab_size", "100"},
+                                                    {"hard_vocab_limit", "false"},
+                                                    {"user_defined_symbols", "\n"},
+                                                    {"add_dummy_prefix", "false"},
+                                                    {"remove_extra_whitespaces", "false"}};
+  const auto is_plain = [&](const string& option, const string& value) {
+    auto options = plain;
+    options[option] = value;
+    return plain_sentence_pieces(others_model(options, make_text(300))).has_value();
+  };
+  EXPECT_TRUE(is_plain("vocab_size", "100"));
+  EXPECT_FALSE(is_plain("add_dummy_prefix", "true"));
+  EXPECT_FALSE(is_plain("remove_extra_whitespaces", "true"));
+  EXPECT_FALSE(is_plain("normalization_rule_name", "nmt_nfkc"));
+  EXPECT_FALSE(is_plain("model_type", "unigram"));
 }
 
 TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Models of random weights in other programs' files: what this engine computes from them, and what those programs compute from ours.
 
-  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers and gguf, and for llama.cpp xllamacpp
+  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers, tokenizers and gguf, and for llama.cpp xllamacpp
 
 transformers and llama.cpp are the oracles; logits are compared in float32 on the CPU.
 """
@@ -10,10 +10,11 @@ import pathlib
 import tempfile
 import unittest
 
-from opt_in import engine as run, imported
+from opt_in import SOURCE, engine as run, imported, program
 
-gguf, neurogen, np, torch, transformers = imported("gguf", "neurogen", "numpy", "torch", "transformers")
+gguf, neurogen, np, _, torch, transformers = imported("gguf", "neurogen", "numpy", "tokenizers", "torch", "transformers")
 from llama_cpp import LlamaCpp
+from nasty_strings import strings, trained
 
 transformers.logging.set_verbosity_error()
 
@@ -172,6 +173,37 @@ class Oracle(unittest.TestCase):
                     first, second = np.sort(theirs, -1)[:, -1], np.sort(theirs, -1)[:, -2]
                     clear = first - second > 2 * tolerance * np.abs(theirs).max()
                     self.assertEqual(ours.argmax(-1)[clear].tolist(), theirs.argmax(-1)[clear].tolist())
+
+    def test_llama_cpp_cuts_text_as_sentencepiece_models_of_ours(self):
+        text = "\n".join((SOURCE / "docs" / name).read_text() for name in ("using.md", "performance.md"))
+        (self.directory / "text.txt").write_text(text)
+        program("corpus", "train-tokenizer", self.directory / "text.txt", "--vocabulary", 1500, "--out", self.directory / "t.model")
+        arch = json.loads((SOURCE / "schemas" / "presets" / "smollm2-135m.json").read_text())
+        arch.update(name="ours", vocabulary=1510, width=96, layers=2, heads=6, key_value_heads=2, hidden=160)
+        (self.directory / "ours.json").write_text(json.dumps(arch))
+        weights, file = self.directory / "w.safetensors", self.directory / "w.gguf"
+        run("train", "--arch", self.directory / "ours.json", "--data", self.directory / "text.txt", "--tokenizer", self.directory / "t.model",
+            "--batch", 2, "--seq", 32, "--steps", 20, "--device", "cpu", "--progress", "none", "--export", weights)
+        run("export", "--init", weights, "--gguf", file)
+        ours, llama = neurogen.Tokenizer(str(self.directory / "t.model")), LlamaCpp(file)
+        lines = [*text.split("\n")[:400], text, *strings(2000), " ", "  a", "\n", "\n\n a\n", "<s></s>", "<0x41>", "[PAD1505]"]
+        for line in lines:
+            line = line.replace("\u2581", "_")  # SentencePiece's sign for a space
+            self.assertEqual(llama.encode(line), list(ours.encode(line)), repr(line))
+        prompt = "The file of "
+        said = [int(line.split()[1]) for line in run("generate", "--init", weights, "--device", "cpu", "--prompt", prompt, "--temperature", 0,
+                                                     "--max-tokens", 20, "--logprobs").splitlines()]
+        self.assertEqual(llama.greedy(llama.encode(prompt, True), len(said)), said)
+
+    def test_folders_say_where_generation_ends(self):
+        model, folder = self.saved("llama")
+        tokenizer = trained("smollm", ["some text to learn from"], VOCABULARY - 10)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "bos_token": "<|endoftext|>"}))
+        run("export", "--init", folder, "--huggingface", self.directory / "out")
+        config = transformers.GenerationConfig.from_pretrained(self.directory / "out")
+        self.assertEqual([config.bos_token_id, config.eos_token_id],
+                         [tokenizer.token_to_id("<|endoftext|>"), [tokenizer.token_to_id("<|im_end|>")]])
 
     def test_refusals(self):
         cases = [
