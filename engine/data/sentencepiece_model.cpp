@@ -1,4 +1,4 @@
-// Reads the wire format of protocol buffers (protobuf.dev/programming-guides/encoding); the fields' numbers are those of
+// Reads and writes the wire format of protocol buffers (protobuf.dev/programming-guides/encoding); the fields' numbers are those of
 // SentencePiece's sentencepiece_model.proto.
 #include "engine/data/sentencepiece_model.h"
 
@@ -62,6 +62,23 @@ class Fields {
   std::string_view rest_;
 };
 
+constexpr std::uint64_t kPairs = 2;  // TrainerSpec.ModelType BPE
+
+std::string varint(std::uint64_t value) {
+  std::string bytes;
+  for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
+  return bytes + static_cast<char>(value);
+}
+std::string number(std::uint64_t field, std::uint64_t value) { return varint(field << 3) + varint(value); }
+std::string text(std::uint64_t field, std::string_view bytes) {
+  return varint(field << 3 | 2) + varint(bytes.size()) + std::string(bytes);
+}
+std::string real(std::uint64_t field, float value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return varint(field << 3 | 5) + bytes;
+}
+
 void append_piece(std::string_view message, SentencePieces& to) {
   std::string_view piece;
   float score = 0;
@@ -79,7 +96,6 @@ void append_piece(std::string_view message, SentencePieces& to) {
 }  // namespace
 
 std::optional<SentencePieces> plain_sentence_pieces(std::string_view model) {
-  constexpr std::uint64_t kPairs = 2;  // TrainerSpec.ModelType BPE
   SentencePieces found;
   bool pairs = false, normalizes = false, prefix = true, removes = true;  // the format's defaults
   for (Fields f(model); f.next();) {
@@ -94,6 +110,18 @@ std::optional<SentencePieces> plain_sentence_pieces(std::string_view model) {
   }
   if (!pairs || normalizes || prefix || removes) return std::nullopt;
   return found;
+}
+
+std::string sentencepiece_model(const SentencePieces& pieces) {
+  constexpr std::int32_t kByte = 6;
+  const bool has_bytes = std::find(pieces.kinds.begin(), pieces.kinds.end(), kByte) != pieces.kinds.end();
+  std::string model;
+  for (std::size_t id = 0; id < pieces.pieces.size(); ++id) {
+    model +=
+        text(1, text(1, pieces.pieces[id]) + real(2, pieces.scores[id]) + number(3, static_cast<std::uint64_t>(pieces.kinds[id])));
+  }
+  return model + text(2, number(3, kPairs) + number(35, has_bytes)) +  // byte_fallback
+         text(3, text(1, "identity") + number(3, 0) + number(4, 0));   // as plain_sentence_pieces wants it
 }
 
 }  // namespace neurogen

@@ -1,4 +1,4 @@
-// What a SentencePiece model says of its pieces: its library has no way to ask for it all.
+// What a SentencePiece model says of its pieces, and a model that says it: its library has no way to ask for it all.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -18,5 +18,8 @@ struct SentencePieces {
 // `model`: one that the library reads. None unless it merges pairs of pieces (BPE) of the text as it is, with nothing normalised,
 // removed or put in front.
 std::optional<SentencePieces> plain_sentence_pieces(std::string_view model);
+
+// A model of these, the inverse, which lacks what the library does not need.
+std::string sentencepiece_model(const SentencePieces& pieces);
 
 }  // namespace neurogen

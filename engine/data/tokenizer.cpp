@@ -65,6 +65,9 @@ std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& na
   return std::make_unique<ByteLevelTokenizer>(pairs, std::move(model), name);
 }
 
-std::unique_ptr<Tokenizer> tokenizer_of(const Gguf& file) { return byte_level(read_gguf_tokenizer(file), file.path()); }
+std::unique_ptr<Tokenizer> tokenizer_of(const Gguf& file) {
+  if (!has_gguf_sentence_pieces(file)) return byte_level(read_gguf_tokenizer(file), file.path());
+  return std::make_unique<SentencePieceTokenizer>(sentencepiece_model(read_gguf_sentence_pieces(file)), file.path());
+}
 
 }  // namespace neurogen

@@ -26,7 +26,6 @@ class Pretrained : public WeightSource {
   // "Hugging Face" or "GGUF", and the tensors in the file as it describes them.
   virtual const char* format() const = 0;
   virtual const std::vector<EncodedTensor>& tensors() const = 0;
-  virtual bool has_tokenizer() const = 0;               // that read_tokenizer knows the kind of
   virtual const Gguf* gguf() const { return nullptr; }  // the open file; null: a folder
 };
 

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "arena/error.h"
+#include "engine/data/tokenizer_gguf.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/safetensors.h"
 #include "engine/model/family.h"
@@ -65,8 +67,9 @@ std::unique_ptr<Tokenizer> tokenizer_in(const Checkpoint& from) {
 }
 
 std::unique_ptr<Tokenizer> tokenizer_in(const Pretrained& weights) {
-  if (!weights.has_tokenizer()) return nullptr;
-  return weights.gguf() ? tokenizer_of(*weights.gguf()) : read_tokenizer(weights.path());
+  if (const Gguf* const file = weights.gguf()) return has_gguf_tokenizer(*file) ? tokenizer_of(*file) : nullptr;
+  std::error_code unknown;
+  return std::filesystem::exists(weights.path() + "/tokenizer.json", unknown) ? read_tokenizer(weights.path()) : nullptr;
 }
 
 }  // namespace

@@ -47,6 +47,15 @@ TEST_F(Export, GivesLlamaCppTheSentencePieces) {
   EXPECT_TRUE(file.flag("tokenizer.ggml.add_bos_token"));
   EXPECT_FALSE(file.flag("tokenizer.ggml.add_space_prefix"));
 
+  // Our programs read it again: the same pieces, and from them the same file.
+  succeeds("neurogen-engine export --init w.gguf --gguf again.gguf");
+  EXPECT_TRUE(read_file(directory_.path("again.gguf")) == read_file(directory_.path("w.gguf")));
+  const string line = "generate --prompt 'line 7' --temperature 0 --max-tokens 20 --init ";
+  EXPECT_EQ(run("neurogen-engine " + line + "w.gguf").out, run("neurogen-engine " + line + "w.safetensors").out);
+  succeeds("corpus tokenize text.txt --tokenizer w.gguf --out theirs.bin");
+  succeeds("corpus tokenize text.txt --tokenizer t.model --out ours.bin");
+  EXPECT_TRUE(read_file(directory_.path("theirs.bin")) == read_file(directory_.path("ours.bin")));
+
   succeeds("neurogen-engine export --init w.safetensors --huggingface theirs");
   EXPECT_EQ(read("theirs/generation_config.json"), (json{{"bos_token_id", 3}, {"eos_token_id", {2}}}));
   EXPECT_EQ(read("theirs/config.json")["bos_token_id"], 3);
