@@ -82,6 +82,7 @@ check: configure
 test-pretrained: all
 	@$(PYTHON) tests/pretrained/oracle_test.py $(BUILD)
 	@mkdir -p $(MODELS) && $(PYTHON) tests/pretrained/real_model.py $(BUILD) $(MODELS)
+	@$(PYTHON) tests/pretrained/greedy_test.py $(BUILD) $(MODELS)
 	@$(PYTHON) tests/pretrained/peft_test.py $(BUILD) $(MODELS)
 
 # Runs a few steps of tiny under AddressSanitizer with UndefinedBehaviorSanitizer and LeakSanitizer, and under ThreadSanitizer.

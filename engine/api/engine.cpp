@@ -69,7 +69,7 @@ Result<Engine> Engine::create(const EngineOptions& options) {
       state->load(*weights->checkpoint());
     } else {
       initialize(state->model, state->program, static_cast<std::uint64_t>(options.seed));
-      if (!options.init.empty()) initialize_from(state->model, state->program, options.init);
+      if (weights) weights->init().load(state->model, state->program);
     }
     if (weights) state->tokenizer = weights->take_tokenizer();
     state->prepare_to_save();

@@ -68,7 +68,7 @@ SentencePieceTokenizer::Ids SentencePieceTokenizer::spell(std::string_view text)
 void SentencePieceTokenizer::append_segment(std::string_view text, std::vector<TokenId>& ids) const {
   std::vector<int> encoded;
   if (const auto status = processor_->Encode(text, &encoded); !status.ok()) {
-    throw Error(fmt::format("text cannot be encoded: {}", status.message()), Error::kRunTime);
+    throw Error(fmt::format("{} cannot encode a text: {}", name(), status.message()), Error::kRunTime);
   }
   ids.insert(ids.end(), encoded.begin(), encoded.end());
 }

@@ -15,6 +15,10 @@ namespace {
 
 bool is_json(std::string_view model) { return model.starts_with('{'); }  // a SentencePiece model begins with a line end
 
+std::unique_ptr<Tokenizer> byte_level(const BytePairs& pairs, const std::string& name) {
+  return std::make_unique<ByteLevelTokenizer>(pairs, carried_text(pairs), name);
+}
+
 }  // namespace
 
 Tokenizer::Tokenizer(std::string model, std::string name)
@@ -47,14 +51,11 @@ std::string_view Tokenizer::piece_bytes(TokenId id) const {
 }
 
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path) {
-  const auto byte_level = [&](const BytePairs& pairs) {
-    return std::make_unique<ByteLevelTokenizer>(pairs, carried_text(pairs), path);
-  };
-  if (std::filesystem::is_directory(path)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  if (std::filesystem::is_directory(path)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path), path);
   const MappedFile file(path);
   const std::string_view model = file.text();
-  if (model.starts_with("GGUF")) return byte_level(read_gguf_tokenizer(path));
-  if (is_json(model) && !is_carried_text(model)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path));
+  if (model.starts_with("GGUF")) return tokenizer_of(Gguf(path));
+  if (is_json(model) && !is_carried_text(model)) return byte_level(parse_tokenizer_files(read_tokenizer_files(path), path), path);
   return tokenizer_of(std::string(model), path);
 }
 
@@ -62,6 +63,11 @@ std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& na
   if (!is_json(model)) return std::make_unique<SentencePieceTokenizer>(std::move(model), name);
   const BytePairs pairs = parse_carried_text(model, name);
   return std::make_unique<ByteLevelTokenizer>(pairs, std::move(model), name);
+}
+
+std::unique_ptr<Tokenizer> tokenizer_of(const Gguf& file) {
+  if (!has_gguf_sentence_pieces(file)) return byte_level(read_gguf_tokenizer(file), file.path());
+  return std::make_unique<SentencePieceTokenizer>(sentencepiece_model(read_gguf_sentence_pieces(file)), file.path());
 }
 
 }  // namespace neurogen

@@ -14,6 +14,8 @@
 
 namespace neurogen {
 
+class Gguf;
+
 // The bytes of every id, concatenated: those of id are bytes[offsets[id] ... offsets[id + 1]).
 struct PieceTable {
   std::vector<std::uint32_t> offsets;  // [vocabulary + 1]
@@ -47,6 +49,8 @@ class Tokenizer {
   // What a model reads before it continues `text`, which may be empty: at least one id.
   std::vector<TokenId> prompt(std::string_view text) const;
 
+  TokenId text_begin() const { return text_begin_; }  // what prompt begins with; kNoToken: nothing of its own
+
   // How its model writes conversations; none: not known.
   const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
   // The ids with which its model ends what it says, beside document_end(); they decode to no text.
@@ -78,6 +82,7 @@ inline constexpr char kTokenizerFiles[] =
 // MappedFile, as SentencePieceTokenizer, as parse_tokenizer_files or as read_gguf_tokenizer.
 std::unique_ptr<Tokenizer> read_tokenizer(const std::string& path);
 std::unique_ptr<Tokenizer> tokenizer_of(std::string model, const std::string& name);
+std::unique_ptr<Tokenizer> tokenizer_of(const Gguf& file);
 
 // Returns the next piece of a text, empty at its end; may throw.
 using NextText = std::function<std::string_view()>;

@@ -6,7 +6,6 @@
 #include <unordered_map>
 
 #include "arena/error.h"
-#include "engine/files/gguf.h"
 
 namespace neurogen {
 namespace {
@@ -28,10 +27,27 @@ constexpr Way kWays[] = {
 
 std::string key(std::string_view name) { return fmt::format("tokenizer.ggml.{}", name); }
 
+bool is_kind(const Gguf& file, std::string_view kind) { return file.has(key("model")) && file.text(key("model")) == kind; }
+bool is_set(const Gguf& file, std::string_view name, bool otherwise) {
+  return file.has(key(name)) ? file.flag(key(name)) : otherwise;
+}
+
+// The pieces and their kinds, without the last ones that only fill the model's table.
+std::pair<std::vector<std::string_view>, std::vector<std::int64_t>> pieces_of(const Gguf& file) {
+  std::vector<std::string_view> pieces = file.texts(key("tokens"));
+  std::vector<std::int64_t> kinds = file.wholes(key("token_type"));
+  if (kinds.size() != pieces.size())
+    throw Error(fmt::format("{} has {} pieces and {} kinds of them: it is damaged, make or download it again", file.path(),
+                            pieces.size(), kinds.size()));
+  while (!kinds.empty() && kinds.back() == unused) kinds.pop_back();
+  pieces.resize(kinds.size());
+  return {std::move(pieces), std::move(kinds)};
+}
+
 }  // namespace
 
-BytePairs read_gguf_tokenizer(const std::string& path) {
-  const Gguf file(path);
+BytePairs read_gguf_tokenizer(const Gguf& file) {
+  const std::string& path = file.path();
   const auto refuse = [&](const std::string& what) {
     throw Error(fmt::format("{}: {}: only byte-level BPE as in GPT-2, SmolLM, Qwen2 and Llama 3 is read", path, what));
   };
@@ -44,13 +60,7 @@ BytePairs read_gguf_tokenizer(const std::string& path) {
 
   BytePairs pairs;
   pairs.words = way->words, pairs.nfc = way->nfc, pairs.whole_words = way->whole_words;
-  std::vector<std::string_view> pieces = file.texts(key("tokens"));
-  std::vector<std::int64_t> kinds = file.wholes(key("token_type"));
-  if (kinds.size() != pieces.size())
-    throw Error(fmt::format("{} has {} pieces and {} kinds of them: it is damaged, make or download it again", path, pieces.size(),
-                            kinds.size()));
-  while (!kinds.empty() && kinds.back() == unused) kinds.pop_back();  // they only fill the model's table
-  pieces.resize(kinds.size());
+  const auto [pieces, kinds] = pieces_of(file);
   std::unordered_map<std::string_view, TokenId> ids;
   for (std::size_t id = 0; id < pieces.size(); ++id) {
     pairs.pieces.emplace_back(pieces[id]);
@@ -86,5 +96,23 @@ BytePairs read_gguf_tokenizer(const std::string& path) {
   check_byte_pairs(pairs, path);
   return pairs;
 }
+
+bool has_gguf_sentence_pieces(const Gguf& file) {
+  return is_kind(file, "llama") && !is_set(file, "add_space_prefix", true) && !is_set(file, "remove_extra_whitespaces", false) &&
+         !file.has(key("precompiled_charsmap"));
+}
+
+SentencePieces read_gguf_sentence_pieces(const Gguf& file) {
+  const auto [pieces, kinds] = pieces_of(file);
+  const std::vector<double> scores = file.reals(key("scores"));
+  if (scores.size() < pieces.size())
+    throw Error(fmt::format("{} has {} pieces and {} scores of them: it is damaged, make or download it again", file.path(),
+                            pieces.size(), scores.size()));
+  return {{pieces.begin(), pieces.end()},
+          {scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(pieces.size())},
+          {kinds.begin(), kinds.end()}};
+}
+
+bool has_gguf_tokenizer(const Gguf& file) { return is_kind(file, "gpt2") || has_gguf_sentence_pieces(file); }
 
 }  // namespace neurogen

@@ -34,6 +34,7 @@ class Safetensors {
   // Throws Error that names the file and, if there is one, the tensor, for any inconsistency.
   explicit Safetensors(const std::string& path);
 
+  const std::string& path() const { return path_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }  // in the order of their data
   const Tensor* find(std::string_view name) const;                 // null if there is none

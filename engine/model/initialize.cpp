@@ -12,7 +12,6 @@
 #include "engine/files/checkpoint.h"
 #include "engine/files/finite.h"
 #include "engine/model/family.h"
-#include "engine/model/pretrained.h"
 #include "kernels/base/half.h"
 #include "kernels/base/thread_pool.h"
 
@@ -170,7 +169,9 @@ void for_each_piece(const WeightSource& source, const Parameter& p, std::int64_t
   }
 }
 
-void take_weights(const Model& model, Program& program, const Pretrained& source) {
+}  // namespace
+
+void initialize_from(const Model& model, Program& program, const Pretrained& source) {
   require_same(*source.architecture(), source.path(), *model.architecture);
   const std::vector<const Parameter*> taken = taken_from_files(model);
   for (const Parameter* parameter : taken) {  // check everything before replacing anything
@@ -194,24 +195,24 @@ void take_weights(const Model& model, Program& program, const Pretrained& source
   derive(model, program);
 }
 
-}  // namespace
+void initialize_from(const Model& model, Program& program, const Safetensors& file) {
+  take_weights(
+      model, program, [&](const std::string& name) { return file.find(name); }, file.path());
+}
+
+void initialize_from(const Model& model, Program& program, const Checkpoint& file) {
+  std::vector<std::string> names;
+  for (const Parameter* p : taken_from_files(model)) names.push_back(p->name);
+  for (const FixedTensor& fixed : model.fixed) names.push_back(fixed.name);
+  file.verify(names);
+  take_weights(
+      model, program, [&](const std::string& name) { return file.find(name); }, file.path());
+}
 
 void initialize_from(const Model& model, Program& program, const std::string& file) {
-  if (is_pretrained(file)) {
-    take_weights(model, program, *open_pretrained(file));
-  } else if (is_checkpoint(file)) {
-    const Checkpoint source(file);
-    std::vector<std::string> names;
-    for (const Parameter* p : taken_from_files(model)) names.push_back(p->name);
-    for (const FixedTensor& fixed : model.fixed) names.push_back(fixed.name);
-    source.verify(names);
-    take_weights(
-        model, program, [&](const std::string& name) { return source.find(name); }, file);
-  } else {
-    const Safetensors source(file);
-    take_weights(
-        model, program, [&](const std::string& name) { return source.find(name); }, file);
-  }
+  if (is_pretrained(file)) initialize_from(model, program, *open_pretrained(file));
+  else if (is_checkpoint(file)) initialize_from(model, program, Checkpoint(file));
+  else initialize_from(model, program, Safetensors(file));
 }
 
 std::vector<std::string> weight_names(const Model& model) {

@@ -9,17 +9,23 @@
 #include "engine/files/safetensors.h"
 #include "engine/graph/program.h"
 #include "engine/model/model.h"
+#include "engine/model/pretrained.h"
 
 namespace neurogen {
+
+class Checkpoint;
 
 // Sets parameters and fixed tensors to their first values from a seed, moments and statistics to zero, and computes the derived
 // tensors. Parameter i draws from random stream i, so that values depend only on the seed.
 void initialize(const Model& model, Program& program, std::uint64_t seed);
 
 // Replaces parameters and fixed tensors by those of a file, found by name ("broca.gain" or "param.broca.gain", "wiring.broca"); all
-// must be present in the right shape; beside adapters the frozen ones alone. The file is in safetensors, a checkpoint, whose
-// optimizer state is not loaded, or pretrained. Throws Error that names file and tensor before anything is replaced.
-void initialize_from(const Model& model, Program& program, const std::string& file);  // or a folder (pretrained.h)
+// must be present in the right shape; beside adapters the frozen ones alone. A checkpoint's optimizer state is not loaded. Throws
+// Error that names file and tensor before anything is replaced.
+void initialize_from(const Model& model, Program& program, const Safetensors& file);
+void initialize_from(const Model& model, Program& program, const Checkpoint& file);
+void initialize_from(const Model& model, Program& program, const Pretrained& file);
+void initialize_from(const Model& model, Program& program, const std::string& file);  // of any of these kinds
 
 // Finds a file's tensor by name; null if there is none.
 using FindTensor = std::function<const FileTensor*(const std::string& name)>;

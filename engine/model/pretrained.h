@@ -26,7 +26,7 @@ class Pretrained : public WeightSource {
   // "Hugging Face" or "GGUF", and the tensors in the file as it describes them.
   virtual const char* format() const = 0;
   virtual const std::vector<EncodedTensor>& tensors() const = 0;
-  virtual bool has_tokenizer() const = 0;  // that read_tokenizer knows the kind of
+  virtual const Gguf* gguf() const { return nullptr; }  // the open file; null: a folder
 };
 
 // Whether this is such a folder (or any other) or file.
@@ -40,6 +40,7 @@ struct ForeignTokenizer {
   std::vector<std::pair<std::string, std::string>> files;  // of a folder: name, contents
   GgufMetadata metadata;                                   // "tokenizer.ggml.*", empty: none
   std::int64_t begin = -1, end = -1;                       // ids of the pieces that begin and end a text; -1: none
+  std::vector<std::int64_t> ends;                          // ids with which a model ends what it says
 };
 
 // How a family's models are written in other programs' files. All throw Error.

@@ -11,7 +11,17 @@ namespace neurogen {
 namespace {
 HeapCounters (*counters)() = nullptr;
 void (*move_cap)(Bytes) = nullptr;
+Bytes cap = kHeapCap;
+
+void set_cap(Bytes bytes) {
+  cap = bytes;
+  if (move_cap) move_cap(bytes);
+}
 }  // namespace
+
+Bytes heap_cap(std::int64_t vocabulary) {
+  return kHeapCap + kHeapOfPiece * static_cast<Bytes>(std::max<std::int64_t>(0, vocabulary - kUsualVocabulary));
+}
 
 HeapCounters heap_counters() { return counters ? counters() : HeapCounters{}; }
 void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes)) {
@@ -19,12 +29,14 @@ void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes)) {
   move_cap = cap;
 }
 
-HeapCapLifted::HeapCapLifted(Bytes by) {
-  if (move_cap) move_cap(by == kNoCap ? kNoCap : heap_counters().live_bytes + kHeapCap + by);
+HeapCapLifted::HeapCapLifted(Bytes by) : before_(cap), by_(by), held_(heap_counters().live_bytes) {
+  set_cap(by == kNoCap ? kNoCap : cap + by);
 }
 HeapCapLifted::~HeapCapLifted() {
-  if (move_cap) move_cap(heap_counters().live_bytes + kHeapCap);
+  const Bytes held = heap_counters().live_bytes;
+  set_cap(by_ == kNoCap && held > held_ ? before_ + held - held_ : before_);
 }
+void raise_heap_cap(Bytes by) { set_cap(cap + by); }
 
 Bytes resident_anonymous_bytes() {
   const int file = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);

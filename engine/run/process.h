@@ -8,8 +8,12 @@
 namespace neurogen {
 
 // Heap limit of neurogen-engine; beyond it the program ends with one sentence and status 1. Part of the overhead allowance, and a
-// line of the plan.
+// line of the plan. It has room for a tokenizer of 65,536 pieces; larger ones add to it.
 inline constexpr Bytes kHeapCap = 64'000'000;
+inline constexpr std::int64_t kUsualVocabulary = 65'536;
+inline constexpr Bytes kHeapOfPiece = 384;  // all that a run holds of a piece of byte-level BPE and its merge (tests/allocation)
+// The limit for a model, or a tokenizer, of this vocabulary.
+Bytes heap_cap(std::int64_t vocabulary);
 
 // Counts of the whole process, kept by a program that replaces the allocator (tools/neurogen-engine/heap.cpp), else 0.
 struct HeapCounters {
@@ -21,9 +25,9 @@ HeapCounters heap_counters();
 // Registers a counting allocator at program start: its counts, and how to set its cap.
 void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes) = nullptr);
 
-// While alive, the heap may hold `by` more bytes, or has no cap; on destruction the cap becomes kHeapCap plus what is held then.
-// Used without a cap around the start of a GPU: the driver and cuBLAS unpack their code into our heap, by an amount that varies
-// with the version.
+// While alive, the heap may hold `by` more bytes, or has no cap; then the cap is what it was. Used without a cap around the start
+// of a GPU: the driver and cuBLAS unpack their code into our heap, by an amount that varies with the version, and the cap is then
+// raised by what they hold.
 class HeapCapLifted {
  public:
   static constexpr Bytes kNoCap = UINT64_MAX;
@@ -31,7 +35,12 @@ class HeapCapLifted {
   ~HeapCapLifted();
   HeapCapLifted(const HeapCapLifted&) = delete;
   HeapCapLifted& operator=(const HeapCapLifted&) = delete;
+
+ private:
+  Bytes before_, by_, held_;
 };
+// For good. Not while the cap is lifted.
+void raise_heap_cap(Bytes by);
 
 // Resident anonymous memory of the process (RssAnon of /proc/self/status), 0 if the system does not report it. Allocates nothing.
 Bytes resident_anonymous_bytes();

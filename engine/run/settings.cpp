@@ -154,8 +154,8 @@ bool is_lean(const char* field, std::optional<Setting> asked, bool saved, const 
       {Field(field), fmt::format(" is for models that AdamW updates, {} learns by muon: leave it out", r.architecture->name())});
 }
 
-// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles. With fewer features
-// than kWide it takes longer to round and to scale than such products save.
+// Whether the logits come from products in 8 bits, which need 16-bit types, and a decoder that is updated in tiles. With fewer
+// features than kWide it takes longer to round and to scale than such products save.
 bool has_int8_logits(const Settings& s, const Resolved& r) {
   constexpr std::int64_t kUnit = 16, kWide = 2048;
   const bool tiled = !r.architecture->tied() && r.options.optimizer != Optimizer::adamw,
@@ -236,7 +236,7 @@ Resolved resolve(const Settings& s, bool planning) {
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
                                                    return multiprocessors <= o.most_multiprocessors;
                                                  })->bytes;
-  r.budget.overhead = s.overhead.value_or(automatic);
+  r.budget.overhead = s.overhead.value_or(automatic + heap_cap(r.architecture->vocabulary()) - kHeapCap);
   if (s.snapshot) r.budget.snapshot = cuda ? Snapshot::beside_budget : Snapshot::in_budget;
   r.budget.overlay = !s.separate_buffers;
   return r;
@@ -252,7 +252,8 @@ ReportFacts facts_of(const Resolved& r, const Fit& fit) {
   const StepOptions& o = fit.model.options;
   std::string where = r.place.separate ? ", CUDA, separate buffers" : r.place.gpu ? ", CUDA" : ", CPU";
   if (o.ranks > 1) where = fmt::format(", {} {}, each:", o.ranks, r.place.gpu ? "GPUs" : "processes on CPUs");
-  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, kHeapCap, o.target.nccl};
+  return {describe(*r.architecture, o) + where, o.step_tokens(), fit.minimum, heap_cap(r.architecture->vocabulary()),
+          o.target.nccl};
 }
 
 }  // namespace neurogen

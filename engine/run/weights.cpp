@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "arena/error.h"
+#include "engine/data/tokenizer_gguf.h"
 #include "engine/files/checkpoint_directory.h"
 #include "engine/files/safetensors.h"
 #include "engine/model/family.h"
@@ -29,33 +31,45 @@ std::string metadata(const Safetensors& file, const char* key) {
   return found == file.metadata().end() ? std::string() : found->second;
 }
 
-void adopt_pretrained(Settings& settings, const std::string& path) {
-  settings.architecture_json = open_pretrained(path)->architecture()->json();
-  settings.saved_optimizer = Optimizer::adamw;  // Muon is for training from scratch
-}
-
-void adopt_document_end(Settings& settings, const Safetensors& file, const std::string& path) {
+void adopt_document_end(Settings& settings, const Safetensors& file) {
   const std::string text = metadata(file, "document_end");
   if (text.empty()) return;
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, settings.saved_document_end);
   if (error == std::errc{} && stop == end) return;
-  throw Error(fmt::format("{}: its document_end is \"{}\", not a number: export it again", path, text));
+  throw Error(fmt::format("{}: its document_end is \"{}\", not a number: export it again", file.path(), text));
 }
 
-void adopt_safetensors(Settings& settings, const std::string& weights, const Tokenizer* tokenizer) {
-  const Safetensors file(weights);
-  adopt_document_end(settings, file, weights);
-  if (settings.architecture == "auto") {
-    settings.architecture_json = metadata(file, "architecture");
-    if (settings.architecture_json.empty()) {
-      throw Error({weights + ": does not name the architecture of its weights: name it with ", Field("architecture")});
-    }
+// Reads a tokenizer with more heap for the time of reading; afterwards the heap may hold what one of its size takes.
+template <typename Read>
+std::unique_ptr<Tokenizer> with_heap(const Read& read) {
+  std::unique_ptr<Tokenizer> tokenizer;
+  {
+    const HeapCapLifted reading(kTokenizerHeap);
+    tokenizer = read();
   }
-  const std::string trained_with = metadata(file, "tokenizer");
-  if (tokenizer && !trained_with.empty() && trained_with != fmt::format("{:016x}", tokenizer->hash())) {
-    throw Error({weights + ": was trained with another tokenizer: name that one with ", Field("tokenizer")});
-  }
+  if (tokenizer) raise_heap_cap(heap_cap(tokenizer->vocabulary()) - kHeapCap);
+  return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> tokenizer_in(const Safetensors& weights) {
+  const FileTensor* model = weights.find(kTokenizerTensor);
+  if (!model) return nullptr;
+  if (model->dtype != DType::u8)
+    throw Error(fmt::format("{}: {} is not U8: the file is damaged", weights.path(), kTokenizerTensor));
+  const std::string_view bytes(reinterpret_cast<const char*>(model->data.data()), model->data.size());
+  return tokenizer_of(std::string(bytes), weights.path() + ": its tokenizer");
+}
+
+std::unique_ptr<Tokenizer> tokenizer_in(const Checkpoint& from) {
+  const std::string& model = from.manifest().tokenizer_model;
+  return model.empty() ? nullptr : tokenizer_of(model, from.path() + ": its tokenizer");
+}
+
+std::unique_ptr<Tokenizer> tokenizer_in(const Pretrained& weights) {
+  if (const Gguf* const file = weights.gguf()) return has_gguf_tokenizer(*file) ? tokenizer_of(*file) : nullptr;
+  std::error_code unknown;
+  return std::filesystem::exists(weights.path() + "/tokenizer.json", unknown) ? read_tokenizer(weights.path()) : nullptr;
 }
 
 }  // namespace
@@ -78,27 +92,8 @@ void adopt_checkpoint(Settings& settings, const Checkpoint& from) {
   settings.saved_early_updates = saved.options.early_updates;
 }
 
-void adopt_weights(Settings& settings, const std::string& weights) {
-  if (is_pretrained(weights)) {
-    adopt_pretrained(settings, weights);
-  } else if (is_checkpoint(weights)) {
-    const Manifest manifest = Checkpoint(weights).manifest();
-    settings.architecture_json = manifest.architecture;
-    settings.saved_document_end = manifest.options.document_end;
-  } else {
-    const Safetensors file(weights);
-    settings.architecture_json = metadata(file, "architecture");
-    adopt_document_end(settings, file, weights);
-  }
-}
-
 void check_architecture(const Checkpoint& from, const Architecture& asked) {
   require_same(*parse_architecture(from.manifest().architecture, from.path() + ": its architecture"), from.path(), asked);
-}
-
-void check_architecture(const std::string& weights, const Architecture& asked) {
-  if (is_pretrained(weights)) require_same(*open_pretrained(weights)->architecture(), weights, asked);
-  else if (is_checkpoint(weights)) check_architecture(Checkpoint(weights), asked);
 }
 
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
@@ -110,52 +105,82 @@ void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer) {
 }
 
 std::unique_ptr<Tokenizer> named_tokenizer(const std::string& path) {
-  const HeapCapLifted reading(kTokenizerHeap);
-  return read_tokenizer(path);
+  return with_heap([&] { return read_tokenizer(path); });
 }
 
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from) {
-  const HeapCapLifted reading(kTokenizerHeap);
-  const std::string& model = from.manifest().tokenizer_model;
-  return model.empty() ? nullptr : tokenizer_of(model, from.path() + ": its tokenizer");
+  return with_heap([&] { return tokenizer_in(from); });
 }
 
-std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file) {
-  const HeapCapLifted reading(kTokenizerHeap);
-  if (is_pretrained(file)) return open_pretrained(file)->has_tokenizer() ? read_tokenizer(file) : nullptr;
-  if (is_checkpoint(file)) return carried_tokenizer(Checkpoint(file));
-  const Safetensors weights(file);
-  const FileTensor* model = weights.find(kTokenizerTensor);
-  if (!model) return nullptr;
-  if (model->dtype != DType::u8) throw Error(fmt::format("{}: {} is not U8: the file is damaged", file, kTokenizerTensor));
-  const std::string_view bytes(reinterpret_cast<const char*>(model->data.data()), model->data.size());
-  return tokenizer_of(std::string(bytes), file + ": its tokenizer");
+WeightFile::WeightFile(const std::string& path) : path_(path) {
+  if (is_pretrained(path)) pretrained_ = open_pretrained(path);
+  else if (is_checkpoint(path)) checkpoint_.emplace(path);
+  else safetensors_.emplace(path);
 }
 
-Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) : init_(files.init) {
-  if (!files.checkpoint.empty()) checkpoint_.emplace(checkpoint_file(files.checkpoint));
-  else if (!is_pretrained(init_) && is_checkpoint(init_)) checkpoint_.emplace(std::exchange(init_, {}));
-  if (!tokenizer.empty()) tokenizer_ = named_tokenizer(tokenizer);
-  else tokenizer_ = checkpoint_ ? carried_tokenizer(*checkpoint_) : carried_tokenizer(init_);
-  if (!checkpoint_) {
-    if (is_pretrained(init_)) adopt_pretrained(settings, init_);
-    else adopt_safetensors(settings, init_, tokenizer_.get());
-    return;
+void WeightFile::adopt(Settings& settings) const {
+  if (pretrained_) {
+    settings.architecture_json = pretrained_->architecture()->json();
+    settings.saved_optimizer = Optimizer::adamw;  // Muon is for training from scratch
+  } else if (checkpoint_) {
+    settings.architecture_json = checkpoint_->manifest().architecture;
+    settings.saved_document_end = checkpoint_->manifest().options.document_end;
+  } else {
+    settings.architecture_json = metadata(*safetensors_, "architecture");
+    adopt_document_end(settings, *safetensors_);
   }
-  adopt_checkpoint(settings, *checkpoint_);
-  check_tokenizer(*checkpoint_, tokenizer_.get());
 }
 
-bool Weights::load(Session& session) const {
-  if (!checkpoint_) {
-    initialize_from(session.model, session.program, init_);
+void WeightFile::check(const Architecture& asked) const {
+  if (pretrained_) require_same(*pretrained_->architecture(), path_, asked);
+  else if (checkpoint_) check_architecture(*checkpoint_, asked);
+}
+
+void WeightFile::check_tokenizer(const Tokenizer* tokenizer) const {
+  if (checkpoint_) return neurogen::check_tokenizer(*checkpoint_, tokenizer);
+  const std::string trained_with = safetensors_ ? metadata(*safetensors_, "tokenizer") : "";
+  if (tokenizer && !trained_with.empty() && trained_with != fmt::format("{:016x}", tokenizer->hash())) {
+    throw Error({path_ + ": was trained with another tokenizer: name that one with ", Field("tokenizer")});
+  }
+}
+
+std::unique_ptr<Tokenizer> WeightFile::tokenizer() const {
+  return with_heap([&] {
+    return pretrained_ ? tokenizer_in(*pretrained_) : checkpoint_ ? tokenizer_in(*checkpoint_) : tokenizer_in(*safetensors_);
+  });
+}
+
+void WeightFile::load(const Model& model, Program& program) const {
+  if (pretrained_) initialize_from(model, program, *pretrained_);
+  else if (checkpoint_) initialize_from(model, program, *checkpoint_);
+  else initialize_from(model, program, *safetensors_);
+}
+
+Weights::Weights(const WeightSettings& files, Settings& settings, const std::string& tokenizer) {
+  if (files.checkpoint.empty()) init_.emplace(files.init);
+  else checkpoint_.emplace(checkpoint_file(files.checkpoint)), base_ = files.init;
+  const Checkpoint* const from = checkpoint();
+  tokenizer_ = !tokenizer.empty() ? named_tokenizer(tokenizer) : from ? carried_tokenizer(*from) : init_->tokenizer();
+  if (from) adopt_checkpoint(settings, *from);
+  else init_->adopt(settings);
+  if (settings.architecture == "auto" && settings.architecture_json.empty())
+    throw Error({files.init + ": does not name the architecture of its weights: name it with ", Field("architecture")});
+  if (from) check_tokenizer(*from, tokenizer_.get());
+  else init_->check_tokenizer(tokenizer_.get());
+}
+
+bool Weights::load(Session& session) {
+  const Checkpoint* const from = checkpoint();
+  if (!from) {
+    init_->load(session.model, session.program);
+    init_.reset();
     return false;
   }
-  check_architecture(*checkpoint_, *session.model.architecture);
-  if (session.model.options.lora.rank > 0) load_base(session, checkpoint_->manifest().adapters, init_);
-  checkpoint_->verify(weight_names(session.model));
-  restore(session, *checkpoint_);
-  return conversion(*checkpoint_, session.arena.plan()) == Conversion::rounding;
+  check_architecture(*from, *session.model.architecture);
+  if (session.model.options.lora.rank > 0) load_base(session, from->manifest().adapters, base_);
+  from->verify(weight_names(session.model));
+  restore(session, *from);
+  return conversion(*from, session.arena.plan()) == Conversion::rounding;
 }
 
 }  // namespace neurogen

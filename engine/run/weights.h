@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/data/tokenizer.h"
+#include "engine/model/pretrained.h"
 #include "engine/run/settings.h"
 
 namespace neurogen {
@@ -17,20 +18,40 @@ struct WeightSettings {
 
 // Automatic values of --arch, --compute, --decoder-storage and --document-end become those that the checkpoint was trained with.
 void adopt_checkpoint(Settings& settings, const Checkpoint& from);
-// The same from weights to start training from, of any kind: the architecture, and without --document-end the one that they were
-// trained with; pretrained weights are trained by AdamW. Checks nothing else.
-void adopt_weights(Settings& settings, const std::string& weights);
 // Throws Error, naming both values, if the checkpoint holds another architecture.
 void check_architecture(const Checkpoint& from, const Architecture& asked);
-// The same for weights of any kind that adopt_weights takes, as far as they name their architecture.
-void check_architecture(const std::string& weights, const Architecture& asked);
 // Throws Error, naming both hashes, if the checkpoint was trained with a tokenizer other than this one (may be null).
 void check_tokenizer(const Checkpoint& from, const Tokenizer* tokenizer);
 // read_tokenizer, with more heap for the time of reading.
 std::unique_ptr<Tokenizer> named_tokenizer(const std::string& path);
-// The tokenizer in a file of weights, null if there is none; likewise.
+// The tokenizer in a checkpoint, null if there is none; likewise.
 std::unique_ptr<Tokenizer> carried_tokenizer(const Checkpoint& from);
-std::unique_ptr<Tokenizer> carried_tokenizer(const std::string& file);  // weights of any kind
+
+// Weights of any kind to start from, opened and parsed once: a safetensors file, a checkpoint, or pretrained.
+class WeightFile {
+ public:
+  explicit WeightFile(const std::string& path);  // Throws Error that names the file and what is wrong with it
+
+  const std::string& path() const { return path_; }
+  const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }  // null: of another kind
+  const Pretrained* pretrained() const { return pretrained_.get(); }                      // likewise
+
+  // The architecture, empty if the file does not name it, and for automatic --document-end the one that they were trained with;
+  // pretrained weights are trained by AdamW. Checks nothing else.
+  void adopt(Settings& settings) const;
+  // Throws Error, naming both values, if the file names another architecture.
+  void check(const Architecture& asked) const;
+  // Throws Error if they were trained with a tokenizer other than this one (may be null).
+  void check_tokenizer(const Tokenizer* tokenizer) const;
+  std::unique_ptr<Tokenizer> tokenizer() const;           // null if there is none; as named_tokenizer
+  void load(const Model& model, Program& program) const;  // initialize_from
+
+ private:
+  std::string path_;
+  std::unique_ptr<Pretrained> pretrained_;  // one of the three
+  std::optional<Checkpoint> checkpoint_;
+  std::optional<Safetensors> safetensors_;
+};
 
 // Weights of a model for use, not for training.
 class Weights {
@@ -41,14 +62,16 @@ class Weights {
 
   std::unique_ptr<Tokenizer> take_tokenizer() { return std::move(tokenizer_); }  // leaves none
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }                // null: none given and none in the weights
-  // The checkpoint, for the session to map; null if the weights are safetensors.
-  const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }
-  // Loads the weights; from a checkpoint only these, with verified checksums. Returns whether they were rounded.
-  bool load(Session& session) const;
+  // The checkpoint, for the session to map; null if the weights are of another kind.
+  const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : init_ ? init_->checkpoint() : nullptr; }
+  const WeightFile& init() const { return *init_; }  // if it is what the settings name alone
+  // Loads the weights, once; from a checkpoint only these, with verified checksums. Returns whether they were rounded.
+  bool load(Session& session);
 
  private:
-  std::string init_;  // with a checkpoint: the base of its adapters, empty: where it was
   std::optional<Checkpoint> checkpoint_;
+  std::optional<WeightFile> init_;  // without a checkpoint; until it is loaded
+  std::string base_;                // with a checkpoint: the base of its adapters, empty: where it was
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 

@@ -187,9 +187,18 @@ Kind kind_of(const TransformerShape& s) {
   return s.qkv_bias && !s.bias ? Kind::qwen2 : Kind::llama;
 }
 
+namespace {
+
+nlohmann::ordered_json token(std::int64_t id) { return id < 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(id); }
+
+}  // namespace
+
+std::string generation_config(std::int64_t begin, std::span<const std::int64_t> ends) {
+  return nlohmann::ordered_json{{"bos_token_id", token(begin)}, {"eos_token_id", ends}}.dump(2) + "\n";
+}
+
 std::string huggingface_config(const TransformerShape& s, const char* type, std::int64_t begin, std::int64_t end) {
   const Kind kind = kind_of(s);
-  const auto token = [](std::int64_t id) { return id < 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(id); };
   nlohmann::ordered_json config;
   const char* architecture = kind == Kind::gpt2 ? "GPT2LMHeadModel" : kind == Kind::llama ? "LlamaForCausalLM" : "Qwen2ForCausalLM";
   config["architectures"] = {architecture};

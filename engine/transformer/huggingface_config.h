@@ -1,5 +1,6 @@
 // config.json of Hugging Face's transformers. Sources: configuration_gpt2.py, configuration_llama.py, configuration_qwen2.py.
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,5 +22,7 @@ Kind kind_of(const TransformerShape& shape);
 
 // `type`: of the weights, "float32". begin, end: tokens, -1: none.
 std::string huggingface_config(const TransformerShape& shape, const char* type, std::int64_t begin, std::int64_t end);
+// generation_config.json: generation begins with `begin`, -1: with nothing of its own, and ends at any of `ends`.
+std::string generation_config(std::int64_t begin, std::span<const std::int64_t> ends);
 
 }  // namespace neurogen

@@ -133,10 +133,6 @@ class TransformerFolder final : public PretrainedTransformer {
     arrange(std::move(config.shape), name, config.kind, Format::folder, folder_.config_path());
   }
   const char* format() const override { return "Hugging Face"; }
-  bool has_tokenizer() const override {
-    std::error_code unknown;
-    return std::filesystem::exists(path_ + "/tokenizer.json", unknown);
-  }
 
  private:
   HuggingFaceFolder folder_;
@@ -152,7 +148,7 @@ class TransformerGguf final : public PretrainedTransformer {
     arrange(std::move(model.shape), name, model.kind, Format::gguf, path);
   }
   const char* format() const override { return "GGUF"; }
-  bool has_tokenizer() const override { return file_.has("tokenizer.ggml.model") && file_.text("tokenizer.ggml.model") == "gpt2"; }
+  const Gguf* gguf() const override { return &file_; }
 
  private:
   Gguf file_;

@@ -76,6 +76,7 @@ void append_tokenizer(const ForeignTokenizer& tokenizer, std::size_t vocabulary,
       while (pieces->size() < vocabulary) pieces->push_back(fmt::format("[PAD{}]", pieces->size()));
     if (auto* kinds = std::get_if<std::vector<std::int32_t>>(&value); kinds && key == "tokenizer.ggml.token_type")
       kinds->resize(std::max(kinds->size(), vocabulary), kUnused);
+    if (auto* scores = std::get_if<std::vector<float>>(&value)) scores->resize(std::max(scores->size(), vocabulary));
     to.emplace_back(key, std::move(value));
   }
   if (tokenizer.metadata.empty()) to.emplace_back("tokenizer.ggml.model", std::string("no_vocab"));
@@ -111,6 +112,7 @@ void write_transformer_folder(const Architecture& architecture, const WeightSour
   write_safetensors(directory.file(kHuggingFaceWeights), {{"format", "pt"}}, tensors);
   for (const auto& [name, contents] : tokenizer.files) write(name, contents);
   write(std::string(kHuggingFaceConfig), huggingface_config(shape, numpy_name(stored), tokenizer.begin, tokenizer.end));
+  if (!tokenizer.ends.empty()) write("generation_config.json", generation_config(tokenizer.begin, tokenizer.ends));
   directory.commit();
 }
 

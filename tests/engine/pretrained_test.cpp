@@ -9,6 +9,7 @@
 #include "engine/model/family.h"
 #include "engine/model/initialize.h"
 #include "engine/model/saved_weights.h"
+#include "engine/run/foreign_tokenizer.h"
 #include "engine/run/session.h"
 #include "engine/run/stream.h"
 #include "engine/run/weights.h"
@@ -27,12 +28,25 @@ const std::vector<string> kModels = {"gpt2", "llama", "qwen2"};
 
 string golden(const string& name) { return source_folder() + "/tests/pretrained/" + name; }
 
-std::unique_ptr<Session> loaded(const string& path) {
+std::unique_ptr<Session> session_of(ArchitecturePtr architecture) {
   StepOptions options;
   options.window = 12;
-  auto session = std::make_unique<Session>(planned(build_stream(open_pretrained(path)->architecture(), options), kPlenty));
+  return std::make_unique<Session>(planned(build_stream(std::move(architecture), options), kPlenty));
+}
+
+std::unique_ptr<Session> loaded(const string& path) {
+  auto session = session_of(open_pretrained(path)->architecture());
   initialize_from(session->model, session->program, path);
   return session;
+}
+
+std::vector<std::vector<float>> parameters(const Session& session) {
+  std::vector<std::vector<float>> all;
+  for (const Parameter& p : session.model.parameters) {
+    const TensorView view = session.program.view(p.value);
+    all.emplace_back(view.as<float>(), view.as<float>() + view.elements());
+  }
+  return all;
 }
 
 // The largest difference from the logits that transformers computes.
@@ -321,15 +335,7 @@ TEST(Pretrained, WhatIsWrittenIsReadAgain) {
     (gguf ? interchange.write_gguf : interchange.write_folder)(*weights->architecture(), *weights, type, {}, directory.path(to));
     return directory.path(to);
   };
-  const auto parameters = [](const string& path) {
-    const auto session = loaded(path);
-    std::vector<std::vector<float>> all;
-    for (const Parameter& p : session->model.parameters) {
-      const TensorView view = session->program.view(p.value);
-      all.emplace_back(view.as<float>(), view.as<float>() + view.elements());
-    }
-    return all;
-  };
+  const auto parameters = [](const string& path) { return neurogen::parameters(*loaded(path)); };
   for (const string& name : kModels) {
     const auto original = parameters(golden(name));
     for (const Encoding type : {Encoding::f32, Encoding::f16}) {  // the golden weights are f16
@@ -384,17 +390,53 @@ TEST(Pretrained, ArchitecturesThatOtherProgramsLackAreNotWritten) {
 TEST(Pretrained, SettingsComeFromTheWeights) {
   Settings settings;
   settings.device = Device::cpu;
-  adopt_weights(settings, golden("llama"));
+  const WeightFile llama(golden("llama"));
+  llama.adopt(settings);
   EXPECT_EQ(settings.saved_optimizer, Optimizer::adamw);  // its head is not tied: Muon would be the default
   const Resolved resolved = resolve(settings, true);
   EXPECT_EQ(resolved.architecture->name(), "llama");
-  check_architecture(golden("llama"), *resolved.architecture);
+  llama.check(*resolved.architecture);
   json other = json::parse(resolved.architecture->json());
   other["rotary_theta"] = 10000;
-  EXPECT_ERROR(check_architecture(golden("llama"), *parse_architecture(other.dump(), "x")),
+  EXPECT_ERROR(llama.check(*parse_architecture(other.dump(), "x")),
                "llama holds the model llama with rotary_theta 300.0, requested is llama with 10000.0: use the architecture");
-  adopt_weights(settings, golden("gpt2"));
+  WeightFile(golden("gpt2")).adopt(settings);
   EXPECT_ERROR(resolve(settings, true), "window is 256: gpt2 knows 16 positions");
+}
+
+// A file that is gone cannot be opened again.
+TEST(Pretrained, WeightsAreOpenedOnce) {
+  const TemporaryDirectory directory;
+  directory.file("tokenizer.json", json::parse(read_file(source_folder() + "/tests/golden/byte-level.json"))["tokenizer"].dump());
+  const auto tokenizer = read_tokenizer(directory.path("tokenizer.json"));
+  json wide = json::parse(open_pretrained(golden("llama"))->architecture()->json());
+  wide["vocabulary"] = tokenizer->vocabulary();
+  const auto first = session_of(parse_architecture(wide.dump(), "wide"));
+  initialize(first->model, first->program, 1);
+  export_parameters(first->model, first->program, directory.path("ours.safetensors"), tokenizer.get());
+  const Architecture& architecture = *first->model.architecture;
+  const SavedWeights weights(architecture, directory.path("ours.safetensors"));
+  const Interchange& interchange = interchange_of(architecture);
+  const ForeignTokenizer theirs = foreign_tokenizer(tokenizer.get());
+  interchange.write_gguf(architecture, weights, Encoding::f32, theirs, directory.path("theirs.gguf"));
+  interchange.write_folder(architecture, weights, Encoding::f32, theirs, directory.path("theirs"));
+  for (const string name : {"ours.safetensors", "theirs.gguf", "theirs"}) {
+    const WeightFile file(directory.path(name));
+    for (const char* part : {"", "/config.json", "/model.safetensors"})
+      if (std::filesystem::is_regular_file(directory.path(name) + part)) std::filesystem::remove(directory.path(name) + part);
+    Settings settings;
+    settings.device = Device::cpu;
+    file.adopt(settings);
+    settings.window = 12;
+    const Resolved resolved = resolve(settings, true);
+    file.check(*resolved.architecture);
+    const auto carried = file.tokenizer();
+    ASSERT_TRUE(carried) << name;
+    EXPECT_EQ(carried->vocabulary(), tokenizer->vocabulary()) << name;
+    const auto second = session_of(resolved.architecture);
+    file.load(second->model, second->program);
+    EXPECT_EQ(parameters(*second), parameters(*first)) << name;
+  }
 }
 
 // Flips a bit in bytes that are not weights: it is opened, or refused with a sentence.

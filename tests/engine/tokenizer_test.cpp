@@ -4,11 +4,14 @@
 #include <sentencepiece_trainer.h>
 
 #include <random>
+#include <set>
 #include <sstream>
 #include <unordered_map>
 
 #include "engine/data/segment.h"
+#include "engine/data/sentencepiece_model.h"
 #include "engine/data/text.h"
+#include "engine/run/foreign_tokenizer.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 
@@ -225,6 +228,89 @@ TEST_F(TokenizerTest, OthersModelsEndALineAsTheyEncodeIt) {
   const Tokenizer& endless = open(
       directory_.file("e.model", others_model({{"user_defined_symbols", "\n"}, {"vocab_size", "100"}, {"eos_id", "-1"}}, text)));
   EXPECT_EQ(endless.document_end(), -1);
+}
+
+TEST_F(TokenizerTest, ItsPiecesAreThoseOfTheLibrary) {
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.LoadFromSerializedProto(*model_).ok());
+  const auto found = plain_sentence_pieces(*model_);
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->pieces.size(), 400u);
+  std::set<std::int32_t> kinds;
+  for (int id = 0; id < 400; ++id) {
+    const auto at = static_cast<std::size_t>(id);
+    EXPECT_EQ(found->pieces[at], library.IdToPiece(id));
+    EXPECT_EQ(found->scores[at], library.GetScore(id));
+    EXPECT_EQ(found->kinds[at], library.IsUnknown(id)           ? 2
+                                : library.IsControl(id)         ? 3
+                                : library.IdToPiece(id) == "\n" ? 4
+                                : library.IsByte(id)            ? 6
+                                                                : 1)
+        << id;
+    kinds.insert(found->kinds[at]);
+  }
+  EXPECT_EQ(kinds, (std::set<std::int32_t>{1, 2, 3, 4, 6}));
+  // Any part of a file ends somewhere.
+  for (std::size_t size = 0; size < model_->size(); size += 7) plain_sentence_pieces(model_->substr(0, size));
+}
+
+TEST_F(TokenizerTest, AModelOfItsPiecesCutsATextAlike) {
+  const auto pieces = plain_sentence_pieces(*model_);
+  const string model = sentencepiece_model(*pieces);
+  const auto again = plain_sentence_pieces(model);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->pieces, pieces->pieces);
+  EXPECT_EQ(again->scores, pieces->scores);
+  EXPECT_EQ(again->kinds, pieces->kinds);
+  const auto tokenizer = tokenizer_of(model, "again");
+  EXPECT_EQ(tokenizer->document_end(), tokenizer_.document_end());
+  for (const string& text : {make_text(50), string("  odd \u4E2D\n\n</s>"), string()})
+    EXPECT_EQ(tokenizer->encode(text), tokenizer_.encode(text));
+  SentencePieces damaged = *pieces;
+  damaged.pieces[300] = damaged.pieces[301];
+  EXPECT_ERROR(tokenizer_of(sentencepiece_model(damaged), "damaged"), "damaged is not a SentencePiece model");
+}
+
+// Flips a bit in a GGUF file with these pieces: it is read, or refused with a sentence.
+TEST_F(TokenizerTest, PiecesInAGgufFileMayBeHostile) {
+  const string path = directory_.path("pieces.gguf");
+  write_gguf(path, foreign_tokenizer(&tokenizer_).metadata, {});
+  EXPECT_EQ(read_tokenizer(path)->encode("ba ko ri.\n"), tokenizer_.encode("ba ko ri.\n"));
+  string bytes = read_file(path);
+  int read = 0, refused = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += 5) {
+    bytes[at] = static_cast<char>(bytes[at] ^ 1 << at % 8);
+    directory_.file("pieces.gguf", bytes);
+    try {
+      const auto tokenizer = read_tokenizer(path);
+      for (const TokenId id : tokenizer->encode("ba ko <s> \u4E2D\n")) EXPECT_LT(id, tokenizer->vocabulary());
+      ++read;
+    } catch (const Error& error) {
+      EXPECT_EQ(string(error.what()).find(path), 0u) << error.what();
+      ++refused;
+    }
+    bytes[at] = static_cast<char>(bytes[at] ^ 1 << at % 8);
+  }
+  EXPECT_GT(read, 100);
+  EXPECT_GT(refused, 100);
+}
+
+TEST_F(TokenizerTest, PiecesOfATextThatIsChangedFirstAreNotPlain) {
+  const std::unordered_map<string, string> plain = {{"vocab_size", "100"},
+                                                    {"hard_vocab_limit", "false"},
+                                                    {"user_defined_symbols", "\n"},
+                                                    {"add_dummy_prefix", "false"},
+                                                    {"remove_extra_whitespaces", "false"}};
+  const auto is_plain = [&](const string& option, const string& value) {
+    auto options = plain;
+    options[option] = value;
+    return plain_sentence_pieces(others_model(options, make_text(300))).has_value();
+  };
+  EXPECT_TRUE(is_plain("vocab_size", "100"));
+  EXPECT_FALSE(is_plain("add_dummy_prefix", "true"));
+  EXPECT_FALSE(is_plain("remove_extra_whitespaces", "true"));
+  EXPECT_FALSE(is_plain("normalization_rule_name", "nmt_nfkc"));
+  EXPECT_FALSE(is_plain("model_type", "unigram"));
 }
 
 TEST_F(TokenizerTest, ASpaceComesBackHoweverRare) {

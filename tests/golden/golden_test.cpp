@@ -1,5 +1,5 @@
 // Compares whole models with the reference models in PyTorch: features, loss, every gradient, and the changes of three steps.
-// compact.py in this folder makes the golden files.
+// compact.py and lora.py in this folder make the golden files.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -57,6 +57,12 @@ Recipe recipe_of(const std::map<std::string, std::string>& metadata) {
   return {architecture, Optimizer::muon, {0, 4e-3f, 0.02f, 1e-3f, 0.02f}};
 }
 
+// What the reference's adapters beside frozen weights are like; none for most.
+Lora lora_of(const std::map<std::string, std::string>& metadata, const Architecture& architecture) {
+  if (!metadata.contains("rank")) return {};
+  return {std::stoll(metadata.at("rank")), std::stod(metadata.at("alpha")), architecture.adaptable()};
+}
+
 // The values of a tensor on either device, in any floating type.
 std::vector<double> values(const Program& program, TensorId id) {
   const TensorView view = program.view(id);
@@ -89,6 +95,12 @@ std::vector<double> values(const Safetensors& file, const std::string& name) {
   std::vector<double> out(static_cast<std::size_t>(file.at(name).elements()));
   file.read_as_double(name, out);
   return out;
+}
+
+void put(Program& program, TensorId to, const std::vector<double>& values) {
+  if (program.view(to).dtype == DType::f64) return program.write(to, values.data(), values.size() * sizeof(double));
+  const std::vector<float> narrow(values.begin(), values.end());
+  program.write(to, narrow.data(), narrow.size() * sizeof(float));
 }
 
 double norm_of(const std::vector<double>& x) {
@@ -142,11 +154,15 @@ TEST_P(Golden, MatchesTheReference) {
   options.target = {c.gpu, 2, c.gpu ? Bytes{32} << 20 : 0};
   options.compute = options.decoder_storage = c.compute;
   options.schedule = c.schedule;
+  options.lora = lora_of(start.metadata(), *recipe.architecture);
   const Budget apart{Bytes{1} << 32, 0, Snapshot::none, false};  // no overlay, so that every gradient can be read afterwards
   Session session(planned(build_training(recipe.architecture, options), apart), {c.gpu, 0});
   const Model& b = session.model;
   const auto now = [&](TensorId id) { return values(session.program, id); };
-  initialize_from(b, session.program, golden(c.fixture + ".start"));
+  const bool adapted = options.lora.rank > 0;
+  for (const Parameter& p : b.parameters)
+    if (adapted && p.rule != UpdateRule::none) put(session.program, p.value, values(start, "param." + p.name));
+  initialize_from(b, session.program, golden((adapted ? start.metadata().at("base") : c.fixture) + ".start"));
   std::vector<std::vector<double>> before;
   for (const Parameter& p : b.parameters) before.push_back(now(p.value));
 
@@ -173,6 +189,7 @@ TEST_P(Golden, MatchesTheReference) {
     EXPECT_EQ(outcome.overflow, 0) << "of a gradient times " << outcome.loss_scale;
     for (std::size_t i = 0; i < b.parameters.size(); ++i) {
       const Parameter& p = b.parameters[i];
+      if (p.rule == UpdateRule::none) continue;
       std::vector<double> gradient;
       if (p.rule == UpdateRule::adafactor) {
         for (TensorId tile : b.decoder_gradients) {
@@ -204,7 +221,7 @@ TEST_P(Golden, MatchesTheReference) {
   }
   for (std::size_t i = 0; i < b.parameters.size() && !c.narrow(); ++i) {
     const Parameter& p = b.parameters[i];
-    if (vanishes(p.name)) continue;
+    if (p.rule == UpdateRule::none || vanishes(p.name)) continue;
     std::vector<double> change = now(p.value), expected = values(changes, p.name);
     const double scale = std::stod(changes.metadata().at(p.name));
     for (std::size_t k = 0; k < change.size(); ++k) change[k] -= before[i][k], expected[k] *= scale;
@@ -221,7 +238,8 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                                          Case{"fixture4", DType::f32, kLean}, Case{"fixture5", DType::f32, kLean},
                                          Case{"modern", DType::f64, kFast}, Case{"gpt2", DType::f64, kFast},
                                          Case{"llama", DType::f64, kFast}, Case{"modern", DType::f32, kLean},
-                                         Case{"gpt2", DType::f32, kLean}, Case{"llama", DType::f32, kLean}),
+                                         Case{"gpt2", DType::f32, kLean}, Case{"llama", DType::f32, kLean},
+                                         Case{"lora", DType::f64, kFast}, Case{"lora", DType::f32, kLean}),
                          testing::PrintToStringParamName());
 
 #ifdef NEUROGEN_CUDA
@@ -243,7 +261,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"llama", DType::bf16, kFast, true, 1e-2, 4e-2}, Case{"modern", DType::bf16, kLean, true, 1e-2, 4e-2},
                     Case{"gpt2", DType::bf16, kLean, true, 1e-2, 4e-2}, Case{"llama", DType::bf16, kLean, true, 1e-2, 4e-2},
                     Case{"modern", DType::f16, kFast, true, 1e-2, 2e-2}, Case{"gpt2", DType::f16, kLean, true, 1e-2, 2e-2},
-                    Case{"llama", DType::f16, kFast, true, 1e-2, 2e-2}),
+                    Case{"llama", DType::f16, kFast, true, 1e-2, 2e-2}, Case{"lora", DType::f32, kFast, true},
+                    Case{"lora", DType::f32, kLean, true}),
     testing::PrintToStringParamName());
 #endif
 

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "arena/error.h"
+#include "engine/data/tokenizer.h"
+#include "engine/data/tokenizer_gguf.h"
 #include "engine/model/pretrained.h"
 
 // Errors with a sentence are fine; anything else, above all a crash, is a finding.
@@ -23,6 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     for (const std::string_view key : gguf.keys())
       if (key.ends_with("tokens")) gguf.texts(key);
+    if (neurogen::has_gguf_tokenizer(gguf)) neurogen::tokenizer_of(gguf)->encode("It's 7\n");
     const auto model = neurogen::open_pretrained(path);
     model->read("embedding.weight", 0, first);
   } catch (const neurogen::Error& error) {

@@ -41,17 +41,34 @@ class LlamaCpp:
         self.pieces = c.llama_model_get_vocab(self.model)
         self.vocabulary = c.llama_vocab_n_tokens(self.pieces)
 
-    def encode(self, text):
-        text, room = text.encode(), (ctypes.c_int32 * (len(text) + 1))()
-        count = LlamaCpp.library.llama_tokenize(self.pieces, text, len(text), room, len(room), False, False)
+    def encode(self, text, begins=False):
+        text = text.encode()
+        room = (ctypes.c_int32 * (len(text) + 1))()
+        count = LlamaCpp.library.llama_tokenize(self.pieces, text, len(text), room, len(room), begins, False)
         return list(room[:count])
 
-    def logits(self, tokens):
+    def rows(self, tokens):
+        """The logits behind each token, which may be given when those before are known."""
         c = LlamaCpp.library
         context = c.llama_init_from_model(self.model, c.llama_context_default_params())
-        rows = []
         for token in tokens:
             assert c.llama_decode(context, c.llama_batch_get_one((ctypes.c_int32 * 1)(token), 1)) == 0
-            rows.append(np.ctypeslib.as_array(c.llama_get_logits(context), (self.vocabulary,)).copy())
+            yield np.ctypeslib.as_array(c.llama_get_logits(context), (self.vocabulary,)).copy()
         c.llama_free(context)
-        return np.array(rows)
+
+    def logits(self, tokens):
+        return np.array(list(self.rows(tokens)))
+
+    def greedy(self, prompt, count):
+        """The most probable tokens behind a prompt, each behind those before."""
+        made = []
+
+        def read():
+            yield from prompt
+            for i in range(count - 1):
+                yield made[i]
+
+        for place, row in enumerate(self.rows(read()), 1):
+            if place >= len(prompt):
+                made.append(int(row.argmax()))
+        return made

@@ -1,31 +1,20 @@
 #!/usr/bin/env python3
 """Models of random weights in other programs' files: what this engine computes from them, and what those programs compute from ours.
 
-  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers and gguf, and for llama.cpp xllamacpp, all from PyPI; prints
-                                     "skipped" without them
+  oracle_test.py BUILD [TEST...]     needs numpy, torch, transformers, tokenizers and gguf, and for llama.cpp xllamacpp
 
 transformers and llama.cpp are the oracles; logits are compared in float32 on the CPU.
 """
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 import unittest
 
-build = pathlib.Path(sys.argv.pop(1)).resolve()
-sys.path.insert(0, str(build / "python"))
-sys.dont_write_bytecode = True
-try:
-    import gguf
-    import neurogen
-    import numpy as np
-    import torch
-    import transformers
-except ImportError as missing:
-    print(f"skipped: {missing}")
-    sys.exit(0)
+from opt_in import SOURCE, engine as run, imported, program
+
+gguf, neurogen, np, _, torch, transformers = imported("gguf", "neurogen", "numpy", "tokenizers", "torch", "transformers")
 from llama_cpp import LlamaCpp
+from nasty_strings import strings, trained
 
 transformers.logging.set_verbosity_error()
 
@@ -70,21 +59,11 @@ def our_engine(path, batch=2, window=LENGTH, **settings):
     return neurogen.Engine(init=str(path), device="cpu", batch=batch, window=window, budget="2000M", **settings)
 
 
-def run(*words):
-    command = [str(build / "bin" / "neurogen-engine"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 class Oracle(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
-
-    def export(self, *words):
-        result = run("export", *words)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result.stdout
 
     def saved(self, name, **options):
         model = random_model(name)
@@ -136,7 +115,7 @@ class Oracle(unittest.TestCase):
             with self.subTest(name):
                 model, folder = self.saved(name)
                 out = self.directory / (name + "-out")
-                self.export("--init", folder, "--huggingface", out)
+                run("export", "--init", folder, "--huggingface", out)
                 ours = type(model).from_pretrained(out).eval()
                 self.assertTrue(torch.equal(ours(torch.tensor(ids(4), dtype=torch.long)).logits,
                                             model(torch.tensor(ids(4), dtype=torch.long)).logits))
@@ -150,7 +129,7 @@ class Oracle(unittest.TestCase):
         for _ in range(3):
             engine.train_step_batch(tokens, np.roll(tokens, -1, 1))
         engine.save(str(self.directory / "trained.ngck"))
-        self.export("--checkpoint", self.directory / "trained.ngck", "--huggingface", self.directory / "trained")
+        run("export", "--checkpoint", self.directory / "trained.ngck", "--huggingface", self.directory / "trained")
         ours = transformers.AutoModelForCausalLM.from_pretrained(self.directory / "trained").eval()
         self.same_logits(engine.logits(tokens), their_logits(ours, tokens))
         self.assertGreater(np.abs(engine.logits(tokens) - their_logits(model, tokens)).max(), 0.01)
@@ -163,7 +142,7 @@ class Oracle(unittest.TestCase):
                         continue
                     model, folder = self.saved(name)
                     file = self.directory / f"{name}-{kind}.gguf"
-                    self.export("--init", folder, "--gguf", file, "--type", kind)
+                    run("export", "--init", folder, "--gguf", file, "--type", kind)
                     # The official reader finds the same tensors, and dequantises them alike.
                     tensors = {t.name: t for t in gguf.GGUFReader(file).tensors}
                     embedding = gguf.dequantize(tensors["token_embd.weight"].data, tensors["token_embd.weight"].tensor_type)
@@ -176,8 +155,8 @@ class Oracle(unittest.TestCase):
             _, folder = self.saved(name)
             for kind in ("f32", "bf16"):
                 first, second = (self.directory / f"{name}-{kind}-{i}.gguf" for i in (1, 2))
-                self.export("--init", folder, "--gguf", first, "--type", kind)
-                self.export("--init", first, "--gguf", second, "--type", kind)
+                run("export", "--init", folder, "--gguf", first, "--type", kind)
+                run("export", "--init", first, "--gguf", second, "--type", kind)
                 self.assertEqual(first.read_bytes(), second.read_bytes(), name)
 
     def test_llama_cpp_computes_the_same_from_our_files(self):
@@ -187,13 +166,44 @@ class Oracle(unittest.TestCase):
                 with self.subTest(name, type=kind):
                     _, folder = self.saved(name)
                     file = self.directory / f"{name}-{kind}.gguf"
-                    self.export("--init", folder, "--gguf", file, "--type", kind)
+                    run("export", "--init", folder, "--gguf", file, "--type", kind)
                     tokens = ids(7, 1)
                     theirs, ours = LlamaCpp(file).logits(tokens[0]), our_engine(file, batch=1).logits(tokens)[0]
                     self.same_logits(theirs, ours, tolerance)
                     first, second = np.sort(theirs, -1)[:, -1], np.sort(theirs, -1)[:, -2]
                     clear = first - second > 2 * tolerance * np.abs(theirs).max()
                     self.assertEqual(ours.argmax(-1)[clear].tolist(), theirs.argmax(-1)[clear].tolist())
+
+    def test_llama_cpp_cuts_text_as_sentencepiece_models_of_ours(self):
+        text = "\n".join((SOURCE / "docs" / name).read_text() for name in ("using.md", "performance.md"))
+        (self.directory / "text.txt").write_text(text)
+        program("corpus", "train-tokenizer", self.directory / "text.txt", "--vocabulary", 1500, "--out", self.directory / "t.model")
+        arch = json.loads((SOURCE / "schemas" / "presets" / "smollm2-135m.json").read_text())
+        arch.update(name="ours", vocabulary=1510, width=96, layers=2, heads=6, key_value_heads=2, hidden=160)
+        (self.directory / "ours.json").write_text(json.dumps(arch))
+        weights, file = self.directory / "w.safetensors", self.directory / "w.gguf"
+        run("train", "--arch", self.directory / "ours.json", "--data", self.directory / "text.txt", "--tokenizer", self.directory / "t.model",
+            "--batch", 2, "--seq", 32, "--steps", 20, "--device", "cpu", "--progress", "none", "--export", weights)
+        run("export", "--init", weights, "--gguf", file)
+        ours, llama = neurogen.Tokenizer(str(self.directory / "t.model")), LlamaCpp(file)
+        lines = [*text.split("\n")[:400], text, *strings(2000), " ", "  a", "\n", "\n\n a\n", "<s></s>", "<0x41>", "[PAD1505]"]
+        for line in lines:
+            line = line.replace("\u2581", "_")  # SentencePiece's sign for a space
+            self.assertEqual(llama.encode(line), list(ours.encode(line)), repr(line))
+        prompt = "The file of "
+        said = [int(line.split()[1]) for line in run("generate", "--init", weights, "--device", "cpu", "--prompt", prompt, "--temperature", 0,
+                                                     "--max-tokens", 20, "--logprobs").splitlines()]
+        self.assertEqual(llama.greedy(llama.encode(prompt, True), len(said)), said)
+
+    def test_folders_say_where_generation_ends(self):
+        model, folder = self.saved("llama")
+        tokenizer = trained("smollm", ["some text to learn from"], VOCABULARY - 10)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "bos_token": "<|endoftext|>"}))
+        run("export", "--init", folder, "--huggingface", self.directory / "out")
+        config = transformers.GenerationConfig.from_pretrained(self.directory / "out")
+        self.assertEqual([config.bos_token_id, config.eos_token_id],
+                         [tokenizer.token_to_id("<|endoftext|>"), [tokenizer.token_to_id("<|im_end|>")]])
 
     def test_refusals(self):
         cases = [

@@ -2,37 +2,22 @@
 """Adapters of a real model: PEFT (PyPI) computes from our adapter folder what this engine computes, and 20 steps of PyTorch from the same
 first adapters, on the same tokens, give the same held-out loss. Prints both programs' tokens/s.
 
-  peft_test.py BUILD FOLDER     FOLDER as in real_model.py; needs peft, torch and transformers; prints "skipped" without them
+  peft_test.py BUILD FOLDER     FOLDER as in real_model.py; needs numpy, peft, torch and transformers
 """
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
 
-build, folder = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
-sys.path.insert(0, str(build / "python"))
-sys.dont_write_bytecode = True
-try:
-    import neurogen
-    import numpy as np
-    import peft
-    import torch
-    import transformers
+from fetch_model import fetched
+from opt_in import SOURCE, engine, imported
 
-    from fetch_model import fetched
-except ImportError as missing:
-    sys.exit(print(f"skipped: {missing}"))
+neurogen, np, peft, torch, transformers = imported("neurogen", "numpy", "peft", "torch", "transformers")
 
 BATCH, WINDOW, STEPS, RATE, WARMUP = 4, 128, 20, 1e-3, 5
-SOURCE = pathlib.Path(__file__).resolve().parents[2]
 torch.set_num_threads(2)
-
-
-def engine(*words):
-    subprocess.run([build / "bin" / "neurogen-engine", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
 def trained(run, steps, rate):
@@ -49,11 +34,11 @@ def with_adapter(run, trainable=False):
     return peft.PeftModel.from_pretrained(base, f"{run}.peft", is_trainable=trainable)
 
 
-def token_losses(engine, ids):
+def token_losses(torch_model, ids):
     """Nats of each token of whole windows, from the tokens before it in its window."""
     rows = [(ids[i:i + WINDOW], ids[i + 1:i + WINDOW + 1]) for i in range(0, len(ids) - WINDOW, WINDOW)]
     inputs, targets = (torch.tensor(np.array(part), dtype=torch.long) for part in zip(*rows))
-    return torch.nn.functional.cross_entropy(engine(inputs).logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return torch.nn.functional.cross_entropy(torch_model(inputs).logits.flatten(0, 1), targets.flatten(), reduction="none")
 
 
 def trained_by_torch(ids):
@@ -72,7 +57,7 @@ def trained_by_torch(ids):
     return torch_model.eval(), BATCH * WINDOW * STEPS / (time.perf_counter() - begin)
 
 
-model = fetched(folder)
+model = fetched(pathlib.Path(sys.argv[1]).resolve())
 with tempfile.TemporaryDirectory() as name:
     os.chdir(name)
     engine("export", "--init", model, "--huggingface", "base")

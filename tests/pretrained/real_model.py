@@ -3,30 +3,19 @@
 that of transformers and llama.cpp for the files that this engine writes.
 
   real_model.py BUILD FOLDER     FOLDER, outside the source, keeps the model (98 MB); needs numpy, gguf, tokenizers, torch, transformers and
-                                 xllamacpp (all on PyPI); prints "skipped" without them
+                                 xllamacpp
 
 NumPy: the model is dequantised by gguf, the tokens come from tokenizers, and the evaluation below is in float64.
 """
 import pathlib
-import subprocess
 import sys
 import tempfile
 
-build, folder = (pathlib.Path(word).resolve() for word in sys.argv[1:3])
-sys.path.insert(0, str(build / "python"))
-sys.dont_write_bytecode = True
-try:
-    import gguf
-    import neurogen
-    import numpy as np
-    import tokenizers
-    import torch
-    import transformers
+from fetch_model import fetched
+from opt_in import engine, imported
 
-    from fetch_model import fetched
-    from llama_cpp import LlamaCpp
-except ImportError as missing:
-    sys.exit(print(f"skipped: {missing}"))
+gguf, neurogen, np, tokenizers, torch, transformers = imported("gguf", "neurogen", "numpy", "tokenizers", "torch", "transformers")
+from llama_cpp import LlamaCpp
 
 TEXT = """The Apache License is a permissive free software license written by the Apache Software Foundation. It allows users to
 use the software for any purpose, to distribute it, to modify it, and to distribute modified versions of the software under the
@@ -84,32 +73,27 @@ def loss_of(logits, ids):
     return (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(ids) - 1), ids[1:]]).mean()
 
 
-def exported(*words):
-    subprocess.run([build / "bin" / "neurogen-engine", "export", "--init", model, *words], check=True, stdout=subprocess.DEVNULL)
-
-
 def transformers_loss(directory):
-    exported("--huggingface", directory / "folder")
+    engine("export", "--init", model, "--huggingface", directory / "folder")
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory / "folder")
     assert tokenizer.encode(TEXT, add_special_tokens=False) == ids.tolist()
-    engine = transformers.AutoModelForCausalLM.from_pretrained(directory / "folder", dtype=torch.float32).eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(directory / "folder", dtype=torch.float32).eval()
     with torch.no_grad():
-        return loss_of(engine(torch.tensor(ids[None, :-1], dtype=torch.long)).logits[0].numpy(), ids)
+        return loss_of(theirs(torch.tensor(ids[None, :-1], dtype=torch.long)).logits[0].numpy(), ids)
 
 
 def llama_cpp_loss(directory, kind):
-    exported("--gguf", directory / "model.gguf", "--type", kind)
+    engine("export", "--init", model, "--gguf", directory / "model.gguf", "--type", kind)
     llama = LlamaCpp(directory / "model.gguf")
     assert llama.encode(TEXT) == ids.tolist()
     return loss_of(llama.logits(ids[:-1].tolist()), ids)
 
 
-model = fetched(folder)
+model = fetched(pathlib.Path(sys.argv[1]).resolve())
 reader = gguf.GGUFReader(model)
 ids = tokens_of(reader)
 theirs = losses(reader, ids)
-engine = neurogen.Engine(init=str(model), device="cpu", batch=1, window=len(ids) - 1, budget="4G")
-ours = engine.losses(ids[:-1], ids[1:]).reshape(-1)
+ours = neurogen.Engine(init=str(model), device="cpu", batch=1, window=len(ids) - 1, budget="4G").losses(ids[:-1], ids[1:]).reshape(-1)
 assert list(neurogen.Tokenizer(str(model)).encode(TEXT)) == ids.tolist()
 print(f"{len(theirs)} tokens: {ours.mean():.6f} nats by this engine, {theirs.mean():.6f} by NumPy; the largest difference of a token is "
       f"{np.abs(ours - theirs).max():.6f}")

@@ -1,8 +1,12 @@
 // Conversations under a chat template: corpus make --chat, training on the assistant's words alone, chat and generate.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "arena/bytes.h"
 #include "engine/data/tokenizer.h"
 #include "engine/data/tokens.h"
 #include "tests/tools/run_program.h"
@@ -45,6 +49,20 @@ class Conversations : public testing::Test {
     EXPECT_NE(result.err.find(sentence), string::npos) << result.err << "lacks: " << sentence;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
     EXPECT_EQ(directory_.files(), files);
+  }
+
+  // Weights of a brain that has hardly learned: what it says depends on all that it has read.
+  void make_weights(const string& name) const {
+    const ProgramResult trained =
+        run("neurogen-engine --arch brain.json --batch 8 --seq 48 --data c-train.bin --tokenizer tokenizer.json --steps 1 --seed 1 "
+            "--progress none --export " +
+            name);
+    ASSERT_EQ(trained.status, 0) << trained.err;
+  }
+  // The size of what the model reads before it answers.
+  std::size_t ids_of(const std::vector<Message>& messages) const {
+    const auto tokenizer = read_tokenizer(directory_.path("."));
+    return encode_parts(*tokenizer, tokenizer->chat_template()->parts(messages, true)).ids.size();
   }
 
   TemporaryDirectory directory_;
@@ -101,6 +119,83 @@ TEST_F(Conversations, AreLearnedAndSpoken) {
   const ProgramResult evaluated = run("neurogen-engine eval --init w.safetensors --data c-valid.bin --seq 48");
   EXPECT_EQ(evaluated.status, 0) << evaluated.err;
   EXPECT_EQ(run("neurogen-engine eval --init w.safetensors --data c-valid.bin --ngrams c-train.bin").status, 2);
+}
+
+TEST_F(Conversations, BeginWithWhatTheSystemSays) {
+  ASSERT_EQ(make("chat.jsonl").status, 0);
+  make_weights("w.safetensors");
+  const string voice = " --init w.safetensors --temperature 0 --max-tokens 20 ";
+  const auto generated = [&](const string& more) {
+    const ProgramResult result = run("neurogen-engine generate" + voice + "--prompt 'say 3' " + more);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result;
+  };
+  const auto read = [](const ProgramResult& result) { return std::stoul(result.err.substr(string("read ").size())); };
+  const ProgramResult usual = generated("--chat"), told = generated("--system 'Say so.'");
+  EXPECT_EQ(read(usual), ids_of({{"user", "say 3"}}));
+  EXPECT_EQ(read(told), ids_of({{"system", "Say so."}, {"user", "say 3"}}));
+  EXPECT_NE(read(usual), read(told));
+  EXPECT_NE(usual.out, told.out);
+  EXPECT_EQ(usual.out.find("say 3"), string::npos) << "the answer alone";
+  EXPECT_EQ(generated("").out.find("say 3"), 0u);
+
+  const auto talked = [&](const string& lines, const string& more) {
+    directory_.file("said", lines);
+    return run("neurogen-engine chat" + voice + more + " < said").out;
+  };
+  EXPECT_EQ(talked("say 3\n", ""), usual.out);
+  EXPECT_EQ(talked("say 3\n", "--system 'Say so.'"), told.out);
+  EXPECT_EQ(talked("say 8\n/reset\nsay 3\n", "--system 'Say so.'"), talked("say 8\n", "--system 'Say so.'") + told.out);
+}
+
+TEST_F(Conversations, HaveDefaultsOfTheirOwn) {
+  ASSERT_EQ(make("chat.jsonl").status, 0);
+  make_weights("w.safetensors");
+  const auto values = [&](const string& options) {
+    directory_.file("said", "/params\n");
+    std::istringstream lines(run("neurogen-engine chat --init " + options + " < said").out);
+    std::map<string, string> values;
+    for (string line, name, value; std::getline(lines, line);)
+      if (std::istringstream(line) >> name >> value) values[name] = value;
+    return values;
+  };
+  const auto is = [&](const string& options, const std::map<string, string>& expected) {
+    const auto found = values(options);
+    for (const auto& [name, value] : expected)
+      EXPECT_EQ(found.contains(name) ? found.at(name) : "missing", value) << name << " with " << options;
+  };
+  is("w.safetensors", {{"max-tokens", "512"}, {"temperature", "0.2"}, {"min-p", "0.05"}, {"repetition-penalty", "1.1"}});
+  is("w.safetensors --max-tokens 7 --temperature 1 --min-p 0 --repetition-penalty 1",
+     {{"max-tokens", "7"}, {"temperature", "1"}, {"min-p", "0"}, {"repetition-penalty", "1"}});
+  // A model without a chat template continues lines, by the defaults of generate.
+  std::filesystem::remove(directory_.path("tokenizer_config.json"));
+  make_weights("plain.safetensors");
+  is("plain.safetensors", {{"max-tokens", "100"}, {"min-p", "0"}, {"repetition-penalty", "1"}});
+  for (const string words : {"chat --system x < said", "generate --system x --prompt y", "generate --chat --prompt y"}) {
+    const ProgramResult result = run("neurogen-engine " + words + " --init plain.safetensors");
+    EXPECT_EQ(result.status, 2) << words;
+    EXPECT_NE(result.err.find("is for models with a chat template, and none is known of this one"), string::npos) << result.err;
+  }
+}
+
+TEST_F(Conversations, AreLearnedByTheirMaskUnlessItIsGone) {
+  ASSERT_EQ(make("chat.jsonl").status, 0);
+  make_weights("w.safetensors");
+  const auto evaluated = [&] {
+    const ProgramResult result =
+        run("neurogen-engine eval --init w.safetensors --tokenizer tokenizer.json --data c-valid.bin --seq 48");
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.out;
+  };
+  const Tokens tokens({directory_.path("c-valid.bin")}, nullptr);
+  std::vector<TokenId> targets(static_cast<std::size_t>(tokens.size()));
+  tokens.read_targets(0, targets);
+  const auto learned = std::count_if(targets.begin(), targets.end(), [](TokenId id) { return id >= 0; });
+  EXPECT_LT(learned, tokens.size() / 2);
+  const string masked = evaluated();
+  EXPECT_EQ(masked.find(fmt::format("{} tokens predicted", with_commas(static_cast<Bytes>(learned)))), 0u) << masked;
+  std::filesystem::remove(directory_.path("c-valid.mask"));
+  EXPECT_EQ(evaluated().find(fmt::format("{} tokens predicted", with_commas(static_cast<Bytes>(tokens.size() - 1)))), 0u);
 }
 
 TEST_F(Conversations, ThatAreNoneAreRefusedByTheirLine) {

@@ -206,7 +206,7 @@ TEST_F(PlanTest, SaysWhatCanBeFineTunedOnWhichCard) {
   } rows[] = {{"gpt2", {0, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}},
               {"smollm2-135m", {0, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}, {8192, 8192, 8192, 8192}},
               {"smollm2-360m", {0, 0, 0, 8192}, {256, 8192, 8192, 8192}, {6144, 8192, 8192, 8192}},
-              {"qwen2.5-0.5b", {0, 0, 0, 0}, {0, 2816, 8192, 8192}, {5120, 8192, 8192, 8192}}};
+              {"qwen2.5-0.5b", {0, 0, 0, 0}, {0, 2560, 8192, 8192}, {4864, 8192, 8192, 8192}}};
   for (const auto& row : rows) {
     for (std::size_t card = 0; card < 4; ++card) {
       EXPECT_EQ(tokens_in(table, row.model, "all weights", card), row.whole[card]) << row.model << card;
@@ -214,6 +214,18 @@ TEST_F(PlanTest, SaysWhatCanBeFineTunedOnWhichCard) {
       EXPECT_EQ(tokens_in(table, row.model, "--lora 8", card), row.lora[card]) << row.model << card;
     }
   }
+}
+
+// The heap of a larger vocabulary is part of the overhead, the minimum and the table.
+TEST_F(PlanTest, CountsTheHeapOfALargeTokenizer) {
+  const string model = "--device cpu --batch 1 --seq 16 --arch ";
+  const auto usual = plan(model + "smollm2-135m"), large = plan(model + "qwen2.5-0.5b");
+  const std::int64_t more = 384 * (151'936 - 65'536);
+  EXPECT_EQ(usual["overhead_bytes"], 128'000'000);
+  EXPECT_EQ(large["overhead_bytes"], 128'000'000 + more);
+  EXPECT_EQ(plan(model + "qwen2.5-0.5b --overhead 128M")["minimum_budget_bytes"].get<std::int64_t>(),
+            large["minimum_budget_bytes"].get<std::int64_t>() - more);
+  EXPECT_NE(run(model + "qwen2.5-0.5b --budget 20G").out.find("97,177,600   97.2 MB\n"), string::npos);
 }
 
 // A cell of the table is the plan of those settings.

@@ -59,7 +59,7 @@ void print_fine_tuning(const Settings& settings, const std::string& init, const 
   std::vector<Settings> models;
   if (!init.empty() || settings.architecture != "auto") {
     models = {settings};
-    if (!init.empty()) adopt_weights(models[0], init);
+    if (!init.empty()) WeightFile(init).adopt(models[0]);
   } else {
     for (const char* name : kModels) models.emplace_back(settings).architecture = name;
   }
@@ -81,9 +81,9 @@ void print_fine_tuning(const Settings& settings, const std::string& init, const 
     row(fmt::format("--lora {}", model.lora), false);
   }
   print_out(
-      "\ntokens: of a step of as many of 32 sequences as fit; /s: expected, {:.0f} % of what the card's datasheet allows, as an "
-      "H200 "
-      "reached\nleaner storage: --weights 16bit --moments 8bit --updates backward\n",
+      "\ntokens: of a step of as many of 32 sequences as fit; /s: expected, {:.0f} % of what the card's datasheet allows, "
+      "as an H200 reached\n"
+      "leaner storage: --weights 16bit --moments 8bit --updates backward\n",
       100 * kReachedLeast);
 }
 

@@ -48,10 +48,11 @@ CLI::Option* add_plan_settings(CLI::App& app, PlanSettings& s) {
 struct Planned {
   Planned(const PlanSettings& s, bool budget_given) {
     Settings settings = s.common;
-    if (!s.init.empty()) adopt_weights(settings, s.init);
+    std::optional<WeightFile> init;
+    if (!s.init.empty()) init.emplace(s.init).adopt(settings);
     if (!s.card.empty()) plan_for(card.emplace(read_card(s.card)), budget_given, settings);
     resolved = resolve(settings, true);
-    if (!s.init.empty()) check_architecture(s.init, *resolved.architecture);
+    if (init) init->check(*resolved.architecture);
     if (s.fit) resolved.architecture = largest_like(resolved);
     fit = neurogen::fit(resolved);
   }

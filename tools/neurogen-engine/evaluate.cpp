@@ -65,7 +65,7 @@ class Table {
   std::optional<Extent> extent_;
 };
 
-Evaluation evaluate(const Resolved& r, const Weights& weights, const Tokens& text) {
+Evaluation evaluate(const Resolved& r, Weights& weights, const Tokens& text) {
   Fit fit = planned(build_evaluation(r.architecture, r.options), r.budget);
   if (!fit.fits()) {
     throw Error(fmt::format("evaluating {} needs {} bytes, the budget is {}: use a smaller --batch or a larger --budget",
@@ -85,7 +85,7 @@ Bytes counting_bytes(const Tokens& counted, const Tokens& text) {
 int evaluate(EvaluateSettings s) {
   require_weights(s.weights);
   if (s.text.data.empty()) throw Error("no text to predict: name one with --data");
-  const Weights weights(s.weights, s.common, s.text.tokenizer);
+  Weights weights(s.weights, s.common, s.text.tokenizer);
   const Tokenizer* tokenizer = weights.tokenizer();
   const Resolved r = resolve(s.common, false);
   const Tokens text(s.text.data, tokenizer);

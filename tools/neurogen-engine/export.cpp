@@ -16,6 +16,7 @@
 #include "tools/common/output.h"
 #include "tools/common/outputs.h"
 #include "tools/neurogen-engine/commands.h"
+#include "tools/neurogen-engine/text.h"
 #include "tools/neurogen-engine/trained.h"
 
 namespace neurogen {
@@ -44,7 +45,7 @@ std::size_t write_merged(const ExportSettings& s, const std::string& file) {
   Settings settings;
   settings.device = Device::cpu;
   settings.batch = settings.window = 1;
-  const Weights weights(s.weights, settings, s.tokenizer);
+  Weights weights(s.weights, settings, s.tokenizer);
   const Resolved r = resolve(settings, false);
   Session session(planned(build_evaluation(r.architecture, r.options), r.budget), r.place);
   load(weights, session);
@@ -95,19 +96,22 @@ int write_own(const ExportSettings& s, const Checkpoint& file) {
 
 // Weights of any kind, and the architecture and the tokenizer that they carry.
 struct Source {
-  Source(std::string file, const std::string& named) : path(std::move(file)) {
+  Source(const std::string& path, const std::string& named) : file(path) {
     Settings adopted;
-    adopt_weights(adopted, path);
+    file.adopt(adopted);
     if (adopted.architecture_json.empty()) throw Error(path + " does not name the architecture of its weights: export it again");
     architecture = parse_architecture(adopted.architecture_json, path + ": its architecture");
-    tokenizer = named.empty() ? carried_tokenizer(path) : read_tokenizer(named);
+    tokenizer = named.empty() ? file.tokenizer() : named_tokenizer(named);
+    if (tokenizer) check_tokenizer(*tokenizer, architecture->vocabulary());
+    if (!file.pretrained()) saved.emplace(*architecture, path);
   }
-  std::unique_ptr<WeightSource> open() const {
-    if (is_pretrained(path)) return open_pretrained(path);
-    return std::make_unique<SavedWeights>(*architecture, path);
+  const WeightSource& weights() const {
+    if (saved) return *saved;
+    return *file.pretrained();
   }
 
-  std::string path;
+  WeightFile file;
+  std::optional<SavedWeights> saved;  // of our own files
   ArchitecturePtr architecture;
   std::unique_ptr<Tokenizer> tokenizer;
 };
@@ -150,7 +154,7 @@ int export_weights(const ExportSettings& s) {
   const ForeignTokenizer tokenizer = foreign_tokenizer(source.tokenizer.get());
   const auto write = folder ? interchange.write_folder : interchange.write_gguf;
   const std::string& out = folder ? s.folder : s.gguf;
-  write(*source.architecture, *source.open(), type, tokenizer, out);
+  write(*source.architecture, source.weights(), type, tokenizer, out);
   const bool with = folder ? !tokenizer.files.empty() : !tokenizer.metadata.empty();
   print_out("{} written to {}, {}\n", source.architecture->name(), out, with ? "with its tokenizer" : "without a tokenizer");
   return 0;

@@ -43,6 +43,7 @@ void cap_heap(Bytes) {}
 #else
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 #include <link.h>
 #include <mimalloc.h>
 
@@ -96,9 +97,14 @@ bool has_sanitizer() {
   return found;
 }
 
-constexpr std::string_view kOverTheCap =
-    "the heap has reached its cap of 64,000,000 bytes: use smaller files, and make tokens of large texts first (corpus tokenize)";
-static_assert(neurogen::kHeapCap == 64'000'000);
+[[noreturn]] void end_at_the_cap(std::uint64_t most) {
+  static char text[200];  // nothing here allocates: so short a number is within its string
+  const auto sentence = fmt::format_to_n(
+      text, sizeof text,
+      "the heap has reached its cap of {} bytes: use smaller files, and make tokens of large texts first (corpus tokenize)",
+      neurogen::with_commas(most));
+  neurogen::end_program({text, sentence.size});
+}
 
 void* counted(void* block, const void* caller) {
   const auto at = reinterpret_cast<std::uintptr_t>(caller);
@@ -107,8 +113,8 @@ void* counted(void* block, const void* caller) {
   (by_driver ? driver_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
   if (!block) return block;
   const std::uint64_t size = mi_usable_size(block);
-  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > cap.load(std::memory_order_relaxed) && !has_sanitizer())
-    neurogen::end_program(kOverTheCap);
+  const std::uint64_t most = cap.load(std::memory_order_relaxed);
+  if (live_bytes.fetch_add(size, std::memory_order_relaxed) + size > most && !has_sanitizer()) end_at_the_cap(most);
   return block;
 }
 

@@ -9,7 +9,6 @@
 #include "arena/report.h"
 #include "engine/files/atomic_file.h"
 #include "engine/model/initialize.h"
-#include "engine/model/pretrained.h"
 #include "engine/ranks/rendezvous.h"
 #include "engine/run/base.h"
 #include "engine/run/session.h"
@@ -73,7 +72,7 @@ std::string identity_of(const TrainSettings& s, Manifest run) {
 }
 
 // Rates that were not asked for: those of the run that is resumed, or such that they do no harm to weights that have learned.
-void choose_rates(TrainSettings& s, const Checkpoint* from) {
+void choose_rates(TrainSettings& s, const Checkpoint* from, bool pretrained) {
   constexpr double kPretrained = 5e-5;
   constexpr std::int64_t kWarmup = 10;
   if (from) {
@@ -82,7 +81,7 @@ void choose_rates(TrainSettings& s, const Checkpoint* from) {
     if (!s.warmup) s.rates.warmup = before.warmup;
     return;
   }
-  const bool adapters = s.common.lora != 0, pretrained = !s.init.empty() && is_pretrained(s.init);
+  const bool adapters = s.common.lora != 0;
   if (pretrained && !adapters && !s.rates.learning_rate) s.rates.learning_rate = kPretrained;
   if ((pretrained || adapters) && !s.warmup) s.rates.warmup = kWarmup;
 }
@@ -144,25 +143,22 @@ int train(TrainSettings s, Ranks& ranks) {
   checkpoints.adopt(s.common);
   if (checkpoints.from() && s.init.empty()) s.init = checkpoints.from()->manifest().adapters.base;
   if (s.common.lora != 0 && s.init.empty()) throw Error("--lora needs the weights that it adapts: name them with --init");
-  choose_rates(s, checkpoints.from());
-  std::optional<Checkpoint> initial;
-  if (!checkpoints.from() && !s.init.empty()) {
-    adopt_weights(s.common, s.init);
-    if (!is_pretrained(s.init) && is_checkpoint(s.init)) initial.emplace(s.init);
-  }
+  std::optional<WeightFile> init;
+  if (!checkpoints.from() && !s.init.empty()) init.emplace(s.init).adopt(s.common);
+  choose_rates(s, checkpoints.from(), init && init->pretrained());
   Resolved resolved = resolve(s.common, false);
-  if (!checkpoints.from() && !s.init.empty()) check_architecture(s.init, *resolved.architecture);
+  if (init) init->check(*resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits() && !ranks.leads()) throw Error(misfit(planned));
   if (!planned.fits()) return refuse("neurogen-engine", resolved, planned);
   std::unique_ptr<Tokenizer> carried;
   if (checkpoints.from()) carried = carried_tokenizer(*checkpoints.from());
-  else if (!s.init.empty() && s.text.tokenizer.empty()) carried = carried_tokenizer(s.init);
+  else if (init && s.text.tokenizer.empty()) carried = init->tokenizer();
   const Texts texts(s.text, resolved.architecture->vocabulary(), std::move(carried));
   const Manifest manifest = manifest_of(s, planned.model, texts, checkpoints.standing());
   const std::int64_t steps = manifest.standing.schedule_steps;
   checkpoints.check(manifest, planned.model);
-  if (initial) check_tokenizer(*initial, texts.tokenizer.get());
+  if (init && init->checkpoint()) init->check_tokenizer(texts.tokenizer.get());
   const ReportFacts facts = facts_of(resolved, planned);
   agree(ranks, manifest, planned.plan, facts);
   const LoggedRun logged{identity_of(s, manifest), checkpoints.from() != nullptr};
@@ -185,7 +181,8 @@ int train(TrainSettings s, Ranks& ranks) {
     checkpoints.restore_into(session);
   } else {
     initialize(session.model, session.program, static_cast<std::uint64_t>(s.seed));
-    if (!s.init.empty()) initialize_from(session.model, session.program, s.init);
+    if (init) init->load(session.model, session.program);
+    init.reset();
   }
   const bool done = checkpoints.from() && steps > 0 && checkpoints.standing().steps >= steps;
   if (!ranks.leads()) {

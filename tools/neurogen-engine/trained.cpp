@@ -31,7 +31,7 @@ void check_export_name(const char* flag, const std::string& file) {
   throw Error(fmt::format("{} {}: weights are written as safetensors: name a file that ends in .safetensors", flag, file));
 }
 
-void load(const Weights& weights, Session& session) {
+void load(Weights& weights, Session& session) {
   if (!weights.load(session)) return;
   const Checkpoint& from = *weights.checkpoint();
   print_error("{}: the decoder, stored as {}, is rounded to {}\n", from.path(), name_of(from.manifest().options.decoder_storage),

@@ -12,6 +12,6 @@ void require_weights(const WeightSettings& files);
 // Throws Error if `file`, the value of option `flag`, has the extension of another format than safetensors.
 void check_export_name(const char* flag, const std::string& file);
 // Loads the weights. Reports on standard error if numbers were rounded.
-void load(const Weights& weights, Session& session);
+void load(Weights& weights, Session& session);
 
 }  // namespace neurogen
