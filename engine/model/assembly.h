@@ -47,7 +47,7 @@ class Assembly {
     std::int64_t summed = 0;  // of these
     std::int64_t groups = 0;
   } early;
-  int exchanges = 0;          // among ranks so far (exchange.h)
+  int exchanges = 0;  // among ranks so far (exchange.h)
 
   bool accumulates() const { return model.options.accumulate > 1; }  // whether a step has several micro-batches
   bool several_ranks() const { return model.options.ranks > 1; }

@@ -65,8 +65,11 @@ Outcome train(const StepOptions& o, const Way& way = {}, std::int64_t vocabulary
     if (way.timed) program.time_next_run(times);
     program.run(range);
     for (const double time : times) EXPECT_TRUE(way.timed ? time >= 0 && time <= program.milliseconds() : time == -1);
-    if (session.gpu && way.poison) session.gpu->synchronize();
-    else if (session.gpu) EXPECT_EQ(program.synchronizations() - waits, 1);
+    if (session.gpu && way.poison) {
+      session.gpu->synchronize();
+    } else if (session.gpu) {
+      EXPECT_EQ(program.synchronizations() - waits, 1);
+    }
     EXPECT_EQ(Block::gpu_requests(), requests);
     const double* loss = program.view(model.ports.loss).as<const double>();
     EXPECT_TRUE(std::isfinite(loss[0]));

@@ -155,7 +155,9 @@ TEST_P(Ranks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
           s.place = {.rank = ranks.rank(), .shared = &ranks};
           std::optional<Checkpoint> from;
           if (from_step > 0) from.emplace(checkpoint_file(path));
-          if (from) EXPECT_EQ(from->manifest().options.accumulate * from->manifest().options.batch, kSequences);
+          if (from) {
+            EXPECT_EQ(from->manifest().options.accumulate * from->manifest().options.batch, kSequences);
+          }
           std::optional<CheckpointDirectory> saved;
           if (ranks.rank() == 0) saved.emplace(path, 2, false);
           RunRecord record;
