@@ -39,7 +39,7 @@ struct TensorView {
   }
   // Elements per index of the first dimension: the product of the other extents.
   std::int64_t row_elements() const { return rank == 0 || shape[0] == 0 ? 0 : elements() / shape[0]; }
-  bool contiguous() const { return row_stride == row_elements(); }
+  bool contiguous() const { return row_stride == row_elements() || elements() == 0; }
 
   // Unchecked: the caller vouches for the element type.
   template <typename T>

@@ -43,7 +43,7 @@ void sum(SharedRanks& ranks, const TensorView& x) {
 }  // namespace
 
 void all_ranks_sum(CpuDevice& device, const AllRanksSum& a) {
-  SharedRanks& ranks = ranks_of(device);
+  SharedRanks& ranks = device.ranks();
   for (const TensorView& x : a.tensors) {
     switch (x.dtype) {
       case DType::f32:
@@ -65,7 +65,7 @@ void all_ranks_sum(CpuDevice& device, const AllRanksSum& a) {
 }
 
 void all_ranks_maximum(CpuDevice& device, const AllRanksMaximum& a) {
-  SharedRanks& ranks = ranks_of(device);
+  SharedRanks& ranks = device.ranks();
   for (const TensorView& x : a.tensors) {
     require(x.dtype == DType::i32, "all_ranks_maximum takes i32");
     combine_all<std::int32_t>(ranks, x, [&](auto&& of) {
@@ -77,7 +77,7 @@ void all_ranks_maximum(CpuDevice& device, const AllRanksMaximum& a) {
 }
 
 void all_ranks_gather(CpuDevice& device, const AllRanksGather& a) {
-  SharedRanks& ranks = ranks_of(device);
+  SharedRanks& ranks = device.ranks();
   for (const auto& [mine, all] : a.tensors) {
     require(mine.dtype == all.dtype && mine.contiguous() && all.contiguous() && all.elements() == ranks.size() * mine.elements(),
             "all_ranks_gather: the result must be contiguous, of the same type, with the elements of all ranks");

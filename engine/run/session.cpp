@@ -36,7 +36,7 @@ Program bind(Session& s, [[maybe_unused]] const Place& place) {
     return Program(s.model.graph, s.arena, *s.gpu);
   }
 #endif
-  if (place.shared) use_ranks(*s.cpu, *place.shared);
+  if (place.shared) s.cpu->use_ranks(*place.shared);
   return Program(s.model.graph, s.arena, *s.cpu);
 }
 

@@ -16,7 +16,6 @@ class SharedRanks {
   // `memory` is shared by all ranks, aligned to 64 bytes, zero before the first rank uses it, and must outlive this object. The
   // numbers must be those of bytes_needed on every rank; rank in [0, size). Throws Error if the memory is too small.
   SharedRanks(std::byte* memory, Bytes bytes, int rank, int size);
-  ~SharedRanks();
   SharedRanks(const SharedRanks&) = delete;
   SharedRanks& operator=(const SharedRanks&) = delete;
 
@@ -47,9 +46,5 @@ class SharedRanks {
   int rank_, size_;
   Bytes most_;
 };
-
-// Operations among ranks (kernels/all_ranks.h) on `device` go through `ranks`, which must outlive them.
-void use_ranks(CpuDevice& device, SharedRanks& ranks);
-SharedRanks& ranks_of(const CpuDevice& device);  // throws Error if it has none
 
 }  // namespace neurogen

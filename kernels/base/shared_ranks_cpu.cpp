@@ -1,9 +1,6 @@
 #include <time.h>
 
 #include <atomic>
-#include <mutex>
-#include <utility>
-#include <vector>
 
 #include "arena/error.h"
 #include "kernels/base/shared_ranks.h"
@@ -17,16 +14,6 @@ static_assert(Counter::is_always_lock_free, "ranks in several processes share it
 constexpr Bytes kLine = 64;
 constexpr int kSpins = 2000;  // before a rank sleeps: std::atomic's own waiting is for threads of one process
 
-// Which ranks a device goes through. A list, not a member of CpuDevice: only runs of several ranks have one.
-struct Uses {
-  std::mutex mutex;
-  std::vector<std::pair<const CpuDevice*, SharedRanks*>> list;
-};
-Uses& uses() {
-  static Uses all;
-  return all;
-}
-
 }  // namespace
 
 Bytes SharedRanks::bytes_needed(int size, Bytes most) {
@@ -39,11 +26,6 @@ SharedRanks::SharedRanks(std::byte* memory, Bytes bytes, int rank, int size)
       size_(size),
       most_(bytes > kFront && size > 0 ? (bytes - kFront) / static_cast<Bytes>(size) / kLine * kLine : 0) {
   if (most_ == 0 || rank < 0 || rank >= size) throw Error("ranks need memory to share: give SharedRanks::bytes_needed");
-}
-
-SharedRanks::~SharedRanks() {
-  const std::lock_guard lock(uses().mutex);
-  std::erase_if(uses().list, [this](const auto& use) { return use.second == this; });
 }
 
 void SharedRanks::barrier() {
@@ -61,18 +43,9 @@ void SharedRanks::barrier() {
   }
 }
 
-void use_ranks(CpuDevice& device, SharedRanks& ranks) {
-  const std::lock_guard lock(uses().mutex);
-  std::erase_if(uses().list, [&](const auto& use) { return use.first == &device; });
-  uses().list.emplace_back(&device, &ranks);
-}
-
-SharedRanks& ranks_of(const CpuDevice& device) {
-  const std::lock_guard lock(uses().mutex);
-  for (const auto& [used, ranks] : uses().list) {
-    if (used == &device) return *ranks;
-  }
-  throw Error("an operation among ranks runs on a device that has none: call use_ranks first");
+SharedRanks& CpuDevice::ranks() const {
+  if (!ranks_) throw Error("an operation among ranks runs on a device that has none: call use_ranks first");
+  return *ranks_;
 }
 
 }  // namespace neurogen

@@ -47,6 +47,7 @@ TEST(TensorView, RowsAndColumnsPointIntoTheSameMemory) {
   EXPECT_EQ(part[1], 6);
   EXPECT_FALSE(part.contiguous());
   EXPECT_TRUE(view.rows(2, 3).contiguous());
+  EXPECT_TRUE(view.columns(0, 1).rows(0, 0).contiguous());
 
   const TensorView cube = view.rows(1, 4).reshaped({2, 14, 3});
   EXPECT_EQ(cube.as<float>()[cube.row_stride], 63);

@@ -24,7 +24,7 @@ class AllRanks : public testing::TestWithParam<int> {
   std::vector<T> sums(DType type, Make&& make) const {
     const auto results = on_ranks(GetParam(), [&](SharedRanks& ranks) {
       CpuDevice device(1);
-      use_ranks(device, ranks);
+      device.use_ranks(ranks);
       std::vector<std::vector<T>> tensors;
       AllRanksSum sum{{}, 3};
       for (const std::int64_t n : kLengths) tensors.push_back(make(ranks.rank(), n));
@@ -94,7 +94,7 @@ TEST_P(AllRanks, SumIn16Bits) {
 TEST_P(AllRanks, TakeTheLargestNumber) {
   const auto results = on_ranks(GetParam(), [](SharedRanks& ranks) {
     CpuDevice device(1);
-    use_ranks(device, ranks);
+    device.use_ranks(ranks);
     Tensor<std::int32_t> x({3}, ranks.rank());
     x[1] = -x[1], x[2] = ranks.rank() == 0 ? 7 : 0;
     all_ranks_maximum(device, {{x.view()}});
@@ -107,7 +107,7 @@ TEST_P(AllRanks, GatherInTheirOrder) {
   const std::int64_t size = GetParam();
   const auto results = on_ranks(GetParam(), [&](SharedRanks& ranks) {
     CpuDevice device(1);
-    use_ranks(device, ranks);
+    device.use_ranks(ranks);
     Tensor<std::int32_t> ids({5}, ranks.rank()), all_ids = Tensor<std::int32_t>::poisoned({5 * size});
     Tensor<float> rows = of_rank<float>(ranks.rank(), 3000), all_rows = Tensor<float>::poisoned({3000 * size});
     all_ranks_gather(device, {{{ids.view(), all_ids.view()}, {rows.view(), all_rows.view()}}});
@@ -144,16 +144,13 @@ TEST(AllRanksOf, RefuseWhatTheyCannotPassOn) {
   CpuDevice device(1);
   Tensor<float> x({4}, 1), y({8}, 1);
   EXPECT_ERROR(all_ranks_sum(device, {{x.view()}}), "has none", "use_ranks");
-  {
-    SharedRanks ranks(aligned, SharedRanks::bytes_needed(1, 64), 0, 1);
-    use_ranks(device, ranks);
-    all_ranks_sum(device, {{x.view()}});
-    EXPECT_EQ(x[0], 1);
-    EXPECT_THROW(all_ranks_sum(device, {{y.view().reshaped({2, 4}).columns(0, 2)}}), Error);
-    EXPECT_THROW(all_ranks_maximum(device, {{x.view()}}), Error);
-    EXPECT_THROW(all_ranks_gather(device, {{{x.view(), y.view()}}}), Error);
-  }
-  EXPECT_ERROR(all_ranks_sum(device, {{x.view()}}), "has none", "use_ranks");
+  SharedRanks ranks(aligned, SharedRanks::bytes_needed(1, 64), 0, 1);
+  device.use_ranks(ranks);
+  all_ranks_sum(device, {{x.view()}});
+  EXPECT_EQ(x[0], 1);
+  EXPECT_THROW(all_ranks_sum(device, {{y.view().reshaped({2, 4}).columns(0, 2)}}), Error);
+  EXPECT_THROW(all_ranks_maximum(device, {{x.view()}}), Error);
+  EXPECT_THROW(all_ranks_gather(device, {{{x.view(), y.view()}}}), Error);
   EXPECT_THROW(SharedRanks(aligned, 100, 0, 1), Error);
   EXPECT_THROW(SharedRanks(aligned, 1000, 2, 2), Error);
 }
