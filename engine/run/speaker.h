@@ -15,12 +15,14 @@ namespace neurogen {
 struct SpeakerTensors {
   std::vector<SamplerTensors> samplers;  // of each text
   TensorId piece_bytes, piece_begin;     // [bytes] u8, [pieces + 1] i32: the tokenizer's table
+  TensorId said;                         // [options.streams, tokens] i32: room for what is said; empty if none was asked for
 };
 
 class Speaker {
  public:
   // Adds the buffers to a model of build_stream, for its options.streams texts, before its plan is made.
-  static SpeakerTensors declare(Model& model, const Tokenizer& tokenizer);
+  // `tokens`: of each text, for said().
+  static SpeakerTensors declare(Model& model, const Tokenizer& tokenizer, std::int64_t tokens = 0);
   // Model and program must outlive the speaker. Fills the buffers; the tokenizer is not needed afterwards.
   Speaker(const Model& model, Program& program, const SpeakerTensors& tensors, const Tokenizer& tokenizer,
           const Sampling& sampling);
@@ -40,9 +42,12 @@ class Speaker {
   };
   // Draws the next token of the text, after at least one has been read. It is fed by the next call of read or speak.
   Said speak();
-  // Continues at most options.streams prompts, none of them empty, at once, each as if it were alone: draws tokens of text i until
-  // take(i, said) returns false. Starts from empty memory. Throws Error as Stream.
-  void speak(std::span<const std::vector<TokenId>> prompts, const std::function<bool(std::size_t, Said)>& take);
+  // Continues at most options.streams prompts, none of them empty, at once, each as if it were alone, from empty memory: text i
+  // goes on until take(i, said) returns false, its room is full, or the model's positions end. Returns how many ended for want of
+  // positions.
+  std::size_t speak(std::span<const std::vector<TokenId>> prompts, const std::function<bool(std::size_t, Said)>& take);
+  // What text i has said since, in the arena.
+  std::span<const std::int32_t> said(std::size_t i) const { return room_[i].first(made_[i]); }
   // [V], from which the latest token of a single text was drawn.
   const TensorView& logits() const { return logits_; }
 
@@ -55,9 +60,12 @@ class Speaker {
   std::string_view bytes_;
   std::span<const std::int32_t> begin_;
   std::size_t longest_piece_ = 0;
-  std::int32_t said_ = -1;          // of a single text: drawn and not fed yet
-  std::vector<std::int32_t> next_;  // of several texts: what each is fed next
-  std::vector<bool> ended_;         // likewise
+  std::int32_t said_ = -1;  // of a single text: drawn and not fed yet
+  // Of several texts: what each is fed next, whether it has ended, its room for what it says, and the tokens there.
+  std::vector<std::int32_t> next_;
+  std::vector<bool> ended_;
+  std::vector<std::span<std::int32_t>> room_;
+  std::vector<std::size_t> made_;
 };
 
 }  // namespace neurogen

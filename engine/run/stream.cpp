@@ -24,7 +24,7 @@ TensorView Stream::step(std::int32_t token) {
 }
 
 TensorView Stream::step(std::span<const std::int32_t> tokens) {
-  if (const std::int64_t most = model_.architecture->context(); position_ >= most) {
+  if (const std::int64_t most = positions(); position_ >= most) {
     throw Error(fmt::format("the text is longer than the {} positions that {} knows: start a new one, or use fewer tokens", most,
                             model_.architecture->name()));
   }

@@ -14,6 +14,7 @@ class Stream {
   Stream(const Model& model, Program& program);
 
   void reset();
+  std::int64_t positions() const { return model_.architecture->context(); }  // that a document can have
   // Feeds one token and returns the logits of the next, [V], valid until the next call. Allocates nothing. The token that ends a
   // document (options.document_end) is still part of it; the memory is cleared before the token after it. Throws Error if a
   // document is longer than Architecture::context().

@@ -88,6 +88,15 @@ TEST_P(Transformers, ContinueSeveralPromptsAtOnce) {
   const ProgramResult fewer = run_program_in(directory_, "neurogen-engine " + generate + prompts + "--budget " + least);
   EXPECT_EQ(fewer.out, one_by_one) << refused;
   EXPECT_NE(fewer.err.find("1 at once: "), string::npos) << fewer.err;
+  EXPECT_NE(
+      run("generate --init w.safetensors --device cpu --seq 32 --max-tokens 1000000000 " + prompts, 2).find("fewer --max-tokens"),
+      string::npos);
+  if (string(GetParam()) == "tied") {  // it knows 48 positions
+    const ProgramResult cut = run_program_in(
+        directory_, "neurogen-engine generate --init w.safetensors --device cpu --seq 32 --max-tokens 100 --prompt a --prompt b");
+    EXPECT_EQ(cut.status, 0) << cut.err;
+    EXPECT_NE(cut.err.find("2 of them ended with the positions that the model knows"), string::npos) << cut.err;
+  }
   EXPECT_NE(run(generate + "--logprobs " + prompts, 2).find("--logprobs is for one prompt"), string::npos);
 }
 

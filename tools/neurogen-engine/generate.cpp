@@ -89,39 +89,35 @@ void continue_one(const GenerateSettings& s, const Voice& voice, const std::vect
 // Continues several prompts, as many at once as the speaker takes, and prints each when these are done.
 void continue_all(const GenerateSettings& s, const Voice& voice, const std::vector<std::vector<TokenId>>& prompts) {
   Speaker& speaker = *voice.speaker;
-  const auto at_once = static_cast<std::size_t>(voice.session->model.options.streams),
-             most = static_cast<std::size_t>(s.speaking.max_tokens);
+  const auto at_once = static_cast<std::size_t>(voice.session->model.options.streams);
   std::vector<Speech> speeches(at_once, Speech(s.stops, speaker.longest_piece()));
-  std::vector<std::vector<std::int32_t>> made(at_once);
-  for (std::vector<std::int32_t>& tokens : made) tokens.reserve(most);
-  std::size_t begin = 0, all_made = 0, read = 0;
   const std::function<bool(std::size_t, Speaker::Said)> take = [&](std::size_t i, Speaker::Said said) {
-    made[i].push_back(said.token);
     speeches[i].add(said.text);
-    return !speeches[i].stopped() && !voice.ends(said.token) && made[i].size() < most && !caught_signal();
+    return !speeches[i].stopped() && !voice.ends(said.token) && !caught_signal();
   };
+  std::size_t made = 0, read = 0, cut = 0;
   double seconds = 0;
   std::uint64_t allocations = 0;
-  for (; begin < prompts.size() && !caught_signal(); begin += at_once) {
+  for (std::size_t begin = 0; begin < prompts.size() && !caught_signal(); begin += at_once) {
     const std::span some = std::span(prompts).subspan(begin, std::min(at_once, prompts.size() - begin));
     const std::uint64_t before = heap_counters().allocations;
     const Clock::time_point speaking = Clock::now();
-    speaker.speak(some, take);
+    cut += speaker.speak(some, take);
     seconds += seconds_since(speaking);
     allocations += heap_counters().allocations - before;
     for (std::size_t i = 0; i < some.size(); ++i) {
       speeches[i].finish();
       put(fmt::format("== {}\n", begin + i + 1));
       if (!s.chat) put(s.prompts[begin + i]);
-      for (const std::int32_t token : made[i]) put(speeches[i].add(speaker.piece(token)));
+      for (const std::int32_t token : speaker.said(i)) put(speeches[i].add(speaker.piece(token)));
       put(speeches[i].finish());
       put("\n");
-      all_made += made[i].size(), read += some[i].size();
-      made[i].clear();
+      made += speaker.said(i).size(), read += some[i].size();
     }
   }
+  if (cut > 0) print_error("{} of them ended with the positions that the model knows\n", cut);
   print_error("{} at once: read {} tokens and made {} in {:.2f} s ({:.1f} made a second), allocations meanwhile: {}\n", at_once,
-              read, all_made, seconds, static_cast<double>(all_made) / std::max(seconds, 1e-9), allocations);
+              read, made, seconds, static_cast<double>(made) / std::max(seconds, 1e-9), allocations);
 }
 
 int generate(GenerateSettings s) {

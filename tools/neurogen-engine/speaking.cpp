@@ -63,7 +63,7 @@ Voice::Voice(SpeakingSettings& s, bool converses, std::size_t texts) {
   SpeakerTensors tensors;
   const auto plan = [&] {
     Model model = build_stream(r.architecture, r.options);
-    tensors = Speaker::declare(model, *tokenizer);
+    tensors = Speaker::declare(model, *tokenizer, texts > 1 ? s.max_tokens : 0);
     return planned(std::move(model), r.budget);
   };
   Fit fit = plan();
@@ -72,8 +72,9 @@ Voice::Voice(SpeakingSettings& s, bool converses, std::size_t texts) {
     fit = plan();
   }
   if (!fit.fits()) {
-    throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq or a larger --budget",
-                            r.architecture->name(), with_commas(fit.plan.total()), with_commas(fit.plan.budget)));
+    throw Error(fmt::format("{} needs {} bytes to speak, the budget is {}: use a shorter --seq{} or a larger --budget",
+                            r.architecture->name(), with_commas(fit.plan.total()), with_commas(fit.plan.budget),
+                            texts > 1 ? ", fewer --max-tokens" : ""));
   }
   session = std::make_unique<Session>(std::move(fit), r.place, weights->checkpoint());
   load(*weights, *session);
