@@ -18,13 +18,6 @@ struct Batch {
   TensorId first;         // row of the first token of each token's document in its window (kernels/documents.h)
 };
 
-// Among ranks, begun (exchange.h).
-struct Exchange {
-  std::string name;
-  std::vector<TensorId> tensors;
-  int ticket = 0;  // kernels/all_ranks.h
-};
-
 // Parameters are named by their place in Model::parameters.
 using ParameterId = std::size_t;
 

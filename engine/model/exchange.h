@@ -8,6 +8,13 @@
 
 namespace neurogen {
 
+// One that has begun.
+struct Exchange {
+  std::string name;
+  std::vector<TensorId> tensors;
+  int ticket = 0;  // kernels/all_ranks.h
+};
+
 // The sum over ranks of whole tensors, or of rows of one.
 Exchange begin_sum(Assembly& assembly, const std::string& name, const std::vector<TensorId>& tensors);
 Exchange begin_sum(Assembly& assembly, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows);
