@@ -1,4 +1,4 @@
-// What a SentencePiece model says of its pieces, and a model that says it: its library has no way to ask for it all.
+// Reads a SentencePiece model's pieces from its file, and writes such a file: the library does not give all of it.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -1,5 +1,5 @@
-// What ranks exchange in a step (StepOptions::ranks), as operations of the graph. On a GPU one that has begun goes on beside the
-// operations that follow, until it ends; its tensors may not be touched meanwhile.
+// Exchanges between the ranks of a step (StepOptions::ranks), as operations of the graph. On a GPU an exchange runs beside the
+// operations that follow it until end_exchange; they may not touch its tensors.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace neurogen {
 
-// One that has begun.
+// An exchange that has begun.
 struct Exchange {
   std::string name;
   std::vector<TensorId> tensors;
@@ -21,12 +21,12 @@ Exchange begin_sum(Assembly& assembly, const std::string& name, TensorId tensor,
 // Ends it, and all that began before it.
 void end_exchange(Assembly& assembly, const Exchange& exchange);
 
-// The following add nothing with one rank, or for no tensors. The sum of a batch's losses and counts over ranks, copied to `host`
-// if it is given.
+// The following add nothing with one rank, or for no tensors.
+// Sums a batch's losses and counts over ranks, and copies them to `host` if it is given.
 void sum_total(Assembly& assembly, const std::string& name, TensorId total, TensorId host = {});
-// What overflowed on any rank did on all (loss_scale.h).
+// Sets every overflow flag that any rank has set (loss_scale.h) on all ranks.
 void share_overflow(Assembly& assembly, const std::string& name);
-// Tensors [n, ...] as [ranks n, ...] of all ranks, in their order; the same tensors with one rank.
+// Returns the tensors [n, ...] of all ranks as [ranks n, ...], in the order of ranks; the same tensors with one rank.
 std::vector<TensorId> of_all_ranks(Assembly& assembly, const std::string& name, const std::vector<TensorId>& tensors);
 
 }  // namespace neurogen

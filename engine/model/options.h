@@ -58,7 +58,7 @@ struct StepOptions {
   bool stream = false;       // build_training: also the program that takes one token at a time, on the same parameters
 
   std::int64_t tokens() const { return batch * window; }
-  // Of all ranks.
+  // A step's, on all ranks together.
   std::int64_t step_sequences() const { return ranks * accumulate * batch; }
   std::int64_t step_tokens() const { return ranks * accumulate * tokens(); }
   // The first of the step's sequences that make micro-batch k of a rank: their order depends on the batch of all ranks alone.

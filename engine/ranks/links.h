@@ -1,4 +1,4 @@
-// What connects a rank with others: sockets, to rank 0 or, on rank 0, to every other.
+// The sockets of a rank: one to rank 0 or, on rank 0, one to every other rank.
 #pragma once
 #include <sys/types.h>
 

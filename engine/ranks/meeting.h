@@ -1,4 +1,4 @@
-// What ranks say to each other besides their sums: orders of rank 0, and comparisons.
+// Messages between ranks other than sums: rank 0's orders, and comparisons.
 #pragma once
 #include <cstddef>
 #include <cstdint>

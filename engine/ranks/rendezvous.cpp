@@ -31,7 +31,7 @@ constexpr std::size_t kMostStrangers = 256;
 
 enum class Channel : std::int32_t { data, control };
 
-// What a rank says first, on each of its two connections, and what rank 0 answers when all have come, or when it gives up.
+// The first message on each of a rank's two connections. Rank 0 sends an Answer when all ranks have come, or when it gives up.
 struct Hello {
   std::array<char, 8> magic = kMagic;
   std::int32_t rank = 0, size = 0;

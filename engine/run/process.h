@@ -25,9 +25,8 @@ HeapCounters heap_counters();
 // Registers a counting allocator at program start: its counts, and how to set its cap.
 void set_heap_counters(HeapCounters (*source)(), void (*cap)(Bytes) = nullptr);
 
-// While alive, the heap may hold `by` more bytes, or has no cap; then the cap is what it was. Used without a cap around the start
-// of a GPU: the driver and cuBLAS unpack their code into our heap, by an amount that varies with the version, and the cap is then
-// raised by what they hold.
+// While alive, the heap may hold `by` more bytes, or has no cap; afterwards the cap is what it was. A GPU is started without a cap:
+// the driver and cuBLAS unpack their code into our heap, how much depends on their version. The cap then grows by what they hold.
 class HeapCapLifted {
  public:
   static constexpr Bytes kNoCap = UINT64_MAX;
