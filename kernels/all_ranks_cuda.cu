@@ -1,90 +1,67 @@
 #include "kernels/all_ranks.h"
+#include "kernels/all_ranks_nccl.cuh"
+#include "kernels/all_ranks_peers.cuh"
 #include "kernels/base/cublas.cuh"
-#include "kernels/base/nccl.cuh"
 
 namespace neurogen {
 namespace {
 
-static_assert(kAllRanksTickets == Nccl::Native::kTickets);
+static_assert(kAllRanksTickets == GpuRanks::kTickets);
 
-NcclFunctions::Type type_of(DType type) {
-  switch (type) {
-    case DType::f32:
-      return NcclFunctions::f32;
-    case DType::f64:
-      return NcclFunctions::f64;
-    case DType::bf16:
-      return NcclFunctions::bf16;
-    case DType::f16:
-      return NcclFunctions::f16;
-    default:
-      throw Error(std::string("all_ranks_sum does not take ") + name_of(type));
-  }
+GpuRanks& ranks_of(CudaDevice& device) {
+  const CudaDevice::Native& n = device.native();
+  require_operands(n.peers || n.nccl, "an operation among ranks runs on a GPU that has none: call use_peers or use_nccl first");
+  return n.peers ? static_cast<GpuRanks&>(n.peers->native()) : n.nccl->native();
 }
 
-// While an operation runs, products leave it the multiprocessors of its channels: a product for all of them would wait for a second
+// While an operation runs, products leave it the multiprocessors of its blocks: a product for all of them would wait for a second
 // turn of a few.
 void leave_multiprocessors(CudaDevice& device, int rest) {
   if (cublas().set_multiprocessors(device.native().cublas, rest) != CUBLAS_STATUS_SUCCESS)
     throw Error("cuBLAS rejects a number of multiprocessors", Error::kRunTime);
 }
 
-// Begins `add(native)` as one group behind what the device's stream has so far. In a capture the other stream joins it by these
-// events, and leaves it in all_ranks_wait.
-template <typename Add>
-void begin(CudaDevice& device, int ticket, const char* what, Add&& add) {
-  require_operands(device.native().nccl != nullptr, "an operation among ranks runs on a GPU that has none: call use_nccl first");
-  Nccl::Native& n = device.native().nccl->native();
-  require_cuda(cudaEventRecord(n.ready, stream_of(device)), what);
-  require_cuda(cudaStreamWaitEvent(n.stream, n.ready), what);
-  require_nccl(nccl().group_start(), what);
-  add(n);
-  require_nccl(nccl().group_end(), what);
-  require_cuda(cudaEventRecord(n.done[ticket], n.stream), what);
-  n.latest = ticket;
-  leave_multiprocessors(device, n.multiprocessors - n.channels);
-}
-
-void reduce(Nccl::Native& n, const TensorView& x, NcclFunctions::Type type, NcclFunctions::Reduction how) {
-  require_operands(x.contiguous(), "all_ranks: tensors must be contiguous");
-  require_nccl(nccl().all_reduce(x.data, x.data, static_cast<std::size_t>(x.elements()), type, how, n.communicator, n.stream),
-               "a sum over ranks");
+// Begins an operation, directly or through NCCL, behind what the device's stream has so far. In a capture the other stream joins it
+// by these events, and leaves it in all_ranks_wait.
+template <typename Arguments>
+void begin(CudaDevice& device, const Arguments& arguments, void (*directly)(Peers::Native&, const Arguments&),
+           void (*by_nccl)(Nccl::Native&, const Arguments&), const char* what) {
+  GpuRanks& ranks = ranks_of(device);
+  require_cuda(cudaEventRecord(ranks.ready, stream_of(device)), what);
+  require_cuda(cudaStreamWaitEvent(ranks.stream, ranks.ready), what);
+  if (Peers* const peers = device.native().peers) directly(peers->native(), arguments);
+  else by_nccl(device.native().nccl->native(), arguments);
+  require_cuda(cudaEventRecord(ranks.done[arguments.ticket], ranks.stream), what);
+  if (arguments.ticket == kAllRanksLastTicket) return;
+  ranks.latest = arguments.ticket;
+  leave_multiprocessors(device, ranks.multiprocessors - ranks.taken);
 }
 
 }  // namespace
 
-void all_ranks_sum(CudaDevice& device, const AllRanksSum& a) {
-  begin(device, a.ticket, "all_ranks_sum", [&](Nccl::Native& n) {
-    for (const TensorView& x : a.tensors) reduce(n, x, type_of(x.dtype), NcclFunctions::sum);
-  });
+int rank_of(CudaDevice& device) {
+  const CudaDevice::Native& n = device.native();
+  return n.peers || n.nccl ? ranks_of(device).rank : 0;
 }
 
+void all_ranks_sum(CudaDevice& device, const AllRanksSum& a) { begin(device, a, sum_over_peers, sum_by_nccl, "all_ranks_sum"); }
+void all_ranks_reduce(CudaDevice& device, const AllRanksReduce& a) {
+  begin(device, a, reduce_over_peers, reduce_by_nccl, "all_ranks_reduce");
+}
+void all_ranks_broadcast(CudaDevice& device, const AllRanksBroadcast& a) {
+  begin(device, a, broadcast_to_peers, broadcast_by_nccl, "all_ranks_broadcast");
+}
 void all_ranks_maximum(CudaDevice& device, const AllRanksMaximum& a) {
-  begin(device, a.ticket, "all_ranks_maximum", [&](Nccl::Native& n) {
-    for (const TensorView& x : a.tensors) {
-      require_operands(x.dtype == DType::i32, "all_ranks_maximum takes i32");
-      reduce(n, x, NcclFunctions::i32, NcclFunctions::maximum);
-    }
-  });
+  begin(device, a, maximum_over_peers, maximum_by_nccl, "all_ranks_maximum");
 }
-
 void all_ranks_gather(CudaDevice& device, const AllRanksGather& a) {
-  begin(device, a.ticket, "all_ranks_gather", [&](Nccl::Native& n) {
-    for (const auto& [mine, all] : a.tensors) {
-      require_operands(
-          mine.dtype == all.dtype && mine.contiguous() && all.contiguous() && all.elements() == n.size * mine.elements(),
-          "all_ranks_gather: the result must be contiguous, of the same type, with the elements of all ranks");
-      const std::size_t bytes = static_cast<std::size_t>(mine.elements()) * size_of(mine.dtype);
-      require_nccl(nccl().all_gather(mine.data, all.data, bytes, NcclFunctions::bytes, n.communicator, n.stream),
-                   "a gathering from ranks");
-    }
-  });
+  begin(device, a, gather_from_peers, gather_by_nccl, "all_ranks_gather");
 }
 
 void all_ranks_wait(CudaDevice& device, int ticket) {
-  Nccl::Native& n = device.native().nccl->native();
-  require_cuda(cudaStreamWaitEvent(stream_of(device), n.done[ticket]), "all_ranks_wait");
-  if (ticket == n.latest) leave_multiprocessors(device, 0);
+  GpuRanks& ranks = ranks_of(device);
+  require_cuda(cudaStreamWaitEvent(stream_of(device), ranks.done[ticket]), "all_ranks_wait");
+  if (ticket == ranks.latest) leave_multiprocessors(device, 0);
 }
 
 }  // namespace neurogen

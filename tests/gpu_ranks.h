@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/base/cuda_device.h"
 #include "kernels/base/nccl.h"
+#include "kernels/base/peers.h"
 #include "tests/ranks.h"
 
 namespace neurogen {
@@ -19,6 +20,16 @@ inline NcclId shared_id(SharedRanks& ranks) {
   if (ranks.rank() == 0) id = Nccl::new_id();
   ranks.exchange(id.data(), id.size(), [&](Bytes, Bytes) { std::memcpy(id.data(), ranks.of(0), id.size()); });
   return id;
+}
+
+// Collects equally many bytes of all ranks.
+inline Peers::Gather gather_of(SharedRanks& ranks) {
+  return [&ranks](std::span<const std::byte> mine, std::span<std::byte> all) {
+    ranks.exchange(mine.data(), mine.size(), [&](Bytes begin, Bytes count) {
+      for (int rank = 0; rank < ranks.size(); ++rank)
+        std::memcpy(all.data() + static_cast<std::size_t>(rank) * mine.size() + begin, ranks.of(rank), count);
+    });
+  };
 }
 
 class TwoGpus : public testing::Test {

@@ -19,10 +19,18 @@ Arena take(Plan plan, const Checkpoint* from) {
 // NCCL takes its memory before the arena does.
 std::unique_ptr<Nccl> connect(Session& s, const Place& place) {
   const auto ranks = static_cast<int>(s.model.options.ranks);
-  if (!s.gpu || ranks == 1) return nullptr;
+  if (!s.gpu || ranks == 1 || place.linked) return nullptr;
   auto nccl = std::make_unique<Nccl>(place.nccl, place.rank, ranks);
   s.gpu->use_nccl(*nccl);
   return nccl;
+}
+
+std::unique_ptr<Peers> link(Session& s, const Place& place) {
+  const auto ranks = static_cast<int>(s.model.options.ranks);
+  if (!s.gpu || ranks == 1 || !place.linked) return nullptr;
+  auto peers = std::make_unique<Peers>(place.rank, ranks, s.arena.block(ArenaKind::device), place.gather);
+  s.gpu->use_peers(*peers);
+  return peers;
 }
 #endif
 
@@ -54,6 +62,7 @@ Session::Session(Fit fit, Place place, const Checkpoint* from)
       nccl(connect(*this, place)),
       begins_with(from && !place.gpu && from->image(fit.plan).bytes > 0 ? from : nullptr),
       arena(place.gpu ? Arena::on_gpu(std::move(fit.plan), place.separate) : take(std::move(fit.plan), from)),
+      peers(link(*this, place)),
       program(bind(*this, place)) {
   starting.reset();
 }

@@ -13,6 +13,7 @@
 #include "engine/files/one_line.h"
 #include "engine/model/family.h"
 #include "engine/run/process.h"
+#include "kernels/base/peers.h"
 #include "kernels/base/thread_pool.h"
 
 namespace neurogen {
@@ -49,9 +50,19 @@ Gpu gpu_of(int ordinal) {
   const CudaDevice::Traits traits = CudaDevice::traits(ordinal);
   return {traits.capability >= 80, traits.multiprocessors};
 }
+// Whether several ranks on this machine's first GPUs would reach each other.
+bool linked(std::int64_t ranks) {
+  if (ranks > Peers::kMost || ranks > gpus()) return false;
+  std::vector<Peers::Card> cards;
+  for (int ordinal = 0; ordinal < ranks; ++ordinal) cards.push_back(Peers::card(ordinal));
+  for (int ordinal = 0; ordinal < ranks; ++ordinal)
+    if (!Peers::reaches(ordinal, cards)) return false;
+  return true;
+}
 #else
 int gpus() { return 0; }
 Gpu gpu_of(int) { return {}; }
+bool linked(std::int64_t) { return false; }
 #endif
 
 // Of several ranks, which have GPUs unless a CPU is asked for.
@@ -230,8 +241,9 @@ Resolved resolve(const Settings& s, bool planning) {
                  Field("updates"), " end"});
   }
   const int multiprocessors = gpu.multiprocessors > 0 ? gpu.multiprocessors : kGpuOverhead[0].most_multiprocessors;
+  const bool direct = s.card ? s.card->linked && o.ranks <= Peers::kMost : planning && cuda && linked(o.ranks);
   o.target = {cuda, s.threads > 0 ? s.threads : cores_of_this_process(), cuda ? kCudaWorkspace : 0,
-              cuda && o.ranks > 1 ? nccl_bytes(multiprocessors) : 0};
+              cuda && o.ranks > 1 && !direct ? nccl_bytes(multiprocessors) : 0};
   r.budget.bytes = s.budget;
   const Bytes automatic = !cuda ? kCpuOverhead : std::find_if(kGpuOverhead.begin(), kGpuOverhead.end(), [&](const GpuOverhead& o) {
                                                    return multiprocessors <= o.most_multiprocessors;

@@ -14,6 +14,7 @@ namespace neurogen {
 struct Gpu {
   bool bf16 = true;
   int multiprocessors = 0;
+  bool linked = false;  // to those of the other ranks (Place::linked)
 };
 
 inline constexpr std::int64_t kMostBatch = 1 << 20, kMostGpu = 1 << 16;

@@ -157,6 +157,7 @@ void CudaDevice::use_workspace(void* memory, Bytes bytes) {
 }
 
 void CudaDevice::use_nccl(Nccl& nccl) { native_->nccl = &nccl; }
+void CudaDevice::use_peers(Peers& peers) { native_->peers = &peers; }
 
 void CudaDevice::synchronize() {
   require_cuda(cudaStreamSynchronize(native_->stream), "waiting for its kernels");

@@ -10,7 +10,8 @@
 
 namespace neurogen {
 
-class Nccl;  // nccl.h
+class Nccl;   // nccl.h
+class Peers;  // peers.h
 
 // A captured piece of the stream's work, ready to be launched.
 class CudaGraph {
@@ -71,8 +72,9 @@ class CudaDevice {
   // Gives the matrix library its scratch memory, so that it allocates none. Must outlive every product.
   void use_workspace(void* memory, Bytes bytes);
 
-  // With several GPUs, operations among ranks (kernels/all_ranks.h) go through `nccl`, which must outlive them.
+  // With several GPUs, operations among ranks (kernels/all_ranks.h) go through one of these, which must outlive them.
   void use_nccl(Nccl& nccl);
+  void use_peers(Peers& peers);
 
   // Waits for all work submitted so far. Throws Error if a kernel failed.
   void synchronize();

@@ -16,6 +16,7 @@ class CpuDevice : public ThreadPool {
 
   // With several ranks, operations among them (kernels/all_ranks.h) go through `ranks`, which must outlive them.
   void use_ranks(SharedRanks& ranks) { ranks_ = &ranks; }
+  bool has_ranks() const { return ranks_ != nullptr; }
   SharedRanks& ranks() const;  // throws Error if it has none
 
  private:

@@ -57,6 +57,8 @@ NcclFunctions load() {
   find(f.group_start, "ncclGroupStart");
   find(f.group_end, "ncclGroupEnd");
   find(f.all_reduce, "ncclAllReduce");
+  find(f.reduce, "ncclReduce");
+  find(f.broadcast, "ncclBroadcast");
   find(f.all_gather, "ncclAllGather");
   return f;
 }
@@ -97,29 +99,24 @@ std::string Nccl::version() {
   return version_text(version);
 }
 
-Nccl::Nccl(const NcclId& id, int rank, int size) : native_(std::make_unique<Native>()) {
+Nccl::Nccl(const NcclId& id, int rank, int size) : native_(std::make_unique<Native>(rank, size)) {
   Native& n = *native_;
-  n.rank = rank, n.size = size;
-  int ordinal = 0;
-  require_cuda(cudaGetDevice(&ordinal), "asking for the current GPU");
-  require_cuda(cudaDeviceGetAttribute(&n.multiprocessors, cudaDevAttrMultiProcessorCount, ordinal), "asking for its properties");
-  n.channels = nccl_channels(n.multiprocessors);
+  n.taken = nccl_channels(n.multiprocessors);
   const Bytes before = free_memory();
   NcclFunctions::Id made;
   std::memcpy(&made, id.data(), sizeof made);
   NcclFunctions::Settings settings;
-  settings.least_channels = settings.most_channels = n.channels;
+  settings.least_channels = settings.most_channels = n.taken;
   require_nccl(nccl().init(&n.communicator, size, made, rank, &settings), "connecting the ranks");
-  int least = 0, greatest = 0;
-  require_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
-  // Its few blocks come before those of products that run meanwhile.
-  require_cuda(cudaStreamCreateWithPriority(&n.stream, cudaStreamNonBlocking, greatest), "making a stream");
-  require_cuda(cudaEventCreateWithFlags(&n.ready, cudaEventDisableTiming), "making an event");
-  for (cudaEvent_t& done : n.done) require_cuda(cudaEventCreateWithFlags(&done, cudaEventDisableTiming), "making an event");
   // Rings are connected, and take their memory, when the first operation uses them.
   float* some = nullptr;
   require_cuda(cudaMalloc(&some, kWarmUp * static_cast<std::size_t>(size + 1) * sizeof *some), "taking memory to begin with NCCL");
   require_nccl(nccl().all_reduce(some, some, kWarmUp, NcclFunctions::f32, NcclFunctions::sum, n.communicator, n.stream), "a sum");
+  for (int root = 0; root < size; ++root) {
+    require_nccl(nccl().reduce(some, some, kWarmUp, NcclFunctions::f32, NcclFunctions::sum, root, n.communicator, n.stream),
+                 "a sum on one rank");
+    require_nccl(nccl().broadcast(some, some, kWarmUp, NcclFunctions::f32, root, n.communicator, n.stream), "a broadcast");
+  }
   require_nccl(nccl().all_gather(some, some + kWarmUp, kWarmUp, NcclFunctions::f32, n.communicator, n.stream), "a gathering");
   require_cuda(cudaStreamSynchronize(n.stream), "the first exchange among ranks");
   require_cuda(cudaFree(some), "freeing memory");
@@ -129,11 +126,6 @@ Nccl::Nccl(const NcclId& id, int rank, int size) : native_(std::make_unique<Nati
 
 Nccl::~Nccl() {
   Native& n = *native_;
-  for (cudaEvent_t done : n.done) {
-    if (done) cudaEventDestroy(done);
-  }
-  if (n.ready) cudaEventDestroy(n.ready);
-  if (n.stream) cudaStreamDestroy(n.stream);
   // While an error ends the run, others may not come to end it together.
   if (n.communicator) std::uncaught_exceptions() > 0 ? nccl().abort(n.communicator) : nccl().destroy(n.communicator);
 }

@@ -4,7 +4,7 @@
 #include <climits>
 #include <cstdint>
 
-#include "kernels/base/cuda_kernel.cuh"
+#include "kernels/base/gpu_ranks.cuh"
 #include "kernels/base/nccl.h"
 
 namespace neurogen {
@@ -35,21 +35,18 @@ struct NcclFunctions {
   Result (*group_start)() = nullptr;
   Result (*group_end)() = nullptr;
   Result (*all_reduce)(const void*, void*, std::size_t, Type, Reduction, Communicator, cudaStream_t) = nullptr;
+  Result (*reduce)(const void*, void*, std::size_t, Type, Reduction, int root, Communicator, cudaStream_t) = nullptr;
+  Result (*broadcast)(const void*, void*, std::size_t, Type, int root, Communicator, cudaStream_t) = nullptr;
   Result (*all_gather)(const void*, void*, std::size_t, Type, Communicator, cudaStream_t) = nullptr;
 };
 
 const NcclFunctions& nccl();                                        // throws Error if the library is missing or too old
 void require_nccl(NcclFunctions::Result result, const char* what);  // throws Error unless it is a success
 
-struct Nccl::Native {
-  static constexpr int kTickets = 8;
+struct Nccl::Native : GpuRanks {
+  using GpuRanks::GpuRanks;
 
   NcclFunctions::Communicator communicator = nullptr;
-  cudaStream_t stream = nullptr;  // of all operations, beside the device's
-  cudaEvent_t ready = nullptr;    // the device's stream has what an operation reads
-  cudaEvent_t done[kTickets] = {};
-  int latest = 0;  // ticket of the operation that was begun last
-  int rank = 0, size = 1, multiprocessors = 0, channels = 0;
   Bytes gpu_bytes = 0;
 };
 

@@ -14,8 +14,9 @@ constexpr std::int64_t kSequences = 12, kWindow = 48, kVocabulary = 200;
 struct Case {
   const char* model;
   DType compute;
+  bool linked = true;  // else through NCCL
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.model << "_" << name_of(c.compute); }
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << "_" << name_of(c.compute) << (c.linked ? "" : "_by_NCCL"); }
 
 ArchitecturePtr architecture_of(const std::string& model) {
   if (model == "brain") return brain(small_brain(kVocabulary));
@@ -41,7 +42,10 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
   const ArchitecturePtr architecture = architecture_of(c.model);
   o.optimizer = architecture->optimizers().front();
   Place place{.gpu = true};
-  if (ranks) place.ordinal = place.rank = ranks->rank(), place.nccl = shared_id(*ranks);
+  if (ranks) {
+    place.ordinal = place.rank = ranks->rank(), place.linked = c.linked, place.gather = gather_of(*ranks);
+    if (!c.linked) place.nccl = shared_id(*ranks);
+  }
   Session session(planned(build_training(architecture, o), {Bytes{1} << 34, 0}), place);
   const Model& model = session.model;
   Program& program = session.program;
@@ -64,7 +68,9 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
   program.run(model.programs.compare);
   const TensorView sums = program.view(model.ports.checksums);
   trained.state.assign(sums.as<const std::int64_t>(), sums.as<const std::int64_t>() + sums.elements());
-  EXPECT_LE(session.nccl->gpu_bytes(), nccl_bytes(session.gpu->multiprocessors()));
+  if (session.nccl) {
+    EXPECT_LE(session.nccl->gpu_bytes(), nccl_bytes(session.gpu->multiprocessors()));
+  }
   return trained;
 }
 
@@ -101,7 +107,8 @@ TEST_P(CudaTrainDeathTest, EqualsOneGpuWithTheBatchOfBoth) {
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaTrainDeathTest,
                          testing::Values(Case{"brain", DType::f32}, Case{"brain", DType::bf16}, Case{"transformer", DType::f32},
-                                         Case{"transformer", DType::bf16}, Case{"tied", DType::bf16}),
+                                         Case{"transformer", DType::bf16}, Case{"tied", DType::bf16},
+                                         Case{"brain", DType::bf16, false}, Case{"transformer", DType::bf16, false}),
                          testing::PrintToStringParamName());
 
 }  // namespace

@@ -36,6 +36,7 @@ Card card_of(const json& from, const std::string& where) {
           text("source"),
           static_cast<int>(std::min(positive(from, where, "capability"), 1e6)),
           static_cast<int>(std::min(positive(from, where, "multiprocessors"), 1e6)),
+          from.value("nvlink", json()) == true,
           static_cast<Bytes>(positive(from, where, "memory_bytes")),
           positive(from, where, "bytes_per_s"),
           positive(from, where, "f32_flops_per_s"),
@@ -67,7 +68,7 @@ Card read_card(const std::string& name) {
 void plan_for(const Card& card, bool budget_given, Settings& settings) {
   require_capability(card.title, card.capability, true);
   settings.device = Device::cuda;
-  settings.card = {card.capability >= 80, card.multiprocessors};
+  settings.card = {card.capability >= 80, card.multiprocessors, card.nvlink};
   if (!budget_given) settings.budget = card.usable();
 }
 

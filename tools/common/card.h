@@ -11,6 +11,7 @@ namespace neurogen {
 struct Card {
   std::string name, title, source;  // source: origin of the figures
   int capability = 0, multiprocessors = 0;
+  bool nvlink = false;  // connects several of them
   Bytes memory = 0;
   double bytes_per_s = 0, f32_flops_per_s = 0;
   double half_flops_per_s = 0;  // dense bf16 with float32 sums; fp16 before capability 8.0

@@ -118,14 +118,30 @@ std::string Ranks::from_rank_zero(const std::string& text) {
   return shared;
 }
 
-void Ranks::connect(Place& place) {
+void Ranks::connect(Resolved& resolved) {
   if (!meeting_) return;
+  Place& place = resolved.place;
   if (!place.gpu) {
     memory_ = std::make_unique<Memory>(*meeting_);
     place.shared = memory_->ranks.get();
     return;
   }
 #ifdef NEUROGEN_CUDA
+  place.gather = [this](std::span<const std::byte> mine, std::span<std::byte> all) {
+    meeting_->gather(mine, all);
+    meeting_->broadcast(all);
+  };
+  const auto of_all = [&](const auto& mine) {
+    std::vector<std::remove_cvref_t<decltype(mine)>> all(static_cast<std::size_t>(size()));
+    place.gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+    return all;
+  };
+  const std::vector<char> reached = of_all(char{Peers::reaches(place.ordinal, of_all(Peers::card(place.ordinal)))});
+  place.linked = std::count(reached.begin(), reached.end(), 1) == size();
+  if (place.linked) {
+    resolved.options.target.nccl = 0;
+    return;
+  }
   const HeapCapLifted loading;  // NCCL's own
   if (leads()) place.nccl = Nccl::new_id();
   meeting_->broadcast(place.nccl);

@@ -41,7 +41,7 @@ class Ranks {
   // All ranks call these alike.
   void agree(std::string_view what, std::string_view text);  // throws Error on rank 0 if a rank has another text
   std::string from_rank_zero(const std::string& text);       // rank 0's
-  void connect(Place& place);                                // how sessions exchange
+  void connect(Resolved& resolved);                          // how sessions exchange
 
   // A signal to this process or to another rank that ends the run; 0: none.
   int stopped() const;

@@ -147,6 +147,7 @@ int train(TrainSettings s, Ranks& ranks) {
   if (!checkpoints.from() && !s.init.empty()) init.emplace(s.init).adopt(s.common);
   choose_rates(s, checkpoints.from(), init && init->pretrained());
   Resolved resolved = resolve(s.common, false);
+  ranks.connect(resolved);
   if (init) init->check(*resolved.architecture);
   Fit planned = fit(resolved);
   if (!planned.fits() && !ranks.leads()) throw Error(misfit(planned));
@@ -173,7 +174,6 @@ int train(TrainSettings s, Ranks& ranks) {
   }
   print_out("{}\n", plan_summary(planned.plan, facts));
 
-  ranks.connect(resolved.place);
   Session session(std::move(planned), resolved.place, checkpoints.from());
   ranks.agree("the device", session.program.device_name());
   if (checkpoints.from()) {
