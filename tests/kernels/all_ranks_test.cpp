@@ -19,18 +19,38 @@ Tensor<T> of_rank(int rank, std::int64_t n) {
 
 class AllRanks : public testing::TestWithParam<int> {
  protected:
-  // Sums tensors of every length at once on all ranks, and returns the results, which are equal bits.
+  int root(std::size_t tensor) const { return static_cast<int>(tensor) % GetParam(); }
+  // Sums tensors of every length at once on all ranks, and returns the results, which are equal bits. They are those of sums on one
+  // rank each, which are then passed on.
   template <typename T, typename Make>
   std::vector<T> sums(DType type, Make&& make) const {
     const auto results = on_ranks(GetParam(), [&](SharedRanks& ranks) {
       CpuDevice device(1);
       device.use_ranks(ranks);
-      std::vector<std::vector<T>> tensors;
+      EXPECT_EQ(rank_of(device), ranks.rank());
+      std::vector<std::vector<T>> tensors, reduced;
       AllRanksSum sum{{}, 3};
+      AllRanksReduce reduce{{}, 4};
+      AllRanksBroadcast broadcast{{}, 5};
       for (const std::int64_t n : kLengths) tensors.push_back(make(ranks.rank(), n));
-      for (std::vector<T>& x : tensors) sum.tensors.add(make_view(x.data(), type, {static_cast<std::int64_t>(x.size())}));
+      reduced = tensors;
+      for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const auto view = [&](std::vector<T>& x) { return make_view(x.data(), type, {kLengths[i]}); };
+        sum.tensors.add(view(tensors[i]));
+        reduce.tensors.add({view(reduced[i]), root(i)});
+        broadcast.tensors.add({view(reduced[i]), root(i)});
+      }
       all_ranks_sum(device, sum);
       all_ranks_wait(device, 3);
+      all_ranks_reduce(device, reduce);
+      all_ranks_wait(device, 4);
+      for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const std::vector<T>& want = ranks.rank() == root(i) ? tensors[i] : make(ranks.rank(), kLengths[i]);
+        EXPECT_EQ(bytes_of(reduced[i]), bytes_of(want)) << "tensor " << i << " on rank " << ranks.rank();
+      }
+      all_ranks_broadcast(device, broadcast);
+      all_ranks_wait(device, 5);
+      for (std::size_t i = 0; i < tensors.size(); ++i) EXPECT_EQ(bytes_of(reduced[i]), bytes_of(tensors[i])) << "tensor " << i;
       std::vector<T> all;
       for (const std::vector<T>& x : tensors) all.insert(all.end(), x.begin(), x.end());
       return bytes_of(all);
@@ -121,6 +141,25 @@ TEST_P(AllRanks, GatherInTheirOrder) {
   EXPECT_EQ(results.size(), static_cast<std::size_t>(size));
 }
 
+TEST_P(AllRanks, PassOnEveryType) {
+  for (const DType type : {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::i64, DType::u8}) {
+    const int from = GetParam() - 1;
+    const auto results = on_ranks(GetParam(), [&](SharedRanks& ranks) {
+      CpuDevice device(1);
+      device.use_ranks(ranks);
+      std::vector<std::uint8_t> bytes(1001 * size_of(type));
+      for (std::size_t i = 0; i < bytes.size(); ++i)
+        bytes[i] = static_cast<std::uint8_t>(7 * i + static_cast<std::size_t>(ranks.rank()));
+      std::vector<std::uint8_t> want = bytes;
+      for (std::uint8_t& one : want) one = static_cast<std::uint8_t>(one + from - ranks.rank());
+      all_ranks_broadcast(device, {{{make_view(bytes.data(), type, {1001}), from}}});
+      EXPECT_EQ(bytes, want) << name_of(type);
+      return bytes_of(bytes);
+    });
+    EXPECT_EQ(results.size(), static_cast<std::size_t>(GetParam()));
+  }
+}
+
 TEST_P(AllRanks, WaitForTheSlowest) {
   const SharedMemory seen(64);
   const auto& counter = *reinterpret_cast<std::atomic<int>*>(seen.data());
@@ -144,11 +183,14 @@ TEST(AllRanksOf, RefuseWhatTheyCannotPassOn) {
   CpuDevice device(1);
   Tensor<float> x({4}, 1), y({8}, 1);
   EXPECT_ERROR(all_ranks_sum(device, {{x.view()}}), "has none", "use_ranks");
+  EXPECT_EQ(rank_of(device), 0);
   SharedRanks ranks(aligned, SharedRanks::bytes_needed(1, 64), 0, 1);
   device.use_ranks(ranks);
   all_ranks_sum(device, {{x.view()}});
   EXPECT_EQ(x[0], 1);
   EXPECT_THROW(all_ranks_sum(device, {{y.view().reshaped({2, 4}).columns(0, 2)}}), Error);
+  EXPECT_THROW(all_ranks_reduce(device, {{{y.view().reshaped({2, 4}).columns(0, 2), 0}}}), Error);
+  EXPECT_THROW(all_ranks_broadcast(device, {{{y.view().reshaped({2, 4}).columns(0, 2), 0}}}), Error);
   EXPECT_THROW(all_ranks_maximum(device, {{x.view()}}), Error);
   EXPECT_THROW(all_ranks_gather(device, {{{x.view(), y.view()}}}), Error);
   EXPECT_THROW(SharedRanks(aligned, 100, 0, 1), Error);

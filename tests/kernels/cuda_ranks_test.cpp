@@ -132,7 +132,8 @@ TEST_P(CudaRanksDeathTest, TakeTheLargestNumberAndGather) {
   });
 }
 
-// As a step has it: one sum goes on beside other operations and the sum after it, captured and launched again and again.
+// As a step has it: one sum goes on beside other operations and the one after it, which is passed on beside others, captured and
+// launched again and again.
 TEST_P(CudaRanksDeathTest, OverlapInACapturedGraph) {
   constexpr std::int64_t n = 1 << 22;
   on_two_gpus(5 * n * sizeof(float), [&](const OnGpu& on) {
@@ -142,11 +143,14 @@ TEST_P(CudaRanksDeathTest, OverlapInACapturedGraph) {
       copy(device, part(4), part(0));
       all_ranks_sum(device, {{part(0)}, 0});
       copy(device, part(4), part(1));
-      all_ranks_sum(device, {{part(1)}, 1});
+      all_ranks_reduce(device, {{{part(1), 1}}, 1});
       all_ranks_wait(device, 0);
       copy(device, part(0), part(2));  // while the other sum goes on
       clear(device, part(0));
       all_ranks_wait(device, 1);
+      all_ranks_broadcast(device, {{{part(1), 1}}, kAllRanksLastTicket});
+      copy(device, part(2), part(0));  // while that goes on
+      all_ranks_wait(device, kAllRanksLastTicket);
       copy(device, part(1), part(3));
       copy(device, part(3), part(4));  // twice as much for the next time
     };
