@@ -21,7 +21,7 @@ Assembly::Assembly(Model& m)
       element_bytes(static_cast<double>(size_of(compute))) {}
 
 ParameterId Assembly::declare(ParameterSpec spec, DType type, BufferKind kind) {
-  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, {}, model.parameters.size() + 1};
+  Parameter p{std::move(spec), {}, {}, {}, {}, {}, {}, {}, {}, {}, -1, model.parameters.size() + 1};
   p.value = graph.tensor(p.name, type, p.shape, kind);
   model.parameters.push_back(std::move(p));
   return model.parameters.size() - 1;

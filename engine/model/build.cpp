@@ -30,7 +30,7 @@ StepOptions of_one_token(StepOptions options) {
 class Build {
  public:
   Build(ArchitecturePtr architecture, const StepOptions& options)
-      : model_{std::move(architecture), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}, s_(model_), head_(s_) {}
+      : model_{std::move(architecture), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}, s_(model_), head_(s_) {}
 
   Model training() {
     const StepOptions& options = model_.options;
@@ -52,6 +52,7 @@ class Build {
     trunk_->backward(d_features);
     if (s_.accumulates()) end_micro_batch();
     add_update(s_);
+    head_.end_step();
     end(s_.accumulates() ? model_.programs.end_step : model_.programs.train);
     if (s_.accumulates()) begin_step();
 
@@ -165,14 +166,23 @@ class Build {
   }
 
   void compare() {
-    std::vector<TensorId> tensors;
+    std::vector<TensorId>& tensors = model_.compared;
     for (std::size_t i = 0; i < model_.graph.tensors().size(); ++i)
       if (model_.graph.tensors()[i].kind == BufferKind::persistent) tensors.push_back({i});
+    std::vector<Share> shares = head_.statistics();
+    for (const Parameter& p : model_.parameters) {
+      if (p.owner < 0) continue;
+      shares.push_back({p.m, p.owner});
+      if (!p.low) continue;
+      shares.push_back({p.value, p.owner});
+      tensors.push_back(p.low);
+    }
     begin(model_.programs.compare);
+    if (!shares.empty()) end_exchange(s_, begin_broadcast(s_, "owned", shares, Ends::at_once));
     const Shape shape = {static_cast<std::int64_t>(tensors.size())};
     const TensorId sums = model_.graph.transient("checksums", DType::i64, shape),
                    host = model_.ports.checksums = s_.host("checksums.host", DType::i64, shape);
-    model_.graph.operation("checksums", tensors, {sums, host}, [=](auto& device, const Bindings& at) {
+    model_.graph.operation("checksums", tensors, {sums, host}, [=, tensors = tensors](auto& device, const Bindings& at) {
       std::int64_t done = 0;
       in_lots<TensorView>(
           tensors, [&](TensorId id) { return at[id]; },

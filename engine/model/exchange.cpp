@@ -1,5 +1,7 @@
 #include "engine/model/exchange.h"
 
+#include <utility>
+
 #include "kernels/all_ranks.h"
 #include "kernels/base/step_control.h"
 #include "kernels/copy.h"
@@ -7,34 +9,63 @@
 namespace neurogen {
 namespace {
 
-int next_ticket(Assembly& s) { return s.exchanges++ % kAllRanksTickets; }
+int next_ticket(Assembly& s) { return s.exchanges++ % kAllRanksLastTicket; }
 std::string exchanged(const std::string& name) { return name + ".all_ranks"; }
 
-}  // namespace
-
-Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<TensorId>& tensors) {
-  Exchange exchange{exchanged(name), tensors, next_ticket(s)};
-  s.graph.operation(exchange.name, {}, tensors, [=](auto& device, const Bindings& at) {
-    in_lots<TensorView>(
-        exchange.tensors, [&](TensorId id) { return at[id]; },
-        [&](const Several<TensorView>& lot) {
-          all_ranks_sum(device, {lot, exchange.ticket});
-        });
-  });
+// Adds the beginning of an exchange of what is in `list`: `begin` takes a device and kernels' arguments with a lot of `make(item)`.
+template <typename Arguments, typename List, typename Make, typename Begin>
+Exchange begin_exchange(Assembly& s, const std::string& name, const List& list, std::vector<TensorId> tensors, Cost cost, Ends ends,
+                        Make make, Begin begin) {
+  Exchange exchange{name, std::move(tensors), ends == Ends::last ? kAllRanksLastTicket : next_ticket(s)};
+  s.graph.operation(
+      name, {}, exchange.tensors,
+      [=, ticket = exchange.ticket, alone = ends == Ends::at_once](auto& device, const Bindings& at) {
+        in_lots<decltype(make(at, list[0]))>(
+            list, [&](const auto& item) { return make(at, item); },
+            [&](const auto& lot) {
+              begin(device, Arguments{lot, ticket, alone});
+            });
+      },
+      cost);
   return exchange;
 }
 
-Exchange begin_sum(Assembly& s, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows) {
-  Exchange exchange{exchanged(name), {tensor}, next_ticket(s)};
-  const Buffer& whole = s.graph.tensors()[tensor.index];
-  const double bytes =
-      static_cast<double>(size_of(whole.dtype, whole.shape)) * static_cast<double>(rows) / static_cast<double>(whole.shape[0]);
-  s.graph.operation(exchange.name, {}, {tensor},
-                    [=, ticket = exchange.ticket](auto& device, const Bindings& at) {
-                      all_ranks_sum(device, {{at[tensor].rows(first_row, rows)}, ticket});
-                    },
-                    {0, bytes});
-  return exchange;
+// The same for shares.
+template <typename Arguments, typename Begin>
+Exchange begin_shares(Assembly& s, const std::string& name, const std::vector<Share>& shares, Ends ends, Begin begin) {
+  std::vector<TensorId> tensors;
+  double bytes = 0;
+  for (const Share& share : shares) {
+    const Buffer& whole = s.graph.tensors()[share.tensor.index];
+    const double part = share.rows == 0 ? 1 : static_cast<double>(share.rows) / static_cast<double>(whole.shape[0]);
+    bytes += part * static_cast<double>(size_of(whole.dtype, whole.shape));
+    if (tensors.empty() || tensors.back().index != share.tensor.index) tensors.push_back(share.tensor);
+  }
+  using Of = typename Arguments::Of;
+  return begin_exchange<Arguments>(
+      s, name, shares, tensors, {0, bytes}, ends,
+      [](const Bindings& at, const Share& x) {
+        return Of{x.view(at), x.owner};
+      },
+      begin);
+}
+
+}  // namespace
+
+Exchange begin_sum(Assembly& s, const std::string& name, const std::vector<TensorId>& tensors, Ends ends) {
+  return begin_exchange<AllRanksSum>(
+      s, exchanged(name), tensors, tensors, {}, ends, [](const Bindings& at, TensorId id) { return at[id]; },
+      [](auto& device, const AllRanksSum& sum) { all_ranks_sum(device, sum); });
+}
+
+Exchange begin_reduce(Assembly& s, const std::string& name, const std::vector<Share>& shares, Ends ends) {
+  return begin_shares<AllRanksReduce>(s, name + ".reduce", shares, ends,
+                                      [](auto& device, const AllRanksReduce& sum) { all_ranks_reduce(device, sum); });
+}
+
+Exchange begin_broadcast(Assembly& s, const std::string& name, const std::vector<Share>& shares, Ends ends) {
+  return begin_shares<AllRanksBroadcast>(s, name + ".broadcast", shares, ends,
+                                         [](auto& device, const AllRanksBroadcast& all) { all_ranks_broadcast(device, all); });
 }
 
 void end_exchange(Assembly& s, const Exchange& exchange) {
@@ -46,7 +77,7 @@ void sum_total(Assembly& s, const std::string& name, TensorId total, TensorId ho
   if (!s.several_ranks()) return;
   const int ticket = next_ticket(s);
   s.graph.operation(exchanged(name), {}, {total, host}, [=](auto& device, const Bindings& at) {
-    all_ranks_sum(device, {{at[total]}, ticket});
+    all_ranks_sum(device, {{at[total]}, ticket, true});
     all_ranks_wait(device, ticket);
     if (host) copy(device, at[total], at[host]);
   });

@@ -8,6 +8,13 @@
 
 namespace neurogen {
 
+// When an exchange ends.
+enum class Ends {
+  at_once,  // before anything else runs
+  later,    // behind some operations
+  last,     // behind all others of its program
+};
+
 // An exchange that has begun.
 struct Exchange {
   std::string name;
@@ -15,9 +22,21 @@ struct Exchange {
   int ticket = 0;  // kernels/all_ranks.h
 };
 
-// The sum over ranks of whole tensors, or of rows of one.
-Exchange begin_sum(Assembly& assembly, const std::string& name, const std::vector<TensorId>& tensors);
-Exchange begin_sum(Assembly& assembly, const std::string& name, TensorId tensor, std::int64_t first_row, std::int64_t rows);
+// What one rank updates alone: a tensor, or rows of it.
+struct Share {
+  TensorId tensor;
+  int owner;                             // the rank
+  std::int64_t first_row = 0, rows = 0;  // 0 rows: all
+
+  TensorView view(const Bindings& at) const { return rows == 0 ? at[tensor] : at[tensor].rows(first_row, rows); }
+};
+
+// The sum over ranks.
+Exchange begin_sum(Assembly& assembly, const std::string& name, const std::vector<TensorId>& tensors, Ends ends);
+// The same on each share's owner; other ranks may not read it.
+Exchange begin_reduce(Assembly& assembly, const std::string& name, const std::vector<Share>& shares, Ends ends);
+// What each share's owner has, on all ranks.
+Exchange begin_broadcast(Assembly& assembly, const std::string& name, const std::vector<Share>& shares, Ends ends);
 // Ends it, and all that began before it.
 void end_exchange(Assembly& assembly, const Exchange& exchange);
 

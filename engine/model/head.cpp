@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
-#include "kernels/adafactor.h"
 #include "kernels/cast.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
@@ -196,72 +194,6 @@ TensorId Head::loss_forward(const std::string& prefix, TensorId features, Tensor
 // d_features would otherwise be a sum over tiles in `real`, here it is rounded once.
 bool Head::at_once() const { return s_.options.schedule.keep_logits && s_.compute != s_.real && stored() == s_.compute; }
 
-// With at_once(), a few neighbouring tiles share one product and one update, which then fill a large GPU; divided as evenly as
-// possible.
-std::int64_t Head::tiles_together() const {
-  constexpr std::int64_t kGradientElements = 21'000'000;
-  const std::int64_t tile = s_.options.vocabulary_tile, tiles = (vocabulary_ + tile - 1) / tile;
-  const std::int64_t most = at_once() ? std::max<std::int64_t>(1, kGradientElements / (tile * width_)) : 1;
-  const std::int64_t products = (tiles + most - 1) / most;
-  return (tiles + products - 1) / products;
-}
-
-TensorId Head::begin_update() {
-  const TensorId column_sum = s_.graph.transient("decoder.column_sum", s_.real, {width_});
-  s_.graph.operation("decoder.column_sum.clear", {}, {column_sum},
-                     [=](auto& device, const Bindings& at) { clear(device, at[column_sum]); });
-  return column_sum;
-}
-
-void Head::update_tiles(const TilesGradient& g, TensorId column_sum) {
-  if (!s_.several_ranks()) return add_update(g, column_sum);
-  const Exchange sum = begin_sum(s_, g.name, g.id, g.first_row, g.tiles.tokens);
-  end_sum();
-  behind_sum_ = [=, this] {
-    end_exchange(s_, sum);
-    add_update(g, column_sum);
-  };
-}
-
-void Head::end_sum() {
-  if (behind_sum_) std::exchange(behind_sum_, nullptr)();
-}
-
-void Head::add_update(const TilesGradient& g, TensorId column_sum) {
-  const TensorId control = s_.control, decoder = s_.operand(decoder_), row = row_, column = column_, gradient = g.id;
-  const std::string& name = g.name;
-  const std::int64_t begin = g.tiles.begin, rows = g.tiles.tokens, first_row = g.first_row,
-                     tile = std::min(s_.options.vocabulary_tile, rows);
-  const TensorId sums =
-      s_.graph.transient(name + ".adafactor.scratch", DType::f64, {(rows + tile - 1) / tile, adafactor_scratch(tile, width_)});
-  s_.graph.operation(name + ".update", {control, gradient, column}, {decoder, row, column_sum, sums},
-                     [=](auto& device, const Bindings& at) {
-                       adafactor_tiles(device, {at[control], at[gradient].rows(first_row, rows), at[decoder].rows(begin, rows),
-                                                at[row].rows(begin, rows), at[column], at[column_sum], at[sums], tile, begin});
-                     },
-                     {0, 3 * s_.element_bytes * static_cast<double>(rows * width_)});
-}
-
-void Head::end_update(TensorId column_sum) {
-  end_sum();
-  const TensorId control = s_.control, column = column_;
-  const std::int64_t vocabulary = vocabulary_;
-  s_.graph.operation("decoder.column", {column_sum, control}, {column}, [=](auto& device, const Bindings& at) {
-    adafactor_finish(device, {at[column_sum], vocabulary, at[column], at[control]});
-  });
-}
-
-void Head::update() {
-  if (gathered()) return;
-  const TensorId gradient = s_.model.parameters[decoder_].gradient, column_sum = begin_update();
-  const std::int64_t most = tiles_together() * s_.options.vocabulary_tile;
-  for (std::int64_t begin = 0; begin < vocabulary_; begin += most) {
-    const Tile tiles{begin, std::min(most, vocabulary_ - begin)};
-    update_tiles({"decoder.tile" + std::to_string(begin / s_.options.vocabulary_tile), tiles, gradient, begin}, column_sum);
-  }
-  end_update(column_sum);
-}
-
 TensorId Head::train(TensorId features, TensorId targets) {
   return gathered() ? train_in_parts(features, targets) : train_in_tiles(features, targets);
 }
@@ -279,7 +211,7 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
   const std::int64_t vocabulary = vocabulary_;
   const double softcap = softcap_;
   const TensorId d_features = s_.graph.transient("d_features", whole ? s_.compute : s_.real, {n, outputs});
-  const TensorId column_sum = updates ? begin_update() : TensorId{};
+  if (updates) begin_update();
   const auto tiles = vocabulary_tiles();
   const auto d_logits = [&](const std::string& name, Tile tile, TensorId logits, std::int64_t at_column) {
     s_.graph.operation(name + ".d_logits", {targets, l.log_sum_exp, l.total, control}, {logits},
@@ -299,7 +231,7 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
         s_.product_cost(1, n, outputs, vocabulary));
   }
   check_overflow(l, whole ? d_features : TensorId{});
-  const auto together = static_cast<std::size_t>(tiles_together());
+  const auto together = static_cast<std::size_t>(whole ? tiles_together() : 1);
   for (std::size_t t = 0; t < tiles.size(); ++t) {
     const Tile tile = tiles[t];
     const std::string name = "decoder.tile" + std::to_string(t);
@@ -335,10 +267,10 @@ TensorId Head::train_in_tiles(TensorId features, TensorId targets) {
       s_.add_to_mean(name + ".mean", gradient, mean, begin);
       continue;
     }
-    update_tiles({name, {begin, rows}, gradient, 0}, column_sum);
+    update_tiles({name, {begin, rows}, gradient, 0});
     s_.model.decoder_gradients.push_back(gradient);
   }
-  if (updates) end_update(column_sum);
+  if (updates) end_update();
   if (whole || s_.gradient == s_.real) return d_features;
   // The trunk takes this gradient in the type that its parts exchange; it is summed over tiles in `real` first.
   const TensorId low = s_.graph.transient("d_features.low", s_.gradient, {n, outputs});

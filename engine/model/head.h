@@ -28,6 +28,10 @@ class Head {
   TensorId train(TensorId features, TensorId targets);
   // Adds the decoder's update at the end of a step in micro-batches, unless it is updated with all others.
   void update();
+  // With several ranks, adds the end of what goes on beside the trunk. Comes behind everything else in a step.
+  void end_step();
+  // Adafactor's statistics of each row, which only the rank that updates it knows, with several ranks.
+  std::vector<Share> statistics() const;
   // Adds the loss and, if the model has a port for them, the hits.
   void evaluate(const std::string& prefix, TensorId features, TensorId targets);
   // Adds the logits of one token.
@@ -41,6 +45,10 @@ class Head {
   struct TileWeights {
     TensorId id;
     std::int64_t row;  // of the tile's first token
+  };
+  struct Run {  // of neighbouring tiles, which one rank updates: rows of the decoder
+    int owner;
+    std::int64_t begin, rows;
   };
   struct TilesGradient {  // of neighbouring tiles: rows of a tensor, from `first_row` on
     std::string name;
@@ -58,13 +66,17 @@ class Head {
   DType stored() const { return s_.graph.tensors()[s_.operand(decoder_).index].dtype; }  // what products begin from
   bool at_once() const;
   std::int64_t tiles_together() const;
-  // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, with several ranks behind the product for the next
-  // ones, beside which it is summed; and what follows the last.
-  TensorId begin_update();
-  void update_tiles(const TilesGradient& gradient, TensorId column_sum);
-  void add_update(const TilesGradient& gradient, TensorId column_sum);
+  // Adafactor: its sums over columns, cleared; the update of neighbouring tiles, and what follows the last. With several ranks the
+  // tiles are shared out. Their gradient is summed on their owners beside the product for the next ones; behind that product they
+  // are updated, and then passed on beside all that follows.
+  void begin_update();
+  void update_tiles(const TilesGradient& gradient);
+  void add_update(const TilesGradient& gradient, const std::vector<Run>& runs);
   void end_sum();
-  void end_update(TensorId column_sum);
+  void end_update();
+  void update_columns();
+  std::vector<Run> shared_out(Tile tiles);
+  std::vector<Share> shares(TensorId tensor, const std::vector<Run>& runs, std::int64_t before = 0) const;
   TileWeights tile_weights(const std::string& name, Tile tile);
   void int8_logits(TensorId features, TensorId targets, TensorId logits, const Statistics& l);
   void logits_tile(const std::string& name, TensorId features, Tile tile, TensorId logits, std::int64_t column);
@@ -81,7 +93,11 @@ class Head {
   double softcap_;
   ParameterId decoder_ = 0;
   TensorId row_, column_;             // [V], [F], persistent
+  TensorId column_sum_;               // [F], of this step
   std::function<void()> behind_sum_;  // adds the end of the sum over ranks that has begun, and its update
+  std::vector<Run> runs_;             // of all tiles
+  std::int64_t groups_ = 0;           // of tiles that were shared out so far
+  Exchange last_;                     // ends last, and with it all that passes on tiles
 };
 
 }  // namespace neurogen

@@ -47,7 +47,9 @@ struct Parameter : ParameterSpec {
   } touched;
   struct {
     std::size_t a = 0, b = 0;
-  } adapter;                // places of the matrices of its adapter, 0: none
+  } adapter;  // places of the matrices of its adapter, 0: none
+  // The rank that updates it and passes on what products read; -1: every rank updates it. Matrices under Muon have one.
+  int owner = -1;
   std::uint64_t draws = 0;  // seeds the random roundings of what is stored in fewer bits; equal on every device
 };
 
@@ -69,7 +71,7 @@ struct Ports {
   TensorId norm;       // [2]: gradient norm, clip factor
   TensorId outcome;    // StepControl after the step; with loss scaling
   TensorId staging;    // [kStagingSlots, bytes], for copies between files and a GPU
-  TensorId checksums;  // [persistent tensors] i64, in the plan's order (kernels/checksum.h); with several ranks
+  TensorId checksums;  // [Model::compared] i64 (kernels/checksum.h); with several ranks
   // Streaming.
   TensorId token;     // [1, streams] i32: the next input token of each text
   TensorId position;  // [2] i64: tokens so far, position of the document's first; equal for all texts
@@ -85,7 +87,9 @@ struct Programs {
   Graph::Range evaluate{};  // reads batch, writes loss
   Graph::Range step{};      // reads token and position, writes logits
   Graph::Range derive{};    // computes the derived tensors
-  Graph::Range compare{};   // writes checksums, which are equal on all ranks
+  // With several ranks: completes the persistent tensors, of which a rank keeps its share alone up to date, and writes checksums,
+  // which are equal on all ranks. Whatever reads persistent tensors after training, a save or an export, comes behind it.
+  Graph::Range compare{};
 };
 
 // A part of "evaluate" whose outputs can be read when the operations before `end` have run.
@@ -118,9 +122,10 @@ struct Model {
   std::vector<LogitsTile> logits_tiles;  // likewise
   TensorId token_losses;                 // [N], of "evaluate", transient: readable after it has run
 
-  std::vector<TensorId> state;  // a stream's memory, derived: cleared to start over
-  TensorId loss_scale;          // LossScaleState, persistent; empty without loss scaling
-  TensorId workspace;           // for the matrix library, derived; empty on a CPU
+  std::vector<TensorId> state;     // a stream's memory, derived: cleared to start over
+  TensorId loss_scale;             // LossScaleState, persistent; empty without loss scaling
+  std::vector<TensorId> compared;  // what checksums are of: every persistent tensor, and what products read of those with an owner
+  TensorId workspace;              // for the matrix library, derived; empty on a CPU
   // For checks: the head's input in "train", and, under Adafactor, its gradients, one per run of vocabulary rows.
   TensorId features;
   std::vector<TensorId> decoder_gradients;

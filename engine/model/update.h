@@ -1,5 +1,5 @@
 // Clips by the norm of all gradients but that of a decoder under Adafactor, and updates: matrices by Muon, tables by row-wise
-// RMSProp, the rest by AdamW.
+// RMSProp, the rest by AdamW. Several ranks share out the matrices (Parameter::owner).
 //
 // With early updates, parameters that are known together, such as a block's, are clipped and updated at once, and their gradients
 // need not live on. The norm of all is not known then: each group's is held to its share of the limit, clip sqrt(its numbers / all

@@ -37,7 +37,7 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
   StepOptions o;
   o.ranks = ranks ? ranks->size() : 1, o.accumulate = accumulate, o.batch = kSequences / o.ranks / accumulate, o.window = kWindow;
   o.compute = o.decoder_storage = c.compute;
-  o.vocabulary_tile = 72;
+  o.vocabulary_tile = 24;  // more tiles than tickets (kernels/all_ranks.h)
   o.target = {true, 1, Bytes{32} << 20};
   const ArchitecturePtr architecture = architecture_of(c.model);
   o.optimizer = architecture->optimizers().front();

@@ -78,6 +78,7 @@ class Ranks : public testing::TestWithParam<Way> {
       dispatch_real(norm.dtype,
                     [&](auto zero) { outcome.losses.push_back(static_cast<double>(norm.as<const decltype(zero)>()[0])); });
     }
+    session.program.run(session.model.programs.compare);
     std::vector<double> values = outcome.losses;
     for (const TensorId id : persistent_tensors(session.arena.plan())) {
       const TensorView view = session.program.view(id);
@@ -162,7 +163,7 @@ TEST_P(Ranks, GoOnFromACheckpointOfAnotherNumberOfRanks) {
           if (ranks.rank() == 0) saved.emplace(path, 2, false);
           RunRecord record;
           run_part(s, planned(build_training(model_, s.options), kPlenty), text, from ? &*from : nullptr, end,
-                   saved ? &*saved : nullptr, saved ? end : 0, record);
+                   saved ? &*saved : nullptr, end, record);
           std::vector<double> values = record.outcome.losses;
           values.insert(values.end(), record.outcome.norms.begin(), record.outcome.norms.end());
           return bytes_of(values);
@@ -244,35 +245,116 @@ TEST_P(Ranks, ShareWhatOverflowedInTheDecoder) {
   EXPECT_EQ(all.size(), 2u);
 }
 
-// What goes on beside other operations on a GPU is read and written by none of them, and ends in the same program.
-TEST_P(Ranks, TouchNothingThatIsBeingSummed) {
+// What goes on beside other operations on a GPU is read and written by none of them, and ends in the same program. Of the decoder,
+// tiles are passed on while later ones are still in use.
+TEST_P(Ranks, TouchNothingThatIsBeingExchanged) {
   for (const bool gpu : {false, true}) {
     StepOptions o = options({2, 1}, gpu ? DType::bf16 : DType::f32);
     o.target.gpu = gpu;
     const Model model = build_training(model_, o);
+    const bool tiles = !gathers_decoder(*model_, o);
+    const std::size_t decoder = tiles ? model.parameter("decoder.weight").value.index : TensorId::kNone;
+    int passed_on = -1;             // the decoder's tile
     std::vector<std::size_t> busy;  // tensors
     std::size_t ended = 0;
-    const auto takes = [&](std::size_t op) {
-      const Operation& one = model.graph.operations()[op];
-      const bool begins =
-          one.name.ends_with(".all_ranks") && (one.name.starts_with("decoder.tile") || one.name.starts_with("gradients"));
-      const bool ends = one.name.ends_with(".all_ranks.wait");
+    const auto takes = [&](const Operation& one) {
+      const std::string& name = one.name;
+      const bool tile = name.starts_with("decoder.tile"), ends = name.ends_with(".wait"),
+                 begins =
+                     name.ends_with(".reduce") || name.ends_with(".broadcast") ||
+                     (name.ends_with(".all_ranks") && (name.starts_with("decoder.column_sum") || name.starts_with("gradients")));
       for (const auto* ids : {&one.reads, &one.writes}) {
         for (const TensorId id : *ids) {
+          if (id.index == decoder) {
+            const int number = tile ? std::stoi(name.substr(std::strlen("decoder.tile"))) : -1;
+            EXPECT_TRUE(passed_on < 0 || ends || number > passed_on) << name;
+            if (begins) passed_on = number;
+            if (ends) passed_on = -1;
+            continue;
+          }
           const auto found = std::find(busy.begin(), busy.end(), id.index);
-          EXPECT_EQ(found != busy.end(), ends) << one.name << " touches " << model.graph.tensors()[id.index].name;
+          EXPECT_EQ(found != busy.end(), ends) << name << " touches " << model.graph.tensors()[id.index].name;
           if (ends && found != busy.end()) busy.erase(found), ++ended;
           if (begins) busy.push_back(id.index);
         }
       }
     };
     for (const Graph::Range range : model.graph.programs()) {
-      for (std::size_t op = range.begin; op < range.end; ++op) takes(op);
-      EXPECT_TRUE(busy.empty());
+      for (std::size_t op = range.begin; op < range.end; ++op) takes(model.graph.operations()[op]);
+      EXPECT_TRUE(busy.empty() && passed_on < 0);
     }
-    std::size_t summed = model.decoder_gradients.size();
-    for (const Parameter& p : model.parameters) summed += p.rule == UpdateRule::adamw || p.rule == UpdateRule::muon;
-    EXPECT_EQ(ended, summed);
+    std::size_t exchanged = model.decoder_gradients.size() + (tiles ? 2 : 0), low = 0;  // two: of columns and of rows
+    for (const Parameter& p : model.parameters) {
+      if (p.rule == UpdateRule::adamw || p.rule == UpdateRule::muon) ++exchanged;
+      if (p.owner < 0) continue;
+      exchanged += p.low ? 3 : 2;  // what products read, the momentum, the value
+      low += p.low ? 1 : 0;
+    }
+    EXPECT_EQ(ended, exchanged);
+    const std::vector<TensorId> persistent = persistent_tensors(planned(build_training(model_, o), kPlenty).plan);
+    EXPECT_EQ(model.compared.size(), persistent.size() + low);
+  }
+}
+
+// Each tile of the decoder and each matrix under Muon is updated by one rank, as many by each as possible; all have the result.
+TEST_P(Ranks, ShareTheHeavyUpdates) {
+  for (const Split split : {Split{2, 1}, {3, 1}, {3, 2}}) {
+    if (split.accumulate > 1 && !GetParam().accumulates) continue;
+    const auto all = on_ranks(
+        static_cast<int>(split.ranks),
+        [&](SharedRanks& ranks) {
+          const StepOptions o = options(split, DType::f64);
+          Session session(planned(build_training(model_, o), kPlenty), {.rank = ranks.rank(), .shared = &ranks});
+          initialize(session.model, session.program, 5);
+          *session.program.view(session.model.ports.control).as<StepControl>() = {0, 4e-3f, 3e-2f, 1e-3f, 0.01f};
+          const std::vector<std::int32_t> ids = whole_step(1);
+          run_programs(session.model, session.program, [&](std::int64_t) {
+            std::int32_t* const to = session.program.view(session.model.ports.batch).as<std::int32_t>();
+            std::copy_n(ids.begin(), o.tokens(), to);
+            std::copy_n(ids.begin() + kSequences * window_, o.tokens(), to + o.tokens());
+          });
+          // Of each tile and each matrix: whether this rank has updated its statistics.
+          std::vector<double> mine;
+          const auto updated = [&](const TensorView& x) {
+            const auto* const values = x.as<const double>();
+            mine.push_back(std::any_of(values, values + x.elements(), [](double one) { return one != 0; }) ? 1 : 0);
+          };
+          std::vector<double> weights;
+          for (const Parameter& p : session.model.parameters) {
+            const TensorView value = session.program.view(p.value);
+            if (p.rule != UpdateRule::none)
+              for (std::int64_t i = 0; i < value.elements(); ++i) weights.push_back(value_of(value, i));
+            if (p.owner < 0) continue;
+            EXPECT_EQ(p.rule, UpdateRule::muon);
+            updated(session.program.view(p.m));
+          }
+          const std::vector<Buffer>& buffers = session.arena.plan().buffers;
+          for (std::size_t i = 0; i < buffers.size(); ++i) {
+            if (buffers[i].name != "decoder.row") continue;
+            const TensorView rows = session.program.view({i});
+            for (std::int64_t begin = 0; begin < rows[0]; begin += o.vocabulary_tile)
+              updated(rows.rows(begin, std::min(o.vocabulary_tile, rows[0] - begin)));
+          }
+          weights.push_back(static_cast<double>(mine.size()));
+          mine.insert(mine.end(), weights.begin(), weights.end());
+          return bytes_of(mine);
+        },
+        kPiece);
+    ASSERT_EQ(all.size(), static_cast<std::size_t>(split.ranks));
+    std::vector<std::vector<double>> lists;
+    for (const auto& one : all) lists.push_back(values_of<double>(one));
+    const auto shared = static_cast<std::size_t>(lists[0].back());
+    std::vector<double> taken(lists.size(), 0);
+    for (std::size_t i = 0; i < shared; ++i) {
+      double owners = 0;
+      for (std::size_t rank = 0; rank < lists.size(); ++rank) owners += lists[rank][i], taken[rank] += lists[rank][i];
+      EXPECT_EQ(owners, 1) << i;
+    }
+    EXPECT_LE(*std::max_element(taken.begin(), taken.end()) - *std::min_element(taken.begin(), taken.end()), 2);
+    for (std::vector<double>& list : lists) {
+      list.erase(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(shared));
+      EXPECT_EQ(list, lists[0]) << "ranks have other weights";
+    }
   }
 }
 
@@ -296,7 +378,7 @@ TEST_P(Ranks, TellByChecksumsWhichTensorDiffers) {
     Session session(planned(build_training(model_, options({2, 1}, DType::f32)), kPlenty),
                     {.rank = ranks.rank(), .shared = &ranks});
     initialize_everything(session.model, session.program, 5);
-    const std::vector<TensorId> tensors = persistent_tensors(session.arena.plan());
+    const std::vector<TensorId>& tensors = session.model.compared;
     const TensorView sums = session.program.view(session.model.ports.checksums);
     std::vector<std::int64_t> list;
     const auto compare = [&] {
@@ -321,6 +403,7 @@ void lean(StepOptions& o) { adamw(o), o.narrow_weights = o.narrow_moments = true
 void adapters(StepOptions& o) { adamw(o), o.lora = {3, 7.5, {"q", "v", "up"}}; }
 void scaled(StepOptions& o) { o.loss_scaling = true; }
 void again(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.computed_twice = 1; }
+void small_tiles(StepOptions& o) { o.vocabulary_tile = 7; }
 void sections(StepOptions& o) { o.schedule.keep_logits = false, o.schedule.sections = 2, o.window = 128; }
 
 constexpr Way kWays[] = {
@@ -334,6 +417,7 @@ constexpr Way kWays[] = {
     {"tied_adapters", &kTied, adapters},
     {"untied_muon", &kUntied, muon},
     {"untied_again", &kUntied, again},
+    {"untied_small_tiles", &kUntied, small_tiles},
     {"untied_adamw", &kUntied, adamw},
     {"untied_early", &kUntied, early, false},
 };

@@ -48,7 +48,7 @@ inline std::vector<std::byte> persistent_bytes(const Session& session) {
 }
 
 // Runs the steps up to `end`, from the start or from a checkpoint, and saves every so many steps (0: never), during training if the
-// plan has a snapshot.
+// plan has a snapshot. Of several ranks one has a directory.
 inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, const Checkpoint* from, std::int64_t end,
                      CheckpointDirectory* directory, std::int64_t save_every, RunRecord& record) {
   Session session(std::move(fit), s.place, from);
@@ -64,6 +64,8 @@ inline void run_part(const RestartSettings& s, Fit fit, const Tokens& text, cons
     const TensorView batch = session.program.view(session.model.ports.batch);
     record.batches.insert(record.batches.end(), batch.as<std::int32_t>(), batch.as<std::int32_t>() + batch.elements());
     if (save_every > 0 && trainer.step() % save_every == 0) {
+      session.program.run(session.model.programs.compare);  // nothing with one rank
+      if (!saver) continue;
       ASSERT_EQ(saver->result(true).value_or(Saved::yes), Saved::yes) << saver->error();  // the save before, if any
       saver->begin({trainer.step(), s.steps, 0.0});
     }

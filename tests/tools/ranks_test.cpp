@@ -57,24 +57,35 @@ TEST_F(SeveralRanks, TrainAsOneDoesOnTheBatchOfAll) {
 }
 
 TEST_F(SeveralRanks, AnotherNumberOfThemGoesOn) {
-  succeeds("--steps 40 --batch 6 --log whole.jsonl");
-  const string saved = "--checkpoint-dir saved --resume --log part.jsonl --steps 40 ";
-  const std::vector<string> worlds = {"--batch 6", "--batch 3 --gpus 2", "--batch 2 --gpus 3", "--batch 1 --accumulate 3 --gpus 2",
-                                      "--batch 6"};
-  for (std::size_t i = 0; i < worlds.size(); ++i) {
-    Started run(directory_, kRanks + saved + worlds[i]);
-    if (i + 1 < worlds.size()) {
-      const string line = "\"event\":\"step\",\"step\":" + std::to_string(7 * (i + 1)) + ",";
-      run.wait_for_line("part.jsonl", line);
-      kill(run.ranks(1)[0], SIGTERM);
+  directory_.file("muon.json", R"({"family": "transformer", "name": "muon", "vocabulary": 300, "width": 32, "layers": 2, "heads": 2,
+    "hidden": 48, "context": 16, "norm": "rms", "positions": "rotary", "activation": "silu_gated", "qk_norm": true,
+    "qkv_bias": false, "bias": false, "embedding_norm": true, "tied": false})");
+  for (const string model : {"brain", "muon"}) {
+    SCOPED_TRACE(model);
+    string all = kRanks;
+    all.replace(all.find("brain"), 5, model);
+    const ProgramResult one = run("neurogen-engine " + all + "--steps 40 --batch 6 --log whole.jsonl");
+    EXPECT_EQ(one.status, 0) << one.err;
+    const string saved = "--checkpoint-dir saved." + model + " --resume --log part.jsonl --steps 40 --save-every 3 --keep 99 ";
+    const std::vector<string> worlds = {"--batch 6", "--batch 3 --gpus 2 --snapshot", "--batch 2 --gpus 3",
+                                        "--batch 1 --accumulate 3 --gpus 2", "--batch 6"};
+    for (std::size_t i = 0; i < worlds.size(); ++i) {
+      Started run(directory_, all + saved + worlds[i]);
+      if (i + 1 < worlds.size()) {
+        const string line = "\"event\":\"step\",\"step\":" + std::to_string(7 * (i + 1)) + ",";
+        run.wait_for_line("part.jsonl", line);
+        kill(run.ranks(1)[0], SIGTERM);
+      }
+      const int status = run.status();
+      EXPECT_TRUE(status == 143 || status == 0) << run.err();
+      EXPECT_EQ(run.err(), "");
     }
-    const int status = run.status();
-    EXPECT_TRUE(status == 143 || status == 0) << run.err();
-    EXPECT_EQ(run.err(), "");
+    expect_close(losses("whole.jsonl"), losses("part.jsonl"));
+    EXPECT_EQ(log("part.jsonl").back()["event"], "summary");
+    const ProgramResult done = run("neurogen-engine " + all + saved + "--batch 2 --gpus 3");  // all steps are done
+    EXPECT_EQ(done.status, 0) << done.err;
+    for (const char* file : {"whole.jsonl", "part.jsonl"}) std::filesystem::remove(directory_.path(file));
   }
-  expect_close(losses("whole.jsonl"), losses("part.jsonl"));
-  EXPECT_EQ(log("part.jsonl").back()["event"], "summary");
-  succeeds(saved + "--batch 2 --gpus 3");  // all steps are done
 }
 
 TEST_F(SeveralRanks, ASignalToAnyRankSavesAndEndsAll) {

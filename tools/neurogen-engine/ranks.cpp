@@ -196,7 +196,7 @@ void Orders::compare(std::int64_t step) {
   const std::span mine(own.as<const std::uint64_t>(), static_cast<std::size_t>(own.elements()));
   const auto found = ranks_.meeting_->difference(mine, all_);
   if (!found) return;
-  const TensorId tensor = persistent_tensors(session_.arena.plan())[found->number];
+  const TensorId tensor = session_.model.compared[found->number];
   throw Error(
       fmt::format("after step {} rank {} holds other values of {} than rank 0: look for a faulty GPU, and start again from a "
                   "checkpoint before it",

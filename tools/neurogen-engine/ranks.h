@@ -76,7 +76,8 @@ class Orders {
   void stepped();              // on rank 0, when the step ordered last is done
   void finish();               // on rank 0, instead of a step
   std::optional<Step> next();  // on other ranks: the order, none at the end
-  // On all ranks: throws Error on rank 0 if their parameters differ after `step`, naming the first tensor. Allocates nothing else.
+  // On all ranks, before anything is saved or exported: completes the parameters and the optimizer's state, and throws Error on
+  // rank 0 if they differ after `step`, naming the first tensor. Allocates nothing else.
   void compare(std::int64_t step);
   // On all ranks: the largest of their values, on rank 0.
   Bytes largest(Bytes mine);
