@@ -7,6 +7,7 @@ namespace {
 // together. One rank adds an element of all, in the order of ranks, so all receive the same bits.
 constexpr int kThreads = 512;
 constexpr Bytes kPiece = Bytes{64} << 10;  // of an operation, that is worth a block
+constexpr unsigned kCluster = 4;           // blocks
 
 template <typename T>
 using Accumulator = std::conditional_t<std::is_same_v<T, double> || std::is_same_v<T, std::int32_t>, T, float>;
@@ -53,13 +54,18 @@ struct List {
 struct Turns {
   unsigned next = 0;  // whose turn it is
 
-  // Calls body(i) for all elements of [begin, end) that are this thread's, each the first of kUnroll at a distance of kThreads.
+  // Calls body(i, count) for the elements of [begin, end) that are this thread's: `count` of them from i on, at a distance of
+  // kThreads: kUnroll, so that as many loads are under way, or 1 near the end.
   template <int kUnroll, typename Body>
   __device__ void each(std::int64_t begin, std::int64_t end, Body&& body) {
     constexpr int kPieces = kThreads * kUnroll;
     const std::int64_t pieces = (end - begin + kPieces - 1) / kPieces;
-    for (std::int64_t piece = (blockIdx.x + gridDim.x - next) % gridDim.x; piece < pieces; piece += gridDim.x)
-      body(begin + piece * kPieces + threadIdx.x);
+    for (std::int64_t piece = (blockIdx.x + gridDim.x - next) % gridDim.x; piece < pieces; piece += gridDim.x) {
+      const std::int64_t first = begin + piece * kPieces, last = min(first + kPieces, end);
+      if (first + kPieces == last) body(first + threadIdx.x, std::integral_constant<int, kUnroll>{});
+      else
+        for (std::int64_t i = first + threadIdx.x; i < last; i += kThreads) body(i, std::integral_constant<int, 1>{});
+    }
     next = static_cast<unsigned>((next + pieces) % gridDim.x);
   }
 };
@@ -97,16 +103,16 @@ __device__ void put(const AllPeers& all, T* to, const T& result, int root) {
 // Combines x of all ranks. T is Each, or a Vector of it.
 template <typename T, typename Each, typename Combine>
 __device__ void combine(const AllPeers& all, Turns& turns, T* x, Range range, int root, Combine with) {
-  constexpr int kEach = sizeof(T) / sizeof(Each), kUnroll = 2;
-  turns.each<kUnroll>(range.begin, range.end, [&](std::int64_t i) {
-    Accumulator<Each> total[kUnroll][kEach];
+  constexpr int kEach = sizeof(T) / sizeof(Each);
+  turns.each<2>(range.begin, range.end, [&](std::int64_t i, auto count) {
+    constexpr int n = decltype(count)::value;
+    Accumulator<Each> total[n][kEach];
     for (int r = 0; r < all.size; ++r) {
-      T its[kUnroll];
+      T its[n];
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u)
-        if (i + u * kThreads < range.end) its[u] = *all.at(x + i + u * kThreads, r);
+      for (int u = 0; u < n; ++u) its[u] = *all.at(x + i + u * kThreads, r);
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u)
+      for (int u = 0; u < n; ++u)
 #pragma unroll
         for (int e = 0; e < kEach; ++e) {
           const auto value = widened(reinterpret_cast<const Each*>(&its[u])[e]);
@@ -114,11 +120,11 @@ __device__ void combine(const AllPeers& all, Turns& turns, T* x, Range range, in
         }
     }
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
+    for (int u = 0; u < n; ++u) {
       T result;
 #pragma unroll
       for (int e = 0; e < kEach; ++e) reinterpret_cast<Each*>(&result)[e] = narrowed<Each>(total[u][e]);
-      if (i + u * kThreads < range.end) put(all, x + i + u * kThreads, result, root);
+      put(all, x + i + u * kThreads, result, root);
     }
   });
 }
@@ -126,28 +132,29 @@ __device__ void combine(const AllPeers& all, Turns& turns, T* x, Range range, in
 // The same of two ranks, with more of the other's elements under way at once.
 template <typename T, typename Each, typename Combine>
 __device__ void combine_two(const AllPeers& all, Turns& turns, T* x, Range range, int root, Combine with) {
-  constexpr int kEach = sizeof(T) / sizeof(Each), kUnroll = 8;
-  turns.each<kUnroll>(range.begin, range.end, [&](std::int64_t i) {
-    T far[kUnroll];
+  constexpr int kEach = sizeof(T) / sizeof(Each);
+  turns.each<8>(range.begin, range.end, [&](std::int64_t i, auto count) {
+    constexpr int n = decltype(count)::value;
+    const T* const its = all.at(x + i, 1 - all.rank);
+    T far[n], near[n];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u)
-      if (i + u * kThreads < range.end) far[u] = *all.at(x + i + u * kThreads, 1 - all.rank);
+    for (int u = 0; u < n; ++u) far[u] = its[u * kThreads];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (i + u * kThreads >= range.end) continue;
-      T result = x[i + u * kThreads];
+    for (int u = 0; u < n; ++u) near[u] = x[i + u * kThreads];
+#pragma unroll
+    for (int u = 0; u < n; ++u) {
 #pragma unroll
       for (int e = 0; e < kEach; ++e) {
-        Each& one = reinterpret_cast<Each*>(&result)[e];
+        Each& one = reinterpret_cast<Each*>(&near[u])[e];
         one = narrowed<Each>(with(widened(one), widened(reinterpret_cast<const Each*>(&far[u])[e])));
       }
-      put(all, x + i + u * kThreads, result, root);
+      put(all, x + i + u * kThreads, near[u], root);
     }
   });
 }
 
 template <typename T, bool kTwo, typename Combine>
-__global__ void __launch_bounds__(kThreads) combine_all(AllPeers all, List<Operand<T>> operands, Combine with) {
+__global__ void __launch_bounds__(kThreads, 1) combine_all(AllPeers all, List<Operand<T>> operands, Combine with) {
   constexpr int kEach = 16 / sizeof(T);
   Turns turns;
   all.meet();
@@ -172,42 +179,53 @@ struct Passed {
   bool own;  // also to this rank's place
 };
 
-template <typename T, int kUnroll>
+template <typename T>
 __device__ void pass(const AllPeers& all, Turns& turns, const Passed& p, std::int64_t begin) {
   const T* const from = reinterpret_cast<const T*>(p.from + begin);
   T* const to = reinterpret_cast<T*>(p.to + begin);
-  const std::int64_t n = (p.bytes - begin) / static_cast<std::int64_t>(sizeof(T));
-  turns.each<kUnroll>(0, n, [&](std::int64_t i) {
-    T x[kUnroll];
+  turns.each<8>(0, (p.bytes - begin) / static_cast<std::int64_t>(sizeof(T)), [&](std::int64_t i, auto count) {
+    constexpr int n = decltype(count)::value;
+    T x[n];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u)
-      if (i + u * kThreads < n) x[u] = from[i + u * kThreads];
+    for (int u = 0; u < n; ++u) x[u] = from[i + u * kThreads];
     for (int r = 0; r < all.size; ++r) {
       if (r == all.rank && !p.own) continue;
+      T* const its = all.at(to + i, r);
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u)
-        if (i + u * kThreads < n) *all.at(to + i + u * kThreads, r) = x[u];
+      for (int u = 0; u < n; ++u) its[u * kThreads] = x[u];
     }
   });
 }
 
-__global__ void __launch_bounds__(kThreads) pass_all(AllPeers all, List<Passed> list) {
+__global__ void __launch_bounds__(kThreads, 1) pass_all(AllPeers all, List<Passed> list) {
   Turns turns;
   all.meet();
   for (int k = 0; k < list.count; ++k) {
     const Passed& p = list.items[k];
     if (p.root != all.rank) continue;
     const bool aligned = is_aligned(p.from) && is_aligned(p.to);
-    if (aligned) pass<uint4, 8>(all, turns, p, 0);
-    pass<unsigned char, 1>(all, turns, p, aligned ? p.bytes / 16 * 16 : 0);
+    if (aligned) pass<uint4>(all, turns, p, 0);
+    pass<unsigned char>(all, turns, p, aligned ? p.bytes / 16 * 16 : 0);
   }
   all.meet();
 }
 
-// `alone`: nothing runs beside it.
-unsigned blocks_for(const Peers::Native& n, Bytes bytes, bool alone) {
-  const auto most = static_cast<Bytes>(alone ? std::min(n.multiprocessors / 4, kPeerBlocks) : n.taken);
-  return static_cast<unsigned>(std::clamp<Bytes>(bytes / kPiece, 1, std::max<Bytes>(most, 1)));
+// Launches blocks for so many bytes. `alone`: nothing runs beside them.
+template <typename... Parameters>
+void launch(const Peers::Native& n, const char* what, void (*kernel)(AllPeers, Parameters...), Bytes bytes, bool alone,
+            const Parameters&... arguments) {
+  const int most = alone ? std::min(n.multiprocessors / 4, kPeerBlocks) : n.taken;
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(std::clamp<Bytes>(bytes / kPiece, 1, static_cast<Bytes>(std::max(most, 1))));
+  config.blockDim = kThreads;
+  config.stream = n.stream;
+  // In one part of the GPU, so that elsewhere products, whose blocks come in pairs, find both multiprocessors of each.
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeClusterDimension;
+  together.val.clusterDim = {kCluster, 1, 1};
+  config.attrs = &together;
+  config.numAttrs = n.clusters && config.gridDim.x % kCluster == 0 ? 1 : 0;
+  require_cuda(cudaLaunchKernelEx(&config, kernel, n.all, arguments...), what);
 }
 
 Bytes checked_bytes(const Peers::Native& n, const TensorView& x) {
@@ -227,8 +245,7 @@ void combine(Peers::Native& n, const Several<AllRanksReduce::Of>& list, Combine 
     operands.add({x.template as<T>(), x.elements(), root});
   }
   const auto kernel = n.size == 2 ? combine_all<T, true, Combine> : combine_all<T, false, Combine>;
-  kernel<<<blocks_for(n, bytes, alone), kThreads, 0, n.stream>>>(n.all, operands, with);
-  require_cuda(cudaGetLastError(), what);
+  launch(n, what, kernel, bytes, alone, operands, with);
 }
 
 // Tensors of one type at a time.
@@ -253,8 +270,7 @@ void sum(Peers::Native& n, const Several<AllRanksReduce::Of>& tensors, bool alon
 void pass(Peers::Native& n, const List<Passed>& list, bool alone, const char* what) {
   Bytes bytes = 0;
   for (int k = 0; k < list.count; ++k) bytes += static_cast<Bytes>(list.items[k].bytes);
-  pass_all<<<blocks_for(n, bytes, alone), kThreads, 0, n.stream>>>(n.all, list);
-  require_cuda(cudaGetLastError(), what);
+  launch(n, what, pass_all, bytes, alone, list);
 }
 
 }  // namespace

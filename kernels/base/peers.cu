@@ -61,6 +61,10 @@ bool Peers::reaches(int ordinal, std::span<const Card> all) {
 
 Peers::Peers(int rank, int size, const Block& arena, const Gather& gather) : native_(std::make_unique<Native>(rank, size)) {
   Native& n = *native_;
+  int major = 0, ordinal = 0;
+  require_cuda(cudaGetDevice(&ordinal), "asking for the current GPU");
+  require_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal), "asking for its properties");
+  n.clusters = major >= 9;
   n.taken = std::max(n.multiprocessors / 32, 1);
   n.arena = arena.data();
   n.arena_bytes = arena.size();

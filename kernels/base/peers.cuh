@@ -43,6 +43,7 @@ struct Peers::Native : GpuRanks {
   ~Native();
 
   AllPeers all{};
+  bool clusters = false;  // the GPU has clusters of blocks
   Block counters;
   void* mapped[2 * kMost] = {};  // others' memory
   const std::byte* arena = nullptr;
