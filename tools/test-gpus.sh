@@ -116,7 +116,7 @@ memory() {
     wait $run
     check "$arch: $(grep memory: "$logs/memory-$arch.out")" test -s "$logs/memory-$arch.safetensors"
     for i in 0 1; do
-      check "$arch: GPU $i: at most ${most[i]} MiB by NVML and $host bytes pinned, in a budget of $whole (NCCL at most $nccl)" \
+      check "$arch: GPU $i: at most ${most[i]} MiB by NVML and $host bytes pinned, in a budget of $whole (NCCL at most ${nccl:-0})" \
         holds "${most[i]} > 0 && ${most[i]} * 1048576 + $host <= $whole"
     done
   done

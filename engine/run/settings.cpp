@@ -50,15 +50,7 @@ Gpu gpu_of(int ordinal) {
   const CudaDevice::Traits traits = CudaDevice::traits(ordinal);
   return {traits.capability >= 80, traits.multiprocessors};
 }
-// Whether several ranks on this machine's first GPUs would reach each other.
-bool linked(std::int64_t ranks) {
-  if (ranks > Peers::kMost || ranks > gpus()) return false;
-  std::vector<Peers::Card> cards;
-  for (int ordinal = 0; ordinal < ranks; ++ordinal) cards.push_back(Peers::card(ordinal));
-  for (int ordinal = 0; ordinal < ranks; ++ordinal)
-    if (!Peers::reaches(ordinal, cards)) return false;
-  return true;
-}
+bool linked(std::int64_t ranks) { return ranks <= Peers::kMost && Peers::linked(static_cast<int>(ranks)); }
 #else
 int gpus() { return 0; }
 Gpu gpu_of(int) { return {}; }

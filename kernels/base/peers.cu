@@ -59,6 +59,15 @@ bool Peers::reaches(int ordinal, std::span<const Card> all) {
   return true;
 }
 
+bool Peers::linked(int gpus) {
+  if (gpus > kMost || gpus > CudaDevice::count()) return false;
+  std::vector<Card> cards;
+  for (int ordinal = 0; ordinal < gpus; ++ordinal) cards.push_back(card(ordinal));
+  for (int ordinal = 0; ordinal < gpus; ++ordinal)
+    if (!reaches(ordinal, cards)) return false;
+  return true;
+}
+
 Peers::Peers(int rank, int size, const Block& arena, const Gather& gather) : native_(std::make_unique<Native>(rank, size)) {
   Native& n = *native_;
   int major = 0, ordinal = 0;

@@ -23,6 +23,9 @@ class Peers {
   // Whether GPU `ordinal` reaches those of all ranks. Creates no context. Peers are for ranks that all do.
   static bool reaches(int ordinal, std::span<const Card> all);
 
+  // Whether all of this machine's first `gpus` reach each other.
+  static bool linked(int gpus);
+
   // Collects equally many bytes of each rank on all of them, in their order.
   using Gather = std::function<void(std::span<const std::byte> mine, std::span<std::byte> all)>;
   // `arena` is this rank's, on the GPU that is current in this thread: one block, of equal size on all ranks. Operations take

@@ -1,4 +1,5 @@
-// Two GPUs train one model: the same as one with the batch of both but for rounding, and equal bits on both and again.
+// Two GPUs train one model, as two ranks or as four: the same as one with the batch of all but for rounding, and equal bits on all
+// and again.
 #include "engine/model/initialize.h"
 #include "engine/run/session.h"
 #include "engine/run/training_step.h"
@@ -15,8 +16,11 @@ struct Case {
   const char* model;
   DType compute;
   bool linked = true;  // else through NCCL
+  int ranks = 2;
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.model << "_" << name_of(c.compute) << (c.linked ? "" : "_by_NCCL"); }
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.model << "_" << name_of(c.compute) << (c.linked ? "" : "_by_NCCL") << "_" << c.ranks;
+}
 
 ArchitecturePtr architecture_of(const std::string& model) {
   if (model == "brain") return brain(small_brain(kVocabulary));
@@ -43,7 +47,7 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
   o.optimizer = architecture->optimizers().front();
   Place place{.gpu = true};
   if (ranks) {
-    place.ordinal = place.rank = ranks->rank(), place.linked = c.linked, place.gather = gather_of(*ranks);
+    place.rank = ranks->rank(), place.ordinal = place.rank % 2, place.linked = c.linked, place.gather = gather_of(*ranks);
     if (!c.linked) place.nccl = shared_id(*ranks);
   }
   Session session(planned(build_training(architecture, o), {Bytes{1} << 34, 0}), place);
@@ -76,39 +80,39 @@ Trained train(const Case& c, std::int64_t accumulate, SharedRanks* ranks) {
 
 class CudaTrainDeathTest : public TwoGpus, public testing::WithParamInterface<Case> {
  protected:
-  // Of two ranks: metrics, then checksums.
-  static std::vector<std::byte> on_two(std::int64_t accumulate) {
-    const auto all = on_ranks(2, [&](SharedRanks& ranks) {
+  // Of each rank: metrics, then checksums.
+  static std::vector<std::byte> on_all(std::int64_t accumulate) {
+    const auto all = on_ranks(GetParam().ranks, [&](SharedRanks& ranks) {
       const Trained trained = train(GetParam(), accumulate, &ranks);
       std::vector<std::byte> bytes = bytes_of(trained.metrics), state = bytes_of(trained.state);
       bytes.insert(bytes.end(), state.begin(), state.end());
       return bytes;
     });
-    if (all.size() < 2) return {};
-    EXPECT_EQ(all[0], all[1]) << "ranks differ";
-    return all[0];
+    for (const std::vector<std::byte>& one : all) EXPECT_EQ(one, all[0]) << "ranks differ";
+    return all.empty() ? std::vector<std::byte>{} : all[0];
   }
 };
 
-TEST_P(CudaTrainDeathTest, EqualsOneGpuWithTheBatchOfBoth) {
+TEST_P(CudaTrainDeathTest, EqualsOneGpuWithTheBatchOfAll) {
   const auto one = in_processes(1, [](int) { return bytes_of(train(GetParam(), 1, nullptr).metrics); });
   ASSERT_EQ(one.size(), 1u);
   const std::vector<double> whole = values_of<double>(one[0]);
   EXPECT_LT(whole[6], whole[0]);
   const double tolerance = GetParam().compute == DType::f32 ? 2e-3 : 5e-2;
   for (const std::int64_t accumulate : {1, 3}) {
-    const std::vector<std::byte> two = on_two(accumulate);
-    ASSERT_GT(two.size(), 64u);
-    const std::vector<double> metrics = values_of<double>({two.begin(), two.begin() + 64});
+    const std::vector<std::byte> all = on_all(accumulate);
+    ASSERT_GT(all.size(), 64u);
+    const std::vector<double> metrics = values_of<double>({all.begin(), all.begin() + 64});
     for (std::size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(metrics[i] / whole[i], 1, tolerance) << accumulate << ", " << i;
-    EXPECT_EQ(on_two(accumulate), two) << "another run has other bits";
+    EXPECT_EQ(on_all(accumulate), all) << "another run has other bits";
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaTrainDeathTest,
                          testing::Values(Case{"brain", DType::f32}, Case{"brain", DType::bf16}, Case{"transformer", DType::f32},
                                          Case{"transformer", DType::bf16}, Case{"tied", DType::bf16},
-                                         Case{"brain", DType::bf16, false}, Case{"transformer", DType::bf16, false}),
+                                         Case{"brain", DType::bf16, false}, Case{"transformer", DType::bf16, false},
+                                         Case{"brain", DType::f32, true, 4}, Case{"transformer", DType::bf16, true, 4}),
                          testing::PrintToStringParamName());
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Operations among ranks on two GPUs, directly and through NCCL.
+// Operations among ranks on GPUs, directly and through NCCL.
 #include "arena/block.h"
 #include "kernels/all_ranks.h"
 #include "kernels/base/half.h"
@@ -10,10 +10,15 @@
 namespace neurogen {
 namespace {
 
-// A rank's tensors lie in one block, which the other reaches.
+struct Way {
+  bool directly;  // else through NCCL
+  int ranks;
+};
+
+// A rank's tensors lie in one block, which the others reach.
 struct OnGpu {
   CudaDevice& device;
-  int rank;
+  int rank, ranks;
   const Block& block;
 
   template <typename T>
@@ -22,33 +27,42 @@ struct OnGpu {
   }
 };
 
-// With GetParam() directly, otherwise through NCCL.
-class CudaRanksDeathTest : public TwoGpus, public testing::WithParamInterface<bool> {
+class CudaRanksDeathTest : public testing::TestWithParam<Way> {
  protected:
-  // Runs body on two ranks with a block of `bytes`.
-  static void on_two_gpus(Bytes bytes, const std::function<std::vector<std::byte>(const OnGpu&)>& body) {
-    const auto results = on_ranks(2, [&](SharedRanks& ranks) {
-      CudaDevice device(ranks.rank());
+  // NCCL wants a GPU for each rank. Directly they may share one, which runs them in turns.
+  void SetUp() override {
+    gpus_ = gpus_here();
+    if (gpus_ < (GetParam().directly ? 1 : GetParam().ranks)) GTEST_SKIP() << "there are " << gpus_ << " GPUs here";
+  }
+
+  // Runs body on all ranks with a block of `bytes`.
+  void on_gpus(Bytes bytes, const std::function<std::vector<std::byte>(const OnGpu&)>& body) const {
+    const int size = GetParam().ranks;
+    const auto results = on_ranks(size, [&](SharedRanks& ranks) {
+      CudaDevice device(ranks.rank() % gpus_);
       std::unique_ptr<Nccl> nccl;
       std::unique_ptr<Peers> peers;
       const Block block = Block::on_gpu(bytes);
-      if (GetParam()) {
-        peers = std::make_unique<Peers>(ranks.rank(), 2, block, gather_of(ranks));
+      if (GetParam().directly) {
+        peers = std::make_unique<Peers>(ranks.rank(), size, block, gather_of(ranks));
         device.use_peers(*peers);
       } else {
-        nccl = std::make_unique<Nccl>(shared_id(ranks), ranks.rank(), 2);
+        nccl = std::make_unique<Nccl>(shared_id(ranks), ranks.rank(), size);
         device.use_nccl(*nccl);
       }
-      const std::vector<std::byte> result = body({device, ranks.rank(), block});
+      const std::vector<std::byte> result = body({device, ranks.rank(), size, block});
       device.synchronize();
       return result;
     });
-    ASSERT_EQ(results.size(), 2u);
-    EXPECT_EQ(results[0], results[1]) << "ranks differ";
+    ASSERT_EQ(results.size(), static_cast<std::size_t>(size));
+    for (const std::vector<std::byte>& result : results) EXPECT_EQ(result, results[0]) << "ranks differ";
   }
 
   template <typename T>
-  static void check_sums(DType type, double relative);
+  void check_sums(DType type, double relative) const;
+
+ private:
+  int gpus_ = 0;
 };
 
 constexpr std::int64_t kLengths[] = {1, 1000, 3'000'008};
@@ -62,45 +76,48 @@ std::vector<T> noise(std::int64_t n, int rank) {
   return values;
 }
 
-// Elements of `got` that are not the sum of the others.
+// Elements of `got` that are not the sums over ranks; `relative`: what one addition may be off.
 template <typename T>
-int wrong_sums(const std::vector<T>& got, const std::vector<T>& first, const std::vector<T>& second, double relative) {
+int wrong_sums(const std::vector<T>& got, const std::vector<std::vector<T>>& of_ranks, double relative) {
   int wrong = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
-    const double want = static_cast<double>(widen(first[i])) + static_cast<double>(widen(second[i]));
-    wrong += std::abs(static_cast<double>(widen(got[i])) - want) > relative * std::abs(want) + 1e-7;
+    double want = 0, most = 0;
+    for (const std::vector<T>& one : of_ranks) {
+      want += static_cast<double>(widen(one[i]));
+      most = std::max(most, std::abs(want));
+    }
+    wrong +=
+        std::abs(static_cast<double>(widen(got[i])) - want) > relative * static_cast<double>(of_ranks.size() - 1) * most + 1e-7;
   }
   return wrong;
 }
 
 template <typename T>
-void CudaRanksDeathTest::check_sums(DType type, double relative) {
-  on_two_gpus(4 * (kLengths[2] + 2 * static_cast<std::int64_t>(kApart)) * sizeof(T), [&](const OnGpu& on) {
+void CudaRanksDeathTest::check_sums(DType type, double relative) const {
+  constexpr Bytes kTensors = 4;
+  on_gpus(kTensors * (static_cast<Bytes>(kLengths[2]) + kApart) * sizeof(T), [&](const OnGpu& on) {
     std::vector<std::byte> all;
     for (const std::int64_t n : kLengths) {
-      const std::vector<T> first = noise<T>(n, 0), second = noise<T>(n, 1), mine = on.rank == 0 ? first : second;
-      const Bytes apart = static_cast<Bytes>(n) + kApart, bytes = mine.size() * sizeof(T);
-      const auto part = [&](Bytes i) { return on.view<T>(type, i * apart, n); };
-      for (const Bytes i : {0, 1, 2, 3}) on.device.copy_now(mine.data(), part(i).data, bytes);
-      // Two tensors at once, one that waits for nothing else, and two with a root each.
+      std::vector<std::vector<T>> of_ranks;
+      for (int rank = 0; rank < on.ranks; ++rank) of_ranks.push_back(noise<T>(n, rank));
+      const Bytes bytes = of_ranks[0].size() * sizeof(T);
+      const auto part = [&](Bytes i) { return on.view<T>(type, i * (static_cast<Bytes>(n) + kApart), n); };
+      for (Bytes i = 0; i < kTensors; ++i)
+        on.device.copy_now(of_ranks[static_cast<std::size_t>(on.rank)].data(), part(i).data, bytes);
+      const int last = on.ranks - 1;
+      // Two tensors for all, and two for a root each, which passes its sum on.
       all_ranks_sum(on.device, {{part(0), part(1)}, 1, n % 2 == 0});
-      all_ranks_reduce(on.device, {{{part(2), 0}, {part(3), 1}}, 2});
+      all_ranks_reduce(on.device, {{{part(2), 0}, {part(3), last}}, 2});
       all_ranks_wait(on.device, 2);
-      std::vector<T> got(mine.size());
-      for (const Bytes i : {0, 1, 2, 3}) {
+      if (on.rank != 0) clear(on.device, part(2));
+      all_ranks_broadcast(on.device, {{{part(2), 0}, {part(3), last}}, kAllRanksLastTicket, n % 2 == 0});
+      all_ranks_wait(on.device, kAllRanksLastTicket);
+      for (Bytes i = 0; i < kTensors; ++i) {
+        std::vector<T> got(static_cast<std::size_t>(n));
         on.device.copy_now(part(i).data, got.data(), bytes);
-        if (i < 2 || i == static_cast<Bytes>(2 + on.rank)) {
-          EXPECT_EQ(wrong_sums(got, first, second, relative), 0) << name_of(type) << " x " << n << ", tensor " << i;
-        }
-        if (i >= 2) continue;
+        EXPECT_EQ(wrong_sums(got, of_ranks, relative), 0) << name_of(type) << " x " << n << ", tensor " << i;
         const std::vector<std::byte> bits = bytes_of(got);
         all.insert(all.end(), bits.begin(), bits.end());
-      }
-      all_ranks_broadcast(on.device, {{{part(2), 0}, {part(3), 1}}, 3, n % 2 == 0});
-      all_ranks_wait(on.device, 3);
-      for (const Bytes i : {2, 3}) {
-        on.device.copy_now(part(i).data, got.data(), bytes);
-        EXPECT_EQ(wrong_sums(got, first, second, relative), 0) << name_of(type) << " x " << n << ", passed on " << i;
       }
     }
     return all;
@@ -115,19 +132,19 @@ TEST_P(CudaRanksDeathTest, SumInEveryType) {
 }
 
 TEST_P(CudaRanksDeathTest, TakeTheLargestNumberAndGather) {
-  on_two_gpus(4096, [&](const OnGpu& on) {
-    std::vector<std::int32_t> values = {on.rank + 5, -on.rank, 7};
-    const TensorView mine = on.view<std::int32_t>(DType::i32, 0, 3), all = on.view<std::int32_t>(DType::i32, 64, 6);
+  on_gpus(4096, [&](const OnGpu& on) {
+    std::vector<std::int32_t> values = {on.rank + 5, -on.rank, 7}, want, gathered(static_cast<std::size_t>(3 * on.ranks));
+    for (int rank = 0; rank < on.ranks; ++rank) want.insert(want.end(), {rank + 5, -rank, 7});
+    const TensorView mine = on.view<std::int32_t>(DType::i32, 0, 3), all = on.view<std::int32_t>(DType::i32, 64, 3 * on.ranks);
     on.device.copy_now(values.data(), mine.data, 12);
     all_ranks_gather(on.device, {{{mine, all}}, 2});
     all_ranks_wait(on.device, 2);
-    std::vector<std::int32_t> gathered(6);
-    on.device.copy_now(all.data, gathered.data(), 24);
-    EXPECT_EQ(gathered, (std::vector<std::int32_t>{5, 0, 7, 6, -1, 7}));
-    all_ranks_maximum(on.device, {{mine}, 7});
-    all_ranks_wait(on.device, 7);
+    on.device.copy_now(all.data, gathered.data(), gathered.size() * sizeof gathered[0]);
+    EXPECT_EQ(gathered, want);
+    all_ranks_maximum(on.device, {{mine}, 6});
+    all_ranks_wait(on.device, 6);
     on.device.copy_now(mine.data, values.data(), 12);
-    EXPECT_EQ(values, (std::vector<std::int32_t>{6, 0, 7}));
+    EXPECT_EQ(values, (std::vector<std::int32_t>{on.ranks + 4, 0, 7}));
     return bytes_of(values);
   });
 }
@@ -136,7 +153,7 @@ TEST_P(CudaRanksDeathTest, TakeTheLargestNumberAndGather) {
 // launched again and again.
 TEST_P(CudaRanksDeathTest, OverlapInACapturedGraph) {
   constexpr std::int64_t n = 1 << 22;
-  on_two_gpus(5 * n * sizeof(float), [&](const OnGpu& on) {
+  on_gpus(5 * n * sizeof(float), [&](const OnGpu& on) {
     CudaDevice& device = on.device;
     const auto part = [&](Bytes i) { return on.view<float>(DType::f32, i * n, n); };
     const auto step = [&] {
@@ -152,17 +169,17 @@ TEST_P(CudaRanksDeathTest, OverlapInACapturedGraph) {
       copy(device, part(2), part(0));  // while that goes on
       all_ranks_wait(device, kAllRanksLastTicket);
       copy(device, part(1), part(3));
-      copy(device, part(3), part(4));  // twice as much for the next time
+      copy(device, part(3), part(4));  // for the next time
     };
-    std::vector<float> x(n, on.rank == 0 ? 1.0f : 2.0f), results[2] = {x, x};
+    std::vector<float> x(n, static_cast<float>(on.rank + 1)), results[2] = {x, x};
     step();
     device.synchronize();
     device.begin_capture();
     step();
     const CudaGraph graph = device.end_capture();
     device.copy_now(x.data(), part(4).data, n * sizeof(float));
-    float want = 3;
-    for (int round = 0; round < 5; ++round, want *= 2) {
+    float want = static_cast<float>(on.ranks * (on.ranks + 1) / 2);
+    for (int round = 0; round < 5; ++round, want *= static_cast<float>(on.ranks)) {
       device.launch(graph);
       for (const Bytes i : {0, 1}) {
         device.copy_now(part(2 + i).data, results[i].data(), n * sizeof(float));
@@ -173,8 +190,9 @@ TEST_P(CudaRanksDeathTest, OverlapInACapturedGraph) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(, CudaRanksDeathTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Directly" : "ThroughNccl"; });
+INSTANTIATE_TEST_SUITE_P(, CudaRanksDeathTest, testing::Values(Way{true, 2}, Way{true, 3}, Way{false, 2}), [](const auto& info) {
+  return std::to_string(info.param.ranks) + (info.param.directly ? "Directly" : "ThroughNccl");
+});
 
 TEST(CudaNcclDeathTest, SaysHowToGetAMissingLibrary) {
   in_processes(1, [](int) {

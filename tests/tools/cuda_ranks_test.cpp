@@ -1,4 +1,4 @@
-// Two GPUs as a user has them: skipped on a machine with fewer, or without NCCL.
+// Two GPUs as a user has them: skipped on a machine with fewer, or where they need NCCL and have none.
 #include <random>
 
 #include "engine/files/checkpoint.h"

@@ -145,7 +145,7 @@ class Doctor {
       const int count = CudaDevice::count();
       if (count == 0) fine("GPU", "none usable: training runs on the CPU");
       for (int ordinal = 0; ordinal < count; ++ordinal) gpu(ordinal);
-      if (count > 1) nccl(count);
+      if (count > 1) several(count);
     } catch (const Error& error) {
       fail("GPU", error.sentence(option_of));
     }
@@ -157,10 +157,12 @@ class Doctor {
   }
 
 #ifdef NEUROGEN_CUDA
-  void nccl(int gpus) {
+  void several(int gpus) {
+    const std::string use = fmt::format(": train --gpus {} trains on all of them", gpus);
+    if (Peers::linked(gpus)) return fine("NVLink", "connects the GPUs" + use);
     try {
       const HeapCapLifted loading;
-      fine("NCCL", fmt::format("{}: train --gpus {} trains on all of them", Nccl::version(), gpus));
+      fine("NCCL", Nccl::version() + use);
     } catch (const Error& error) {
       advise("NCCL", error.sentence(option_of));
     }
