@@ -54,7 +54,7 @@ exchanges_of() {
     /^\{"event":"program"/ { sub(/.*"operations":\["/, ""); sub(/"\].*/, ""); count = split($0, name, "\",\"") }
     /^\{"event":"times"/ { sub(/.*"ms":\[/, ""); sub(/\].*/, ""); times = split($0, ms, ",") }
     END {
-      for (i = 1; i <= times; ++i) { all += ms[i]; if (name[i] ~ /all_ranks/) { sum += ms[i]; printf "  %8.3f ms  %s\n", ms[i], name[i] } }
+      for (i = 1; i <= times; ++i) { all += ms[i]; if (name[i] ~ /all_ranks|[.]reduce|[.]broadcast/) { sum += ms[i]; printf "  %8.3f ms  %s\n", ms[i], name[i] } }
       printf "  %8.3f ms of %.3f in all\n", sum, all
     }' "$logs/$1.jsonl"
 }
