@@ -18,8 +18,8 @@ inline constexpr int kAllRanksLastTicket = kAllRanksTickets - 1;
 int rank_of(const CpuDevice& device);
 int rank_of(CudaDevice& device);
 
-// Sums in place, each element over all ranks in their order, 16-bit numbers rounded once; through NCCL in the order of its ring, and
-// rounded at every rank.
+// Sums in place, each element over all ranks in their order, 16-bit numbers rounded once; through NCCL in the order of its ring,
+// and rounded at every rank.
 struct AllRanksSum {
   Several<TensorView> tensors;  // f32, f64, bf16 or f16; contiguous
   int ticket = 0;

@@ -25,7 +25,7 @@ struct CudaDevice::Native {
   int marked = 0;  // the mark to set next
   std::vector<cudaEvent_t> numbered;
   bool capturing = false;
-  Nccl* nccl = nullptr;          // with several ranks, one of the two
+  Nccl* nccl = nullptr;  // with several ranks, one of the two
   Peers* peers = nullptr;
   bool clears_products = false;  // see clear_products (matmul.h)
   std::int64_t synchronizations = 0;
