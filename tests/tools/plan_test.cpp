@@ -145,6 +145,15 @@ TEST_F(PlanTest, CardsAgreeWithTheirMemory) {
   EXPECT_GE(checked, 30);
 }
 
+// Up to eight, each of which reaches the memory of all.
+TEST_F(PlanTest, CardsThatNVLinkConnectsNeedNoNccl) {
+  const auto nccl = [&](const string& cards) { return plan("--arch tiny --budget 3G " + cards).value("nccl_bytes", 0); };
+  EXPECT_EQ(nccl("--card h200 --gpus 8"), 0);
+  EXPECT_GT(nccl("--card h200 --gpus 9"), 900'000'000);
+  EXPECT_GT(nccl("--card rtx4090 --gpus 2"), 800'000'000);
+  EXPECT_EQ(nccl("--card rtx4090"), 0);
+}
+
 TEST_F(PlanTest, FitsTheLargestBrainOfTheSameProportions) {
   const string common = " --device cpu --batch 4 --seq 64 --budget 400M";
   const json found = plan("--arch tiny --fit" + common);
