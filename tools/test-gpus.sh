@@ -76,9 +76,9 @@ rates() {
   done
 }
 
-# In 32 bits: a brain amplifies 16-bit roundings, which differ, within a few steps.
+# In 32 bits and for a while: a brain's training amplifies roundings, of 16 bits within a few steps.
 losses() {
-  local room budget
+  local room budget steps=60
   local precise=(--compute fp32 --decoder-storage fp32)
   room=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | sort -n | head -n 1)
   budget=$((room * 9 / 10))Mi
