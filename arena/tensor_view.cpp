@@ -49,6 +49,8 @@ std::string to_string(const Shape& shape) {
   return "[" + text + "]";
 }
 
+Bytes size_of(const TensorView& view) { return size_of(view.dtype) * static_cast<Bytes>(view.elements()); }
+
 TensorView TensorView::rows(std::int64_t begin, std::int64_t count) const {
   if (rank < 1) throw Error("a scalar has no rows: give the tensor a dimension");
   check_range("rows", begin, count, shape[0]);

@@ -54,6 +54,8 @@ struct TensorView {
   TensorView reshaped(std::initializer_list<std::int64_t> extents) const;
 };
 
+Bytes size_of(const TensorView& view);  // bytes of its elements, without the gaps between strided rows
+
 TensorView make_view(void* data, DType dtype, const Shape& shape);
 
 }  // namespace neurogen

@@ -11,7 +11,7 @@
 namespace neurogen {
 
 inline constexpr int kAllRanksTickets = 8;  // tickets are below; each names the latest operation that was begun with it
-// Of operations that go on beside much else. On a GPU, products make no room for them.
+// The ticket of operations that run beside much other work: on a GPU, products leave no multiprocessors to them.
 inline constexpr int kAllRanksLastTicket = kAllRanksTickets - 1;
 
 // The number of this process among the ranks; 0 if it is alone.
@@ -26,10 +26,10 @@ struct AllRanksSum {
   bool alone = false;  // nothing else runs until it is waited for: it may take the whole GPU
 };
 
-// The same sums, each on one rank.
+// Sums as above, each on one rank.
 struct AllRanksReduce {
   struct Of {
-    TensorView x;  // f32, f64, bf16 or f16; contiguous. Elsewhere, a CPU leaves it as it was, and a GPU what it will.
+    TensorView x;  // f32, f64, bf16 or f16; contiguous. Other ranks may not rely on theirs.
     int root;      // the rank that receives the sum
   };
   Several<Of> tensors;
@@ -37,11 +37,11 @@ struct AllRanksReduce {
   bool alone = false;  // as above
 };
 
-// What one rank has, on all.
+// Copies tensors from their roots to all ranks.
 struct AllRanksBroadcast {
   struct Of {
     TensorView x;  // of any type; contiguous
-    int root;      // the rank that has it
+    int root;      // the rank whose tensor all receive
   };
   Several<Of> tensors;
   int ticket = 0;

@@ -8,15 +8,13 @@
 namespace neurogen {
 namespace {
 
-Bytes bytes_of(const TensorView& view) { return static_cast<Bytes>(view.elements()) * size_of(view.dtype); }
-
 constexpr int kEvery = -1;  // instead of one rank's number
 
 // x = combine(combine(x of rank 0, x of rank 1), ...), on one rank or on every one.
 template <typename T, typename Combine>
 void combine_all(SharedRanks& ranks, const TensorView& x, int root, Combine&& combine) {
   require(x.contiguous(), "all_ranks: tensors must be contiguous");
-  ranks.exchange(x.data, bytes_of(x), [&](Bytes begin, Bytes count) {
+  ranks.exchange(x.data, size_of(x), [&](Bytes begin, Bytes count) {
     if (root != kEvery && root != ranks.rank()) return;
     T* const to = x.as<T>() + begin / sizeof(T);
     for (std::size_t i = 0; i < count / sizeof(T); ++i) {
@@ -74,7 +72,7 @@ void all_ranks_broadcast(CpuDevice& device, const AllRanksBroadcast& a) {
   SharedRanks& ranks = device.ranks();
   for (const auto& [x, root] : a.tensors) {
     require(x.contiguous(), "all_ranks: tensors must be contiguous");
-    ranks.exchange(x.data, bytes_of(x), [&, root = root, to = x.as<std::byte>()](Bytes begin, Bytes count) {
+    ranks.exchange(x.data, size_of(x), [&, root = root, to = x.as<std::byte>()](Bytes begin, Bytes count) {
       std::memcpy(to + begin, ranks.of(root), count);
     });
   }
@@ -97,7 +95,7 @@ void all_ranks_gather(CpuDevice& device, const AllRanksGather& a) {
   for (const auto& [mine, all] : a.tensors) {
     require(mine.dtype == all.dtype && mine.contiguous() && all.contiguous() && all.elements() == ranks.size() * mine.elements(),
             "all_ranks_gather: the result must be contiguous, of the same type, with the elements of all ranks");
-    const Bytes bytes = bytes_of(mine);
+    const Bytes bytes = size_of(mine);
     ranks.exchange(mine.data, bytes, [&, to = all.as<std::byte>()](Bytes begin, Bytes count) {
       for (int rank = 0; rank < ranks.size(); ++rank)
         std::memcpy(to + static_cast<Bytes>(rank) * bytes + begin, ranks.of(rank), count);

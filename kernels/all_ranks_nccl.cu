@@ -26,11 +26,12 @@ void group(const Tensors& tensors, const char* what, Add&& add) {
   require_nccl(nccl().group_end(), what);
 }
 
-std::size_t elements_of(const TensorView& x) {
+const TensorView& contiguous(const TensorView& x) {
   require_operands(x.contiguous(), "all_ranks: tensors must be contiguous");
-  return static_cast<std::size_t>(x.elements());
+  return x;
 }
-std::size_t bytes_of(const TensorView& x) { return elements_of(x) * size_of(x.dtype); }
+std::size_t elements_of(const TensorView& x) { return static_cast<std::size_t>(contiguous(x).elements()); }
+std::size_t bytes_of(const TensorView& x) { return size_of(contiguous(x)); }
 
 }  // namespace
 

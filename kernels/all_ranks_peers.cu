@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 1) combine_all(AllPeers all, List<Op
   all.meet();
 }
 
-// What a rank passes on to all others: bytes, to the same place there.
+// Bytes that a rank copies to the same place on all others.
 struct Passed {
   const std::byte* from;
   std::byte* to;
@@ -229,7 +229,7 @@ void launch(const Peers::Native& n, const char* what, void (*kernel)(AllPeers, P
 }
 
 Bytes checked_bytes(const Peers::Native& n, const TensorView& x) {
-  const Bytes bytes = static_cast<Bytes>(x.elements()) * size_of(x.dtype);
+  const Bytes bytes = size_of(x);
   const auto* const first = static_cast<const std::byte*>(x.data);
   require_operands(x.contiguous(), "all_ranks: tensors must be contiguous");
   require_operands(first >= n.arena && first + bytes <= n.arena + n.arena_bytes, "all_ranks: tensors must lie in the arena");

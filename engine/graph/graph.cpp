@@ -16,6 +16,10 @@ TensorId Graph::tensor(std::string name, DType dtype, Shape shape, BufferKind ki
   return {tensors_.size() - 1};
 }
 
+double Graph::bytes(TensorId id) const {
+  return id ? static_cast<double>(size_of(tensors_[id.index].dtype, tensors_[id.index].shape)) : 0;
+}
+
 Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, const std::vector<TensorId>& writes, Cost cost) {
   Operation& operation = operations_.emplace_back();
   operation.name = std::move(name);
@@ -24,8 +28,7 @@ Operation& Graph::add(std::string name, const std::vector<TensorId>& reads, cons
     for (const TensorId id : ids) {
       if (!id) continue;
       to.push_back(id);
-      const Buffer& tensor = tensors_[id.index];
-      if (cost.bytes < 0) operation.cost.bytes += static_cast<double>(size_of(tensor.dtype, tensor.shape));
+      if (cost.bytes < 0) operation.cost.bytes += bytes(id);
     }
   };
   list(reads, operation.reads);

@@ -87,6 +87,7 @@ class Graph {
   std::vector<Range> programs() const;
 
   const std::vector<Buffer>& tensors() const { return tensors_; }
+  double bytes(TensorId id) const;  // for costs; 0 for an absent tensor
   const std::vector<Operation>& operations() const { return operations_; }
 
   // The planner's input: every tensor with the lifetime that its operations give it. Throws std::logic_error for a transient that

@@ -36,9 +36,8 @@ Exchange begin_shares(Assembly& s, const std::string& name, const std::vector<Sh
   std::vector<TensorId> tensors;
   double bytes = 0;
   for (const Share& share : shares) {
-    const Buffer& whole = s.graph.tensors()[share.tensor.index];
-    const double part = share.rows == 0 ? 1 : static_cast<double>(share.rows) / static_cast<double>(whole.shape[0]);
-    bytes += part * static_cast<double>(size_of(whole.dtype, whole.shape));
+    const auto all = static_cast<double>(s.graph.tensors()[share.tensor.index].shape[0]);
+    bytes += s.graph.bytes(share.tensor) * (share.rows == 0 ? 1 : static_cast<double>(share.rows) / all);
     if (tensors.empty() || tensors.back().index != share.tensor.index) tensors.push_back(share.tensor);
   }
   using Of = typename Arguments::Of;

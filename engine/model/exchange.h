@@ -22,7 +22,7 @@ struct Exchange {
   int ticket = 0;  // kernels/all_ranks.h
 };
 
-// What one rank updates alone: a tensor, or rows of it.
+// A tensor, or rows of one, that its owner alone updates.
 struct Share {
   TensorId tensor;
   int owner;                             // the rank
@@ -31,11 +31,11 @@ struct Share {
   TensorView view(const Bindings& at) const { return rows == 0 ? at[tensor] : at[tensor].rows(first_row, rows); }
 };
 
-// The sum over ranks.
+// Sums tensors over ranks.
 Exchange begin_sum(Assembly& assembly, const std::string& name, const std::vector<TensorId>& tensors, Ends ends);
-// The same on each share's owner; other ranks may not read it.
+// Sums each share over ranks, on its owner alone; other ranks may not read it.
 Exchange begin_reduce(Assembly& assembly, const std::string& name, const std::vector<Share>& shares, Ends ends);
-// What each share's owner has, on all ranks.
+// Copies each share from its owner to all ranks.
 Exchange begin_broadcast(Assembly& assembly, const std::string& name, const std::vector<Share>& shares, Ends ends);
 // Ends it, and all that began before it.
 void end_exchange(Assembly& assembly, const Exchange& exchange);

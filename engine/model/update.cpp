@@ -22,8 +22,7 @@ std::int64_t elements_of(const ParameterSpec& p) { return static_cast<std::int64
 
 double bytes_of(const Assembly& s, const std::vector<TensorId>& tensors) {
   double bytes = 0;
-  for (const TensorId id : tensors)
-    if (id) bytes += static_cast<double>(size_of(s.graph.tensors()[id.index].dtype, s.graph.tensors()[id.index].shape));
+  for (const TensorId id : tensors) bytes += s.graph.bytes(id);
   return bytes;
 }
 

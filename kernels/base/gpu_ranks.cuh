@@ -1,5 +1,5 @@
-// What the two ways among ranks on GPUs, direct (peers.cuh) and through NCCL (nccl.cuh), have in common: operations run on a stream
-// of their own, in order, beside the device's.
+// Ranks on GPUs exchange directly (peers.cuh) or through NCCL (nccl.cuh). Both ways share this state: operations run on a stream of
+// their own, in order, beside the device's.
 #pragma once
 #include "kernels/base/cuda_kernel.cuh"
 

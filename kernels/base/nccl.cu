@@ -130,8 +130,6 @@ Nccl::~Nccl() {
   if (n.communicator) std::uncaught_exceptions() > 0 ? nccl().abort(n.communicator) : nccl().destroy(n.communicator);
 }
 
-int Nccl::rank() const { return native_->rank; }
-int Nccl::size() const { return native_->size; }
 Bytes Nccl::gpu_bytes() const { return native_->gpu_bytes; }
 
 }  // namespace neurogen

@@ -39,8 +39,6 @@ class Nccl {
   Nccl(const Nccl&) = delete;
   Nccl& operator=(const Nccl&) = delete;
 
-  int rank() const;
-  int size() const;
   Bytes gpu_bytes() const;  // taken of the GPU's memory
 
   // NCCL's own handles, only for kernels/*.cu (nccl.cuh).

@@ -15,7 +15,7 @@ std::array<char, size> text(const std::string& of) {
   return to;
 }
 
-// What a rank passes on: its memory.
+// A rank's memory, for the others to map.
 struct Handles {
   cudaIpcMemHandle_t arena, counters;
 };

@@ -173,7 +173,7 @@ void measure_single(const Resolved& r, Diagnosis& d) {
     const double copied = now();
     const TensorView logits = stream.step(token);
     const double stepped = now(), worked = session.program.milliseconds() / 1e3;
-    const Bytes bytes = size_of(logits.dtype) * static_cast<Bytes>(logits.elements());
+    const Bytes bytes = size_of(logits);
     std::vector<std::byte> output(bytes);
     const double allocated_again = now();
     std::copy_n(logits.as<std::byte>(), bytes, output.data());
